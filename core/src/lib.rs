@@ -1,0 +1,23 @@
+//! RustStrom's core: everything that decides, nothing that touches the world.
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod cause;
+pub mod config;
+pub mod h1;
+pub mod health;
+pub mod http;
+mod id;
+pub mod observe;
+pub mod proxy;
+pub mod route;
+pub mod shared;
+mod time;
+
+pub use cause::Cause;
+pub use config::Config;
+pub use id::{ConnId, ListenerId, LookupId};
+pub use observe::Observer;
+pub use proxy::{Accepted, Answer, Effect, Fault, Proxy, Question, Refused, Transmit, Wants};
+pub use shared::Shared;
+pub use time::{Instant, Wall};

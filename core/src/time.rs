@@ -1,0 +1,62 @@
+//! The core's own clocks: it never asks for the time, it is told.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A point on the driver's monotonic clock: nanoseconds since an epoch that all shards of a process share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The epoch itself.
+    pub const ZERO: Instant = Instant(0);
+    /// Later than anything that will happen: "no deadline".
+    pub const NEVER: Instant = Instant(u64::MAX);
+
+    /// From nanoseconds since the epoch.
+    #[must_use]
+    pub const fn from_nanos(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    /// From milliseconds since the epoch.
+    #[must_use]
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(ms * 1_000_000)
+    }
+
+    /// Nanoseconds since the epoch.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to `self`; zero if `earlier` is later, since clocks of several shards may be read a little apart.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+    fn add(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+    fn sub(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Wall-clock time for `Date` and the logs only; no decision rests on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wall {
+    /// Seconds since 1970-01-01 00:00:00 UTC.
+    pub unix_secs: u64,
+    /// Milliseconds within that second, 0..=999.
+    pub millis: u16,
+}
