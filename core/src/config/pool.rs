@@ -11,19 +11,8 @@ use super::model::{Address, Backend, ClientPool, Health, Limits, Middleware, Poo
 use super::reader::{self, Report, Section, Span, Value};
 use super::{address, duration, middlewares, strategy, suggest};
 
-pub(super) const KEYS: &[&str] = &[
-    "name",
-    "matcher",
-    "addresses",
-    "schemes",
-    "strategy",
-    "health_config",
-    "client",
-    "timeouts",
-    "limits",
-    "retries",
-    "middlewares",
-];
+pub(super) const KEYS: &[&str] =
+    &["name", "matcher", "addresses", "schemes", "strategy", "health_config", "client", "timeouts", "limits", "retries", "middlewares"];
 
 /// What the top of the file says for every pool.
 pub(super) struct Defaults {
@@ -154,7 +143,8 @@ fn matcher(value: &Value<'_>, report: &mut Report<'_>) -> Option<Matcher> {
         Err(problems) => {
             let places = Places::new(report.text, value.span(), text);
             for problem in problems {
-                *report.error(places.of(problem.at), format!("bad matcher: {}", problem.message)) = problem.help;
+                let at = if text.is_empty() { value.span() } else { places.of(problem.at) };
+                *report.error(at, format!("bad matcher: {}", problem.message)) = problem.help;
             }
             None
         }
@@ -189,7 +179,11 @@ fn written_at(source: &str, value: &str) -> Option<Vec<usize>> {
         let Some(inner) = source.strip_prefix(quotes).and_then(|s| s.strip_suffix(quotes)) else { continue };
         let start = quotes.len();
         // TOML drops the first line end of a multi-line string.
-        let dropped = if quotes.len() == 1 { 0 } else { inner.len() - inner.strip_prefix("\r\n").or(inner.strip_prefix('\n')).unwrap_or(inner).len() };
+        let dropped = if quotes.len() == 1 {
+            0
+        } else {
+            inner.len() - inner.strip_prefix("\r\n").or(inner.strip_prefix('\n')).unwrap_or(inner).len()
+        };
         if &inner[dropped..] == value {
             let start = start + dropped;
             return Some((start..=start + value.len()).collect());
@@ -265,8 +259,12 @@ fn backends(section: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
     }
     let mut seen = BTreeSet::new();
     let mut found = Vec::with_capacity(items.len());
+    let mut good = true;
     for item in items {
-        let Some((backend, span)) = backend(item, report) else { continue };
+        let Some((backend, span)) = backend(item, report) else {
+            good = false;
+            continue;
+        };
         let place = match &backend.address {
             Address::Ip(ip) => (ip.ip().to_canonical().to_string(), ip.port()),
             Address::Name { host, port } => (host.trim_end_matches('.').to_owned(), *port),
@@ -278,8 +276,7 @@ fn backends(section: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
             *report.error(span, message) = Some("give it a `weight` if it should get more than the others".into());
         }
     }
-    // With an error the whole is thrown away; until then the good ones are good enough.
-    Some(found)
+    good.then_some(found)
 }
 
 fn backend(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)> {
@@ -342,7 +339,8 @@ fn health(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) ->
     if timeout < Duration::from_millis(1)
         && let Some(value) = s.get("timeout")
     {
-        *report.error(value.span(), "`timeout` of a health check must be at least 1 ms") = Some("`check_every = 0` turns checks off".into());
+        *report.error(value.span(), "`timeout` of a health check must be at least 1 ms") =
+            Some("`check_every = 0` turns checks off".into());
     }
     let slow_weight = s.get("slow_weight").and_then(|value| share(value, report));
     let health = Health {
