@@ -48,7 +48,7 @@ fn exactly_as_shown() {
         (
             in_pool("\t\tmatcher = \"Hots('ä') || Path('b')\""),
             "f:4:14: error: bad matcher: unknown matcher \"Hots\"\n4 | \t\tmatcher = \"Hots('ä') || Path('b')\"\n  | \t\t           ^^^^\n  = help: did you mean \"Host\"?\n\
-             f:4:31: error: bad matcher: a path begins with `/`\n4 | \t\tmatcher = \"Hots('ä') || Path('b')\"\n  | \t\t                            ^^^\n  = help: write '/b'\n",
+             f:4:32: error: bad matcher: a path begins with `/`\n4 | \t\tmatcher = \"Hots('ä') || Path('b')\"\n  | \t\t                             ^^^\n  = help: write '/b'\n",
         ),
         (
             in_pool("matcher = '''\nHost('a') &&\n  Pth('/b')'''"),
@@ -85,7 +85,7 @@ fn long_lines_are_cut_around_the_place() {
     let text = format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{many}, \"bad\", {}]\n", many.replace("a:", "b:"));
     let out = told(&text);
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines[0], "f:3:1802: error: bad address \"bad\": the port is missing");
+    assert_eq!(lines[0], "f:3:1697: error: bad address \"bad\": the port is missing");
     assert!(lines[1].chars().count() < 160 && lines[1].starts_with("3 | …") && lines[1].ends_with('…'), "{}", lines[1]);
     let at = lines[2].chars().position(|c| c == '^').unwrap();
     assert_eq!(lines[1].chars().skip(at).take(5).collect::<String>(), "\"bad\"");
@@ -473,7 +473,7 @@ fn check(text: &str) {
         assert!(text.get(d.span.clone()).is_some(), "{d:?}");
         assert!(d.line >= 1 && d.column >= 1 && !d.message.contains('\n'), "{d:?}");
     }
-    render(&parsed.not_built, "f", text);
+    assert!(render(&parsed.not_built, "f", text).lines().count() >= parsed.not_built.len());
 }
 
 proptest! {

@@ -146,7 +146,7 @@ fn leaf() -> impl Strategy<Value = Matcher> {
     let text = "[a-z'\"\\\\ äß&|()!,]{0,8}";
     let quoted = |s: &str| format!("'{}'", s.replace('\\', "\\\\").replace('\'', "\\'"));
     let source = prop_oneof![
-        "[a-zA-Z0-9]{1,8}(\\.[a-z]{1,5}){0,2}".prop_map(|h| format!("Host('{h}')")),
+        "[a-zA-Z][a-zA-Z0-9]{0,8}(\\.[a-z]{1,5}){0,2}".prop_map(|h| format!("Host('{h}')")),
         text.prop_map(move |t| format!("HostRegexp({})", quoted(&regex_escaped(&t)))),
         "(/[a-zA-Z0-9~%]{0,4}){1,3}".prop_map(|p| format!("Path('{}')", p.replace('%', "%2f"))),
         "(/[a-z.]{2,4}x){1,3}".prop_map(|p| format!("PathPrefix('{p}')")),

@@ -68,9 +68,11 @@ fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de:
     }
     let (mut syntax, _) = syntax.finish();
     // An unreadable value makes the parser complain again about what follows it on the line, an unclosed list about every line.
-    let echo =
-        |later: &Diagnostic, d: &Diagnostic| later.line == d.line || (later.message == d.message && d.message.starts_with("missing comma"));
-    syntax.dedup_by(|later, d| echo(later, d));
+    let in_list = |d: &Diagnostic| d.message.starts_with("missing comma between array") || d.message.contains(" in array");
+    syntax.dedup_by(|later, d| later.line == d.line || (in_list(later) && in_list(d)));
+    for d in syntax.iter_mut().filter(|d| in_list(d)) {
+        d.help = Some("is the list above closed with `]`?".into());
+    }
     let mut broken_lines: Vec<usize> = Vec::new();
     for d in &syntax {
         let last = lines.index(d.span.end);
