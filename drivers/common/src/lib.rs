@@ -6,5 +6,7 @@
 
 pub mod clock;
 pub mod limits;
+pub mod listen;
+pub mod lookup;
 pub mod pump;
 pub mod stop;
