@@ -9,10 +9,13 @@ pub mod health;
 pub mod http;
 mod id;
 pub mod observe;
+pub mod page;
 pub mod proxy;
 pub mod route;
 pub mod shared;
+pub mod slab;
 mod time;
+pub mod wheel;
 
 pub use cause::Cause;
 pub use config::Config;
