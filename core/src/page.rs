@@ -84,6 +84,12 @@ impl Pages {
         self.small.lent + self.large.lent
     }
 
+    /// Whether [`Pages::lend`] would succeed.
+    #[must_use]
+    pub fn has_one(&self) -> bool {
+        self.lent_bytes() + SMALL_BYTES as u64 <= self.cap_bytes
+    }
+
     /// Less than a tenth of the cap is left: new connections had better wait.
     #[must_use]
     pub fn scarce(&self) -> bool {
