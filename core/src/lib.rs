@@ -10,6 +10,7 @@ pub mod http;
 mod id;
 pub mod observe;
 pub mod proxy;
+pub mod rng;
 pub mod route;
 pub mod shared;
 mod time;
