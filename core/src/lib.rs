@@ -11,6 +11,7 @@ mod id;
 pub mod observe;
 pub mod page;
 pub mod proxy;
+pub mod rng;
 pub mod route;
 pub mod shared;
 pub mod slab;
