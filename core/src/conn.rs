@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::h1::machine::Machine;
+use crate::health::Target;
 use crate::id::ExchangeId;
 use crate::page::{PageId, Pages};
 use crate::proxy::Wants;
@@ -55,8 +56,6 @@ pub(crate) struct Client {
     pub(crate) trusted: bool,
     /// Nothing more is answered: bytes are read and dropped, so that the last answer is not lost to a reset (RFC 9112 §9.6).
     pub(crate) lingering: bool,
-    /// Counted in `limits.connections_per_ip`.
-    pub(crate) counted_by_ip: bool,
 }
 
 #[derive(Debug)]
@@ -68,13 +67,14 @@ pub(crate) struct Backend {
     pub(crate) idle: bool,
     /// Exchanges it has carried.
     pub(crate) uses: u32,
+    /// How long the backend says it keeps an idle connection, in seconds.
+    pub(crate) keep_alive_secs: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Probe {
-    pub(crate) local: u32,
+    pub(crate) target: Target,
     pub(crate) runtime: u32,
-    pub(crate) backend: u16,
     pub(crate) connected: bool,
     pub(crate) started: Instant,
     pub(crate) sent: u32,
@@ -114,10 +114,11 @@ impl Inbox {
         }
     }
 
-    /// Moving costs a copy, so it has to gain at least half a page; then each byte is moved once at most, on average.
+    /// Moving costs a copy. Payload moves only if that gains half a page, so each byte is moved once at most, on average;
+    /// the beginning of a head has to move to have room for its end, and does so once.
     fn movable(&self, size: usize) -> bool {
         let (from, _) = self.needed();
-        from as usize * 2 >= size || self.is_empty()
+        from > 0 && (from as usize * 2 >= size || self.pay.0 == self.pay.1) || self.is_empty()
     }
 
     /// First needed byte, and how many are needed.

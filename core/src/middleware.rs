@@ -6,21 +6,21 @@
 use std::fmt::Debug;
 
 use crate::cause::Cause;
-use crate::h1::head::{AnswerHead, Request};
+use crate::h1::{AnswerHead, Request};
 use crate::proxy::{Answer, Question};
 
 /// One middleware of a pool, as configured. It holds no state of an exchange.
 pub trait Stage: Debug + Send + Sync {
     /// A request on its way in.
-    fn request(&self, request: &Request<'_, '_>) -> Verdict;
+    fn request(&self, request: &Request<'_>) -> Verdict;
 
     /// What was asked has been answered; the request is at hand again.
-    fn answered(&self, _request: &Request<'_, '_>, _answer: &Answer) -> Verdict {
+    fn answered(&self, _request: &Request<'_>, _answer: &Answer) -> Verdict {
         Verdict::Pass
     }
 
     /// An answer on its way out: a transform for its body, or none.
-    fn answer(&self, _head: &AnswerHead<'_, '_>) -> Option<Box<dyn Transform>> {
+    fn answer(&self, _head: &AnswerHead<'_>) -> Option<Box<dyn Transform>> {
         None
     }
 }

@@ -19,7 +19,6 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Role};
@@ -186,7 +185,7 @@ pub struct Proxy<O: Observer> {
     /// Connections that want to read but found no page, oldest first.
     starved: VecDeque<ConnId>,
     effects: VecDeque<Effect>,
-    schedule: Schedule<(u32, u16)>,
+    schedule: Schedule,
     lookups: lookup::Lookups,
     date: [u8; 29],
     /// Eight seeded characters and a counter make a request id.
@@ -195,9 +194,10 @@ pub struct Proxy<O: Observer> {
     /// Buffers of exchanges that have ended, for those to come.
     spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
+    /// Runtimes whose queues may be served now.
+    to_serve: Vec<u32>,
     drain: Option<Instant>,
     drained: bool,
-    ready: bool,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -233,9 +233,9 @@ impl<O: Observer> Proxy<O> {
             id_count: 0,
             spare: Vec::new(),
             scratch: Vec::new(),
+            to_serve: Vec::new(),
             drain: None,
             drained: false,
-            ready: false,
         };
         proxy.handle_wall(Wall::default());
         proxy.adopt(config, now);
@@ -290,7 +290,7 @@ impl<O: Observer> Proxy<O> {
         let Some(conn) = self.conns.get_mut(c) else { return };
         if n == 0 {
             conn.inbox.trim(&mut self.pages);
-            self.feed_starved();
+            self.settle(now);
             return;
         }
         conn.inbox.end += n as u32;
@@ -301,7 +301,7 @@ impl<O: Observer> Proxy<O> {
             Role::Backend(_) => self.backend_input(c, now),
             Role::Probe(_) => self.probe_input(c, now),
         }
-        self.feed_starved();
+        self.settle(now);
     }
 
     /// End of stream, after every byte before it.
@@ -317,7 +317,7 @@ impl<O: Observer> Proxy<O> {
             Role::Backend(_) => self.backend_ended(c, now),
             Role::Probe(_) => self.probe_failed(c, "closed without an answer", now),
         }
-        self.feed_starved();
+        self.settle(now);
     }
 
     /// `n` bytes of [`Proxy::transmit`] have gone.
@@ -329,7 +329,7 @@ impl<O: Observer> Proxy<O> {
             Role::Backend(_) => self.backend_sent(c, n, now),
             Role::Probe(p) => p.sent += n as u32,
         }
-        self.feed_starved();
+        self.settle(now);
     }
 
     /// The socket broke.
@@ -340,7 +340,7 @@ impl<O: Observer> Proxy<O> {
             Some(Role::Probe(_)) => self.probe_failed(c, fault_words(f), now),
             None => {}
         }
-        self.feed_starved();
+        self.settle(now);
     }
 
     /// A new configuration. Exchanges under way keep theirs, no connection is cut.
@@ -353,7 +353,7 @@ impl<O: Observer> Proxy<O> {
         for runtime in 0..self.runtimes.len() as u32 {
             self.serve_queue(runtime, now);
         }
-        self.feed_starved();
+        self.settle(now);
     }
 
     /// The wall clock, about once a second.
@@ -463,8 +463,11 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Pages have come back: those who found none may try again.
-    fn feed_starved(&mut self) {
+    /// What an input may have left to do for others: slots and pages have come free.
+    fn settle(&mut self, now: Instant) {
+        while let Some(runtime) = self.to_serve.pop() {
+            self.serve_queue(runtime, now);
+        }
         while !self.starved.is_empty() && self.pages.has_one() {
             let Some(c) = self.starved.pop_front() else { return };
             if let Some(conn) = self.conns.get_mut(c) {

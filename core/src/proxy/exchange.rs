@@ -77,8 +77,11 @@ pub(crate) struct Exchange {
     pub(crate) version: u8,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
-    /// Trailers of the request may pass.
     pub(crate) interims: u8,
+    /// Bytes of the final answer have gone.
+    pub(crate) answer_begun: bool,
+    /// Payload sent to the client.
+    pub(crate) bytes_out: u64,
     /// The next stage of the chain to ask.
     pub(crate) stage: u8,
     pub(crate) shut_backend: bool,

@@ -90,6 +90,8 @@ impl<O: Observer> Proxy<O> {
             local.retired = true;
         }
         let states = self.shared.adopt(&config);
+        let probes = self.shared.probes(&states, self.shard);
+        self.schedule.adopt(&probes, now);
         let runtimes: Box<[u32]> =
             config.pools.iter().zip(states).enumerate().map(|(i, (pool, state))| self.runtime(&config, i, pool, state)).collect();
         let old = std::mem::replace(&mut self.routing, Routing { router: Router::new(&config.pools), config, runtimes });
@@ -101,11 +103,11 @@ impl<O: Observer> Proxy<O> {
                 self.close_oldest_idle(at);
             }
         }
-        self.schedule(now);
+        self.schedule_lookups(now);
     }
 
     fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>) -> u32 {
-        let locals = state.backends.iter().zip(&pool.backends).map(|(s, b)| self.local(s, &b.label)).collect();
+        let locals = state.backends().iter().zip(&pool.backends).map(|(s, b)| self.local(s, &b.label)).collect();
         let probes = pool
             .backends
             .iter()
