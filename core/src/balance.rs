@@ -182,8 +182,8 @@ impl Balancer {
         if let Some(choice) = self.stuck(ask, now) {
             return choice;
         }
-        if now >= self.plan.trial_at
-            && self.strategy != Kind::IpHash
+        if self.strategy != Kind::IpHash
+            && self.trial_due(ask.tried, now)
             && let Some(backend) = self.plan.sick.iter().copied().find(|&sick| self.trial(sick, ask.tried, now))
         {
             return Choice::Backend(backend);
@@ -227,8 +227,13 @@ impl Balancer {
         if self.plan.is_usable(wanted) {
             return Some(if self.take(wanted) { Choice::Backend(wanted) } else { Choice::Full });
         }
-        let trial = now >= self.plan.trial_at && self.plan.sick.contains(&wanted) && self.trial(wanted, ask.tried, now);
+        let trial = self.trial_due(ask.tried, now) && self.plan.sick.contains(&wanted) && self.trial(wanted, ask.tried, now);
         trial.then_some(Choice::Backend(wanted))
+    }
+
+    /// Whether this exchange may try an Unhealthy backend: one that has failed once already has no attempt to spare while there are others.
+    fn trial_due(&self, tried: &Tried, now: Instant) -> bool {
+        now >= self.plan.trial_at && (tried.is_empty() || self.plan.usable.is_empty())
     }
 
     /// Without probes, an Unhealthy backend is tried by one real request when its pause is over.
@@ -315,7 +320,7 @@ impl Balancer {
         let (main, backups) = self.state.rendezvous();
         let taken = |backend| if self.take(backend) { Choice::Backend(backend) } else { Choice::Full };
         let hash = Rendezvous::hash(client);
-        let trial_due = now >= plan.trial_at;
+        let trial_due = self.trial_due(tried, now);
         // While backups stand in, a main one can only be tried again.
         let on_main = if plan.on_backups && !trial_due { 0 } else { DRAWS };
         let on_backups = if plan.on_backups { DRAWS } else { 0 };

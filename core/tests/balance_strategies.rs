@@ -554,6 +554,25 @@ fn without_probes_one_real_request_tries_again() {
 }
 
 #[test]
+fn a_retry_is_no_trial_while_there_are_others() {
+    for strategy in all_strategies() {
+        let mut pool = pool(strategy.clone(), equal(3));
+        pool.health.check_every = Duration::ZERO;
+        let mut bench = Bench::new(1, pool);
+        bench.bad(0);
+        bench.pass(5_000);
+        bench.tried.add(1);
+        for number in 0..50 {
+            bench.client = client(number);
+            assert_eq!(bench.once(0), Some(2), "{strategy:?}");
+        }
+        bench.bad(2);
+        bench.bad(1);
+        assert_eq!(bench.once(0), Some(0), "{strategy:?}: nothing else is left");
+    }
+}
+
+#[test]
 fn tried_is_a_set_of_any_size() {
     let mut tried = Tried::new();
     assert!(tried.is_empty());
