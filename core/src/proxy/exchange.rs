@@ -339,7 +339,7 @@ impl Flow {
             w.open(unsent as u64);
             if last && !self.framed {
                 self.framed = true;
-                w.finish(self.trailers.len());
+                w.finish(self.trailers.len() as u32);
             }
         }
     }

@@ -129,6 +129,8 @@ pub trait World {
     fn shutdown(&mut self, c: ConnId);
     /// Closes and forgets the socket, if there is one.
     fn close(&mut self, c: ConnId);
+    /// The same by a reset, so that the peer cannot take what it got for the whole.
+    fn reset(&mut self, c: ConnId);
     /// Starts a lookup.
     fn lookup(&mut self, id: LookupId, q: Question);
     /// Wakes another shard.
@@ -407,6 +409,13 @@ impl<M: Machine> Pump<M> {
                     f.bits = 0;
                     f.rounds_fault = 0;
                     w.close(c);
+                }
+            }
+            Effect::Reset(c) => {
+                if let Some(f) = self.live(c) {
+                    f.bits = 0;
+                    f.rounds_fault = 0;
+                    w.reset(c);
                 }
             }
             Effect::Lookup { id, question } => w.lookup(id, question),
