@@ -10,8 +10,10 @@ pub(crate) struct Own<'a> {
     pub(crate) body: &'a [u8],
     /// Body bytes are announced but not sent (RFC 9110 §9.3.2).
     pub(crate) head_only: bool,
-    /// The connection ends after it.
-    pub(crate) close: bool,
+    /// The connection may carry another request after it.
+    pub(crate) keep_alive: bool,
+    /// Of the request: 10 or 11, 0 if unknown.
+    pub(crate) version: u8,
     pub(crate) date: &'a [u8; 29],
 }
 
@@ -39,7 +41,11 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(RETRY_AFTER_SECS);
     }
-    out.extend_from_slice(if own.close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    out.extend_from_slice(match (own.keep_alive, own.version) {
+        (false, _) => b"\r\nConnection: close\r\n\r\n",
+        (true, 10) => b"\r\nConnection: keep-alive\r\n\r\n",
+        (true, _) => b"\r\n\r\n",
+    });
     if own.head_only {
         return;
     }
@@ -97,7 +103,7 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::NoRoute => "destination_not_found",
         Cause::NoBackend => "destination_unavailable",
         Cause::QueueFull | Cause::QueueTimeout => "connection_limit_reached",
-        Cause::NoPages | Cause::Drained | Cause::ConnectFailed => "proxy_internal_error",
+        Cause::LookupFailed | Cause::NoPages | Cause::Drained | Cause::ConnectFailed => "proxy_internal_error",
         Cause::ConnectRefused => "connection_refused",
         Cause::ConnectUnreachable => "destination_ip_unroutable",
         Cause::ConnectTimeout => "connection_timeout",
@@ -118,18 +124,18 @@ mod tests {
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let table = [
             (
-                Own { status: 503, cause: Some(Cause::NoBackend), body: b"", head_only: false, close: true, date },
+                Own { status: 503, cause: Some(Cause::NoBackend), body: b"", head_only: false, keep_alive: false, version: 11, date },
                 "HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: 36\r\nProxy-Status: rust-strom; error=destination_unavailable; details=\"no_backend\"\r\nRetry-After: 1\r\n\
                  Connection: close\r\n\r\n503 Service Unavailable: no_backend\n",
             ),
             (
-                Own { status: 502, cause: Some(Cause::ConnectRefused), body: b"", head_only: true, close: false, date },
+                Own { status: 502, cause: Some(Cause::ConnectRefused), body: b"", head_only: true, keep_alive: true, version: 11, date },
                 "HTTP/1.1 502 Bad Gateway\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: 33\r\nProxy-Status: rust-strom; error=connection_refused; details=\"connect_refused\"\r\n\r\n",
             ),
             (
-                Own { status: 200, cause: None, body: b"ok\n", head_only: false, close: false, date },
+                Own { status: 200, cause: None, body: b"ok\n", head_only: false, keep_alive: true, version: 11, date },
                 "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nok\n",
             ),
         ];

@@ -11,6 +11,7 @@ pub(crate) mod rendezvous;
 mod smooth;
 mod sticky;
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,6 +144,10 @@ impl Balancer {
             Kind::LeastConnection => Needs::Weights,
             Kind::IpHash => Needs::Set,
         };
+        if strategy == Kind::IpHash {
+            // Now, not on some request's way.
+            state.rendezvous();
+        }
         Self {
             strategy,
             needs,
@@ -177,8 +182,8 @@ impl Balancer {
         if let Some(choice) = self.stuck(ask, now) {
             return choice;
         }
-        if now >= self.plan.trial_at
-            && self.strategy != Kind::IpHash
+        if self.strategy != Kind::IpHash
+            && self.trial_due(ask.tried, now)
             && let Some(backend) = self.plan.sick.iter().copied().find(|&sick| self.trial(sick, ask.tried, now))
         {
             return Choice::Backend(backend);
@@ -188,7 +193,7 @@ impl Balancer {
         if tried.is_empty() || !self.plan.usable.iter().all(avoided) {
             self.choose_from_usable(ask, tried, now)
         } else if !self.plan.backups.iter().all(avoided) {
-            self.least(&Arc::clone(&self.plan).backups, None, tried)
+            Self::least(&self.state, &self.caps, &mut self.rng, (&self.plan.backups, Some(&[])), tried)
         } else {
             self.choose_from_usable(ask, &Tried::new(), now)
         }
@@ -201,8 +206,13 @@ impl Balancer {
             Kind::RoundRobin => self.in_turn(tried),
             Kind::Random => self.at_random(tried),
             Kind::LeastConnection => {
-                let plan = Arc::clone(&self.plan);
-                self.least(&plan.usable, (!plan.equal).then_some(&*plan.weights), tried)
+                let among = (&*self.plan.usable, (!self.plan.equal).then_some(&*self.plan.weights));
+                let choice = Self::least(&self.state, &self.caps, &mut self.rng, among, tried);
+                if let Choice::Backend(backend) = choice {
+                    // The one after it is the first to be looked at next.
+                    self.state.cursor().store(u64::from(backend) + 1, Ordering::Relaxed);
+                }
+                choice
             }
         }
     }
@@ -217,22 +227,25 @@ impl Balancer {
         if self.plan.is_usable(wanted) {
             return Some(if self.take(wanted) { Choice::Backend(wanted) } else { Choice::Full });
         }
-        let trial = now >= self.plan.trial_at && self.plan.sick.contains(&wanted) && self.trial(wanted, ask.tried, now);
+        let trial = self.trial_due(ask.tried, now) && self.plan.sick.contains(&wanted) && self.trial(wanted, ask.tried, now);
         trial.then_some(Choice::Backend(wanted))
+    }
+
+    /// Whether this exchange may try an Unhealthy backend: one that has failed once already has no attempt to spare while there are others.
+    fn trial_due(&self, tried: &Tried, now: Instant) -> bool {
+        now >= self.plan.trial_at && (tried.is_empty() || self.plan.usable.is_empty())
     }
 
     /// Without probes, an Unhealthy backend is tried by one real request when its pause is over.
     fn trial(&self, sick: u16, tried: &Tried, now: Instant) -> bool {
-        if tried.contains(sick) || !self.take(sick) {
+        let backend = &self.state.backends()[usize::from(sick)];
+        let full = self.caps[usize::from(sick)].is_some_and(|cap| backend.in_flight() >= cap);
+        if full || tried.contains(sick) || !backend.health().try_trial(self.state.rules(), now) {
             return false;
         }
-        let claimed = self.state.backends()[usize::from(sick)].health().try_trial(self.state.rules(), now);
-        if claimed {
-            self.state.bump();
-        } else {
-            self.state.give_back(sick);
-        }
-        claimed
+        // The next trial has moved.
+        self.state.bump();
+        self.take(sick)
     }
 
     fn in_turn(&self, tried: &Tried) -> Choice {
@@ -267,40 +280,35 @@ impl Balancer {
         free.map_or(Choice::Full, Choice::Backend)
     }
 
-    /// The one with the fewest in flight for its weight. Among equals: by turns, or by lot where weights differ.
-    fn least(&mut self, among: &[u16], weights: Option<&[u32]>, tried: &Tried) -> Choice {
+    /// The one with the fewest in flight for its weight. Among equals: by turns, or, if there are `weights`, by lot (missing ones are 1).
+    fn least(state: &PoolState, caps: &[Option<u32>], rng: &mut Rng, (among, weights): (&[u16], Option<&[u32]>), tried: &Tried) -> Choice {
         // Another shard may take the last slot of the one found: look again, some times.
         for _ in 0..4 {
-            let start = self.state.cursor().load(Ordering::Relaxed) as usize % among.len().max(1);
-            let mut best: Option<(usize, u64, u64)> = None;
+            let cursor = state.cursor().load(Ordering::Relaxed);
+            let start = among.partition_point(|&backend| u64::from(backend) < cursor);
+            let mut best: Option<(u16, u64, u64)> = None;
             let mut tied_weight = 0;
             for place in (start..among.len()).chain(0..start) {
                 let backend = among[place];
-                let in_flight = self.state.backends()[usize::from(backend)].in_flight();
-                if tried.contains(backend) || self.caps[usize::from(backend)].is_some_and(|cap| in_flight >= cap) {
+                let in_flight = state.backends()[usize::from(backend)].in_flight();
+                if tried.contains(backend) || caps[usize::from(backend)].is_some_and(|cap| in_flight >= cap) {
                     continue;
                 }
-                let in_flight = u64::from(in_flight);
-                let weight = weights.map_or(1, |weights| u64::from(weights[place]));
-                let order = best.map_or(std::cmp::Ordering::Less, |(_, least, its_weight)| (in_flight * its_weight).cmp(&(least * weight)));
+                let (in_flight, weight) =
+                    (u64::from(in_flight), weights.and_then(|weights| weights.get(place)).map_or(1, |&weight| u64::from(weight)));
+                let order = best.map_or(Less, |(_, fewest, its_weight)| (in_flight * its_weight).cmp(&(fewest * weight)));
                 match order {
-                    std::cmp::Ordering::Less => {
-                        best = Some((place, in_flight, weight));
-                        tied_weight = weight;
-                    }
-                    std::cmp::Ordering::Equal if weights.is_some() => {
-                        tied_weight += weight;
-                        if self.rng.below(tied_weight) < weight {
-                            best = Some((place, in_flight, weight));
-                        }
-                    }
-                    std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => {}
+                    Less => tied_weight = weight,
+                    Equal => tied_weight += weight,
+                    Greater => continue,
+                }
+                if order == Less || (order == Equal && weights.is_some() && rng.below(tied_weight) < weight) {
+                    best = Some((backend, in_flight, weight));
                 }
             }
-            let Some((place, ..)) = best else { return Choice::Full };
-            if self.take(among[place]) {
-                self.state.cursor().store(place as u64 + 1, Ordering::Relaxed);
-                return Choice::Backend(among[place]);
+            let Some((backend, ..)) = best else { return Choice::Full };
+            if state.backends()[usize::from(backend)].try_start(caps[usize::from(backend)]) {
+                return Choice::Backend(backend);
             }
         }
         Choice::Full
@@ -310,14 +318,17 @@ impl Balancer {
     fn hashed(&self, client: IpAddr, tried: &Tried, now: Instant) -> Choice {
         let plan = &*self.plan;
         let (main, backups) = self.state.rendezvous();
-        let table = if plan.on_backups { backups } else { main };
         let taken = |backend| if self.take(backend) { Choice::Backend(backend) } else { Choice::Full };
         let hash = Rendezvous::hash(client);
-        for backend in table.walk(hash).take(DRAWS) {
+        let trial_due = self.trial_due(tried, now);
+        // While backups stand in, a main one can only be tried again.
+        let on_main = if plan.on_backups && !trial_due { 0 } else { DRAWS };
+        let on_backups = if plan.on_backups { DRAWS } else { 0 };
+        for backend in main.walk(hash).take(on_main).chain(backups.walk(hash).take(on_backups)) {
             if plan.is_usable(backend) && !tried.contains(backend) {
                 return taken(backend);
             }
-            if now >= plan.trial_at && plan.sick.contains(&backend) && self.trial(backend, tried, now) {
+            if trial_due && plan.sick.contains(&backend) && self.trial(backend, tried, now) {
                 return Choice::Backend(backend);
             }
         }

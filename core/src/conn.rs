@@ -33,6 +33,8 @@ pub(crate) struct Conn {
     pub(crate) handed: Wants,
     /// The peer will send nothing more.
     pub(crate) recv_ended: bool,
+    /// The socket is of no use any more; what has been received is.
+    pub(crate) broken: bool,
 }
 
 /// Which side of the proxy it is on.

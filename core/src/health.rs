@@ -147,7 +147,7 @@ impl Health {
             HealthState::Slow => rules.slow_permille,
             HealthState::Unknown | HealthState::Healthy => 1000,
         };
-        if !word.ramping || now >= word.stamp() + rules.ramp_up {
+        if !word.ramping || rules.ramp_up.is_zero() || now >= word.stamp() + rules.ramp_up {
             return whole;
         }
         let part = now.since(word.stamp()).as_nanos() * u128::from(whole) / rules.ramp_up.as_nanos();
@@ -265,3 +265,6 @@ fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+mod tests;

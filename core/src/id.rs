@@ -25,7 +25,7 @@ impl ConnId {
 
 /// An exchange of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeId(pub ConnId);
+pub(crate) struct ExchangeId(pub(crate) ConnId);
 
 /// One question to the driver (DNS now, LDAP later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

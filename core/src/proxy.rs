@@ -20,11 +20,12 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Role};
 use crate::health::Schedule;
 use crate::http::date;
-use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
+use crate::id::{ConnId, ListenerId, LookupId};
 use crate::observe::Observer;
 use crate::page::Pages;
 use crate::pool::Links;
@@ -95,7 +96,7 @@ pub struct Transmit<'a> {
 
 impl<'a> Transmit<'a> {
     fn new() -> Self {
-        Self { slices: [const { IoSlice::new(&[]) }; 8], used: 0 }
+        Self { slices: [IoSlice::new(&[]); 8], used: 0 }
     }
 
     fn push(&mut self, bytes: &'a [u8]) {
@@ -315,7 +316,7 @@ impl<O: Observer> Proxy<O> {
             Role::Client(client) if client.lingering => self.close(c),
             Role::Client(_) => self.client_ended(c, now),
             Role::Backend(_) => self.backend_ended(c, now),
-            Role::Probe(_) => self.probe_failed(c, "closed without an answer", now),
+            Role::Probe(_) => self.probe_failed(c, Cause::BackendClosed, now),
         }
         self.settle(now);
     }
@@ -337,7 +338,7 @@ impl<O: Observer> Proxy<O> {
         match self.conns.get(c).map(|conn| &conn.role) {
             Some(Role::Client(_)) => self.client_gone(c, now),
             Some(Role::Backend(_)) => self.backend_fault(c, f, now),
-            Some(Role::Probe(_)) => self.probe_failed(c, fault_words(f), now),
+            Some(Role::Probe(_)) => self.probe_failed(c, connect_cause(f), now),
             None => {}
         }
         self.settle(now);
@@ -398,7 +399,7 @@ impl<O: Observer> Proxy<O> {
                     Some(x) => {
                         let x = &self.exchanges[x.0];
                         let from = self.conns.get(x.client.conn).map(|c| &c.inbox);
-                        Wants { recv: recv && !x.answer.ended, send: backend.connected && x.request.has_output(from) }
+                        Wants { recv: recv && !x.answer.ended, send: backend.connected && !conn.broken && x.request.has_output(from) }
                     }
                 }
             }
@@ -490,13 +491,12 @@ fn wants_large(conn: &Conn, exchanges: &Slab<Exchange>) -> bool {
     reader.remaining().is_some_and(|n| n >= 2 * crate::page::SMALL_BYTES as u64)
 }
 
-fn fault_words(f: Fault) -> &'static str {
+/// What a broken socket means for a connection that was being opened.
+fn connect_cause(f: Fault) -> Cause {
     match f {
-        Fault::Refused => "connection refused",
-        Fault::Unreachable => "unreachable",
-        Fault::Reset => "connection reset",
-        Fault::TimedOut => "connection timed out",
-        Fault::NoResources => "no sockets or ports left",
-        Fault::Other => "connection failed",
+        Fault::Refused | Fault::Reset => Cause::ConnectRefused,
+        Fault::Unreachable => Cause::ConnectUnreachable,
+        Fault::TimedOut => Cause::ConnectTimeout,
+        Fault::NoResources | Fault::Other => Cause::ConnectFailed,
     }
 }

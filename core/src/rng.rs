@@ -25,13 +25,14 @@ impl Rng {
             return 0;
         }
         // Lemire's multiplication: the high word is the result; the few low words that would favour some results are drawn again.
-        let unfair = n.wrapping_neg() % n;
-        loop {
-            let wide = u128::from(self.next_u64()) * u128::from(n);
-            if wide as u64 >= unfair {
-                return (wide >> 64) as u64;
+        let mut wide = u128::from(self.next_u64()) * u128::from(n);
+        if (wide as u64) < n {
+            let unfair = n.wrapping_neg() % n;
+            while (wide as u64) < unfair {
+                wide = u128::from(self.next_u64()) * u128::from(n);
             }
         }
+        (wide >> 64) as u64
     }
 }
 

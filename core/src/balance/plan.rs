@@ -22,6 +22,9 @@ pub(crate) enum Needs {
 /// While shares grow, a plan lasts for a hundredth of `ramp_up`, but at least so long.
 const STEP_MIN: Duration = Duration::from_millis(50);
 
+/// One turn, in the unit of what is owed.
+const ONE: i64 = 1 << 32;
+
 /// One state of affairs.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -119,7 +122,7 @@ impl Plan {
             let step = (rules.ramp_up / 100).max(STEP_MIN);
             let ends = usable.iter().filter_map(|&index| state.backends()[usize::from(index)].health().ramp_end(rules, now));
             plan.expires = ends.map(|end| end.min(now + step)).min().unwrap_or(Instant::NEVER);
-            plan.weights = usable.iter().map(|&index| state.configured(index).weight * share(state, index, now)).collect();
+            plan.weights = usable.iter().map(|&index| state.configured(index).weight.saturating_mul(share(state, index, now))).collect();
             plan.equal = plan.weights.iter().all(|weight| *weight == plan.weights[0]);
         }
         if needs == Needs::Order && !usable.is_empty() {
@@ -145,7 +148,7 @@ impl Plan {
         }
         self.units = smooth::units(&self.weights).into();
         let owed = before.map(|before| before.owed(cursor)).unwrap_or_default();
-        let find = |index: &u16| owed.binary_search_by_key(index, |&(owed, _)| owed).map_or(0, |place| owed[place].1);
+        let find = |index: &u16| owed.binary_search_by_key(index, |&(owed, _)| owed).map_or(0, |place| owed[place].1.clamp(-ONE, ONE));
         self.carry = usable.iter().map(find).collect();
         self.order = smooth::order(&self.units, &self.carry).into_iter().map(|place| usable[usize::from(place)]).collect();
     }

@@ -46,7 +46,8 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
             }
             None => {
                 let message = format!("\"{}\" is not a duration for {what}", suggest::clip(text));
-                *report.error(value.span(), message) = Some("write a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"".into());
+                *report.error(value.span(), message) =
+                    Some("write a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"".into());
                 return None;
             }
         },

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::matcher::Matcher;
 
 /// A whole configuration, already checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `http_address`, then `https_address`, then the metrics page, in this order.
     pub listeners: Vec<Listener>,
@@ -54,7 +54,7 @@ pub enum ListenerKind {
 }
 
 /// A backend pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// `name`, else `pool-N` with N counted from 1 in file order. The metric label.
     pub name: Box<str>,

@@ -11,19 +11,8 @@ use super::model::{Address, Backend, ClientPool, Health, Limits, Middleware, Poo
 use super::reader::{self, Report, Section, Span, Value};
 use super::{address, duration, middlewares, strategy, suggest};
 
-pub(super) const KEYS: &[&str] = &[
-    "name",
-    "matcher",
-    "addresses",
-    "schemes",
-    "strategy",
-    "health_config",
-    "client",
-    "timeouts",
-    "limits",
-    "retries",
-    "middlewares",
-];
+pub(super) const KEYS: &[&str] =
+    &["name", "matcher", "addresses", "schemes", "strategy", "health_config", "client", "timeouts", "limits", "retries", "middlewares"];
 
 /// What the top of the file says for every pool.
 pub(super) struct Defaults {
@@ -189,7 +178,11 @@ fn written_at(source: &str, value: &str) -> Option<Vec<usize>> {
         let Some(inner) = source.strip_prefix(quotes).and_then(|s| s.strip_suffix(quotes)) else { continue };
         let start = quotes.len();
         // TOML drops the first line end of a multi-line string.
-        let dropped = if quotes.len() == 1 { 0 } else { inner.len() - inner.strip_prefix("\r\n").or(inner.strip_prefix('\n')).unwrap_or(inner).len() };
+        let dropped = if quotes.len() == 1 {
+            0
+        } else {
+            inner.len() - inner.strip_prefix("\r\n").or(inner.strip_prefix('\n')).unwrap_or(inner).len()
+        };
         if &inner[dropped..] == value {
             let start = start + dropped;
             return Some((start..=start + value.len()).collect());
@@ -342,7 +335,8 @@ fn health(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) ->
     if timeout < Duration::from_millis(1)
         && let Some(value) = s.get("timeout")
     {
-        *report.error(value.span(), "`timeout` of a health check must be at least 1 ms") = Some("`check_every = 0` turns checks off".into());
+        *report.error(value.span(), "`timeout` of a health check must be at least 1 ms") =
+            Some("`check_every = 0` turns checks off".into());
     }
     let slow_weight = s.get("slow_weight").and_then(|value| share(value, report));
     let health = Health {

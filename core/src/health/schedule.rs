@@ -125,3 +125,117 @@ impl Schedule {
         self.unprobed == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(10);
+    const PROBE: Duration = Duration::from_millis(5);
+
+    fn items(count: u16, every: Duration) -> Vec<Item> {
+        (0..count).map(|backend| Item { target: Target { pool: 0, backend, identity: 100 + u64::from(backend) }, every }).collect()
+    }
+
+    /// Starts of all probes until `end`, each probe lasting [`PROBE`].
+    fn run(schedule: &mut Schedule, from: Instant, end: Instant) -> Vec<(Instant, u16)> {
+        let mut starts = Vec::new();
+        let mut running: BinaryHeap<Reverse<(Instant, Target)>> = BinaryHeap::new();
+        let mut now = from;
+        while now < end {
+            while let Some(target) = schedule.due(now) {
+                assert!(running.iter().all(|Reverse((_, other))| *other != target), "two probes of one backend");
+                starts.push((now, target.backend));
+                running.push(Reverse((now + PROBE, target)));
+            }
+            let ended = running.peek().map(|&Reverse((at, _))| at);
+            let Some(next) = ended.into_iter().chain(schedule.next_at()).min() else { break };
+            assert!(next > now || ended == Some(next), "no progress");
+            now = next;
+            while let Some(&Reverse((_, target))) = running.peek().filter(|&&Reverse((at, _))| at <= now) {
+                running.pop();
+                schedule.done(target);
+            }
+        }
+        starts
+    }
+
+    #[test]
+    fn at_once_then_every_interval_with_a_tenth_of_jitter() {
+        let mut schedule = Schedule::new(1);
+        assert!(schedule.first_round_done() && schedule.next_at().is_none());
+        schedule.adopt(&items(3, EVERY), Instant::ZERO);
+        assert!(!schedule.first_round_done());
+        let starts = run(&mut schedule, Instant::ZERO, Instant::from_millis(300_000));
+        assert!(schedule.first_round_done());
+        for backend in 0..3 {
+            let times: Vec<_> = starts.iter().filter(|(_, of)| *of == backend).map(|(at, _)| *at).collect();
+            assert_eq!(times[0], Instant::ZERO);
+            let waits: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
+            assert!((5_000..=10_000).contains(&waits[0]), "{waits:?}");
+            assert!(waits[1..].iter().all(|wait| (9_000..=11_000).contains(wait)), "{waits:?}");
+            assert!(waits[1..].windows(2).any(|pair| pair[0] != pair[1]), "no jitter: {waits:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_are_spread_after_the_first_round() {
+        let mut schedule = Schedule::new(2);
+        schedule.adopt(&items(1000, EVERY), Instant::ZERO);
+        let starts = run(&mut schedule, Instant::ZERO, Instant::from_millis(60_000));
+        assert_eq!(starts.iter().filter(|(at, _)| *at == Instant::ZERO).count(), 1000);
+        let mut per_100ms = [0; 600];
+        starts[1000..].iter().for_each(|(at, _)| per_100ms[(at.as_nanos() / 100_000_000) as usize] += 1);
+        // The even spread over half an interval is 20.
+        assert!(per_100ms.iter().all(|&count| count <= 60), "{per_100ms:?}");
+        assert!(starts.len() >= 1000 * 6, "{}", starts.len());
+    }
+
+    #[test]
+    fn a_long_probe_is_not_doubled_and_not_made_up_for() {
+        let mut schedule = Schedule::new(3);
+        schedule.adopt(&items(1, EVERY), Instant::ZERO);
+        let target = schedule.due(Instant::ZERO).expect("at once");
+        let late = Instant::from_millis(95_000);
+        assert_eq!((schedule.due(late), schedule.next_at()), (None, None));
+        schedule.done(target);
+        schedule.done(target);
+        assert_eq!(schedule.due(late), Some(target));
+        schedule.done(target);
+        assert_eq!(schedule.due(late), None);
+        assert!(schedule.next_at().is_some_and(|at| at >= late + EVERY * 9 / 10));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_rhythm_and_probes_the_new_at_once() {
+        let mut schedule = Schedule::new(4);
+        schedule.adopt(&items(2, EVERY), Instant::ZERO);
+        let (a, b) = (schedule.due(Instant::ZERO).expect("a"), schedule.due(Instant::ZERO).expect("b"));
+        schedule.done(a);
+        let next_a = schedule.next_at().expect("a again");
+        let now = Instant::from_millis(1_000);
+        // `a` has moved to another place, `b` is still being probed, one is new, one has no probes.
+        let mut new = items(4, EVERY);
+        new[0].target.pool = 5;
+        new[3].every = Duration::ZERO;
+        schedule.adopt(&new, now);
+        assert!(!schedule.first_round_done());
+        assert_eq!(schedule.due(now), Some(new[2].target));
+        assert_eq!(schedule.due(now), None);
+        assert_eq!(schedule.next_at(), Some(next_a));
+        schedule.done(new[2].target);
+        assert!(!schedule.first_round_done());
+        schedule.done(b);
+        assert!(schedule.first_round_done());
+        assert_eq!(schedule.due(next_a), Some(new[0].target));
+        // All gone.
+        schedule.adopt(&[], now);
+        schedule.done(b);
+        assert_eq!((schedule.next_at(), schedule.first_round_done()), (None, true));
+        // A shorter interval holds from now on.
+        schedule.adopt(&items(1, EVERY * 100), now);
+        assert!(schedule.due(now).map(|target| schedule.done(target)).is_some());
+        schedule.adopt(&items(1, EVERY), now);
+        assert!(schedule.next_at().is_some_and(|at| at <= now + EVERY));
+    }
+}

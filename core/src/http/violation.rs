@@ -68,7 +68,7 @@ violations! {
     /// A path that climbs above the root, or would once `%2F` or `%5C` are decoded.
     TargetClimbs "target_climbs" 400;
     /// CONNECT: this is no forward proxy (RFC 9110 §9.3.6).
-    Connect "connect_refused" 501;
+    Connect "connect_method" 501;
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
     MissingHost "missing_host" 400;
     /// More than one `Host` (RFC 9112 §3.2).
@@ -103,6 +103,8 @@ violations! {
     TrailersTooLarge "trailers_too_large" 431;
     /// A 101 that nobody asked for (RFC 9110 §15.2.2).
     UnexpectedSwitch "unexpected_101" 400;
+    /// More interim answers than anyone needs.
+    TooManyInterims "too_many_interims" 400;
     /// A backend sent bytes where no answer is due.
     UnexpectedBytes "unexpected_bytes" 400;
 }

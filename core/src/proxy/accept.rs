@@ -30,6 +30,7 @@ impl Conn {
             starved: false,
             handed: super::Wants::default(),
             recv_ended: false,
+            broken: false,
         }
     }
 
@@ -88,9 +89,11 @@ impl<O: Observer> Proxy<O> {
     /// The client closed its direction.
     pub(super) fn client_ended(&mut self, c: ConnId, now: Instant) {
         let conn = &mut self.conns[c];
-        let _ = conn.machine.apply(Side::Client, Event::Close);
         match conn.exchange {
-            None => self.close(c),
+            None => {
+                let _ = conn.machine.apply(Side::Client, Event::Close);
+                self.close(c);
+            }
             Some(x) => {
                 let e = &mut self.exchanges[x.0];
                 if e.phase == Phase::Tunnel {
@@ -99,7 +102,7 @@ impl<O: Observer> Proxy<O> {
                     // What is missing will never come; half a request must not look like a whole one.
                     self.break_exchange(x, crate::Cause::ClientGone, now);
                 }
-                // Else: half closed and waiting for its answer (RFC 9112 §9.6).
+                // Else: half closed and waiting for its answers (RFC 9112 §9.6).
             }
         }
     }

@@ -32,7 +32,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn backend_input(&mut self, b: ConnId, now: Instant) {
         // Whatever comes on an idle connection is no answer to anything.
         let Some(x) = self.conns[b].exchange else { return self.close(b) };
-        self.exchanges[x.0].answer_seen = true;
+        let e = &mut self.exchanges[x.0];
+        (e.answer_seen, e.awaits_continue) = (true, false);
         while self.exchanges[x.0].phase == Phase::Sending {
             let conn = &mut self.conns[b];
             if conn.inbox.raw_len() == 0 {

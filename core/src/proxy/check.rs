@@ -68,8 +68,14 @@ impl<O: Observer> Proxy<O> {
         for (c, conn) in self.conns.iter() {
             conn.inbox.check();
             pages += usize::from(conn.inbox.page.is_some());
-            assert!(conn.filed <= conn.deadline || conn.filed == crate::Instant::NEVER || conn.deadline == crate::Instant::NEVER, "{c:?}: filed too late");
-            assert!(conn.deadline == crate::Instant::NEVER || conn.filed <= conn.deadline, "{c:?}: a deadline that the wheel does not know");
+            assert!(
+                conn.filed <= conn.deadline || conn.filed == crate::Instant::NEVER || conn.deadline == crate::Instant::NEVER,
+                "{c:?}: filed too late"
+            );
+            assert!(
+                conn.deadline == crate::Instant::NEVER || conn.filed <= conn.deadline,
+                "{c:?}: a deadline that the wheel does not know"
+            );
             let wants = self.wants(c);
             let handed = conn.handed;
             let covered = (!wants.recv || handed.recv) && (!wants.send || handed.send);

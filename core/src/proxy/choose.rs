@@ -135,6 +135,7 @@ impl<O: Observer> Proxy<O> {
         e.phase = Phase::Connecting;
         self.set_deadline(b, now + connect);
         self.effects.push_back(Effect::Connect { conn: b, to });
+        self.rearm(x, now);
     }
 
     /// A backend took our connection.
@@ -168,13 +169,7 @@ impl<O: Observer> Proxy<O> {
         let conn = &self.conns[b];
         let (Some(x), Role::Backend(role)) = (conn.exchange, &conn.role) else { return self.close(b) };
         if !role.connected {
-            let cause = match f {
-                Fault::Refused | Fault::Reset => Cause::ConnectRefused,
-                Fault::Unreachable => Cause::ConnectUnreachable,
-                Fault::TimedOut => Cause::ConnectTimeout,
-                Fault::NoResources | Fault::Other => Cause::ConnectFailed,
-            };
-            return self.connect_failed(x, cause, now);
+            return self.connect_failed(x, super::connect_cause(f), now);
         }
         self.backend_lost(x, Cause::BackendReset, now);
     }
@@ -188,7 +183,7 @@ impl<O: Observer> Proxy<O> {
                 // All of the answer is here: it only has to go out. The connection just cannot be used again.
                 let b = e.backend.expect("answering").conn;
                 let _ = self.conns[b].machine.apply(Side::Server, Event::Fail);
-                self.conns[b].recv_ended = true;
+                (self.conns[b].recv_ended, self.conns[b].broken) = (true, true);
             }
             Phase::Answering => self.break_exchange(x, Cause::AnswerTruncated, now),
             _ => self.attempt_failed(x, cause, now),
@@ -223,6 +218,8 @@ impl<O: Observer> Proxy<O> {
             // The backend closed an idle connection as we took it: the request was not served. The same backend, a fresh connection.
             e.replays += 1;
             e.request.rewind();
+            e.request_gone = false;
+            e.times.sent = None;
             return self.attach(x, false, now);
         }
         let first = *e.first_failure.get_or_insert(cause);
@@ -236,6 +233,8 @@ impl<O: Observer> Proxy<O> {
         e.retries_left -= 1;
         e.tried.add(choice);
         e.request.rewind();
+        e.request_gone = false;
+        e.times.sent = None;
         e.phase = Phase::Choosing;
         self.choose(x, now);
     }

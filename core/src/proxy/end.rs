@@ -1,7 +1,7 @@
 //! How exchanges end: answered, refused, broken or cut. Each ends once and is told of once.
 
-use super::exchange::{Flow, Phase, Texts};
 use super::Proxy;
+use super::exchange::{Flow, Phase, Texts};
 use crate::answer::{self, Own};
 use crate::cause::Cause;
 use crate::config::ListenerKind;
@@ -33,7 +33,8 @@ impl<O: Observer> Proxy<O> {
         e.answer.drop_pages(&mut self.pages);
         (e.status, e.cause) = (status, cause);
         e.own.clear();
-        answer::write(&Own { status, cause, body, head_only: e.head_only, close: !e.keep_alive, one_zero: e.version == 10, date: &self.date }, &mut e.own);
+        let own = Own { status, cause, body, head_only: e.head_only, keep_alive: e.keep_alive, version: e.version, date: &self.date };
+        answer::write(&own, &mut e.own);
         e.answer = Flow::new();
         e.answer.head_len = e.own.len() as u32;
         e.answer.ended = true;
@@ -75,7 +76,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
         let e = &self.exchanges[x.0];
         let c = e.client.conn;
-        let (keep_alive, request_ended, tunnel) = (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel);
+        let (keep_alive, request_ended, tunnel, asked_close) = (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel, e.asked_close);
         self.free_backend(x, now);
         self.end(x, now);
         let conn = &mut self.conns[c];
@@ -101,7 +102,7 @@ impl<O: Observer> Proxy<O> {
             return self.list(c);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
-        if request_ended && conn.inbox.raw_len() == 0 && conn.machine.client_closes() { self.close(c) } else { self.linger(c, now) }
+        if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
     }
 
     /// Lets go of a backend connection whose exchange is over: idle if it can be used again.

@@ -76,8 +76,14 @@ pub(crate) struct Exchange {
     pub(crate) idempotent: bool,
     pub(crate) version: u8,
     pub(crate) keep_alive: bool,
+    /// The client wants its connection to end with this exchange.
+    pub(crate) asked_close: bool,
     pub(crate) upgrade: bool,
+    /// The client holds its content back until the backend says 100 (RFC 9110 §10.1.1).
+    pub(crate) awaits_continue: bool,
     pub(crate) interims: u8,
+    /// The whole request has gone to the backend.
+    pub(crate) request_gone: bool,
     /// Bytes of the final answer have gone.
     pub(crate) answer_begun: bool,
     /// Payload sent to the client.
@@ -105,7 +111,7 @@ pub(crate) struct Times {
     pub(crate) answered: Option<Instant>,
 }
 
-/// What the log wants of a head, copied before the page goes: at most [`Texts::MOST`] bytes.
+/// What the log wants of a head, copied before the page goes: each cut to a few hundred bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
     bytes: Vec<u8>,
@@ -121,7 +127,6 @@ impl Texts {
     pub(crate) const REQUEST_ID: usize = 5;
     const COUNT: usize = 6;
     const CUTS: [usize; Self::COUNT] = [32, 1024, 255, 255, 255, 128];
-    pub(crate) const MOST: usize = 2048;
 
     pub(crate) fn set(&mut self, texts: [&[u8]; Self::COUNT]) {
         self.bytes.clear();
@@ -334,7 +339,7 @@ impl Flow {
             w.open(unsent as u64);
             if last && !self.framed {
                 self.framed = true;
-                w.finish(self.trailers.len());
+                w.finish(self.trailers.len() as u32);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Health checks: each is a connection of its own that asks once and closes.
 
 use super::{Effect, Proxy};
+use crate::cause::Cause;
 use crate::conn::{Conn, Probe, Role};
 use crate::h1::{Asked, Store, answer, find_answer_end};
 use crate::health::{self, Change, Target};
+use crate::http::Violation;
 use crate::id::ConnId;
 use crate::observe::{HealthChange, Observer};
 use crate::time::Instant;
@@ -18,7 +20,7 @@ impl<O: Observer> Proxy<O> {
             let runtime = self.routing.runtimes[target.pool as usize];
             let rt = self.rt_mut(runtime);
             let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
-                self.probe_ended(runtime, target, &health::Probe::Failed { why: "name not resolved" }, now);
+                self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
                 continue;
             };
             // It is counted so that a reload does not take the pool away from under it.
@@ -51,21 +53,21 @@ impl<O: Observer> Proxy<O> {
                     return self.list(c);
                 }
                 Ok(head) => health::Probe::Answered { status: head.status, after: now.since(started) },
-                Err(violation) => health::Probe::Failed { why: violation.name() },
+                Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
             },
             Ok(None) if raw.len() < limits.head_bytes => {
                 conn.inbox.scanned = raw.len() as u32;
                 return self.list(c);
             }
-            Ok(None) => health::Probe::Failed { why: "head too large" },
-            Err(violation) => health::Probe::Failed { why: violation.name() },
+            Ok(None) => health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
+            Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
         };
         self.close(c);
         self.probe_over(runtime, target, &outcome, now);
     }
 
     /// No answer came of it.
-    pub(super) fn probe_failed(&mut self, c: ConnId, why: &'static str, now: Instant) {
+    pub(super) fn probe_failed(&mut self, c: ConnId, why: Cause, now: Instant) {
         let Role::Probe(Probe { target, runtime, .. }) = self.conns[c].role else { return };
         self.close(c);
         self.probe_over(runtime, target, &health::Probe::Failed { why }, now);

@@ -7,9 +7,9 @@ use super::exchange::{Exchange, Flow, Leg, Phase, Texts, Times};
 use super::{Answer, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
-use crate::config::{ListenerKind, Limits};
+use crate::config::{Limits, ListenerKind};
 use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request};
-use crate::http::{Framing, Known};
+use crate::http::Known;
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::Observer;
@@ -25,7 +25,10 @@ enum Outcome {
     Forward,
     Refuse(Cause),
     /// One of our own pages.
-    Own { status: u16, body: &'static [u8] },
+    Own {
+        status: u16,
+        body: &'static [u8],
+    },
     Ask(super::Question),
 }
 
@@ -58,6 +61,10 @@ impl<O: Observer> Proxy<O> {
             Ok(None) => {
                 conn.inbox.scanned = raw.len() as u32;
                 let config = &self.routing.config;
+                if conn.recv_ended {
+                    // The rest of it will never come.
+                    return self.close(c);
+                }
                 if raw.len() >= config.limits.head_bytes as usize {
                     return self.reject(c, Cause::BadRequest(crate::http::Violation::HeadTooLarge), now);
                 }
@@ -108,8 +115,11 @@ impl<O: Observer> Proxy<O> {
             idempotent: false,
             version: 0,
             keep_alive: true,
+            asked_close: false,
             upgrade: false,
+            awaits_continue: false,
             interims: 0,
+            request_gone: false,
             answer_begun: false,
             bytes_out: 0,
             stage: 0,
@@ -144,7 +154,10 @@ impl<O: Observer> Proxy<O> {
                 conn.inbox.scanned = len as u32;
                 self.ask(x, question, now);
             }
-            Outcome::Refuse(cause) => self.refuse(x, cause, now),
+            Outcome::Refuse(cause) => {
+                conn.inbox.consume_raw(len);
+                self.refuse(x, cause, now);
+            }
             Outcome::Own { status, body } => {
                 conn.inbox.consume_raw(len);
                 self.own_answer(x, status, None, body, now);
@@ -186,6 +199,13 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let conn = &mut self.conns[e.client.conn];
         let client = conn.client();
+        let client = Peer {
+            ip: client.peer.ip(),
+            port: client.local_port,
+            trusted: client.trusted,
+            listener: client.listener,
+            requests: client.requests,
+        };
         if answer.is_none() {
             let upgrade = request.upgrade.is_some();
             let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
@@ -194,22 +214,20 @@ impl<O: Observer> Proxy<O> {
                 let _ = conn.machine.apply(Side::Client, Event::NoKeepAlive);
             }
         }
-        let client = Peer {
-            ip: client.peer.ip(),
-            port: client.local_port,
-            trusted: client.trusted,
-            listener: client.listener,
-            requests: client.requests,
-        };
         e.head_only = request.is_head;
         e.idempotent = request.idempotent;
         e.version = request.version;
         e.upgrade = request.upgrade.is_some();
         let most = config.limits.requests_per_connection;
         e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
+        e.asked_close = !request.keep_alive;
         e.times.head = now.since(e.times.started);
         e.request.trailers_pass = !request.nominates;
         e.request.begin(request.framing, request.framing);
+        e.awaits_continue = request.expect_continue && !e.request.ended;
+        if e.request.ended && answer.is_none() {
+            let _ = conn.machine.apply(Side::Client, Event::End);
+        }
 
         let kind = config.listeners.get(client.listener as usize).map_or(ListenerKind::Http, |l| l.kind);
         let id = next_id(&self.id_prefix, &mut self.id_count);
@@ -275,7 +293,7 @@ impl<O: Observer> Proxy<O> {
             server: self.shared.hostname().as_bytes(),
             request_id: id,
             trusted: client.trusted,
-            keep_expect: request.expect_continue && request.framing != Framing::None,
+            keep_expect: e.awaits_continue,
             own_body: None,
             default_host: backend,
         };
@@ -311,6 +329,9 @@ impl<O: Observer> Proxy<O> {
             let _ = conn.machine.apply(Side::Client, Event::Fail);
             self.break_exchange(x, Cause::BadRequest(violation), now);
             return false;
+        }
+        if e.request.payload_bytes > 0 {
+            e.awaits_continue = false;
         }
         if e.request.ended && !had_ended {
             let _ = conn.machine.apply(Side::Client, Event::End);

@@ -63,7 +63,6 @@ impl Runtime {
 /// A backend as one shard sees it, whichever configurations name it.
 pub(crate) struct Local {
     pub(crate) state: Arc<BackendState>,
-    pub(crate) label: Box<str>,
     pub(crate) idle: IdleList,
     /// Round robin over the addresses of a name.
     pub(crate) turn: u32,
@@ -107,7 +106,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>) -> u32 {
-        let locals = state.backends().iter().zip(&pool.backends).map(|(s, b)| self.local(s, &b.label)).collect();
+        let locals = state.backends().iter().map(|s| self.local(s)).collect();
         let probes = pool
             .backends
             .iter()
@@ -150,12 +149,12 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// The shard's own entry for a backend; the same one as long as the process knows the backend.
-    fn local(&mut self, state: &Arc<BackendState>, label: &str) -> u32 {
+    fn local(&mut self, state: &Arc<BackendState>) -> u32 {
         if let Some(at) = self.locals.iter().position(|l| Arc::ptr_eq(&l.state, state)) {
             self.locals[at].retired = false;
             return at as u32;
         }
-        self.locals.push(Local { state: state.clone(), label: label.into(), idle: IdleList::default(), turn: 0, retired: false });
+        self.locals.push(Local { state: state.clone(), idle: IdleList::default(), turn: 0, retired: false });
         self.locals.len() as u32 - 1
     }
 

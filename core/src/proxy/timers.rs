@@ -37,7 +37,10 @@ impl<O: Observer> Proxy<O> {
     /// When to call [`Proxy::handle_timeout`] at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.schedule.next_at(), self.lookups.next_at(), self.drain.filter(|_| !self.drained)].into_iter().flatten().min()
+        [self.wheel.next(), self.schedule.next_at(), self.lookups.next_at(), self.drain.filter(|_| !self.drained)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one store.
@@ -61,7 +64,7 @@ impl<O: Observer> Proxy<O> {
         let (stall, tunnel, backend_head) = (timeouts.stall, timeouts.tunnel, timeouts.backend_head);
         match e.phase {
             // Their deadlines were set when they began.
-            Phase::Choosing => return,
+            Phase::Choosing | Phase::Asking(_) => return,
             Phase::Tunnel => {
                 self.set_deadline(client, Instant::NEVER);
                 if let Some(b) = backend {
@@ -71,7 +74,8 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
-        let waits_for_client = self.wants(client).recv || self.wants(client).send;
+        let wants = self.wants(client);
+        let waits_for_client = (wants.recv && !e.awaits_continue) || wants.send;
         let e = &self.exchanges[x.0];
         let for_backend = backend.map(|b| {
             let wants = self.wants(b);
@@ -116,6 +120,7 @@ impl<O: Observer> Proxy<O> {
                 None if !client.lingering && conn.inbox.raw_len() > 0 => self.reject(c, Cause::HeadTimeout, now),
                 None => self.close(c),
                 Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse(x, Cause::QueueTimeout, now),
+                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => self.refuse(x, Cause::LookupFailed, now),
                 Some(x) => {
                     let limits = match self.exchanges[x.0].runtime {
                         Some(r) => &self.rt(r).pool().limits,
@@ -135,7 +140,8 @@ impl<O: Observer> Proxy<O> {
                 if !b.connected {
                     return self.connect_failed(x, Cause::ConnectTimeout, now);
                 }
-                match self.exchanges[x.0].phase {
+                let phase = self.exchanges[x.0].phase;
+                match phase {
                     Phase::Tunnel => self.abort(x, Cause::TunnelTimeout, now),
                     Phase::Answering => {
                         if self.window_over(c, 0, now) {
@@ -149,7 +155,10 @@ impl<O: Observer> Proxy<O> {
                     _ => self.rearm(x, now),
                 }
             }
-            Role::Probe(_) => self.probe_failed(c, "no answer in time", now),
+            Role::Probe(p) => {
+                let cause = if p.connected { Cause::BackendTimeout } else { Cause::ConnectTimeout };
+                self.probe_failed(c, cause, now);
+            }
         }
     }
 
@@ -192,7 +201,7 @@ impl<O: Observer> Proxy<O> {
             let Some(conn) = self.conns.get(c) else { continue };
             match (&conn.role, conn.exchange) {
                 (_, Some(x)) => self.abort(x, Cause::Drained, now),
-                (Role::Probe(_), None) => self.probe_failed(c, "drained", now),
+                (Role::Probe(_), None) => self.probe_failed(c, Cause::Drained, now),
                 (_, None) => self.close(c),
             }
         }

@@ -34,6 +34,10 @@ impl<O: Observer> Proxy<O> {
         e.request.sent(n);
         self.push_request(x);
         let e = &mut self.exchanges[x.0];
+        if e.awaits_continue && e.request.head_sent == e.request.head_len {
+            // The backend has all that it gets before it says something.
+            e.times.sent = Some(now);
+        }
         let inbox = &self.conns[e.client.conn].inbox;
         if e.request.is_done(Some(inbox)) {
             if e.phase == Phase::Tunnel {
@@ -42,7 +46,7 @@ impl<O: Observer> Proxy<O> {
                 }
                 return self.finish_if_done(x, now);
             }
-            if e.times.sent.is_none() {
+            if !std::mem::replace(&mut e.request_gone, true) {
                 e.times.sent = Some(now);
                 let _ = self.conns[b].machine.apply(Side::Client, Event::End);
             }

@@ -123,11 +123,6 @@ impl PoolState {
         })
     }
 
-    /// A choice took a slot and makes no use of it.
-    pub(crate) fn give_back(&self, index: u16) {
-        self.backends[usize::from(index)].finish();
-    }
-
     /// A probe of backend `index` has ended. `Some`: log it and nudge the other shards.
     pub fn probed(&self, index: u16, probe: &Probe, now: Instant) -> Option<Change> {
         self.changed(self.backends.get(usize::from(index))?.health().probed(probe, &self.rules, now))
@@ -149,11 +144,14 @@ impl PoolState {
         self.changed(self.backends.get(usize::from(index))?.health().connected(&self.rules, now))
     }
 
-    /// A lookup found the addresses of backend `index`; none keeps the last good ones.
-    pub fn resolved(&self, index: u16, found: &[SocketAddr]) {
-        if self.backends.get(usize::from(index)).is_some_and(|backend| backend.set_addresses(found)) {
+    /// A lookup found the addresses of backend `index`; none keeps the last good ones. True if it has become usable by this: nudge the
+    /// other shards.
+    pub fn resolved(&self, index: u16, found: &[SocketAddr]) -> bool {
+        let usable = self.backends.get(usize::from(index)).is_some_and(|backend| backend.set_addresses(found));
+        if usable {
             self.bump();
         }
+        usable
     }
 
     fn changed(&self, change: Option<Change>) -> Option<Change> {

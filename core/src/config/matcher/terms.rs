@@ -8,18 +8,8 @@ use super::{Matcher, Pattern, canonical};
 use crate::config::{address, suggest};
 
 /// Every term.
-pub(super) const NAMES: &[&str] = &[
-    "Host",
-    "HostRegexp",
-    "Path",
-    "PathPrefix",
-    "PathRegexp",
-    "Method",
-    "Header",
-    "HeaderRegexp",
-    "Query",
-    "ClientIP",
-];
+pub(super) const NAMES: &[&str] =
+    &["Host", "HostRegexp", "Path", "PathPrefix", "PathRegexp", "Method", "Header", "HeaderRegexp", "Query", "ClientIP"];
 
 pub(super) fn build(name: &str, name_at: Range<usize>, whole: Range<usize>, arguments: Vec<Text>) -> Result<Matcher, Problem> {
     let wanted = match name {
