@@ -401,7 +401,9 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    fn run(events: &[(Side, Event)]) -> Machine {
+    type Steps<'a> = &'a [(Side, Event)];
+
+    fn run(events: Steps<'_>) -> Machine {
         let mut m = Machine::new();
         for &(side, event) in events {
             m.apply(side, event).unwrap_or_else(|broken| panic!("{events:?}: {broken:?}"));
@@ -412,7 +414,7 @@ mod tests {
     #[test]
     fn ways() {
         let (c, s) = (Client, Server);
-        let table: &[(&str, &[(Side, Event)], State, State)] = &[
+        let table: &[(&str, Steps, State, State)] = &[
             ("plain", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
             ("early answer", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
             ("early answer, then the rest", &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)], S::Done, S::Done),
@@ -452,7 +454,7 @@ mod tests {
     fn refusals() {
         let (c, s) = (Client, Server);
         // What happened, and what may not happen then.
-        let table: &[(&[(Side, Event)], Side, Event)] = &[
+        let table: &[(Steps, Side, Event)] = &[
             (&[], s, E::Switch),
             (&[], s, E::Interim),
             (&[], s, E::End),
