@@ -233,10 +233,5 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
 }
 
 fn readiness(event: &Event) -> Readiness {
-    Readiness {
-        readable: event.is_readable(),
-        writable: event.is_writable(),
-        closed: event.is_read_closed(),
-        error: event.is_error(),
-    }
+    Readiness { readable: event.is_readable(), writable: event.is_writable(), closed: event.is_read_closed(), error: event.is_error() }
 }

@@ -375,7 +375,8 @@ fn an_early_answer_before_a_reset_is_read_before_the_fault_is_told() {
             pump.begin(Instant::from_millis(1));
             pump.ready(id(1), *event, &mut world);
         }
-        let of_backend: Vec<Told> = pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
+        let of_backend: Vec<Told> =
+            pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
         assert_eq!(of_backend, *told);
         assert!(world.sockets.is_empty(), "both closed");
     }
