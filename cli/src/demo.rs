@@ -75,7 +75,8 @@ fn converse(name: &str, stream: TcpStream) -> io::Result<()> {
         }
         skip_body(&mut reader, request.body)?;
         let body = format!("{name} answers {} {}\n", request.method, request.target);
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Backend: {name}\r\n\r\n", body.len());
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Backend: {name}\r\n\r\n", body.len());
         if request.method != "HEAD" {
             answer.push_str(&body);
         }
@@ -108,8 +109,13 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let mut words = first.split(' ');
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(bad()) };
-    let mut request =
-        Request { method: method.into(), target: target.into(), body: Body::Length(0), expects_continue: false, close: first.ends_with("/1.0") };
+    let mut request = Request {
+        method: method.into(),
+        target: target.into(),
+        body: Body::Length(0),
+        expects_continue: false,
+        close: first.ends_with("/1.0"),
+    };
     loop {
         let line = lines.next().ok_or_else(bad)??;
         if line.is_empty() {

@@ -14,7 +14,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// A load balancer for HTTP: one file, one process.
 #[derive(Debug, Parser)]
-#[command(name = "rust-strom", version, about, after_help = "RUST_LOG sets the level of the log: error, warn, info, debug, trace, or module=level.")]
+#[command(
+    name = "rust-strom",
+    version,
+    about,
+    after_help = "RUST_LOG sets the level of the log: error, warn, info, debug, trace, or module=level."
+)]
 struct Arguments {
     /// The configuration (TOML).
     #[arg(long, value_name = "FILE")]

@@ -28,7 +28,8 @@ impl Drop for File {
     }
 }
 
-const GOOD: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"127.0.0.1:9\"]\nschemes = [\"HTTP\"]\n";
+const GOOD: &str =
+    "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"127.0.0.1:9\"]\nschemes = [\"HTTP\"]\n";
 
 #[test]
 fn arguments() {
@@ -72,7 +73,12 @@ fn checks() {
         ("good", GOOD.into(), 0, &["good.toml: good\n"]),
         ("syntax", "http_address = \n".into(), 1, &["syntax.toml:1:", "error: "]),
         // All errors at once.
-        ("two", GOOD.replace("metrics_address", "metric_address").replace("127.0.0.1:9", "127.0.0.1"), 1, &[":2:1: error: ", ":4:", "did you mean"]),
+        (
+            "two",
+            GOOD.replace("metrics_address", "metric_address").replace("127.0.0.1:9", "127.0.0.1"),
+            1,
+            &[":2:1: error: ", ":4:", "did you mean"],
+        ),
         ("warns", GOOD.replace("[\"127.0.0.1:9\"]", "[]"), 0, &["warning: ", "warns.toml: good\n"]),
         ("compression", GOOD.to_owned() + "[backend_pools.middlewares.Compression]\n", 1, &["Compression is not built yet"]),
         ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 1, &["not built yet"]),
@@ -114,7 +120,10 @@ fn a_start_that_fails_is_one_line_with_what_to_do() {
     let table = [
         (GOOD.replace("127.0.0.1:0", &taken), format!("cannot listen on {taken}: the port is taken")),
         (GOOD.replace("127.0.0.1:0", "192.0.2.1:0"), "cannot listen on 192.0.2.1:0: no interface of this machine has that address".into()),
-        (GOOD.to_owned() + "[access_log]\npath = \"/nonexistent/access.log\"\n", "cannot write the access log /nonexistent/access.log: ".into()),
+        (
+            GOOD.to_owned() + "[access_log]\npath = \"/nonexistent/access.log\"\n",
+            "cannot write the access log /nonexistent/access.log: ".into(),
+        ),
     ];
     for (i, (text, said)) in table.into_iter().enumerate() {
         let file = File::new(&format!("start{i}.toml"), text.as_bytes());

@@ -242,9 +242,11 @@ fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
 #[test]
 fn the_deadline_and_a_second_int_cut() {
     let hangs = backend("hangs", Duration::from_secs(60));
-    for (name, more, signals) in
-        [("deadline", "timeouts = { drain = \"1s\" }", &[Signal::TERM][..]), ("twice", "", &[Signal::INT, Signal::INT]), ("term-int", "", &[Signal::TERM, Signal::INT])]
-    {
+    for (name, more, signals) in [
+        ("deadline", "timeouts = { drain = \"1s\" }", &[Signal::TERM][..]),
+        ("twice", "", &[Signal::INT, Signal::INT]),
+        ("term-int", "", &[Signal::TERM, Signal::INT]),
+    ] {
         let mut daemon = Daemon::start(name, &config(&[hangs], more), None);
         let mut busy = connect(daemon.address());
         busy.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
@@ -285,7 +287,9 @@ fn the_access_log_has_one_line_for_each_request() {
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 50, "{log}");
     for (i, line) in lines.iter().enumerate() {
-        for part in [&format!("\"target\":\"/n{i}\"") as &str, "\"status\":200", "\"cause\":null", "\"bytes_out\":4", "\"host\":\"localhost\""] {
+        for part in
+            [&format!("\"target\":\"/n{i}\"") as &str, "\"status\":200", "\"cause\":null", "\"bytes_out\":4", "\"host\":\"localhost\""]
+        {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(line.contains(&format!("\"reused\":{}", i > 0)) || i == 0, "{line}");

@@ -233,7 +233,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 fn odd(w: u64) -> u64 {
     let zero = |v: u64| v.wrapping_sub(ONES) & !v;
     let below = w.wrapping_sub(ONES * 0x20) & !w;
-    (w | below | zero(w ^ ONES * 0x22) | zero(w ^ ONES * 0x5c) | zero(w ^ ONES * 0x7f)) & (ONES * 0x80)
+    (w | below | zero(w ^ (ONES * 0x22)) | zero(w ^ (ONES * 0x5c)) | zero(w ^ (ONES * 0x7f))) & (ONES * 0x80)
 }
 
 /// Whether a text needs no escapes: eight bytes at a time, the last eight overlapping those before.

@@ -243,7 +243,7 @@ impl<M: Machine> Pump<M> {
         self.now
     }
 
-    /// The connection that was being served: after a panic, the one to give up.
+    /// The connection that is being served: after a panic, the one to give up.
     pub fn serving(&self) -> Option<ConnId> {
         self.serving
     }
@@ -287,6 +287,7 @@ impl<M: Machine> Pump<M> {
 
     /// An event.
     pub fn ready<W: World>(&mut self, c: ConnId, r: Readiness, w: &mut W) {
+        self.serving = Some(c);
         let Some(f) = self.live(c) else { return };
         let mut bits = 0;
         if r.readable {
@@ -328,6 +329,14 @@ impl<M: Machine> Pump<M> {
         self.settle(w);
     }
 
+    /// Closes a connection behind the machine's back, after a panic that left it in no state to be told.
+    pub fn abandon<W: World>(&mut self, c: ConnId, w: &mut W) {
+        self.serving = None;
+        if self.forget(c) {
+            w.close(c);
+        }
+    }
+
     /// A lookup ended.
     pub fn answer<W: World>(&mut self, l: LookupId, a: Answer, w: &mut W) {
         self.machine.handle_answer(l, a, self.now);
@@ -349,7 +358,6 @@ impl<M: Machine> Pump<M> {
     /// Tells the time if the machine waits for it.
     pub fn tick<W: World>(&mut self, w: &mut W) {
         if self.machine.poll_timeout().is_some_and(|t| t <= self.now) {
-            self.serving = None;
             self.machine.handle_timeout(self.now);
             self.settle(w);
         }
@@ -464,6 +472,12 @@ impl<M: Machine> Pump<M> {
 
     /// Writes and reads as wanted and possible. Writing comes first: it frees pages, and what is read may have to be answered.
     fn serve<W: World>(&mut self, c: ConnId, w: &mut W) {
+        self.serving = Some(c);
+        self.serve_rounds(c, w);
+        self.serving = None;
+    }
+
+    fn serve_rounds<W: World>(&mut self, c: ConnId, w: &mut W) {
         let Some(f) = self.live(c) else { return };
         if f.has(CONNECTING) {
             return;
@@ -473,7 +487,6 @@ impl<M: Machine> Pump<M> {
             self.served = 0;
             self.now = self.now.max(w.now());
         }
-        self.serving = Some(c);
         loop {
             let Some(f) = self.live(c).copied() else { return };
             let mut wants = self.machine.wants(c);

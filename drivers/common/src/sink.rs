@@ -442,7 +442,7 @@ pub(crate) mod tests {
             assert!(chunk.is_empty());
         }
         // What the writer holds and what waits are a chunk each.
-        assert!(taken >= 1024 && taken <= 2048, "{taken}");
+        assert!((1024..=2048).contains(&taken), "{taken}");
         assert_eq!((sink.dropped(), source.dropped()), (dropped, dropped));
         assert!(!sink.flush(Duration::from_millis(20)), "a flush gives up on a sink that hangs");
         to.closed.store(false, Ordering::Release);

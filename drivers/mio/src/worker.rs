@@ -1,8 +1,8 @@
 //! The event loop of one worker.
 //!
 //! **A panic** must not take the process along. It unwinds to the turn, which goes on with the next event; the connection that was being served is
-//! broken off like one whose socket failed. If that panics too, or several turns do within seconds, the proxy may be inconsistent: all
-//! its connections are closed and a fresh one takes its place behind the same listeners.
+//! broken off like one whose socket failed, or just closed if the proxy cannot even be told that. After many panics within seconds the proxy is taken
+//! for broken: all its connections are closed and a fresh one takes its place behind the same listeners.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -34,7 +34,7 @@ const LOG_RETRY: Duration = Duration::from_millis(2);
 /// A drain that the core does not end is ended this long after its deadline.
 const GRACE: Duration = Duration::from_secs(2);
 /// So many panics within [`STRIKE_TIME`] and the proxy is made anew.
-const STRIKES: u32 = 3;
+const STRIKES: u32 = 8;
 const STRIKE_TIME: Duration = Duration::from_secs(10);
 
 /// What a worker is made from.
@@ -204,12 +204,13 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
         self.last_strike = now;
         let serving = self.pump.serving();
         log::error!("worker {}: a panic while serving {serving:?}, see standard error; please report it", self.plan.shard);
-        let given_up = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(c) = serving {
-                self.pump.fault(c, Fault::Other, &mut self.sockets);
+        if let Some(c) = serving {
+            let told = catch_unwind(AssertUnwindSafe(|| self.pump.fault(c, Fault::Other, &mut self.sockets)));
+            if told.is_err() {
+                self.pump.abandon(c, &mut self.sockets);
             }
-        }));
-        if given_up.is_err() || self.strikes >= STRIKES {
+        }
+        if self.strikes >= STRIKES {
             self.start_afresh(now);
         }
     }
