@@ -1,1 +1,197 @@
-//! Later.
+//! Which pool takes a request: the first in file order whose scheme and matcher fit.
+//!
+//! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request is held only against
+//! pools that may take it. Nothing is allocated on the way.
+
+mod evaluate;
+mod hosts;
+
+use std::net::IpAddr;
+
+use crate::config::Pool;
+use crate::config::matcher::Matcher;
+use evaluate::{Seen, matches};
+use hosts::Hosts;
+
+/// What routing needs to know of a request.
+pub struct Ask<'a> {
+    /// It came over TLS.
+    pub https: bool,
+    /// `Host` or `:authority`; may carry a port.
+    pub host: &'a [u8],
+    /// The normalised path, without the query.
+    pub path: &'a [u8],
+    /// What follows the `?`.
+    pub query: Option<&'a [u8]>,
+    /// The method.
+    pub method: &'a [u8],
+    /// The client, as the pool's rules see it.
+    pub client: IpAddr,
+    /// The header fields.
+    pub fields: &'a dyn Fields,
+}
+
+/// The header fields of a request, however they are stored.
+pub trait Fields {
+    /// Whether `test` is true for the value of any field with this name (given in lower case; names are compared in any case).
+    fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+}
+
+/// Few pools with few hosts are faster tried one after the other.
+const FEW: usize = 8;
+
+/// The pools of a configuration, ready to be chosen from. One for each shard: regular expressions keep scratch memory.
+#[derive(Debug)]
+pub struct Router {
+    rules: Vec<Rule>,
+    /// `None` with few of them.
+    table: Option<Table>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    http: bool,
+    https: bool,
+    matcher: Matcher,
+    /// Nothing but hosts: being found in the table is to match.
+    only_hosts: bool,
+}
+
+#[derive(Debug)]
+struct Table {
+    hosts: Hosts,
+    /// Pools that may take any host, in file order.
+    rest: Vec<u16>,
+}
+
+impl Router {
+    /// For these pools; only the first 65536 can be chosen, and a checked configuration has fewer.
+    #[must_use]
+    pub fn new(pools: &[Pool]) -> Self {
+        let mut known: Vec<(&str, u16)> = Vec::new();
+        let mut rest = Vec::new();
+        let mut rules = Vec::new();
+        for (index, pool) in (0..=u16::MAX).zip(pools) {
+            match needed_hosts(&pool.matcher) {
+                Some(hosts) => known.extend(hosts.into_iter().map(|host| (host, index))),
+                None => rest.push(index),
+            }
+            let only_hosts = only_hosts(&pool.matcher);
+            rules.push(Rule { http: pool.http, https: pool.https, matcher: pool.matcher.clone(), only_hosts });
+        }
+        let many = rules.len() > FEW || known.len() > FEW;
+        let table = many.then(|| Table { hosts: Hosts::new(known), rest });
+        Self { rules, table }
+    }
+
+    /// Place of the pool that takes the request.
+    #[must_use]
+    pub fn route(&self, ask: &Ask<'_>) -> Option<u16> {
+        let seen = Seen { ask, host: bare_host(ask.host) };
+        let right_scheme = |rule: &Rule| if ask.https { rule.https } else { rule.http };
+        let Some(table) = &self.table else {
+            let found = self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &seen));
+            return found.and_then(|index| u16::try_from(index).ok());
+        };
+        // Two sorted lists, merged as they are walked.
+        let (mut by_host, mut rest) = (table.hosts.get(seen.host), table.rest.as_slice());
+        loop {
+            let (index, by_name) = match (by_host.first(), rest.first()) {
+                (Some(&a), Some(&b)) if a < b => (take_first(&mut by_host), true),
+                (Some(_), None) => (take_first(&mut by_host), true),
+                (_, Some(_)) => (take_first(&mut rest), false),
+                (None, None) => return None,
+            };
+            let rule = &self.rules[usize::from(index)];
+            if right_scheme(rule) && ((by_name && rule.only_hosts) || matches(&rule.matcher, &seen)) {
+                return Some(index);
+            }
+        }
+    }
+}
+
+fn take_first(list: &mut &[u16]) -> u16 {
+    let first = list[0];
+    *list = &list[1..];
+    first
+}
+
+/// Every host that a request must have one of to match; `None` if others may match too.
+fn needed_hosts(matcher: &Matcher) -> Option<Vec<&str>> {
+    match matcher {
+        Matcher::Host(host) => Some(vec![host]),
+        // Any one of the terms is a sound bound; the shortest keeps the table small.
+        Matcher::And(terms) => terms.iter().filter_map(needed_hosts).min_by_key(Vec::len),
+        Matcher::Or(terms) => {
+            let mut all = Vec::new();
+            for term in terms {
+                all.extend(needed_hosts(term)?);
+            }
+            Some(all)
+        }
+        _ => None,
+    }
+}
+
+fn only_hosts(matcher: &Matcher) -> bool {
+    match matcher {
+        Matcher::Host(_) => true,
+        Matcher::Or(terms) => terms.iter().all(only_hosts),
+        _ => false,
+    }
+}
+
+/// The host without its port and without a final dot. What has no such form is left as it is, and matches no name.
+fn bare_host(host: &[u8]) -> &[u8] {
+    let mut end = host.len();
+    while end > 0 && host[end - 1].is_ascii_digit() {
+        end -= 1;
+    }
+    let host = if end > 0 && host[end - 1] == b':' { &host[..end - 1] } else { host };
+    host.strip_suffix(b".").unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_without_port() {
+        let cases = [
+            ("example.com", "example.com"),
+            ("example.com:80", "example.com"),
+            ("example.com:", "example.com"),
+            ("example.com.:443", "example.com"),
+            ("example.com.", "example.com"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1:8080", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("", ""),
+            (":80", ""),
+            ("80", "80"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(bare_host(text.as_bytes()), wanted.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_needed() {
+        let cases: [(&str, Option<&[&str]>); 9] = [
+            ("Host('a')", Some(&["a"])),
+            ("Host('a') && Path('/x')", Some(&["a"])),
+            ("Host('a') || Host('b')", Some(&["a", "b"])),
+            ("(Host('a') || Host('b')) && Host('c')", Some(&["c"])),
+            ("(Host('a') && Path('/x')) || (Host('b') && Path('/y'))", Some(&["a", "b"])),
+            ("Host('a') || Path('/x')", None),
+            ("!Host('a')", None),
+            ("Path('/x')", None),
+            ("HostRegexp('^a$')", None),
+        ];
+        for (text, wanted) in cases {
+            let matcher = Matcher::parse(text).unwrap();
+            assert_eq!(needed_hosts(&matcher).as_deref(), wanted, "{text}");
+        }
+    }
+}

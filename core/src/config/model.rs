@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::matcher::Matcher;
 
 /// A whole configuration, already checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `http_address`, then `https_address`, then the metrics page, in this order.
     pub listeners: Vec<Listener>,
@@ -54,7 +54,7 @@ pub enum ListenerKind {
 }
 
 /// A backend pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// `name`, else `pool-N` with N counted from 1 in file order. The metric label.
     pub name: Box<str>,
@@ -354,4 +354,64 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check_every: Duration::from_secs(10),
+            path: "/".into(),
+            timeout: Duration::from_millis(500),
+            slow_threshold: Duration::from_millis(300),
+            rise: 1,
+            fall: 1,
+            ramp_up: Duration::from_secs(10),
+            slow_weight_permille: 250,
+        }
+    }
+}
+
+impl Default for ClientPool {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_secs(90), max_idle_per_host: 32 }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            connect: Duration::from_secs(5),
+            backend_head: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3600),
+            queue: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 16_384,
+            fields: 100,
+            target_bytes: 8192,
+            connections: 100_000,
+            connections_per_ip: 0,
+            buffer_bytes: 256 << 20,
+            queue: 1024,
+            requests_per_connection: 0,
+            min_upload_rate: 100,
+            min_download_rate: 100,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { enabled: true, format: LogFormat::Text, path: None }
+    }
 }

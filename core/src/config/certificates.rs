@@ -1,0 +1,132 @@
+//! `[certificates]`: where the certificate of each name comes from.
+
+use std::collections::BTreeSet;
+
+use super::model::{Certificate, CertificateSource};
+use super::reader::{self, Report, Section, Value};
+use super::{address, suggest};
+
+const KINDS: &[(&str, Kind)] = &[("Local", Kind::Local), ("ACME", Kind::Acme)];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Acme,
+}
+
+impl Kind {
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Local => &["certificate_path", "private_key_path"],
+            Self::Acme => &["staging", "email", "persist_dir"],
+        }
+    }
+}
+
+/// Every certificate in the order of the file; `None` for one with an error.
+pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Option<Certificate>> {
+    let Some(section) = value.and_then(|v| Section::open(v, "`certificates`", report)) else { return Vec::new() };
+    let mut names = BTreeSet::new();
+    let mut has_default = false;
+    let mut found = Vec::new();
+    for (key, value) in section.entries() {
+        let name = server_name(key.get_ref());
+        match &name {
+            Err(why) => {
+                let message = format!("\"{}\" is not the name of a certificate: {why}", suggest::clip(key.get_ref()));
+                *report.error(key.span(), message) = Some("use a name like \"example.com\" or \"*.example.com\"".into());
+            }
+            Ok(name) if !names.insert(name.clone()) => {
+                report.error(key.span(), format!("there are two certificates for \"{name}\""));
+            }
+            Ok(_) => {}
+        }
+        let Some(section) = Section::open(value, "a certificate", report) else {
+            found.push(None);
+            continue;
+        };
+        let source = source(&section, report);
+        let default = section.boolean("default", false, report);
+        if default && std::mem::replace(&mut has_default, true) {
+            report.error(section.key_span("default"), "only one certificate can be the default");
+        }
+        if let (Some(CertificateSource::Acme { .. }), Ok(name)) = (&source, &name)
+            && name.starts_with("*.")
+        {
+            report.error(key.span(), "ACME can't make a wildcard certificate here: that needs access to the name's DNS");
+        }
+        report.not_built(key.span(), "TLS certificates are");
+        found.push(name.ok().zip(source).map(|(name, source)| Certificate { name, source, default }));
+    }
+    found
+}
+
+fn server_name(text: &str) -> Result<Box<str>, &'static str> {
+    let name = address::host_name(text.strip_prefix("*.").unwrap_or(text))?;
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return Err("clients never name an address in a handshake");
+    }
+    Ok(if text.starts_with("*.") { format!("*.{name}").into() } else { name })
+}
+
+/// `Local = { … }` and `ACME = { … }`, or both flat with a `type`.
+fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
+    if let Some(value) = section.get("type") {
+        let kind = reader::one_of(value, "type", KINDS, report)?;
+        let known: Vec<&str> = kind.keys().iter().copied().chain(["type", "default"]).collect();
+        for (key, _) in section.entries().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
+            section.unknown_key(key, &known, report);
+        }
+        return fields(kind, section, report);
+    }
+    for (key, _) in section.entries().filter(|(key, _)| !["Local", "ACME", "default"].contains(&key.get_ref().as_ref())) {
+        section.unknown_key(key, &["Local", "ACME", "type", "default"], report);
+    }
+    match (section.get("Local"), section.get("ACME")) {
+        (Some(local), None) => {
+            let section = Section::new(local, "`Local`", Kind::Local.keys(), report)?;
+            fields(Kind::Local, &section, report)
+        }
+        (None, Some(acme)) => {
+            let section = Section::new(acme, "`ACME`", Kind::Acme.keys(), report)?;
+            fields(Kind::Acme, &section, report)
+        }
+        (Some(_), Some(_)) => {
+            report.error(section.key_span("ACME"), "a certificate has either `Local` or `ACME`, not both");
+            None
+        }
+        (None, None) => {
+            if let Some(help) = report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`") {
+                *help = Some("add Local = { certificate_path = \"…\", private_key_path = \"…\" }".into());
+            }
+            None
+        }
+    }
+}
+
+fn fields(kind: Kind, section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
+    let text = |key: &str, example: &str, report: &mut Report<'_>| {
+        let value = section.required(key, example, report)?;
+        reader::filled(value, &format!("`{key}`"), report).map(Box::<str>::from)
+    };
+    match kind {
+        Kind::Local => {
+            let certificate_path = text("certificate_path", "\"certs/example.com.crt\"", report);
+            let private_key_path = text("private_key_path", "\"certs/example.com.key\"", report);
+            Some(CertificateSource::Local { certificate_path: certificate_path?, private_key_path: private_key_path? })
+        }
+        Kind::Acme => {
+            let email = text("email", "\"admin@example.com\"", report);
+            let persist_dir = text("persist_dir", "\"acme-cache\"", report);
+            let email = email.filter(|email| {
+                let good = email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && address::host_name(host).is_ok());
+                if !good && let Some(value) = section.get("email") {
+                    report.error(value.span(), format!("\"{}\" is not an address for e-mail", suggest::clip(email)));
+                }
+                good
+            });
+            let staging = section.boolean("staging", false, report);
+            Some(CertificateSource::Acme { staging, email: email?, persist_dir: persist_dir? })
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A matcher against a request. Recursion is as deep as the grammar's parentheses, which are bounded.
+
+use super::Ask;
+use crate::config::matcher::Matcher;
+
+/// A request whose host was looked at once.
+pub(super) struct Seen<'s, 'a> {
+    pub(super) ask: &'s Ask<'a>,
+    /// Without port and final dot.
+    pub(super) host: &'a [u8],
+}
+
+pub(super) fn matches(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
+    let ask = seen.ask;
+    match matcher {
+        Matcher::Any => true,
+        Matcher::Host(host) => host.as_bytes().eq_ignore_ascii_case(seen.host),
+        Matcher::HostRegexp(pattern) => pattern.is_match(seen.host),
+        Matcher::Path(path) => path.as_bytes() == ask.path,
+        Matcher::PathPrefix(prefix) => is_below(ask.path, prefix.as_bytes()),
+        Matcher::PathRegexp(pattern) => pattern.is_match(ask.path),
+        Matcher::Method(method) => method.as_bytes() == ask.method,
+        Matcher::Header(name, value) => ask.fields.any(name.as_bytes(), &mut |found| found == value.as_bytes()),
+        Matcher::HeaderRegexp(name, pattern) => ask.fields.any(name.as_bytes(), &mut |found| pattern.is_match(found)),
+        Matcher::Query(name, value) => ask.query.is_some_and(|query| has_pair(query, name.as_bytes(), value.as_bytes())),
+        Matcher::ClientIp(net) => net.contains(&ask.client.to_canonical()),
+        Matcher::Not(inner) => !matches(inner, seen),
+        Matcher::And(terms) => terms.iter().all(|term| matches(term, seen)),
+        Matcher::Or(terms) => terms.iter().any(|term| matches(term, seen)),
+    }
+}
+
+/// By segment: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has only `/a/…`; `/` has everything, also the `*` of OPTIONS.
+fn is_below(path: &[u8], prefix: &[u8]) -> bool {
+    if prefix == b"/" {
+        return true;
+    }
+    match path.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || rest[0] == b'/' || prefix.ends_with(b"/"),
+        None => false,
+    }
+}
+
+/// `name=value` among the pairs of a query; without `=` the value is empty.
+fn has_pair(query: &[u8], name: &[u8], value: &[u8]) -> bool {
+    query.split(|&b| b == b'&').any(|pair| {
+        let (n, v) = match memchr::memchr(b'=', pair) {
+            Some(at) => (&pair[..at], &pair[at + 1..]),
+            None => (pair, &[][..]),
+        };
+        decodes_to(n, name) && decodes_to(v, value)
+    })
+}
+
+/// Whether `text` is `plain` once `%XX` and `+` are decoded. A `%` without two digits is itself.
+fn decodes_to(text: &[u8], plain: &[u8]) -> bool {
+    let digit = |b: Option<&u8>| b.and_then(|&b| char::from(b).to_digit(16));
+    let (mut i, mut plain) = (0, plain.iter());
+    while i < text.len() {
+        let byte = match text[i] {
+            b'+' => b' ',
+            b'%' => match (digit(text.get(i + 1)), digit(text.get(i + 2))) {
+                (Some(high), Some(low)) => {
+                    i += 2;
+                    (high << 4 | low) as u8
+                }
+                _ => b'%',
+            },
+            other => other,
+        };
+        if plain.next() != Some(&byte) {
+            return false;
+        }
+        i += 1;
+    }
+    plain.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_by_segment() {
+        let cases = [
+            ("/a", "/a", true),
+            ("/a/", "/a", true),
+            ("/a/b", "/a", true),
+            ("/ab", "/a", false),
+            ("/", "/a", false),
+            ("/a", "/a/", false),
+            ("/a/", "/a/", true),
+            ("/a/b", "/a/", true),
+            ("/anything", "/", true),
+            ("*", "/", true),
+            ("*", "/a", false),
+        ];
+        for (path, prefix, wanted) in cases {
+            assert_eq!(is_below(path.as_bytes(), prefix.as_bytes()), wanted, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn query_pairs() {
+        let cases = [
+            ("k=v", "k", "v", true),
+            ("a=b&k=v", "k", "v", true),
+            ("k=x&k=v", "k", "v", true),
+            ("k=vv", "k", "v", false),
+            ("kk=v", "k", "v", false),
+            ("k", "k", "", true),
+            ("k=", "k", "", true),
+            ("", "k", "v", false),
+            ("", "", "", true),
+            ("k=a%20b", "k", "a b", true),
+            ("k=a+b", "k", "a b", true),
+            ("%6B=%c3%A4", "k", "ä", true),
+            ("k=%", "k", "%", true),
+            ("k=%4", "k", "%4", true),
+            ("k=%zz", "k", "%zz", true),
+            ("k=a=b", "k", "a=b", true),
+            ("K=v", "k", "v", false),
+        ];
+        for (query, name, value, wanted) in cases {
+            assert_eq!(has_pair(query.as_bytes(), name.as_bytes(), value.as_bytes()), wanted, "{query}");
+        }
+    }
+}
