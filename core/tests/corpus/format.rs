@@ -45,6 +45,8 @@ pub(crate) enum Step {
     Wait(u64),
     /// The proxy has closed that side.
     Closed(Side),
+    /// The proxy has reset that side, so that what it has can't be taken for the whole.
+    Cut(Side),
     /// The proxy will send that side no more, but reads on.
     Shut(Side),
     /// The proxy has not closed that side.
@@ -220,6 +222,7 @@ impl Reader {
                     "end" => Step::End(side),
                     "reset" => Step::Reset(side),
                     "closed" => Step::Closed(side),
+                    "cut" => Step::Cut(side),
                     "shut" => Step::Shut(side),
                     "open" => Step::Open(side),
                     _ => panic!("{place}: {line:?} is nothing that can happen"),

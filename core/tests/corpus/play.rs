@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::Config;
+use ruststrom_core::proxy::Counts;
 
 use crate::format::{Atom, Case, DATE, Side, Step};
 use crate::world::World;
@@ -107,6 +108,10 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
                 world.wait(Duration::from_millis(*ms));
             }
             Step::Closed(side) => closed(&mut world, *side).map_err(told)?,
+            Step::Cut(side) => match world.peers.get(side) {
+                Some(p) if p.cut => {}
+                _ => return Err(told(format!("{side:?} was to be cut by a reset"))),
+            },
             Step::Shut(side) => match world.peers.get(side) {
                 Some(p) if p.shut && !p.closed => {}
                 _ => return Err(told(format!("{side:?} was to be half closed"))),
@@ -147,7 +152,8 @@ fn closed(world: &mut World, side: Side) -> Result<(), String> {
         world.end(side);
     }
     match world.peers.get(&side) {
-        Some(p) if p.closed => Ok(()),
+        Some(p) if p.closed && (!p.cut || matches!(side, Side::Backend(_))) => Ok(()),
+        Some(p) if p.cut => Err(format!("{side:?} was to be closed, not cut by a reset")),
         Some(_) => Err(format!("{side:?} was to be closed")),
         None => Err(format!("{side:?} was never opened")),
     }
@@ -157,7 +163,7 @@ fn closed(world: &mut World, side: Side) -> Result<(), String> {
 fn nobody_else_closed(case: &Case, world: &World) -> Result<(), String> {
     for (side, peer) in &world.peers {
         let gone = |s: &Step| match s {
-            Step::Closed(x) | Step::Shut(x) | Step::Reset(x) => x == side,
+            Step::Closed(x) | Step::Cut(x) | Step::Shut(x) | Step::Reset(x) => x == side,
             Step::BackendsClosed => matches!(side, Side::Backend(_)),
             _ => false,
         };
@@ -218,6 +224,10 @@ fn everything_ends(world: &mut World) -> Result<(), String> {
         }
     }
     silent(world)?;
+    let left = world.counts();
+    if left != Counts::default() {
+        return Err(format!("something is left after everybody went home: {left:?}"));
+    }
     if world.exchanges() == 0 {
         return Err("no exchange was told to the observer".into());
     }

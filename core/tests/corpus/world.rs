@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, Level, Record};
+use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall};
 
 use crate::format::Side;
@@ -42,11 +43,13 @@ pub(crate) struct Peer {
     pub(crate) shut: bool,
     /// The proxy has closed.
     pub(crate) closed: bool,
+    /// And by a reset.
+    pub(crate) cut: bool,
 }
 
 impl Peer {
     fn new(conn: ConnId) -> Self {
-        Self { conn, inbox: VecDeque::new(), ending: false, ended: false, received: Vec::new(), shut: false, closed: false }
+        Self { conn, inbox: VecDeque::new(), ending: false, ended: false, received: Vec::new(), shut: false, closed: false, cut: false }
     }
 }
 
@@ -168,9 +171,9 @@ impl World {
                     assert!(connecting.replace(conn).is_none(), "one exchange asks for one connection at once");
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
-                Some(Effect::Close(conn)) => {
+                Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
-                    peer.closed = true;
+                    (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
                     peer.inbox.clear();
                     self.sides.remove(&conn);
                 }
@@ -243,6 +246,11 @@ impl World {
             }
         }
         false
+    }
+
+    /// How much the proxy still holds of everything.
+    pub(crate) fn counts(&self) -> Counts {
+        self.proxy.counts()
     }
 
     /// The proxy told of so many ended exchanges.
