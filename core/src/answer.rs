@@ -25,10 +25,11 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) {
     let reason = reason(own.status);
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(u64::from(own.status), out);
-    for part in [b" ", reason, b"\r\nDate: ", own.date, b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "] {
+    let cause = own.cause.map_or("", Cause::name).as_bytes();
+    let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() { b"" } else { b"\r\nContent-Type: text/plain; charset=utf-8" };
+    for part in [b" ", reason, b"\r\nDate: ", own.date, content_type, b"\r\nContent-Length: "] {
         out.extend_from_slice(part);
     }
-    let cause = own.cause.map_or("", Cause::name).as_bytes();
     // "503 Service Unavailable: no_backend\n", or the words given.
     let body_len = if cause.is_empty() { own.body.len() } else { 4 + reason.len() + 2 + cause.len() + 1 };
     decimal(body_len as u64, out);

@@ -137,7 +137,11 @@ fn corpus_is_whole() {
     let mut sent = BTreeSet::new();
     for case in requests.iter().chain(&answers) {
         assert!(names.insert(&case.name), "{}: the name {} is taken", case.place, case.name);
-        assert!(case.clause.starts_with("RFC ") || case.clause.starts_with("SPEC ") || case.clause.starts_with("ANCHORS"), "{}: clause", case.place);
+        assert!(
+            case.clause.starts_with("RFC ") || case.clause.starts_with("SPEC ") || case.clause.starts_with("ANCHORS"),
+            "{}: clause",
+            case.place
+        );
         assert!(case.rule.len() > 10, "{}: rule", case.place);
         assert!(tells_the_end(case), "{}: what is to come out?", case.place);
         assert!(sent.insert(format!("{:?}", case.steps)), "{}: the same as another case", case.place);

@@ -50,9 +50,8 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
         if default && std::mem::replace(&mut has_default, true) {
             report.error(section.key_span("default"), "only one certificate can be the default");
         }
-        if let (Some(CertificateSource::Acme { .. }), Ok(name)) = (&source, &name)
-            && name.starts_with("*.")
-        {
+        let acme = section.get("ACME").is_some() || section.get("type").is_some_and(|v| v.get_ref().as_str() == Some("ACME"));
+        if acme && key.get_ref().starts_with("*.") {
             report.error(key.span(), "ACME can't make a wildcard certificate here: that needs access to the name's DNS");
         }
         report.not_built(key.span(), "TLS certificates are");

@@ -46,8 +46,12 @@ impl<'t> Lines<'t> {
         self.starts.partition_point(|&start| start <= at) - 1
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.starts.len()
+    }
+
     /// A line without its end.
-    fn line(&self, index: usize) -> &'t str {
+    pub(super) fn line(&self, index: usize) -> &'t str {
         let end = self.starts.get(index + 1).copied().unwrap_or(self.text.len());
         let line = &self.text[self.starts[index]..end];
         let line = line.strip_suffix('\n').unwrap_or(line);

@@ -67,11 +67,21 @@ fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de:
         syntax.error(error.span().unwrap_or(0..0), error.message());
     }
     let (mut syntax, _) = syntax.finish();
-    // An unreadable value makes the parser complain again about what follows it on the line.
-    syntax.dedup_by_key(|d| d.line);
+    // An unreadable value makes the parser complain again about what follows it on the line, an unclosed list about every line.
+    let in_list = |d: &Diagnostic| d.message.starts_with("missing comma between array") || d.message.contains(" in array");
+    syntax.dedup_by(|later, d| later.line == d.line || (in_list(later) && in_list(d)));
+    for d in syntax.iter_mut().filter(|d| in_list(d)) {
+        d.help = Some("is the list above closed with `]`?".into());
+    }
     let mut broken_lines: Vec<usize> = Vec::new();
     for d in &syntax {
-        broken_lines.extend(d.line..=lines.index(d.span.end) + 1);
+        let last = lines.index(d.span.end);
+        broken_lines.extend(d.line..=last + 1);
+        // What follows a lost header was read into the table before it.
+        if lines.line(last).trim_start().starts_with('[') {
+            let own = (last + 1..lines.count()).take_while(|&i| !lines.line(i).trim_start().starts_with('['));
+            broken_lines.extend(own.map(|i| i + 1));
+        }
     }
     broken_lines.sort_unstable();
     diagnostics.retain(|d| !d.span.is_empty() && broken_lines.binary_search(&d.line).is_err());
@@ -92,7 +102,9 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         *help = Some("add http_address = \"[::]:80\"".into());
     }
     let certificates = certificates::read(file.get("certificates"), report);
-    let (admin, listening) = admin(&file, http, https, certificates.iter().any(|c| c.is_some()), report);
+    // One with an error is still one: it will be there once the error is mended.
+    let has_certificate = !certificates.is_empty();
+    let (listeners, open) = all_listeners(&file, http, https, has_certificate, report);
 
     let defaults = pool::Defaults {
         check_every: match file.get("health_interval").map(|v| Section::new(v, "`health_interval`", &["check_every"], report)) {
@@ -112,14 +124,14 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let access_log = access_log(&file, report);
 
     let all_pools = pools.iter().map(|p| p.as_ref()).collect::<Vec<_>>();
-    let has_certificate = certificates.iter().any(|c| c.is_some());
-    doubts::look(&all_pools, &doubts::Listening { file: &file, http: listening.http, https: listening.https, has_certificate }, report);
+    let listening = doubts::Listening { file: &file, http: open.http, https: open.https, has_certificate };
+    doubts::look(&all_pools, &listening, report);
 
     if report.has_errors() {
         return None;
     }
     Some(Config {
-        listeners: admin,
+        listeners,
         pools: pools.into_iter().map(|p| Some(p?.pool)).collect::<Option<_>>()?,
         certificates: certificates.into_iter().collect::<Option<_>>()?,
         trusted_proxies,
@@ -177,7 +189,7 @@ struct Open {
 }
 
 /// All listeners in their order, with the metrics page added.
-fn admin(
+fn all_listeners(
     file: &Section<'_>,
     http: Vec<(Listener, Span)>,
     https: Vec<(Listener, Span)>,

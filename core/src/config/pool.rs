@@ -143,7 +143,8 @@ fn matcher(value: &Value<'_>, report: &mut Report<'_>) -> Option<Matcher> {
         Err(problems) => {
             let places = Places::new(report.text, value.span(), text);
             for problem in problems {
-                *report.error(places.of(problem.at), format!("bad matcher: {}", problem.message)) = problem.help;
+                let at = if text.is_empty() { value.span() } else { places.of(problem.at) };
+                *report.error(at, format!("bad matcher: {}", problem.message)) = problem.help;
             }
             None
         }
@@ -258,8 +259,12 @@ fn backends(section: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
     }
     let mut seen = BTreeSet::new();
     let mut found = Vec::with_capacity(items.len());
+    let mut good = true;
     for item in items {
-        let Some((backend, span)) = backend(item, report) else { continue };
+        let Some((backend, span)) = backend(item, report) else {
+            good = false;
+            continue;
+        };
         let place = match &backend.address {
             Address::Ip(ip) => (ip.ip().to_canonical().to_string(), ip.port()),
             Address::Name { host, port } => (host.trim_end_matches('.').to_owned(), *port),
@@ -271,8 +276,7 @@ fn backends(section: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
             *report.error(span, message) = Some("give it a `weight` if it should get more than the others".into());
         }
     }
-    // With an error the whole is thrown away; until then the good ones are good enough.
-    Some(found)
+    good.then_some(found)
 }
 
 fn backend(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)> {

@@ -158,7 +158,8 @@ const JOINT: &[Joint] = &[
     // One side is through: the other has nothing to wait for once it is done.
     Joint { client: &[S::Done], server: THROUGH, proposed: false, closing: false, then: (Client, S::MustClose) },
     Joint { client: THROUGH, server: &[S::Done], proposed: false, closing: false, then: (Server, S::MustClose) },
-    Joint { client: &[S::Idle], server: THROUGH, proposed: false, closing: false, then: (Client, S::MustClose) },
+    // Answered without having asked, or closed upon: no request may follow, or it would be taken for the one that was answered.
+    Joint { client: &[S::Idle], server: ANSWERED, proposed: false, closing: false, then: (Client, S::MustClose) },
     // A client that failed is still told why; one that closed is not listening for it.
     Joint { client: &[S::MustClose, S::Closed], server: &[S::Idle], proposed: false, closing: false, then: (Server, S::MustClose) },
 ];
@@ -288,7 +289,7 @@ impl Machine {
     /// Whether the next request may be read (or, to a backend, sent).
     #[must_use]
     pub const fn may_request(self) -> bool {
-        matches!((self.client, self.server), (S::Idle, S::Idle)) && !self.closing
+        matches!((self.client, self.server), (S::Idle, S::Idle))
     }
 
     /// Whether both messages are over and another exchange may follow: then apply [`Event::Next`].
@@ -297,7 +298,8 @@ impl Machine {
         matches!((self.client, self.server), (S::Done, S::Done))
     }
 
-    /// Whether the connection has to end once what is on its way has gone: the answer is over or will never be.
+    /// Whether the connection has to end once what is on its way has gone: the answer is over, or none is due (a client whose request was
+    /// refused may still be told so first).
     #[must_use]
     pub const fn must_close(self) -> bool {
         match self.server {
@@ -399,7 +401,9 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    fn run(events: &[(Side, Event)]) -> Machine {
+    type Steps<'a> = &'a [(Side, Event)];
+
+    fn run(events: Steps<'_>) -> Machine {
         let mut m = Machine::new();
         for &(side, event) in events {
             m.apply(side, event).unwrap_or_else(|broken| panic!("{events:?}: {broken:?}"));
@@ -410,7 +414,7 @@ mod tests {
     #[test]
     fn ways() {
         let (c, s) = (Client, Server);
-        let table: &[(&str, &[(Side, Event)], State, State)] = &[
+        let table: &[(&str, Steps, State, State)] = &[
             ("plain", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
             ("early answer", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
             ("early answer, then the rest", &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)], S::Done, S::Done),
@@ -420,6 +424,13 @@ mod tests {
             ("server closes", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::NoKeepAlive), (s, E::End)], S::MustClose, S::MustClose),
             ("half-close", &[(c, E::Head), (c, E::End), (c, E::Close), (s, E::Head), (s, E::End)], S::Closed, S::MustClose),
             ("bad request", &[(c, E::Fail), (s, E::Head), (s, E::End)], S::Error, S::MustClose),
+            ("told to go while idle", &[(s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
+            (
+                "last one of a drain",
+                &[(s, E::NoKeepAlive), (c, E::Head), (c, E::End), (s, E::Head), (s, E::End)],
+                S::MustClose,
+                S::MustClose,
+            ),
             ("closed idle", &[(c, E::Close)], S::Closed, S::MustClose),
             ("backend closed idle", &[(s, E::Close)], S::MustClose, S::Closed),
             ("cut answer", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::Close)], S::MustClose, S::Error),
@@ -443,7 +454,7 @@ mod tests {
     fn refusals() {
         let (c, s) = (Client, Server);
         // What happened, and what may not happen then.
-        let table: &[(&[(Side, Event)], Side, Event)] = &[
+        let table: &[(Steps, Side, Event)] = &[
             (&[], s, E::Switch),
             (&[], s, E::Interim),
             (&[], s, E::End),
@@ -460,6 +471,8 @@ mod tests {
             (&[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch)], s, E::Head),
             (&[(c, E::Head), (c, E::NoKeepAlive), (c, E::End), (s, E::Head), (s, E::End)], c, E::Next),
             (&[(c, E::Close)], s, E::Head),
+            (&[(s, E::Head)], c, E::Head),
+            (&[(s, E::Head), (s, E::End)], c, E::Head),
         ];
         for (events, side, event) in table {
             assert!(run(events).apply(*side, *event).is_err(), "{events:?} {side:?} {event:?}");

@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn hosts() {
-        let table: &[(&str, Option<(&str, Option<u16>)>)] = &[
+        type Split = Option<(&'static str, Option<u16>)>;
+        let table: &[(&str, Split)] = &[
             ("a.example", Some(("a.example", None))),
             ("a.example:80", Some(("a.example", Some(80)))),
             ("a.example:", Some(("a.example", None))),

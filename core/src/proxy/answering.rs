@@ -33,6 +33,10 @@ impl<O: Observer> Proxy<O> {
         // Whatever comes on an idle connection is no answer to anything.
         let Some(x) = self.conns[b].exchange else { return self.close(b) };
         let e = &mut self.exchanges[x.0];
+        if e.phase == Phase::Sending && e.request.head_sent == 0 && e.reused {
+            // What comes before a byte of the request has gone belongs to an earlier one: nothing on this connection can be believed.
+            return self.attempt_failed(x, Cause::BackendReset, now);
+        }
         (e.answer_seen, e.awaits_continue) = (true, false);
         while self.exchanges[x.0].phase == Phase::Sending {
             let conn = &mut self.conns[b];
@@ -101,7 +105,7 @@ impl<O: Observer> Proxy<O> {
         if conn.machine.apply(Side::Server, event).is_err() {
             return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));
         }
-        if !head.keep_alive || head.framing == Framing::Close {
+        if event == Event::Head && (!head.keep_alive || head.framing == Framing::Close) {
             let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
         }
         if let Role::Backend(role) = &mut conn.role {
@@ -142,7 +146,9 @@ impl<O: Observer> Proxy<O> {
         let from = if transform.is_some() && head.framing != Framing::Chunked { Framing::Close } else { head.framing };
         let framing = client_framing(from, e.version);
         // An answer that overtakes its request ends the connection: what is left of the request is not worth reading.
-        e.keep_alive = e.keep_alive && e.request.ended && framing != Framing::Close && !draining;
+        let client = &self.conns[e.client.conn];
+        let last = client.recv_ended && client.inbox.raw_len() == 0;
+        e.keep_alive = e.keep_alive && !last && e.request.ended && framing != Framing::Close && !draining;
         let extra = match (rt.balancer.sticky(), e.choice) {
             (Some(sticky), Some(choice)) if e.asked_sticky != Some(choice) => sticky.set_cookie(choice),
             _ => &[],
@@ -216,7 +222,8 @@ impl<O: Observer> Proxy<O> {
             let _ = conn.machine.apply(Side::Server, Event::End);
         }
         self.push_answer(x);
-        self.rearm(x, now);
+        // The end of a body may be framing alone, with nothing to send.
+        self.finish_if_done(x, now);
     }
 
     /// Frames what lies ready for the client and lets it look.

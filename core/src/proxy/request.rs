@@ -9,7 +9,7 @@ use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
 use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request};
-use crate::http::Known;
+use crate::http::{Known, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::Observer;
@@ -66,7 +66,9 @@ impl<O: Observer> Proxy<O> {
                     return self.close(c);
                 }
                 if raw.len() >= config.limits.head_bytes as usize {
-                    return self.reject(c, Cause::BadRequest(crate::http::Violation::HeadTooLarge), now);
+                    // Without a line end it is the target that never ends (RFC 9112 §3).
+                    let violation = if raw.contains(&b'\n') { Violation::HeadTooLarge } else { Violation::TargetTooLong };
+                    return self.reject(c, Cause::BadRequest(violation), now);
                 }
                 if conn.window_start == Instant::NEVER {
                     conn.window_start = now;
@@ -184,7 +186,8 @@ impl<O: Observer> Proxy<O> {
         let mut store = Store::new();
         let outcome = match request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
             Err(violation) => {
-                self.exchanges[x.0].keep_alive = false;
+                let e = &mut self.exchanges[x.0];
+                (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
                 Outcome::Refuse(Cause::BadRequest(violation))
             }
             Ok(request) => self.take_request(x, &request, answer, now),
@@ -306,7 +309,7 @@ impl<O: Observer> Proxy<O> {
                 e.request.head_len = len as u32;
                 Outcome::Forward
             }
-            None => Outcome::Refuse(Cause::BadRequest(crate::http::Violation::HeadTooLarge)),
+            None => Outcome::Refuse(Cause::BadRequest(Violation::HeadTooLarge)),
         }
     }
 

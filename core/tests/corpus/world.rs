@@ -84,8 +84,7 @@ impl World {
         let shared = Arc::new(Shared::new("lb.test", 1));
         let mut proxy = Proxy::new(config.clone(), shared, 0, 7, Ended::default(), now);
         proxy.handle_wall(WALL);
-        let mut world =
-            Self { proxy, now, peers: BTreeMap::new(), sides: BTreeMap::new(), take, refuse_next: false, connections: 0 };
+        let mut world = Self { proxy, now, peers: BTreeMap::new(), sides: BTreeMap::new(), take, refuse_next: false, connections: 0 };
         world.settle();
         world
     }

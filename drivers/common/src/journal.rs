@@ -37,7 +37,8 @@ impl Levels {
         let mut levels = Self::default();
         let mut bad = Vec::new();
         for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            let module = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'));
+            let module =
+                |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'));
             match word.split_once('=') {
                 None => match word.parse() {
                     Ok(level) => levels.default = level,
@@ -211,7 +212,13 @@ mod tests {
         let cut = &long[..MESSAGE];
         let table: &[(Level, &str, &str, String, String)] = &[
             (Level::Info, "mod", "ready", "INFO  ready".into(), r#""level":"INFO","target":"mod","message":"ready"}"#.into()),
-            (Level::Error, "mod", "bad\n\"grün\"", "ERROR bad \"grün\"".into(), r#""level":"ERROR","target":"mod","message":"bad\u000a\"grün\""}"#.into()),
+            (
+                Level::Error,
+                "mod",
+                "bad\n\"grün\"",
+                "ERROR bad \"grün\"".into(),
+                r#""level":"ERROR","target":"mod","message":"bad\u000a\"grün\""}"#.into(),
+            ),
             (Level::Debug, "m::n", "x", "DEBUG m::n: x".into(), r#""level":"DEBUG","target":"m::n","message":"x"}"#.into()),
             (Level::Warn, "quiet", "x", String::new(), String::new()),
             (Level::Warn, "m", &long, format!("WARN  {cut}"), format!(r#""level":"WARN","target":"m","message":"{cut}"}}"#)),

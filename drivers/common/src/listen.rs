@@ -53,7 +53,11 @@ impl fmt::Display for ListenError {
                 write!(f, "no interface of this machine has that address; use one of its own, 0.0.0.0 or [::]")
             }
             _ if self.error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                write!(f, "this machine has no {}; use an address of the other family", if self.address.is_ipv6() { "IPv6" } else { "IPv4" })
+                write!(
+                    f,
+                    "this machine has no {}; use an address of the other family",
+                    if self.address.is_ipv6() { "IPv6" } else { "IPv4" }
+                )
             }
             _ if self.error.raw_os_error() == Some(libc::EMFILE) => {
                 write!(f, "too many open files; raise the limit (ulimit -n) or use fewer workers")

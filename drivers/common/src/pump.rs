@@ -129,7 +129,7 @@ pub trait World {
     fn shutdown(&mut self, c: ConnId);
     /// Closes and forgets the socket, if there is one.
     fn close(&mut self, c: ConnId);
-    /// The same by a reset, so that the peer cannot take what it got for the whole.
+    /// The same by a reset.
     fn reset(&mut self, c: ConnId);
     /// Starts a lookup.
     fn lookup(&mut self, id: LookupId, q: Question);
@@ -405,16 +405,12 @@ impl<M: Machine> Pump<M> {
                 }
             }
             Effect::Close(c) => {
-                if let Some(f) = self.live(c) {
-                    f.bits = 0;
-                    f.rounds_fault = 0;
+                if self.forget(c) {
                     w.close(c);
                 }
             }
             Effect::Reset(c) => {
-                if let Some(f) = self.live(c) {
-                    f.bits = 0;
-                    f.rounds_fault = 0;
+                if self.forget(c) {
                     w.reset(c);
                 }
             }
@@ -430,6 +426,17 @@ impl<M: Machine> Pump<M> {
             self.flags.resize(slot + 1, Flags::default());
         }
         self.flags[slot] = Flags { epoch: c.epoch, turn: self.turn, bits, rounds_fault: 0 };
+    }
+
+    /// Whether there was something to forget.
+    fn forget(&mut self, c: ConnId) -> bool {
+        let live = self.live(c);
+        let found = live.is_some();
+        if let Some(f) = live {
+            f.bits = 0;
+            f.rounds_fault = 0;
+        }
+        found
     }
 
     fn live(&mut self, c: ConnId) -> Option<&mut Flags> {

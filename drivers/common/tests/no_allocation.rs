@@ -70,7 +70,14 @@ fn a_line_costs_no_allocation() {
         reused: true,
         bytes_in: 0,
         bytes_out: 1234,
-        timings: Timings { head: us(12), chosen: Some(us(15)), connected: None, sent: Some(us(40)), answered: Some(us(1530)), total: us(1600) },
+        timings: Timings {
+            head: us(12),
+            chosen: Some(us(15)),
+            connected: None,
+            sent: Some(us(40)),
+            answered: Some(us(1530)),
+            total: us(1600),
+        },
     };
     for format in [LogFormat::Text, LogFormat::Json] {
         let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");

@@ -31,7 +31,14 @@ fn full<'a>() -> Record<'a> {
         reused: true,
         bytes_in: 0,
         bytes_out: 1234,
-        timings: Timings { head: us(12), chosen: Some(us(15)), connected: Some(us(15)), sent: Some(us(40)), answered: Some(us(1530)), total: us(1600) },
+        timings: Timings {
+            head: us(12),
+            chosen: Some(us(15)),
+            connected: Some(us(15)),
+            sent: Some(us(40)),
+            answered: Some(us(1530)),
+            total: us(1600),
+        },
     }
 }
 
@@ -184,7 +191,11 @@ fn any_bytes_make_one_valid_line() {
             let len = dice() % (most + 1);
             // Odd bytes, pieces of UTF-8 and plain ones.
             let kind = dice() % 4;
-            texts.push((0..len).map(|_| if kind == 0 { dice() as u8 } else { b"ab\"\\\xc3\xbc\n\x7f"[dice() % if kind == 1 { 8 } else { 2 }] }).collect());
+            texts.push(
+                (0..len)
+                    .map(|_| if kind == 0 { dice() as u8 } else { b"ab\"\\\xc3\xbc\n\x7f"[dice() % if kind == 1 { 8 } else { 2 }] })
+                    .collect(),
+            );
         }
         let r = Record {
             method: &texts[0],

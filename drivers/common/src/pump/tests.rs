@@ -222,6 +222,10 @@ impl World for Sockets {
             self.left_behind.insert(c.slot, s.outbound);
         }
     }
+    fn reset(&mut self, c: ConnId) {
+        self.calls.push(('R', c.slot));
+        self.sockets.remove(&c.slot);
+    }
     fn lookup(&mut self, _: LookupId, _: Question) {}
     fn nudge(&mut self, _: u16) {}
     fn drained(&mut self) {
@@ -371,7 +375,8 @@ fn an_early_answer_before_a_reset_is_read_before_the_fault_is_told() {
             pump.begin(Instant::from_millis(1));
             pump.ready(id(1), *event, &mut world);
         }
-        let of_backend: Vec<Told> = pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
+        let of_backend: Vec<Told> =
+            pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
         assert_eq!(of_backend, *told);
         assert!(world.sockets.is_empty(), "both closed");
     }
@@ -462,6 +467,11 @@ fn shutting_down_waits_for_the_last_byte_and_stale_ids_are_ignored() {
     pump.ready(id(0), FIN, &mut world);
     pump.ready(id(1), FIN, &mut world);
     assert_eq!(world.calls(), "");
+    // A reset, once.
+    let (mut pump, mut world) = relay(1, 64, 64);
+    pump.machine.effects.extend([Effect::Reset(id(1)), Effect::Reset(id(1)), Effect::Close(id(1)), Effect::Close(id(0))]);
+    pump.settle(&mut world);
+    assert_eq!(world.calls(), "R1 x0");
 }
 
 #[test]

@@ -1,0 +1,510 @@
+//! What is wrong with a file is told in full, in place, and at once.
+
+use proptest::prelude::*;
+use ruststrom_core::config::{Parsed, Severity, parse, render};
+
+fn told(text: &str) -> String {
+    let Parsed { config, diagnostics, .. } = parse(text);
+    assert_eq!(config.is_none(), diagnostics.iter().any(|d| d.severity == Severity::Error), "{text}");
+    render(&diagnostics, "f", text)
+}
+
+/// A file that is good until `rest`, which starts on line 4.
+fn in_pool(rest: &str) -> String {
+    format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"a:1\"]\n{rest}\n")
+}
+
+/// A file that is good until `rest`, which starts on line 2.
+fn in_file(rest: &str) -> String {
+    format!("http_address = \"[::]:80\"\n{rest}\n[[backend_pools]]\naddresses = [\"a:1\"]\n")
+}
+
+#[test]
+fn a_file_with_many_mistakes_tells_them_all() {
+    let path = format!("{}/../testdata/configs/bad/many-mistakes", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(format!("{path}.toml")).unwrap();
+    let wanted = std::fs::read_to_string(format!("{path}.txt")).unwrap();
+    let parsed = parse(&text);
+    assert!(parsed.config.is_none());
+    assert_eq!(render(&parsed.diagnostics, "many-mistakes.toml", &text), wanted);
+    assert!(parsed.diagnostics.iter().filter(|d| d.severity == Severity::Error).count() >= 30);
+}
+
+#[test]
+fn broken_toml_tells_the_rest_too() {
+    let path = format!("{}/../testdata/configs/bad/broken", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(format!("{path}.toml")).unwrap();
+    let wanted = std::fs::read_to_string(format!("{path}.txt")).unwrap();
+    assert_eq!(render(&parse(&text).diagnostics, "broken.toml", &text), wanted);
+}
+
+#[test]
+fn exactly_as_shown() {
+    let cases = [
+        (
+            in_pool("schems = [\"HTTP\"]"),
+            "f:4:1: error: unknown key \"schems\" in a backend pool\n4 | schems = [\"HTTP\"]\n  | ^^^^^^\n  = help: did you mean \"schemes\"?\n",
+        ),
+        (
+            in_pool("\t\tmatcher = \"Hots('ä') || Path('b')\""),
+            "f:4:14: error: bad matcher: unknown matcher \"Hots\"\n4 | \t\tmatcher = \"Hots('ä') || Path('b')\"\n  | \t\t           ^^^^\n  = help: did you mean \"Host\"?\n\
+             f:4:32: error: bad matcher: a path begins with `/`\n4 | \t\tmatcher = \"Hots('ä') || Path('b')\"\n  | \t\t                             ^^^\n  = help: write '/b'\n",
+        ),
+        (
+            in_pool("matcher = '''\nHost('a') &&\n  Pth('/b')'''"),
+            "f:6:3: error: bad matcher: unknown matcher \"Pth\"\n6 |   Pth('/b')'''\n  |   ^^^\n  = help: did you mean \"Path\"?\n",
+        ),
+        (
+            in_pool("matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\""),
+            "f:4:33: error: bad matcher: a path begins with `/`\n4 | matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\"\n  |                                 ^^^^^\n  = help: write '/b'\n",
+        ),
+        (
+            "# nothing\n".to_owned(),
+            "f:1:1: error: there is nothing to listen on: neither `http_address` nor `https_address`\n1 | # nothing\n  | ^\n  = help: add http_address = \"[::]:80\"\n\
+             f:1:1: warning: there are no [[backend_pools]]: every request is answered 404\n1 | # nothing\n  | ^\n",
+        ),
+        (
+            String::new(),
+            "f:1:1: error: there is nothing to listen on: neither `http_address` nor `https_address`\n  = help: add http_address = \"[::]:80\"\n\
+             f:1:1: warning: there are no [[backend_pools]]: every request is answered 404\n",
+        ),
+        (
+            "\u{feff}http_adress = \"[::]:80\"\r\n[[backend_pools]]\r\naddresses = [\"a:1\"]\r\n".to_owned(),
+            "f:1:1: error: there is nothing to listen on: neither `http_address` nor `https_address`\n1 | http_adress = \"[::]:80\"\n  | ^\n  = help: add http_address = \"[::]:80\"\n\
+             f:1:1: error: unknown key \"http_adress\" in the file\n1 | http_adress = \"[::]:80\"\n  | ^^^^^^^^^^^\n  = help: did you mean \"http_address\"?\n",
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(told(&text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn long_lines_are_cut_around_the_place() {
+    let many = (1..200).map(|i| format!("\"a:{i}\"")).collect::<Vec<_>>().join(", ");
+    let text = format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{many}, \"bad\", {}]\n", many.replace("a:", "b:"));
+    let out = told(&text);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "f:3:1697: error: bad address \"bad\": the port is missing");
+    assert!(lines[1].chars().count() < 160 && lines[1].starts_with("3 | …") && lines[1].ends_with('…'), "{}", lines[1]);
+    let at = lines[2].chars().position(|c| c == '^').unwrap();
+    assert_eq!(lines[1].chars().skip(at).take(5).collect::<String>(), "\"bad\"");
+}
+
+/// Text, and the line, column and message of each error.
+fn errors(text: &str) -> Vec<(usize, usize, String)> {
+    let found = parse(text).diagnostics.into_iter().filter(|d| d.severity == Severity::Error);
+    found.map(|d| (d.line, d.column, d.message)).collect()
+}
+
+#[test]
+fn errors_of_the_file() {
+    let cases = [
+        ("http_addres = 1", 2, 1, "unknown key \"http_addres\" in the file"),
+        ("https_address = 443", 2, 17, "`https_address` must be a string or a list of strings, found an integer"),
+        ("https_address = []", 2, 17, "`https_address` is an empty list"),
+        ("https_address = \"[::]:80\"", 2, 17, "\"[::]:80\" is already listened on"),
+        ("https_address = [443]", 2, 18, "each of `https_address` must be a string, found an integer"),
+        ("metrics_address = true", 2, 19, "`metrics_address` must be an address, or false for no page, found a boolean"),
+        ("metrics_address = \"[::]:80\"", 2, 19, "\"[::]:80\" is already listened on"),
+        ("metrics_address = \"9090\"", 2, 19, "bad address \"9090\" for `metrics_address`: the address before the port is missing"),
+        (
+            "metrics_address = \"[::]:1\"\nprometheus_metrics_address = \"[::]:2\"",
+            3,
+            1,
+            "`prometheus_metrics_address` is another name of `metrics_address`: give one of them",
+        ),
+        ("trusted_proxies = [\"10.0.0.0/8\", \"proxy\"]", 2, 34, "\"proxy\" is not an address or a network: it is no IP address"),
+        ("workers = 1025", 2, 11, "`workers` must be from 0 to 1024"),
+        ("workers = -1", 2, 11, "`workers` must be from 0 to 1024"),
+        ("workers = \"4\"", 2, 11, "`workers` must be an integer, found a string"),
+        ("driver = \"epoll\"", 2, 10, "unknown driver \"epoll\""),
+        ("health_interval = 10", 2, 19, "`health_interval` must be a table, found an integer"),
+        ("health_interval = { check_every = [] }", 2, 35, "`check_every` must be a duration, found a list"),
+        ("health_interval = { every = 1 }", 2, 21, "unknown key \"every\" in `health_interval`"),
+        ("timeouts.head = -1", 2, 17, "`head` must be a duration from 0 to 366 days"),
+        ("timeouts.head = nan", 2, 17, "`head` must be a duration from 0 to 366 days"),
+        ("timeouts.head = inf", 2, 17, "`head` must be a duration from 0 to 366 days"),
+        ("timeouts.head = \"367d\"", 2, 17, "`head` must be a duration from 0 to 366 days"),
+        ("timeouts.head = 99999999999999999999999", 2, 17, "`head` must be a duration from 0 to 366 days"),
+        ("timeouts.head = \"1 day\"", 2, 17, "unknown unit \"day\" of `head`"),
+        ("timeouts.head = \"\"", 2, 17, "\"\" is not a duration for `head`"),
+        ("timeouts.head = true", 2, 17, "`head` must be a duration, found a boolean"),
+        ("limits.head_bytes = 1023", 2, 21, "`head_bytes` must be from 1024 to 16384"),
+        ("limits.fields = 257", 2, 17, "`fields` must be from 8 to 256"),
+        ("limits.target_bytes = 63", 2, 23, "`target_bytes` must be from 64 to 16000"),
+        ("limits.connections = 0", 2, 22, "`connections` must be from 1 to 10000000"),
+        ("limits.buffer_bytes = 1", 2, 23, "`buffer_bytes` must be from 1048576 to 1099511627776"),
+        ("access_log.format = \"xml\"", 2, 21, "unknown format \"xml\""),
+        ("access_log.path = \"\"", 2, 19, "`path` must not be empty"),
+        ("access_log.enabled = 1", 2, 22, "`enabled` must be true or false, found an integer"),
+        ("certificates = []", 2, 16, "`certificates` must be a table, found a list"),
+        (
+            "certificates.\"a..b\" = { type = \"ACME\" }",
+            2,
+            14,
+            "\"a..b\" is not the name of a certificate: each part between dots has 1 to 63 characters",
+        ),
+        (
+            "[certificates.\"10.0.0.1\"]\ntype = \"Local\"",
+            2,
+            15,
+            "\"10.0.0.1\" is not the name of a certificate: clients never name an address in a handshake",
+        ),
+        ("[certificates.a]", 2, 1, "a certificate needs `Local` or `ACME`"),
+        ("[certificates.a]\ntype = \"local\"", 3, 8, "unknown type \"local\""),
+        (
+            "[certificates.a]\nACME = { email = \"a@b\", persist_dir = \"c\" }\nLocal = {}",
+            3,
+            1,
+            "a certificate has either `Local` or `ACME`, not both",
+        ),
+        ("[certificates.a]\nLocal = { certificate_path = \"c\" }", 3, 9, "missing `private_key_path` in `Local`"),
+        (
+            "[certificates.a]\nLocal = { certificate_path = \"c\", private_key_path = 1 }",
+            3,
+            54,
+            "`private_key_path` must be a string, found an integer",
+        ),
+        (
+            "[certificates.a]\ntype = \"Local\"\nemail = \"a@b\"\ncertificate_path = \"c\"\nprivate_key_path = \"k\"",
+            4,
+            1,
+            "unknown key \"email\" in a certificate",
+        ),
+        (
+            "[certificates.\"*.a\"]\nACME = { email = \"a@b\", persist_dir = \"c\" }",
+            2,
+            15,
+            "ACME can't make a wildcard certificate here: that needs access to the name's DNS",
+        ),
+        ("[certificates.a]\ntype = \"ACME\"\nemail = \"a\"\npersist_dir = \"c\"", 4, 9, "\"a\" is not an address for e-mail"),
+        (
+            "[certificates]\nA = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }\na = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }",
+            4,
+            1,
+            "there are two certificates for \"a\"",
+        ),
+        (
+            "[certificates]\na = { default = true, type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }\nb = { default = true, type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }",
+            4,
+            7,
+            "only one certificate can be the default",
+        ),
+    ];
+    for (text, line, column, message) in cases {
+        let found = errors(&in_file(text));
+        assert!(found.contains(&(line, column, message.to_owned())), "{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn errors_of_a_pool() {
+    let cases = [
+        ("name = \"\"", 4, 8, "`name` must not be empty"),
+        ("name = \"a\\nb\"", 4, 8, "`name` must have at most 100 bytes and no control characters"),
+        ("name = \"a\"\n[[backend_pools]]\nname = \"a\"\naddresses = []", 6, 8, "pool 1 is already named \"a\""),
+        ("name = \"pool-2\"\n[[backend_pools]]\naddresses = []", 4, 8, "\"pool-2\" is what pool 2 is called, which has no name of its own"),
+        ("matcher = 1", 4, 11, "`matcher` must be a string, found an integer"),
+        ("matcher = \"\"", 4, 11, "bad matcher: matcher is empty"),
+        ("schemes = \"HTTP\"", 4, 11, "`schemes` must be a list like [\"HTTP\", \"HTTPS\"], found a string"),
+        ("schemes = []", 4, 11, "`schemes` is an empty list"),
+        ("schemes = [\"http\"]", 4, 12, "unknown scheme \"http\""),
+        ("strategy = \"roundrobin\"", 4, 12, "unknown strategy \"roundrobin\""),
+        ("strategy = 1", 4, 12, "`strategy` must be a name like \"RoundRobin\" or a table like { RoundRobin = {} }, found an integer"),
+        ("strategy = {}", 4, 12, "`strategy` names none"),
+        ("strategy = { Random = {}, IPHash = {} }", 4, 27, "a pool has one strategy, and \"Random\" comes first"),
+        ("strategy = { Random = { seed = 1 } }", 4, 25, "unknown key \"seed\" in this strategy"),
+        ("strategy = { Random = 1 }", 4, 23, "this strategy must be a table, found an integer"),
+        ("strategy = \"StickyCookie\"", 4, 12, "StickyCookie needs at least a `cookie_name`"),
+        ("strategy = { StickyCookie = {} }", 4, 29, "missing `cookie_name` in `StickyCookie`"),
+        ("strategy = { StickyCookie = { cookie_name = \"a;b\" } }", 4, 45, "\"a;b\" is not a cookie name (RFC 6265)"),
+        ("strategy = { StickyCookie = { cookie_name = \"a\", same_site = \"lax\" } }", 4, 62, "unknown same_site \"lax\""),
+        (
+            "strategy = { StickyCookie = { cookie_name = \"a\", inner = { StickyCookie = { cookie_name = \"b\" } } } }",
+            4,
+            60,
+            "a sticky cookie can't be the `inner` strategy of another",
+        ),
+        ("retries = 21", 4, 11, "`retries` must be from 0 to 20"),
+        ("[backend_pools.health_config]\npath = \"/a b\"", 5, 8, "\"/a b\" is not the path of a request"),
+        ("[backend_pools.health_config]\ntimeout = 0", 5, 11, "`timeout` of a health check must be at least 1 ms"),
+        ("[backend_pools.health_config]\nrise = 0", 5, 8, "`rise` must be from 1 to 1000"),
+        ("[backend_pools.health_config]\nslow_weight = 0.0", 5, 15, "`slow_weight` must be from 0.001 to 1"),
+        ("[backend_pools.health_config]\nslow_weight = 1.5", 5, 15, "`slow_weight` must be from 0.001 to 1"),
+        ("[backend_pools.health_config]\nretries = 2", 5, 1, "unknown key \"retries\" in `health_config`"),
+        ("[backend_pools.client]\npool_idle_timeout = { nanos = 1 }", 5, 21, "missing `secs` in `pool_idle_timeout`"),
+        ("[backend_pools.client]\npool_idle_timeout = { secs = 1, nanos = 1000000000 }", 5, 41, "`nanos` must be from 0 to 999999999"),
+        ("[backend_pools.timeouts]\nidle = 1", 5, 1, "`idle` can't be set for one pool: it matters before a pool is chosen"),
+        ("[backend_pools.limits]\nconnections = 1", 5, 1, "`connections` can't be set for one pool: it matters before a pool is chosen"),
+        ("[backend_pools.middlewares.compression]", 4, 28, "unknown middleware \"compression\""),
+        ("[backend_pools.middlewares.Compression]\nlevel = 1", 5, 1, "unknown key \"level\" in `Compression`"),
+        ("[backend_pools.middlewares.RateLimiter]\nlimit = 0\nwindow_sec = 60", 5, 9, "`limit` must be from 1 to 4294967295"),
+        ("[backend_pools.middlewares.RateLimiter]\nlimit = 1\nwindow = 60", 6, 1, "unknown key \"window\" in `RateLimiter`"),
+        ("[backend_pools.middlewares.MaxBodySize]", 4, 1, "missing `limit` in `MaxBodySize`"),
+        ("[backend_pools.middlewares.MaxBodySize]\nlimit = -1", 5, 9, "`limit` must be from 0 to 18446744073709551615"),
+        (
+            "[backend_pools.middlewares.Authentication]\nldap_address = \"http://a\"",
+            5,
+            16,
+            "bad address \"http://a\" for `ldap_address`: it begins with neither ldap:// nor ldaps://",
+        ),
+        ("[backend_pools.middlewares.Authentication]\nuser_directory = \"users\"", 5, 18, "\"users\" is not a distinguished name"),
+        ("[backend_pools.middlewares.Authentication]\nrdn_identifier = \"u)(d\"", 5, 18, "\"u)(d\" is not an LDAP attribute"),
+        ("[backend_pools.middlewares.CustomErrorPages]\n\"200\" = \"ok.html\"", 5, 1, "\"200\" is not the status of an error"),
+        ("[backend_pools.middlewares.CustomErrorPages]\n404 = \"\"", 5, 7, "the path of a page must not be empty"),
+        ("[backend_pools.middlewares.CustomErrorPages]\nerrors = [404]", 4, 1, "missing `location` in `CustomErrorPages`"),
+        ("[backend_pools.middlewares.CustomErrorPages]\nlocation = \"p\"\nerrors = [404, 404]", 6, 16, "there are two pages for 404"),
+        (
+            "[backend_pools.middlewares.CustomErrorPages]\nlocation = \"p\"\nerrors = [200, \"x\"]",
+            6,
+            11,
+            "a status in `errors` must be from 400 to 599",
+        ),
+    ];
+    for (text, line, column, message) in cases {
+        let found = errors(&in_pool(text));
+        assert!(found.contains(&(line, column, message.to_owned())), "{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn errors_of_backends() {
+    // What stands in `addresses`.
+    let cases = [
+        ("\"a:1\", \"A:1\"", 21, "\"A:1\" is already in this pool"),
+        ("\"a:1\", \"https://a:1\"", 21, "\"a:1\" is already in this pool"),
+        ("\"[::1]:1\", { address = \"[0:0::1]:1\" }", 37, "\"[0:0::1]:1\" is already in this pool"),
+        ("\"127.0.0.1:1\", \"[::ffff:127.0.0.1]:1\"", 29, "\"[::ffff:127.0.0.1]:1\" is already in this pool"),
+        ("1", 14, "each of `addresses` must be a string like \"127.0.0.1:8080\" or a table, found an integer"),
+        ("{ weight = 1 }", 14, "missing `address` in a backend"),
+        ("{ address = \"a:1\", weight = 1001 }", 42, "`weight` must be from 0 to 1000"),
+        ("{ address = \"a:1\", max_conns = 1 }", 33, "unknown key \"max_conns\" in a backend"),
+        ("{ address = \"a\", backup = 1 }", 26, "bad address \"a\": the port is missing"),
+        ("{ address = \"a\", backup = 1 }", 40, "`backup` must be true or false, found an integer"),
+    ];
+    for (list, column, message) in cases {
+        let found = errors(&format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{list}]\n"));
+        assert!(found.contains(&(3, column, message.to_owned())), "{list}\n{found:#?}");
+    }
+    for (text, message) in [
+        ("[[backend_pools]]", "missing `addresses` in a backend pool"),
+        ("[[backend_pools]]\naddresses = \"a:1\"", "`addresses` must be a list like [\"127.0.0.1:8080\"], found a string"),
+        ("[backend_pools]\naddresses = [\"a:1\"]", "`backend_pools` must be a list of tables, found a table"),
+        ("backend_pools = [1]", "a backend pool must be a table, found an integer"),
+    ] {
+        let found = errors(&format!("http_address = \"[::]:80\"\n{text}\n"));
+        assert_eq!(found.iter().map(|(.., m)| &**m).collect::<Vec<_>>(), [message], "{text}");
+    }
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let parsed = parse(text);
+    assert!(parsed.config.is_some(), "{}", render(&parsed.diagnostics, "f", text));
+    parsed.diagnostics.into_iter().map(|d| d.message).collect()
+}
+
+#[test]
+fn doubts_about_matchers() {
+    let never = "pool \"pool-2\" never gets a request: pool \"pool-1\", earlier in the file, takes them all";
+    // (first pool, second pool, warning)
+    let cases = [
+        ("", "matcher = \"Host('a')\"", Some(never)),
+        ("matcher = \"PathPrefix('/')\"", "matcher = \"Host('a')\"", Some(never)),
+        ("matcher = \"Host('b') || PathPrefix('/')\"", "matcher = \"Host('a')\"", Some(never)),
+        ("", "", Some(never)),
+        ("matcher = \"Host('A')\"", "matcher = 'Host(\"a\")'", Some(never)),
+        ("matcher = \"Host('a')\"", "matcher = \"Path('/b') && Host('a')\"", Some(never)),
+        ("matcher = \"Host('a') && Path('/b')\"", "matcher = \"Host('a') && Path('/b')\"", Some(never)),
+        ("matcher = \"Host('a') && Path('/b')\"", "matcher = \"Host('a')\"", None),
+        ("matcher = \"Host('a')\"", "matcher = \"Host('a') || Host('b')\"", None),
+        ("matcher = \"Host('a')\"", "", None),
+        ("schemes = [\"HTTP\"]", "schemes = [\"HTTP\"]\nmatcher = \"Host('a')\"", Some(never)),
+        ("schemes = [\"HTTPS\"]", "schemes = [\"HTTP\"]\nmatcher = \"Host('a')\"", None),
+        ("schemes = [\"HTTP\"]", "matcher = \"Host('a')\"", None),
+    ];
+    let certificate = "[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\"\n";
+    for (first, second, wanted) in cases {
+        let pool = "[[backend_pools]]\naddresses = [\"a:1\"]\n";
+        let text = format!("http_address = \"[::]:80\"\nhttps_address = \"[::]:443\"\n{pool}{first}\n{pool}{second}\n{certificate}");
+        assert_eq!(warnings(&text), wanted.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+    let anchors = [
+        ("HostRegexp('a\\.b')", true),
+        ("HostRegexp('^a\\.b')", true),
+        ("HostRegexp('^a|b$')", true),
+        ("HostRegexp('^a\\$')", true),
+        ("HostRegexp('^(a|b)\\.c$')", false),
+        ("HostRegexp('^[|]$')", false),
+        ("HostRegexp('\\Aa\\z')", false),
+        ("PathRegexp('/a')", true),
+        ("!PathRegexp('/a')", true),
+        ("PathRegexp('^/a')", false),
+        ("Method('get')", true),
+        ("Method('GET') && Host('a')", false),
+    ];
+    for (matcher, doubtful) in anchors {
+        assert_eq!(warnings(&in_pool(&format!("matcher = '''{matcher}'''"))).len(), usize::from(doubtful), "{matcher}");
+    }
+}
+
+#[test]
+fn doubts_about_the_rest() {
+    let cases = [
+        (
+            in_pool("[backend_pools.health_config]\nslow_threshold = 600"),
+            "`slow_threshold` is above `timeout`: a backend is unhealthy before it is slow",
+        ),
+        (
+            in_pool("[backend_pools.health_config]\ntimeout = 200"),
+            "`slow_threshold` is above `timeout`: a backend is unhealthy before it is slow",
+        ),
+        (in_pool("schemes = [\"HTTPS\"]"), "pool \"pool-1\" takes only HTTPS, but there is no certificate"),
+        (
+            in_pool("schemes = [\"HTTP\"]\nstrategy.StickyCookie.cookie_name = \"s\""),
+            "a secure cookie never comes back over plain HTTP, so nothing sticks",
+        ),
+        (
+            in_pool("strategy.StickyCookie = { cookie_name = \"s\", secure = false, same_site = \"None\" }"),
+            "browsers drop a cookie with SameSite=None that is not secure",
+        ),
+        (
+            in_pool("strategy.StickyCookie = { cookie_name = \"__Host-s\", secure = false }"),
+            "browsers drop a cookie whose name begins like this and that is not secure",
+        ),
+        (
+            in_pool(
+                "[backend_pools.middlewares]\nRateLimiter = { limit = 1, window_sec = 1 }\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }",
+            ),
+            "CustomErrorPages does not see what RateLimiter before it in the file answers",
+        ),
+        (in_pool("[backend_pools.middlewares.CustomErrorPages]"), "CustomErrorPages has no pages"),
+        (in_file("https_address = \"[::]:443\""), "there is no certificate, so nothing listens on `https_address`"),
+        (
+            in_file("[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\""),
+            "there are certificates, but nothing listens for HTTPS",
+        ),
+        ("http_address = \"[::]:80\"".to_owned(), "there are no [[backend_pools]]: every request is answered 404"),
+        ("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = []".to_owned(), "pool \"pool-1\" has no backends: it answers 503"),
+        (
+            "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{ address = \"a:1\", weight = 0 }]".to_owned(),
+            "every backend of pool \"pool-1\" has weight 0: none takes new requests",
+        ),
+        (
+            "http_address = \"0.0.0.0:9090\"\n[[backend_pools]]\naddresses = [\"a:1\"]".to_owned(),
+            "no metrics page: its default address 127.0.0.1:9090 is taken by this listener",
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(warnings(&text), [wanted], "{text}");
+    }
+    let fine = [
+        in_pool(""),
+        in_pool("[backend_pools.health_config]\nslow_threshold = 0"),
+        in_pool("[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p\" }\nRateLimiter = { limit = 1, window_sec = 1 }"),
+        in_pool("[backend_pools.middlewares]\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }"),
+        in_pool("strategy.StickyCookie = { cookie_name = \"s\" }"),
+    ];
+    for text in fine {
+        assert_eq!(warnings(&text), [""; 0], "{text}");
+    }
+}
+
+/// Words and signs of real files in any order come far deeper than random letters.
+fn scraps() -> impl Strategy<Value = String> {
+    let scrap = prop_oneof![
+        Just("\n"),
+        Just(" = "),
+        Just("[[backend_pools]]\n"),
+        Just("[backend_pools.middlewares.RateLimiter]\n"),
+        Just("[backend_pools.middlewares.CustomErrorPages]\n"),
+        Just("[backend_pools.health_config]\n"),
+        Just("[backend_pools.strategy.StickyCookie]\n"),
+        Just("[certificates.\"*.a\"]\n"),
+        Just("[certificates]\n"),
+        Just("[timeouts]\n"),
+        Just("[limits]\n"),
+        Just("http_address = "),
+        Just("metrics_address = "),
+        Just("trusted_proxies = "),
+        Just("matcher = "),
+        Just("addresses = "),
+        Just("schemes = "),
+        Just("strategy = "),
+        Just("inner = "),
+        Just("errors = "),
+        Just("location = "),
+        Just("head = "),
+        Just("slow_weight = "),
+        Just("name = "),
+        Just("\"[::]:80\"\n"),
+        Just("\"Host(\\\"a\\\") && Pth('\\u00e4')\"\n"),
+        Just("'''\nHost('ä') ||'''\n"),
+        Just("[\"HTTP\", \"a:1\"]\n"),
+        Just("{ StickyCookie = { inner = {} } }\n"),
+        Just("{ address = \"https://[::1]:1\", weight = 9e99 }\n"),
+        Just("["),
+        Just("]"),
+        Just("{"),
+        Just("}"),
+        Just("\""),
+        Just("'''"),
+        Just("1"),
+        Just("-1.5e300"),
+        Just("nan"),
+        Just("1979-05-27"),
+        Just("\u{feff}"),
+        Just("ä"),
+        Just("\0"),
+        Just("\t"),
+        Just("#"),
+        Just("\r\n"),
+    ];
+    proptest::collection::vec(scrap, 0..40).prop_map(|parts| parts.concat())
+}
+
+fn check(text: &str) {
+    let parsed = parse(text);
+    let shown = render(&parsed.diagnostics, "f", text);
+    assert!(shown.lines().count() >= parsed.diagnostics.len());
+    let bad = parsed.diagnostics.iter().any(|d| d.severity == Severity::Error);
+    assert_eq!(parsed.config.is_none(), bad);
+    for d in parsed.diagnostics.iter().chain(&parsed.not_built) {
+        assert!(text.get(d.span.clone()).is_some(), "{d:?}");
+        assert!(d.line >= 1 && d.column >= 1 && !d.message.contains('\n'), "{d:?}");
+    }
+    assert!(render(&parsed.not_built, "f", text).lines().count() >= parsed.not_built.len());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        check(&text);
+    }
+
+    #[test]
+    fn no_file_like_text_panics(text in scraps()) {
+        check(&text);
+    }
+
+    #[test]
+    fn no_cut_or_changed_file_panics(cut in 0..6000_usize, at in 0..6000_usize, c in any::<char>()) {
+        let mut text = include_str!("../../testdata/configs/bad/many-mistakes.toml").to_owned();
+        let floor = |text: &str, at: usize| (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let end = floor(&text, cut % (text.len() + 1));
+        text.truncate(end);
+        let place = floor(&text, at % (text.len() + 1));
+        text.insert(place, c);
+        check(&text);
+    }
+}
+
+#[test]
+fn many_mistakes_on_one_line_take_linear_time() {
+    // Quadratic work on 50 000 mistakes would not end within this test's patience.
+    let list = (0..50_000).map(|i| format!("\"x{i}\"")).collect::<Vec<_>>().join(",");
+    let text = format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{list}]\n");
+    let parsed = parse(&text);
+    assert_eq!(parsed.diagnostics.len(), 50_000);
+    assert_eq!(render(&parsed.diagnostics, "f", &text).lines().count(), 200_000);
+}

@@ -1,0 +1,453 @@
+//! Every form of the configuration that has been promised loads: whole files, fragments within a minimal pool, and lists of alternatives
+//! one by one. What a form leaves to the reader stands in it as `#: ` lines.
+
+use std::time::Duration;
+
+use ruststrom_core::config::{
+    CertificateSource, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite, Strategy, Timeouts, parse, render,
+};
+
+fn read(name: &str) -> String {
+    let path = format!("{}/../testdata/configs/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let path = format!("{}/../testdata/configs/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<String> =
+        std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n.ends_with(".toml")).collect();
+    names.sort();
+    names
+}
+
+fn filled(text: &str) -> String {
+    text.replace("#: ", "")
+}
+
+const LISTENERS: &str = "http_address = \"[::]:80\"\nhttps_address = \"[::]:443\"\n";
+const POOL: &str = "[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n";
+
+/// A fragment within as little as makes a file of it.
+fn wrapped(fragment: &str) -> String {
+    if fragment.contains("[[backend_pools]]") { format!("{LISTENERS}{fragment}") } else { format!("{LISTENERS}{POOL}{fragment}") }
+}
+
+/// Splits where a key or a header comes again; a new alternative keeps the header it stands under.
+fn alternatives(text: &str) -> Vec<String> {
+    let (mut all, mut seen, mut header) = (vec![String::new()], Vec::new(), String::new());
+    for line in text.lines().filter(|l| !l.is_empty()) {
+        let key = line.split('=').next().unwrap().trim();
+        if seen.contains(&key) {
+            let start = if line.starts_with('[') || header.is_empty() { String::new() } else { format!("{header}\n") };
+            all.push(start);
+            seen.clear();
+        }
+        if line.starts_with('[') {
+            header = line.to_owned();
+        }
+        seen.push(key);
+        let last = all.last_mut().unwrap();
+        last.push_str(line);
+        last.push('\n');
+    }
+    all
+}
+
+fn good(name: &str, text: &str) -> (Config, Parsed) {
+    let parsed = parse(text);
+    match parsed.config.clone() {
+        Some(config) => (config, parsed),
+        None => panic!("{}", render(&parsed.diagnostics, name, text)),
+    }
+}
+
+fn fragment(name: &str) -> Config {
+    good(name, &wrapped(&filled(&read(&format!("fragments/{name}.toml"))))).0
+}
+
+#[test]
+fn whole_files() {
+    let all = names("whole");
+    assert_eq!(all, ["basic-structure.toml", "network.toml", "v1-metrics.toml"]);
+    for name in all {
+        let (config, _) = good(&name, &filled(&read(&format!("whole/{name}"))));
+        assert!(!config.listeners.is_empty(), "{name}");
+    }
+    let (config, _) = good("v1-metrics", &read("whole/v1-metrics.toml"));
+    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+    assert_eq!(listeners, [("0.0.0.0:8000".to_owned(), ListenerKind::Http, true), ("0.0.0.0:9090".to_owned(), ListenerKind::Admin, true)]);
+}
+
+#[test]
+fn the_quick_start() {
+    let (config, parsed) = good("quick-start", &read("quick-start.toml"));
+    assert!(parsed.not_built.is_empty());
+    // HTTPS waits for a certificate.
+    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+    assert_eq!(listeners, [("[::]:80".to_owned(), ListenerKind::Http, true), ("127.0.0.1:9090".to_owned(), ListenerKind::Admin, false)]);
+    let pool = &config.pools[0];
+    assert_eq!((&*pool.name, pool.http, pool.https, &pool.strategy), ("pool-1", true, true, &Strategy::RoundRobin));
+    assert_eq!(pool.matcher.to_string(), "Host('example.com')");
+    let labels: Vec<&str> = pool.backends.iter().map(|b| &*b.label).collect();
+    assert_eq!(labels, ["127.0.0.1:8080", "127.0.0.1:8081"]);
+}
+
+#[test]
+fn every_fragment() {
+    let all = names("fragments");
+    assert_eq!(all.len(), 26);
+    for name in all {
+        let (config, _) = good(&name, &wrapped(&filled(&read(&format!("fragments/{name}")))));
+        assert_eq!(config.pools.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn what_is_left_to_the_reader_is_missed_by_name() {
+    for (name, wanted) in [("fragments/health", 1), ("fragments/middleware-order", 6), ("whole/basic-structure", 2)] {
+        let text = read(&format!("{name}.toml"));
+        let text = if name.starts_with("whole") { text } else { wrapped(&text) };
+        let parsed = parse(&text);
+        let missing = parsed.diagnostics.iter().filter(|d| d.message.starts_with("missing") || d.message.contains("needs `Local`")).count();
+        assert_eq!((parsed.config.is_some(), missing), (false, wanted), "{name}");
+    }
+}
+
+#[test]
+fn every_alternative() {
+    // (file, what it stands in, how many)
+    let cases = [
+        ("health-adjusted", "pool", 2),
+        ("health-timing", "[backend_pools.health_config]\n", 3),
+        ("matchers", "pool", 7),
+        ("max-body-size", "[backend_pools.middlewares.MaxBodySize]\n", 4),
+        ("network", "whole", 3),
+        ("rate-limiter-raised", "pool", 2),
+        ("rate-limiter", "pool", 3),
+        ("v1-strategy", "pool", 4),
+    ];
+    let files: Vec<String> = cases.iter().map(|(name, ..)| format!("{name}.toml")).collect();
+    assert_eq!(names("alternatives"), files);
+    for (name, place, count) in cases {
+        let all = alternatives(&read(&format!("alternatives/{name}.toml")));
+        assert_eq!(all.len(), count, "{name}");
+        for text in all {
+            let text = match place {
+                "whole" => text,
+                "pool" => wrapped(&text),
+                header => wrapped(&format!("{header}{text}")),
+            };
+            good(name, &text);
+        }
+    }
+}
+
+#[test]
+fn strategies() {
+    let cookie = |cookie_name: &str| {
+        Strategy::StickyCookie(ruststrom_core::config::StickyCookie {
+            cookie_name: cookie_name.into(),
+            http_only: true,
+            secure: true,
+            same_site: SameSite::Strict,
+            inner: Box::new(Strategy::RoundRobin),
+        })
+    };
+    let files = [
+        ("round-robin", Strategy::RoundRobin),
+        ("random", Strategy::Random),
+        ("ip-hash", Strategy::IpHash),
+        ("least-connection", Strategy::LeastConnection),
+        ("strategy-table", Strategy::RoundRobin),
+        ("sticky-cookie", cookie("RUSTSTROM_SESSION")),
+    ];
+    for (name, wanted) in files {
+        assert_eq!(fragment(name).pools[0].strategy, wanted, "{name}");
+    }
+    let texts = [
+        ("strategy = \"LeastConnection\"", Strategy::LeastConnection),
+        ("[backend_pools.strategy.IPHash]", Strategy::IpHash),
+        ("strategy.Random = {}", Strategy::Random),
+        ("strategy.StickyCookie = { cookie_name = \"s\", same_site = \"Strict\" }", cookie("s")),
+        ("[backend_pools.strategy.StickyCookie]\ncookie_name = \"s\"\nsame_site = \"Strict\"\ninner = \"RoundRobin\"", cookie("s")),
+        (
+            "[backend_pools.strategy.StickyCookie]\ncookie_name = \"s\"\nsame_site = \"Strict\"\n[backend_pools.strategy.StickyCookie.inner.RoundRobin]",
+            cookie("s"),
+        ),
+    ];
+    for (text, wanted) in texts {
+        assert_eq!(good(text, &wrapped(text)).0.pools[0].strategy, wanted, "{text}");
+    }
+}
+
+#[test]
+fn middlewares_keep_the_order_of_the_file() {
+    let order = |c: &Config| c.pools[0].middlewares.iter().map(Middleware::name).collect::<Vec<_>>();
+    assert_eq!(order(&fragment("middleware-order")), ["RateLimiter", "Authentication", "Compression"]);
+    assert_eq!(
+        order(&fragment("all-middlewares")),
+        ["HttpsRedirector", "RateLimiter", "MaxBodySize", "Authentication", "Compression", "CustomErrorPages"]
+    );
+    let inline = "middlewares = { MaxBodySize = { limit = 1 }, Compression = {}, HttpsRedirector = {} }";
+    assert_eq!(order(&good("inline", &wrapped(inline)).0), ["MaxBodySize", "Compression", "HttpsRedirector"]);
+}
+
+#[test]
+fn values_of_fragments() {
+    let pages = |c: &Config| match &c.pools[0].middlewares[0] {
+        Middleware::CustomErrorPages { pages } => pages.iter().map(|(s, p)| (*s, p.to_string())).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        pages(&fragment("v1-custom-error-pages")),
+        [(404, "../errorpages/404.html".to_owned()), (500, "../errorpages/500.html".to_owned())]
+    );
+    assert_eq!(pages(&fragment("custom-error-pages"))[3], (503, "/var/www/errors/503.html".to_owned()));
+
+    let local =
+        CertificateSource::Local { certificate_path: "certs/example.com.crt".into(), private_key_path: "certs/example.com.key".into() };
+    let acme =
+        |staging, email: &str, persist_dir: &str| CertificateSource::Acme { staging, email: email.into(), persist_dir: persist_dir.into() };
+    let sources = [
+        ("certificate-local", local.clone()),
+        ("v1-certificate-local", local),
+        ("certificate-acme", acme(false, "admin@example.com", "acme-cache")),
+        ("certificate-acme-staging", acme(true, "admin@example.com", "acme-cache")),
+        ("v1-certificate-acme", acme(true, "admin@example.com", "acme-cache")),
+        ("certificate-acme-absolute", acme(false, "security@example.com", "/var/lib/rust-strom/acme")),
+    ];
+    for (name, wanted) in sources {
+        let config = fragment(name);
+        assert_eq!((&*config.certificates[0].name, &config.certificates[0].source), ("example.com", &wanted), "{name}");
+        // With a certificate, HTTPS is listened on, between HTTP and the metrics page.
+        let kinds: Vec<_> = config.listeners.iter().map(|l| l.kind).collect();
+        assert_eq!(kinds, [ListenerKind::Http, ListenerKind::Https, ListenerKind::Admin], "{name}");
+    }
+
+    let client = fragment("client").pools[0].client;
+    assert_eq!((client.idle_timeout, client.max_idle_per_host), (Duration::from_secs(90), 64));
+    let health = &fragment("pool").pools[0].health;
+    assert_eq!((health.slow_threshold.as_millis(), health.timeout.as_millis(), &*health.path), (300, 500, "/"));
+}
+
+#[test]
+fn what_is_not_built_is_named() {
+    let cases: [(&str, &[&str]); 5] = [
+        (
+            &filled(&read("fragments/all-middlewares.toml")),
+            &[
+                "HttpsRedirector is not built yet",
+                "RateLimiter is not built yet",
+                "MaxBodySize is not built yet",
+                "Authentication is not built yet",
+                "Compression is not built yet",
+                "CustomErrorPages is not built yet",
+            ],
+        ),
+        (&read("fragments/certificate-local.toml"), &["TLS certificates are not built yet"]),
+        (
+            "[[backend_pools]]\naddresses = [\"https://a:1\", { address = \"h2c://b:2\" }]",
+            &["`https://` backends are not built yet", "`h2c://` backends are not built yet"],
+        ),
+        ("[[backend_pools]]\naddresses = []", &[]),
+        (&read("fragments/sticky-cookie.toml"), &[]),
+    ];
+    for (text, wanted) in cases {
+        let (_, parsed) = good("not built", &wrapped(text));
+        let found: Vec<&str> = parsed.not_built.iter().map(|d| &*d.message).collect();
+        assert_eq!(found, wanted, "{text}");
+    }
+    let text = format!("driver = \"smol\"\n{}", wrapped(""));
+    let (config, parsed) = good("smol", &text);
+    assert_eq!(config.driver, Driver::Smol);
+    assert_eq!(
+        render(&parsed.not_built, "f", &text),
+        "f:1:10: error: driver \"smol\" is not built yet\n1 | driver = \"smol\"\n  |          ^^^^^^\n"
+    );
+}
+
+#[test]
+fn backends_as_tables() {
+    let text = wrapped(
+        "[[backend_pools]]\naddresses = [\"a:1\", { address = \"b:2\", weight = 2, max_connections = 100, backup = true }, { address = \"http://[::1]:3\" }]",
+    );
+    let (config, _) = good("tables", &text);
+    let found: Vec<_> = config.pools[0].backends.iter().map(|b| (&*b.label, b.weight, b.max_connections, b.backup)).collect();
+    assert_eq!(found, [("a:1", 1, None, false), ("b:2", 2, Some(100), true), ("[::1]:3", 1, None, false)]);
+}
+
+#[test]
+fn listeners() {
+    use ListenerKind::{Admin, Http};
+    let cases: [(&str, &[(&str, ListenerKind, bool)]); 8] = [
+        ("http_address = \"127.0.0.1:80\"", &[("127.0.0.1:80", Http, true), ("127.0.0.1:9090", Admin, false)]),
+        (
+            "http_address = [\"127.0.0.1:80\", \"[::1]:80\"]\nmetrics_address = false",
+            &[("127.0.0.1:80", Http, true), ("[::1]:80", Http, true)],
+        ),
+        ("http_address = \"127.0.0.1:80\"\nmetrics_address = \"\"", &[("127.0.0.1:80", Http, true)]),
+        (
+            "http_address = \"127.0.0.1:80\"\nmetrics_address = \"0.0.0.0:9090\"",
+            &[("127.0.0.1:80", Http, true), ("0.0.0.0:9090", Admin, true)],
+        ),
+        // The default page gives way to what was asked for.
+        ("http_address = \"[::]:9090\"", &[("[::]:9090", Http, true)]),
+        ("http_address = \"127.0.0.1:9090\"", &[("127.0.0.1:9090", Http, true)]),
+        // Two ports chosen by the system are two ports.
+        (
+            "http_address = [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
+            &[("127.0.0.1:0", Http, true), ("127.0.0.1:0", Http, true), ("127.0.0.1:9090", Admin, false)],
+        ),
+        ("https_address = \"127.0.0.1:443\"", &[("127.0.0.1:9090", Admin, false)]),
+    ];
+    for (text, wanted) in cases {
+        let (config, _) = good(text, &format!("{text}\n{POOL}"));
+        let found: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+        let wanted: Vec<_> = wanted.iter().map(|&(a, k, e)| (a.to_owned(), k, e)).collect();
+        assert_eq!(found, wanted, "{text}");
+    }
+}
+
+#[test]
+fn durations() {
+    let cases = [
+        ("10", Duration::from_secs(10)),
+        ("0.25", Duration::from_millis(250)),
+        ("\"500ms\"", Duration::from_millis(500)),
+        ("\"1.5s\"", Duration::from_millis(1500)),
+        ("\"10 s\"", Duration::from_secs(10)),
+        ("\"2m\"", Duration::from_secs(120)),
+        ("\"1h\"", Duration::from_secs(3600)),
+        ("\"1d\"", Duration::from_secs(86400)),
+        ("0x10", Duration::from_secs(16)),
+        ("0", Duration::MAX),
+        ("\"0s\"", Duration::MAX),
+    ];
+    for (text, wanted) in cases {
+        let (config, _) = good(text, &format!("{LISTENERS}[timeouts]\nhead = {text}\n{POOL}"));
+        assert_eq!(config.timeouts.head, wanted, "{text}");
+    }
+    // In health checks a bare number counts milliseconds, and zero seconds of `check_every` are no checks.
+    let (config, _) = good("health", &wrapped("[backend_pools.health_config]\ntimeout = 1500.5\nslow_threshold = \"1s\"\ncheck_every = 0"));
+    let health = &config.pools[0].health;
+    assert_eq!(
+        (health.timeout, health.slow_threshold, health.check_every),
+        (Duration::from_micros(1_500_500), Duration::from_secs(1), Duration::ZERO)
+    );
+}
+
+#[test]
+fn a_pool_inherits_and_overrides() {
+    let text = format!(
+        "{LISTENERS}[timeouts]\nconnect = 1\nstall = 2\n[limits]\nqueue = 7\n[health_interval]\ncheck_every = 3\n{POOL}[backend_pools.timeouts]\nstall = 9\n[backend_pools.limits]\nfields = 50\n{POOL}"
+    );
+    let (config, _) = good("inherit", &text);
+    let [a, b] = config.pools.as_slice() else { panic!("two pools") };
+    let seconds = |t: &Timeouts| (t.connect.as_secs(), t.stall.as_secs());
+    assert_eq!((seconds(&a.timeouts), seconds(&b.timeouts), seconds(&config.timeouts)), ((1, 9), (1, 2), (1, 2)));
+    assert_eq!(((a.limits.queue, a.limits.fields), (b.limits.queue, b.limits.fields)), ((7, 50), (7, 100)));
+    assert_eq!(a.health.check_every, Duration::from_secs(3));
+}
+
+#[test]
+fn the_reference_states_the_defaults() {
+    let (reference, parsed) = good("reference", &read("reference.toml"));
+    assert!(
+        parsed.diagnostics.is_empty() && parsed.not_built.is_empty(),
+        "{}",
+        render(&parsed.diagnostics, "reference", &read("reference.toml"))
+    );
+    let (mut bare, _) = good("bare", &format!("http_address = \"[::]:80\"\n{POOL}"));
+    // It writes the metrics address down, which is the only difference that may be.
+    assert!(!bare.listeners[1].explicit);
+    bare.listeners[1].explicit = true;
+    assert_eq!(reference, bare);
+    assert_eq!((reference.workers, reference.access_log.format, &reference.access_log.path), (None, LogFormat::Text, &None));
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let text = read("reference.toml");
+    let keys = [
+        "http_address",
+        "https_address",
+        "metrics_address",
+        "prometheus_metrics_address",
+        "check_every",
+        "backend_pools",
+        "certificates",
+        "head",
+        "idle",
+        "connect",
+        "backend_head",
+        "stall",
+        "tunnel",
+        "queue",
+        "handshake",
+        "drain",
+        "head_bytes",
+        "fields",
+        "target_bytes",
+        "connections",
+        "connections_per_ip",
+        "buffer_bytes",
+        "requests_per_connection",
+        "min_upload_rate",
+        "min_download_rate",
+        "trusted_proxies",
+        "workers",
+        "driver",
+        "enabled",
+        "format",
+        "path",
+        "name",
+        "matcher",
+        "addresses",
+        "schemes",
+        "strategy",
+        "retries",
+        "address",
+        "weight",
+        "max_connections",
+        "backup",
+        "timeout",
+        "slow_threshold",
+        "rise",
+        "fall",
+        "ramp_up",
+        "slow_weight",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "cookie_name",
+        "http_only",
+        "secure",
+        "same_site",
+        "inner",
+        "limit",
+        "window_sec",
+        "ldap_address",
+        "user_directory",
+        "rdn_identifier",
+        "recursive",
+        "location",
+        "errors",
+        "default",
+        "certificate_path",
+        "private_key_path",
+        "staging",
+        "email",
+        "persist_dir",
+    ];
+    for key in keys {
+        assert!(text.contains(key), "{key}");
+    }
+}
+
+#[test]
+fn ten_thousand_pools() {
+    let mut text = LISTENERS.to_owned();
+    for i in 0..10_000 {
+        text.push_str(&format!("[[backend_pools]]\nmatcher = \"Host('app-{i}.example.com')\"\naddresses = [\"10.0.0.1:{}\"]\n", 1000 + i));
+    }
+    assert_eq!(good("many", &text).0.pools.len(), 10_000);
+}
