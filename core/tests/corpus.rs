@@ -114,7 +114,7 @@ fn run(folder_name: &str) {
         }
     }
     assert!(failed.is_empty(), "{} of {cases} cases fail\n\n{}\n", failed.len(), failed.join("\n\n"));
-    assert!(runs > 0, "no case was played");
+    assert!(runs > 0 || only.is_some(), "no case was played");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn corpus_is_whole() {
 }
 
 fn tells_the_end(case: &Case) -> bool {
-    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..)));
+    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Open(_)));
     let expects = case.steps.iter().any(|s| !matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Wait(_) | Step::Refuse));
     sends && expects
 }

@@ -36,6 +36,9 @@ pub(crate) fn play_all(case: &Case, config: &Arc<Config>) -> Result<u64, String>
                 .map_err(|e| format!("{} ({}) alternative {}, {cut:?}: {e}", case.name, case.place, alternative + 1))
         };
         run(Cut::Whole)?;
+        if case.uncut {
+            continue;
+        }
         run(Cut::Bytes)?;
         for (step, what) in case.steps.iter().enumerate() {
             if let Step::Send(_, all) = what {
@@ -62,14 +65,18 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
     let mut world = World::new(config, if cut == Cut::Bytes { 1 } else { usize::MAX });
     for (n, step) in case.steps.iter().enumerate() {
         let told = |e: String| format!("step {}: {e}", n + 1);
+        // A client is there from its first line on.
+        if let Step::Send(side @ Side::Client(_), _)
+        | Step::End(side @ Side::Client(_))
+        | Step::Reset(side @ Side::Client(_))
+        | Step::Open(side @ Side::Client(_)) = step
+            && !world.peers.contains_key(side)
+        {
+            world.accept(*side);
+        }
         match step {
             Step::Send(side, all) => {
                 silent(&world).map_err(told)?;
-                if let Side::Client(_) = side
-                    && !world.peers.contains_key(side)
-                {
-                    world.accept(*side);
-                }
                 if !world.peers.contains_key(side) {
                     return Err(told(format!("{side:?} can't send: there is no such connection")));
                 }
@@ -100,8 +107,13 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
                     return Err(told(differs(*side, atoms, &got)));
                 }
             }
-            Step::End(side) => world.end(*side),
-            Step::Reset(side) => world.reset(*side),
+            Step::End(side) | Step::Reset(side) => {
+                if let Step::End(_) = step {
+                    world.end(*side)
+                } else {
+                    world.reset(*side)
+                }
+            }
             Step::Refuse => world.refuse_next = true,
             Step::Wait(ms) => {
                 silent(&world).map_err(told)?;

@@ -1,7 +1,7 @@
 //! A world without sockets: it does what a driver does (the contract of the facade), one byte stream for each
 //! connection, and remembers what came out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub(crate) struct World {
     take: usize,
     /// The next connection to the backend is refused.
     pub(crate) refuse_next: bool,
+    /// Those that were refused and not yet given up by the proxy.
+    refused: BTreeSet<ConnId>,
     pub(crate) connections: u8,
 }
 
@@ -84,7 +86,16 @@ impl World {
         let shared = Arc::new(Shared::new("lb.test", 1));
         let mut proxy = Proxy::new(config.clone(), shared, 0, 7, Ended::default(), now);
         proxy.handle_wall(WALL);
-        let mut world = Self { proxy, now, peers: BTreeMap::new(), sides: BTreeMap::new(), take, refuse_next: false, connections: 0 };
+        let mut world = Self {
+            proxy,
+            now,
+            peers: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            take,
+            refuse_next: false,
+            refused: BTreeSet::new(),
+            connections: 0,
+        };
         world.settle();
         world
     }
@@ -170,6 +181,7 @@ impl World {
                     assert!(connecting.replace(conn).is_none(), "one exchange asks for one connection at once");
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
+                Some(Effect::Close(conn) | Effect::Reset(conn)) if self.refused.remove(&conn) => {}
                 Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
                     (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
@@ -182,6 +194,7 @@ impl World {
         }
         if let Some(conn) = connecting {
             if std::mem::take(&mut self.refuse_next) {
+                self.refused.insert(conn);
                 self.proxy.handle_fault(conn, Fault::Refused, self.now);
             } else {
                 self.connections += 1;
