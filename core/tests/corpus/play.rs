@@ -247,7 +247,7 @@ fn everything_ends(world: &mut World) -> Result<(), String> {
 }
 
 /// How many bytes of `got` the atoms are, if it begins with them.
-fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
+pub(crate) fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
     let mut at = 0;
     for atom in atoms {
         at += match atom {
@@ -264,7 +264,7 @@ fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
 }
 
 /// Whether `got` is a beginning of the atoms.
-fn begins(atoms: &[Atom], mut got: &[u8]) -> bool {
+pub(crate) fn begins(atoms: &[Atom], mut got: &[u8]) -> bool {
     for atom in atoms {
         let len = match atom {
             Atom::Bytes(b) if b.len() > got.len() => return b.starts_with(got),
@@ -300,7 +300,8 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
         let Some(end) = got[at..].windows(2).position(|w| w == b"\r\n") else {
             return (None, got[at..].iter().all(|b| b.is_ascii_hexdigit() || *b == b'\r'));
         };
-        let size = std::str::from_utf8(&got[at..at + end]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
+        let digits = std::str::from_utf8(&got[at..at + end]).ok().filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let size = digits.and_then(|s| usize::from_str_radix(s, 16).ok());
         let Some(size) = size.filter(|n| (1..=left.len()).contains(n)) else { return (None, false) };
         at += end + 2;
         let here = size.min(got.len() - at);
@@ -321,24 +322,28 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
 }
 
 fn surplus(side: Side, got: &[u8]) -> String {
-    format!("{side:?} received what nobody told of:\n{}", shown(got))
+    format!("{side:?} received what nobody told of:\n{}", indented(&visible(got)))
 }
 
 fn differs(side: Side, atoms: &[Atom], got: &[u8]) -> String {
     let mut expected = String::new();
     for atom in atoms {
         match atom {
-            Atom::Bytes(b) => expected += &shown(b),
+            Atom::Bytes(b) => expected += &visible(b),
             Atom::Id => expected += "{id}",
-            Atom::Chunks(b) => write!(expected, "{{chunks {}}}", shown(b)).expect("memory"),
+            Atom::Chunks(b) => write!(expected, "{{chunks {}}}", visible(b)).expect("memory"),
         }
     }
-    format!("{side:?} expected\n{expected}\n    and received\n{}", shown(got))
+    format!("{side:?} expected\n{}    and received\n{}", indented(&expected), indented(&visible(got)))
 }
 
-/// Bytes as the corpus writes them, a line for each line.
-fn shown(bytes: &[u8]) -> String {
+/// Bytes as the corpus writes them.
+fn visible(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(2000)];
-    let text = cut.escape_ascii().to_string().replace("\\n", "\\n\n      ").replace("\\'", "'").replace("\\\"", "\"");
-    format!("      {text}{}", if cut.len() < bytes.len() { " ..." } else { "" })
+    let text = cut.escape_ascii().to_string().replace("\\n", "\\n\n").replace("\\'", "'").replace("\\\"", "\"");
+    if cut.len() < bytes.len() { text + " ..." } else { text }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("      {line}\n")).collect()
 }

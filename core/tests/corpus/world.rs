@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall};
+use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall, Wants};
 
 use crate::format::Side;
 
@@ -59,6 +59,10 @@ pub(crate) struct World {
     now: Instant,
     pub(crate) peers: BTreeMap<Side, Peer>,
     sides: BTreeMap<ConnId, Side>,
+    /// What each connection wanted when the proxy last pointed at it, or when we last dealt with it: all that a driver knows.
+    known: BTreeMap<ConnId, Wants>,
+    /// The connection that the last input was about.
+    acted: Option<ConnId>,
     /// At most so many bytes are taken from the proxy at once.
     take: usize,
     /// The next connection to the backend is refused.
@@ -91,6 +95,8 @@ impl World {
             now,
             peers: BTreeMap::new(),
             sides: BTreeMap::new(),
+            known: BTreeMap::new(),
+            acted: None,
             take,
             refuse_next: false,
             refused: BTreeSet::new(),
@@ -107,6 +113,7 @@ impl World {
         let conn = self.proxy.handle_accept(&accepted, self.now).expect("the proxy takes a client");
         self.sides.insert(conn, side);
         self.peers.insert(side, Peer::new(conn));
+        self.acted = Some(conn);
         self.settle();
     }
 
@@ -171,6 +178,9 @@ impl World {
         let mut connecting = None;
         loop {
             let conn = self.proxy.poll_conn();
+            if let Some(conn) = conn {
+                self.known.insert(conn, self.proxy.wants(conn));
+            }
             let effect = self.proxy.poll_effect();
             if conn.is_none() && effect.is_none() {
                 break;
@@ -192,6 +202,14 @@ impl World {
                 None => {}
             }
         }
+        if let Some(conn) = self.acted.take() {
+            self.known.insert(conn, self.proxy.wants(conn));
+        }
+        // A want that nobody pointed at would never be served by a driver.
+        for (conn, side) in &self.sides {
+            let (now, known) = (self.proxy.wants(*conn), self.known.get(conn).copied().unwrap_or_default());
+            assert!((!now.recv || known.recv) && (!now.send || known.send), "{side:?} wants {now:?}, and the driver knows of {known:?}");
+        }
         if let Some(conn) = connecting {
             if std::mem::take(&mut self.refuse_next) {
                 self.refused.insert(conn);
@@ -201,6 +219,7 @@ impl World {
                 let side = Side::Backend(self.connections);
                 self.sides.insert(conn, side);
                 self.peers.insert(side, Peer::new(conn));
+                self.acted = Some(conn);
                 self.proxy.handle_connected(conn, self.now);
             }
             return true;
@@ -227,6 +246,7 @@ impl World {
                 took += n;
             }
             assert!(took > 0, "a connection that wants to send has something to send");
+            self.acted = Some(peer.conn);
             self.proxy.handle_sent(peer.conn, took, self.now);
             return true;
         }
@@ -248,11 +268,13 @@ impl World {
                 for (to, from) in room.iter_mut().zip(peer.inbox.drain(..n)) {
                     *to = from;
                 }
+                self.acted = Some(peer.conn);
                 self.proxy.handle_recv(peer.conn, n, self.now);
                 return true;
             }
             if peer.ending {
                 peer.ended = true;
+                self.acted = Some(peer.conn);
                 self.proxy.handle_recv_end(peer.conn, self.now);
                 return true;
             }
