@@ -74,11 +74,15 @@ impl std::error::Error for ListenError {}
 pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<ListenError>), ListenError> {
     let mut bound = Vec::with_capacity(listeners.len());
     let mut left_out = Vec::new();
-    for (place, l) in listeners.iter().enumerate() {
-        // `0.0.0.0:80` beside `[::]:80`: the second then takes IPv6 only, dual stack would clash with the first.
+    // `0.0.0.0:80` beside `[::]:80`: the second then takes IPv6 only, dual stack would clash with the first.
+    let dual = |l: &Listener| {
         let v4_too = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), l.address.port());
-        let dual = !listeners.iter().any(|o| o.address == v4_too && o.address.port() != 0);
-        match bind(l.address, dual, shards.max(1)) {
+        l.address.port() == 0 || !listeners.iter().any(|o| o.address == v4_too)
+    };
+    // All are tried before the first is bound: listeners of our own may overlap, and the narrower one then takes its share.
+    let tried: Vec<io::Result<()>> = listeners.iter().map(|l| try_bind(l.address, dual(l))).collect();
+    for (place, (l, tried)) in listeners.iter().zip(tried).enumerate() {
+        match tried.and_then(|()| bind(l.address, dual(l), shards.max(1))) {
             Ok((address, sockets)) => bound.push(Bound { id: ListenerId(place as u16), address, kind: l.kind, sockets }),
             Err(error) => {
                 let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(l.address.port()) } else { None };
@@ -93,11 +97,12 @@ pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<
     Ok((bound, left_out))
 }
 
+/// A plain bind finds even a holder that shares its port. It never listens, so nobody can connect to it.
+fn try_bind(address: SocketAddr, dual: bool) -> io::Result<()> {
+    if address.port() == 0 { Ok(()) } else { socket(address, dual)?.bind(&SockAddr::from(address)) }
+}
+
 fn bind(address: SocketAddr, dual: bool, shards: u16) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    if address.port() != 0 {
-        // A plain bind finds even a holder that shares its port. It never listens, so nobody can connect to it.
-        socket(address, dual)?.bind(&SockAddr::from(address))?;
-    }
     let mut sockets = Vec::with_capacity(usize::from(shards));
     let mut real = address;
     for _ in 0..shards {
@@ -206,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn both_families_may_be_named() {
+    fn listeners_of_one_process_may_overlap() {
         let port = bind_all(&[listener("127.0.0.1:0", true)], 1).expect("free").0[0].address.port();
-        let pair = [listener(&format!("0.0.0.0:{port}"), true), listener(&format!("[::]:{port}"), true)];
-        for order in [[pair[0].clone(), pair[1].clone()], [pair[1].clone(), pair[0].clone()]] {
-            let (bound, _) = bind_all(&order, 2).expect("no clash");
+        let l = |host: &str| listener(&format!("{host}:{port}"), true);
+        for pair in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["0.0.0.0", "127.0.0.1"], ["127.0.0.1", "[::]"]] {
+            let (bound, _) = bind_all(&pair.map(l), 2).unwrap_or_else(|e| panic!("{pair:?}: {e}"));
             assert_eq!(bound.len(), 2);
         }
     }
