@@ -1,2 +1,114 @@
-//! The command.
-fn main() {}
+//! `rust-strom`: arguments here, configuration files in [`load`], the daemon in [`serve`], its signals in [`signals`], and the [`demo`].
+//!
+//! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
+
+mod demo;
+mod load;
+mod serve;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A load balancer for HTTP: one file, one process.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rust-strom",
+    version,
+    about,
+    after_help = "RUST_LOG sets the level of the log: error, warn, info, debug, trace, or module=level."
+)]
+struct Arguments {
+    /// The configuration (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, say everything that is wrong with it, and exit.
+    #[arg(long, requires = "config")]
+    check: bool,
+    /// Worker threads, whatever the configuration says [default: one for each core].
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// What the workers run on, whatever the configuration says.
+    #[arg(long, value_enum, value_name = "DRIVER")]
+    driver: Option<Driver>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Driver {
+    /// One event loop for each worker.
+    Mio,
+    /// Async tasks.
+    Smol,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Three backends and a proxy in one process, ready to curl.
+    Demo,
+}
+
+/// A bad configuration, or a start that failed.
+const FAILED: u8 = 1;
+/// Something was cut.
+const FORCED: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(a) => a,
+        Err(e) => {
+            // Help and version come this way too. There is nobody left to tell if printing fails.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("rust-strom: {why}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, String> {
+    let smol = arguments.driver == Some(Driver::Smol);
+    match (arguments.command, arguments.config) {
+        (Some(Command::Demo), None) => demo::run(arguments.workers),
+        (Some(Command::Demo), Some(_)) => Err("the demo has its own configuration; leave --config out".into()),
+        (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
+        (None, Some(file)) => {
+            // The argument overrules the file, but neither can have what is not there.
+            let text = load::read(&file)?;
+            if arguments.check {
+                return Ok(check(&file.display().to_string(), &text, smol));
+            }
+            if smol {
+                return Err(SMOL.into());
+            }
+            let loaded = load::load(&file.display().to_string(), &text)?;
+            let folder = file.parent().map(PathBuf::from).unwrap_or_default();
+            serve::serve(serve::Start { loaded, folder, workers: arguments.workers }, |_| ())
+        }
+    }
+}
+
+const SMOL: &str = "driver \"smol\" is not built yet; leave --driver out or use --driver mio";
+
+/// Prints everything there is to say about a file.
+fn check(name: &str, text: &str, smol: bool) -> ExitCode {
+    let verdict = load::check(name, text);
+    print!("{}", verdict.report);
+    if smol {
+        println!("{SMOL}");
+    }
+    if verdict.good && !smol {
+        println!("{name}: good");
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}

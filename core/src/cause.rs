@@ -15,6 +15,8 @@ pub enum Cause {
     QueueFull,
     /// Waited too long for a backend below its `max_connections`.
     QueueTimeout,
+    /// What a middleware had to know could not be found out.
+    LookupFailed,
     /// No memory for bytes under way (`limits.buffer_bytes`).
     NoPages,
     /// The backend refused the connection.
@@ -59,6 +61,7 @@ impl Cause {
             Self::NoBackend => "no_backend",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::LookupFailed => "lookup_failed",
             Self::NoPages => "no_pages",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -84,7 +87,7 @@ impl Cause {
         match self {
             Self::BadRequest(v) => v.status(),
             Self::NoRoute => 404,
-            Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::NoPages | Self::Drained => 503,
+            Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::LookupFailed | Self::NoPages | Self::Drained => 503,
             Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled => 504,
             Self::HeadTimeout | Self::ClientStalled => 408,
             Self::ClientGone | Self::TunnelTimeout => 400,

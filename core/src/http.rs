@@ -1,21 +1,32 @@
-//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share.
+//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share: fields and what they are, request targets, dates, and the rules a
+//! message can break. Nothing here knows how bytes are framed on a connection.
 
-/// A rule of HTTP that a message broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Violation {
-    /// Nothing that fits a start line.
-    StartLine,
+pub mod date;
+pub mod fields;
+pub mod target;
+mod violation;
+
+pub use fields::{Field, Fields, Known};
+pub use target::{Form, Host, Target};
+pub use violation::Violation;
+
+/// How long a message's content is, as its head declares it (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No content, and nothing said about it.
+    None,
+    /// `Content-Length`, in bytes, 0..=2^63-1.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// Until the connection closes; answers only.
+    Close,
 }
 
-impl Violation {
-    /// Short and stable.
+impl Framing {
+    /// Whether not a byte of content follows.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        "start_line"
-    }
-    /// 400, 413, 414, 417, 431, 501 or 505.
-    #[must_use]
-    pub fn status(self) -> u16 {
-        400
+    pub fn is_empty(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
     }
 }

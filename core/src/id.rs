@@ -1,6 +1,6 @@
 //! Ids: small, copyable, and stale ones are recognised by their epoch.
 
-/// A connection of one shard. It fits a `u64`, so a driver can use it as its poll token.
+/// A connection of one shard (or, inside [`ExchangeId`], an exchange). It fits a `u64`, so a driver can use it as its poll token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     /// Place in the shard's table.
@@ -22,6 +22,10 @@ impl ConnId {
         Self { slot: bits as u32, epoch: (bits >> 32) as u32 }
     }
 }
+
+/// An exchange of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ExchangeId(pub(crate) ConnId);
 
 /// One question to the driver (DNS now, LDAP later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,18 +1,26 @@
 //! RustStrom's core: everything that decides, nothing that touches the world.
 #![forbid(unsafe_code)]
 
+mod answer;
 pub mod balance;
 pub mod cause;
 pub mod config;
+mod conn;
 pub mod h1;
 pub mod health;
 pub mod http;
 mod id;
+pub mod middleware;
 pub mod observe;
+pub mod page;
+pub mod pool;
 pub mod proxy;
+pub mod rng;
 pub mod route;
 pub mod shared;
+pub mod slab;
 mod time;
+pub mod wheel;
 
 pub use cause::Cause;
 pub use config::Config;

@@ -1,14 +1,44 @@
 //! The facade: the inputs and outputs of one worker shard. What happens between them is in `proxy/`.
 
+mod accept;
+mod admin;
+mod answering;
+mod check;
+mod choose;
+mod end;
+mod exchange;
+mod lookup;
+mod probe;
+mod request;
+mod runtime;
+mod timers;
+mod transfer;
+mod tunnel;
+
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::cause::Cause;
+use crate::config::{Config, ListenerKind};
+use crate::conn::{Conn, Role};
+use crate::health::Schedule;
+use crate::http::date;
 use crate::id::{ConnId, ListenerId, LookupId};
 use crate::observe::Observer;
+use crate::page::Pages;
+use crate::pool::Links;
+use crate::rng::Rng;
+use crate::route::Router;
 use crate::shared::Shared;
+use crate::slab::Slab;
 use crate::time::{Instant, Wall};
+use crate::wheel::Wheel;
+
+pub use check::Counts;
+use exchange::Exchange;
+use runtime::{Local, Routing, Runtime};
 
 /// A connection that a listener accepted.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +95,17 @@ pub struct Transmit<'a> {
 }
 
 impl<'a> Transmit<'a> {
+    fn new() -> Self {
+        Self { slices: [IoSlice::new(&[]); 8], used: 0 }
+    }
+
+    fn push(&mut self, bytes: &'a [u8]) {
+        if !bytes.is_empty() {
+            self.slices[self.used] = IoSlice::new(bytes);
+            self.used += 1;
+        }
+    }
+
     /// The slices, none of them empty.
     #[must_use]
     pub fn slices(&self) -> &[IoSlice<'a>] {
@@ -86,6 +127,8 @@ pub enum Effect {
     Shutdown(ConnId),
     /// Close the socket. The id is already stale. What had not been sent is dropped.
     Close(ConnId),
+    /// The same, but by a reset, so that the peer cannot take what it has for the whole. The id is already stale.
+    Reset(ConnId),
     /// Find out something; answer with `handle_answer`.
     Lookup {
         /// Names the question.
@@ -121,73 +164,339 @@ pub enum Answer {
 }
 
 /// One worker shard: every connection it holds and what to do next with each.
+///
+/// Verbs follow one grammar: `handle_*` takes what the world did, `poll_*` hands out what to do, plain names are getters.
+/// **One input; then drain [`Proxy::poll_conn`] and [`Proxy::poll_effect`] until both are empty; then read [`Proxy::poll_timeout`].**
 pub struct Proxy<O: Observer> {
     observer: O,
+    shared: Arc<Shared>,
+    shard: u16,
+    rng: Rng,
+    routing: Routing,
+    runtimes: Vec<Option<Runtime>>,
+    locals: Vec<Local>,
+    links: Links,
+    conns: Slab<Conn>,
+    exchanges: Slab<Exchange>,
+    clients: usize,
+    pages: Pages,
+    wheel: Wheel,
+    /// Connections whose wants may have changed, last first.
+    listed: Vec<ConnId>,
+    /// Connections that want to read but found no page, oldest first.
+    starved: VecDeque<ConnId>,
+    effects: VecDeque<Effect>,
+    schedule: Schedule,
+    lookups: lookup::Lookups,
+    date: [u8; 29],
+    /// Eight seeded characters and a counter make a request id.
+    id_prefix: [u8; 16],
+    id_count: u64,
+    /// Buffers of exchanges that have ended, for those to come.
+    spare: Vec<Vec<u8>>,
+    scratch: Vec<u8>,
+    /// Runtimes whose queues may be served now.
+    to_serve: Vec<u32>,
+    drain: Option<Instant>,
+    drained: bool,
 }
 
 impl<O: Observer> Proxy<O> {
-    /// A shard without connections.
-    pub fn new(_config: Arc<Config>, _shared: Arc<Shared>, _shard: u16, _seed: u64, observer: O, _now: Instant) -> Self {
-        Self { observer }
+    /// A shard without connections. `seed` must be unpredictable to clients: it keys hashes, random choices and request ids.
+    pub fn new(config: Arc<Config>, shared: Arc<Shared>, shard: u16, seed: u64, observer: O, now: Instant) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut id_prefix = [0; 16];
+        for (place, digit) in id_prefix.iter_mut().zip(format!("{:016x}", rng.next_u64()).bytes()) {
+            *place = digit;
+        }
+        let schedule = Schedule::new(rng.next_u64());
+        let mut proxy = Self {
+            observer,
+            shared,
+            shard,
+            rng,
+            routing: Routing { config: config.clone(), router: Router::new(&[]), runtimes: Box::new([]) },
+            runtimes: Vec::new(),
+            locals: Vec::new(),
+            links: Links::default(),
+            conns: Slab::default(),
+            exchanges: Slab::default(),
+            clients: 0,
+            pages: Pages::new(config.limits.buffer_bytes),
+            wheel: Wheel::default(),
+            listed: Vec::new(),
+            starved: VecDeque::new(),
+            effects: VecDeque::new(),
+            schedule,
+            lookups: lookup::Lookups::default(),
+            date: [b'0'; 29],
+            id_prefix,
+            id_count: 0,
+            spare: Vec::new(),
+            scratch: Vec::new(),
+            to_serve: Vec::new(),
+            drain: None,
+            drained: false,
+        };
+        proxy.handle_wall(Wall::default());
+        proxy.adopt(config, now);
+        proxy
     }
-    /// The observer.
+
+    /// The observer, for what the driver tells it (the wall clock, say).
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
     }
-    /// A connection was accepted.
-    pub fn handle_accept(&mut self, _a: &Accepted, _now: Instant) -> Result<ConnId, Refused> {
-        Err(Refused::Draining)
-    }
+
     /// A connection asked for by [`Effect::Connect`] is there.
-    pub fn handle_connected(&mut self, _c: ConnId, _now: Instant) {}
-    /// Room lent for reading; empty: do not read now.
-    pub fn recv_buf(&mut self, _c: ConnId) -> &mut [u8] {
-        &mut []
+    pub fn handle_connected(&mut self, c: ConnId, now: Instant) {
+        match self.conns.get_mut(c).map(|conn| &mut conn.role) {
+            Some(Role::Backend(b)) => {
+                b.connected = true;
+                self.backend_connected(c, now);
+            }
+            Some(Role::Probe(p)) => {
+                p.connected = true;
+                self.list(c);
+            }
+            _ => {}
+        }
     }
+
+    /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
+    /// connection.
+    pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
+        if !self.wants(c).recv {
+            return &mut [];
+        }
+        let conn = &mut self.conns[c];
+        if conn.inbox.page.is_none() {
+            let page = if wants_large(conn, &self.exchanges) { self.pages.lend_large() } else { None };
+            conn.inbox.page = page.or_else(|| self.pages.lend());
+        }
+        let Some(_) = conn.inbox.page else {
+            if !conn.starved {
+                conn.starved = true;
+                self.starved.push_back(c);
+            }
+            return &mut [];
+        };
+        conn.inbox.make_room(&mut self.pages);
+        let page = conn.inbox.page.as_ref().expect("just lent");
+        &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
+    }
+
     /// `n` bytes were read into the room; 0 gives it back.
-    pub fn handle_recv(&mut self, _c: ConnId, _n: usize, _now: Instant) {}
+    pub fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(c) else { return };
+        if n == 0 {
+            conn.inbox.trim(&mut self.pages);
+            self.settle(now);
+            return;
+        }
+        conn.inbox.end += n as u32;
+        conn.window_bytes += n as u64;
+        match &conn.role {
+            Role::Client(client) if client.lingering => conn.inbox.clear(&mut self.pages),
+            Role::Client(_) => self.client_input(c, now),
+            Role::Backend(_) => self.backend_input(c, now),
+            Role::Probe(_) => self.probe_input(c, now),
+        }
+        self.settle(now);
+    }
+
     /// End of stream, after every byte before it.
-    pub fn handle_recv_end(&mut self, _c: ConnId, _now: Instant) {}
+    pub fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.conns.get_mut(c) else { return };
+        if std::mem::replace(&mut conn.recv_ended, true) {
+            return;
+        }
+        conn.inbox.trim(&mut self.pages);
+        match &conn.role {
+            Role::Client(client) if client.lingering => self.close(c),
+            Role::Client(_) => self.client_ended(c, now),
+            Role::Backend(_) => self.backend_ended(c, now),
+            Role::Probe(_) => self.probe_failed(c, Cause::BackendClosed, now),
+        }
+        self.settle(now);
+    }
+
     /// `n` bytes of [`Proxy::transmit`] have gone.
-    pub fn handle_sent(&mut self, _c: ConnId, _n: usize, _now: Instant) {}
+    pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(c) else { return };
+        conn.window_bytes += n as u64;
+        match &mut conn.role {
+            Role::Client(_) => self.client_sent(c, n, now),
+            Role::Backend(_) => self.backend_sent(c, n, now),
+            Role::Probe(p) => p.sent += n as u32,
+        }
+        self.settle(now);
+    }
+
     /// The socket broke.
-    pub fn handle_fault(&mut self, _c: ConnId, _f: Fault, _now: Instant) {}
-    /// A lookup ended.
-    pub fn handle_answer(&mut self, _l: LookupId, _a: Answer, _now: Instant) {}
-    /// A new configuration.
-    pub fn handle_config(&mut self, _c: Arc<Config>, _now: Instant) {}
-    /// Another shard changed something shared.
-    pub fn handle_shared(&mut self, _now: Instant) {}
+    pub fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
+        match self.conns.get(c).map(|conn| &conn.role) {
+            Some(Role::Client(_)) => self.client_gone(c, now),
+            Some(Role::Backend(_)) => self.backend_fault(c, f, now),
+            Some(Role::Probe(_)) => self.probe_failed(c, connect_cause(f), now),
+            None => {}
+        }
+        self.settle(now);
+    }
+
+    /// A new configuration. Exchanges under way keep theirs, no connection is cut.
+    pub fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
+        self.adopt(config, now);
+    }
+
+    /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.
+    pub fn handle_shared(&mut self, now: Instant) {
+        for runtime in 0..self.runtimes.len() as u32 {
+            self.serve_queue(runtime, now);
+        }
+        self.settle(now);
+    }
+
     /// The wall clock, about once a second.
-    pub fn handle_wall(&mut self, _w: Wall) {}
-    /// Time has passed; late or repeated calls do nothing.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-    /// Take nothing new, end what runs, cut what is left at `until`.
-    pub fn drain(&mut self, _until: Instant, _now: Instant) {}
+    pub fn handle_wall(&mut self, w: Wall) {
+        date::write_date(w.unix_secs, &mut self.date);
+    }
+
     /// A connection whose wants may have changed.
     pub fn poll_conn(&mut self) -> Option<ConnId> {
+        while let Some(c) = self.listed.pop() {
+            if let Some(conn) = self.conns.get_mut(c) {
+                conn.listed = false;
+                let wants = self.wants(c);
+                self.conns[c].handed = wants;
+                return Some(c);
+            }
+        }
         None
     }
-    /// What it wants.
-    pub fn wants(&self, _c: ConnId) -> Wants {
-        Wants::default()
+
+    /// What it wants now: derived, never stored. Nothing for an id that is stale.
+    #[must_use]
+    pub fn wants(&self, c: ConnId) -> Wants {
+        let Some(conn) = self.conns.get(c) else { return Wants::default() };
+        match &conn.role {
+            Role::Client(client) if client.lingering => Wants { recv: !conn.recv_ended, send: false },
+            Role::Client(_) => match conn.exchange {
+                None => Wants { recv: !conn.recv_ended && conn.inbox.has_room(), send: false },
+                Some(x) => {
+                    let x = &self.exchanges[x.0];
+                    let from = x.backend.and_then(|leg| self.conns.get(leg.conn)).map(|b| &b.inbox);
+                    Wants {
+                        recv: !conn.recv_ended && !x.request.ended && x.takes_request_body() && conn.inbox.has_room(),
+                        send: x.answer.has_output(from),
+                    }
+                }
+            },
+            Role::Backend(backend) => {
+                let recv = backend.connected && !conn.recv_ended && conn.inbox.has_room();
+                match conn.exchange {
+                    None => Wants { recv, send: false },
+                    Some(x) => {
+                        let x = &self.exchanges[x.0];
+                        let from = self.conns.get(x.client.conn).map(|c| &c.inbox);
+                        Wants { recv: recv && !x.answer.ended, send: backend.connected && !conn.broken && x.request.has_output(from) }
+                    }
+                }
+            }
+            Role::Probe(p) => Wants {
+                recv: p.connected && !conn.recv_ended && conn.inbox.has_room(),
+                send: p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
+            },
+        }
     }
-    /// What it has to send.
-    pub fn transmit(&self, _c: ConnId) -> Transmit<'_> {
-        Transmit { slices: [IoSlice::new(&[]); 8], used: 0 }
+
+    /// What it has to send: borrowed where the bytes lie.
+    #[must_use]
+    pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
+        let mut out = Transmit::new();
+        let Some(conn) = self.conns.get(c) else { return out };
+        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
+            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            (Role::Backend(b), Some(x)) if b.connected => (&x.request, &[][..], Some(x.client.conn)),
+            (Role::Probe(p), _) if p.connected => {
+                out.push(&self.probe_bytes(p)[p.sent as usize..]);
+                return out;
+            }
+            _ => return out,
+        };
+        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
+        for slice in flow.slices(own, inbox, &self.pages) {
+            out.push(slice);
+        }
+        out
     }
+
     /// What the driver has to do next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        None
+        self.effects.pop_front()
     }
-    /// Whether to accept on a listener.
-    pub fn accepting(&self, _l: ListenerId) -> bool {
-        true
+
+    /// Whether to accept on a listener now.
+    #[must_use]
+    pub fn accepting(&self, l: ListenerId) -> bool {
+        let admin = self.routing.config.listeners.get(l.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
+        self.drain.is_none() && (admin || !self.pages.scarce())
     }
-    /// When to call `handle_timeout` at the latest.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+
+    /// Whether every backend has been probed once (or none is to be): traffic may be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.schedule.first_round_done()
     }
-    /// Every structural invariant; panics when one is broken. For tests.
-    pub fn check(&self) {}
+
+    /// Puts stages before a pool of the newest configuration: the way in for middlewares.
+    pub fn set_chain(&mut self, pool: u16, chain: Vec<Box<dyn crate::middleware::Stage>>) {
+        let runtime = self.routing.runtimes[pool as usize];
+        self.rt_mut(runtime).chain = chain.into();
+    }
+
+    /// Puts a connection into the list behind [`Proxy::poll_conn`].
+    fn list(&mut self, c: ConnId) {
+        if let Some(conn) = self.conns.get_mut(c)
+            && !std::mem::replace(&mut conn.listed, true)
+        {
+            self.listed.push(c);
+        }
+    }
+
+    /// What an input may have left to do for others: slots and pages have come free.
+    fn settle(&mut self, now: Instant) {
+        while let Some(runtime) = self.to_serve.pop() {
+            self.serve_queue(runtime, now);
+        }
+        while !self.starved.is_empty() && self.pages.has_one() {
+            let Some(c) = self.starved.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(c) {
+                conn.starved = false;
+                self.list(c);
+                return;
+            }
+        }
+    }
+}
+
+/// Whether what comes is known to be much more than a page.
+fn wants_large(conn: &Conn, exchanges: &Slab<Exchange>) -> bool {
+    let Some(x) = conn.exchange.and_then(|x| exchanges.get(x.0)) else { return false };
+    let reader = match conn.role {
+        Role::Client(_) => &x.request.reader,
+        Role::Backend(_) if x.phase == exchange::Phase::Answering => &x.answer.reader,
+        _ => return false,
+    };
+    reader.remaining().is_some_and(|n| n >= 2 * crate::page::SMALL_BYTES as u64)
+}
+
+/// What a broken socket means for a connection that was being opened.
+fn connect_cause(f: Fault) -> Cause {
+    match f {
+        Fault::Refused | Fault::Reset => Cause::ConnectRefused,
+        Fault::Unreachable => Cause::ConnectUnreachable,
+        Fault::TimedOut => Cause::ConnectTimeout,
+        Fault::NoResources | Fault::Other => Cause::ConnectFailed,
+    }
 }

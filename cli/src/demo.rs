@@ -1,0 +1,198 @@
+//! Three little backends and the proxy in one process.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ruststrom_core::config::ListenerKind;
+
+use crate::load;
+use crate::serve::{Start, serve};
+
+const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+/// Bytes of a head that a backend reads; the proxy sends no longer ones.
+const HEAD: u64 = 64 << 10;
+/// A connection that says nothing for so long is closed, longer than the proxy keeps it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs until a signal ends it.
+pub(crate) fn run(workers: Option<u16>) -> Result<ExitCode, String> {
+    let backend = |name: &&'static str| backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"));
+    let backends = NAMES.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
+    let text = configuration("127.0.0.1:0", &backends);
+    let loaded = load::load("demo", &text)?;
+    serve(Start { loaded, folder: PathBuf::new(), workers }, |bound| {
+        let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else { return };
+        let said = writeln!(
+            io::stdout(),
+            "Three backends ({}) are behind this proxy. Try it a few times:\n\n    curl http://{address}/hello\n\n\
+             Ctrl-C ends it. This is the configuration it runs with:\n\n{}",
+            NAMES.join(", "),
+            configuration(&address.to_string(), &backends)
+        );
+        // Nobody may be reading; the demo runs all the same.
+        drop(said);
+    })
+}
+
+fn configuration(address: &str, backends: &[SocketAddr]) -> String {
+    let addresses = backends.iter().map(|b| format!("\"{b}\"")).collect::<Vec<_>>().join(", ");
+    format!(
+        "http_address = \"{address}\"\nmetrics_address = false\n\n[[backend_pools]]\naddresses = [{addresses}]\nschemes = [\"HTTP\"]\n\
+         strategy = {{ RoundRobin = {{}} }}\n"
+    )
+}
+
+/// Starts a backend that answers with its name; where it listens.
+fn backend(name: &'static str) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        for stream in listener.incoming() {
+            // Out of descriptors or threads: that connection is lost, the next may not be.
+            let Ok(stream) = stream else {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            };
+            let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(move || converse(name, stream));
+        }
+    })?;
+    Ok(address)
+}
+
+/// Answers requests on one connection until it ends.
+fn converse(name: &str, stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    loop {
+        let Some(request) = read_head(&mut reader)? else { return Ok(()) };
+        if request.expects_continue {
+            writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        skip_body(&mut reader, request.body)?;
+        let body = format!("{name} answers {} {}\n", request.method, request.target);
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Backend: {name}\r\n\r\n", body.len());
+        if request.method != "HEAD" {
+            answer.push_str(&body);
+        }
+        writer.write_all(answer.as_bytes())?;
+        if request.close {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Body {
+    Length(u64),
+    Chunked,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    method: String,
+    target: String,
+    body: Body,
+    expects_continue: bool,
+    close: bool,
+}
+
+/// The next head; `None` at the end of the stream. The proxy has checked what comes here, so this need only understand it.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut lines = reader.take(HEAD).lines();
+    let Some(first) = lines.next().transpose()? else { return Ok(None) };
+    let mut words = first.split(' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(bad()) };
+    let mut request = Request {
+        method: method.into(),
+        target: target.into(),
+        body: Body::Length(0),
+        expects_continue: false,
+        close: first.ends_with("/1.0"),
+    };
+    loop {
+        let line = lines.next().ok_or_else(bad)??;
+        if line.is_empty() {
+            return Ok(Some(request));
+        }
+        let (field, value) = line.split_once(':').ok_or_else(bad)?;
+        let value = value.trim().to_ascii_lowercase();
+        match field.to_ascii_lowercase().as_str() {
+            "content-length" => request.body = Body::Length(value.parse().map_err(|_| bad())?),
+            "transfer-encoding" => request.body = Body::Chunked,
+            "expect" => request.expects_continue = value == "100-continue",
+            "connection" => request.close |= value == "close",
+            _ => {}
+        }
+    }
+}
+
+fn skip_body(reader: &mut impl BufRead, body: Body) -> io::Result<()> {
+    let skip = |reader: &mut dyn BufRead, n: u64| io::copy(&mut reader.take(n), &mut io::sink()).map(|_| ());
+    match body {
+        Body::Length(n) => skip(reader, n),
+        Body::Chunked => loop {
+            let mut line = String::new();
+            reader.by_ref().take(HEAD).read_line(&mut line)?;
+            let digits = line.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            if size > 0 {
+                skip(reader, size.saturating_add(2))?;
+                continue;
+            }
+            // Trailers, up to the empty line.
+            loop {
+                line.clear();
+                if reader.by_ref().take(HEAD).read_line(&mut line)? <= 2 {
+                    return Ok(());
+                }
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_answer_one_request_after_another() {
+        let address = backend("alpha").expect("a free port");
+        let mut stream = TcpStream::connect(address).expect("listening");
+        let table = [
+            ("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n", "alpha answers GET /a?b\n"),
+            ("POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", "alpha answers POST /p\n"),
+            (
+                "PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nTrailer: t\r\n\r\n",
+                "alpha answers PUT /c\n",
+            ),
+            ("HEAD /h HTTP/1.1\r\nHost: x\r\n\r\n", ""),
+            ("GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "alpha answers GET /last\n"),
+        ];
+        // All at once: they are answered in turn.
+        stream.write_all(table.map(|t| t.0).concat().as_bytes()).expect("sent");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("closed after the last");
+        let mut rest = answers.as_str();
+        for (request, body) in table {
+            let (head, after) = rest.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{request}: {head}");
+            rest = after.strip_prefix(body).unwrap_or_else(|| panic!("{request}: {after}"));
+        }
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn the_demo_configuration_is_good() {
+        let text = configuration("127.0.0.1:0", &["127.0.0.1:1".parse().expect("an address")]);
+        assert_eq!(load::check("demo", &text).report, "");
+        let loaded = load::load("demo", &text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));
+    }
+}

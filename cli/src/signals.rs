@@ -1,0 +1,39 @@
+//! Signals, on a thread of their own.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruststrom_driver::sink::Sink;
+use ruststrom_driver::stop::{Stage, Stop};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use crate::FORCED;
+
+/// Listens from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends the process at once.
+pub(crate) fn listen(stop: Arc<Stop>, sink: Sink) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGINT if stop.stage() != Stage::Run => {
+                    log::warn!("interrupted again: everything is cut");
+                    stop.advance(Stage::Now);
+                    sink.flush(Duration::from_millis(200));
+                    std::process::exit(i32::from(FORCED));
+                }
+                SIGINT | SIGQUIT | SIGTERM => {
+                    if stop.stage() == Stage::Run {
+                        log::info!("stopping: nothing new is taken, what runs is finished");
+                    }
+                    stop.advance(Stage::Drain);
+                }
+                // Their default action would end the process.
+                SIGHUP => log::warn!("reloading the configuration is not built yet: HUP changes nothing"),
+                _ => log::warn!("USR1 and USR2 are not built yet: they change nothing"),
+            }
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Bodies on the way in: payload is separated from its framing in place.
+
+use super::chunked::Decoder;
+use crate::http::{Framing, Violation};
+
+/// What a call of [`BodyReader::receive`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes of payload, now at the front of the buffer.
+    pub payload: usize,
+    /// Bytes of the buffer that were dealt with, payload included. What follows them is untouched, and may belong to the next message.
+    pub consumed: usize,
+    /// What comes next.
+    pub state: Progress,
+}
+
+/// Where a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More is to come.
+    More,
+    /// The last chunk is over; gather the trailer section for [`super::trailers`], then call [`BodyReader::trailers_done`].
+    Trailers,
+    /// Over.
+    Done,
+}
+
+/// Reads one message's content.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyReader(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Length(u64),
+    Chunked(Decoder),
+    Close,
+}
+
+impl BodyReader {
+    /// A reader for content framed so.
+    #[must_use]
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::None => Kind::Length(0),
+            Framing::Length(n) => Kind::Length(n),
+            Framing::Chunked => Kind::Chunked(Decoder::new()),
+            Framing::Close => Kind::Close,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        match self.0 {
+            Kind::Length(0) => Progress::Done,
+            Kind::Length(_) | Kind::Close => Progress::More,
+            Kind::Chunked(d) => d.progress(),
+        }
+    }
+
+    /// Bytes of payload still to come, where the length is known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        match self.0 {
+            Kind::Length(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// Whether the end of the connection is the end of this content, and no truncation.
+    #[must_use]
+    pub fn ends_at_close(&self) -> bool {
+        matches!(self.0, Kind::Close)
+    }
+
+    /// Takes raw bytes as they came and compacts their payload to the front.
+    pub fn receive(&mut self, buf: &mut [u8]) -> Result<Received, Violation> {
+        match &mut self.0 {
+            Kind::Length(left) => {
+                let payload = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
+                *left -= payload as u64;
+                Ok(Received { payload, consumed: payload, state: self.progress() })
+            }
+            Kind::Close => Ok(Received { payload: buf.len(), consumed: buf.len(), state: Progress::More }),
+            Kind::Chunked(decoder) => decoder.receive(buf),
+        }
+    }
+
+    /// The trailer section was read.
+    pub fn trailers_done(&mut self) {
+        if let Kind::Chunked(decoder) = &mut self.0 {
+            decoder.trailers_done();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BodyReader, Progress, Received};
+    use crate::http::Framing;
+
+    #[test]
+    fn lengths_and_close() {
+        // Framing; sizes of what comes; payload of each, and where the reader is then.
+        let table: &[(Framing, &[(usize, usize, Progress)])] = &[
+            (Framing::None, &[(3, 0, Progress::Done)]),
+            (Framing::Length(0), &[(3, 0, Progress::Done)]),
+            (Framing::Length(5), &[(0, 0, Progress::More), (3, 3, Progress::More), (4, 2, Progress::Done), (4, 0, Progress::Done)]),
+            (Framing::Length(u64::MAX >> 1), &[(9, 9, Progress::More)]),
+            (Framing::Close, &[(3, 3, Progress::More), (0, 0, Progress::More)]),
+        ];
+        for (framing, steps) in table {
+            let mut reader = BodyReader::new(*framing);
+            assert_eq!(reader.progress() == Progress::Done, framing.is_empty());
+            assert_eq!(reader.ends_at_close(), *framing == Framing::Close);
+            for &(size, payload, state) in *steps {
+                let before = reader.remaining();
+                assert_eq!(reader.receive(&mut vec![0; size]), Ok(Received { payload, consumed: payload, state }), "{framing:?}");
+                assert_eq!(reader.remaining(), before.map(|n| n - payload as u64));
+            }
+        }
+    }
+}

@@ -1,0 +1,584 @@
+//! Heads of requests and answers: httparse for the bytes, our own strict rules around it.
+
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::diagnose::{Start, diagnose};
+use crate::http::fields::{is, is_token_char, offset};
+use crate::http::target::valid_host;
+use crate::http::{Fields, Framing, Known, Target, Violation};
+
+/// The most fields a head can have, whatever the limits say.
+pub const MAX_FIELDS: usize = 256;
+
+/// Limits of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes of a whole head.
+    pub head_bytes: usize,
+    /// Field lines, at most [`MAX_FIELDS`].
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target_bytes: usize,
+}
+
+/// Room for the fields of one head: on the stack, not initialised beforehand.
+pub struct Store<'b> {
+    headers: [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS],
+    tags: [Known; MAX_FIELDS],
+}
+
+impl Store<'_> {
+    /// Empty room.
+    #[must_use]
+    #[inline]
+    pub fn new() -> Self {
+        Self { headers: [const { MaybeUninit::uninit() }; MAX_FIELDS], tags: [Known::Other; MAX_FIELDS] }
+    }
+}
+
+impl Default for Store<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Case-sensitive.
+    pub method: &'a [u8],
+    /// Normalised.
+    pub target: Target<'a>,
+    /// 10 or 11.
+    pub version: u8,
+    /// All of them, marked.
+    pub fields: Fields<'a>,
+    /// Never [`Framing::Close`].
+    pub framing: Framing,
+    /// The authority if the target has one, else `Host`; empty only for HTTP/1.0 without `Host`.
+    pub host: &'a [u8],
+    /// Whether the connection outlives this exchange as far as the client is concerned (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// The client waits for a 100 before its content.
+    pub expect_continue: bool,
+    /// The protocols of `Upgrade`, if this asks for one that we pass on.
+    pub upgrade: Option<&'a [u8]>,
+    /// RFC 9110 §9.2.2.
+    pub idempotent: bool,
+    /// The method is HEAD: the answer has no content.
+    pub is_head: bool,
+    /// The client said `TE: trailers`.
+    pub te_trailers: bool,
+    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): at 0 we answer ourselves, else one less is forwarded.
+    pub max_forwards: Option<u64>,
+    /// `Connection` names fields: trailers of that name may not pass, so none does (RFC 9110 §7.6.1).
+    pub nominates: bool,
+}
+
+/// What an answer is an answer to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// The method was HEAD.
+    pub head: bool,
+    /// An `Upgrade` was forwarded.
+    pub upgrade: bool,
+}
+
+/// The head of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerHead<'a> {
+    /// 100..=999.
+    pub status: u16,
+    /// The reason phrase, maybe empty.
+    pub reason: &'a [u8],
+    /// 10 or 11.
+    pub version: u8,
+    /// All of them, marked.
+    pub fields: Fields<'a>,
+    /// How the content that follows here is framed: `None` for 1xx, 204, 304 and answers to HEAD.
+    pub framing: Framing,
+    /// `Content-Length` as a statement, also where no content follows (HEAD, 304).
+    pub content_length: Option<u64>,
+    /// Whether the connection outlives this exchange as far as the backend is concerned.
+    pub keep_alive: bool,
+    /// `Keep-Alive: timeout=`, in seconds.
+    pub keep_alive_timeout: Option<u32>,
+    /// `Upgrade` of a 101.
+    pub upgrade: Option<&'a [u8]>,
+    /// There is a `Date`.
+    pub has_date: bool,
+    /// `Connection` names fields: trailers of that name may not pass, so none does (RFC 9110 §7.6.1).
+    pub nominates: bool,
+}
+
+impl AnswerHead<'_> {
+    /// 1xx other than 101: another answer follows.
+    #[must_use]
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+}
+
+/// Empty lines that may precede a request line (RFC 9112 §2.2 asks for one at least).
+const BLANK_LINES: usize = 4;
+/// Options of `Connection` that name fields; each costs a walk over the head.
+const OPTIONS: usize = 32;
+
+/// Looks for the end of a request's head in `buf`, of which the first `from` bytes were already looked at. `Some(end)` is the length of the
+/// head with its empty line (and empty lines before it). Bytes that can become no head are an error at once. `None` and a full buffer, or
+/// more than `head_bytes`: see [`too_large`].
+pub fn find_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
+    let start = blank_lines(buf)?;
+    // What is no method needs no patience: TLS on this port, binary noise.
+    for &b in buf[start..].iter().take(16).take_while(|&&b| !matches!(b, b' ' | b'\r' | b'\n')) {
+        if !is_token_char(b) {
+            return Err(Violation::Method);
+        }
+    }
+    find_empty_line(buf, start, from)
+}
+
+/// The same for an answer.
+pub fn find_answer_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
+    let expected = b"HTTP/1.";
+    let n = buf.len().min(expected.len());
+    if buf[..n] != expected[..n] {
+        return Err(if buf.starts_with(b"HTTP/") { Violation::Version } else { Violation::StatusLine });
+    }
+    find_empty_line(buf, 0, from)
+}
+
+/// The fault of a head that has no end within its limit: the target, if that alone is too long.
+#[must_use]
+#[cold]
+pub fn too_large(buf: &[u8], limits: &HeadLimits) -> Violation {
+    let start = blank_lines(buf).unwrap_or(0);
+    let line = buf[start..].split(|&b| b == b'\n').next().unwrap_or_default();
+    let target = line.splitn(3, |&b| b == b' ').nth(1);
+    if target.is_some_and(|t| t.len() > limits.target_bytes) { Violation::TargetTooLong } else { Violation::HeadTooLarge }
+}
+
+/// How many bytes of empty lines `buf` begins with.
+fn blank_lines(buf: &[u8]) -> Result<usize, Violation> {
+    let mut at = 0;
+    while let Some(b @ (b'\r' | b'\n')) = buf.get(at) {
+        match (b, buf.get(at + 1)) {
+            _ if at == 2 * BLANK_LINES => return Err(Violation::StartLine),
+            (b'\n', _) => return Err(Violation::BareLf),
+            (_, None) => break,
+            (_, Some(b'\n')) => at += 2,
+            _ => return Err(Violation::BareCr),
+        }
+    }
+    Ok(at)
+}
+
+/// Built once: that takes longer than the search through a small head.
+static EMPTY_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
+/// The empty line that ends a section of lines which begins at `start`, where no empty line is. A bare LF is an error here only while there
+/// is no end (why wait for one?); whoever reads the section finds those in it.
+pub(super) fn find_empty_line(buf: &[u8], start: usize, from: usize) -> Result<Option<usize>, Violation> {
+    let resumed = from.saturating_sub(3).clamp(start, buf.len());
+    if let Some(at) = EMPTY_LINE.find(&buf[resumed..]) {
+        return Ok(Some(resumed + at + 4));
+    }
+    let first = from.clamp(start, buf.len());
+    for at in memchr_iter(b'\n', &buf[first..]) {
+        let at = first + at;
+        if at == start || buf[at - 1] != b'\r' {
+            return Err(Violation::BareLf);
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a complete head of a request: `buf` ends with its empty line.
+pub fn request<'s, 'b: 's>(
+    buf: &'b [u8],
+    store: &'s mut Store<'b>,
+    limits: &HeadLimits,
+    scratch: &'s mut Vec<u8>,
+) -> Result<Request<'s>, Violation> {
+    let head = &buf[blank_lines(buf)?..];
+    if buf.len() > limits.head_bytes {
+        return Err(too_large(buf, limits));
+    }
+    let Store { headers, tags } = store;
+    let mut line = httparse::Request::new(&mut []);
+    match line.parse_with_uninit_headers(head, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() && head.ends_with(b"\r\n\r\n") => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyFields),
+        _ => return Err(diagnose(head, Start::Request)),
+    }
+    let (method, raw) = (line.method.unwrap_or_default().as_bytes(), line.path.unwrap_or_default().as_bytes());
+    let version = if line.version == Some(1) { 11 } else { 10 };
+    let headers: &'s [httparse::Header<'b>] = line.headers;
+    if raw.len() > limits.target_bytes {
+        return Err(Violation::TargetTooLong);
+    }
+
+    let mut seen = Seen::default();
+    for (header, tag) in headers.iter().zip(tags.iter_mut()) {
+        *tag = seen.field(head, header)?;
+    }
+    let tags = &mut tags[..headers.len()];
+    if seen.options > 0 {
+        nominate(headers, tags);
+    }
+
+    let target = Target::parse(method, raw, scratch)?;
+    let host = match seen.hosts {
+        1 if valid_host(seen.host) => target.authority.unwrap_or(seen.host),
+        1 => return Err(Violation::Host),
+        0 if version == 11 => return Err(Violation::MissingHost),
+        0 => target.authority.unwrap_or_default(),
+        _ => return Err(Violation::DuplicateHost),
+    };
+    let framing = match seen.coded {
+        false => match seen.length()? {
+            Some(n) => Framing::Length(n),
+            None => Framing::None,
+        },
+        true => seen.chunked(version)?,
+    };
+    if method == b"TRACE" && !framing.is_empty() {
+        return Err(Violation::TraceContent);
+    }
+    // HTTP/1.0 knows no expectations and no upgrades: ignored (RFC 9110 §7.8, §10.1.1).
+    if seen.strange_expectation && version == 11 {
+        return Err(Violation::Expectation);
+    }
+    Ok(Request {
+        method,
+        target,
+        version,
+        fields: Fields::new(head, headers, tags),
+        framing,
+        host,
+        keep_alive: seen.keep_alive(version),
+        expect_continue: seen.expect_continue && version == 11 && !framing.is_empty(),
+        upgrade: seen.upgrade().filter(|protocols| version == 11 && !carries_http(protocols)),
+        idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE"),
+        is_head: method == b"HEAD",
+        te_trailers: seen.te_trailers,
+        max_forwards: if matches!(method, b"OPTIONS" | b"TRACE") { seen.max_forwards } else { None },
+        nominates: seen.options > 0,
+    })
+}
+
+/// Reads a complete head of an answer: `buf` ends with its empty line.
+pub fn answer<'s, 'b: 's>(buf: &'b [u8], store: &'s mut Store<'b>, limits: &HeadLimits, asked: Asked) -> Result<AnswerHead<'s>, Violation> {
+    // Empty lines before a status line, which httparse would skip, are none of RFC 9112's leniencies.
+    if !buf.starts_with(b"HTTP/") {
+        return Err(Violation::StatusLine);
+    }
+    if buf.len() > limits.head_bytes {
+        return Err(Violation::HeadTooLarge);
+    }
+    let Store { headers, tags } = store;
+    let mut line = httparse::Response::new(&mut []);
+    let mut config = httparse::ParserConfig::default();
+    // A blank before the colon has to be removed from answers (RFC 9112 §5.1); in requests it is refused.
+    config.allow_spaces_after_header_name_in_responses(true);
+    match config.parse_response_with_uninit_headers(&mut line, buf, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
+        Ok(httparse::Status::Complete(n)) if n == buf.len() && buf.ends_with(b"\r\n\r\n") => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyFields),
+        _ => return Err(diagnose(buf, Start::Answer)),
+    }
+    let status = line.code.unwrap_or_default();
+    let version = if line.version == Some(1) { 11 } else { 10 };
+    let headers: &'s [httparse::Header<'b>] = line.headers;
+    let line_end = headers.first().map_or(buf.len() - 4, |h| offset(buf, h.name.as_bytes()) - 2);
+    // httparse took 12 bytes up to the status; it hides a reason beyond ASCII.
+    let reason = &buf[12..line_end.max(12)];
+    let reason = reason.strip_prefix(b" ").unwrap_or(reason);
+    if status < 100 {
+        return Err(Violation::StatusLine);
+    }
+
+    let mut seen = Seen::default();
+    for (header, tag) in headers.iter().zip(tags.iter_mut()) {
+        *tag = seen.field(buf, header)?;
+    }
+    let tags = &mut tags[..headers.len()];
+    if seen.options > 0 {
+        nominate(headers, tags);
+    }
+    let has_date = tags.contains(&Known::Date);
+    let upgrade = if matches!(status, 101 | 426) { seen.upgrade() } else { None };
+    if status == 101 && (!asked.upgrade || version == 10 || upgrade.is_none()) {
+        return Err(Violation::UnexpectedSwitch);
+    }
+
+    // RFC 9112 §6.3: these end with their head, whatever it says; the first two may not even say it.
+    let (framing, content_length) = if status < 200 || status == 204 {
+        (Framing::None, None)
+    } else {
+        let declared = match seen.coded {
+            false => seen.length()?.map_or(Framing::Close, Framing::Length),
+            true => seen.chunked(version)?,
+        };
+        let content_length = if let Framing::Length(n) = declared { Some(n) } else { None };
+        (if asked.head || status == 304 { Framing::None } else { declared }, content_length)
+    };
+    Ok(AnswerHead {
+        status,
+        reason,
+        version,
+        fields: Fields::new(buf, headers, tags),
+        framing,
+        content_length,
+        keep_alive: framing != Framing::Close && seen.keep_alive(version),
+        keep_alive_timeout: seen.keep_alive_timeout,
+        upgrade,
+        has_date,
+        nominates: seen.options > 0,
+    })
+}
+
+/// What one walk over the fields finds.
+#[derive(Default)]
+struct Seen<'a> {
+    host: &'a [u8],
+    hosts: u32,
+    length: &'a [u8],
+    lengths: u32,
+    upgrade: &'a [u8],
+    upgrades: u32,
+    /// There is a `Transfer-Encoding`.
+    coded: bool,
+    /// `chunked` was named, and nothing after it.
+    chunked_last: bool,
+    /// `chunked` was named twice or before another coding, or with parameters.
+    coded_badly: bool,
+    /// A coding besides `chunked` was named.
+    other_coding: bool,
+    close: bool,
+    keep: bool,
+    says_upgrade: bool,
+    /// Options of `Connection` that may name fields.
+    options: usize,
+    expect_continue: bool,
+    strange_expectation: bool,
+    te_trailers: bool,
+    max_forwards: Option<u64>,
+    keep_alive_timeout: Option<u32>,
+}
+
+impl<'a> Seen<'a> {
+    #[inline]
+    fn field(&mut self, head: &[u8], header: &httparse::Header<'a>) -> Result<Known, Violation> {
+        let name = header.name.as_bytes();
+        // httparse lets a bare LF end a line. The line before this name ends well if its LF has a CR before it: no value has one.
+        if head.get(offset(head, name).wrapping_sub(2)) != Some(&b'\r') {
+            return Err(Violation::BareLf);
+        }
+        let known = Known::of(name);
+        if known.in_set(READ) {
+            self.read(known, header.value)?;
+        }
+        Ok(known)
+    }
+
+    fn read(&mut self, known: Known, value: &'a [u8]) -> Result<(), Violation> {
+        match known {
+            Known::Host => {
+                self.host = value;
+                self.hosts += 1;
+            }
+            Known::ContentLength => {
+                self.length = value;
+                self.lengths += 1;
+            }
+            Known::TransferEncoding => self.codings(value),
+            Known::Connection => self.connection(value)?,
+            Known::Upgrade => {
+                self.upgrade = value;
+                self.upgrades += 1;
+            }
+            Known::Expect => {
+                for member in list(value) {
+                    let good = member.eq_ignore_ascii_case(b"100-continue");
+                    self.expect_continue |= good;
+                    self.strange_expectation |= !good;
+                }
+            }
+            Known::Te => self.te_trailers |= list(value).any(|member| member.eq_ignore_ascii_case(b"trailers")),
+            Known::MaxForwards => self.max_forwards = decimal(value),
+            Known::KeepAlive => {
+                for member in list(value) {
+                    match member.split_at_checked(8) {
+                        Some((name, seconds)) if name.eq_ignore_ascii_case(b"timeout=") => {
+                            self.keep_alive_timeout = decimal(seconds).map(|s| u32::try_from(s).unwrap_or(u32::MAX));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn codings(&mut self, value: &[u8]) {
+        self.coded = true;
+        for coding in list(value) {
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                self.coded_badly |= self.chunked_last;
+                self.chunked_last = true;
+            } else {
+                // Parameters after `chunked` come here too: not last, then, and that is an error.
+                self.coded_badly |= self.chunked_last;
+                self.chunked_last = false;
+                self.other_coding = true;
+            }
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
+        // By far the commonest are lists of one known member.
+        let whole = ConnectionOption::of(value);
+        if whole != ConnectionOption::Field {
+            self.option(&whole);
+            return Ok(());
+        }
+        for option in list(value) {
+            self.option(&ConnectionOption::of(option));
+            if self.options > OPTIONS {
+                return Err(Violation::TooManyOptions);
+            }
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, option: &ConnectionOption) {
+        match option {
+            ConnectionOption::KeepAlive => self.keep = true,
+            ConnectionOption::Close => self.close = true,
+            ConnectionOption::Upgrade => self.says_upgrade = true,
+            ConnectionOption::Te => {}
+            ConnectionOption::Field => self.options += 1,
+        }
+    }
+
+    /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
+    fn chunked(&self, version: u8) -> Result<Framing, Violation> {
+        if version == 10 {
+            Err(Violation::TransferEncodingIn10)
+        } else if self.lengths > 0 {
+            Err(Violation::LengthWithTransferEncoding)
+        } else if self.coded_badly || !self.chunked_last {
+            Err(Violation::TransferEncoding)
+        } else if self.other_coding {
+            Err(Violation::UnknownCoding)
+        } else {
+            Ok(Framing::Chunked)
+        }
+    }
+
+    fn length(&self) -> Result<Option<u64>, Violation> {
+        match self.lengths {
+            0 => Ok(None),
+            1 if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
+            1 => decimal(self.length).map(Some).ok_or(Violation::Length),
+            _ => Err(Violation::SeveralLengths),
+        }
+    }
+
+    /// RFC 9112 §9.3.
+    fn keep_alive(&self, version: u8) -> bool {
+        !self.close && (version == 11 || self.keep)
+    }
+
+    fn upgrade(&self) -> Option<&'a [u8]> {
+        (self.says_upgrade && self.upgrades == 1 && !self.upgrade.is_empty()).then_some(self.upgrade)
+    }
+}
+
+/// An option of `Connection`.
+#[derive(PartialEq, Eq)]
+enum ConnectionOption {
+    KeepAlive,
+    Close,
+    Upgrade,
+    Te,
+    /// Names a field.
+    Field,
+}
+
+impl ConnectionOption {
+    fn of(option: &[u8]) -> Self {
+        match option.len() {
+            2 if is(option, b"te") => Self::Te,
+            5 if is(option, b"close") => Self::Close,
+            7 if is(option, b"upgrade") => Self::Upgrade,
+            10 if is(option, b"keep-alive") => Self::KeepAlive,
+            _ => Self::Field,
+        }
+    }
+}
+
+/// What [`Seen::read`] looks into.
+const READ: u64 = Known::set(&[
+    Known::Host,
+    Known::ContentLength,
+    Known::TransferEncoding,
+    Known::Connection,
+    Known::Upgrade,
+    Known::Expect,
+    Known::Te,
+    Known::MaxForwards,
+    Known::KeepAlive,
+]);
+
+/// The members of a comma-separated list, empty ones skipped (RFC 9110 §5.6.1.2).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Without the blanks around it.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// 1*DIGIT below 2^63.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let mut n: i64 = 0;
+    for &d in digits {
+        n = n.checked_mul(10)?.checked_add(i64::from(d.is_ascii_digit().then(|| d - b'0')?))?;
+    }
+    if digits.is_empty() { None } else { u64::try_from(n).ok() }
+}
+
+/// Marks the fields that `Connection` names (RFC 9110 §7.6.1).
+#[cold]
+fn nominate(headers: &[httparse::Header<'_>], tags: &mut [Known]) {
+    for connection in 0..tags.len() {
+        if tags[connection] != Known::Connection {
+            continue;
+        }
+        for option in list(headers[connection].value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
+            for (header, tag) in headers.iter().zip(tags.iter_mut()) {
+                if tag.may_be_nominated() && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                    *tag = Known::Nominated;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a protocol of an `Upgrade` would carry requests past us: HTTP/2 in the clear, HTTP again, or TLS. Such an offer is ignored
+/// (RFC 9110 §7.8 allows it): a tunnel would hide the requests in it from every rule here.
+fn carries_http(protocols: &[u8]) -> bool {
+    list(protocols).any(|protocol| {
+        let name = protocol.split(|&b| b == b'/').next().map_or(protocol, trim);
+        [&b"h2c"[..], b"h2", b"h3", b"http", b"https", b"tls", b"ssl"].iter().any(|bad| name.eq_ignore_ascii_case(bad))
+    })
+}

@@ -1,0 +1,444 @@
+//! Heads on the way out: framing and hop-by-hop fields are re-made, never copied.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::head::{AnswerHead, Request};
+use super::trailers::TrailerFields;
+use crate::http::{Framing, Known};
+
+/// Our name in `Via` (RFC 9110 §7.6.3).
+const VIA: &[u8] = b"rust-strom";
+
+/// Writes into lent room. What does not fit is dropped and remembered; it never panics.
+pub struct Writer<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+    full: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes to the front of `buf`.
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, len: 0, full: false }
+    }
+
+    /// Bytes.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        match self.buf.get_mut(self.len..).and_then(|room| room.get_mut(..bytes.len())) {
+            Some(room) if !self.full => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            _ => self.full = true,
+        }
+    }
+
+    /// A whole field line.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        for piece in [name, b": ", value, b"\r\n"] {
+            self.put(piece);
+        }
+    }
+
+    /// A decimal number.
+    pub fn decimal(&mut self, mut n: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (n % 10) as u8;
+            n /= 10;
+            if n == 0 {
+                break;
+            }
+        }
+        self.put(&digits[at..]);
+    }
+
+    /// A hexadecimal number, lower case, without leading zeros.
+    pub fn hex(&mut self, mut n: u64) {
+        let mut digits = [0; 16];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b"0123456789abcdef"[(n & 15) as usize];
+            n >>= 4;
+            if n == 0 {
+                break;
+            }
+        }
+        self.put(&digits[at..]);
+    }
+
+    /// An address; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
+    pub fn ip(&mut self, ip: IpAddr) {
+        self.put(IpText::new(ip).as_bytes());
+    }
+
+    /// How many bytes were written; `None` if they did not all fit.
+    #[must_use]
+    pub fn finish(self) -> Option<usize> {
+        (!self.full).then_some(self.len)
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+
+    fn framing(&mut self, framing: Framing) {
+        match framing {
+            Framing::Length(n) => {
+                self.put(b"Content-Length: ");
+                self.decimal(n);
+                self.put(b"\r\n");
+            }
+            Framing::Chunked => self.put(b"Transfer-Encoding: chunked\r\n"),
+            Framing::None | Framing::Close => {}
+        }
+    }
+}
+
+/// An address as text: at most eight groups of four digits and seven colons.
+struct IpText {
+    text: [u8; 39],
+    len: usize,
+}
+
+impl IpText {
+    fn new(ip: IpAddr) -> Self {
+        let mut text = Self { text: [0; 39], len: 0 };
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                for (i, octet) in v4.octets().into_iter().enumerate() {
+                    if i > 0 {
+                        text.push(b'.');
+                    }
+                    if octet >= 100 {
+                        text.push(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        text.push(b'0' + octet / 10 % 10);
+                    }
+                    text.push(b'0' + octet % 10);
+                }
+            }
+            IpAddr::V6(v6) => text.v6(v6),
+        }
+        text
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    fn push(&mut self, b: u8) {
+        if let Some(to) = self.text.get_mut(self.len) {
+            *to = b;
+            self.len += 1;
+        }
+    }
+
+    fn v6(&mut self, ip: Ipv6Addr) {
+        let segments = ip.segments();
+        // The longest run of two zeros or more, the first of equals.
+        let (mut from, mut longest, mut run) = (8, 1, 0);
+        for (i, &segment) in segments.iter().enumerate() {
+            run = if segment == 0 { run + 1 } else { 0 };
+            if run > longest {
+                (from, longest) = (i + 1 - run, run);
+            }
+        }
+        let mut i = 0;
+        while i < 8 {
+            if i == from {
+                self.push(b':');
+                self.push(b':');
+                i += longest;
+                continue;
+            }
+            if i > 0 && i != from + longest {
+                self.push(b':');
+            }
+            let digits = (16 - segments[i].leading_zeros()).div_ceil(4).max(1);
+            for digit in (0..digits).rev() {
+                self.push(b"0123456789abcdef"[(segments[i] >> (4 * digit) & 15) as usize]);
+            }
+            i += 1;
+        }
+    }
+}
+
+/// What a request to a backend says beyond what the client said.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// The client.
+    pub peer: IpAddr,
+    /// `http` or `https`.
+    pub proto: &'static str,
+    /// Where the client arrived.
+    pub local_port: u16,
+    /// Our name, for `X-Forwarded-Server`.
+    pub server: &'a [u8],
+    /// For `X-Request-ID`, unless a trusted peer sent one.
+    pub request_id: &'a [u8],
+    /// The peer is a trusted proxy: what it says of its own clients is kept and added to.
+    pub trusted: bool,
+    /// Pass `Expect: 100-continue` on.
+    pub keep_expect: bool,
+    /// Framing of the content when it is not the client's any more.
+    pub own_body: Option<Framing>,
+    /// `Host` for a client of HTTP/1.0 that named none (RFC 9112 §3.3): say, the backend's own name.
+    pub default_host: &'a [u8],
+}
+
+/// What never passes by itself in either direction: framing and hop-by-hop fields (RFC 9110 §7.6.1). `Trailer` passes where trailers can.
+const HOP: u64 = Known::set(&[
+    Known::ContentLength,
+    Known::TransferEncoding,
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::Trailer,
+    Known::Upgrade,
+    Known::Nominated,
+]);
+/// What we say ourselves in requests, and other spellings of it.
+const OURS: u64 = Known::set(&[
+    Known::Host,
+    Known::Expect,
+    Known::Alias,
+    Known::XForwardedFor,
+    Known::XForwardedProto,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedServer,
+    Known::XRealIp,
+    Known::XRequestId,
+]);
+const TRAILER: u64 = Known::set(&[Known::Trailer]);
+
+/// Writes the head of the request to a backend, in one pass.
+pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_>) {
+    let fields = &request.fields;
+    let framing = f.own_body.unwrap_or(request.framing);
+    let host = if request.host.is_empty() { f.default_host } else { request.host };
+
+    w.put(request.method);
+    w.put(b" ");
+    w.put(request.target.as_sent);
+    w.put(b" HTTP/1.1\r\n");
+    w.field(b"Host", host);
+
+    let mut pass = !(HOP | OURS);
+    if framing == Framing::Chunked {
+        pass |= TRAILER;
+    }
+    if request.max_forwards.is_some() {
+        pass &= !Known::set(&[Known::MaxForwards]);
+    }
+    fields.copy(pass, |piece| w.put(piece));
+
+    if f.keep_expect && request.expect_continue {
+        w.put(b"Expect: 100-continue\r\n");
+    }
+    if let Some(hops) = request.max_forwards {
+        w.put(b"Max-Forwards: ");
+        w.decimal(hops.saturating_sub(1));
+        w.put(b"\r\n");
+    }
+    w.framing(framing);
+    if request.te_trailers {
+        w.put(b"TE: trailers\r\n");
+    }
+    match (request.upgrade, request.te_trailers) {
+        (None, false) => {}
+        (None, true) => w.put(b"Connection: TE\r\n"),
+        (Some(_), true) => w.put(b"Connection: upgrade, TE\r\n"),
+        (Some(_), false) => w.put(b"Connection: upgrade\r\n"),
+    }
+    if let Some(protocols) = request.upgrade {
+        w.field(b"Upgrade", protocols);
+    }
+    w.put(if request.version == 10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
+    w.put(VIA);
+    w.put(b"\r\n");
+    forwarded(w, request, host, f);
+    w.put(b"\r\n");
+}
+
+/// What backends are told of the client. A trusted proxy's lists are continued and its single values kept; nobody else's are believed.
+fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward<'_>) {
+    let said = |known| if f.trusted { request.fields.get(known).filter(|value| !value.is_empty()) } else { None };
+    let list = |w: &mut Writer<'_>, known| {
+        if f.trusted {
+            for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
+                w.put(before.value);
+                w.put(b", ");
+            }
+        }
+    };
+
+    let peer = IpText::new(f.peer);
+    w.put(b"X-Forwarded-For: ");
+    list(w, Known::XForwardedFor);
+    w.put(peer.as_bytes());
+    w.put(b"\r\nX-Forwarded-Proto: ");
+    w.put(said(Known::XForwardedProto).unwrap_or(f.proto.as_bytes()));
+    w.put(b"\r\nX-Forwarded-Host: ");
+    w.put(said(Known::XForwardedHost).unwrap_or(host));
+    w.put(b"\r\nX-Forwarded-Port: ");
+    match said(Known::XForwardedPort) {
+        Some(port) => w.put(port),
+        None => w.decimal(u64::from(f.local_port)),
+    }
+    w.put(b"\r\nX-Real-IP: ");
+    w.put(said(Known::XRealIp).unwrap_or(peer.as_bytes()));
+    w.put(b"\r\nX-Forwarded-Server: ");
+    list(w, Known::XForwardedServer);
+    w.put(f.server);
+    w.put(b"\r\nX-Request-ID: ");
+    w.put(said(Known::XRequestId).unwrap_or(f.request_id));
+    w.put(b"\r\n");
+}
+
+/// What an answer to a client says beyond what the backend said.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerForward<'a> {
+    /// Written if the answer has none.
+    pub date: &'a [u8; 29],
+    /// The client's version, 10 or 11.
+    pub client_version: u8,
+    /// How the content goes out: [`client_framing`] of the answer's, or what a transform made of it.
+    pub framing: Framing,
+    /// Whether the client may send another request. Ignored with [`Framing::Close`]: then it may not.
+    pub keep_alive: bool,
+    /// Whole field lines, each with its CRLF, or nothing.
+    pub extra: &'a [u8],
+}
+
+/// How content framed so by the backend goes out to a client of this version: chunked where the length is unknown, until close for HTTP/1.0.
+#[must_use]
+pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
+    match framing {
+        Framing::Chunked | Framing::Close if client_version == 11 => Framing::Chunked,
+        Framing::Chunked | Framing::Close => Framing::Close,
+        known => known,
+    }
+}
+
+/// Writes the head of a final answer (or a 101) to the client.
+pub fn forward_answer(w: &mut Writer<'_>, answer: &AnswerHead<'_>, f: &AnswerForward<'_>) {
+    status_line(w, answer);
+    answer.fields.copy(if f.framing == Framing::Chunked { !HOP | TRAILER } else { !HOP }, |piece| w.put(piece));
+    if !answer.has_date {
+        w.field(b"Date", f.date);
+    }
+    match (answer.status, f.framing, answer.content_length) {
+        // RFC 9110 §8.6: not even as a statement.
+        (..200 | 204, ..) => {}
+        (_, Framing::None, Some(n)) => w.framing(Framing::Length(n)),
+        (_, framing, _) => w.framing(framing),
+    }
+    w.put(f.extra);
+    let persists = f.keep_alive && f.framing != Framing::Close;
+    w.put(match (answer.upgrade, persists, f.client_version) {
+        (Some(_), ..) if answer.status == 101 => b"Connection: upgrade\r\n",
+        (Some(_), true, _) => b"Connection: upgrade\r\n",
+        (Some(_), false, _) => b"Connection: upgrade, close\r\n",
+        (None, false, _) => b"Connection: close\r\n",
+        (None, true, 10) => b"Connection: keep-alive\r\n",
+        (None, true, _) => b"",
+    });
+    if let Some(protocols) = answer.upgrade {
+        w.field(b"Upgrade", protocols);
+    }
+    w.put(b"\r\n");
+}
+
+/// Writes an interim answer (1xx) to a client of HTTP/1.1.
+pub fn forward_interim(w: &mut Writer<'_>, answer: &AnswerHead<'_>) {
+    status_line(w, answer);
+    answer.fields.copy(!HOP, |piece| w.put(piece));
+    w.put(b"\r\n");
+}
+
+fn status_line(w: &mut Writer<'_>, answer: &AnswerHead<'_>) {
+    w.put(b"HTTP/1.1 ");
+    w.decimal(u64::from(answer.status));
+    w.put(b" ");
+    w.put(answer.reason);
+    w.put(b"\r\n");
+}
+
+/// Writes a trailer section with its empty line: for [`super::ChunkWriter::finish`].
+pub fn forward_trailers(w: &mut Writer<'_>, fields: &TrailerFields<'_>) {
+    for field in fields.iter() {
+        w.field(field.name, field.value);
+    }
+    w.put(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Writer;
+    use std::net::IpAddr;
+
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
+        let mut room = [0; 100];
+        let mut w = Writer::new(&mut room);
+        write(&mut w);
+        String::from_utf8(w.written().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn numbers() {
+        for n in [0, 1, 9, 10, 99, 100, 255, 256, 4095, 65536, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(written(|w| w.decimal(n)), n.to_string());
+            assert_eq!(written(|w| w.hex(n)), format!("{n:x}"));
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let table = [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "1::",
+            "2001:db8::1",
+            "2001:db8:0:1:1:1:1:1",
+            "1:0:0:2::3",
+            "1:0:0:2:3::",
+            "::2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7::",
+            "1:2:3:4:5:6:7:8",
+            "fe80::abcd:0:0:12",
+        ];
+        for text in table {
+            let ip: IpAddr = text.parse().unwrap();
+            assert_eq!(written(|w| w.ip(ip)), ip.to_string(), "{text}");
+        }
+        assert_eq!(written(|w| w.ip("::ffff:10.0.0.1".parse().unwrap())), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_full_writer_stays_full() {
+        let mut room = [0; 4];
+        let mut w = Writer::new(&mut room);
+        w.put(b"abc");
+        w.put(b"de");
+        w.put(b"f");
+        assert_eq!((w.written(), w.full), (&b"abc"[..], true));
+        assert_eq!(w.finish(), None);
+        let mut w = Writer::new(&mut room);
+        w.put(b"abcd");
+        w.put(b"");
+        assert_eq!(w.finish(), Some(4));
+    }
+}

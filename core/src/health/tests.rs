@@ -1,0 +1,271 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::observe::HealthState::{self, Healthy, Slow, Unhealthy, Unknown};
+
+const RULES: Rules = Rules {
+    check_every: Duration::from_secs(10),
+    slow_threshold: Duration::from_millis(300),
+    rise: 1,
+    fall: 1,
+    ramp_up: Duration::from_secs(10),
+    slow_permille: 250,
+    connect: Duration::from_secs(5),
+};
+const NO_PROBES: Rules = Rules { check_every: Duration::ZERO, ..RULES };
+const START: Instant = Instant::from_millis(1_000_000);
+
+const fn answered(status: u16, after_ms: u64) -> Input {
+    Input::Probe(Probe::Answered { status, after: Duration::from_millis(after_ms) })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Probe(Probe),
+    ConnectFailed,
+    Connected,
+}
+
+const GOOD: Input = answered(200, 10);
+const SLOW: Input = answered(200, 300);
+const BAD: Input = answered(500, 10);
+const SILENT: Input = Input::Probe(Probe::Failed { why: Cause::BackendTimeout });
+
+fn give(health: &Health, input: Input, rules: &Rules, now: Instant) -> Option<Change> {
+    match input {
+        Input::Probe(probe) => health.probed(&probe, rules, now),
+        Input::ConnectFailed => health.connect_failed(rules, now),
+        Input::Connected => health.connected(rules, now),
+    }
+}
+
+fn give_all(health: &Health, inputs: &[Input], rules: &Rules) {
+    for &input in inputs {
+        give(health, input, rules, START);
+    }
+}
+
+/// In `state`, reached by probes long before [`START`].
+fn in_state(state: HealthState) -> Health {
+    let health = Health::new(7);
+    let way = match state {
+        Unknown => None,
+        Healthy => Some(GOOD),
+        Slow => Some(SLOW),
+        Unhealthy => Some(BAD),
+    };
+    way.map(|input| give(&health, input, &RULES, Instant::ZERO));
+    assert_eq!(health.state(), state);
+    health
+}
+
+#[test]
+fn what_counts_as_what() {
+    let table = [
+        (answered(200, 299), Healthy),
+        (answered(200, 300), Slow),
+        (answered(399, 0), Healthy),
+        (answered(399, 9999), Slow),
+        (answered(199, 0), Unhealthy),
+        (answered(400, 0), Unhealthy),
+        (answered(101, 0), Unhealthy),
+        (answered(503, 400), Unhealthy),
+        (SILENT, Unhealthy),
+    ];
+    for (input, expected) in table {
+        let health = in_state(Unknown);
+        give(&health, input, &RULES, START);
+        assert_eq!(health.state(), expected, "{input:?}");
+    }
+}
+
+#[test]
+fn every_state_and_input() {
+    const INPUTS: [Input; 6] = [GOOD, SLOW, BAD, SILENT, Input::ConnectFailed, Input::Connected];
+    let patient = Rules { rise: 2, fall: 2, ..RULES };
+    #[rustfmt::skip]
+    let table = [
+        // rules, from,         good     slow     bad        silent     failed     connected
+        (RULES, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
+        (RULES, Healthy,   [Healthy, Slow, Unhealthy, Unhealthy, Healthy, Healthy]),
+        (RULES, Slow,      [Healthy, Slow, Unhealthy, Unhealthy, Slow, Slow]),
+        (RULES, Unhealthy, [Healthy, Slow, Unhealthy, Unhealthy, Unhealthy, Unhealthy]),
+        (patient, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
+        (patient, Healthy,   [Healthy, Slow, Healthy, Healthy, Healthy, Healthy]),
+        (patient, Slow,      [Healthy, Slow, Slow, Slow, Slow, Slow]),
+        (patient, Unhealthy, [Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy]),
+        (NO_PROBES, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
+        (NO_PROBES, Healthy,   [Healthy, Slow, Unhealthy, Unhealthy, Healthy, Healthy]),
+        (NO_PROBES, Slow,      [Healthy, Slow, Unhealthy, Unhealthy, Slow, Slow]),
+        (NO_PROBES, Unhealthy, [Healthy, Slow, Unhealthy, Unhealthy, Unhealthy, Healthy]),
+    ];
+    for (rules, from, expected) in table {
+        for (input, to) in INPUTS.into_iter().zip(expected) {
+            let health = in_state(from);
+            let change = give(&health, input, &rules, START);
+            assert_eq!(health.state(), to, "{from:?} {input:?}");
+            assert_eq!(change, (from != to).then_some(Change { from, to }), "{from:?} {input:?}");
+            // Only leaving Unhealthy begins a ramp.
+            let ramps = from == Unhealthy && to != Unhealthy;
+            assert_eq!(health.ramp_end(&rules, START).is_some(), ramps, "{from:?} {input:?}");
+        }
+    }
+}
+
+#[test]
+fn runs_are_in_a_row() {
+    let rules = Rules { rise: 3, fall: 2, ..RULES };
+    let table: &[(&[Input], HealthState)] = &[
+        (&[GOOD, BAD], Healthy),
+        (&[GOOD, BAD, GOOD, BAD], Healthy),
+        (&[GOOD, BAD, BAD], Unhealthy),
+        (&[GOOD, SLOW, BAD, SILENT], Unhealthy),
+        (&[BAD, GOOD, GOOD], Unhealthy),
+        (&[BAD, GOOD, GOOD, BAD, GOOD, GOOD], Unhealthy),
+        (&[BAD, GOOD, SLOW, GOOD], Healthy),
+        (&[BAD, GOOD, GOOD, SLOW], Slow),
+        // The run that made it fall doesn't count for or against what follows.
+        (&[GOOD, BAD, BAD, GOOD, GOOD, GOOD, BAD], Healthy),
+    ];
+    for (inputs, expected) in table {
+        let health = Health::new(1);
+        give_all(&health, inputs, &rules);
+        assert_eq!(health.state(), *expected, "{inputs:?}");
+    }
+}
+
+#[test]
+fn three_failed_connects_in_a_row() {
+    use Input::{ConnectFailed as Failed, Connected};
+    let table: &[(HealthState, &[Input], HealthState)] = &[
+        (Healthy, &[Failed, Failed], Healthy),
+        (Healthy, &[Failed, Failed, Failed], Unhealthy),
+        (Slow, &[Failed, Failed, Failed], Unhealthy),
+        (Unknown, &[Failed, Failed, Failed], Unhealthy),
+        (Healthy, &[Failed, Failed, Connected, Failed, Failed], Healthy),
+        // A probe that goes well says nothing about the traffic.
+        (Healthy, &[Failed, Failed, GOOD, Failed], Unhealthy),
+        // The next good probe brings it back, and three more failures are needed.
+        (Healthy, &[Failed, Failed, Failed, GOOD, Failed, Failed], Healthy),
+    ];
+    for rules in [RULES, NO_PROBES] {
+        for (from, inputs, expected) in table {
+            let health = in_state(*from);
+            give_all(&health, inputs, &rules);
+            assert_eq!(health.state(), *expected, "{from:?} {inputs:?}");
+        }
+    }
+}
+
+#[test]
+fn shares() {
+    let ms = |ms| START + Duration::from_millis(ms);
+    for (state, expected) in [(Unknown, 1000), (Healthy, 1000), (Slow, 250), (Unhealthy, 0)] {
+        assert_eq!(in_state(state).weight_permille(&RULES, START), expected, "{state:?}");
+    }
+    for (input, table) in [
+        (GOOD, [(0, 1), (10, 1), (100, 10), (2_500, 250), (5_000, 500), (9_999, 999), (10_000, 1000), (99_999, 1000)]),
+        (SLOW, [(0, 1), (10, 1), (100, 2), (2_500, 62), (5_000, 125), (9_999, 249), (10_000, 250), (99_999, 250)]),
+    ] {
+        let health = in_state(Unhealthy);
+        give(&health, input, &RULES, START);
+        for (after, expected) in table {
+            assert_eq!(health.weight_permille(&RULES, ms(after)), expected, "{input:?} after {after} ms");
+            assert_eq!(health.ramp_end(&RULES, ms(after)), (after < 10_000).then_some(ms(10_000)));
+        }
+        // A shard whose clock is a little behind.
+        assert_eq!(health.weight_permille(&RULES, START - Duration::from_millis(3)), 1);
+        let at_once = Rules { ramp_up: Duration::ZERO, ..RULES };
+        assert_eq!(
+            health.weight_permille(&at_once, START - Duration::from_millis(3)),
+            if matches!(health.state(), Slow) { 250 } else { 1000 }
+        );
+    }
+    // The ramp goes on when the state changes meanwhile.
+    let health = in_state(Unhealthy);
+    give(&health, SLOW, &RULES, START);
+    give(&health, GOOD, &RULES, ms(5_000));
+    assert_eq!(health.weight_permille(&RULES, ms(5_000)), 500);
+}
+
+fn fail(health: &Health, now: Instant) {
+    for _ in 0..CONNECT_FAILURES {
+        health.connect_failed(&NO_PROBES, now);
+    }
+    assert_eq!(health.state(), Unhealthy);
+}
+
+#[test]
+fn one_trial_after_each_growing_pause() {
+    let health = in_state(Healthy);
+    let mut now = START;
+    fail(&health, now);
+    for expected_s in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+        let at = health.trial_at(&NO_PROBES).expect("unhealthy and no probes");
+        let pause = at.since(now).as_millis() as u64;
+        assert!((expected_s * 899..=expected_s * 1_101).contains(&pause), "{pause} ms for {expected_s} s");
+        assert!(!health.try_trial(&NO_PROBES, at - Duration::from_millis(1)), "too early");
+        assert!(!health.try_trial(&RULES, at), "probes are on");
+        assert!(health.try_trial(&NO_PROBES, at));
+        assert!(!health.try_trial(&NO_PROBES, at), "only one");
+        // While its connect may still be under way no other trial begins.
+        assert!(!health.try_trial(&NO_PROBES, at + NO_PROBES.connect));
+        now = at + Duration::from_millis(900);
+        assert_eq!(health.connect_failed(&NO_PROBES, now), None);
+    }
+    // One that never ended is followed by another.
+    let at = health.trial_at(&NO_PROBES).expect("still unhealthy");
+    assert!(health.try_trial(&NO_PROBES, at));
+    let next = health.trial_at(&NO_PROBES).expect("still unhealthy");
+    assert!(next.since(at) <= Duration::from_secs(66) && health.try_trial(&NO_PROBES, next));
+    assert_eq!(health.connected(&NO_PROBES, next), Some(Change { from: Unhealthy, to: Healthy }));
+    assert_eq!(health.weight_permille(&NO_PROBES, next + Duration::from_secs(5)), 500);
+    // Fallen again: pauses start anew.
+    fail(&health, next);
+    let pause = health.trial_at(&NO_PROBES).expect("unhealthy").since(next);
+    assert!(pause <= Duration::from_millis(1_101), "{pause:?}");
+}
+
+proptest! {
+    /// Against the plainest model there is: a state and three counters.
+    #[test]
+    fn the_word_does_what_plain_counters_do(
+        rise in 1u32..4, fall in 1u32..4, inputs in prop::collection::vec(0usize..5, 0..60), off: bool,
+    ) {
+        let rules = Rules { rise, fall, check_every: if off { Duration::ZERO } else { RULES.check_every }, ..RULES };
+        let health = Health::new(3);
+        let (mut state, mut good, mut bad, mut failures) = (Unknown, 0, 0, 0);
+        for (step, input) in inputs.into_iter().enumerate() {
+            let now = START + Duration::from_millis(step as u64 * 10);
+            let input = [GOOD, SLOW, BAD, Input::ConnectFailed, Input::Connected][input];
+            let before = state;
+            match input {
+                Input::Probe(Probe::Answered { status: 200, after }) => {
+                    (good, bad) = (good + 1, 0);
+                    if state != Unhealthy || good >= rise {
+                        if state == Unhealthy { failures = 0; }
+                        state = if after < rules.slow_threshold { Healthy } else { Slow };
+                    }
+                }
+                Input::Probe(_) => {
+                    (good, bad) = (0, bad + 1);
+                    if state == Unknown || bad >= fall { state = Unhealthy; }
+                }
+                Input::ConnectFailed => {
+                    if state != Unhealthy { failures += 1; }
+                    if failures >= 3 { state = Unhealthy; }
+                }
+                Input::Connected => {
+                    if state != Unhealthy { failures = 0; }
+                    if state == Unhealthy && off { state = Healthy; }
+                }
+            }
+            if before != state && (before == Unhealthy || state == Unhealthy) { (good, bad, failures) = (0, 0, 0); }
+            let change = give(&health, input, &rules, now);
+            prop_assert_eq!(health.state(), state);
+            prop_assert_eq!(change, (before != state).then_some(Change { from: before, to: state }));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Pages: the only memory that holds bytes under way. They are lent, counted and capped.
+
+use std::num::NonZeroU32;
+
+/// A page that has been lent. It is not `Clone`: whoever holds it gives it back exactly once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PageId(NonZeroU32);
+
+/// A head and the body of a 16 KiB answer fit into one. Not a multiple of 4 KiB, so that page starts do not all compete for the same cache lines.
+pub const SMALL_BYTES: usize = 17 * 1024 + 576;
+/// For bodies that are known to be long.
+pub const LARGE_BYTES: usize = 64 * 1024;
+
+const LARGE_BIT: u32 = 1 << 31;
+/// Returned pages kept for the next user; memory of more is given back to the allocator.
+const KEEP_SMALL: usize = 512;
+const KEEP_LARGE: usize = 64;
+
+#[derive(Debug, Default)]
+struct Class {
+    /// Empty boxes are pages whose memory was given back.
+    memory: Vec<Box<[u8]>>,
+    /// Places whose memory is there, most recently used last, so that warm memory is used first.
+    warm: Vec<u32>,
+    cold: Vec<u32>,
+    lent: usize,
+}
+
+impl Class {
+    fn take(&mut self, bytes: usize) -> u32 {
+        self.lent += 1;
+        if let Some(at) = self.warm.pop() {
+            return at;
+        }
+        let memory = vec![0; bytes].into_boxed_slice();
+        if let Some(at) = self.cold.pop() {
+            self.memory[at as usize] = memory;
+            return at;
+        }
+        self.memory.push(memory);
+        (self.memory.len() - 1) as u32
+    }
+
+    fn give(&mut self, at: u32, keep: usize) {
+        self.lent -= 1;
+        if self.warm.len() < keep {
+            self.warm.push(at);
+        } else {
+            self.memory[at as usize] = Box::default();
+            self.cold.push(at);
+        }
+    }
+}
+
+/// The pages of one shard.
+#[derive(Debug)]
+pub struct Pages {
+    small: Class,
+    large: Class,
+    cap_bytes: u64,
+}
+
+impl Pages {
+    /// At most `cap_bytes` are lent at once.
+    #[must_use]
+    pub fn new(cap_bytes: u64) -> Self {
+        Self { small: Class::default(), large: Class::default(), cap_bytes }
+    }
+
+    /// A new cap; what is lent beyond it stays lent.
+    pub fn set_cap(&mut self, cap_bytes: u64) {
+        self.cap_bytes = cap_bytes;
+    }
+
+    /// Bytes lent now.
+    #[must_use]
+    pub fn lent_bytes(&self) -> u64 {
+        (self.small.lent * SMALL_BYTES + self.large.lent * LARGE_BYTES) as u64
+    }
+
+    /// Pages lent now.
+    #[must_use]
+    pub fn lent(&self) -> usize {
+        self.small.lent + self.large.lent
+    }
+
+    /// Whether [`Pages::lend`] would succeed.
+    #[must_use]
+    pub fn has_one(&self) -> bool {
+        self.lent_bytes() + SMALL_BYTES as u64 <= self.cap_bytes
+    }
+
+    /// Less than a tenth of the cap is left: new connections had better wait.
+    #[must_use]
+    pub fn scarce(&self) -> bool {
+        self.lent_bytes() + self.cap_bytes / 10 > self.cap_bytes
+    }
+
+    /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
+    pub fn lend(&mut self) -> Option<PageId> {
+        if self.lent_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
+            return None;
+        }
+        NonZeroU32::new(self.small.take(SMALL_BYTES) + 1).map(PageId)
+    }
+
+    /// Lends a page of [`LARGE_BYTES`], unless memory is scarce: long bodies must not starve the rest.
+    pub fn lend_large(&mut self) -> Option<PageId> {
+        if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
+            return None;
+        }
+        NonZeroU32::new((self.large.take(LARGE_BYTES) + 1) | LARGE_BIT).map(PageId)
+    }
+
+    /// Takes a page back.
+    pub fn give_back(&mut self, page: PageId) {
+        let (large, at) = split(&page);
+        if large {
+            self.large.give(at, KEEP_LARGE);
+        } else {
+            self.small.give(at, KEEP_SMALL);
+        }
+    }
+
+    /// The whole page.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, page: &PageId) -> &[u8] {
+        let (large, at) = split(page);
+        if large { &self.large.memory[at as usize] } else { &self.small.memory[at as usize] }
+    }
+
+    /// The whole page.
+    #[inline]
+    pub fn bytes_mut(&mut self, page: &PageId) -> &mut [u8] {
+        self.memory_mut(page)
+    }
+
+    /// Takes a page's memory out, so that two pages can be used at once; [`Pages::restore`] puts it back.
+    pub fn detach(&mut self, page: &PageId) -> Box<[u8]> {
+        std::mem::take(self.memory_mut(page))
+    }
+
+    /// Puts back what [`Pages::detach`] took.
+    pub fn restore(&mut self, page: &PageId, memory: Box<[u8]>) {
+        *self.memory_mut(page) = memory;
+    }
+
+    /// Bytes of a page.
+    #[inline]
+    #[must_use]
+    pub fn size(page: &PageId) -> usize {
+        if split(page).0 { LARGE_BYTES } else { SMALL_BYTES }
+    }
+
+    #[inline]
+    fn memory_mut(&mut self, page: &PageId) -> &mut Box<[u8]> {
+        let (large, at) = split(page);
+        if large { &mut self.large.memory[at as usize] } else { &mut self.small.memory[at as usize] }
+    }
+}
+
+#[inline]
+fn split(page: &PageId) -> (bool, u32) {
+    let bits = page.0.get();
+    (bits & LARGE_BIT != 0, (bits & !LARGE_BIT) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lends_up_to_the_cap_and_counts() {
+        let mut pages = Pages::new(3 * SMALL_BYTES as u64);
+        let lent: Vec<_> = std::iter::from_fn(|| pages.lend()).collect();
+        assert_eq!((lent.len(), pages.lent(), pages.lent_bytes()), (3, 3, 3 * SMALL_BYTES as u64));
+        assert!(pages.scarce());
+        for page in lent {
+            pages.give_back(page);
+        }
+        assert_eq!((pages.lent(), pages.lent_bytes()), (0, 0));
+        assert!(!pages.scarce());
+    }
+
+    #[test]
+    fn the_warmest_page_comes_first_and_pages_do_not_overlap() {
+        let mut pages = Pages::new(1 << 30);
+        let (a, b, c) = (pages.lend().unwrap(), pages.lend().unwrap(), pages.lend_large().unwrap());
+        for (page, with) in [(&a, 1), (&b, 2), (&c, 3)] {
+            pages.bytes_mut(page).fill(with);
+        }
+        assert!(
+            [(&a, 1, SMALL_BYTES), (&b, 2, SMALL_BYTES), (&c, 3, LARGE_BYTES)].iter().all(|(p, with, size)| pages.bytes(p).len() == *size
+                && Pages::size(p) == *size
+                && pages.bytes(p).iter().all(|x| x == with))
+        );
+        let memory = pages.detach(&a);
+        assert!(pages.bytes(&a).is_empty() && memory[0] == 1);
+        pages.restore(&a, memory);
+        pages.give_back(a);
+        pages.give_back(b);
+        let again = pages.lend().unwrap();
+        assert_eq!(pages.bytes(&again)[0], 2);
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let mut pages = Pages::new(1 << 30);
+        let lent: Vec<_> = (0..KEEP_SMALL + 100).map(|_| pages.lend().unwrap()).collect();
+        for page in lent {
+            pages.give_back(page);
+        }
+        assert_eq!(pages.small.memory.iter().filter(|m| !m.is_empty()).count(), KEEP_SMALL);
+        let lent: Vec<_> = (0..KEEP_SMALL + 50).map(|_| pages.lend().unwrap()).collect();
+        assert!(lent.iter().all(|p| pages.bytes(p).len() == SMALL_BYTES));
+    }
+}

@@ -1,0 +1,162 @@
+//! Client connections: how they come, and how they go.
+
+use std::time::Duration;
+
+use super::exchange::Phase;
+use super::{Accepted, Effect, Proxy, Refused};
+use crate::config::ListenerKind;
+use crate::conn::{Client, Conn, Inbox, Role};
+use crate::h1::{Event, Machine, Side};
+use crate::id::ConnId;
+use crate::observe::Observer;
+use crate::shared::TooMany;
+use crate::time::Instant;
+
+/// How long what a client still sends is read and dropped after our last answer (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Conn {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            machine: Machine::new(),
+            inbox: Inbox::default(),
+            exchange: None,
+            deadline: Instant::NEVER,
+            filed: Instant::NEVER,
+            window_bytes: 0,
+            window_start: Instant::NEVER,
+            listed: false,
+            starved: false,
+            handed: super::Wants::default(),
+            recv_ended: false,
+            broken: false,
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        match &self.role {
+            Role::Client(client) => client,
+            _ => unreachable!("a client connection"),
+        }
+    }
+
+    pub(super) fn client_mut(&mut self) -> &mut Client {
+        match &mut self.role {
+            Role::Client(client) => client,
+            _ => unreachable!("a client connection"),
+        }
+    }
+}
+
+impl<O: Observer> Proxy<O> {
+    /// A listener accepted a connection: caps are checked and timers run from now, before its first byte.
+    ///
+    /// # Errors
+    /// If it is not taken; the driver closes it.
+    pub fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused> {
+        if self.drain.is_some() {
+            return Err(Refused::Draining);
+        }
+        let config = &self.routing.config;
+        let limits = &config.limits;
+        // Our own page must answer when everything else is full.
+        let admin = config.listeners.get(a.listener.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
+        let (total, per_ip) = if admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
+        self.shared.admit(a.peer.ip(), total, per_ip).map_err(|e| match e {
+            TooMany::Total => Refused::TooManyConnections,
+            TooMany::FromAddress => Refused::TooManyFromAddress,
+        })?;
+        let peer_ip = a.peer.ip().to_canonical();
+        let client = Client {
+            peer: a.peer,
+            local_port: a.local.port(),
+            listener: a.listener.0,
+            requests: 0,
+            trusted: config.trusted_proxies.iter().any(|net| net.contains(&peer_ip)),
+            lingering: false,
+        };
+        let head = config.timeouts.head;
+        let mut conn = Conn::new(Role::Client(client));
+        conn.window_start = now;
+        let c = self.conns.insert(conn);
+        self.clients += 1;
+        self.set_deadline(c, now + head);
+        self.list(c);
+        Ok(c)
+    }
+
+    /// The client closed its direction.
+    pub(super) fn client_ended(&mut self, c: ConnId, now: Instant) {
+        let conn = &mut self.conns[c];
+        match conn.exchange {
+            None => {
+                let _ = conn.machine.apply(Side::Client, Event::Close);
+                self.close(c);
+            }
+            Some(x) => {
+                let e = &mut self.exchanges[x.0];
+                if e.phase == Phase::Tunnel {
+                    self.tunnel_ended(x, now);
+                } else if !e.request.ended {
+                    // What is missing will never come; half a request must not look like a whole one.
+                    self.break_exchange(x, crate::Cause::ClientGone, now);
+                }
+                // Else: half closed and waiting for its answers (RFC 9112 §9.6).
+            }
+        }
+    }
+
+    /// The client's connection broke: whatever it waited for is of no use any more.
+    pub(super) fn client_gone(&mut self, c: ConnId, now: Instant) {
+        match self.conns[c].exchange {
+            None => self.close(c),
+            Some(x) => self.abort(x, crate::Cause::ClientGone, now),
+        }
+    }
+
+    /// Reads and drops what the client still sends, so that the last answer is not lost to a reset.
+    pub(super) fn linger(&mut self, c: ConnId, now: Instant) {
+        let conn = &mut self.conns[c];
+        if conn.recv_ended {
+            return self.close(c);
+        }
+        conn.client_mut().lingering = true;
+        conn.inbox.clear(&mut self.pages);
+        self.effects.push_back(Effect::Shutdown(c));
+        self.set_deadline(c, now + LINGER);
+        self.list(c);
+    }
+
+    /// Closes a connection that serves no exchange.
+    pub(super) fn close(&mut self, c: ConnId) {
+        if self.forget(c) {
+            self.effects.push_back(Effect::Close(c));
+        }
+    }
+
+    /// The same, so that the peer notices that something is missing.
+    pub(super) fn reset(&mut self, c: ConnId) {
+        if self.forget(c) {
+            self.effects.push_back(Effect::Reset(c));
+        }
+    }
+
+    /// Takes a connection out of every table.
+    fn forget(&mut self, c: ConnId) -> bool {
+        let Some(mut conn) = self.conns.remove(c) else { return false };
+        debug_assert!(conn.exchange.is_none());
+        conn.inbox.clear(&mut self.pages);
+        self.wheel.clear(c.slot);
+        match &conn.role {
+            Role::Client(client) => {
+                self.shared.leave(client.peer.ip());
+                self.clients -= 1;
+            }
+            Role::Backend(b) if b.idle => self.locals[b.local as usize].idle.remove(&mut self.links, c.slot),
+            Role::Backend(_) | Role::Probe(_) => {}
+        }
+        self.finish_drain();
+        true
+    }
+}

@@ -1,0 +1,258 @@
+//! The way back: from a backend's bytes to a head ready for the client.
+
+use super::Proxy;
+use super::exchange::Phase;
+use super::request::head_limits;
+use crate::cause::Cause;
+use crate::conn::Role;
+use crate::h1::{
+    AnswerForward, AnswerHead, Asked, Event, Side, Store, Writer, answer, client_framing, find_answer_end, forward_answer, forward_interim,
+};
+use crate::http::{Framing, Violation};
+use crate::id::{ConnId, ExchangeId};
+use crate::observe::Observer;
+use crate::page::Pages;
+use crate::time::Instant;
+
+/// Interim answers that one exchange may have: more is a backend gone wild.
+const MOST_INTERIMS: u8 = 32;
+
+/// What a head turned out to be.
+enum Outcome {
+    /// Another head follows.
+    Interim,
+    /// Its content follows.
+    Final,
+    Switched,
+    Broken(Cause),
+}
+
+impl<O: Observer> Proxy<O> {
+    /// Bytes came from a backend.
+    pub(super) fn backend_input(&mut self, b: ConnId, now: Instant) {
+        // Whatever comes on an idle connection is no answer to anything.
+        let Some(x) = self.conns[b].exchange else { return self.close(b) };
+        let e = &mut self.exchanges[x.0];
+        if e.phase == Phase::Sending && e.request.head_sent == 0 && e.reused {
+            // What comes before a byte of the request has gone belongs to an earlier one: nothing on this connection can be believed.
+            return self.attempt_failed(x, Cause::BackendReset, now);
+        }
+        (e.answer_seen, e.awaits_continue) = (true, false);
+        while self.exchanges[x.0].phase == Phase::Sending {
+            let conn = &mut self.conns[b];
+            if conn.inbox.raw_len() == 0 {
+                break;
+            }
+            let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
+            let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
+            let most = self.routing.config.limits.head_bytes as usize;
+            let outcome = match find_answer_end(raw, conn.inbox.scanned as usize) {
+                Ok(Some(len)) => self.take_answer(x, b, len, now),
+                Ok(None) if raw.len() >= most => Outcome::Broken(Cause::BadAnswer(Violation::HeadTooLarge)),
+                Ok(None) => {
+                    conn.inbox.scanned = raw.len() as u32;
+                    self.list(b);
+                    break;
+                }
+                Err(violation) => Outcome::Broken(Cause::BadAnswer(violation)),
+            };
+            match outcome {
+                Outcome::Interim => {
+                    let c = self.exchanges[x.0].client.conn;
+                    self.list(c);
+                }
+                Outcome::Final => self.answer_began(x, now),
+                Outcome::Switched => self.tunnel_began(x),
+                Outcome::Broken(cause) => return self.break_exchange(x, cause, now),
+            }
+        }
+        if matches!(self.exchanges[x.0].phase, Phase::Answering | Phase::Tunnel) {
+            self.receive_answer(x, now);
+        } else {
+            self.rearm(x, now);
+        }
+    }
+
+    /// A whole head of `len` bytes lies in the backend's inbox.
+    fn take_answer(&mut self, x: ExchangeId, b: ConnId, len: usize, now: Instant) -> Outcome {
+        let inbox = &mut self.conns[b].inbox;
+        let start = inbox.raw as usize;
+        let page = inbox.page.take().expect("a head lies in a page");
+        let memory = self.pages.detach(&page);
+        let outcome = self.read_answer(x, b, &memory[start..start + len], now);
+        self.pages.restore(&page, memory);
+        let inbox = &mut self.conns[b].inbox;
+        inbox.page = Some(page);
+        inbox.consume_raw(len);
+        outcome
+    }
+
+    fn read_answer(&mut self, x: ExchangeId, b: ConnId, raw: &[u8], now: Instant) -> Outcome {
+        let e = &self.exchanges[x.0];
+        let limits = head_limits(&self.rt(e.runtime.expect("routed")).pool().limits);
+        let asked = Asked { head: e.head_only, upgrade: e.upgrade };
+        let mut store = Store::new();
+        let head = match answer(raw, &mut store, &limits, asked) {
+            Ok(head) => head,
+            Err(violation) => return Outcome::Broken(Cause::BadAnswer(violation)),
+        };
+        let event = match head.status {
+            101 => Event::Switch,
+            _ if head.is_interim() => Event::Interim,
+            _ => Event::Head,
+        };
+        let conn = &mut self.conns[b];
+        if conn.machine.apply(Side::Server, event).is_err() {
+            return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));
+        }
+        if event == Event::Head && (!head.keep_alive || head.framing == Framing::Close) {
+            let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
+        }
+        if let Role::Backend(role) = &mut conn.role {
+            role.keep_alive_secs = head.keep_alive_timeout.unwrap_or(u32::MAX);
+        }
+        if event == Event::Interim { self.pass_interim(x, &head) } else { self.pass_head(x, &head, now) }
+    }
+
+    /// RFC 9110 §15.2: interim answers pass, but not to a client of HTTP/1.0.
+    fn pass_interim(&mut self, x: ExchangeId, head: &AnswerHead<'_>) -> Outcome {
+        let e = &mut self.exchanges[x.0];
+        e.interims += 1;
+        if e.interims > MOST_INTERIMS {
+            return Outcome::Broken(Cause::BadAnswer(Violation::TooManyInterims));
+        }
+        if e.version < 11 {
+            return Outcome::Interim;
+        }
+        match self.append(x, |w| forward_interim(w, head)) {
+            Ok(()) => {
+                let c = self.exchanges[x.0].client.conn;
+                let _ = self.conns[c].machine.apply(Side::Server, Event::Interim);
+                Outcome::Interim
+            }
+            Err(cause) => Outcome::Broken(cause),
+        }
+    }
+
+    fn pass_head(&mut self, x: ExchangeId, head: &AnswerHead<'_>, now: Instant) -> Outcome {
+        let date = self.date;
+        let draining = self.drain.is_some();
+        let e = &mut self.exchanges[x.0];
+        let runtime = e.runtime.expect("routed");
+        let rt = self.runtimes[runtime as usize].as_ref().expect("a runtime in use");
+        // The last stage of the file is the first to see the answer.
+        let has_content = head.framing != Framing::None && head.framing != Framing::Length(0);
+        let transform = if has_content { rt.chain.iter().rev().find_map(|stage| stage.answer(head)) } else { None };
+        let from = if transform.is_some() && head.framing != Framing::Chunked { Framing::Close } else { head.framing };
+        let framing = client_framing(from, e.version);
+        // An answer that overtakes its request ends the connection: what is left of the request is not worth reading.
+        let client = &self.conns[e.client.conn];
+        let last = client.recv_ended && client.inbox.raw_len() == 0;
+        e.keep_alive = e.keep_alive && !last && e.request.ended && framing != Framing::Close && !draining;
+        let extra = match (rt.balancer.sticky(), e.choice) {
+            (Some(sticky), Some(choice)) if e.asked_sticky != Some(choice) => sticky.set_cookie(choice),
+            _ => &[],
+        };
+        let extra_room = extra.to_vec();
+        let keep_alive = e.keep_alive;
+        let forward = AnswerForward { date: &date, client_version: e.version, framing, keep_alive, extra: &extra_room };
+        e.status = head.status;
+        e.times.answered = Some(now);
+        e.answer.trailers_pass = !head.nominates;
+        e.answer.begin(head.framing, framing);
+        if let Err(cause) = self.append(x, |w| forward_answer(w, head, &forward)) {
+            return Outcome::Broken(cause);
+        }
+        if let Some(transform) = transform {
+            let Some(page) = self.pages.lend() else { return Outcome::Broken(Cause::NoPages) };
+            self.exchanges[x.0].answer.transform(page, transform);
+        }
+        let c = self.exchanges[x.0].client.conn;
+        let machine = &mut self.conns[c].machine;
+        let _ = machine.apply(Side::Server, if head.status == 101 { Event::Switch } else { Event::Head });
+        if !keep_alive {
+            let _ = machine.apply(Side::Server, Event::NoKeepAlive);
+        }
+        if head.status == 101 { Outcome::Switched } else { Outcome::Final }
+    }
+
+    /// Writes behind what of earlier heads has not gone yet.
+    fn append(&mut self, x: ExchangeId, write: impl FnOnce(&mut Writer<'_>)) -> Result<(), Cause> {
+        let flow = &mut self.exchanges[x.0].answer;
+        if flow.head.is_none() {
+            flow.head = Some(self.pages.lend().ok_or(Cause::NoPages)?);
+        }
+        let page = flow.head.as_ref().expect("just lent");
+        let mut w = Writer::new(&mut self.pages.bytes_mut(page)[flow.head_len as usize..Pages::size(page)]);
+        write(&mut w);
+        let written = w.finish().ok_or(Cause::BadAnswer(Violation::HeadTooLarge))?;
+        flow.head_len += written as u32;
+        Ok(())
+    }
+
+    /// The final head is there: no other attempt will be needed.
+    fn answer_began(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        e.phase = Phase::Answering;
+        e.retained = false;
+        if e.request.head_sent == e.request.head_len {
+            e.request.drop_head(&mut self.pages);
+        }
+        self.push_request(x);
+        let e = &self.exchanges[x.0];
+        if e.answer.ended {
+            let b = e.backend.expect("answering").conn;
+            let _ = self.conns[b].machine.apply(Side::Server, Event::End);
+        }
+        self.push_answer(x);
+        self.rearm(x, now);
+    }
+
+    /// Decodes what lies in the backend's inbox.
+    pub(super) fn receive_answer(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        let conn = &mut self.conns[e.backend.expect("answering").conn];
+        let had_ended = e.answer.ended;
+        let limits = head_limits(&self.routing.config.limits);
+        if let Err(violation) = e.answer.receive(&mut conn.inbox, &mut self.pages, &limits) {
+            let _ = conn.machine.apply(Side::Server, Event::Fail);
+            return self.break_exchange(x, Cause::BadAnswer(violation), now);
+        }
+        if e.answer.ended && !had_ended {
+            let _ = conn.machine.apply(Side::Server, Event::End);
+        }
+        self.push_answer(x);
+        // The end of a body may be framing alone, with nothing to send.
+        self.finish_if_done(x, now);
+    }
+
+    /// Frames what lies ready for the client and lets it look.
+    pub(super) fn push_answer(&mut self, x: ExchangeId) {
+        let e = &mut self.exchanges[x.0];
+        if let Some(leg) = e.backend {
+            let backend = &mut self.conns[leg.conn];
+            e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
+            self.list(leg.conn);
+        }
+        let c = self.exchanges[x.0].client.conn;
+        self.list(c);
+    }
+
+    /// The backend closed its direction.
+    pub(super) fn backend_ended(&mut self, b: ConnId, now: Instant) {
+        let conn = &mut self.conns[b];
+        let _ = conn.machine.apply(Side::Server, Event::Close);
+        let Some(x) = conn.exchange else { return self.close(b) };
+        let e = &mut self.exchanges[x.0];
+        match e.phase {
+            Phase::Tunnel => self.tunnel_ended(x, now),
+            Phase::Answering if e.answer.reader.ends_at_close() && !e.answer.ended => {
+                e.answer.ended = true;
+                self.push_answer(x);
+                self.rearm(x, now);
+                self.finish_if_done(x, now);
+            }
+            _ => self.backend_lost(x, Cause::BackendClosed, now),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! From a request to a connection: a backend is chosen, a connection found or opened, and another one tried when that fails.
+
+use super::exchange::{Leg, Phase};
+use super::{Effect, Fault, Proxy};
+use crate::balance::{Ask, Choice};
+use crate::cause::Cause;
+use crate::conn::{Backend, Conn, Role};
+use crate::h1::{Event, Side};
+use crate::id::{ConnId, ExchangeId};
+use crate::observe::Observer;
+use crate::time::Instant;
+
+/// Stale idle connections that one exchange may meet before it counts as failing.
+const MOST_REPLAYS: u8 = 3;
+
+impl<O: Observer> Proxy<O> {
+    /// Chooses a backend for an exchange that has none.
+    pub(super) fn choose(&mut self, x: ExchangeId, now: Instant) {
+        match self.try_choose(x, now) {
+            Choice::Backend(_) => self.attach(x, true, now),
+            Choice::None => {
+                let cause = self.exchanges[x.0].first_failure.unwrap_or(Cause::NoBackend);
+                self.refuse(x, cause, now);
+            }
+            Choice::Full => self.enqueue(x, now),
+        }
+    }
+
+    fn try_choose(&mut self, x: ExchangeId, now: Instant) -> Choice {
+        let e = &mut self.exchanges[x.0];
+        let client = self.conns[e.client.conn].client().peer.ip();
+        let rt = self.runtimes[e.runtime.expect("routed") as usize].as_mut().expect("a runtime in use");
+        let choice = rt.balancer.choose(&Ask { client, sticky: e.asked_sticky, tried: &e.tried }, now);
+        if let Choice::Backend(b) = choice {
+            e.choice = Some(b);
+            e.holds_slot = true;
+            if e.times.chosen.is_none() {
+                e.times.chosen = Some(now);
+            }
+        }
+        choice
+    }
+
+    /// Waits for a backend below its `max_connections`.
+    fn enqueue(&mut self, x: ExchangeId, now: Instant) {
+        let shard = self.shard;
+        let e = &mut self.exchanges[x.0];
+        let (c, runtime) = (e.client.conn, e.runtime.expect("routed"));
+        let rt = self.runtimes[runtime as usize].as_mut().expect("a runtime in use");
+        if rt.waiting >= rt.pool().limits.queue {
+            return self.refuse(x, Cause::QueueFull, now);
+        }
+        e.phase = Phase::Choosing;
+        rt.waiting += 1;
+        rt.queue.push_back(x);
+        rt.state.wait(shard);
+        let until = now + rt.pool().timeouts.queue;
+        self.set_deadline(c, until);
+        // A slot that came free just before nudges nobody.
+        self.to_serve.push(runtime);
+    }
+
+    /// Exchanges that wait get the slots that came free, oldest first.
+    pub(super) fn serve_queue(&mut self, runtime: u32, now: Instant) {
+        while let Some(rt) = self.runtimes[runtime as usize].as_mut() {
+            let Some(&x) = rt.queue.front() else { return };
+            if self.exchanges.get(x.0).is_none_or(|e| e.phase != Phase::Choosing) {
+                rt.queue.pop_front();
+                continue;
+            }
+            match self.try_choose(x, now) {
+                Choice::Full => {
+                    let shard = self.shard;
+                    let rt = self.rt_mut(runtime);
+                    rt.state.wait(shard);
+                    return;
+                }
+                choice => {
+                    let rt = self.rt_mut(runtime);
+                    rt.queue.pop_front();
+                    rt.waiting -= 1;
+                    self.exchanges[x.0].phase = Phase::Connecting;
+                    let c = self.exchanges[x.0].client.conn;
+                    self.set_deadline(c, Instant::NEVER);
+                    match choice {
+                        Choice::None => self.refuse(x, Cause::NoBackend, now),
+                        _ => self.attach(x, true, now),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves the queue, if the exchange is in it.
+    pub(super) fn leave_queue(&mut self, x: ExchangeId) {
+        let e = &self.exchanges[x.0];
+        let Some(runtime) = e.runtime else { return };
+        let rt = self.runtimes[runtime as usize].as_mut().expect("a runtime in use");
+        if let Some(at) = rt.queue.iter().position(|q| *q == x) {
+            rt.queue.remove(at);
+            rt.waiting -= 1;
+        }
+    }
+
+    /// Finds or opens a connection to the chosen backend.
+    fn attach(&mut self, x: ExchangeId, reuse: bool, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        let rt = self.runtimes[e.runtime.expect("routed") as usize].as_ref().expect("a runtime in use");
+        let local = rt.locals[e.choice.expect("chosen") as usize];
+        let connect = rt.pool().timeouts.connect;
+        let of = &mut self.locals[local as usize];
+        e.attempts = e.attempts.saturating_add(1);
+        let idle = if reuse { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
+        if let Some(b) = idle {
+            of.idle.remove(&mut self.links, b.slot);
+            let conn = &mut self.conns[b];
+            let Role::Backend(role) = &mut conn.role else { unreachable!("idle connections lead to backends") };
+            role.idle = false;
+            conn.exchange = Some(x);
+            conn.window_start = Instant::NEVER;
+            e.reused = true;
+            e.backend = Some(Leg::h1(b));
+            self.start_sending(x, now);
+            return;
+        }
+        e.reused = false;
+        of.turn = of.turn.wrapping_add(1);
+        let Some(to) = of.state.address(of.turn) else {
+            return self.attempt_failed(x, Cause::ConnectUnreachable, now);
+        };
+        let mut conn = Conn::new(Role::Backend(Backend { local, connected: false, idle: false, uses: 0, keep_alive_secs: u32::MAX }));
+        conn.exchange = Some(x);
+        let b = self.conns.insert(conn);
+        e.backend = Some(Leg::h1(b));
+        e.phase = Phase::Connecting;
+        self.set_deadline(b, now + connect);
+        self.effects.push_back(Effect::Connect { conn: b, to });
+        self.rearm(x, now);
+    }
+
+    /// A backend took our connection.
+    pub(super) fn backend_connected(&mut self, b: ConnId, now: Instant) {
+        let Some(x) = self.conns[b].exchange else { return };
+        let e = &self.exchanges[x.0];
+        let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
+        if let Some(change) = self.rt(runtime).state.connected(choice, now) {
+            self.health_changed(runtime, choice, change, "a connection was taken");
+        }
+        self.start_sending(x, now);
+    }
+
+    /// The request goes out on the exchange's connection.
+    fn start_sending(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        let leg = e.backend.expect("attached");
+        e.phase = Phase::Sending;
+        if e.times.connected.is_none() {
+            e.times.connected = Some(now);
+        }
+        let conn = &mut self.conns[leg.conn];
+        let applied = conn.machine.apply(Side::Client, if e.upgrade { Event::HeadUpgrade } else { Event::Head });
+        debug_assert!(applied.is_ok(), "a connection that carries an exchange may carry one");
+        self.push_request(x);
+        self.rearm(x, now);
+    }
+
+    /// The backend's socket broke.
+    pub(super) fn backend_fault(&mut self, b: ConnId, f: Fault, now: Instant) {
+        let conn = &self.conns[b];
+        let (Some(x), Role::Backend(role)) = (conn.exchange, &conn.role) else { return self.close(b) };
+        if !role.connected {
+            return self.connect_failed(x, super::connect_cause(f), now);
+        }
+        self.backend_lost(x, Cause::BackendReset, now);
+    }
+
+    /// The backend's connection is gone: what that means depends on how far the answer was.
+    pub(super) fn backend_lost(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &self.exchanges[x.0];
+        match e.phase {
+            Phase::Tunnel => self.abort(x, cause, now),
+            Phase::Answering if e.answer.ended => {
+                // All of the answer is here: it only has to go out. The connection just cannot be used again.
+                let b = e.backend.expect("answering").conn;
+                let _ = self.conns[b].machine.apply(Side::Server, Event::Fail);
+                (self.conns[b].recv_ended, self.conns[b].broken) = (true, true);
+            }
+            Phase::Answering => self.break_exchange(x, Cause::AnswerTruncated, now),
+            _ => self.attempt_failed(x, cause, now),
+        }
+    }
+
+    /// No connection came about.
+    pub(super) fn connect_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &self.exchanges[x.0];
+        let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
+        // A shortage of our own says nothing about the backend.
+        if cause != Cause::ConnectFailed
+            && let Some(change) = self.rt(runtime).state.connect_failed(choice, now)
+        {
+            self.health_changed(runtime, choice, change, cause.name());
+        }
+        self.attempt_failed(x, cause, now);
+    }
+
+    /// An attempt failed before any of its answer reached the client: try again if that is safe, else say what went wrong first.
+    pub(super) fn attempt_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        let unsent = e.request.head_sent == 0;
+        let safe = e.retained && !e.answer_seen && (unsent || e.idempotent);
+        let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
+        if let Some(leg) = e.backend.take() {
+            self.conns[leg.conn].exchange = None;
+            self.close(leg.conn);
+        }
+        let e = &mut self.exchanges[x.0];
+        if safe && stale && e.replays < MOST_REPLAYS {
+            // The backend closed an idle connection as we took it: the request was not served. The same backend, a fresh connection.
+            e.replays += 1;
+            e.request.rewind();
+            e.request_gone = false;
+            e.times.sent = None;
+            return self.attach(x, false, now);
+        }
+        let first = *e.first_failure.get_or_insert(cause);
+        let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
+        let again = safe && e.retries_left > 0 && self.rt_mut(runtime).spend_retry();
+        self.release_slot(x);
+        let e = &mut self.exchanges[x.0];
+        if !again {
+            return self.break_exchange(x, first, now);
+        }
+        e.retries_left -= 1;
+        e.tried.add(choice);
+        e.request.rewind();
+        e.request_gone = false;
+        e.times.sent = None;
+        e.phase = Phase::Choosing;
+        self.choose(x, now);
+    }
+
+    /// Gives back the in-flight slot, and lets those who wait have it.
+    pub(super) fn release_slot(&mut self, x: ExchangeId) {
+        let e = &mut self.exchanges[x.0];
+        if !std::mem::replace(&mut e.holds_slot, false) {
+            return;
+        }
+        let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
+        let waiting = self.rt(runtime).state.finish(choice);
+        if waiting.is_empty() {
+            return;
+        }
+        for shard in waiting {
+            if shard == self.shard {
+                self.to_serve.push(runtime);
+            } else {
+                self.effects.push_back(Effect::Nudge(shard));
+            }
+        }
+    }
+}

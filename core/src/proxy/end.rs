@@ -1,0 +1,231 @@
+//! How exchanges end: answered, refused, broken or cut. Each ends once and is told of once.
+
+use super::Proxy;
+use super::exchange::{Flow, Phase, Texts};
+use crate::answer::{self, Own};
+use crate::cause::Cause;
+use crate::config::ListenerKind;
+use crate::conn::Role;
+use crate::h1::{Event, Side};
+use crate::id::{ConnId, ExchangeId};
+use crate::observe::{Observer, Record, Timings};
+use crate::time::Instant;
+
+/// Buffers kept for exchanges to come; two are used by each.
+const KEEP_BUFFERS: usize = 1024;
+
+impl<O: Observer> Proxy<O> {
+    /// Answers with an error of our own.
+    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        self.own_answer(x, cause.status(), Some(cause), b"", now);
+    }
+
+    /// Answers without a backend.
+    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8], now: Instant) {
+        self.leave_phase(x);
+        self.detach_backend(x);
+        self.release_slot(x);
+        let draining = self.drain.is_some();
+        let e = &mut self.exchanges[x.0];
+        e.phase = Phase::Own;
+        e.keep_alive = e.keep_alive && e.request.ended && e.version != 0 && !draining;
+        e.request.drop_pages(&mut self.pages);
+        e.answer.drop_pages(&mut self.pages);
+        (e.status, e.cause) = (status, cause);
+        e.own.clear();
+        let own = Own { status, cause, body, head_only: e.head_only, keep_alive: e.keep_alive, version: e.version, date: &self.date };
+        answer::write(&own, &mut e.own);
+        e.answer = Flow::new();
+        e.answer.head_len = e.own.len() as u32;
+        e.answer.ended = true;
+        let c = e.client.conn;
+        let keep_alive = e.keep_alive;
+        let conn = &mut self.conns[c];
+        conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
+        let _ = conn.machine.apply(Side::Server, Event::Head);
+        if !keep_alive {
+            let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
+        }
+        self.list(c);
+        self.rearm(x, now);
+    }
+
+    /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else its connection is cut:
+    /// half an answer must not look like a whole one.
+    pub(super) fn break_exchange(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &self.exchanges[x.0];
+        // An interim answer may have gone, but not half of one.
+        if e.phase != Phase::Own && !e.answer_begun && e.answer.head_sent == 0 {
+            return self.refuse(x, cause, now);
+        }
+        self.abort(x, cause, now);
+    }
+
+    /// Cuts both connections of an exchange.
+    pub(super) fn abort(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        self.leave_phase(x);
+        let c = self.exchanges[x.0].client.conn;
+        self.exchanges[x.0].cause.get_or_insert(cause);
+        self.detach_backend(x);
+        self.end(x, now);
+        self.conns[c].exchange = None;
+        self.reset(c);
+    }
+
+    /// The whole answer has gone.
+    pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
+        let e = &self.exchanges[x.0];
+        let c = e.client.conn;
+        let (keep_alive, request_ended, tunnel, asked_close) = (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel, e.asked_close);
+        self.free_backend(x, now);
+        self.end(x, now);
+        let conn = &mut self.conns[c];
+        conn.exchange = None;
+        conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
+        conn.window_start = Instant::NEVER;
+        if tunnel {
+            return self.close(c);
+        }
+        let _ = conn.machine.apply(Side::Server, Event::End);
+        if keep_alive && conn.machine.is_reusable() {
+            let _ = conn.machine.apply(Side::Client, Event::Next);
+            let idle = self.routing.config.timeouts.idle;
+            self.set_deadline(c, now + idle);
+            let conn = &mut self.conns[c];
+            if conn.inbox.raw_len() > 0 {
+                return self.read_request(c, now);
+            }
+            conn.inbox.trim(&mut self.pages);
+            if conn.recv_ended || self.drain.is_some() {
+                return self.close(c);
+            }
+            return self.list(c);
+        }
+        // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
+        if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
+    }
+
+    /// Lets go of a backend connection whose exchange is over: idle if it can be used again.
+    fn free_backend(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.exchanges[x.0];
+        let Some(leg) = e.backend.take() else { return };
+        let b = leg.conn;
+        let client = self.runtimes[e.runtime.expect("routed") as usize].as_ref().expect("a runtime in use").pool().client;
+        let conn = &mut self.conns[b];
+        conn.exchange = None;
+        conn.window_start = Instant::NEVER;
+        let clean = conn.machine.is_reusable() && conn.inbox.is_empty() && !conn.recv_ended;
+        let Role::Backend(role) = &mut conn.role else { unreachable!("a backend's connection") };
+        let local = &mut self.locals[role.local as usize];
+        if !clean || self.drain.is_some() || local.retired || client.max_idle_per_host == 0 {
+            return self.close(b);
+        }
+        let _ = conn.machine.apply(Side::Client, Event::Next);
+        role.uses += 1;
+        role.idle = true;
+        conn.inbox.trim(&mut self.pages);
+        // A backend that says how long it keeps an idle connection will not be met in the act of closing it.
+        let said = std::time::Duration::from_secs(u64::from(role.keep_alive_secs)).saturating_sub(std::time::Duration::from_secs(1));
+        local.idle.push(&mut self.links, b.slot);
+        let full = local.idle.len() > client.max_idle_per_host;
+        let at = role.local;
+        self.set_deadline(b, now + client.idle_timeout.min(said));
+        self.list(b);
+        if full {
+            self.close_oldest_idle(at);
+        }
+    }
+
+    /// Closes the connection that has been idle for the longest time.
+    pub(super) fn close_oldest_idle(&mut self, local: u32) {
+        if let Some(b) = self.locals[local as usize].idle.oldest().and_then(|slot| self.conns.at(slot)) {
+            self.close(b);
+        }
+    }
+
+    /// Closes the backend's connection of an exchange that does not need it any more.
+    fn detach_backend(&mut self, x: ExchangeId) {
+        if let Some(leg) = self.exchanges[x.0].backend.take() {
+            self.conns[leg.conn].exchange = None;
+            self.close(leg.conn);
+        }
+    }
+
+    /// Takes an exchange out of every table and tells of it.
+    fn end(&mut self, x: ExchangeId, now: Instant) {
+        self.release_slot(x);
+        let mut e = self.exchanges.remove(x.0).expect("an exchange ends once");
+        e.request.drop_pages(&mut self.pages);
+        e.answer.drop_pages(&mut self.pages);
+        self.tell(&e, now);
+        if let Some(runtime) = e.runtime {
+            self.rt_mut(runtime).exchanges -= 1;
+            self.retire(runtime);
+        }
+        if self.spare.len() < KEEP_BUFFERS {
+            self.spare.push(e.own);
+            self.spare.push(e.texts.into_bytes());
+        }
+    }
+
+    /// Nothing waits for it any more.
+    fn leave_phase(&mut self, x: ExchangeId) {
+        match self.exchanges[x.0].phase {
+            Phase::Choosing => self.leave_queue(x),
+            Phase::Asking(_) => {
+                self.forget_lookup(x);
+                // Its head still lies there, and must not be taken for the next one.
+                let c = self.exchanges[x.0].client.conn;
+                let inbox = &mut self.conns[c].inbox;
+                inbox.consume_raw(inbox.scanned as usize);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, e: &super::Exchange, now: Instant) {
+        let conn: ConnId = e.client.conn;
+        let listener = self.conns[conn].client().listener as usize;
+        if self.routing.config.listeners.get(listener).is_some_and(|l| l.kind == ListenerKind::Admin) {
+            return;
+        }
+        let started = e.times.started;
+        let (pool, backend) = match e.runtime {
+            None => ("", ""),
+            Some(r) => {
+                let pool = self.runtimes[r as usize].as_ref().expect("a runtime in use").pool();
+                (&*pool.name, e.choice.map_or("", |b| &*pool.backends[b as usize].label))
+            }
+        };
+        let record = Record {
+            client: self.conns[conn].client().peer,
+            scheme: "http",
+            method: e.texts.get(Texts::METHOD),
+            target: e.texts.get(Texts::TARGET),
+            host: e.texts.get(Texts::HOST),
+            user_agent: e.texts.get(Texts::USER_AGENT),
+            referer: e.texts.get(Texts::REFERER),
+            request_id: e.texts.get(Texts::REQUEST_ID),
+            version: e.version,
+            pool,
+            backend,
+            pool_index: e.runtime.map(|r| self.runtimes[r as usize].as_ref().expect("a runtime in use").index),
+            backend_index: e.choice,
+            status: e.status,
+            cause: e.cause,
+            attempts: e.attempts,
+            reused: e.reused,
+            bytes_in: e.request.payload_bytes,
+            bytes_out: e.bytes_out,
+            timings: Timings {
+                head: e.times.head,
+                chosen: e.times.chosen.map(|at| at.since(started)),
+                connected: e.times.connected.map(|at| at.since(started)),
+                sent: e.times.sent.map(|at| at.since(started)),
+                answered: e.times.answered.map(|at| at.since(started)),
+                total: now.since(started),
+            },
+        };
+        self.observer.exchange(&record);
+    }
+}

@@ -1,0 +1,106 @@
+//! Health checks: each is a connection of its own that asks once and closes.
+
+use super::{Effect, Proxy};
+use crate::cause::Cause;
+use crate::conn::{Conn, Probe, Role};
+use crate::h1::{Asked, Store, answer, find_answer_end};
+use crate::health::{self, Change, Target};
+use crate::http::Violation;
+use crate::id::ConnId;
+use crate::observe::{HealthChange, Observer};
+use crate::time::Instant;
+
+impl<O: Observer> Proxy<O> {
+    /// Starts every probe that is due.
+    pub(super) fn probe_due(&mut self, now: Instant) {
+        if self.drain.is_some() {
+            return self.schedule.adopt(&[], now);
+        }
+        while let Some(target) = self.schedule.due(now) {
+            let runtime = self.routing.runtimes[target.pool as usize];
+            let rt = self.rt_mut(runtime);
+            let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
+                self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
+                continue;
+            };
+            // It is counted so that a reload does not take the pool away from under it.
+            rt.exchanges += 1;
+            let timeout = rt.pool().health.timeout;
+            let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
+            self.set_deadline(c, now + timeout);
+            self.effects.push_back(Effect::Connect { conn: c, to });
+        }
+    }
+
+    pub(super) fn probe_bytes(&self, p: &Probe) -> &[u8] {
+        &self.rt(p.runtime).probes[p.target.backend as usize]
+    }
+
+    /// Bytes came: the head is enough.
+    pub(super) fn probe_input(&mut self, c: ConnId, now: Instant) {
+        let limits = super::request::head_limits(&self.routing.config.limits);
+        let conn = &mut self.conns[c];
+        let Role::Probe(Probe { target, runtime, started, .. }) = conn.role else { return };
+        let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
+        let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
+        let outcome = match find_answer_end(raw, conn.inbox.scanned as usize) {
+            Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
+                Ok(head) if head.is_interim() => {
+                    conn.inbox.consume_raw(len);
+                    if conn.inbox.raw_len() > 0 {
+                        return self.probe_input(c, now);
+                    }
+                    return self.list(c);
+                }
+                Ok(head) => health::Probe::Answered { status: head.status, after: now.since(started) },
+                Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
+            },
+            Ok(None) if raw.len() < limits.head_bytes => {
+                conn.inbox.scanned = raw.len() as u32;
+                return self.list(c);
+            }
+            Ok(None) => health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
+            Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
+        };
+        self.close(c);
+        self.probe_over(runtime, target, &outcome, now);
+    }
+
+    /// No answer came of it.
+    pub(super) fn probe_failed(&mut self, c: ConnId, why: Cause, now: Instant) {
+        let Role::Probe(Probe { target, runtime, .. }) = self.conns[c].role else { return };
+        self.close(c);
+        self.probe_over(runtime, target, &health::Probe::Failed { why }, now);
+    }
+
+    fn probe_over(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
+        self.probe_ended(runtime, target, outcome, now);
+        self.rt_mut(runtime).exchanges -= 1;
+        self.retire(runtime);
+    }
+
+    fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
+        self.schedule.done(target);
+        // The end of a drain says nothing about a backend.
+        if self.drain.is_none()
+            && let Some(change) = self.rt(runtime).state.probed(target.backend, outcome, now)
+        {
+            self.health_changed(runtime, target.backend, change, &outcome.to_string());
+        }
+    }
+
+    /// A backend's health changed here: it is told, and the other shards look again.
+    pub(super) fn health_changed(&mut self, runtime: u32, backend: u16, change: Change, why: &str) {
+        let pool = self.runtimes[runtime as usize].as_ref().expect("a runtime in use").pool();
+        let label = &*pool.backends[backend as usize].label;
+        self.observer.health(&HealthChange { pool: &pool.name, backend: label, from: change.from, to: change.to, why });
+        self.tell_shards(runtime);
+    }
+
+    /// Something that all shards share has changed.
+    pub(super) fn tell_shards(&mut self, runtime: u32) {
+        self.to_serve.push(runtime);
+        let others = (0..self.shared.shards()).filter(|s| *s != self.shard);
+        self.effects.extend(others.map(Effect::Nudge));
+    }
+}

@@ -1,0 +1,403 @@
+//! The way in: from a client's bytes to a head ready for a backend.
+
+use std::net::IpAddr;
+
+use super::admin;
+use super::exchange::{Exchange, Flow, Leg, Phase, Texts, Times};
+use super::{Answer, Proxy};
+use crate::balance::Tried;
+use crate::cause::Cause;
+use crate::config::{Limits, ListenerKind};
+use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request};
+use crate::http::{Known, Violation};
+use crate::id::{ConnId, ExchangeId};
+use crate::middleware::Verdict;
+use crate::observe::Observer;
+use crate::route::{self, Ask};
+use crate::time::Instant;
+
+/// A body longer than this cannot stay here for a retry.
+const BODY_STAYS_BYTES: u64 = crate::page::SMALL_BYTES as u64;
+
+/// What a head turned out to be.
+enum Outcome {
+    /// It lies rewritten in the exchange's page.
+    Forward,
+    Refuse(Cause),
+    /// One of our own pages.
+    Own {
+        status: u16,
+        body: &'static [u8],
+    },
+    Ask(super::Question),
+}
+
+pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits { head_bytes: limits.head_bytes as usize, fields: limits.fields as usize, target_bytes: limits.target_bytes as usize }
+}
+
+impl<O: Observer> Proxy<O> {
+    /// Bytes came from a client.
+    pub(super) fn client_input(&mut self, c: ConnId, now: Instant) {
+        match self.conns[c].exchange {
+            None => self.read_request(c, now),
+            Some(x) => self.request_body(x, now),
+        }
+    }
+
+    /// Looks for the head of the next request in what lies there.
+    pub(super) fn read_request(&mut self, c: ConnId, now: Instant) {
+        let conn = &mut self.conns[c];
+        if conn.inbox.raw_len() == 0 {
+            return;
+        }
+        let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
+        let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
+        match find_end(raw, conn.inbox.scanned as usize) {
+            Ok(Some(len)) => {
+                let x = self.begin(c, now);
+                self.take_head(x, len, None, now);
+            }
+            Ok(None) => {
+                conn.inbox.scanned = raw.len() as u32;
+                let config = &self.routing.config;
+                if conn.recv_ended {
+                    // The rest of it will never come.
+                    return self.close(c);
+                }
+                if raw.len() >= config.limits.head_bytes as usize {
+                    // Without a line end it is the target that never ends (RFC 9112 §3).
+                    let violation = if raw.contains(&b'\n') { Violation::HeadTooLarge } else { Violation::TargetTooLong };
+                    return self.reject(c, Cause::BadRequest(violation), now);
+                }
+                if conn.window_start == Instant::NEVER {
+                    conn.window_start = now;
+                }
+                let at = conn.window_start + config.timeouts.head;
+                self.set_deadline(c, at);
+                self.list(c);
+            }
+            Err(violation) => self.reject(c, Cause::BadRequest(violation), now),
+        }
+    }
+
+    /// Answers a client whose head could not be read.
+    pub(super) fn reject(&mut self, c: ConnId, cause: Cause, now: Instant) {
+        let x = self.begin(c, now);
+        self.exchanges[x.0].keep_alive = false;
+        self.refuse(x, cause, now);
+    }
+
+    /// An exchange begins.
+    fn begin(&mut self, c: ConnId, now: Instant) -> ExchangeId {
+        let conn = &mut self.conns[c];
+        let started = if conn.window_start == Instant::NEVER { now } else { conn.window_start };
+        let first = conn.client().requests == 0;
+        conn.client_mut().requests += 1;
+        conn.window_start = Instant::NEVER;
+        let x = Exchange {
+            client: Leg::h1(c),
+            backend: None,
+            phase: Phase::Choosing,
+            runtime: None,
+            choice: None,
+            holds_slot: false,
+            request: Flow::new(),
+            answer: Flow::new(),
+            tried: Tried::new(),
+            asked_sticky: None,
+            attempts: 0,
+            retries_left: 0,
+            replays: 0,
+            reused: false,
+            retained: true,
+            answer_seen: false,
+            first_failure: None,
+            head_only: false,
+            idempotent: false,
+            version: 0,
+            keep_alive: true,
+            asked_close: false,
+            upgrade: false,
+            awaits_continue: false,
+            interims: 0,
+            request_gone: false,
+            answer_begun: false,
+            bytes_out: 0,
+            stage: 0,
+            shut_backend: false,
+            shut_client: false,
+            status: 0,
+            cause: None,
+            // A first request's time begins with its first byte too, not when its connection was made.
+            times: Times { started: if first { now } else { started }, ..Times::default() },
+            own: self.spare.pop().unwrap_or_default(),
+            texts: Texts::recycled(self.spare.pop().unwrap_or_default()),
+        };
+        let x = ExchangeId(self.exchanges.insert(x));
+        self.conns[c].exchange = Some(x);
+        x
+    }
+
+    /// A whole head of `len` bytes lies in the client's inbox. `answer` is that of a lookup which a stage waited for.
+    pub(super) fn take_head(&mut self, x: ExchangeId, len: usize, answer: Option<&Answer>, now: Instant) {
+        let c = self.exchanges[x.0].client.conn;
+        let conn = &mut self.conns[c];
+        let start = conn.inbox.raw as usize;
+        // The page is taken out meanwhile: its bytes are read while other pages are written.
+        let page = conn.inbox.page.take().expect("a head lies in a page");
+        let memory = self.pages.detach(&page);
+        let outcome = self.read_head(x, &memory[start..start + len], answer, now);
+        self.pages.restore(&page, memory);
+        let conn = &mut self.conns[c];
+        conn.inbox.page = Some(page);
+        match outcome {
+            Outcome::Ask(question) => {
+                conn.inbox.scanned = len as u32;
+                self.ask(x, question, now);
+            }
+            Outcome::Refuse(cause) => {
+                conn.inbox.consume_raw(len);
+                self.refuse(x, cause, now);
+            }
+            Outcome::Own { status, body } => {
+                conn.inbox.consume_raw(len);
+                self.own_answer(x, status, None, body, now);
+            }
+            Outcome::Forward => {
+                conn.inbox.consume_raw(len);
+                let e = &mut self.exchanges[x.0];
+                // A body that cannot all stay here makes the first attempt the last.
+                if e.request.reader.remaining().is_some_and(|n| n > BODY_STAYS_BYTES) {
+                    e.retained = false;
+                }
+                if !self.receive_request(x, now) {
+                    return;
+                }
+                self.choose(x, now);
+            }
+        }
+    }
+
+    /// Reads a head, routes it, asks the stages, and writes what the backend will see.
+    fn read_head(&mut self, x: ExchangeId, raw: &[u8], answer: Option<&Answer>, now: Instant) -> Outcome {
+        let config = self.routing.config.clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut store = Store::new();
+        let outcome = match request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
+            Err(violation) => {
+                let e = &mut self.exchanges[x.0];
+                (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
+                Outcome::Refuse(Cause::BadRequest(violation))
+            }
+            Ok(request) => self.take_request(x, &request, answer, now),
+        };
+        scratch.clear();
+        self.scratch = scratch;
+        outcome
+    }
+
+    fn take_request(&mut self, x: ExchangeId, request: &Request<'_>, answer: Option<&Answer>, now: Instant) -> Outcome {
+        let config = &self.routing.config;
+        let e = &mut self.exchanges[x.0];
+        let conn = &mut self.conns[e.client.conn];
+        let client = conn.client();
+        let client = Peer {
+            ip: client.peer.ip(),
+            port: client.local_port,
+            trusted: client.trusted,
+            listener: client.listener,
+            requests: client.requests,
+        };
+        if answer.is_none() {
+            let upgrade = request.upgrade.is_some();
+            let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
+            debug_assert!(applied.is_ok(), "a request is read only when one may come");
+            if !request.keep_alive {
+                let _ = conn.machine.apply(Side::Client, Event::NoKeepAlive);
+            }
+        }
+        e.head_only = request.is_head;
+        e.idempotent = request.idempotent;
+        e.version = request.version;
+        e.upgrade = request.upgrade.is_some();
+        let most = config.limits.requests_per_connection;
+        e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
+        e.asked_close = !request.keep_alive;
+        e.times.head = now.since(e.times.started);
+        e.request.trailers_pass = !request.nominates;
+        e.request.begin(request.framing, request.framing);
+        e.awaits_continue = request.expect_continue && !e.request.ended;
+        if e.request.ended && answer.is_none() {
+            let _ = conn.machine.apply(Side::Client, Event::End);
+        }
+
+        let kind = config.listeners.get(client.listener as usize).map_or(ListenerKind::Http, |l| l.kind);
+        let id = next_id(&self.id_prefix, &mut self.id_count);
+        let id = request.fields.get(Known::XRequestId).filter(|_| client.trusted).unwrap_or(&id);
+        if self.observer.wants_texts() {
+            let field = |known| request.fields.get(known).unwrap_or_default();
+            e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);
+        }
+        if kind == ListenerKind::Admin {
+            let (status, body) = admin::page(request, self.schedule.first_round_done() && self.drain.is_none());
+            return Outcome::Own { status, body };
+        }
+        if request.max_forwards == Some(0) {
+            return Outcome::Own { status: 200, body: b"" };
+        }
+
+        let runtime = match e.runtime {
+            Some(runtime) => runtime,
+            None => {
+                let ask = Ask {
+                    https: kind == ListenerKind::Https,
+                    host: request.host,
+                    path: request.target.path,
+                    query: request.target.query,
+                    method: request.method,
+                    client: client.ip,
+                    fields: &RequestFields(request),
+                };
+                let Some(pool) = self.routing.router.route(&ask) else { return Outcome::Refuse(Cause::NoRoute) };
+                let runtime = self.routing.runtimes[pool as usize];
+                let rt = self.runtimes[runtime as usize].as_mut().expect("a current runtime");
+                rt.exchanges += 1;
+                rt.count_request();
+                e.runtime = Some(runtime);
+                e.retries_left = rt.pool().retries;
+                runtime
+            }
+        };
+        let rt = self.runtimes[runtime as usize].as_ref().expect("a runtime in use");
+        if !rt.chain.is_empty() {
+            let mut verdict = answer.map(|a| rt.chain[e.stage as usize].answered(request, a));
+            loop {
+                match verdict {
+                    Some(Verdict::Refuse(cause)) => return Outcome::Refuse(cause),
+                    Some(Verdict::Ask(question)) => return Outcome::Ask(question),
+                    Some(Verdict::Pass) => e.stage += 1,
+                    None => {}
+                }
+                let Some(stage) = rt.chain.get(e.stage as usize) else { break };
+                verdict = Some(stage.request(request));
+            }
+        }
+        if let Some(sticky) = rt.balancer.sticky() {
+            e.asked_sticky = request.fields.iter().filter(|f| f.known == Known::Cookie).find_map(|f| sticky.find(f.value));
+        }
+
+        let Some(page) = self.pages.lend() else { return Outcome::Refuse(Cause::NoPages) };
+        let backend = rt.pool().backends.first().map_or(&b""[..], |b| b.label.as_bytes());
+        let forward = Forward {
+            peer: client.ip,
+            proto: if kind == ListenerKind::Https { "https" } else { "http" },
+            local_port: client.port,
+            server: self.shared.hostname().as_bytes(),
+            request_id: id,
+            trusted: client.trusted,
+            keep_expect: e.awaits_continue,
+            own_body: None,
+            default_host: backend,
+        };
+        let mut w = Writer::new(self.pages.bytes_mut(&page));
+        forward_request(&mut w, request, &forward);
+        let written = w.finish();
+        e.request.head = Some(page);
+        match written {
+            Some(len) => {
+                e.request.head_len = len as u32;
+                Outcome::Forward
+            }
+            None => Outcome::Refuse(Cause::BadRequest(Violation::HeadTooLarge)),
+        }
+    }
+
+    /// More of a request's body came.
+    fn request_body(&mut self, x: ExchangeId, now: Instant) {
+        if self.exchanges[x.0].phase == Phase::Own || !self.receive_request(x, now) {
+            return;
+        }
+        self.push_request(x);
+        self.rearm(x, now);
+    }
+
+    /// Decodes what lies in the client's inbox; `false` if that ended the exchange.
+    pub(super) fn receive_request(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let e = &mut self.exchanges[x.0];
+        let conn = &mut self.conns[e.client.conn];
+        let had_ended = e.request.ended;
+        let limits = head_limits(&self.routing.config.limits);
+        if let Err(violation) = e.request.receive(&mut conn.inbox, &mut self.pages, &limits) {
+            let _ = conn.machine.apply(Side::Client, Event::Fail);
+            self.break_exchange(x, Cause::BadRequest(violation), now);
+            return false;
+        }
+        if e.request.payload_bytes > 0 {
+            e.awaits_continue = false;
+        }
+        if e.request.ended && !had_ended {
+            let _ = conn.machine.apply(Side::Client, Event::End);
+        }
+        true
+    }
+
+    /// Frames what lies ready for the backend and lets it look.
+    pub(super) fn push_request(&mut self, x: ExchangeId) {
+        let e = &mut self.exchanges[x.0];
+        let client = &mut self.conns[e.client.conn];
+        e.request.frame(Some(&mut client.inbox), &mut self.pages);
+        // What has been sent stays for a retry only as long as it is not in the way of what comes.
+        if e.retained && !e.request.ended && !client.inbox.has_room() {
+            e.retained = false;
+        }
+        if !e.retained {
+            e.request.release(&mut client.inbox);
+        }
+        if let Some(leg) = e.backend {
+            self.list(leg.conn);
+        }
+        let c = self.exchanges[x.0].client.conn;
+        self.list(c);
+    }
+}
+
+/// What is needed of a client while its connection is borrowed elsewhere.
+struct Peer {
+    ip: IpAddr,
+    port: u16,
+    trusted: bool,
+    listener: u16,
+    requests: u32,
+}
+
+/// The router asks for fields by name without knowing what a head is.
+struct RequestFields<'a, 'b>(&'a Request<'b>);
+
+impl route::Fields for RequestFields<'_, '_> {
+    fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.fields.named(name).any(test)
+    }
+}
+
+/// A request id: unlike any other of this shard, and its first half unlike any other shard's.
+fn next_id(prefix: &[u8; 16], count: &mut u64) -> [u8; 32] {
+    *count += 1;
+    let mut id = [b'0'; 32];
+    id[..16].copy_from_slice(prefix);
+    let (mut n, mut at) = (*count, 32);
+    while n > 0 {
+        at -= 1;
+        id[at] = b"0123456789abcdef"[(n & 15) as usize];
+        n >>= 4;
+    }
+    id
+}
+
+impl Exchange {
+    /// Whether the client's bytes are read on: not while a lookup runs, nor between a request for an upgrade and the answer to it
+    /// (what comes early waits in the socket).
+    pub(super) fn takes_request_body(&self) -> bool {
+        !matches!(self.phase, Phase::Asking(_) | Phase::Own)
+    }
+}

@@ -1,0 +1,177 @@
+//! What a shard keeps for each pool and backend of a configuration, and how a new configuration takes the place of an old one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::balance::Balancer;
+use crate::config::{self, Config};
+use crate::id::ExchangeId;
+use crate::middleware::Stage;
+use crate::observe::Observer;
+use crate::pool::IdleList;
+use crate::proxy::Proxy;
+use crate::route::Router;
+use crate::shared::{BackendState, PoolState};
+use crate::time::Instant;
+
+/// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a burst of a thousand
+/// when a backend dies under load.
+const RETRY_BUDGET_TENTHS: u32 = 10_000;
+const RETRY_REFILL_TENTHS: u32 = 2;
+
+/// A pool as one shard runs it. It lives as long as an exchange uses it: a reload closes nothing.
+pub(crate) struct Runtime {
+    pub(crate) config: Arc<Config>,
+    /// Place in `config.pools`.
+    pub(crate) index: u16,
+    pub(crate) state: Arc<PoolState>,
+    pub(crate) balancer: Balancer,
+    /// Place in the shard's table, by place in the pool.
+    pub(crate) locals: Box<[u32]>,
+    /// Waiting for a backend below its `max_connections`, oldest first. Ids of exchanges that have ended are skipped.
+    pub(crate) queue: VecDeque<ExchangeId>,
+    /// How many of `queue` still wait.
+    pub(crate) waiting: u32,
+    pub(crate) exchanges: u32,
+    pub(crate) retired: bool,
+    retry_tenths: u32,
+    pub(crate) chain: Arc<[Box<dyn Stage>]>,
+    /// The probe of each backend, as bytes.
+    pub(crate) probes: Box<[Box<[u8]>]>,
+}
+
+impl Runtime {
+    pub(crate) fn pool(&self) -> &config::Pool {
+        &self.config.pools[self.index as usize]
+    }
+
+    /// A request more: a fifth of a retry is saved up.
+    pub(crate) fn count_request(&mut self) {
+        self.retry_tenths = (self.retry_tenths + RETRY_REFILL_TENTHS).min(RETRY_BUDGET_TENTHS);
+    }
+
+    /// Spends one retry, if there is one: when everything fails, retries must not double the load.
+    pub(crate) fn spend_retry(&mut self) -> bool {
+        let enough = self.retry_tenths >= 10;
+        if enough {
+            self.retry_tenths -= 10;
+        }
+        enough
+    }
+}
+
+/// A backend as one shard sees it, whichever configurations name it.
+pub(crate) struct Local {
+    pub(crate) state: Arc<BackendState>,
+    pub(crate) idle: IdleList,
+    /// Round robin over the addresses of a name.
+    pub(crate) turn: u32,
+    /// Not named by the newest configuration: its idle connections are closed.
+    pub(crate) retired: bool,
+}
+
+/// The newest configuration, ready to route.
+pub(crate) struct Routing {
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Router,
+    /// Runtime by place in `config.pools`.
+    pub(crate) runtimes: Box<[u32]>,
+}
+
+impl<O: Observer> Proxy<O> {
+    /// Takes a configuration into use. Exchanges under way keep the one they began with.
+    pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
+        self.pages.set_cap(config.limits.buffer_bytes);
+        for old in self.routing.runtimes.clone() {
+            self.runtimes[old as usize].as_mut().expect("a current runtime").retired = true;
+        }
+        for local in &mut self.locals {
+            local.retired = true;
+        }
+        let states = self.shared.adopt(&config);
+        let probes = self.shared.probes(&states, self.shard);
+        self.schedule.adopt(&probes, now);
+        let runtimes: Box<[u32]> =
+            config.pools.iter().zip(states).enumerate().map(|(i, (pool, state))| self.runtime(&config, i, pool, state)).collect();
+        let old = std::mem::replace(&mut self.routing, Routing { router: Router::new(&config.pools), config, runtimes });
+        for runtime in old.runtimes {
+            self.retire(runtime);
+        }
+        for at in 0..self.locals.len() as u32 {
+            while self.locals[at as usize].retired && !self.locals[at as usize].idle.is_empty() {
+                self.close_oldest_idle(at);
+            }
+        }
+        self.schedule_lookups(now);
+    }
+
+    fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>) -> u32 {
+        let locals = state.backends().iter().map(|s| self.local(s)).collect();
+        let probes = pool
+            .backends
+            .iter()
+            .map(|b| {
+                [
+                    b"GET ",
+                    pool.health.path.as_bytes(),
+                    b" HTTP/1.1\r\nHost: ",
+                    b.label.as_bytes(),
+                    b"\r\nUser-Agent: rust-strom-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+                ]
+                .concat()
+                .into_boxed_slice()
+            })
+            .collect();
+        let runtime = Runtime {
+            config: config.clone(),
+            index: index as u16,
+            balancer: Balancer::new(pool, state.clone(), self.rng.next_u64()),
+            state,
+            locals,
+            queue: VecDeque::new(),
+            waiting: 0,
+            exchanges: 0,
+            retired: false,
+            retry_tenths: RETRY_BUDGET_TENTHS,
+            chain: Arc::new([]),
+            probes,
+        };
+        match self.runtimes.iter().position(Option::is_none) {
+            Some(free) => {
+                self.runtimes[free] = Some(runtime);
+                free as u32
+            }
+            None => {
+                self.runtimes.push(Some(runtime));
+                self.runtimes.len() as u32 - 1
+            }
+        }
+    }
+
+    /// The shard's own entry for a backend; the same one as long as the process knows the backend.
+    fn local(&mut self, state: &Arc<BackendState>) -> u32 {
+        if let Some(at) = self.locals.iter().position(|l| Arc::ptr_eq(&l.state, state)) {
+            self.locals[at].retired = false;
+            return at as u32;
+        }
+        self.locals.push(Local { state: state.clone(), idle: IdleList::default(), turn: 0, retired: false });
+        self.locals.len() as u32 - 1
+    }
+
+    /// Drops a runtime that nothing uses any more.
+    pub(crate) fn retire(&mut self, runtime: u32) {
+        if self.runtimes[runtime as usize].as_ref().is_some_and(|r| r.retired && r.exchanges == 0) {
+            self.runtimes[runtime as usize] = None;
+        }
+    }
+
+    /// The runtime of an exchange.
+    pub(crate) fn rt(&self, runtime: u32) -> &Runtime {
+        self.runtimes[runtime as usize].as_ref().expect("a runtime in use")
+    }
+
+    /// The runtime of an exchange.
+    pub(crate) fn rt_mut(&mut self, runtime: u32) -> &mut Runtime {
+        self.runtimes[runtime as usize].as_mut().expect("a runtime in use")
+    }
+}

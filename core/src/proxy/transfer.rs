@@ -1,0 +1,79 @@
+//! Bytes have gone: pages come back, the next ones are framed, and an exchange whose last byte has gone ends.
+
+use super::exchange::Phase;
+use super::{Effect, Proxy};
+use crate::h1::{Event, Side};
+use crate::id::{ConnId, ExchangeId};
+use crate::observe::Observer;
+use crate::time::Instant;
+
+impl<O: Observer> Proxy<O> {
+    /// `n` bytes have gone to a client.
+    pub(super) fn client_sent(&mut self, c: ConnId, n: usize, now: Instant) {
+        let Some(x) = self.conns[c].exchange else { return };
+        let e = &mut self.exchanges[x.0];
+        e.bytes_out += e.answer.sent(n) as u64;
+        e.answer_begun |= matches!(e.phase, Phase::Answering | Phase::Tunnel | Phase::Own);
+        if e.phase != Phase::Own && e.answer.head_sent == e.answer.head_len {
+            e.answer.drop_head(&mut self.pages);
+        }
+        let Some(leg) = e.backend else { return self.finish_if_done(x, now) };
+        let backend = &mut self.conns[leg.conn];
+        e.answer.release(&mut backend.inbox);
+        if self.finish_now(x, now) {
+            return;
+        }
+        self.push_answer(x);
+        self.rearm(x, now);
+    }
+
+    /// `n` bytes have gone to a backend.
+    pub(super) fn backend_sent(&mut self, b: ConnId, n: usize, now: Instant) {
+        let Some(x) = self.conns[b].exchange else { return };
+        let e = &mut self.exchanges[x.0];
+        e.request.sent(n);
+        self.push_request(x);
+        let e = &mut self.exchanges[x.0];
+        if e.awaits_continue && e.request.head_sent == e.request.head_len {
+            // The backend has all that it gets before it says something.
+            e.times.sent = Some(now);
+        }
+        let inbox = &self.conns[e.client.conn].inbox;
+        if e.request.is_done(Some(inbox)) {
+            if e.phase == Phase::Tunnel {
+                if !std::mem::replace(&mut e.shut_backend, true) {
+                    self.effects.push_back(Effect::Shutdown(b));
+                }
+                return self.finish_if_done(x, now);
+            }
+            if !std::mem::replace(&mut e.request_gone, true) {
+                e.times.sent = Some(now);
+                let _ = self.conns[b].machine.apply(Side::Client, Event::End);
+            }
+            if e.phase == Phase::Answering {
+                e.request.drop_head(&mut self.pages);
+            }
+        }
+        self.rearm(x, now);
+    }
+
+    /// Ends the exchange if the whole answer has gone.
+    pub(super) fn finish_if_done(&mut self, x: ExchangeId, now: Instant) {
+        if !self.finish_now(x, now) {
+            self.rearm(x, now);
+        }
+    }
+
+    fn finish_now(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let e = &self.exchanges[x.0];
+        let from = e.backend.map(|leg| &self.conns[leg.conn].inbox);
+        match e.phase {
+            Phase::Answering | Phase::Own if e.answer.is_done(from) => {
+                self.finish(x, now);
+                true
+            }
+            Phase::Tunnel => self.tunnel_sent(x, now),
+            _ => false,
+        }
+    }
+}

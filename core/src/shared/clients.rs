@@ -1,0 +1,151 @@
+//! How many client connections there are, in all and of each address.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Padded;
+
+/// Why a client connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMany {
+    /// There are as many as may be, over all addresses.
+    Total,
+    /// There are as many as may be from this address.
+    FromAddress,
+}
+
+/// Locks: one address always meets the same, two addresses seldom do.
+const STRIPES: usize = 64;
+
+/// Counts by address are in ordered trees, so no choice of addresses makes them slow; an address without connections has no entry,
+/// so they are never more than the connections.
+#[derive(Debug)]
+pub(super) struct Clients {
+    total: Padded<AtomicU32>,
+    /// Set for good once addresses are counted.
+    by_address: AtomicBool,
+    stripes: Box<[Stripe]>,
+}
+
+type Stripe = Padded<Mutex<BTreeMap<u128, u32>>>;
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            total: Padded(AtomicU32::new(0)),
+            by_address: AtomicBool::new(false),
+            stripes: (0..STRIPES).map(|_| Padded(Mutex::default())).collect(),
+        }
+    }
+}
+
+impl Clients {
+    pub(super) fn admit(&self, ip: IpAddr, max_total: u32, max_per_ip: u32) -> Result<(), TooMany> {
+        let one_more = |n| (n < max_total).then_some(n + 1);
+        self.total.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map_err(|_| TooMany::Total)?;
+        if max_per_ip > 0 {
+            self.by_address.store(true, Ordering::Release);
+            let key = key(ip);
+            let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
+            let count = stripe.entry(key).or_insert(0);
+            if *count >= max_per_ip {
+                drop(stripe);
+                self.total.0.fetch_sub(1, Ordering::AcqRel);
+                return Err(TooMany::FromAddress);
+            }
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    /// A connection admitted while addresses were not counted has no entry and takes none away, unless a reload has begun to count
+    /// and its address has another connection: then that address is counted one short until it is idle.
+    pub(super) fn leave(&self, ip: IpAddr) {
+        let before = self.total.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a client left twice");
+        if self.by_address.load(Ordering::Acquire) {
+            let key = key(ip);
+            let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = stripe.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    stripe.remove(&key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.total.0.load(Ordering::Acquire)
+    }
+
+    fn stripe(&self, key: u128) -> &Mutex<BTreeMap<u128, u32>> {
+        // The high half of a product spreads what addresses differ in. Who aims at one stripe gains nothing but a lock held shortly.
+        let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.stripes[(mixed >> 58) as usize % STRIPES].0
+    }
+
+    #[cfg(test)]
+    fn entries(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.0.lock().unwrap().len()).sum()
+    }
+}
+
+/// An IPv4 address, also one written as IPv6, is itself; of an IPv6 address the first 64 bits, which one client usually has for itself.
+fn key(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => Ipv6Addr::to_bits(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_count_as_one() {
+        let same = [
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+        ];
+        for (a, b, one) in same {
+            assert_eq!(key(a.parse().unwrap()) == key(b.parse().unwrap()), one, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn caps_hold_and_nothing_is_left() {
+        let clients = Clients::default();
+        let [a, b]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(clients.admit(a, 3, 2), Ok(()));
+        assert_eq!(clients.admit(a, 3, 2), Ok(()));
+        assert_eq!(clients.admit(a, 3, 2), Err(TooMany::FromAddress));
+        assert_eq!(clients.total(), 2);
+        assert_eq!(clients.admit(b, 3, 2), Ok(()));
+        assert_eq!(clients.admit(b, 3, 2), Err(TooMany::Total));
+        assert_eq!(clients.entries(), 2);
+        clients.leave(a);
+        assert_eq!(clients.admit(a, 3, 2), Ok(()));
+        for ip in [a, a, b] {
+            clients.leave(ip);
+        }
+        assert_eq!((clients.total(), clients.entries()), (0, 0));
+    }
+
+    #[test]
+    fn uncounted_addresses_cost_no_entry() {
+        let clients = Clients::default();
+        let a: IpAddr = "192.0.2.1".parse().unwrap();
+        for _ in 0..100 {
+            clients.admit(a, 100, 0).unwrap();
+        }
+        assert_eq!(clients.entries(), 0);
+        (0..100).for_each(|_| clients.leave(a));
+        assert_eq!(clients.total(), 0);
+    }
+}

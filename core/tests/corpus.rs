@@ -1,0 +1,198 @@
+//! Every rule of HTTP/1.1 that concerns a gateway, as bytes in and bytes out: `testdata/h1` through the whole core.
+//! Each case runs whole, byte by byte, and cut in two at every byte of everything that is sent.
+
+#[path = "corpus/format.rs"]
+mod format;
+#[path = "corpus/play.rs"]
+mod play;
+#[path = "corpus/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use format::{Case, Step, Verdict};
+use ruststrom_core::Config;
+use ruststrom_core::config as model;
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/h1").join(name)
+}
+
+/// One listener, one pool that takes everything, one backend, no probes, small limits.
+fn config() -> Arc<Config> {
+    let timeouts = model::Timeouts {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(75),
+        connect: Duration::from_secs(5),
+        backend_head: Duration::from_secs(30),
+        stall: Duration::from_secs(30),
+        tunnel: Duration::from_secs(3600),
+        queue: Duration::from_secs(5),
+        handshake: Duration::from_secs(10),
+        drain: Duration::from_secs(30),
+    };
+    let limits = model::Limits {
+        head_bytes: 2048,
+        fields: 32,
+        target_bytes: 512,
+        connections: 100,
+        connections_per_ip: 0,
+        buffer_bytes: 16 << 20,
+        queue: 16,
+        requests_per_connection: 0,
+        min_upload_rate: 100,
+        min_download_rate: 100,
+    };
+    Arc::new(Config {
+        listeners: vec![model::Listener {
+            address: "192.0.2.1:80".parse().expect("an address"),
+            kind: model::ListenerKind::Http,
+            explicit: true,
+        }],
+        pools: vec![model::Pool {
+            name: "pool-1".into(),
+            matcher: model::matcher::Matcher::Any,
+            http: true,
+            https: true,
+            strategy: model::Strategy::RoundRobin,
+            backends: vec![model::Backend {
+                label: "192.0.2.20:80".into(),
+                address: model::Address::Ip("192.0.2.20:80".parse().expect("an address")),
+                protocol: model::Protocol::Http1,
+                weight: 1,
+                max_connections: None,
+                backup: false,
+            }],
+            health: model::Health {
+                check_every: Duration::ZERO,
+                path: "/".into(),
+                timeout: Duration::from_millis(500),
+                slow_threshold: Duration::from_millis(300),
+                rise: 1,
+                fall: 1,
+                ramp_up: Duration::from_secs(10),
+                slow_weight_permille: 250,
+            },
+            client: model::ClientPool { idle_timeout: Duration::from_secs(90), max_idle_per_host: 32 },
+            timeouts,
+            limits,
+            retries: 1,
+            middlewares: vec![],
+        }],
+        certificates: vec![],
+        trusted_proxies: vec![],
+        timeouts,
+        limits,
+        workers: Some(1),
+        driver: model::Driver::Mio,
+        access_log: model::AccessLog { enabled: false, format: model::LogFormat::Text, path: None },
+    })
+}
+
+fn run(folder_name: &str) {
+    let config = config();
+    // `CORPUS_CASE=name` plays one case only.
+    let only = std::env::var_os("CORPUS_CASE").map(|o| o.to_string_lossy().into_owned());
+    let mut failed = Vec::new();
+    let (mut cases, mut runs) = (0, 0);
+    for case in format::read_folder(&folder(folder_name)) {
+        if only.as_ref().is_some_and(|o| *o != case.name) {
+            continue;
+        }
+        cases += 1;
+        let played = std::panic::catch_unwind(|| play::play_all(&case, &config));
+        match played {
+            Ok(Ok(n)) => runs += n,
+            Ok(Err(e)) => failed.push(format!("{e}\n    {}: {}", case.clause, case.rule)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                failed.push(format!("{} ({}): panic: {}", case.name, case.place, text.unwrap_or_default()));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} of {cases} cases fail\n\n{}\n", failed.len(), failed.join("\n\n"));
+    assert!(runs > 0 || only.is_some(), "no case was played");
+}
+
+#[test]
+fn requests() {
+    run("requests");
+}
+
+#[test]
+fn answers() {
+    run("answers");
+}
+
+/// The corpus holds what it promises: enough rules, each named once, with its clause and its words.
+#[test]
+fn corpus_is_whole() {
+    let (requests, answers) = (format::read_folder(&folder("requests")), format::read_folder(&folder("answers")));
+    assert!(requests.len() >= 250, "{} request cases", requests.len());
+    assert!(answers.len() >= 100, "{} answer cases", answers.len());
+    let mut names = BTreeSet::new();
+    let mut sent = BTreeSet::new();
+    for case in requests.iter().chain(&answers) {
+        assert!(names.insert(&case.name), "{}: the name {} is taken", case.place, case.name);
+        assert!(
+            case.clause.starts_with("RFC ") || case.clause.starts_with("SPEC ") || case.clause.starts_with("ANCHORS"),
+            "{}: clause",
+            case.place
+        );
+        assert!(case.rule.len() > 10, "{}: rule", case.place);
+        assert!(tells_the_end(case), "{}: what is to come out?", case.place);
+        assert!(sent.insert(format!("{:?}", case.steps)), "{}: the same as another case", case.place);
+    }
+    let refused = requests.iter().filter(|c| c.verdict == Verdict::Refuse).count();
+    assert!(refused >= 100, "{refused} request cases are refused");
+}
+
+fn tells_the_end(case: &Case) -> bool {
+    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Open(_)));
+    let expects = case.steps.iter().any(|s| !matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Wait(_) | Step::Refuse));
+    sends && expects
+}
+
+/// The judge itself: what it takes for the expected bytes, and what not.
+#[test]
+fn bytes_are_compared_strictly() {
+    let atoms = |text: &str| match &format::parse("here", &format!("case c\nB< {text}\n"))[0].steps[0] {
+        Step::Receive(_, atoms) => atoms.clone(),
+        other => panic!("{other:?}"),
+    };
+    let table: [(&str, &[u8], bool, Option<usize>); 13] = [
+        ("ab\\r\\n", b"ab\r\nc", true, Some(4)),
+        ("ab", b"aB", true, None),
+        ("ab", b"a", true, None),
+        ("{id}\\r\\n", b"0123456789\r\n", true, Some(12)),
+        ("{id}\\r\\n", b"\r\n", true, None),
+        ("{chunks hello}0\\r\\n", b"5\r\nhello\r\n0\r\n", true, Some(13)),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n", true, None),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n", false, Some(18)),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n0\r\n\r\n", false, None),
+        ("{chunks hello}", b"6\r\nhello!\r\n", false, None),
+        ("{chunks hello}", b"5;x\r\nhello\r\n", false, None),
+        ("{chunks hello}", b"5\r\nhellx\r\n", false, None),
+        ("{chunks hello}", b"5\r\nhello\n", false, None),
+    ];
+    for (expected, got, exact, len) in table {
+        assert_eq!(play::matched(&atoms(expected), got, exact), len, "{expected} {}", got.escape_ascii());
+    }
+    let beginnings: [(&[u8], bool); 9] = [
+        (b"", true),
+        (b"a\r", true),
+        (b"a\r\n3", true),
+        (b"a\r\n3\r\nhe", true),
+        (b"a\r\n3\r\nhel\r\n2\r\nlo\r\n", true),
+        (b"a\r\n3\r\nhex", false),
+        (b"a\r\n0\r\n", false),
+        (b"a\r\n5\r\nhello\r\n0\r\n\r\n", false),
+        (b"b", false),
+    ];
+    for (got, good) in beginnings {
+        assert_eq!(play::begins(&atoms("a\\r\\n{chunks hello}"), got), good, "{}", got.escape_ascii());
+    }
+}

@@ -1,0 +1,299 @@
+//! Lines as tables, and any bytes make valid JSON.
+
+use super::*;
+use crate::sink::tests::Written;
+use ruststrom_core::Cause;
+
+const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
+
+fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+fn full<'a>() -> Record<'a> {
+    Record {
+        client: "192.0.2.7:50312".parse().expect("an address"),
+        scheme: "http",
+        method: b"GET",
+        target: b"/a?b=c",
+        host: b"example.com",
+        user_agent: b"curl/8",
+        referer: b"http://example.com/",
+        request_id: b"0123456789abcdef",
+        version: 11,
+        pool: "web",
+        backend: "127.0.0.1:8081",
+        pool_index: Some(0),
+        backend_index: Some(1),
+        status: 200,
+        cause: None,
+        attempts: 1,
+        reused: true,
+        bytes_in: 0,
+        bytes_out: 1234,
+        timings: Timings {
+            head: us(12),
+            chosen: Some(us(15)),
+            connected: Some(us(15)),
+            sent: Some(us(40)),
+            answered: Some(us(1530)),
+            total: us(1600),
+        },
+    }
+}
+
+fn empty<'a>() -> Record<'a> {
+    Record {
+        client: "[2001:db8::1]:9".parse().expect("an address"),
+        method: b"",
+        target: b"",
+        host: b"",
+        user_agent: b"",
+        referer: b"",
+        request_id: b"",
+        version: 0,
+        pool: "",
+        backend: "",
+        status: 408,
+        cause: Some(Cause::HeadTimeout),
+        attempts: 0,
+        reused: false,
+        bytes_out: 0,
+        timings: Timings { head: us(0), total: Duration::from_secs(10), ..Timings::default() },
+        ..full()
+    }
+}
+
+fn nasty<'a>() -> Record<'a> {
+    Record { target: b"/\"\\\n\xff", user_agent: "gr\u{fc}n\r\n".as_bytes(), pool: "a\"b", version: 10, ..full() }
+}
+
+fn line(format: LogFormat, r: &Record<'_>) -> String {
+    let mut buf = vec![0; 64 << 10];
+    let mut l = Line::new(&mut buf);
+    match format {
+        LogFormat::Text => text(r, &mut Stamp::default(), WALL, &mut l),
+        LogFormat::Json => json(r, &mut Stamp::default(), WALL, &mut l),
+    }
+    let len = l.len();
+    buf.truncate(len);
+    String::from_utf8(buf).expect("UTF-8")
+}
+
+#[test]
+fn lines() {
+    let table = [
+        (
+            full(),
+            concat!(
+                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /a?b=c HTTP/1.1" 200 http host="example.com" in=0 out=1234 pool="web" "#,
+                r#"backend="127.0.0.1:8081" tries=1 reused head=0.012 chosen=0.015 connected=0.015 sent=0.040 answered=1.530 total=1.600 cause=- "#,
+                r#"id="0123456789abcdef" agent="curl/8" referer="http://example.com/""#,
+                "\n"
+            ),
+            concat!(
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"http","method":"GET","target":"/a?b=c","host":"example.com","#,
+                r#""version":"1.1","status":200,"cause":null,"pool":"web","backend":"127.0.0.1:8081","attempts":1,"reused":true,"bytes_in":0,"#,
+                r#""bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"answered_us":1530,"total_us":1600,"#,
+                r#""request_id":"0123456789abcdef","user_agent":"curl/8","referer":"http://example.com/"}"#,
+                "\n"
+            ),
+        ),
+        (
+            empty(),
+            concat!(
+                r#"2026-11-23T11:58:03.123Z [2001:db8::1]:9 "  -" 408 http host="" in=0 out=0 pool="" backend="" tries=0 fresh head=0.000 chosen=- "#,
+                r#"connected=- sent=- answered=- total=10000.000 cause=head_timeout id="" agent="" referer="""#,
+                "\n"
+            ),
+            concat!(
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"[2001:db8::1]:9","scheme":"http","method":"","target":"","host":"","#,
+                r#""version":null,"status":408,"cause":"head_timeout","pool":"","backend":"","attempts":0,"reused":false,"bytes_in":0,"#,
+                r#""bytes_out":0,"head_us":0,"chosen_us":null,"connected_us":null,"sent_us":null,"answered_us":null,"total_us":10000000,"#,
+                r#""request_id":"","user_agent":"","referer":""}"#,
+                "\n"
+            ),
+        ),
+        (
+            nasty(),
+            concat!(
+                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /\"\\\x0a\xff HTTP/1.0" 200 http host="example.com" in=0 out=1234 pool="a\"b" "#,
+                r#"backend="127.0.0.1:8081" tries=1 reused head=0.012 chosen=0.015 connected=0.015 sent=0.040 answered=1.530 total=1.600 cause=- "#,
+                r#"id="0123456789abcdef" agent="gr\xc3\xbcn\x0d\x0a" referer="http://example.com/""#,
+                "\n"
+            ),
+            concat!(
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"http","method":"GET","target":"/\"\\\u000a\u00ff","#,
+                r#""host":"example.com","version":"1.0","status":200,"cause":null,"pool":"a\"b","backend":"127.0.0.1:8081","attempts":1,"#,
+                r#""reused":true,"bytes_in":0,"bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"answered_us":1530,"#,
+                r#""total_us":1600,"request_id":"0123456789abcdef","user_agent":"grün\u000d\u000a","referer":"http://example.com/"}"#,
+                "\n"
+            ),
+        ),
+    ];
+    for (record, text, json) in table {
+        assert_eq!(line(LogFormat::Text, &record), text);
+        assert_eq!(line(LogFormat::Json, &record), json);
+    }
+}
+
+/// A strict reader of RFC 8259: the rest after one value, or where it broke.
+fn value(s: &[u8]) -> Result<&[u8], usize> {
+    fn literal<'a>(s: &'a [u8], word: &str) -> Result<&'a [u8], usize> {
+        s.strip_prefix(word.as_bytes()).ok_or(s.len())
+    }
+    fn string(s: &[u8]) -> Result<&[u8], usize> {
+        let mut s = s.strip_prefix(b"\"").ok_or(s.len())?;
+        loop {
+            s = match s {
+                [b'"', rest @ ..] => return Ok(rest),
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
+                [b'\\', b'u', a, b, c, d, rest @ ..] if [a, b, c, d].iter().all(|x| x.is_ascii_hexdigit()) => rest,
+                [0..0x20 | b'\\', ..] | [] => return Err(s.len()),
+                [_, rest @ ..] => rest,
+            }
+        }
+    }
+    match s {
+        [b'{', b'}', rest @ ..] => Ok(rest),
+        [b'{', rest @ ..] => {
+            let mut s = rest;
+            loop {
+                s = value(string(s)?.strip_prefix(b":").ok_or(s.len())?)?;
+                match s {
+                    [b',', rest @ ..] => s = rest,
+                    [b'}', rest @ ..] => return Ok(rest),
+                    _ => return Err(s.len()),
+                }
+            }
+        }
+        [b'"', ..] => string(s),
+        [b'0'..=b'9', ..] => {
+            let digits = s.iter().take_while(|b| b.is_ascii_digit()).count();
+            if digits > 1 && s[0] == b'0' { Err(s.len()) } else { Ok(&s[digits..]) }
+        }
+        [b't', ..] => literal(s, "true"),
+        [b'f', ..] => literal(s, "false"),
+        _ => literal(s, "null"),
+    }
+}
+
+#[test]
+fn any_bytes_make_one_valid_line() {
+    let mut state = 7_u64;
+    let mut dice = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for _ in 0..2000 {
+        let mut texts: Vec<Vec<u8>> = Vec::new();
+        for most in [16, 1024, 255, 255, 255, 64] {
+            let len = dice() % (most + 1);
+            // Odd bytes, pieces of UTF-8 and plain ones.
+            let kind = dice() % 4;
+            texts.push(
+                (0..len)
+                    .map(|_| if kind == 0 { dice() as u8 } else { b"ab\"\\\xc3\xbc\n\x7f"[dice() % if kind == 1 { 8 } else { 2 }] })
+                    .collect(),
+            );
+        }
+        let r = Record {
+            method: &texts[0],
+            target: &texts[1],
+            host: &texts[2],
+            user_agent: &texts[3],
+            referer: &texts[4],
+            request_id: &texts[5],
+            bytes_in: u64::MAX,
+            bytes_out: dice() as u64,
+            timings: Timings { total: Duration::MAX, answered: Some(Duration::MAX), ..full().timings },
+            ..full()
+        };
+        let json = line(LogFormat::Json, &r);
+        assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]), "{json}");
+        let text = line(LogFormat::Text, &r);
+        assert!(text.is_ascii() && text.bytes().filter(|b| b.is_ascii_control()).eq(*b"\n"), "{text}");
+        // Quotes that are not escaped are ours: as many in every line.
+        let bare = text.replace("\\\\", "").replace("\\\"", "");
+        assert_eq!(bare.matches('"').count(), 14, "{text}");
+    }
+}
+
+#[test]
+fn the_longest_line_fits_the_room_that_is_asked_for() {
+    let (target, text) = (vec![0xff; 1024], vec![0xff; 255]);
+    let r = Record {
+        client: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"),
+        method: &text,
+        target: &target,
+        host: &text,
+        user_agent: &text,
+        referer: &text,
+        request_id: &text,
+        cause: Some(Cause::ConnectUnreachable),
+        bytes_in: u64::MAX,
+        bytes_out: u64::MAX,
+        timings: Timings {
+            head: Duration::MAX,
+            chosen: Some(Duration::MAX),
+            connected: Some(Duration::MAX),
+            sent: Some(Duration::MAX),
+            answered: Some(Duration::MAX),
+            total: Duration::MAX,
+        },
+        ..full()
+    };
+    let texts = 1024 + 5 * 255 + r.pool.len() + r.backend.len();
+    for format in [LogFormat::Text, LogFormat::Json] {
+        assert!(line(format, &r).len() <= texts * ESCAPED + MARGIN);
+    }
+}
+
+#[test]
+fn lines_arrive_with_the_time_of_their_turn() {
+    let to = Written::default();
+    let sink = Sink::start("test", to.clone()).expect("a thread");
+    let mut reporter = Reporter::new(LogFormat::Json, &sink);
+    assert!(reporter.wants_texts());
+    let start = Instant::from_millis(5000);
+    reporter.wall(WALL, start);
+    for ms in [0, 876, 877, 60_000] {
+        reporter.turn(start + Duration::from_millis(ms));
+        reporter.exchange(&full());
+        while reporter.turn_ended() {}
+    }
+    drop(reporter);
+    assert!(sink.flush(Duration::from_secs(20)));
+    let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
+    let times: Vec<&str> = text.lines().map(|l| &l[9..33]).collect();
+    assert_eq!(times, ["2026-11-23T11:58:03.123Z", "2026-11-23T11:58:03.999Z", "2026-11-23T11:58:04.000Z", "2026-11-23T11:59:03.123Z"]);
+    let mut quiet = Reporter::quiet();
+    quiet.exchange(&full());
+    assert!(!quiet.wants_texts() && !quiet.turn_ended() && quiet.dropped() == 0);
+}
+
+#[test]
+fn a_sink_that_hangs_costs_lines_and_is_counted() {
+    let to = Written::default();
+    to.closed.store(true, std::sync::atomic::Ordering::Release);
+    let sink = Sink::start("test", to.clone()).expect("a thread");
+    let mut reporter = Reporter::new(LogFormat::Json, &sink);
+    let mut lines = 0;
+    // One endless turn and many short ones.
+    for turns in [1, 2000] {
+        for _ in 0..turns {
+            for _ in 0..20_000 / turns {
+                reporter.exchange(&full());
+                lines += 1;
+            }
+            let _ = reporter.turn_ended();
+        }
+    }
+    let dropped = reporter.dropped();
+    assert!(dropped > 0 && dropped < lines, "{dropped} of {lines}");
+    to.closed.store(false, std::sync::atomic::Ordering::Release);
+    drop(reporter);
+    assert!(sink.flush(Duration::from_secs(20)));
+    let written = to.bytes.lock().expect("no panic").iter().filter(|b| **b == b'\n').count() as u64;
+    assert_eq!(written + sink.dropped(), lines, "every line is written or counted");
+}

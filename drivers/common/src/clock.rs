@@ -1,0 +1,79 @@
+//! The two clocks: a monotonic one whose epoch all shards share, and the one on the wall. Plus what else the host alone knows: its
+//! name and its entropy.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ruststrom_core::{Instant, Wall};
+
+/// One epoch for the whole process: shards compare their instants.
+static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
+
+/// The epoch lies a little in the past, so that nothing that happens has time zero.
+const HEAD_START_NS: u64 = 1_000_000_000;
+
+/// The monotonic time now.
+#[must_use]
+pub fn now() -> Instant {
+    let elapsed = EPOCH.get_or_init(std::time::Instant::now).elapsed();
+    Instant::from_nanos(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + HEAD_START_NS)
+}
+
+/// The time on the wall now; 1970 if it is set to something earlier.
+#[must_use]
+pub fn wall() -> Wall {
+    let d = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall { unix_secs: d.as_secs(), millis: d.subsec_millis() as u16 }
+}
+
+/// Eight bytes of the kernel's entropy: the seed of a worker's generator and of its keyed hashes.
+#[must_use]
+pub fn entropy() -> u64 {
+    let mut bytes = [0_u8; 8];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => filled += n,
+            Err(rustix::io::Errno::INTR) => {}
+            // No kernel we run on lacks the call. Without entropy the keyed hashes would be guessable: do not start.
+            Err(e) => panic!("the kernel gives no entropy: {e}"),
+        }
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// The host's name, for `X-Forwarded-Server`.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_forward_from_after_zero() {
+        let a = now();
+        let b = now();
+        assert!(a > Instant::ZERO && b >= a);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(now().since(a) >= std::time::Duration::from_millis(2));
+    }
+
+    #[test]
+    fn threads_share_the_epoch() {
+        let before = now();
+        let there = std::thread::spawn(now).join().expect("no panic");
+        let after = now();
+        assert!(before <= there && there <= after);
+    }
+
+    #[test]
+    fn the_wall_is_in_this_millennium_and_seeds_differ() {
+        let w = wall();
+        assert!(w.unix_secs > 1_700_000_000 && w.millis < 1000);
+        assert_ne!(entropy(), entropy());
+        assert!(!hostname().is_empty());
+    }
+}

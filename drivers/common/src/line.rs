@@ -1,0 +1,404 @@
+//! Writing log lines into a slice, without `fmt` and without allocating: numbers, addresses, times and escaped texts.
+//!
+//! The slice must be long enough: see [`MARGIN`] and [`ESCAPED`]. A short one is a programming error and panics, it never cuts a line in silence.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ruststrom_core::Wall;
+
+/// One byte of text takes at most so many bytes in a line.
+pub const ESCAPED: usize = 6;
+/// Room for everything of a line that is not text from outside.
+pub const MARGIN: usize = 1024;
+
+/// A line being written.
+pub struct Line<'a> {
+    buf: &'a mut [u8],
+    at: usize,
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut t = [[0; 2]; 100];
+    let mut i = 0;
+    while i < 100 {
+        t[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
+        i += 1;
+    }
+    t
+};
+
+impl<'a> Line<'a> {
+    /// A line at the start of `buf`.
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, at: 0 }
+    }
+
+    /// Its length so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.at
+    }
+
+    /// Nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.at == 0
+    }
+
+    /// A text of known length: a few moves.
+    #[inline]
+    pub fn lit<const N: usize>(&mut self, text: &[u8; N]) {
+        self.buf[self.at..self.at + N].copy_from_slice(text);
+        self.at += N;
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn byte(&mut self, b: u8) {
+        self.buf[self.at] = b;
+        self.at += 1;
+    }
+
+    /// Bytes as they are.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buf[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// A number.
+    pub fn number(&mut self, mut n: u64) {
+        if n < 10 {
+            return self.byte(b'0' + n as u8);
+        }
+        if n < 100 {
+            return self.lit(&PAIRS[n as usize]);
+        }
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        while n >= 100 {
+            at -= 2;
+            digits[at..at + 2].copy_from_slice(&PAIRS[(n % 100) as usize]);
+            n /= 100;
+        }
+        if n >= 10 {
+            at -= 2;
+            digits[at..at + 2].copy_from_slice(&PAIRS[n as usize]);
+        } else {
+            at -= 1;
+            digits[at] = b'0' + n as u8;
+        }
+        // Copying a fixed length is cheaper than copying the right one; the rest is overwritten by what follows.
+        let len = digits.len() - at;
+        let mut left = [0; 20];
+        left[..len].copy_from_slice(&digits[at..]);
+        self.raw(&left[..len]);
+    }
+
+    /// Three digits, 0..=999.
+    #[inline]
+    pub fn thousandth(&mut self, n: u16) {
+        self.byte(b'0' + (n / 100) as u8);
+        self.lit(&PAIRS[usize::from(n % 100)]);
+    }
+
+    /// Whole microseconds.
+    pub fn micros(&mut self, d: Duration) {
+        self.number(micros(d));
+    }
+
+    /// Milliseconds with three decimals.
+    pub fn millis(&mut self, d: Duration) {
+        let us = micros(d);
+        self.number(us / 1000);
+        self.byte(b'.');
+        self.thousandth((us % 1000) as u16);
+    }
+
+    /// Address and port; a v4-mapped address as what it is.
+    pub fn address(&mut self, a: SocketAddr) {
+        match a.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                self.octet(a);
+                self.byte(b'.');
+                self.octet(b);
+                self.byte(b'.');
+                self.octet(c);
+                self.byte(b'.');
+                self.octet(d);
+            }
+            IpAddr::V6(ip) => {
+                self.byte(b'[');
+                self.v6(ip);
+                self.byte(b']');
+            }
+        }
+        self.byte(b':');
+        self.number(u64::from(a.port()));
+    }
+
+    fn octet(&mut self, n: u8) {
+        if n >= 100 { self.thousandth(u16::from(n)) } else { self.number(u64::from(n)) }
+    }
+
+    /// The canonical text of RFC 5952 §4: lower case, no leading zeros, the longest run of two or more zeros (the first of equals) as `::`.
+    fn v6(&mut self, ip: Ipv6Addr) {
+        let s = ip.segments();
+        let (mut best, mut best_len, mut run) = (0, 1, 0);
+        for (i, part) in s.iter().enumerate() {
+            run = if *part == 0 { run + 1 } else { 0 };
+            if run > best_len {
+                (best, best_len) = (i + 1 - run, run);
+            }
+        }
+        let gap = if best_len > 1 { best..best + best_len } else { 0..0 };
+        let mut i = 0;
+        while i < 8 {
+            if gap.start == i && !gap.is_empty() {
+                self.lit(b"::");
+                i = gap.end;
+                continue;
+            }
+            if i > 0 && i != gap.end {
+                self.byte(b':');
+            }
+            let mut shift = 12;
+            while shift > 0 && s[i] >> shift == 0 {
+                shift -= 4;
+            }
+            loop {
+                self.byte(HEX[usize::from(s[i] >> shift & 15)]);
+                if shift == 0 {
+                    break;
+                }
+                shift -= 4;
+            }
+            i += 1;
+        }
+    }
+
+    /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8 become the characters of the same
+    /// number, so that any bytes make valid JSON.
+    pub fn json(&mut self, text: &[u8]) {
+        if plain(text) {
+            return self.raw(text);
+        }
+        for chunk in text.utf8_chunks() {
+            for b in chunk.valid().bytes() {
+                match b {
+                    b'"' | b'\\' => self.lit(&[b'\\', b]),
+                    0..0x20 | 0x7f => self.json_number(b),
+                    _ => self.byte(b),
+                }
+            }
+            for b in chunk.invalid() {
+                self.json_number(*b);
+            }
+        }
+    }
+
+    fn json_number(&mut self, b: u8) {
+        self.lit(&[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+    }
+
+    /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not printable ASCII escaped, so that nobody
+    /// writes lines of their own into the log.
+    pub fn quoted(&mut self, text: &[u8]) {
+        if plain(text) {
+            return self.raw(text);
+        }
+        for &b in text {
+            match b {
+                b'"' | b'\\' => self.lit(&[b'\\', b]),
+                0x20..0x7f => self.byte(b),
+                _ => self.lit(&[b'\\', b'x', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]),
+            }
+        }
+    }
+}
+
+fn micros(d: Duration) -> u64 {
+    d.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(d.subsec_micros()))
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII.
+#[inline]
+fn odd(w: u64) -> u64 {
+    let zero = |v: u64| v.wrapping_sub(ONES) & !v;
+    let below = w.wrapping_sub(ONES * 0x20) & !w;
+    (w | below | zero(w ^ (ONES * 0x22)) | zero(w ^ (ONES * 0x5c)) | zero(w ^ (ONES * 0x7f))) & (ONES * 0x80)
+}
+
+/// Whether a text needs no escapes: eight bytes at a time, the last eight overlapping those before.
+fn plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().all(|b| matches!(b, 0x20..0x7f) && *b != b'"' && *b != b'\\');
+    };
+    let (words, _) = text.as_chunks::<8>();
+    words.iter().fold(odd(u64::from_ne_bytes(*last)), |acc, w| acc | odd(u64::from_ne_bytes(*w))) == 0
+}
+
+/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339); the part up to the second is kept.
+pub struct Stamp {
+    secs: u64,
+    text: [u8; 20],
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        let mut s = Self { secs: 0, text: [0; 20] };
+        s.make(0);
+        s
+    }
+}
+
+impl Stamp {
+    /// Writes the time.
+    #[inline]
+    pub fn write(&mut self, wall: Wall, line: &mut Line<'_>) {
+        if wall.unix_secs != self.secs {
+            self.make(wall.unix_secs);
+        }
+        line.lit(&self.text);
+        line.thousandth(wall.millis.min(999));
+        line.byte(b'Z');
+    }
+
+    #[cold]
+    fn make(&mut self, secs: u64) {
+        self.secs = secs;
+        let (days, of_day) = ((secs / 86_400).min(2_932_896), secs % 86_400);
+        // Days to a date in a calendar whose years begin in March: the leap day is then the last day of its year.
+        let days = days + 719_468;
+        let (era, of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let pair = |n: u64| PAIRS[(n % 100) as usize];
+        self.text = *b"0000-00-00T00:00:00.";
+        for (at, n) in [(0, year / 100), (2, year), (5, month), (8, day), (11, of_day / 3600), (14, of_day / 60 % 60), (17, of_day % 60)] {
+            self.text[at..at + 2].copy_from_slice(&pair(n));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(f: impl FnOnce(&mut Line<'_>)) -> String {
+        let mut buf = [0; 4096];
+        let mut line = Line::new(&mut buf);
+        f(&mut line);
+        let len = line.len();
+        String::from_utf8(buf[..len].to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn numbers_are_as_fmt_writes_them() {
+        let mut n = 1_u64;
+        for step in 0..2000_u64 {
+            for n in [step, n.wrapping_sub(1), n, u64::MAX - step] {
+                assert_eq!(text(|l| l.number(n)), n.to_string());
+            }
+            n = n.wrapping_mul(10).wrapping_add(step & 1).max(1);
+        }
+        assert_eq!(text(|l| l.millis(Duration::from_nanos(12_034_999))), "12.034");
+        assert_eq!(text(|l| l.micros(Duration::from_nanos(12_034_999))), "12034");
+        text(|l| l.millis(Duration::MAX));
+    }
+
+    #[test]
+    fn addresses_are_as_fmt_writes_them() {
+        let table = [
+            "127.0.0.1:80",
+            "255.10.9.100:65535",
+            "[::]:1",
+            "[::1]:443",
+            "[2001:db8::1]:8080",
+            "[2001:db8:0:1:1:1:1:1]:1",
+            "[1:0:0:2:0:0:0:3]:1",
+            "[1::2:0:0:3:4]:1",
+            "[fe80::]:9",
+            "[1:2:3:4:5:6:7:8]:10",
+            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:0",
+            "[0:1::]:1",
+        ];
+        for a in table {
+            let a: SocketAddr = a.parse().expect("an address");
+            assert_eq!(text(|l| l.address(a)), a.to_string());
+        }
+        assert_eq!(text(|l| l.address("[::ffff:10.1.2.3]:5".parse().expect("an address"))), "10.1.2.3:5");
+        let mut state = 1_u64;
+        for _ in 0..5000 {
+            let mut segments = [0_u16; 8];
+            for s in &mut segments {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *s = if state >> 62 == 0 { (state >> 40) as u16 } else { (state >> 60) as u16 & 1 };
+            }
+            let a = SocketAddr::from((segments, 1));
+            let want = SocketAddr::new(a.ip().to_canonical(), 1).to_string();
+            // fmt writes v4-compatible tails (::a.b.c.d) like any other since Rust 1.73, as RFC 5952 §5 allows.
+            assert_eq!(text(|l| l.address(a)), want);
+        }
+    }
+
+    #[test]
+    fn times() {
+        let table = [
+            (0, 0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, 7, "2000-02-28T23:59:59.007Z"),
+            (951_782_400, 80, "2000-02-29T00:00:00.080Z"),
+            (951_868_800, 999, "2000-03-01T00:00:00.999Z"),
+            (1_795_435_083, 123, "2026-11-23T11:58:03.123Z"),
+            (4_107_542_400, 1, "2100-03-01T00:00:00.001Z"),
+            (253_402_300_799, 5, "9999-12-31T23:59:59.005Z"),
+        ];
+        let mut stamp = Stamp::default();
+        for (unix_secs, millis, want) in table {
+            for _ in 0..2 {
+                assert_eq!(text(|l| stamp.write(Wall { unix_secs, millis }, l)), want);
+            }
+        }
+    }
+
+    #[test]
+    fn escapes() {
+        let table: &[(&[u8], &str, &str)] = &[
+            (b"", "", ""),
+            (b"/plain?a=1", "/plain?a=1", "/plain?a=1"),
+            (b"say \"hi\" \\ there", r#"say \"hi\" \\ there"#, r#"say \"hi\" \\ there"#),
+            (b"a\nb\x00\x7f", r"a\u000ab\u0000\u007f", r"a\x0ab\x00\x7f"),
+            ("grün".as_bytes(), "grün", r"gr\xc3\xbcn"),
+            (b"bad\xff\xc3", r"bad\u00ff\u00c3", r"bad\xff\xc3"),
+        ];
+        for (bytes, json, quoted) in table {
+            assert_eq!(text(|l| l.json(bytes)), *json);
+            assert_eq!(text(|l| l.quoted(bytes)), *quoted);
+        }
+    }
+
+    #[test]
+    fn one_odd_byte_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            for at in 0..len {
+                for b in 0..=255_u8 {
+                    let mut text = vec![b'x'; len];
+                    text[at] = b;
+                    let clean = (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\';
+                    assert_eq!(plain(&text), clean, "{b} at {at} of {len}");
+                }
+            }
+        }
+    }
+}

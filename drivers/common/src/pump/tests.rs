@@ -1,0 +1,587 @@
+//! A relay as the machine and sockets made of byte queues as the world.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+
+/// What the fake core was told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Connected(u32),
+    Recv(u32, usize),
+    End(u32),
+    Sent(u32, usize),
+    Fault(u32, Fault),
+    Timeout,
+}
+
+#[derive(Default)]
+struct End {
+    epoch: u32,
+    peer: u32,
+    out: VecDeque<u8>,
+    ended: bool,
+    gone: bool,
+}
+
+/// Passes bytes between pairs of connections with bounded room, like the core does with pages.
+struct Relay {
+    ends: Vec<End>,
+    room: Vec<u8>,
+    cap: usize,
+    listed: VecDeque<ConnId>,
+    effects: VecDeque<Effect>,
+    told: Vec<Told>,
+    timeout: Option<Instant>,
+    starve: bool,
+}
+
+fn id(slot: u32) -> ConnId {
+    ConnId { slot, epoch: 7 }
+}
+
+impl Relay {
+    fn new(pairs: u32, room: usize, cap: usize) -> Self {
+        let ends = (0..pairs * 2).map(|slot| End { epoch: 7, peer: slot ^ 1, ..End::default() }).collect();
+        Self {
+            ends,
+            room: vec![0; room],
+            cap,
+            listed: VecDeque::new(),
+            effects: VecDeque::new(),
+            told: Vec::new(),
+            timeout: None,
+            starve: false,
+        }
+    }
+    fn end(&self, c: ConnId) -> Option<&End> {
+        self.ends.get(c.slot as usize).filter(|e| e.epoch == c.epoch && !e.gone)
+    }
+    fn list(&mut self, slot: u32) {
+        self.listed.push_back(id(slot));
+        self.listed.push_back(id(slot ^ 1));
+    }
+    fn close_ended(&mut self, slot: u32) {
+        if [slot, slot ^ 1].iter().all(|s| self.ends[*s as usize].ended && self.ends[*s as usize].out.is_empty()) {
+            self.close_pair(slot);
+        }
+    }
+    fn close_pair(&mut self, slot: u32) {
+        for s in [slot, slot ^ 1] {
+            if !self.ends[s as usize].gone {
+                self.ends[s as usize].gone = true;
+                self.effects.push_back(Effect::Close(id(s)));
+            }
+        }
+    }
+}
+
+impl Machine for Relay {
+    fn handle_accept(&mut self, a: &Accepted, _: Instant) -> Result<ConnId, Refused> {
+        if a.peer.port() == 1 { Err(Refused::TooManyConnections) } else { Ok(id(u32::from(a.listener.0))) }
+    }
+    fn handle_connected(&mut self, c: ConnId, _: Instant) {
+        self.told.push(Told::Connected(c.slot));
+        self.list(c.slot);
+    }
+    fn recv_buf(&mut self, _: ConnId) -> &mut [u8] {
+        if self.starve { &mut [] } else { &mut self.room }
+    }
+    fn handle_recv(&mut self, c: ConnId, n: usize, _: Instant) {
+        self.told.push(Told::Recv(c.slot, n));
+        let peer = self.ends[c.slot as usize].peer as usize;
+        let bytes: Vec<u8> = self.room[..n].to_vec();
+        self.ends[peer].out.extend(bytes);
+        self.list(c.slot);
+    }
+    fn handle_recv_end(&mut self, c: ConnId, _: Instant) {
+        self.told.push(Told::End(c.slot));
+        self.ends[c.slot as usize].ended = true;
+        self.effects.push_back(Effect::Shutdown(id(c.slot ^ 1)));
+        self.close_ended(c.slot);
+    }
+    fn handle_sent(&mut self, c: ConnId, n: usize, _: Instant) {
+        self.told.push(Told::Sent(c.slot, n));
+        self.ends[c.slot as usize].out.drain(..n);
+        self.list(c.slot);
+        self.close_ended(c.slot);
+    }
+    fn handle_fault(&mut self, c: ConnId, f: Fault, _: Instant) {
+        self.told.push(Told::Fault(c.slot, f));
+        self.close_pair(c.slot);
+    }
+    fn handle_answer(&mut self, _: LookupId, _: Answer, _: Instant) {}
+    fn handle_shared(&mut self, _: Instant) {}
+    fn handle_wall(&mut self, _: Wall) {}
+    fn handle_timeout(&mut self, _: Instant) {
+        self.timeout = None;
+        self.told.push(Told::Timeout);
+    }
+    fn drain(&mut self, _: Instant, _: Instant) {
+        self.effects.push_back(Effect::Drained);
+    }
+    fn poll_conn(&mut self) -> Option<ConnId> {
+        self.listed.pop_front()
+    }
+    fn wants(&self, c: ConnId) -> Wants {
+        let Some(e) = self.end(c) else { return Wants::default() };
+        let room_left = self.ends[e.peer as usize].out.len() < self.cap;
+        Wants { recv: !e.ended && room_left, send: !e.out.is_empty() }
+    }
+    fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let empty = VecDeque::new();
+        let (a, b) = self.end(c).map_or(&empty, |e| &e.out).as_slices();
+        let both = [IoSlice::new(a), IoSlice::new(b)];
+        f(if b.is_empty() { &both[..1] } else { &both })
+    }
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+    fn accepting(&self, _: ListenerId) -> bool {
+        true
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timeout
+    }
+}
+
+/// One socket: what a read finds, how much a write may take.
+#[derive(Default)]
+struct Socket {
+    inbound: VecDeque<u8>,
+    fin: bool,
+    recv_error: Option<i32>,
+    outbound: Vec<u8>,
+    room: usize,
+    send_error: Option<i32>,
+    so_error: Option<i32>,
+    shut: bool,
+}
+
+#[derive(Default)]
+struct Sockets {
+    sockets: BTreeMap<u32, Socket>,
+    /// What closed sockets had sent.
+    left_behind: BTreeMap<u32, Vec<u8>>,
+    calls: Vec<(char, u32)>,
+    refuse_connect: Option<i32>,
+    drained: bool,
+    clock: u64,
+}
+
+impl World for Sockets {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
+        self.calls.push(('r', c.slot));
+        let s = self.sockets.get_mut(&c.slot).expect("reads only open sockets");
+        let n = buf.len().min(s.inbound.len());
+        for (to, from) in buf.iter_mut().zip(s.inbound.drain(..n)) {
+            *to = from;
+        }
+        match (n, s.recv_error) {
+            (0, Some(e)) => Err(io::Error::from_raw_os_error(e)),
+            (0, None) if s.fin => Ok(0),
+            (0, None) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(n),
+        }
+    }
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.calls.push(('w', c.slot));
+        let s = self.sockets.get_mut(&c.slot).expect("writes only open sockets");
+        if let Some(e) = s.send_error {
+            return Err(io::Error::from_raw_os_error(e));
+        }
+        if s.room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+        let n = all.len().min(s.room);
+        s.outbound.extend(&all[..n]);
+        s.room -= n;
+        Ok(n)
+    }
+    fn connect(&mut self, c: ConnId, _: SocketAddr) -> io::Result<()> {
+        self.calls.push(('c', c.slot));
+        match self.refuse_connect {
+            Some(e) => Err(io::Error::from_raw_os_error(e)),
+            None => {
+                self.sockets.insert(c.slot, Socket { room: 1 << 20, ..Socket::default() });
+                Ok(())
+            }
+        }
+    }
+    fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
+        self.sockets.get_mut(&c.slot)?.so_error.take().map(io::Error::from_raw_os_error)
+    }
+    fn shutdown(&mut self, c: ConnId) {
+        self.calls.push(('s', c.slot));
+        self.sockets.get_mut(&c.slot).expect("shuts only open sockets").shut = true;
+    }
+    fn close(&mut self, c: ConnId) {
+        self.calls.push(('x', c.slot));
+        if let Some(s) = self.sockets.remove(&c.slot) {
+            self.left_behind.insert(c.slot, s.outbound);
+        }
+    }
+    fn reset(&mut self, c: ConnId) {
+        self.calls.push(('R', c.slot));
+        self.sockets.remove(&c.slot);
+    }
+    fn lookup(&mut self, _: LookupId, _: Question) {}
+    fn nudge(&mut self, _: u16) {}
+    fn drained(&mut self) {
+        self.drained = true;
+    }
+    fn now(&mut self) -> Instant {
+        self.clock += 1;
+        Instant::from_millis(self.clock)
+    }
+}
+
+impl Sockets {
+    fn calls(&mut self) -> String {
+        self.calls.drain(..).map(|(what, slot)| format!("{what}{slot} ")).collect::<String>().trim_end().to_owned()
+    }
+    fn at(&mut self, slot: u32) -> &mut Socket {
+        self.sockets.get_mut(&slot).expect("open")
+    }
+}
+
+const READ: Readiness = Readiness { readable: true, writable: false, closed: false, error: false };
+const WRITE: Readiness = Readiness { readable: false, writable: true, closed: false, error: false };
+const FIN: Readiness = Readiness { readable: true, writable: true, closed: true, error: false };
+const ERROR: Readiness = Readiness { readable: true, writable: true, closed: true, error: true };
+
+/// `pairs` pairs of connections, all accepted, writable and found without bytes.
+fn relay(pairs: u32, room: usize, cap: usize) -> (Pump<Relay>, Sockets) {
+    let mut pump = Pump::new(Relay::new(pairs, room, cap), Instant::ZERO);
+    let mut world = Sockets::default();
+    for slot in 0..pairs * 2 {
+        let a = Accepted {
+            listener: ListenerId(slot as u16),
+            peer: SocketAddr::from(([127, 0, 0, 1], 9)),
+            local: SocketAddr::from(([127, 0, 0, 1], 80)),
+        };
+        let c = pump.accept(&a).expect("taken");
+        world.sockets.insert(c.slot, Socket { room: 1 << 30, ..Socket::default() });
+        pump.opened(c, &mut world);
+    }
+    world.calls.clear();
+    pump.machine.told.clear();
+    (pump, world)
+}
+
+#[test]
+fn a_warm_exchange_is_two_reads_and_two_writes() {
+    let (mut pump, mut world) = relay(1, 64, 64);
+    for _ in 0..3 {
+        pump.begin(Instant::from_millis(1));
+        world.at(0).inbound.extend(b"GET");
+        pump.ready(id(0), READ, &mut world);
+        world.at(1).inbound.extend(b"200 OK");
+        pump.ready(id(1), READ, &mut world);
+        assert_eq!(world.calls(), "r0 w1 r1 w0");
+    }
+    assert_eq!(world.at(1).outbound, b"GETGETGET");
+    assert_eq!(world.at(0).outbound, b"200 OK200 OK200 OK");
+    pump.check();
+}
+
+#[test]
+fn a_short_read_is_a_would_block_unless_the_end_is_known() {
+    let table: &[(&str, usize, bool, Readiness, &str)] = &[
+        // what arrives, room, FIN behind it, event, calls
+        ("abc", 8, false, READ, "r0 w1"),
+        ("abcdefgh", 8, false, READ, "r0 r0 w1"),
+        ("abcdefghij", 8, false, READ, "r0 r0 w1"),
+        ("abc", 8, true, FIN, "r0 r0 w1 s1"),
+        ("", 8, true, FIN, "r0 s1"),
+        ("", 8, false, READ, "r0"),
+    ];
+    for &(bytes, room, fin, event, calls) in table {
+        let (mut pump, mut world) = relay(1, room, 1 << 20);
+        world.at(0).inbound.extend(bytes.as_bytes());
+        world.at(0).fin = fin;
+        pump.begin(Instant::from_millis(1));
+        pump.ready(id(0), event, &mut world);
+        assert_eq!(world.calls(), calls, "{bytes:?} {event:?}");
+        assert_eq!(world.at(1).outbound, bytes.as_bytes());
+        pump.check();
+    }
+}
+
+#[test]
+fn a_short_write_is_a_would_block() {
+    let (mut pump, mut world) = relay(1, 64, 64);
+    world.at(1).room = 2;
+    world.at(0).inbound.extend(b"abcdef");
+    pump.begin(Instant::from_millis(1));
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!(world.calls(), "r0 w1");
+    // A readable event says nothing about room.
+    pump.ready(id(1), READ, &mut world);
+    assert_eq!(world.calls(), "r1");
+    world.at(1).room = 100;
+    pump.ready(id(1), WRITE, &mut world);
+    assert_eq!(world.calls(), "w1");
+    assert_eq!(world.at(1).outbound, b"abcdef");
+}
+
+#[test]
+fn a_connection_gets_sixteen_rounds_a_turn_and_the_others_get_theirs() {
+    let (mut pump, mut world) = relay(2, 4, 8);
+    let endless: Vec<u8> = (0..1000).map(|i| i as u8).collect();
+    world.at(0).inbound.extend(&endless);
+    world.at(2).inbound.extend(b"short");
+    let mut turns = 0;
+    pump.begin(Instant::from_millis(1));
+    pump.ready(id(0), READ, &mut world);
+    let reads = world.calls.iter().filter(|c| **c == ('r', 0)).count();
+    assert_eq!(reads, usize::from(ROUNDS), "rounds are counted over the whole turn, however often the core lists the pair");
+    assert!(pump.has_backlog());
+    pump.ready(id(2), READ, &mut world);
+    assert_eq!(world.at(3).outbound, b"short", "the other pair is served in the same turn");
+    while pump.has_backlog() {
+        turns += 1;
+        assert!(turns < 100, "the backlog gets on");
+        pump.begin(Instant::from_millis(turns));
+        pump.resume(&mut world);
+        pump.check();
+    }
+    assert_eq!(world.at(1).outbound, endless);
+    assert!(turns >= 1000 / 4 / u64::from(ROUNDS) - 1);
+}
+
+#[test]
+fn an_early_answer_before_a_reset_is_read_before_the_fault_is_told() {
+    let table: &[(Readiness, Option<i32>, &[Told])] = &[
+        // The write fails first.
+        (WRITE, Some(libc::EPIPE), &[Told::Recv(1, 6), Told::Fault(1, Fault::Reset)]),
+        // The event tells first.
+        (ERROR, None, &[Told::Recv(1, 6), Told::Fault(1, Fault::Reset)]),
+    ];
+    for (event, send_error, told) in table {
+        let (mut pump, mut world) = relay(1, 64, 64);
+        world.at(1).send_error = *send_error;
+        world.at(1).room = 0;
+        world.at(1).inbound.extend(b"413 no");
+        world.at(1).fin = true;
+        world.at(1).so_error = Some(libc::ECONNRESET);
+        if send_error.is_some() {
+            // Something to send.
+            world.at(0).inbound.extend(b"body");
+            pump.begin(Instant::from_millis(1));
+            pump.ready(id(0), READ, &mut world);
+        } else {
+            pump.begin(Instant::from_millis(1));
+            pump.ready(id(1), *event, &mut world);
+        }
+        let of_backend: Vec<Told> =
+            pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
+        assert_eq!(of_backend, *told);
+        assert!(world.sockets.is_empty(), "both closed");
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_is_noticed_though_nothing_is_read() {
+    // The pair's room is full, so nothing more is wanted from 0.
+    let (mut pump, mut world) = relay(1, 4, 4);
+    world.at(1).room = 0;
+    world.at(0).inbound.extend(b"abcd");
+    pump.begin(Instant::from_millis(1));
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!(pump.machine.wants(id(0)), Wants { recv: false, send: false });
+    world.calls.clear();
+    // An end is remembered until it is wanted ...
+    world.at(0).fin = true;
+    pump.ready(id(0), FIN, &mut world);
+    assert_eq!(world.calls(), "");
+    world.at(1).room = 10;
+    pump.ready(id(1), WRITE, &mut world);
+    assert_eq!(world.calls(), "w1 r0 s1");
+    // ... an error is told at once.
+    world.at(1).so_error = Some(libc::ETIMEDOUT);
+    pump.machine.ends[1].ended = true;
+    pump.ready(id(1), Readiness { error: true, ..Readiness::default() }, &mut world);
+    assert_eq!(pump.machine.told.last(), Some(&Told::Fault(1, Fault::TimedOut)));
+}
+
+#[test]
+fn connecting_ends_with_room_or_with_a_reason() {
+    let to = SocketAddr::from(([127, 0, 0, 1], 1));
+    let table: &[(Option<i32>, Readiness, Option<i32>, Told)] = &[
+        // connect fails, event, SO_ERROR, told
+        (None, WRITE, None, Told::Connected(0)),
+        (None, ERROR, Some(libc::ECONNREFUSED), Told::Fault(0, Fault::Refused)),
+        (None, ERROR, Some(libc::EHOSTUNREACH), Told::Fault(0, Fault::Unreachable)),
+        (None, ERROR, Some(libc::ETIMEDOUT), Told::Fault(0, Fault::TimedOut)),
+        (None, FIN, None, Told::Fault(0, Fault::Refused)),
+        (Some(libc::EMFILE), WRITE, None, Told::Fault(0, Fault::NoResources)),
+        (Some(libc::EADDRNOTAVAIL), WRITE, None, Told::Fault(0, Fault::NoResources)),
+        (Some(libc::ENETUNREACH), WRITE, None, Told::Fault(0, Fault::Unreachable)),
+        (Some(libc::EACCES), WRITE, None, Told::Fault(0, Fault::Other)),
+    ];
+    for (refuse, event, so_error, told) in table {
+        let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
+        let mut world = Sockets { refuse_connect: *refuse, ..Sockets::default() };
+        pump.machine.effects.push_back(Effect::Connect { conn: id(0), to });
+        pump.settle(&mut world);
+        if let Some(s) = world.sockets.get_mut(&0) {
+            s.so_error = *so_error;
+        }
+        // Not before the event, and not twice.
+        pump.machine.ends[0].out.extend(b"head");
+        pump.machine.listed.push_back(id(0));
+        pump.settle(&mut world);
+        pump.ready(id(0), *event, &mut world);
+        pump.ready(id(0), Readiness::default(), &mut world);
+        let about: Vec<&Told> = pump.machine.told.iter().filter(|t| matches!(t, Told::Connected(_) | Told::Fault(..))).collect();
+        assert_eq!(about, [told]);
+        let sent = pump.machine.told.iter().any(|t| matches!(t, Told::Sent(0, 4)));
+        assert_eq!(sent, *told == Told::Connected(0), "{told:?}");
+    }
+}
+
+#[test]
+fn shutting_down_waits_for_the_last_byte_and_stale_ids_are_ignored() {
+    let (mut pump, mut world) = relay(1, 64, 64);
+    world.at(1).room = 3;
+    world.at(0).inbound.extend(b"abcdef");
+    world.at(0).fin = true;
+    pump.begin(Instant::from_millis(1));
+    pump.ready(id(0), FIN, &mut world);
+    assert!(!world.at(1).shut);
+    world.at(1).room = 3;
+    pump.ready(id(1), WRITE, &mut world);
+    assert!(world.at(1).shut);
+    assert_eq!(world.at(1).outbound, b"abcdef");
+    world.calls.clear();
+    pump.ready(ConnId { slot: 0, epoch: 6 }, ERROR, &mut world);
+    pump.ready(ConnId { slot: 99, epoch: 7 }, ERROR, &mut world);
+    pump.fault(ConnId { slot: 0, epoch: 6 }, Fault::Other, &mut world);
+    assert_eq!(world.calls(), "");
+    // Close, and a late event of the same batch.
+    pump.fault(id(0), Fault::Other, &mut world);
+    assert!(world.sockets.is_empty());
+    world.calls.clear();
+    pump.ready(id(0), FIN, &mut world);
+    pump.ready(id(1), FIN, &mut world);
+    assert_eq!(world.calls(), "");
+    // A reset, once.
+    let (mut pump, mut world) = relay(1, 64, 64);
+    pump.machine.effects.extend([Effect::Reset(id(1)), Effect::Reset(id(1)), Effect::Close(id(1)), Effect::Close(id(0))]);
+    pump.settle(&mut world);
+    assert_eq!(world.calls(), "R1 x0");
+}
+
+#[test]
+fn without_a_page_nothing_is_read_until_the_core_lists_the_connection_again() {
+    let (mut pump, mut world) = relay(1, 64, 64);
+    world.at(0).inbound.extend(b"abc");
+    pump.machine.starve = true;
+    pump.begin(Instant::from_millis(1));
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!(world.calls(), "");
+    assert!(!pump.has_backlog(), "starving does not spin");
+    pump.machine.starve = false;
+    pump.machine.listed.push_back(id(0));
+    pump.settle(&mut world);
+    assert_eq!(world.calls(), "r0 w1");
+    // A broken socket does not wait for a page.
+    pump.machine.starve = true;
+    pump.ready(id(0), ERROR, &mut world);
+    assert!(pump.machine.told.contains(&Told::Fault(0, Fault::Reset)));
+}
+
+#[test]
+fn time_is_told_only_when_it_is_due_and_the_clock_is_read_again_in_a_long_turn() {
+    let (mut pump, mut world) = relay(1, 1, 1 << 20);
+    pump.machine.timeout = Some(Instant::from_millis(10));
+    pump.begin(Instant::from_millis(9));
+    pump.tick(&mut world);
+    assert_eq!(pump.machine.told, []);
+    pump.begin(Instant::from_millis(10));
+    pump.tick(&mut world);
+    pump.tick(&mut world);
+    assert_eq!(pump.machine.told, [Told::Timeout]);
+    world.clock = 1000;
+    for _ in 0..SERVED_PER_CLOCK {
+        pump.ready(id(0), WRITE, &mut world);
+    }
+    assert!(pump.now() > Instant::from_millis(1000));
+    pump.drain(Instant::NEVER, &mut world);
+    assert!(world.drained);
+}
+
+#[test]
+fn a_refused_connection_leaves_nothing() {
+    let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
+    let local = SocketAddr::from(([127, 0, 0, 1], 80));
+    let a = Accepted { listener: ListenerId(0), peer: SocketAddr::from(([127, 0, 0, 1], 1)), local };
+    assert_eq!(pump.accept(&a), Err(Refused::TooManyConnections));
+    assert!(pump.flags.is_empty());
+}
+
+#[test]
+fn flags_are_eight_bytes() {
+    assert_eq!(size_of::<Flags>(), 8);
+}
+
+/// Any interleaving of arrivals, room and ends: every byte arrives, in order, and no wake-up is lost.
+#[test]
+fn bytes_arrive_whatever_the_sockets_do() {
+    for seed in 1..400_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut dice = move |n: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % n
+        };
+        let (room, cap) = (1 + dice(40) as usize, 1 + dice(90) as usize);
+        let (mut pump, mut world) = relay(3, room, cap);
+        let messages: Vec<Vec<u8>> = (0..6).map(|_| (0..dice(3000)).map(|_| dice(256) as u8).collect()).collect();
+        let mut given = [0; 6];
+        for slot in 0..6 {
+            world.at(slot).room = dice(50) as usize;
+        }
+        let mut arrived = vec![Vec::new(); 6];
+        for turn in 0..20_000 {
+            pump.begin(Instant::from_millis(turn));
+            let slot = dice(6) as u32;
+            if world.sockets.contains_key(&slot) {
+                let i = slot as usize;
+                let mut event = Readiness::default();
+                let more = (1 + dice(200) as usize).min(messages[i].len() - given[i]);
+                if more > 0 && dice(2) == 0 {
+                    world.at(slot).inbound.extend(&messages[i][given[i]..given[i] + more]);
+                    given[i] += more;
+                    event.readable = true;
+                } else if given[i] == messages[i].len() && !world.at(slot).fin {
+                    world.at(slot).fin = true;
+                    event.readable = true;
+                    event.closed = true;
+                } else if world.at(slot).room == 0 {
+                    // An edge: only a socket that had no room tells of some.
+                    world.at(slot).room = 1 + dice(100) as usize;
+                    event.writable = true;
+                }
+                pump.ready(id(slot), event, &mut world);
+            }
+            pump.resume(&mut world);
+            pump.check();
+            for (s, x) in &mut world.sockets {
+                arrived[*s as usize].append(&mut x.outbound);
+            }
+            for (s, x) in &mut world.left_behind {
+                arrived[*s as usize].append(x);
+            }
+            if arrived.iter().enumerate().all(|(i, got)| got.len() == messages[i ^ 1].len()) {
+                break;
+            }
+        }
+        for (i, got) in arrived.iter().enumerate() {
+            assert!(*got == messages[i ^ 1], "seed {seed}: {} of {} bytes at {i}", got.len(), messages[i ^ 1].len());
+        }
+    }
+}

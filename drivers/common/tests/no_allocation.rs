@@ -1,0 +1,98 @@
+//! An access line costs no allocation once the worker is warm. A test of its own process: it counts every allocation of it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use ruststrom_core::config::LogFormat;
+use ruststrom_core::observe::{Observer, Record, Timings};
+use ruststrom_core::{Cause, Instant, Wall};
+use ruststrom_driver::access_log::Reporter;
+use ruststrom_driver::sink::Sink;
+use ruststrom_driver::watch::Watch;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = COUNT.try_with(|c| c.set(c.get() + 1));
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_line_costs_no_allocation() {
+    let us = Duration::from_micros;
+    let record = Record {
+        client: "[2001:db8::7]:50312".parse().expect("an address"),
+        scheme: "http",
+        method: b"GET",
+        target: "/a?\"b\"=\u{fc}".as_bytes(),
+        host: b"example.com",
+        user_agent: b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+        referer: b"http://example.com/",
+        request_id: b"0123456789abcdef",
+        version: 11,
+        pool: "web",
+        backend: "127.0.0.1:8081",
+        pool_index: Some(0),
+        backend_index: Some(1),
+        status: 502,
+        cause: Some(Cause::BackendReset),
+        attempts: 2,
+        reused: true,
+        bytes_in: 0,
+        bytes_out: 1234,
+        timings: Timings {
+            head: us(12),
+            chosen: Some(us(15)),
+            connected: None,
+            sent: Some(us(40)),
+            answered: Some(us(1530)),
+            total: us(1600),
+        },
+    };
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
+        let mut reporter = Reporter::new(format, &sink);
+        reporter.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
+        let before = COUNT.with(Cell::get);
+        for turn in 0..5000 {
+            reporter.turn(Instant::from_millis(turn));
+            for _ in 0..10 {
+                reporter.exchange(&record);
+            }
+            reporter.turn_ended();
+        }
+        assert_eq!(COUNT.with(Cell::get) - before, 0, "{format:?}");
+        drop(reporter);
+        assert!(sink.flush(Duration::from_secs(20)));
+    }
+}

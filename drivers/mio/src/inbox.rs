@@ -1,0 +1,50 @@
+//! How other threads reach a worker: a flag, a list of answers, and a waker.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mio::{Poll, Waker};
+use ruststrom_core::{Answer, LookupId};
+
+use crate::token::About;
+
+/// One worker's.
+pub(crate) struct Inbox {
+    waker: Waker,
+    nudged: AtomicBool,
+    /// With the generation of the proxy that asked.
+    answers: Mutex<Vec<(u32, LookupId, Answer)>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(poll: &Poll) -> io::Result<Self> {
+        let waker = Waker::new(poll.registry(), About::Inbox.token())?;
+        Ok(Self { waker, nudged: AtomicBool::new(false), answers: Mutex::default() })
+    }
+
+    pub(crate) fn wake(&self) {
+        // An eventfd write fails only if its counter is full, and then a wake-up is under way.
+        let _ = self.waker.wake();
+    }
+
+    /// Something shared changed. Many nudges before the worker looks are one.
+    pub(crate) fn nudge(&self) {
+        if !self.nudged.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn answer(&self, generation: u32, id: LookupId, answer: Answer) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((generation, id, answer));
+        self.wake();
+    }
+
+    pub(crate) fn take_nudge(&self) -> bool {
+        self.nudged.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn take_answers(&self) -> Vec<(u32, LookupId, Answer)> {
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

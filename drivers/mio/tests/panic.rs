@@ -1,0 +1,120 @@
+//! A panic costs the connection that was being served, not the process; a worker that panics again and again starts afresh.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
+use ruststrom_core::{Instant, Shared, Wall, config};
+use ruststrom_driver::clock;
+use ruststrom_driver::listen::bind_all;
+use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::stop::{Stage, Stop};
+use ruststrom_driver::watch::Watch;
+use ruststrom_mio::{Outcome, Setup, start};
+
+/// Panics in the middle of the core when it hears of a certain request.
+struct Trap;
+
+impl Observer for Trap {
+    fn wants_texts(&self) -> bool {
+        true
+    }
+    fn exchange(&mut self, record: &Record<'_>) {
+        assert!(record.target != b"/trap", "the trap was sprung: this panic belongs to the test");
+    }
+    fn health(&mut self, _: &HealthChange<'_>) {}
+    fn note(&mut self, _: Level, _: &str) {}
+}
+
+impl Watch for Trap {
+    fn turn(&mut self, _: Instant) {}
+    fn wall(&mut self, _: Wall, _: Instant) {}
+    fn turn_ended(&mut self) -> bool {
+        false
+    }
+}
+
+fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut buf = [0; 4096];
+                while stream.read(&mut buf).is_ok_and(|n| n > 0) {
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("listening");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    stream
+}
+
+/// Whether a whole answer came.
+fn get(stream: &mut TcpStream, target: &str) -> bool {
+    let mut got = Vec::new();
+    let mut buf = [0; 1024];
+    if stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).is_err() {
+        return false;
+    }
+    while !got.ends_with(b"hello") {
+        match stream.read(&mut buf) {
+            Ok(n) if n > 0 => got.extend_from_slice(&buf[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer to {target} and no end"),
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[test]
+fn a_panic_costs_one_connection_and_many_cost_one_worker_a_restart() {
+    let text = format!(
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\ntimeouts = {{ drain = \"1s\" }}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+         schemes = [\"HTTP\"]\n",
+        backend()
+    );
+    let config = config::parse(&text).config.expect("a good configuration");
+    let (listeners, _) = bind_all(&config.listeners, 1).expect("free ports");
+    let address = listeners[0].address;
+    let stop = Arc::new(Stop::default());
+    let setup = Setup {
+        config: Arc::new(config),
+        shared: Arc::new(Shared::new("test", 1)),
+        listeners,
+        seed: clock::entropy(),
+        files: 1024,
+        stop: stop.clone(),
+        lookups: Lookups::default(),
+    };
+    let running = start(setup, |_| Trap).expect("workers");
+    let mut bystander = connect(address);
+    assert!(get(&mut bystander, "/"));
+    get(&mut connect(address), "/trap");
+    assert!(get(&mut bystander, "/"), "one panic leaves the others alone");
+    assert!(get(&mut connect(address), "/"));
+    // Many more within seconds: the proxy is made anew, and those who come are served.
+    for _ in 0..20 {
+        get(&mut connect(address), "/trap");
+    }
+    let begun = std::time::Instant::now();
+    while !get(&mut connect(address), "/") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never served again");
+    }
+    for _ in 0..20 {
+        assert!(get(&mut connect(address), "/"));
+    }
+    stop.advance(Stage::Drain);
+    // What the panics left behind in the proxy may keep it until the deadline, but no longer.
+    assert_ne!(running.join(), Outcome::Failed);
+}
