@@ -99,7 +99,9 @@ fn slow_bodies_are_cut_and_slow_but_honest_ones_are_not() {
                     if honest && chunked {
                         client.send("0\r\n\r\n").expect("sent");
                     }
-                    let answer = client.answer(false).unwrap_or_else(|e| panic!("{bytes} {framing}: {e} {:?}", stand.told().iter().filter(|t| t.target == "/up").collect::<Vec<_>>()));
+                    let answer = client.answer(false).unwrap_or_else(|e| {
+                        panic!("{bytes} {framing}: {e} {:?}", stand.told().iter().filter(|t| t.target == "/up").collect::<Vec<_>>())
+                    });
                     assert_eq!(answer.status, if honest { 200 } else { 408 }, "{bytes} {framing}");
                 });
             }
@@ -211,7 +213,9 @@ fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
             client.exact(100_000).expect("some of it");
             gone.push(client);
             // In the middle of an upload.
-            for (framing, part) in [("Content-Length: 1000000", "x".repeat(100_000)), ("Transfer-Encoding: chunked", "5\r\nhello\r\n".into())] {
+            for (framing, part) in
+                [("Content-Length: 1000000", "x".repeat(100_000)), ("Transfer-Encoding: chunked", "5\r\nhello\r\n".into())]
+            {
                 let mut client = stand.client();
                 client.send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{part}")).expect("sent");
                 gone.push(client);
