@@ -81,11 +81,19 @@ impl<O: Observer> Proxy<O> {
 
     fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
         self.schedule.done(target);
+        self.tell_if_ready();
         // The end of a drain says nothing about a backend.
         if self.drain.is_none()
             && let Some(change) = self.rt(runtime).state.probed(target.backend, outcome, now)
         {
             self.health_changed(runtime, target.backend, change, &outcome.to_string());
+        }
+    }
+
+    /// Whichever shard is asked has to know whether all are ready.
+    pub(super) fn tell_if_ready(&self) {
+        if self.schedule.first_round_done() {
+            self.shared.set_ready(self.shard);
         }
     }
 

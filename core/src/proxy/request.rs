@@ -240,7 +240,7 @@ impl<O: Observer> Proxy<O> {
             e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);
         }
         if kind == ListenerKind::Admin {
-            let (status, body) = admin::page(request, self.schedule.first_round_done() && self.drain.is_none());
+            let (status, body) = admin::page(request, self.shared.all_ready() && self.drain.is_none());
             return Outcome::Own { status, body };
         }
         if request.max_forwards == Some(0) {
