@@ -61,7 +61,7 @@ impl<O: Observer> Proxy<O> {
                     let c = self.exchanges[x.0].client.conn;
                     self.list(c);
                 }
-                Outcome::Final => self.answer_began(x, now),
+                Outcome::Final => self.answer_began(x),
                 Outcome::Switched => self.tunnel_began(x),
                 Outcome::Broken(cause) => return self.break_exchange(x, cause, now),
             }
@@ -69,7 +69,7 @@ impl<O: Observer> Proxy<O> {
         if matches!(self.exchanges[x.0].phase, Phase::Answering | Phase::Tunnel) {
             self.receive_answer(x, now);
         } else {
-            self.rearm(x, now);
+            self.touch(x);
         }
     }
 
@@ -191,7 +191,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// The final head is there: no other attempt will be needed.
-    fn answer_began(&mut self, x: ExchangeId, now: Instant) {
+    fn answer_began(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
         e.phase = Phase::Answering;
         e.retained = false;
@@ -205,7 +205,7 @@ impl<O: Observer> Proxy<O> {
             let _ = self.conns[b].machine.apply(Side::Server, Event::End);
         }
         self.push_answer(x);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// Decodes what lies in the backend's inbox.
@@ -229,13 +229,16 @@ impl<O: Observer> Proxy<O> {
     /// Frames what lies ready for the client and lets it look.
     pub(super) fn push_answer(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
-        if let Some(leg) = e.backend {
-            let backend = &mut self.conns[leg.conn];
-            e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
+        let Some(leg) = e.backend else { return };
+        let backend = &mut self.conns[leg.conn];
+        e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
+        let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
+        if !ended {
             self.list(leg.conn);
         }
-        let c = self.exchanges[x.0].client.conn;
-        self.list(c);
+        if output {
+            self.list(c);
+        }
     }
 
     /// The backend closed its direction.
@@ -249,7 +252,7 @@ impl<O: Observer> Proxy<O> {
             Phase::Answering if e.answer.reader.ends_at_close() && !e.answer.ended => {
                 e.answer.ended = true;
                 self.push_answer(x);
-                self.rearm(x, now);
+                self.touch(x);
                 self.finish_if_done(x, now);
             }
             _ => self.backend_lost(x, Cause::BackendClosed, now),

@@ -85,7 +85,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn reject(&mut self, c: ConnId, cause: Cause, now: Instant) {
         let x = self.begin(c, now);
         self.exchanges[x.0].keep_alive = false;
-        self.refuse(x, cause, now);
+        self.refuse(x, cause);
     }
 
     /// An exchange begins.
@@ -124,6 +124,7 @@ impl<O: Observer> Proxy<O> {
             request_gone: false,
             answer_begun: false,
             bytes_out: 0,
+            touched: false,
             stage: 0,
             shut_backend: false,
             shut_client: false,
@@ -158,11 +159,11 @@ impl<O: Observer> Proxy<O> {
             }
             Outcome::Refuse(cause) => {
                 conn.inbox.consume_raw(len);
-                self.refuse(x, cause, now);
+                self.refuse(x, cause);
             }
             Outcome::Own { status, body } => {
                 conn.inbox.consume_raw(len);
-                self.own_answer(x, status, None, body, now);
+                self.own_answer(x, status, None, body);
             }
             Outcome::Forward => {
                 conn.inbox.consume_raw(len);
@@ -319,7 +320,7 @@ impl<O: Observer> Proxy<O> {
             return;
         }
         self.push_request(x);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// Decodes what lies in the client's inbox; `false` if that ended the exchange.
@@ -354,11 +355,14 @@ impl<O: Observer> Proxy<O> {
         if !e.retained {
             e.request.release(&mut client.inbox);
         }
-        if let Some(leg) = e.backend {
-            self.list(leg.conn);
+        let (c, b) = (e.client.conn, e.backend.map(|leg| leg.conn));
+        let (output, ended) = (e.request.has_output(Some(&client.inbox)), e.request.ended);
+        if let Some(b) = b.filter(|_| output) {
+            self.list(b);
         }
-        let c = self.exchanges[x.0].client.conn;
-        self.list(c);
+        if !ended {
+            self.list(c);
+        }
     }
 }
 

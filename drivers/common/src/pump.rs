@@ -164,6 +164,8 @@ const CONNECTING: u8 = 1 << 4;
 const QUEUED: u8 = 1 << 5;
 /// To be shut down once all has been sent.
 const SHUT: u8 = 1 << 6;
+/// The core has listed it, and it has not been found without anything to send since.
+const LISTED: u8 = 1 << 7;
 
 /// What is remembered of a connection: eight bytes.
 #[derive(Clone, Copy, Default)]
@@ -386,7 +388,10 @@ impl<M: Machine> Pump<M> {
             let mut idle = true;
             while let Some(c) = self.machine.poll_conn() {
                 idle = false;
-                self.serve(c, w);
+                if let Some(f) = self.live(c) {
+                    f.set(LISTED);
+                    self.serve(c, w);
+                }
             }
             while let Some(e) = self.machine.poll_effect() {
                 idle = false;
@@ -451,23 +456,22 @@ impl<M: Machine> Pump<M> {
         self.flags.get_mut(c.slot as usize).filter(|f| f.has(OPEN) && f.epoch == c.epoch)
     }
 
-    /// Counts a round; false if this turn's are used up, then the backlog has it.
-    fn round(&mut self, c: ConnId) -> bool {
+    /// Whether this turn's rounds are used up; then the backlog has it.
+    fn used_up(&mut self, c: ConnId) -> bool {
         let turn = self.turn;
-        let Some(f) = self.live(c) else { return false };
+        let Some(f) = self.live(c) else { return true };
         if f.turn != turn {
             f.turn = turn;
             f.rounds_fault &= !0x1f;
         }
         if f.rounds_fault & 0x1f < ROUNDS {
-            f.rounds_fault += 1;
-            return true;
+            return false;
         }
         if !f.has(QUEUED) {
             f.set(QUEUED);
             self.backlog.push_back(c);
         }
-        false
+        true
     }
 
     /// Writes and reads as wanted and possible. Writing comes first: it frees pages, and what is read may have to be answered.
@@ -489,26 +493,31 @@ impl<M: Machine> Pump<M> {
         }
         loop {
             let Some(f) = self.live(c).copied() else { return };
-            let mut wants = self.machine.wants(c);
-            if !(wants.send && f.has(WRITABLE) || wants.recv && f.has(READABLE)) {
+            if !f.has(WRITABLE | LISTED) && !f.has(READABLE) {
                 break;
             }
-            if !self.round(c) {
+            if self.used_up(c) {
                 return;
             }
-            let mut moved = false;
-            if wants.send && f.has(WRITABLE) {
-                moved = self.write(c, w);
-                wants = self.machine.wants(c);
-            }
+            let mut moved = f.has(WRITABLE | LISTED) && self.write(c, w);
             // Writing may have broken the socket, so look again.
-            if wants.recv && self.live(c).is_some_and(|f| f.has(READABLE)) {
+            if self.live(c).is_some_and(|f| f.has(READABLE)) {
                 moved |= self.read(c, w);
             }
             if !moved {
                 break;
             }
+            if let Some(f) = self.live(c) {
+                f.rounds_fault += 1;
+            }
         }
+        if self.live(c).is_some_and(|f| f.has(SHUT) || f.fault().is_some()) {
+            self.part(c, w);
+        }
+    }
+
+    /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt with.
+    fn part<W: World>(&mut self, c: ConnId, w: &mut W) {
         let wants = self.machine.wants(c);
         let Some(f) = self.live(c) else { return };
         if let Some(fault) = f.fault()
@@ -529,11 +538,14 @@ impl<M: Machine> Pump<M> {
         });
         let now = self.now;
         let Some(f) = self.live(c) else { return false };
+        if room == 0 {
+            f.clear(LISTED);
+            return false;
+        }
         match sent {
             Ok(n) => {
-                if n < room {
-                    f.clear(WRITABLE);
-                }
+                // If there is more by now, the core lists it again.
+                f.clear(if n < room { WRITABLE } else { LISTED });
                 if n > 0 {
                     self.machine.handle_sent(c, n, now);
                 }
