@@ -56,7 +56,7 @@ fn exactly_as_shown() {
         ),
         (
             in_pool("matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\""),
-            "f:4:33: error: bad matcher: a path begins with `/`\n4 | matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\"\n  |                                 ^^^^^\n  = help: write '/b'\n",
+            "f:4:32: error: bad matcher: a path begins with `/`\n4 | matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\"\n  |                                ^^^^^\n  = help: write '/b'\n",
         ),
         (
             "# nothing\n".to_owned(),
@@ -497,6 +497,14 @@ proptest! {
         text.insert(place, c);
         check(&text);
     }
+}
+
+#[test]
+fn what_is_quoted_stays_on_one_line() {
+    check("http_address = \'\'\'[[backend_pools]]\n{ address = \"https://[::1]:1\" }\n\'\'\'\n");
+    check(
+        "http_address = \"\\u001b[2J\\n://\\n\"\n[[backend_pools]]\naddresses = [\"a\\n://b\", \"a\\n:1/\\r\"]\nmatcher = \"Host('\\n')\"\n",
+    );
 }
 
 #[test]

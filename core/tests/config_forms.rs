@@ -279,7 +279,8 @@ fn backends_as_tables() {
 #[test]
 fn listeners() {
     use ListenerKind::{Admin, Http};
-    let cases: [(&str, &[(&str, ListenerKind, bool)]); 8] = [
+    type Wanted = &'static [(&'static str, ListenerKind, bool)];
+    let cases: [(&str, Wanted); 8] = [
         ("http_address = \"127.0.0.1:80\"", &[("127.0.0.1:80", Http, true), ("127.0.0.1:9090", Admin, false)]),
         (
             "http_address = [\"127.0.0.1:80\", \"[::1]:80\"]\nmetrics_address = false",

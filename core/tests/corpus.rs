@@ -77,8 +77,8 @@ fn config() -> Arc<Config> {
                 slow_weight_permille: 250,
             },
             client: model::ClientPool { idle_timeout: Duration::from_secs(90), max_idle_per_host: 32 },
-            timeouts: timeouts,
-            limits: limits,
+            timeouts,
+            limits,
             retries: 1,
             middlewares: vec![],
         }],
@@ -114,7 +114,7 @@ fn run(folder_name: &str) {
         }
     }
     assert!(failed.is_empty(), "{} of {cases} cases fail\n\n{}\n", failed.len(), failed.join("\n\n"));
-    assert!(runs > 0, "no case was played");
+    assert!(runs > 0 || only.is_some(), "no case was played");
 }
 
 #[test]
@@ -151,7 +151,48 @@ fn corpus_is_whole() {
 }
 
 fn tells_the_end(case: &Case) -> bool {
-    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..)));
+    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Open(_)));
     let expects = case.steps.iter().any(|s| !matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Wait(_) | Step::Refuse));
     sends && expects
+}
+
+/// The judge itself: what it takes for the expected bytes, and what not.
+#[test]
+fn bytes_are_compared_strictly() {
+    let atoms = |text: &str| match &format::parse("here", &format!("case c\nB< {text}\n"))[0].steps[0] {
+        Step::Receive(_, atoms) => atoms.clone(),
+        other => panic!("{other:?}"),
+    };
+    let table: [(&str, &[u8], bool, Option<usize>); 13] = [
+        ("ab\\r\\n", b"ab\r\nc", true, Some(4)),
+        ("ab", b"aB", true, None),
+        ("ab", b"a", true, None),
+        ("{id}\\r\\n", b"0123456789\r\n", true, Some(12)),
+        ("{id}\\r\\n", b"\r\n", true, None),
+        ("{chunks hello}0\\r\\n", b"5\r\nhello\r\n0\r\n", true, Some(13)),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n", true, None),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n", false, Some(18)),
+        ("{chunks hello}0\\r\\n", b"2\r\nhe\r\n0\r\n\r\n", false, None),
+        ("{chunks hello}", b"6\r\nhello!\r\n", false, None),
+        ("{chunks hello}", b"5;x\r\nhello\r\n", false, None),
+        ("{chunks hello}", b"5\r\nhellx\r\n", false, None),
+        ("{chunks hello}", b"5\r\nhello\n", false, None),
+    ];
+    for (expected, got, exact, len) in table {
+        assert_eq!(play::matched(&atoms(expected), got, exact), len, "{expected} {}", got.escape_ascii());
+    }
+    let beginnings: [(&[u8], bool); 9] = [
+        (b"", true),
+        (b"a\r", true),
+        (b"a\r\n3", true),
+        (b"a\r\n3\r\nhe", true),
+        (b"a\r\n3\r\nhel\r\n2\r\nlo\r\n", true),
+        (b"a\r\n3\r\nhex", false),
+        (b"a\r\n0\r\n", false),
+        (b"a\r\n5\r\nhello\r\n0\r\n\r\n", false),
+        (b"b", false),
+    ];
+    for (got, good) in beginnings {
+        assert_eq!(play::begins(&atoms("a\\r\\n{chunks hello}"), got), good, "{}", got.escape_ascii());
+    }
 }

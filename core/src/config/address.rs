@@ -66,7 +66,7 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, Wrong> {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
-        return wrong(format!("a listener has no scheme `{scheme}://`"), Some(format!("write \"{rest}\"")));
+        return wrong(format!("a listener has no scheme `{}://`", super::suggest::clip(scheme)), Some(format!("write \"{rest}\"")));
     }
     let (host, port) = split_port(text)?;
     match host {

@@ -69,6 +69,8 @@ impl<'t> Lines<'t> {
         for d in diagnostics.iter_mut() {
             let start = self.floor(d.span.start);
             d.span = start..self.floor(d.span.end).max(start);
+            tidy(&mut d.message);
+            d.help.as_mut().map(tidy);
         }
         diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
         diagnostics.dedup();
@@ -84,6 +86,14 @@ impl<'t> Lines<'t> {
             at = d.span.start;
             (d.line, d.column) = (line + 1, column);
         }
+    }
+}
+
+/// Whatever of the file got into a message, it stays one line of bounded length and moves no terminal's cursor.
+fn tidy(text: &mut String) {
+    const LONGEST: usize = 400;
+    if text.len() > LONGEST || text.contains(char::is_control) {
+        *text = text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     }
 }
 
@@ -134,9 +144,9 @@ fn excerpt(out: &mut String, number: usize, line: &str, span: Range<usize>) {
         caret.push(' ');
     }
     // Tabs below tabs, so that the caret stands where the line is wrong however wide they are.
-    caret.extend(lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }));
+    caret.extend(lead.chars().filter(|&c| c != '\u{feff}').map(|c| if c == '\t' { '\t' } else { ' ' }));
     let mut chars = line[from..].chars();
-    shown.extend(chars.by_ref().take(SHOWN).map(visible));
+    shown.extend(chars.by_ref().take(SHOWN).filter(|&c| c != '\u{feff}').map(visible));
     if chars.next().is_some() {
         shown.push('…');
     }

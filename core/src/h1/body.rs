@@ -93,3 +93,32 @@ impl BodyReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BodyReader, Progress, Received};
+    use crate::http::Framing;
+
+    #[test]
+    fn lengths_and_close() {
+        // Framing; sizes of what comes; payload of each, and where the reader is then.
+        type Steps = &'static [(usize, usize, Progress)];
+        let table: &[(Framing, Steps)] = &[
+            (Framing::None, &[(3, 0, Progress::Done)]),
+            (Framing::Length(0), &[(3, 0, Progress::Done)]),
+            (Framing::Length(5), &[(0, 0, Progress::More), (3, 3, Progress::More), (4, 2, Progress::Done), (4, 0, Progress::Done)]),
+            (Framing::Length(u64::MAX >> 1), &[(9, 9, Progress::More)]),
+            (Framing::Close, &[(3, 3, Progress::More), (0, 0, Progress::More)]),
+        ];
+        for (framing, steps) in table {
+            let mut reader = BodyReader::new(*framing);
+            assert_eq!(reader.progress() == Progress::Done, framing.is_empty());
+            assert_eq!(reader.ends_at_close(), *framing == Framing::Close);
+            for &(size, payload, state) in *steps {
+                let before = reader.remaining();
+                assert_eq!(reader.receive(&mut vec![0; size]), Ok(Received { payload, consumed: payload, state }), "{framing:?}");
+                assert_eq!(reader.remaining(), before.map(|n| n - payload as u64));
+            }
+        }
+    }
+}

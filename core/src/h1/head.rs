@@ -1,11 +1,12 @@
 //! Heads of requests and answers: httparse for the bytes, our own strict rules around it.
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::diagnose::{Start, diagnose};
-use crate::http::fields::{is_token_char, offset};
+use crate::http::fields::{is, is_token_char, offset};
 use crate::http::target::valid_host;
 use crate::http::{Fields, Framing, Known, Target, Violation};
 
@@ -175,16 +176,21 @@ fn blank_lines(buf: &[u8]) -> Result<usize, Violation> {
     Ok(at)
 }
 
-/// The empty line that ends a section of lines which begins at `start`, where no empty line is.
+/// Built once: that takes longer than the search through a small head.
+static EMPTY_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
+/// The empty line that ends a section of lines which begins at `start`, where no empty line is. A bare LF is an error here only while there
+/// is no end (why wait for one?); whoever reads the section finds those in it.
 pub(super) fn find_empty_line(buf: &[u8], start: usize, from: usize) -> Result<Option<usize>, Violation> {
-    let first = from.max(start).min(buf.len());
+    let resumed = from.saturating_sub(3).clamp(start, buf.len());
+    if let Some(at) = EMPTY_LINE.find(&buf[resumed..]) {
+        return Ok(Some(resumed + at + 4));
+    }
+    let first = from.clamp(start, buf.len());
     for at in memchr_iter(b'\n', &buf[first..]) {
         let at = first + at;
         if at == start || buf[at - 1] != b'\r' {
             return Err(Violation::BareLf);
-        }
-        if at >= start + 2 && buf[at - 2] == b'\n' {
-            return Ok(Some(at + 1));
         }
     }
     Ok(None)
@@ -434,19 +440,29 @@ impl<'a> Seen<'a> {
     }
 
     fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
+        // By far the commonest are lists of one known member.
+        let whole = ConnectionOption::of(value);
+        if whole != ConnectionOption::Field {
+            self.option(&whole);
+            return Ok(());
+        }
         for option in list(value) {
-            match ConnectionOption::of(option) {
-                ConnectionOption::KeepAlive => self.keep = true,
-                ConnectionOption::Close => self.close = true,
-                ConnectionOption::Upgrade => self.says_upgrade = true,
-                ConnectionOption::Te => {}
-                ConnectionOption::Field => self.options += 1,
-            }
+            self.option(&ConnectionOption::of(option));
             if self.options > OPTIONS {
                 return Err(Violation::TooManyOptions);
             }
         }
         Ok(())
+    }
+
+    fn option(&mut self, option: &ConnectionOption) {
+        match option {
+            ConnectionOption::KeepAlive => self.keep = true,
+            ConnectionOption::Close => self.close = true,
+            ConnectionOption::Upgrade => self.says_upgrade = true,
+            ConnectionOption::Te => {}
+            ConnectionOption::Field => self.options += 1,
+        }
     }
 
     /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
@@ -497,10 +513,10 @@ enum ConnectionOption {
 impl ConnectionOption {
     fn of(option: &[u8]) -> Self {
         match option.len() {
-            2 if option.eq_ignore_ascii_case(b"te") => Self::Te,
-            5 if option.eq_ignore_ascii_case(b"close") => Self::Close,
-            7 if option.eq_ignore_ascii_case(b"upgrade") => Self::Upgrade,
-            10 if option.eq_ignore_ascii_case(b"keep-alive") => Self::KeepAlive,
+            2 if is(option, b"te") => Self::Te,
+            5 if is(option, b"close") => Self::Close,
+            7 if is(option, b"upgrade") => Self::Upgrade,
+            10 if is(option, b"keep-alive") => Self::KeepAlive,
             _ => Self::Field,
         }
     }

@@ -73,42 +73,7 @@ impl<'a> Writer<'a> {
 
     /// An address; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
     pub fn ip(&mut self, ip: IpAddr) {
-        match ip.to_canonical() {
-            IpAddr::V4(v4) => {
-                for (i, octet) in v4.octets().into_iter().enumerate() {
-                    if i > 0 {
-                        self.put(b".");
-                    }
-                    self.decimal(u64::from(octet));
-                }
-            }
-            IpAddr::V6(v6) => self.ipv6(v6),
-        }
-    }
-
-    fn ipv6(&mut self, ip: Ipv6Addr) {
-        let segments = ip.segments();
-        // The longest run of two zeros or more, the first of equals.
-        let (mut from, mut longest, mut run) = (8, 1, 0);
-        for (i, &segment) in segments.iter().enumerate() {
-            run = if segment == 0 { run + 1 } else { 0 };
-            if run > longest {
-                (from, longest) = (i + 1 - run, run);
-            }
-        }
-        let mut i = 0;
-        while i < 8 {
-            if i == from {
-                self.put(b"::");
-                i += longest;
-                continue;
-            }
-            if i > 0 && i != from + longest {
-                self.put(b":");
-            }
-            self.hex(u64::from(segments[i]));
-            i += 1;
-        }
+        self.put(IpText::new(ip).as_bytes());
     }
 
     /// How many bytes were written; `None` if they did not all fit.
@@ -132,6 +97,76 @@ impl<'a> Writer<'a> {
             }
             Framing::Chunked => self.put(b"Transfer-Encoding: chunked\r\n"),
             Framing::None | Framing::Close => {}
+        }
+    }
+}
+
+/// An address as text: at most eight groups of four digits and seven colons.
+struct IpText {
+    text: [u8; 39],
+    len: usize,
+}
+
+impl IpText {
+    fn new(ip: IpAddr) -> Self {
+        let mut text = Self { text: [0; 39], len: 0 };
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                for (i, octet) in v4.octets().into_iter().enumerate() {
+                    if i > 0 {
+                        text.push(b'.');
+                    }
+                    if octet >= 100 {
+                        text.push(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        text.push(b'0' + octet / 10 % 10);
+                    }
+                    text.push(b'0' + octet % 10);
+                }
+            }
+            IpAddr::V6(v6) => text.v6(v6),
+        }
+        text
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    fn push(&mut self, b: u8) {
+        if let Some(to) = self.text.get_mut(self.len) {
+            *to = b;
+            self.len += 1;
+        }
+    }
+
+    fn v6(&mut self, ip: Ipv6Addr) {
+        let segments = ip.segments();
+        // The longest run of two zeros or more, the first of equals.
+        let (mut from, mut longest, mut run) = (8, 1, 0);
+        for (i, &segment) in segments.iter().enumerate() {
+            run = if segment == 0 { run + 1 } else { 0 };
+            if run > longest {
+                (from, longest) = (i + 1 - run, run);
+            }
+        }
+        let mut i = 0;
+        while i < 8 {
+            if i == from {
+                self.push(b':');
+                self.push(b':');
+                i += longest;
+                continue;
+            }
+            if i > 0 && i != from + longest {
+                self.push(b':');
+            }
+            let digits = (16 - segments[i].leading_zeros()).div_ceil(4).max(1);
+            for digit in (0..digits).rev() {
+                self.push(b"0123456789abcdef"[(segments[i] >> (4 * digit) & 15) as usize]);
+            }
+            i += 1;
         }
     }
 }
@@ -247,9 +282,10 @@ fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward
         }
     };
 
+    let peer = IpText::new(f.peer);
     w.put(b"X-Forwarded-For: ");
     list(w, Known::XForwardedFor);
-    w.ip(f.peer);
+    w.put(peer.as_bytes());
     w.put(b"\r\nX-Forwarded-Proto: ");
     w.put(said(Known::XForwardedProto).unwrap_or(f.proto.as_bytes()));
     w.put(b"\r\nX-Forwarded-Host: ");
@@ -260,10 +296,7 @@ fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward
         None => w.decimal(u64::from(f.local_port)),
     }
     w.put(b"\r\nX-Real-IP: ");
-    match said(Known::XRealIp) {
-        Some(ip) => w.put(ip),
-        None => w.ip(f.peer),
-    }
+    w.put(said(Known::XRealIp).unwrap_or(peer.as_bytes()));
     w.put(b"\r\nX-Forwarded-Server: ");
     list(w, Known::XForwardedServer);
     w.put(f.server);

@@ -248,10 +248,10 @@ impl Known {
     }
 }
 
-/// Compares a token of the length `N` with lower-case letters, `-` and digits, without regard to case. Setting bit 5 makes lower case of
-/// letters and leaves `-` and digits as they are; no other token character becomes one of them.
+/// Compares a token or field value of the length `N` with lower-case letters, `-` and digits, without regard to case. Setting bit 5 makes
+/// lower case of letters and leaves `-` and digits as they are; of the other bytes only control characters become one of them, which neither has.
 #[inline]
-fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+pub(crate) fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     const LOWER: u64 = 0x2020_2020_2020_2020;
     let Some(name) = name.first_chunk::<N>() else { return false };
     let eight =

@@ -50,9 +50,12 @@ pub struct Host<'a> {
 const BAD: u8 = 1;
 const ESCAPE: u8 = 2;
 const DOT: u8 = 4;
-const BACKSLASH: u8 = 8;
-const UNRESERVED: u8 = 16;
-const REG_NAME: u8 = 32;
+/// Twice [`DOT`]: see [`Target::normalise`].
+const SLASH: u8 = 8;
+const BACKSLASH: u8 = 16;
+const UNRESERVED: u8 = 32;
+const REG_NAME: u8 = 64;
+const QUESTION: u8 = 128;
 
 /// What each byte is in a target or host.
 static CLASS: [u8; 256] = {
@@ -77,6 +80,8 @@ static CLASS: [u8; 256] = {
     table[b'#' as usize] |= BAD;
     table[b'%' as usize] |= ESCAPE;
     table[b'.' as usize] |= DOT;
+    table[b'/' as usize] |= SLASH;
+    table[b'?' as usize] |= QUESTION;
     table[b'\\' as usize] |= BACKSLASH;
     table
 };
@@ -116,22 +121,24 @@ impl<'a> Target<'a> {
 
     /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110 §4.2.3).
     fn normalise(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        let mut in_path = 0;
-        let mut end = raw.len();
-        for (i, &b) in raw.iter().enumerate() {
-            if b == b'?' {
-                end = i;
-                break;
-            }
-            in_path |= CLASS[b as usize];
+        // One quick look is enough for most. `hidden` has the bit of `/` once a `.` follows one.
+        let (mut seen, mut hidden, mut before) = (0, 0, 0);
+        for &b in raw {
+            let class = CLASS[b as usize];
+            seen |= class;
+            hidden |= class << 1 & before;
+            before = class;
         }
-        let (path, rest) = raw.split_at(end);
-        let in_query = rest.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
-        if in_path & (BAD | BACKSLASH) != 0 || in_query & BAD != 0 {
+        if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && hidden & SLASH == 0 && !raw.is_empty() {
+            return Ok(Self { form, path: raw, query: None, authority, as_sent: raw, raw });
+        }
+        let (path, rest) = raw.split_at(memchr::memchr(b'?', raw).unwrap_or(raw.len()));
+        let in_path = path.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
+        if seen & BAD != 0 || in_path & BACKSLASH != 0 {
             return Err(Violation::Target);
         }
         let query = rest.split_first().map(|(_, query)| query);
-        if !path.is_empty() && in_path & ESCAPE == 0 && (in_path & DOT == 0 || !has_dot_segment(path)) {
+        if !path.is_empty() && in_path & ESCAPE == 0 && (hidden & SLASH == 0 || !has_dot_segment(path)) {
             return Ok(Self { form, path, query, authority, as_sent: raw, raw });
         }
         scratch.clear();
@@ -221,10 +228,18 @@ impl<'a> Host<'a> {
             std::str::from_utf8(&value[1..end]).ok()?.parse::<std::net::Ipv6Addr>().ok()?;
             value.split_at(end + 1)
         } else {
-            let end = value.iter().position(|&b| CLASS[b as usize] & REG_NAME == 0 && b != b'%').unwrap_or(value.len());
+            let mut end = 0;
+            let mut seen = 0;
+            while let Some(&b) = value.get(end) {
+                let class = CLASS[b as usize];
+                if class & (REG_NAME | ESCAPE) == 0 {
+                    break;
+                }
+                seen |= class;
+                end += 1;
+            }
             let (name, rest) = value.split_at(end);
-            let mut escapes = memchr::memchr_iter(b'%', name);
-            if !escapes.all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00")) {
+            if seen & ESCAPE != 0 && !good_escapes(name) {
                 return None;
             }
             (name, rest)
@@ -245,6 +260,10 @@ impl<'a> Host<'a> {
         };
         Some(Self { name, port })
     }
+}
+
+fn good_escapes(name: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', name).all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00"))
 }
 
 /// Whether a `Host` field value or an authority is one.

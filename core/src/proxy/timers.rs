@@ -184,12 +184,13 @@ impl<O: Observer> Proxy<O> {
         let idle: Vec<ConnId> =
             self.conns.iter().filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty()).map(|(c, _)| c).collect();
         for c in idle {
-            match &self.conns[c].role {
-                Role::Client(client) if client.lingering => {}
-                // What has reached the socket but not yet us would be lost to a reset, and the client might take it for served.
-                Role::Client(_) => self.linger(c, now),
-                Role::Backend(_) => self.close(c),
-                Role::Probe(_) => {}
+            match self.conns.get(c).map(|conn| &conn.role) {
+                Some(Role::Client(client)) if !client.lingering => {
+                    // What has reached the socket but not yet us would be lost to a reset.
+                    self.linger(c, now);
+                }
+                Some(Role::Backend(_)) => self.close(c),
+                _ => {}
             }
         }
         self.finish_drain();

@@ -45,6 +45,8 @@ pub(crate) enum Step {
     Wait(u64),
     /// The proxy has closed that side.
     Closed(Side),
+    /// The proxy has reset that side, so that what it has can't be taken for the whole.
+    Cut(Side),
     /// The proxy will send that side no more, but reads on.
     Shut(Side),
     /// The proxy has not closed that side.
@@ -77,6 +79,8 @@ pub(crate) struct Case {
     pub(crate) rule: String,
     /// Why we are right to forward what a famous proxy refuses.
     pub(crate) right: Option<String>,
+    /// It is played in one piece only: cut, it would tell another story.
+    pub(crate) uncut: bool,
     /// What happens.
     pub(crate) steps: Vec<Step>,
     /// On the request.
@@ -132,6 +136,7 @@ impl Reader {
                 clause: String::new(),
                 rule: String::new(),
                 right: None,
+                uncut: false,
                 steps: Vec::new(),
                 verdict: Verdict::Forward,
             });
@@ -148,11 +153,12 @@ impl Reader {
                 text.push(' ');
                 text.push_str(rest);
             }
+            "uncut" => case.uncut = true,
             "or" => self.alternative = true,
             "reject" | "cut" => {
                 case.verdict = Verdict::Refuse;
                 let (status, cause) = rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
-                let answer = own_answer(status, cause, false);
+                let answer = own_answer(status, cause, "");
                 case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(answer)]));
                 case.steps.push(Step::Closed(Side::Client(1)));
                 if word == "reject" {
@@ -178,8 +184,7 @@ impl Reader {
                 }
             }
             "bad" => {
-                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(own_answer("502", rest, false))]));
-                case.steps.push(Step::Closed(Side::Client(1)));
+                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(own_answer("502", rest, "keep"))]));
                 case.steps.push(Step::Closed(Side::Backend(1)));
             }
             "get" | "head" | "get10" | "post" => {
@@ -220,6 +225,7 @@ impl Reader {
                     "end" => Step::End(side),
                     "reset" => Step::Reset(side),
                     "closed" => Step::Closed(side),
+                    "cut" => Step::Cut(side),
                     "shut" => Step::Shut(side),
                     "open" => Step::Open(side),
                     _ => panic!("{place}: {line:?} is nothing that can happen"),
@@ -343,8 +349,8 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
         "post" if argument.is_empty() => text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n\\r\\nbody"),
         "post" => text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n{added a.test}\\r\\nbody"),
         _ if name.bytes().all(|b| b.is_ascii_digit()) => {
-            let (cause, head) = argument.split_once(' ').map_or((argument, false), |(c, h)| (c, h == "head"));
-            vec![Atom::Bytes(own_answer(name, cause, head))]
+            let (cause, how) = argument.split_once(' ').unwrap_or((argument, ""));
+            vec![Atom::Bytes(own_answer(name, cause, how))]
         }
         _ => panic!("{place}: no macro is called {name:?}"),
     }
@@ -363,8 +369,8 @@ fn forwarded(host: &str) -> String {
     )
 }
 
-/// The answer that the proxy makes itself.
-fn own_answer(status: &str, cause: &str, head: bool) -> Vec<u8> {
+/// The answer that the proxy makes itself; `how` holds `head` if the request was HEAD and `keep` if the connection stays.
+fn own_answer(status: &str, cause: &str, how: &str) -> Vec<u8> {
     let reason = match status {
         "200" => "OK",
         "400" => "Bad Request",
@@ -383,13 +389,14 @@ fn own_answer(status: &str, cause: &str, head: bool) -> Vec<u8> {
     };
     let body = format!("{status} {reason}: {cause}\n");
     let retry = if status == "503" { "Retry-After: 1\r\n" } else { "" };
+    let close = if how.contains("keep") { "" } else { "Connection: close\r\n" };
     let mut all = format!(
         "HTTP/1.1 {status} {reason}\r\nDate: {DATE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Proxy-Status: rust-strom; error={}; details=\"{cause}\"\r\n{retry}Connection: close\r\n\r\n",
+         Proxy-Status: rust-strom; error={}; details=\"{cause}\"\r\n{retry}{close}\r\n",
         body.len(),
         proxy_error(status, cause),
     );
-    if !head {
+    if !how.contains("head") {
         all.push_str(&body);
     }
     all.into_bytes()
@@ -398,7 +405,7 @@ fn own_answer(status: &str, cause: &str, head: bool) -> Vec<u8> {
 /// The registered error type of RFC 9209 §2.3.
 fn proxy_error(status: &str, cause: &str) -> &'static str {
     match (status, cause) {
-        (_, "connect_refused") => "connection_refused",
+        ("502", "connect_refused") => "connection_refused",
         (_, "connect_timeout") => "connection_timeout",
         (_, "connect_unreachable") => "destination_ip_unroutable",
         (_, "backend_closed" | "backend_reset") => "connection_terminated",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::Config;
+use ruststrom_core::proxy::Counts;
 
 use crate::format::{Atom, Case, DATE, Side, Step};
 use crate::world::World;
@@ -35,6 +36,9 @@ pub(crate) fn play_all(case: &Case, config: &Arc<Config>) -> Result<u64, String>
                 .map_err(|e| format!("{} ({}) alternative {}, {cut:?}: {e}", case.name, case.place, alternative + 1))
         };
         run(Cut::Whole)?;
+        if case.uncut {
+            continue;
+        }
         run(Cut::Bytes)?;
         for (step, what) in case.steps.iter().enumerate() {
             if let Step::Send(_, all) = what {
@@ -61,14 +65,18 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
     let mut world = World::new(config, if cut == Cut::Bytes { 1 } else { usize::MAX });
     for (n, step) in case.steps.iter().enumerate() {
         let told = |e: String| format!("step {}: {e}", n + 1);
+        // A client is there from its first line on.
+        if let Step::Send(side @ Side::Client(_), _)
+        | Step::End(side @ Side::Client(_))
+        | Step::Reset(side @ Side::Client(_))
+        | Step::Open(side @ Side::Client(_)) = step
+            && !world.peers.contains_key(side)
+        {
+            world.accept(*side);
+        }
         match step {
             Step::Send(side, all) => {
                 silent(&world).map_err(told)?;
-                if let Side::Client(_) = side
-                    && !world.peers.contains_key(side)
-                {
-                    world.accept(*side);
-                }
                 if !world.peers.contains_key(side) {
                     return Err(told(format!("{side:?} can't send: there is no such connection")));
                 }
@@ -99,14 +107,23 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
                     return Err(told(differs(*side, atoms, &got)));
                 }
             }
-            Step::End(side) => world.end(*side),
-            Step::Reset(side) => world.reset(*side),
+            Step::End(side) | Step::Reset(side) => {
+                if let Step::End(_) = step {
+                    world.end(*side)
+                } else {
+                    world.reset(*side)
+                }
+            }
             Step::Refuse => world.refuse_next = true,
             Step::Wait(ms) => {
                 silent(&world).map_err(told)?;
                 world.wait(Duration::from_millis(*ms));
             }
             Step::Closed(side) => closed(&mut world, *side).map_err(told)?,
+            Step::Cut(side) => match world.peers.get(side) {
+                Some(p) if p.cut => {}
+                _ => return Err(told(format!("{side:?} was to be cut by a reset"))),
+            },
             Step::Shut(side) => match world.peers.get(side) {
                 Some(p) if p.shut && !p.closed => {}
                 _ => return Err(told(format!("{side:?} was to be half closed"))),
@@ -147,7 +164,8 @@ fn closed(world: &mut World, side: Side) -> Result<(), String> {
         world.end(side);
     }
     match world.peers.get(&side) {
-        Some(p) if p.closed => Ok(()),
+        Some(p) if p.closed && (!p.cut || matches!(side, Side::Backend(_))) => Ok(()),
+        Some(p) if p.cut => Err(format!("{side:?} was to be closed, not cut by a reset")),
         Some(_) => Err(format!("{side:?} was to be closed")),
         None => Err(format!("{side:?} was never opened")),
     }
@@ -157,7 +175,7 @@ fn closed(world: &mut World, side: Side) -> Result<(), String> {
 fn nobody_else_closed(case: &Case, world: &World) -> Result<(), String> {
     for (side, peer) in &world.peers {
         let gone = |s: &Step| match s {
-            Step::Closed(x) | Step::Shut(x) | Step::Reset(x) => x == side,
+            Step::Closed(x) | Step::Cut(x) | Step::Shut(x) | Step::Reset(x) => x == side,
             Step::BackendsClosed => matches!(side, Side::Backend(_)),
             _ => false,
         };
@@ -218,6 +236,10 @@ fn everything_ends(world: &mut World) -> Result<(), String> {
         }
     }
     silent(world)?;
+    let left = world.counts();
+    if left != Counts::default() {
+        return Err(format!("something is left after everybody went home: {left:?}"));
+    }
     if world.exchanges() == 0 {
         return Err("no exchange was told to the observer".into());
     }
@@ -225,7 +247,7 @@ fn everything_ends(world: &mut World) -> Result<(), String> {
 }
 
 /// How many bytes of `got` the atoms are, if it begins with them.
-fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
+pub(crate) fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
     let mut at = 0;
     for atom in atoms {
         at += match atom {
@@ -242,7 +264,7 @@ fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
 }
 
 /// Whether `got` is a beginning of the atoms.
-fn begins(atoms: &[Atom], mut got: &[u8]) -> bool {
+pub(crate) fn begins(atoms: &[Atom], mut got: &[u8]) -> bool {
     for atom in atoms {
         let len = match atom {
             Atom::Bytes(b) if b.len() > got.len() => return b.starts_with(got),
@@ -278,7 +300,8 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
         let Some(end) = got[at..].windows(2).position(|w| w == b"\r\n") else {
             return (None, got[at..].iter().all(|b| b.is_ascii_hexdigit() || *b == b'\r'));
         };
-        let size = std::str::from_utf8(&got[at..at + end]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
+        let digits = std::str::from_utf8(&got[at..at + end]).ok().filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let size = digits.and_then(|s| usize::from_str_radix(s, 16).ok());
         let Some(size) = size.filter(|n| (1..=left.len()).contains(n)) else { return (None, false) };
         at += end + 2;
         let here = size.min(got.len() - at);
@@ -299,24 +322,28 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
 }
 
 fn surplus(side: Side, got: &[u8]) -> String {
-    format!("{side:?} received what nobody told of:\n{}", shown(got))
+    format!("{side:?} received what nobody told of:\n{}", indented(&visible(got)))
 }
 
 fn differs(side: Side, atoms: &[Atom], got: &[u8]) -> String {
     let mut expected = String::new();
     for atom in atoms {
         match atom {
-            Atom::Bytes(b) => expected += &shown(b),
+            Atom::Bytes(b) => expected += &visible(b),
             Atom::Id => expected += "{id}",
-            Atom::Chunks(b) => write!(expected, "{{chunks {}}}", shown(b)).expect("memory"),
+            Atom::Chunks(b) => write!(expected, "{{chunks {}}}", visible(b)).expect("memory"),
         }
     }
-    format!("{side:?} expected\n{expected}\n    and received\n{}", shown(got))
+    format!("{side:?} expected\n{}    and received\n{}", indented(&expected), indented(&visible(got)))
 }
 
-/// Bytes as the corpus writes them, a line for each line.
-fn shown(bytes: &[u8]) -> String {
+/// Bytes as the corpus writes them.
+fn visible(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(2000)];
-    let text = cut.escape_ascii().to_string().replace("\\n", "\\n\n      ").replace("\\'", "'").replace("\\\"", "\"");
-    format!("      {text}{}", if cut.len() < bytes.len() { " ..." } else { "" })
+    let text = cut.escape_ascii().to_string().replace("\\n", "\\n\n").replace("\\'", "'").replace("\\\"", "\"");
+    if cut.len() < bytes.len() { text + " ..." } else { text }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("      {line}\n")).collect()
 }

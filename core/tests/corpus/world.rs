@@ -1,13 +1,14 @@
 //! A world without sockets: it does what a driver does (the contract of the facade), one byte stream for each
 //! connection, and remembers what came out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, Level, Record};
-use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall};
+use ruststrom_core::proxy::Counts;
+use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall, Wants};
 
 use crate::format::Side;
 
@@ -42,11 +43,13 @@ pub(crate) struct Peer {
     pub(crate) shut: bool,
     /// The proxy has closed.
     pub(crate) closed: bool,
+    /// And by a reset.
+    pub(crate) cut: bool,
 }
 
 impl Peer {
     fn new(conn: ConnId) -> Self {
-        Self { conn, inbox: VecDeque::new(), ending: false, ended: false, received: Vec::new(), shut: false, closed: false }
+        Self { conn, inbox: VecDeque::new(), ending: false, ended: false, received: Vec::new(), shut: false, closed: false, cut: false }
     }
 }
 
@@ -56,10 +59,16 @@ pub(crate) struct World {
     now: Instant,
     pub(crate) peers: BTreeMap<Side, Peer>,
     sides: BTreeMap<ConnId, Side>,
+    /// What each connection wanted when the proxy last pointed at it, or when we last dealt with it: all that a driver knows.
+    known: BTreeMap<ConnId, Wants>,
+    /// The connection that the last input was about.
+    acted: Option<ConnId>,
     /// At most so many bytes are taken from the proxy at once.
     take: usize,
     /// The next connection to the backend is refused.
     pub(crate) refuse_next: bool,
+    /// Those that were refused and not yet given up by the proxy.
+    refused: BTreeSet<ConnId>,
     pub(crate) connections: u8,
 }
 
@@ -81,7 +90,18 @@ impl World {
         let shared = Arc::new(Shared::new("lb.test", 1));
         let mut proxy = Proxy::new(config.clone(), shared, 0, 7, Ended::default(), now);
         proxy.handle_wall(WALL);
-        let mut world = Self { proxy, now, peers: BTreeMap::new(), sides: BTreeMap::new(), take, refuse_next: false, connections: 0 };
+        let mut world = Self {
+            proxy,
+            now,
+            peers: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            known: BTreeMap::new(),
+            acted: None,
+            take,
+            refuse_next: false,
+            refused: BTreeSet::new(),
+            connections: 0,
+        };
         world.settle();
         world
     }
@@ -93,6 +113,7 @@ impl World {
         let conn = self.proxy.handle_accept(&accepted, self.now).expect("the proxy takes a client");
         self.sides.insert(conn, side);
         self.peers.insert(side, Peer::new(conn));
+        self.acted = Some(conn);
         self.settle();
     }
 
@@ -157,6 +178,9 @@ impl World {
         let mut connecting = None;
         loop {
             let conn = self.proxy.poll_conn();
+            if let Some(conn) = conn {
+                self.known.insert(conn, self.proxy.wants(conn));
+            }
             let effect = self.proxy.poll_effect();
             if conn.is_none() && effect.is_none() {
                 break;
@@ -167,9 +191,10 @@ impl World {
                     assert!(connecting.replace(conn).is_none(), "one exchange asks for one connection at once");
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
-                Some(Effect::Close(conn)) => {
+                Some(Effect::Close(conn) | Effect::Reset(conn)) if self.refused.remove(&conn) => {}
+                Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
-                    peer.closed = true;
+                    (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
                     peer.inbox.clear();
                     self.sides.remove(&conn);
                 }
@@ -177,14 +202,24 @@ impl World {
                 None => {}
             }
         }
+        if let Some(conn) = self.acted.take() {
+            self.known.insert(conn, self.proxy.wants(conn));
+        }
+        // A want that nobody pointed at would never be served by a driver.
+        for (conn, side) in &self.sides {
+            let (now, known) = (self.proxy.wants(*conn), self.known.get(conn).copied().unwrap_or_default());
+            assert!((!now.recv || known.recv) && (!now.send || known.send), "{side:?} wants {now:?}, and the driver knows of {known:?}");
+        }
         if let Some(conn) = connecting {
             if std::mem::take(&mut self.refuse_next) {
+                self.refused.insert(conn);
                 self.proxy.handle_fault(conn, Fault::Refused, self.now);
             } else {
                 self.connections += 1;
                 let side = Side::Backend(self.connections);
                 self.sides.insert(conn, side);
                 self.peers.insert(side, Peer::new(conn));
+                self.acted = Some(conn);
                 self.proxy.handle_connected(conn, self.now);
             }
             return true;
@@ -211,6 +246,7 @@ impl World {
                 took += n;
             }
             assert!(took > 0, "a connection that wants to send has something to send");
+            self.acted = Some(peer.conn);
             self.proxy.handle_sent(peer.conn, took, self.now);
             return true;
         }
@@ -232,16 +268,23 @@ impl World {
                 for (to, from) in room.iter_mut().zip(peer.inbox.drain(..n)) {
                     *to = from;
                 }
+                self.acted = Some(peer.conn);
                 self.proxy.handle_recv(peer.conn, n, self.now);
                 return true;
             }
             if peer.ending {
                 peer.ended = true;
+                self.acted = Some(peer.conn);
                 self.proxy.handle_recv_end(peer.conn, self.now);
                 return true;
             }
         }
         false
+    }
+
+    /// How much the proxy still holds of everything.
+    pub(crate) fn counts(&self) -> Counts {
+        self.proxy.counts()
     }
 
     /// The proxy told of so many ended exchanges.
