@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use ruststrom_core::Wants;
 
 /// What the fake core was told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
