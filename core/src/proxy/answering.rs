@@ -7,6 +7,7 @@ use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
     AnswerForward, AnswerHead, Asked, Event, Side, Store, Writer, answer, client_framing, find_answer_end, forward_answer, forward_interim,
+    was_offered,
 };
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
@@ -101,6 +102,13 @@ impl<O: Observer> Proxy<O> {
             _ if head.is_interim() => Event::Interim,
             _ => Event::Head,
         };
+        if let Some(protocols) = head.upgrade.filter(|_| event == Event::Switch) {
+            // What was offered still lies in the request's head.
+            let forwarded = e.request.head.as_ref().map_or(&[][..], |page| &self.pages.bytes(page)[..e.request.head_len as usize]);
+            if !was_offered(forwarded, protocols) {
+                return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));
+            }
+        }
         let conn = &mut self.conns[b];
         if conn.machine.apply(Side::Server, event).is_err() {
             return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));

@@ -42,6 +42,8 @@ impl<O: Observer> Proxy<O> {
         let keep_alive = e.keep_alive;
         let conn = &mut self.conns[c];
         conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
+        // A client that was too slow with its body has its whole time for the answer that tells it so.
+        conn.window_start = Instant::NEVER;
         let _ = conn.machine.apply(Side::Server, Event::Head);
         if !keep_alive {
             let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);

@@ -9,7 +9,7 @@ use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
 use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request};
-use crate::http::{Known, Violation};
+use crate::http::{Known, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::Observer;
@@ -243,6 +243,11 @@ impl<O: Observer> Proxy<O> {
         if kind == ListenerKind::Admin {
             let (status, body) = admin::page(request, self.schedule.first_round_done() && self.drain.is_none());
             return Outcome::Own { status, body };
+        }
+        // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy of ours has ended the TLS.
+        if request.target.scheme == Some(Scheme::Https) && kind == ListenerKind::Http && !client.trusted {
+            e.keep_alive = false;
+            return Outcome::Refuse(Cause::BadRequest(Violation::HttpsOverHttp));
         }
         if request.max_forwards == Some(0) {
             return Outcome::Own { status: 200, body: b"" };
