@@ -422,21 +422,33 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
         let mut out = Transmit::new();
-        let Some(conn) = self.conns.get(c) else { return out };
-        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
-            (Role::Backend(b), Some(x)) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
-            (Role::Probe(p), _) if p.connected => {
-                out.push(&self.probe_bytes(p)[p.sent as usize..]);
-                return out;
-            }
-            _ => return out,
-        };
-        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
-        for slice in flow.slices(own, inbox, &self.pages) {
+        for slice in self.outgoing(c) {
             out.push(slice);
         }
         out
+    }
+
+    /// [`Proxy::transmit`] for a caller that needs the slices only for a call: it moves less about.
+    #[inline]
+    pub fn with_transmit<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        match self.outgoing(c) {
+            [[], [], [], [], []] => f(&[]),
+            [a, [], [], [], []] => f(&[IoSlice::new(a)]),
+            [a, b, [], [], []] if !a.is_empty() => f(&[IoSlice::new(a), IoSlice::new(b)]),
+            _ => f(self.transmit(c).slices()),
+        }
+    }
+
+    fn outgoing(&self, c: ConnId) -> [&[u8]; 5] {
+        let Some(conn) = self.conns.get(c) else { return [&[]; 5] };
+        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
+            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            (Role::Backend(b), Some(x)) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
+            (Role::Probe(p), _) if p.connected => return [&self.probe_bytes(p)[p.sent as usize..], &[], &[], &[], &[]],
+            _ => return [&[]; 5],
+        };
+        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
+        flow.slices(own, inbox, &self.pages)
     }
 
     /// What the driver has to do next.

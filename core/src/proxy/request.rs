@@ -8,7 +8,7 @@ use super::{Answer, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
-use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request};
+use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request, request_before};
 use crate::http::{Known, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
@@ -51,6 +51,10 @@ impl<O: Observer> Proxy<O> {
         if conn.inbox.raw_len() == 0 {
             return;
         }
+        if conn.inbox.scanned == 0 && self.take_whole(c, now) {
+            return;
+        }
+        let conn = &mut self.conns[c];
         let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
         let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
         match find_end(raw, conn.inbox.scanned as usize) {
@@ -79,6 +83,29 @@ impl<O: Observer> Proxy<O> {
             }
             Err(violation) => self.reject(c, Cause::BadRequest(violation), now),
         }
+    }
+
+    /// Most heads come whole and are as they should be: those are read in one pass. `false` for all others: they are looked at more closely.
+    fn take_whole(&mut self, c: ConnId, now: Instant) -> bool {
+        let inbox = &mut self.conns[c].inbox;
+        let (start, end) = (inbox.raw as usize, inbox.end as usize);
+        let page = inbox.page.take().expect("bytes lie in a page");
+        let memory = self.pages.detach(&page);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let limits = head_limits(&self.routing.config.limits);
+        let taken = match request_before(&memory[start..end], &mut Store::new(), &limits, &mut scratch) {
+            Ok(Some((request, len))) => {
+                let x = self.begin(c, now);
+                Some((x, len, self.take_request(x, &request, None, now)))
+            }
+            _ => None,
+        };
+        self.scratch = scratch;
+        self.pages.restore(&page, memory);
+        self.conns[c].inbox.page = Some(page);
+        let Some((x, len, outcome)) = taken else { return false };
+        self.act(x, len, outcome, now);
+        true
     }
 
     /// Answers a client whose head could not be read.
@@ -150,8 +177,13 @@ impl<O: Observer> Proxy<O> {
         let memory = self.pages.detach(&page);
         let outcome = self.read_head(x, &memory[start..start + len], answer, now);
         self.pages.restore(&page, memory);
-        let conn = &mut self.conns[c];
-        conn.inbox.page = Some(page);
+        self.conns[c].inbox.page = Some(page);
+        self.act(x, len, outcome, now);
+    }
+
+    /// Goes on with what a head of `len` bytes turned out to be.
+    fn act(&mut self, x: ExchangeId, len: usize, outcome: Outcome, now: Instant) {
+        let conn = &mut self.conns[self.exchanges[x.0].client.conn];
         match outcome {
             Outcome::Ask(question) => {
                 conn.inbox.scanned = len as u32;

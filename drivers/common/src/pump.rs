@@ -364,10 +364,9 @@ impl<M: Machine> Pump<M> {
 
     /// Whether this turn's rounds are used up; then the backlog has it.
     fn used_up(&mut self, c: ConnId) -> bool {
-        let turn = self.turn;
-        let Some(f) = self.live(c) else { return true };
-        if f.turn != turn {
-            f.turn = turn;
+        let f = &mut self.flags[c.slot as usize];
+        if f.turn != self.turn {
+            f.turn = self.turn;
             f.rounds_fault &= !0x1f;
         }
         if f.rounds_fault & 0x1f < ROUNDS {
@@ -387,18 +386,20 @@ impl<M: Machine> Pump<M> {
         self.serving = None;
     }
 
+    /// Nothing in here forgets a connection: that is an effect, and effects come later. So its flags stay where they are.
     fn serve_rounds<W: World>(&mut self, c: ConnId, w: &mut W) {
-        let Some(f) = self.live(c) else { return };
-        if f.has(CONNECTING) {
-            return;
+        match self.live(c) {
+            Some(f) if !f.has(CONNECTING) => {}
+            _ => return,
         }
         self.served += 1;
         if self.served >= SERVED_PER_CLOCK {
             self.served = 0;
             self.now = self.now.max(w.now());
         }
+        let slot = c.slot as usize;
         loop {
-            let Some(f) = self.live(c).copied() else { return };
+            let f = self.flags[slot];
             if !f.has(WRITABLE | LISTED) && !f.has(READABLE) {
                 break;
             }
@@ -407,25 +408,25 @@ impl<M: Machine> Pump<M> {
             }
             let mut moved = f.has(WRITABLE | LISTED) && self.write(c, w);
             // Writing may have broken the socket, so look again.
-            if self.live(c).is_some_and(|f| f.has(READABLE)) {
+            if self.flags[slot].has(READABLE) {
                 moved |= self.read(c, w);
             }
             if !moved {
                 break;
             }
-            if let Some(f) = self.live(c) {
-                f.rounds_fault += 1;
-            }
+            self.flags[slot].rounds_fault += 1;
         }
-        if self.live(c).is_some_and(|f| f.has(SHUT) || f.fault().is_some()) {
+        let f = self.flags[slot];
+        if f.has(SHUT) || f.fault().is_some() {
             self.part(c, w);
         }
     }
 
     /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt with.
+    #[cold]
     fn part<W: World>(&mut self, c: ConnId, w: &mut W) {
         let wants = self.machine.wants(c);
-        let Some(f) = self.live(c) else { return };
+        let f = &mut self.flags[c.slot as usize];
         if let Some(fault) = f.fault()
             && !wants.recv
         {
@@ -442,28 +443,34 @@ impl<M: Machine> Pump<M> {
             let room: usize = slices.iter().map(|s| s.len()).sum();
             (room, if room == 0 { Ok(0) } else { w.send(c, slices) })
         });
-        let now = self.now;
-        let Some(f) = self.live(c) else { return false };
-        if room == 0 {
-            f.clear(LISTED);
-            return false;
-        }
+        let f = &mut self.flags[c.slot as usize];
         match sent {
+            Ok(0) if room == 0 => {
+                f.clear(LISTED);
+                false
+            }
             Ok(n) => {
                 // If there is more by now, the core lists it again.
                 f.clear(if n < room { WRITABLE } else { LISTED });
                 if n > 0 {
-                    self.machine.handle_sent(c, n, now);
+                    self.machine.handle_sent(c, n, self.now);
                 }
                 n > 0
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                f.clear(WRITABLE);
+            Err(e) => self.write_failed(c, &e),
+        }
+    }
+
+    #[cold]
+    fn write_failed(&mut self, c: ConnId, e: &io::Error) -> bool {
+        match e.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.flags[c.slot as usize].clear(WRITABLE);
                 false
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => true,
-            Err(e) => {
-                self.broken(c, fault_of(&e));
+            io::ErrorKind::Interrupted => true,
+            _ => {
+                self.broken(c, fault_of(e));
                 true
             }
         }
@@ -471,52 +478,64 @@ impl<M: Machine> Pump<M> {
 
     /// One read; whether anything changed.
     fn read<W: World>(&mut self, c: ConnId, w: &mut W) -> bool {
-        let now = self.now;
         let room = self.machine.recv_buf(c);
-        if room.is_empty() {
-            // No page is free: the core lists the connection again when there is. A broken socket does not wait for that.
-            if let Some(fault) = self.live(c).and_then(|f| f.fault()) {
-                self.break_off(c, fault);
-            }
-            return false;
-        }
         let len = room.len();
+        if len == 0 {
+            return self.no_room(c);
+        }
         let got = w.recv(c, room);
-        let Some(f) = self.live(c) else { return false };
+        let f = &mut self.flags[c.slot as usize];
         match got {
-            Ok(0) => {
-                // A socket that broke reads as ended once its error has been told: that is no end of stream.
-                if let Some(fault) = f.fault() {
-                    self.break_off(c, fault);
-                } else {
-                    f.clear(READABLE | READ_CLOSED);
-                    self.machine.handle_recv_end(c, now);
-                }
-                true
-            }
-            Ok(n) => {
+            Ok(n) if n > 0 => {
                 if n < len && !f.has(READ_CLOSED) {
                     f.clear(READABLE);
                 }
-                self.machine.handle_recv(c, n, now);
+                self.machine.handle_recv(c, n, self.now);
                 true
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            other => self.read_nothing(c, other.err()),
+        }
+    }
+
+    /// It does not want to read, or no page is free: the core lists the connection again when it does and there is. A broken socket does not
+    /// wait for that.
+    fn no_room(&mut self, c: ConnId) -> bool {
+        if let Some(fault) = self.flags[c.slot as usize].fault() {
+            self.break_off(c, fault);
+        }
+        false
+    }
+
+    /// A read ended, would block, or failed.
+    #[cold]
+    fn read_nothing(&mut self, c: ConnId, e: Option<io::Error>) -> bool {
+        let f = &mut self.flags[c.slot as usize];
+        let fault = f.fault();
+        match e {
+            None => {
+                // A socket that broke reads as ended once its error has been told: that is no end of stream.
+                if let Some(fault) = fault {
+                    self.break_off(c, fault);
+                } else {
+                    f.clear(READABLE | READ_CLOSED);
+                    self.machine.handle_recv_end(c, self.now);
+                }
+                true
+            }
+            Some(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 f.clear(READABLE);
-                let fault = f.fault();
-                self.machine.handle_recv(c, 0, now);
+                self.machine.handle_recv(c, 0, self.now);
                 if let Some(fault) = fault {
                     self.break_off(c, fault);
                 }
                 false
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                self.machine.handle_recv(c, 0, now);
+            Some(e) if e.kind() == io::ErrorKind::Interrupted => {
+                self.machine.handle_recv(c, 0, self.now);
                 true
             }
-            Err(e) => {
-                let fault = f.fault().unwrap_or_else(|| fault_of(&e));
-                self.break_off(c, fault);
+            Some(e) => {
+                self.break_off(c, fault.unwrap_or_else(|| fault_of(&e)));
                 true
             }
         }

@@ -89,7 +89,7 @@ impl<O: Observer> Machine for Proxy<O> {
         Proxy::wants(self, c)
     }
     fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        f(Proxy::transmit(self, c).slices())
+        Proxy::with_transmit(self, c, f)
     }
     fn poll_effect(&mut self) -> Option<Effect> {
         Proxy::poll_effect(self)

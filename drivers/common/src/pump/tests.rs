@@ -85,8 +85,8 @@ impl Machine for Relay {
         self.told.push(Told::Connected(c.slot));
         self.list(c.slot);
     }
-    fn recv_buf(&mut self, _: ConnId) -> &mut [u8] {
-        if self.starve { &mut [] } else { &mut self.room }
+    fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
+        if self.starve || !self.wants(c).recv { &mut [] } else { &mut self.room }
     }
     fn handle_recv(&mut self, c: ConnId, n: usize, _: Instant) {
         self.told.push(Told::Recv(c.slot, n));
