@@ -257,7 +257,7 @@ impl<O: Observer> Proxy<O> {
         e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
         let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
         if !ended {
-            self.list(leg.conn);
+            self.list_recv(leg.conn);
         }
         if output {
             self.list(c);

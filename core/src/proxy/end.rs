@@ -101,7 +101,7 @@ impl<O: Observer> Proxy<O> {
             if conn.recv_ended || self.drain.is_some() {
                 return self.close(c);
             }
-            return self.list(c);
+            return self.list_recv(c);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
         if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
@@ -132,7 +132,7 @@ impl<O: Observer> Proxy<O> {
         let full = local.idle.len() > client.max_idle_per_host;
         let at = role.local;
         self.set_deadline(b, now + client.idle_timeout.min(said));
-        self.list(b);
+        self.list_recv(b);
         if full {
             self.close_oldest_idle(at);
         }
