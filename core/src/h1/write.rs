@@ -32,7 +32,11 @@ impl<'a> Writer<'a> {
                 room.copy_from_slice(bytes);
                 self.len = end;
             }
-            None => self.full = true,
+            None => {
+                // Nothing fits from now on, so that nothing is left out in the middle.
+                self.full = true;
+                self.buf = &mut std::mem::take(&mut self.buf)[..self.len];
+            }
         }
     }
 
