@@ -25,7 +25,7 @@ use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Role};
 use crate::health::Schedule;
 use crate::http::date;
-use crate::id::{ConnId, ListenerId, LookupId};
+use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
 use crate::observe::Observer;
 use crate::page::Pages;
 use crate::pool::Links;
@@ -199,6 +199,9 @@ pub struct Proxy<O: Observer> {
     to_serve: Vec<u32>,
     drain: Option<Instant>,
     drained: bool,
+    /// When the last input came.
+    now: Instant,
+    touched: Vec<ExchangeId>,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -237,6 +240,8 @@ impl<O: Observer> Proxy<O> {
             to_serve: Vec::new(),
             drain: None,
             drained: false,
+            now,
+            touched: Vec::new(),
         };
         proxy.handle_wall(Wall::default());
         proxy.adopt(config, now);
@@ -261,12 +266,13 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
+        self.settle(now);
     }
 
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
     /// connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        if !self.wants(c).recv {
+        if !self.conns.get(c).is_some_and(|conn| self.wants_recv(conn)) {
             return &mut [];
         }
         let conn = &mut self.conns[c];
@@ -367,46 +373,48 @@ impl<O: Observer> Proxy<O> {
         while let Some(c) = self.listed.pop() {
             if let Some(conn) = self.conns.get_mut(c) {
                 conn.listed = false;
-                let wants = self.wants(c);
-                self.conns[c].handed = wants;
+                if cfg!(debug_assertions) {
+                    let wants = self.wants(c);
+                    self.conns[c].handed = wants;
+                }
                 return Some(c);
             }
         }
+        self.rearm_touched();
         None
     }
 
     /// What it wants now: derived, never stored. Nothing for an id that is stale.
     #[must_use]
     pub fn wants(&self, c: ConnId) -> Wants {
-        let Some(conn) = self.conns.get(c) else { return Wants::default() };
-        match &conn.role {
-            Role::Client(client) if client.lingering => Wants { recv: !conn.recv_ended, send: false },
-            Role::Client(_) => match conn.exchange {
-                None => Wants { recv: !conn.recv_ended && conn.inbox.has_room(), send: false },
+        match self.conns.get(c) {
+            Some(conn) => Wants { recv: self.wants_recv(conn), send: self.wants_send(conn) },
+            None => Wants::default(),
+        }
+    }
+
+    fn wants_recv(&self, conn: &Conn) -> bool {
+        let open = match &conn.role {
+            Role::Client(client) => match conn.exchange {
+                None => true,
                 Some(x) => {
                     let x = &self.exchanges[x.0];
-                    let from = x.backend.and_then(|leg| self.conns.get(leg.conn)).map(|b| &b.inbox);
-                    Wants {
-                        recv: !conn.recv_ended && !x.request.ended && x.takes_request_body() && conn.inbox.has_room(),
-                        send: x.answer.has_output(from),
-                    }
+                    !client.lingering && !x.request.ended && x.takes_request_body()
                 }
             },
-            Role::Backend(backend) => {
-                let recv = backend.connected && !conn.recv_ended && conn.inbox.has_room();
-                match conn.exchange {
-                    None => Wants { recv, send: false },
-                    Some(x) => {
-                        let x = &self.exchanges[x.0];
-                        let from = self.conns.get(x.client.conn).map(|c| &c.inbox);
-                        Wants { recv: recv && !x.answer.ended, send: backend.connected && !conn.broken && x.request.has_output(from) }
-                    }
-                }
-            }
-            Role::Probe(p) => Wants {
-                recv: p.connected && !conn.recv_ended && conn.inbox.has_room(),
-                send: p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
-            },
+            Role::Backend(b) => b.connected && conn.exchange.is_none_or(|x| !self.exchanges[x.0].answer.ended),
+            Role::Probe(p) => p.connected,
+        };
+        open && !conn.recv_ended && conn.inbox.has_room()
+    }
+
+    fn wants_send(&self, conn: &Conn) -> bool {
+        let inbox = |leg: Option<exchange::Leg>| leg.and_then(|leg| self.conns.get(leg.conn)).map(|c| &c.inbox);
+        match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
+            (Role::Client(_), Some(x)) => x.answer.has_output(inbox(x.backend)),
+            (Role::Backend(b), Some(x)) => b.connected && !conn.broken && x.request.has_output(inbox(Some(x.client))),
+            (Role::Probe(p), _) => p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
+            (_, None) => false,
         }
     }
 
@@ -414,21 +422,33 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
         let mut out = Transmit::new();
-        let Some(conn) = self.conns.get(c) else { return out };
-        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
-            (Role::Backend(b), Some(x)) if b.connected => (&x.request, &[][..], Some(x.client.conn)),
-            (Role::Probe(p), _) if p.connected => {
-                out.push(&self.probe_bytes(p)[p.sent as usize..]);
-                return out;
-            }
-            _ => return out,
-        };
-        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
-        for slice in flow.slices(own, inbox, &self.pages) {
+        for slice in self.outgoing(c) {
             out.push(slice);
         }
         out
+    }
+
+    /// [`Proxy::transmit`] for a caller that needs the slices only for a call: it moves less about.
+    #[inline]
+    pub fn with_transmit<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        match self.outgoing(c) {
+            [[], [], [], [], []] => f(&[]),
+            [a, [], [], [], []] => f(&[IoSlice::new(a)]),
+            [a, b, [], [], []] if !a.is_empty() => f(&[IoSlice::new(a), IoSlice::new(b)]),
+            _ => f(self.transmit(c).slices()),
+        }
+    }
+
+    fn outgoing(&self, c: ConnId) -> [&[u8]; 5] {
+        let Some(conn) = self.conns.get(c) else { return [&[]; 5] };
+        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
+            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            (Role::Backend(b), Some(x)) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
+            (Role::Probe(p), _) if p.connected => return [&self.probe_bytes(p)[p.sent as usize..], &[], &[], &[], &[]],
+            _ => return [&[]; 5],
+        };
+        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
+        flow.slices(own, inbox, &self.pages)
     }
 
     /// What the driver has to do next.
@@ -466,6 +486,7 @@ impl<O: Observer> Proxy<O> {
 
     /// What an input may have left to do for others: slots and pages have come free.
     fn settle(&mut self, now: Instant) {
+        self.now = now;
         while let Some(runtime) = self.to_serve.pop() {
             self.serve_queue(runtime, now);
         }

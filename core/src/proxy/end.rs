@@ -16,12 +16,12 @@ const KEEP_BUFFERS: usize = 1024;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
-    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        self.own_answer(x, cause.status(), Some(cause), b"", now);
+    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause) {
+        self.own_answer(x, cause.status(), Some(cause), b"");
     }
 
     /// Answers without a backend.
-    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8], now: Instant) {
+    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8]) {
         self.leave_phase(x);
         self.detach_backend(x);
         self.release_slot(x);
@@ -42,12 +42,14 @@ impl<O: Observer> Proxy<O> {
         let keep_alive = e.keep_alive;
         let conn = &mut self.conns[c];
         conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
+        // A client that was too slow with its body has its whole time for the answer that tells it so.
+        conn.window_start = Instant::NEVER;
         let _ = conn.machine.apply(Side::Server, Event::Head);
         if !keep_alive {
             let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
         }
         self.list(c);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else its connection is cut:
@@ -56,7 +58,7 @@ impl<O: Observer> Proxy<O> {
         let e = &self.exchanges[x.0];
         // An interim answer may have gone, but not half of one.
         if e.phase != Phase::Own && !e.answer_begun && e.answer.head_sent == 0 {
-            return self.refuse(x, cause, now);
+            return self.refuse(x, cause);
         }
         self.abort(x, cause, now);
     }

@@ -86,6 +86,8 @@ pub(crate) struct Exchange {
     pub(crate) request_gone: bool,
     /// Bytes of the final answer have gone.
     pub(crate) answer_begun: bool,
+    /// It stands in the list of those whose deadlines are to be looked at.
+    pub(crate) touched: bool,
     /// Payload sent to the client.
     pub(crate) bytes_out: u64,
     /// The next stage of the chain to ask.
