@@ -1,6 +1,7 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], the daemon in [`serve`], its signals in [`signals`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
+#![forbid(unsafe_code)]
 
 mod demo;
 mod load;

@@ -85,6 +85,7 @@ fn reason(status: u16) -> &'static [u8] {
         413 => b"Content Too Large",
         414 => b"URI Too Long",
         417 => b"Expectation Failed",
+        421 => b"Misdirected Request",
         431 => b"Request Header Fields Too Large",
         500 => b"Internal Server Error",
         501 => b"Not Implemented",

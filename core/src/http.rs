@@ -7,7 +7,7 @@ pub mod target;
 mod violation;
 
 pub use fields::{Field, Fields, Known};
-pub use target::{Form, Host, Target};
+pub use target::{Form, Host, Scheme, Target};
 pub use violation::Violation;
 
 /// How long a message's content is, as its head declares it (RFC 9112 §6.3).

@@ -1,7 +1,7 @@
 //! Heads of answers: every rule as a row of input and verdict.
 
 use proptest::prelude::*;
-use ruststrom_core::h1::{AnswerHead, Asked, HeadLimits, Store, answer, find_answer_end};
+use ruststrom_core::h1::{AnswerHead, Asked, HeadLimits, Store, answer, find_answer_end, was_offered};
 use ruststrom_core::http::{Framing, Violation as V};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 20, target_bytes: 100 };
@@ -143,6 +143,30 @@ fn what_else_it_says() {
     assert_eq!(look("Connection: upgrade\r\nUpgrade: a\r\n"), (None, false, false, false));
     let required = "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\nConnection: upgrade\r\nUpgrade: a/1\r\n\r\n";
     assert_eq!(with(required.as_bytes(), GET, |a| a.upgrade.map(<[u8]>::to_vec)), Ok(Some(b"a/1".to_vec())));
+}
+
+/// RFC 9110 §7.8: a server must not switch to what was not offered.
+#[test]
+fn switches_to_what_was_offered() {
+    // Offered, answered, good.
+    let table = [
+        ("websocket", "websocket", true),
+        ("websocket", "WebSocket", true),
+        ("websocket", "h2c", false),
+        ("websocket", "web", false),
+        ("websocket", "websocket, chat", false),
+        ("a, chat/2 ,b", "chat/2", true),
+        ("a, chat/2 ,b", "chat/3", false),
+        ("a, chat/2 ,b", "chat", true),
+        ("chat", "chat/2", true),
+        ("a, b", "b, a", true),
+        ("a/1", "a/1/2", false),
+    ];
+    for (offered, answered, good) in table {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: Upgrade: {answered}\r\nUpgrade: {offered}\r\nVia: x\r\n\r\n");
+        assert_eq!(was_offered(head.as_bytes(), answered.as_bytes()), good, "{offered} {answered}");
+    }
+    assert!(!was_offered(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"websocket"));
 }
 
 #[test]

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn lengths_and_close() {
         // Framing; sizes of what comes; payload of each, and where the reader is then.
-        let table: &[(Framing, &[(usize, usize, Progress)])] = &[
+        type Steps = &'static [(usize, usize, Progress)];
+        let table: &[(Framing, Steps)] = &[
             (Framing::None, &[(3, 0, Progress::Done)]),
             (Framing::Length(0), &[(3, 0, Progress::Done)]),
             (Framing::Length(5), &[(0, 0, Progress::More), (3, 3, Progress::More), (4, 2, Progress::Done), (4, 0, Progress::Done)]),

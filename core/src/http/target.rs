@@ -20,6 +20,15 @@ pub enum Form {
     Asterisk,
 }
 
+/// What the absolute form says about the way to the resource (RFC 9110 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http:`
+    Http,
+    /// `https:`: only to be served over a secured connection (RFC 9110 §7.4).
+    Https,
+}
+
 /// A request target, normalised once: routing, middlewares, logs and forwarding all use this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -29,6 +38,8 @@ pub struct Target<'a> {
     pub path: &'a [u8],
     /// What follows the first `?`, byte for byte as sent.
     pub query: Option<&'a [u8]>,
+    /// The scheme of the absolute form.
+    pub scheme: Option<Scheme>,
     /// The authority of the absolute form.
     pub authority: Option<&'a [u8]>,
     /// What is forwarded: `path` or `path?query` in one piece, or `*`.
@@ -99,14 +110,16 @@ impl<'a> Target<'a> {
     }
 
     fn asterisk(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8]) -> Self {
-        Self { form, path: b"*", query: None, authority, as_sent: b"*", raw }
+        Self { form, path: b"*", query: None, scheme: None, authority, as_sent: b"*", raw }
     }
 
     /// RFC 9112 §3.2.2. Userinfo is refused (RFC 9110 §4.2.4), so is an empty host (§4.2.1).
     #[cold]
     fn absolute(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        let scheme = [&b"http://"[..], b"https://"].into_iter().find(|s| raw.get(..s.len()).is_some_and(|r| r.eq_ignore_ascii_case(s)));
-        let rest = &raw[scheme.ok_or(Violation::Target)?.len()..];
+        let schemes = [(Scheme::Http, &b"http://"[..]), (Scheme::Https, b"https://")];
+        let begins = |s: &[u8]| raw.get(..s.len()).is_some_and(|r| r.eq_ignore_ascii_case(s));
+        let (scheme, prefix) = schemes.into_iter().find(|(_, s)| begins(s)).ok_or(Violation::Target)?;
+        let rest = &raw[prefix.len()..];
         let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         if !valid_host(authority) {
@@ -114,9 +127,10 @@ impl<'a> Target<'a> {
         }
         if rest.is_empty() && method == b"OPTIONS" {
             // RFC 9112 §3.2.4: the last hop makes `*` of it.
-            return Ok(Self::asterisk(Form::Absolute, Some(authority), rest));
+            return Ok(Self { scheme: Some(scheme), ..Self::asterisk(Form::Absolute, Some(authority), rest) });
         }
-        Self::normalise(Form::Absolute, Some(authority), rest, scratch)
+        let target = Self::normalise(Form::Absolute, Some(authority), rest, scratch)?;
+        Ok(Self { scheme: Some(scheme), ..target })
     }
 
     /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110 §4.2.3).
@@ -130,7 +144,7 @@ impl<'a> Target<'a> {
             before = class;
         }
         if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && hidden & SLASH == 0 && !raw.is_empty() {
-            return Ok(Self { form, path: raw, query: None, authority, as_sent: raw, raw });
+            return Ok(Self { form, path: raw, query: None, scheme: None, authority, as_sent: raw, raw });
         }
         let (path, rest) = raw.split_at(memchr::memchr(b'?', raw).unwrap_or(raw.len()));
         let in_path = path.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
@@ -139,14 +153,14 @@ impl<'a> Target<'a> {
         }
         let query = rest.split_first().map(|(_, query)| query);
         if !path.is_empty() && in_path & ESCAPE == 0 && (hidden & SLASH == 0 || !has_dot_segment(path)) {
-            return Ok(Self { form, path, query, authority, as_sent: raw, raw });
+            return Ok(Self { form, path, query, scheme: None, authority, as_sent: raw, raw });
         }
         scratch.clear();
         rewrite(path, scratch)?;
         let end = scratch.len();
         scratch.extend_from_slice(rest);
         let as_sent: &'a [u8] = scratch;
-        Ok(Self { form, path: &as_sent[..end], query, authority, as_sent, raw })
+        Ok(Self { form, path: &as_sent[..end], query, scheme: None, authority, as_sent, raw })
     }
 }
 
@@ -274,7 +288,7 @@ pub fn valid_host(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Host, Target};
+    use super::{Form, Host, Scheme, Target};
     use crate::http::Violation;
 
     /// `as_sent`, or the violation.
@@ -402,6 +416,8 @@ mod tests {
         for (method, sent, form, authority, as_sent, raw) in table {
             let mut scratch = Vec::new();
             let t = Target::parse(method.as_bytes(), sent.as_bytes(), &mut scratch).unwrap();
+            let scheme = (form == Form::Absolute).then_some(if sent.starts_with("HTTPS") { Scheme::Https } else { Scheme::Http });
+            assert_eq!(t.scheme, scheme, "{sent}");
             let found = (t.form, t.authority, t.as_sent, t.raw);
             assert_eq!(found, (form, authority.map(str::as_bytes), as_sent.as_bytes(), raw.as_bytes()), "{sent}");
         }

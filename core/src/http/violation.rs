@@ -21,7 +21,7 @@ macro_rules! violations {
                 }
             }
 
-            /// What a client that broke it is answered: 400, 414, 417, 431, 501 or 505. A backend's fault is always 502 to the client.
+            /// What a client that broke it is answered: 400, 414, 417, 421, 431, 501 or 505. A backend's fault is always 502 to the client.
             #[must_use]
             pub fn status(self) -> u16 {
                 match self {
@@ -67,6 +67,8 @@ violations! {
     TargetEscape "bad_target_escape" 400;
     /// A path that climbs above the root, or would once `%2F` or `%5C` are decoded.
     TargetClimbs "target_climbs" 400;
+    /// An `https:` target over a connection that is not secured (RFC 9110 §7.4).
+    HttpsOverHttp "https_over_http" 421;
     /// CONNECT: this is no forward proxy (RFC 9110 §9.3.6).
     Connect "connect_method" 501;
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).

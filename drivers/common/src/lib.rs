@@ -3,6 +3,7 @@
 //! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](pump::World) of sockets and is all that a driver has of
 //! logic; [`listen`], [`lookup`], [`clock`], [`limits`] and [`stop`] are the rest of the world as the core sees it; [`sink`], [`journal`] and
 //! [`access_log`] carry lines out of the process without ever making a worker wait.
+#![forbid(unsafe_code)]
 
 pub mod access_log;
 pub mod clock;

@@ -2,6 +2,7 @@
 //!
 //! [`start`] takes listeners that are bound already, so nothing can go wrong halfway. `worker` is the loop, `acceptor` takes connections,
 //! `sockets` is the [`World`](ruststrom_driver::pump::World) and `inbox` how threads reach a worker.
+#![forbid(unsafe_code)]
 
 mod acceptor;
 mod inbox;

@@ -21,11 +21,11 @@ use ruststrom_driver::pump::{Pump, Readiness};
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
 
-use crate::{Census, Outcome};
 use crate::acceptor::Acceptor;
 use crate::inbox::Inbox;
 use crate::sockets::Sockets;
 use crate::token::About;
+use crate::{Census, Outcome};
 
 /// Events fetched with one call.
 const EVENTS: usize = 1024;

@@ -1,0 +1,146 @@
+//! Purity is held, not promised: what the core is built from, what it may not call, and that it says so.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Each crate that the core asks for, and all that come with it: parsers and pure computation. What is not here must be read and judged first:
+/// does it look at a clock, a file, a socket, a thread or random state?
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("httparse", &[]),
+    ("ipnet", &[]),
+    ("memchr", &[]),
+    ("rand_chacha", &["ppv-lite86", "rand_core", "zerocopy"]),
+    ("regex", &["aho-corasick", "regex-automata", "regex-syntax"]),
+    // The derive macro's own crates run in the compiler only.
+    ("serde", &["proc-macro2", "quote", "serde_core", "serde_derive", "syn", "unicode-ident"]),
+    ("siphasher", &[]),
+    ("toml", &["equivalent", "hashbrown", "indexmap", "serde_spanned", "toml_datetime", "toml_parser", "winnow"]),
+];
+
+fn core() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The names of the core's crates, to a depth.
+fn tree(depth: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(core()).args(["tree", "--offline", "--locked", "-p", "ruststrom-core", "--edges", "normal"]);
+    let out = cargo.args(["--prefix", "none", "--format", "{p}", "--depth", depth]).output().expect("cargo runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
+    let names = text.lines().filter_map(|l| l.split(' ').next()).filter(|n| !n.is_empty() && *n != "ruststrom-core");
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_core_is_built_from_these_crates_only() {
+    let direct = ALLOWED.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let all = ALLOWED.iter().flat_map(|(name, more)| more.iter().chain([name])).map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(tree("1"), direct, "asked for");
+    assert_eq!(tree("99"), all, "asked for, or coming with it");
+}
+
+#[test]
+fn clippy_bans_what_would_make_a_replay_differ() {
+    let text = std::fs::read_to_string(core().join("clippy.toml")).expect("the bans");
+    let bans: toml::Table = text.parse().expect("TOML");
+    let paths = |key: &str| -> BTreeSet<String> {
+        let list = bans[key].as_array().expect("a list");
+        list.iter().map(|ban| ban["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    let table: &[(&str, &[&str])] = &[
+        (
+            "disallowed-methods",
+            &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn", "std::thread::sleep", "std::env::var"],
+        ),
+        (
+            "disallowed-types",
+            &[
+                "std::time::Instant",
+                "std::time::SystemTime",
+                "std::net::TcpStream",
+                "std::net::TcpListener",
+                "std::net::UdpSocket",
+                "std::fs::File",
+                "std::collections::HashMap",
+                "std::collections::HashSet",
+            ],
+        ),
+        ("disallowed-macros", &["std::println", "std::eprintln"]),
+    ];
+    for (key, wanted) in table {
+        let found = paths(key);
+        for path in *wanted {
+            assert!(found.contains(*path), "{key} no longer bans {path}");
+        }
+    }
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What clippy has no list for: whole modules of the standard library.
+const OUT_OF_REACH: &[&str] = &[
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::os",
+    "std::io::std",
+    "std::sync::mpsc",
+    "std::sync::Condvar",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "ToSocketAddrs",
+    "RandomState",
+    "HashMap",
+    "HashSet",
+    "thread_local!",
+    "println!",
+    "print!(",
+    "dbg!",
+    "include_bytes!(\"/",
+    "extern \"C\"",
+];
+
+/// Of a file: the first line of code that reaches for the world. Its tests may, and come last.
+fn impure(text: &str) -> Option<(usize, &str)> {
+    let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = |line: &str| -> String { line.split("//").next().unwrap_or_default().to_owned() };
+    text.lines().enumerate().find(|(_, line)| OUT_OF_REACH.iter().any(|word| code(line).contains(word))).map(|(at, line)| (at + 1, line))
+}
+
+#[test]
+fn no_source_of_the_core_reaches_for_the_world() {
+    let table = [
+        ("let a = 1;\nuse std::fs::File;\n", Some(2)),
+        ("std::thread::spawn(f);", Some(1)),
+        ("fn f() {}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n", None),
+        ("// std::thread is the driver's\nlet ip: std::net::IpAddr;", None),
+    ];
+    for (text, line) in table {
+        assert_eq!(impure(text).map(|(at, _)| at), line, "{text}");
+    }
+    let mut files = Vec::new();
+    sources(&core().join("src"), &mut files);
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    for file in files.iter().filter(|f| !f.ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        assert_eq!(impure(&text), None, "{}", file.display());
+    }
+}
+
+#[test]
+fn the_core_forbids_unsafe_code() {
+    let text = std::fs::read_to_string(core().join("src/lib.rs")).expect("the crate's root");
+    assert!(text.lines().any(|l| l == "#![forbid(unsafe_code)]"));
+}
