@@ -86,12 +86,17 @@ impl<O: Observer> Proxy<O> {
     }
 
     fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
-        self.schedule.done(target);
-        self.tell_if_ready();
         // The end of a drain says nothing about a backend.
-        if self.drain.is_none()
-            && let Some(change) = self.rt(runtime).state.probed(target.backend, outcome, now)
-        {
+        let change = if self.drain.is_none() { self.rt(runtime).state.probed(target.backend, outcome, now) } else { None };
+        let rt = self.rt(runtime);
+        let timeout = rt.pool().health.timeout;
+        if !outcome.is_good() && rt.state.backends()[target.backend as usize].health().usable() {
+            self.schedule.done_in_doubt(target, timeout);
+        } else {
+            self.schedule.done(target);
+        }
+        self.tell_if_ready();
+        if let Some(change) = change {
             self.health_changed(runtime, target.backend, change, &outcome.to_string());
         }
     }
