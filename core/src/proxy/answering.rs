@@ -38,7 +38,8 @@ impl<O: Observer> Proxy<O> {
             // What comes before a byte of the request has gone belongs to an earlier one: nothing on this connection can be believed.
             return self.attempt_failed(x, Cause::BackendReset, now);
         }
-        (e.answer_seen, e.awaits_continue) = (true, false);
+        e.answer_seen = true;
+        e.stop_awaiting_continue();
         while self.exchanges[x.0].phase == Phase::Sending {
             let conn = &mut self.conns[b];
             if conn.inbox.raw_len() == 0 {

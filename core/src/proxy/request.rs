@@ -372,7 +372,7 @@ impl<O: Observer> Proxy<O> {
             return false;
         }
         if e.request.payload_bytes > 0 {
-            e.awaits_continue = false;
+            e.stop_awaiting_continue();
         }
         if e.request.ended && !had_ended {
             let _ = conn.machine.apply(Side::Client, Event::End);
@@ -436,6 +436,13 @@ fn next_id(prefix: &[u8; 16], count: &mut u64) -> [u8; 32] {
 }
 
 impl Exchange {
+    /// The body comes, or may come: the backend's time begins anew at its end.
+    pub(super) fn stop_awaiting_continue(&mut self) {
+        if std::mem::take(&mut self.awaits_continue) && !self.request_gone {
+            self.times.sent = None;
+        }
+    }
+
     /// Whether the client's bytes are read on: not while a lookup runs, nor between a request for an upgrade and the answer to it
     /// (what comes early waits in the socket).
     pub(super) fn takes_request_body(&self) -> bool {
