@@ -178,8 +178,8 @@ fn storms_of_resets_leave_nothing_behind() {
         ("nonsense\r\n\r\n", 1),
     ];
     std::thread::scope(|s| {
-        for row in 0..rows.len() {
-            let (stand, (sent, pause)) = (&stand, rows[row]);
+        for (sent, pause) in rows {
+            let stand = &stand;
             s.spawn(move || {
                 for _ in 0..200 {
                     let mut client = stand.client();
