@@ -395,6 +395,36 @@ fn connections_that_close_as_they_are_reused_hurt_nobody() {
     });
 }
 
+/// What may have been done is not done again: a POST that a closing connection swallowed is answered with an error, and nobody sees it twice.
+#[test]
+fn what_is_not_idempotent_is_sent_once() {
+    let (seen, sees) = std::sync::mpsc::channel();
+    let seen = std::sync::Mutex::new(seen);
+    let bad = Backend::start(move |mut p| {
+        // The first on a connection is answered, the second read and swallowed.
+        for answered in [true, false] {
+            let Some(head) = p.request() else { return };
+            let _ = seen.lock().expect("no panic").send(head.split(' ').nth(1).unwrap_or_default().to_owned());
+            if answered {
+                p.send(ok("done"));
+            }
+        }
+    });
+    let stand = Stand::start(&format!("{QUICK}{}", pool("p", &[bad.address], "retries = 5\n")), 1);
+    let mut client = stand.client();
+    for i in 0..20 {
+        client.send(format!("POST /p/{i} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")).expect("sent");
+        let answer = client.answer(false).expect("an answer");
+        assert_eq!(answer.status, if i % 2 == 0 { 200 } else { 502 }, "{i}: {answer:?}");
+    }
+    drop(client);
+    let told = stand.end();
+    assert!(told.iter().all(|t| t.attempts == 1), "{told:?}");
+    drop(bad);
+    let seen: Vec<String> = sees.try_iter().collect();
+    assert_eq!(seen, (0..20).map(|i| format!("/p/{i}")).collect::<Vec<_>>(), "each once, in turn");
+}
+
 /// An answer before the request's body has been read. What the client sends after it is nobody's next request.
 #[test]
 fn early_answers_reach_clients_that_still_send() {

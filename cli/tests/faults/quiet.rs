@@ -120,6 +120,77 @@ fn a_client_that_asks_on_and_on_and_never_reads_is_bounded_and_cut() {
     assert_eq!(told.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4);
 }
 
+/// Everything waits for somebody else: that must not cost anything.
+#[test]
+fn who_waits_does_not_spin() {
+    let stuck = Backend::start(|mut p| {
+        let Some(head) = p.head() else { return };
+        if head.contains("/large") {
+            p.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30));
+            while p.send([b'x'; 1 << 16]) {}
+        } else if head.contains("/half-head") {
+            p.send("HTTP/1.1 200 O");
+        } else if head.contains("/half-body") {
+            p.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        } else if head.contains("upgrade: bytes") {
+            p.send(SWITCHED);
+            p.finish();
+        } else if head.contains("/early") {
+            p.send(ok("early"));
+        }
+        std::thread::sleep(3 * WAIT);
+    });
+    let config = format!(
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n\
+         timeouts = {{ head = 60, idle = 60, connect = 60, backend_head = 60, stall = 60, queue = 60 }}\n\
+         [[backend_pools]]\nmatcher = \"PathPrefix('/queue')\"\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\n\
+         [[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
+        stuck.address, stuck.address
+    );
+    let daemon = crate::daemon::Daemon::start(&config, &["--workers", "1"]);
+    let address = daemon.address();
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let post =
+        |target: &str| format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(900_000));
+    let upgrade = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n".to_owned();
+    // What a client sends before it waits, and whether it ends its half then.
+    let rows = [
+        (String::new(), false),
+        ("GET / HT".into(), false),
+        (get("/never"), false),
+        (get("/never"), true),
+        (get("/never") + &get("/pipelined").repeat(1000), false),
+        (get("/large"), false),
+        (get("/large"), true),
+        (get("/half-head"), true),
+        (get("/half-body"), true),
+        (get("/half-body"), false),
+        (post("/never"), false),
+        (post("/early"), false),
+        (upgrade.clone(), false),
+        (upgrade, true),
+        (get("/queue/1"), false),
+        (get("/queue/2"), false),
+        (get("/queue/3"), true),
+    ];
+    let mut waiting = Vec::new();
+    for (sent, ends) in &rows {
+        let mut client = Client::to(address);
+        client.stream().set_nonblocking(true).expect("a socket");
+        // The backend reads no bodies: what does not fit waits here.
+        let _ = client.send(sent);
+        if *ends {
+            client.stream().shutdown(std::net::Shutdown::Write).expect("open");
+        }
+        waiting.push(client);
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    let before = daemon.cpu_ticks();
+    std::thread::sleep(Duration::from_millis(1500));
+    let spent = daemon.cpu_ticks() - before;
+    assert!(spent <= 8, "{spent} ticks in 1.5 s, and nobody wanted anything");
+}
+
 #[test]
 fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
     let taken = Backend::start(|mut p| {

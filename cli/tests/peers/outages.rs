@@ -153,6 +153,40 @@ fn no_client_sees_that_backends_die_freeze_and_come_back() {
     daemon.stop();
 }
 
+/// What no retry can save: a client must not take the half of it for the whole.
+#[test]
+fn transfers_that_a_death_cuts_are_seen_to_be_cut() {
+    const LARGE: usize = 50 << 20;
+    let mut backend = Nginx::start("mortal");
+    std::fs::create_dir_all(backend.folder.0.join("files")).expect("a folder");
+    std::fs::write(backend.folder.0.join("files/large"), vec![b'x'; LARGE]).expect("a file");
+    let daemon =
+        Daemon::start(&quick_start(&[backend.address], "health_interval = { check_every = 1 }", "ramp_up = 1"), &["--workers", "1"]);
+    let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
+    let mut download = Client::to(address);
+    download.send("GET /files/large HTTP/1.1\r\nHost: example.com\r\n\r\n").expect("sent");
+    let mut upload = Client::to(address);
+    upload.send(format!("PUT /kept/large HTTP/1.1\r\nHost: example.com\r\nContent-Length: {LARGE}\r\n\r\n")).expect("sent");
+    upload.send(vec![b'x'; 1 << 20]).expect("sent");
+    sleep(Duration::from_millis(300));
+    backend.kill();
+    let got = download.answer(false);
+    assert!(got.is_err(), "half a download looked like a whole one: {:?}", got.map(|a| (a.status, a.body.len())));
+    // The rest may find a closed connection; the answer has to come all the same.
+    let _ = upload.send(vec![b'x'; 1 << 20]);
+    assert_eq!(upload.answer(false).map(|a| a.status), Ok(502));
+    // Nobody is there, and that is said at once; then somebody is.
+    let status = || Client::to(address).get_from("example.com", "/").map(|a| a.status);
+    assert!(matches!(status(), Ok(502 | 503)), "{:?}", status());
+    backend.restart();
+    let begun = Instant::now();
+    while status() != Ok(200) {
+        assert!(begun.elapsed() < Duration::from_secs(4), "it is back, and not used: {}", daemon.said());
+        sleep(Duration::from_millis(20));
+    }
+    daemon.stop();
+}
+
 /// Backends whose freezing can be seen from inside: they note when a request came, and go on with it when they thaw.
 struct Freezer {
     backend: Backend,

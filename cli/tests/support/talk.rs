@@ -84,7 +84,12 @@ impl Client {
 
     /// Sends a request without a body and reads the answer.
     pub(crate) fn get(&mut self, target: &str) -> Result<Answer, String> {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+        self.get_from("localhost", target)
+    }
+
+    /// The same of a certain host.
+    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Result<Answer, String> {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
         self.answer(false)
     }
 
