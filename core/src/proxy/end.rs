@@ -159,7 +159,9 @@ impl<O: Observer> Proxy<O> {
         let mut e = self.exchanges.remove(x.0).expect("an exchange ends once");
         e.request.drop_pages(&mut self.pages);
         e.answer.drop_pages(&mut self.pages);
-        self.tell(&e, now);
+        if self.observer.wants_records() {
+            self.tell(&e, now);
+        }
         if let Some(runtime) = e.runtime {
             self.rt_mut(runtime).exchanges -= 1;
             self.retire(runtime);

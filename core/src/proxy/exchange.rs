@@ -153,6 +153,9 @@ impl Texts {
     }
 }
 
+/// A payload up to this length is copied behind its head: the copy costs less than a second slice.
+const JOINED_BYTES: usize = 2048;
+
 /// One direction of an exchange: from the inbox of its source to the socket of its sink.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -380,6 +383,26 @@ impl Flow {
                 [head, a, b, c, d]
             }
         }
+    }
+
+    /// A short and complete payload joins its head, if none of either has gone: one piece is cheaper to send than two. Returns its length.
+    pub(crate) fn join(&mut self, inbox: &mut Inbox, pages: &mut Pages) -> usize {
+        let len = inbox.payload_len();
+        let (Some(head), Sink::Plain, Pipe::Lent { kept: 0 }, true, 0) = (&self.head, &self.sink, &self.pipe, self.ended, self.head_sent)
+        else {
+            return 0;
+        };
+        let end = self.head_len as usize + len;
+        if len == 0 || len > JOINED_BYTES || end > Pages::size(head) {
+            return 0;
+        }
+        let from = inbox.page.as_ref().expect("payload lies in a page");
+        let source = pages.detach(from);
+        pages.bytes_mut(head)[self.head_len as usize..end].copy_from_slice(&source[inbox.pay.0 as usize..inbox.pay.1 as usize]);
+        pages.restore(from, source);
+        self.head_len = end as u32;
+        inbox.release(len);
+        len
     }
 
     /// Whether there is anything to send.
