@@ -9,6 +9,7 @@ mod clients;
 mod pool;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use backend::BackendState;
@@ -31,6 +32,8 @@ pub struct Shared {
     hostname: Box<str>,
     shards: u16,
     clients: Clients,
+    /// By shard: its first round of probes is over.
+    ready: Box<[AtomicBool]>,
     registry: Mutex<Registry>,
 }
 
@@ -48,7 +51,21 @@ impl Shared {
     /// For a process with `shards` workers on the host `hostname`.
     #[must_use]
     pub fn new(hostname: &str, shards: u16) -> Self {
-        Self { hostname: hostname.into(), shards, clients: Clients::default(), registry: Mutex::default() }
+        let ready = (0..shards).map(|_| AtomicBool::new(false)).collect();
+        Self { hostname: hostname.into(), shards, clients: Clients::default(), ready, registry: Mutex::default() }
+    }
+
+    /// Every backend of this shard has been probed once. It stays so: what a later configuration adds does not take the process out of service.
+    pub fn set_ready(&self, shard: u16) {
+        if let Some(ready) = self.ready.get(usize::from(shard)) {
+            ready.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether that is so of every shard.
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.ready.iter().all(|ready| ready.load(Ordering::Acquire))
     }
 
     /// How many shards.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::exchange::Phase;
 use super::{Answer, Effect, Proxy, Question};
 use crate::config::Address;
+use crate::health::Target;
 use crate::id::{ExchangeId, LookupId};
 use crate::observe::{Level, Observer};
 use crate::time::Instant;
@@ -31,12 +32,22 @@ struct Name {
     due: Instant,
     running: Option<LookupId>,
     failing: bool,
+    /// No answer has come yet.
+    unanswered: bool,
+    /// The probe that waits for the first answer: a backend is not down because its name has not been looked up yet.
+    held: Option<Target>,
 }
 
 impl Lookups {
     fn id(&mut self) -> LookupId {
         self.last += 1;
         LookupId(self.last)
+    }
+
+    /// Holds a probe back until the first lookup of its name has ended; `false` if there is nothing to wait for.
+    pub(super) fn hold(&mut self, target: Target, runtime: u32) -> bool {
+        let of = |n: &&mut Name| n.unanswered && n.runtime == runtime && n.backend == target.backend;
+        self.names.iter_mut().find(of).map(|name| name.held = Some(target)).is_some()
     }
 
     /// When the next name is due.
@@ -53,12 +64,15 @@ impl Lookups {
 impl<O: Observer> Proxy<O> {
     /// The names of a new configuration are due at once.
     pub(super) fn schedule_lookups(&mut self, now: Instant) {
-        self.lookups.names.clear();
+        for name in std::mem::take(&mut self.lookups.names) {
+            // A probe that was held back comes at its next time.
+            name.held.into_iter().for_each(|target| self.schedule.done(target));
+        }
         for &runtime in &self.routing.runtimes {
             let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
             for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
                 if matches!(backend.address, Address::Name { .. }) && state.owner(self.shared.shards()) == self.shard {
-                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false });
+                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false, unanswered: !state.resolved(), held: None });
                 }
             }
         }
@@ -76,8 +90,12 @@ impl<O: Observer> Proxy<O> {
             // One that was not answered in time is asked again; its late answer is stale.
             let id = self.lookups.id();
             let name = &mut self.lookups.names[at];
+            let late = name.running.is_some();
             (name.due, name.running) = (now + PATIENCE, Some(id));
             let (runtime, backend) = (name.runtime, name.backend);
+            if late {
+                self.first_answer(at, now);
+            }
             if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address {
                 let question = Question::Resolve { host: host.clone(), port: *port };
                 self.effects.push_back(Effect::Lookup { id, question });
@@ -134,10 +152,20 @@ impl<O: Observer> Proxy<O> {
                 true
             }
         };
+        self.first_answer(at, now);
         let again = if failing && !known { AGAIN_UNRESOLVED } else { AGAIN };
         let name = &mut self.lookups.names[at];
         (name.due, name.running, name.failing) = (now + again, None, failing);
         self.tell_shards(runtime);
+    }
+
+    /// A name has been found or not, or will not be soon: its probe waits no longer.
+    fn first_answer(&mut self, at: usize, now: Instant) {
+        let name = &mut self.lookups.names[at];
+        name.unanswered = false;
+        if let Some(target) = name.held.take() {
+            self.probe(target, now);
+        }
     }
 
     /// An exchange that waited for a lookup is gone.

@@ -17,19 +17,25 @@ impl<O: Observer> Proxy<O> {
             return self.schedule.adopt(&[], now);
         }
         while let Some(target) = self.schedule.due(now) {
-            let runtime = self.routing.runtimes[target.pool as usize];
-            let rt = self.rt_mut(runtime);
-            let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
-                self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
-                continue;
-            };
-            // It is counted so that a reload does not take the pool away from under it.
-            rt.exchanges += 1;
-            let timeout = rt.pool().health.timeout;
-            let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
-            self.set_deadline(c, now + timeout);
-            self.effects.push_back(Effect::Connect { conn: c, to });
+            if !self.lookups.hold(target, self.routing.runtimes[target.pool as usize]) {
+                self.probe(target, now);
+            }
         }
+    }
+
+    /// Starts one probe. Without an address it has failed already.
+    pub(super) fn probe(&mut self, target: Target, now: Instant) {
+        let runtime = self.routing.runtimes[target.pool as usize];
+        let rt = self.rt_mut(runtime);
+        let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
+            return self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
+        };
+        // It is counted so that a reload does not take the pool away from under it.
+        rt.exchanges += 1;
+        let timeout = rt.pool().health.timeout;
+        let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
+        self.set_deadline(c, now + timeout);
+        self.effects.push_back(Effect::Connect { conn: c, to });
     }
 
     pub(super) fn probe_bytes(&self, p: &Probe) -> &[u8] {
@@ -81,11 +87,19 @@ impl<O: Observer> Proxy<O> {
 
     fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
         self.schedule.done(target);
+        self.tell_if_ready();
         // The end of a drain says nothing about a backend.
         if self.drain.is_none()
             && let Some(change) = self.rt(runtime).state.probed(target.backend, outcome, now)
         {
             self.health_changed(runtime, target.backend, change, &outcome.to_string());
+        }
+    }
+
+    /// Whichever shard is asked has to know whether all are ready.
+    pub(super) fn tell_if_ready(&self) {
+        if self.schedule.first_round_done() {
+            self.shared.set_ready(self.shard);
         }
     }
 

@@ -273,7 +273,7 @@ impl<O: Observer> Proxy<O> {
             e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);
         }
         if kind == ListenerKind::Admin {
-            let (status, body) = admin::page(request, self.schedule.first_round_done() && self.drain.is_none());
+            let (status, body) = admin::page(request, self.shared.all_ready() && self.drain.is_none());
             return Outcome::Own { status, body };
         }
         // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy of ours has ended the TLS.

@@ -91,6 +91,7 @@ impl<O: Observer> Proxy<O> {
         let states = self.shared.adopt(&config);
         let probes = self.shared.probes(&states, self.shard);
         self.schedule.adopt(&probes, now);
+        self.tell_if_ready();
         let runtimes: Box<[u32]> =
             config.pools.iter().zip(states).enumerate().map(|(i, (pool, state))| self.runtime(&config, i, pool, state)).collect();
         let old = std::mem::replace(&mut self.routing, Routing { router: Router::new(&config.pools), config, runtimes });
