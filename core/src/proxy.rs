@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
-use crate::conn::{Conn, Role};
+use crate::conn::{Conn, Inbox, Role};
 use crate::health::Schedule;
 use crate::http::date;
 use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
@@ -37,7 +37,7 @@ use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
 
 pub use check::Counts;
-use exchange::Exchange;
+use exchange::{Exchange, Flow};
 use runtime::{Local, Routing, Runtime};
 
 /// A connection that a listener accepted.
@@ -77,6 +77,15 @@ pub enum Fault {
     NoResources,
     /// Anything else.
     Other,
+}
+
+/// A connection to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub conn: ConnId,
+    /// Its wish to send may have changed too, not only its wish to read: a hint that saves a driver a look.
+    pub send: bool,
 }
 
 /// What a connection wants of its socket now.
@@ -369,15 +378,16 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// A connection whose wants may have changed.
-    pub fn poll_conn(&mut self) -> Option<ConnId> {
+    pub fn poll_conn(&mut self) -> Option<Listed> {
         while let Some(c) = self.listed.pop() {
             if let Some(conn) = self.conns.get_mut(c) {
-                conn.listed = false;
+                let listed = Listed { conn: c, send: conn.listed == SEND };
+                conn.listed = NOT_LISTED;
                 if cfg!(debug_assertions) {
                     let wants = self.wants(c);
                     self.conns[c].handed = wants;
                 }
-                return Some(c);
+                return Some(listed);
             }
         }
         self.rearm_touched();
@@ -422,8 +432,14 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
         let mut out = Transmit::new();
-        for slice in self.outgoing(c) {
-            out.push(slice);
+        if let Some((flow, own, inbox)) = self.outgoing(c) {
+            for slice in flow.slices(own, inbox, &self.pages) {
+                out.push(slice);
+            }
+        } else if let Some(Role::Probe(p)) = self.conns.get(c).map(|conn| &conn.role)
+            && p.connected
+        {
+            out.push(&self.probe_bytes(p)[p.sent as usize..]);
         }
         out
     }
@@ -432,23 +448,30 @@ impl<O: Observer> Proxy<O> {
     #[inline]
     pub fn with_transmit<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         match self.outgoing(c) {
-            [[], [], [], [], []] => f(&[]),
-            [a, [], [], [], []] => f(&[IoSlice::new(a)]),
-            [a, b, [], [], []] if !a.is_empty() => f(&[IoSlice::new(a), IoSlice::new(b)]),
+            Some((flow, own, inbox)) if flow.is_plain() => {
+                let [head, payload] = flow.plain_slices(own, inbox, &self.pages);
+                match (head.is_empty(), payload.is_empty()) {
+                    (true, true) => f(&[]),
+                    (false, true) => f(&[IoSlice::new(head)]),
+                    (true, false) => f(&[IoSlice::new(payload)]),
+                    (false, false) => f(&[IoSlice::new(head), IoSlice::new(payload)]),
+                }
+            }
             _ => f(self.transmit(c).slices()),
         }
     }
 
-    fn outgoing(&self, c: ConnId) -> [&[u8]; 5] {
-        let Some(conn) = self.conns.get(c) else { return [&[]; 5] };
-        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
-            (Role::Backend(b), Some(x)) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
-            (Role::Probe(p), _) if p.connected => return [&self.probe_bytes(p)[p.sent as usize..], &[], &[], &[], &[]],
-            _ => return [&[]; 5],
+    /// What an exchange's connection sends from: the flow, an answer of our own, and the inbox of its source.
+    #[inline]
+    fn outgoing(&self, c: ConnId) -> Option<(&Flow, &[u8], Option<&Inbox>)> {
+        let conn = self.conns.get(c)?;
+        let x = &self.exchanges[conn.exchange?.0];
+        let (flow, own, from) = match &conn.role {
+            Role::Client(_) => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            Role::Backend(b) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
+            _ => return None,
         };
-        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
-        flow.slices(own, inbox, &self.pages)
+        Some((flow, own, from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox)))
     }
 
     /// What the driver has to do next.
@@ -475,11 +498,21 @@ impl<O: Observer> Proxy<O> {
         self.rt_mut(runtime).chain = chain.into();
     }
 
-    /// Puts a connection into the list behind [`Proxy::poll_conn`].
+    /// Puts a connection into the list behind [`Proxy::poll_conn`]: it may want to read or to send.
     fn list(&mut self, c: ConnId) {
         if let Some(conn) = self.conns.get_mut(c)
-            && !std::mem::replace(&mut conn.listed, true)
+            && std::mem::replace(&mut conn.listed, SEND) == NOT_LISTED
         {
+            self.listed.push(c);
+        }
+    }
+
+    /// The same for one that has nothing new to send, but may want to read.
+    fn list_recv(&mut self, c: ConnId) {
+        if let Some(conn) = self.conns.get_mut(c)
+            && conn.listed == NOT_LISTED
+        {
+            conn.listed = RECV;
             self.listed.push(c);
         }
     }
@@ -500,6 +533,11 @@ impl<O: Observer> Proxy<O> {
         }
     }
 }
+
+/// How a connection stands in the list behind [`Proxy::poll_conn`].
+const NOT_LISTED: u8 = 0;
+const RECV: u8 = 1;
+const SEND: u8 = 2;
 
 /// Whether what comes is known to be much more than a page.
 fn wants_large(conn: &Conn, exchanges: &Slab<Exchange>) -> bool {

@@ -254,10 +254,13 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let Some(leg) = e.backend else { return };
         let backend = &mut self.conns[leg.conn];
+        if e.phase == Phase::Answering {
+            e.bytes_out += e.answer.join(&mut backend.inbox, &mut self.pages) as u64;
+        }
         e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
         let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
         if !ended {
-            self.list(leg.conn);
+            self.list_recv(leg.conn);
         }
         if output {
             self.list(c);

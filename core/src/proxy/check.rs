@@ -80,7 +80,7 @@ impl<O: Observer> Proxy<O> {
             let handed = conn.handed;
             let covered = (!wants.recv || handed.recv) && (!wants.send || handed.send);
             assert!(
-                cfg!(not(debug_assertions)) || conn.listed || conn.starved || covered,
+                cfg!(not(debug_assertions)) || conn.listed != 0 || conn.starved || covered,
                 "{c:?}: a lost wake-up: {wants:?} but handed out {handed:?}"
             );
             match &conn.role {

@@ -101,7 +101,7 @@ impl<O: Observer> Proxy<O> {
             if conn.recv_ended || self.drain.is_some() {
                 return self.close(c);
             }
-            return self.list(c);
+            return self.list_recv(c);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
         if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
@@ -132,7 +132,7 @@ impl<O: Observer> Proxy<O> {
         let full = local.idle.len() > client.max_idle_per_host;
         let at = role.local;
         self.set_deadline(b, now + client.idle_timeout.min(said));
-        self.list(b);
+        self.list_recv(b);
         if full {
             self.close_oldest_idle(at);
         }
@@ -159,7 +159,9 @@ impl<O: Observer> Proxy<O> {
         let mut e = self.exchanges.remove(x.0).expect("an exchange ends once");
         e.request.drop_pages(&mut self.pages);
         e.answer.drop_pages(&mut self.pages);
-        self.tell(&e, now);
+        if self.observer.wants_records() {
+            self.tell(&e, now);
+        }
         if let Some(runtime) = e.runtime {
             self.rt_mut(runtime).exchanges -= 1;
             self.retire(runtime);

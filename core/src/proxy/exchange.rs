@@ -153,6 +153,9 @@ impl Texts {
     }
 }
 
+/// A payload up to this length is copied behind its head: the copy costs less than a second slice.
+const JOINED_BYTES: usize = 2048;
+
 /// One direction of an exchange: from the inbox of its source to the socket of its sink.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -346,14 +349,33 @@ impl Flow {
         }
     }
 
-    /// What to send now, in order.
-    pub(crate) fn slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 5] {
-        let head = &self.head.as_ref().map_or(own, |p| pages.bytes(p))[self.head_sent as usize..self.head_len as usize];
+    /// Whether payload goes out as it is.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.sink, Sink::Plain)
+    }
+
+    /// Head and payload to send now.
+    #[inline]
+    pub(crate) fn plain_slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 2] {
+        let head = if self.head_sent == self.head_len {
+            &[]
+        } else {
+            &self.head.as_ref().map_or(own, |p| pages.bytes(p))[self.head_sent as usize..self.head_len as usize]
+        };
         let payload: &[u8] = match (&self.pipe, inbox) {
-            (Pipe::Lent { kept }, Some(Inbox { page: Some(page), pay, .. })) => &pages.bytes(page)[(pay.0 + kept) as usize..pay.1 as usize],
+            (Pipe::Lent { kept }, Some(Inbox { page: Some(page), pay, .. })) if pay.0 + kept < pay.1 => {
+                &pages.bytes(page)[(pay.0 + kept) as usize..pay.1 as usize]
+            }
             (Pipe::Own(o), _) => &pages.bytes(&o.page)[o.start as usize..o.end as usize],
             _ => &[],
         };
+        [head, payload]
+    }
+
+    /// What to send now, in order.
+    pub(crate) fn slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 5] {
+        let [head, payload] = self.plain_slices(own, inbox, pages);
         match &self.sink {
             Sink::Plain => [head, payload, &[], &[], &[]],
             Sink::Chunked(w) => {
@@ -361,6 +383,26 @@ impl Flow {
                 [head, a, b, c, d]
             }
         }
+    }
+
+    /// A short and complete payload joins its head, if none of either has gone: one piece is cheaper to send than two. Returns its length.
+    pub(crate) fn join(&mut self, inbox: &mut Inbox, pages: &mut Pages) -> usize {
+        let len = inbox.payload_len();
+        let (Some(head), Sink::Plain, Pipe::Lent { kept: 0 }, true, 0) = (&self.head, &self.sink, &self.pipe, self.ended, self.head_sent)
+        else {
+            return 0;
+        };
+        let end = self.head_len as usize + len;
+        if len == 0 || len > JOINED_BYTES || end > Pages::size(head) {
+            return 0;
+        }
+        let from = inbox.page.as_ref().expect("payload lies in a page");
+        let source = pages.detach(from);
+        pages.bytes_mut(head)[self.head_len as usize..end].copy_from_slice(&source[inbox.pay.0 as usize..inbox.pay.1 as usize]);
+        pages.restore(from, source);
+        self.head_len = end as u32;
+        inbox.release(len);
+        len
     }
 
     /// Whether there is anything to send.

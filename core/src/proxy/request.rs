@@ -398,7 +398,7 @@ impl<O: Observer> Proxy<O> {
             self.list(b);
         }
         if !ended {
-            self.list(c);
+            self.list_recv(c);
         }
     }
 }

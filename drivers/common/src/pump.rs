@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Question, Refused, Wall};
+use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Question, Refused, Wall};
 
 pub use machine::Machine;
 
@@ -291,19 +291,16 @@ impl<M: Machine> Pump<M> {
     /// Drains the machine's lists until both are empty.
     pub fn settle<W: World>(&mut self, w: &mut W) {
         loop {
-            let mut idle = true;
-            while let Some(c) = self.machine.poll_conn() {
-                idle = false;
-                if let Some(f) = self.live(c) {
-                    f.set(LISTED);
-                    self.serve(c, w);
+            if let Some(Listed { conn, send }) = self.machine.poll_conn() {
+                if let Some(f) = self.live(conn) {
+                    f.bits |= if send { LISTED } else { 0 };
+                    if f.bits & (LISTED | READABLE | SHUT) != 0 || f.fault().is_some() {
+                        self.serve(conn, w);
+                    }
                 }
-            }
-            while let Some(e) = self.machine.poll_effect() {
-                idle = false;
+            } else if let Some(e) = self.machine.poll_effect() {
                 self.effect(e, w);
-            }
-            if idle {
+            } else {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use ruststrom_core::observe::Observer;
-use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Proxy, Refused, Wall, Wants};
+use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Proxy, Refused, Wall, Wants};
 
 /// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and keep its contract.
 pub trait Machine {
@@ -32,7 +32,7 @@ pub trait Machine {
     /// Stop gracefully.
     fn drain(&mut self, until: Instant, now: Instant);
     /// A connection to look at.
-    fn poll_conn(&mut self) -> Option<ConnId>;
+    fn poll_conn(&mut self) -> Option<Listed>;
     /// What it wants.
     fn wants(&self, c: ConnId) -> Wants;
     /// Lends `f` what is to be sent.
@@ -82,7 +82,7 @@ impl<O: Observer> Machine for Proxy<O> {
     fn drain(&mut self, until: Instant, now: Instant) {
         Proxy::drain(self, until, now);
     }
-    fn poll_conn(&mut self) -> Option<ConnId> {
+    fn poll_conn(&mut self) -> Option<Listed> {
         Proxy::poll_conn(self)
     }
     fn wants(&self, c: ConnId) -> Wants {

@@ -121,8 +121,8 @@ impl Machine for Relay {
     fn drain(&mut self, _: Instant, _: Instant) {
         self.effects.push_back(Effect::Drained);
     }
-    fn poll_conn(&mut self) -> Option<ConnId> {
-        self.listed.pop_front()
+    fn poll_conn(&mut self) -> Option<Listed> {
+        self.listed.pop_front().map(|conn| Listed { conn, send: true })
     }
     fn wants(&self, c: ConnId) -> Wants {
         let Some(e) = self.end(c) else { return Wants::default() };

@@ -1,0 +1,176 @@
+//! A client of one's own: exact bytes out, strict reading in.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+/// Nothing in a test waits longer for a single thing.
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
+
+/// A connection with time limits.
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap_or_else(|e| panic!("{to} does not listen: {e}"));
+    bounded(stream)
+}
+
+/// The same from an address of our choice.
+pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket: OwnedFd = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0)).expect("an address of the loopback");
+    rustix::net::connect(&socket, &to).expect("listening");
+    bounded(TcpStream::from(socket))
+}
+
+fn bounded(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(WAIT)).expect("a socket");
+    stream.set_write_timeout(Some(WAIT)).expect("a socket");
+    stream.set_nodelay(true).expect("a socket");
+    stream
+}
+
+/// Closes by a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    drop(stream);
+}
+
+/// A whole answer, and the interim ones before it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) interims: usize,
+    /// Lines of the head, the status line first.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().skip(1).filter_map(|l| l.split_once(": "));
+        fields.find_map(|(n, v)| n.eq_ignore_ascii_case(name).then_some(v))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A connection with what was read too far.
+pub(crate) struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        Self::over(connect(address))
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { reader: BufReader::new(stream) }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), String> {
+        self.reader.get_mut().write_all(bytes.as_ref()).map_err(|e| format!("sending: {e}"))
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub(crate) fn get(&mut self, target: &str) -> Result<Answer, String> {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+        self.answer(false)
+    }
+
+    /// The next final answer; an error says how the connection ended or broke before its end.
+    pub(crate) fn answer(&mut self, to_head: bool) -> Result<Answer, String> {
+        let mut answer = Answer::default();
+        loop {
+            let head = self.head()?;
+            answer.status = head.get(9..12).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status line: {head:?}"))?;
+            answer.head = head;
+            if answer.status >= 200 || answer.status == 101 {
+                break;
+            }
+            answer.interims += 1;
+        }
+        if to_head || matches!(answer.status, 101 | 204 | 304) {
+            return Ok(answer);
+        }
+        answer.body = if answer.field("Transfer-Encoding").is_some() {
+            self.chunks()?
+        } else if let Some(length) = answer.field("Content-Length") {
+            let length = length.parse().map_err(|_| format!("a length: {length:?}"))?;
+            self.exact(length)?
+        } else {
+            self.rest()?
+        };
+        Ok(answer)
+    }
+
+    /// A head up to and without the empty line.
+    fn head(&mut self) -> Result<String, String> {
+        let mut head = String::new();
+        loop {
+            let before = head.len();
+            let n = self.reader.read_line(&mut head).map_err(|e| format!("in the head {head:?}: {e}"))?;
+            if n == 0 {
+                return Err(if head.is_empty() { "closed".into() } else { format!("closed in the head {head:?}") });
+            }
+            if !head.ends_with("\r\n") {
+                return Err(format!("no CRLF: {head:?}"));
+            }
+            if n == 2 && before > 0 {
+                return Ok(head);
+            }
+        }
+    }
+
+    pub(crate) fn exact(&mut self, length: usize) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        let got = self.reader.by_ref().take(length as u64).read_to_end(&mut body).map_err(|e| format!("in the body: {e}"))?;
+        if got == length { Ok(body) } else { Err(format!("closed after {got} of {length} bytes of the body")) }
+    }
+
+    fn chunks(&mut self) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).map_err(|e| format!("in a chunk's head: {e}"))?;
+            let size = line.strip_suffix("\r\n").and_then(|l| usize::from_str_radix(l, 16).ok());
+            let size = size.ok_or_else(|| format!("a chunk's size: {line:?}"))?;
+            body.extend(self.exact(size)?);
+            if self.exact(2)? != b"\r\n" {
+                return Err("a chunk has no end".into());
+            }
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    /// Everything until the end of the connection; an error if it does not end well.
+    pub(crate) fn rest(&mut self) -> Result<Vec<u8>, String> {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest).map_err(|e| format!("after {} bytes: {e}", rest.len()))?;
+        Ok(rest)
+    }
+
+    /// Whether nothing more came before the end of the connection, however it ended.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        match self.reader.read(&mut [0; 64]) {
+            Ok(n) => n == 0,
+            Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        }
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
+    }
+}
