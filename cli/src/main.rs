@@ -18,7 +18,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(
     name = "rust-strom",
     version,
-    about,
     after_help = "RUST_LOG sets the level of the log: error, warn, info, debug, trace, or module=level."
 )]
 struct Arguments {
@@ -42,7 +41,7 @@ struct Arguments {
 enum Driver {
     /// One event loop for each worker.
     Mio,
-    /// Async tasks.
+    /// Async tasks; not built yet.
     Smol,
 }
 
