@@ -26,8 +26,8 @@ pub(crate) struct Conn {
     /// Bytes moved in the running minimum-rate window, and when it began.
     pub(crate) window_bytes: u64,
     pub(crate) window_start: Instant,
-    /// It stands in the list behind `poll_conn`.
-    pub(crate) listed: bool,
+    /// Whether and why it stands in the list behind `poll_conn`.
+    pub(crate) listed: u8,
     /// It found no page to read into and stands in the list of the starved.
     pub(crate) starved: bool,
     /// What `poll_conn` last let the driver see; only compared with, never acted on.

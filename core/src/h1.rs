@@ -10,7 +10,10 @@ pub mod trailers;
 pub mod write;
 
 pub use body::{BodyReader, Progress, Received};
-pub use head::{AnswerHead, Asked, HeadLimits, Request, Store, answer, find_answer_end, find_end, request, too_large, was_offered};
+pub use head::{
+    AnswerHead, Asked, HeadLimits, Request, Stopped, Store, answer, answer_before, find_answer_end, find_end, request, request_before,
+    too_large, was_offered,
+};
 pub use machine::{Broken, Event, Machine, Side, State};
 pub use rechunk::ChunkWriter;
 pub use trailers::{TrailerStore, Trailers, trailers};

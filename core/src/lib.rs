@@ -26,6 +26,6 @@ pub use cause::Cause;
 pub use config::Config;
 pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;
-pub use proxy::{Accepted, Answer, Effect, Fault, Proxy, Question, Refused, Transmit, Wants};
+pub use proxy::{Accepted, Answer, Effect, Fault, Listed, Proxy, Question, Refused, Transmit, Wants};
 pub use shared::Shared;
 pub use time::{Instant, Wall};

@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
-use crate::conn::{Conn, Role};
+use crate::conn::{Conn, Inbox, Role};
 use crate::health::Schedule;
 use crate::http::date;
-use crate::id::{ConnId, ListenerId, LookupId};
+use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
 use crate::observe::Observer;
 use crate::page::Pages;
 use crate::pool::Links;
@@ -37,7 +37,7 @@ use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
 
 pub use check::Counts;
-use exchange::Exchange;
+use exchange::{Exchange, Flow};
 use runtime::{Local, Routing, Runtime};
 
 /// A connection that a listener accepted.
@@ -77,6 +77,15 @@ pub enum Fault {
     NoResources,
     /// Anything else.
     Other,
+}
+
+/// A connection to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub conn: ConnId,
+    /// Its wish to send may have changed too, not only its wish to read: a hint that saves a driver a look.
+    pub send: bool,
 }
 
 /// What a connection wants of its socket now.
@@ -199,6 +208,9 @@ pub struct Proxy<O: Observer> {
     to_serve: Vec<u32>,
     drain: Option<Instant>,
     drained: bool,
+    /// When the last input came.
+    now: Instant,
+    touched: Vec<ExchangeId>,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -237,6 +249,8 @@ impl<O: Observer> Proxy<O> {
             to_serve: Vec::new(),
             drain: None,
             drained: false,
+            now,
+            touched: Vec::new(),
         };
         proxy.handle_wall(Wall::default());
         proxy.adopt(config, now);
@@ -261,12 +275,13 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
+        self.settle(now);
     }
 
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
     /// connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        if !self.wants(c).recv {
+        if !self.conns.get(c).is_some_and(|conn| self.wants_recv(conn)) {
             return &mut [];
         }
         let conn = &mut self.conns[c];
@@ -363,50 +378,53 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// A connection whose wants may have changed.
-    pub fn poll_conn(&mut self) -> Option<ConnId> {
+    pub fn poll_conn(&mut self) -> Option<Listed> {
         while let Some(c) = self.listed.pop() {
             if let Some(conn) = self.conns.get_mut(c) {
-                conn.listed = false;
-                let wants = self.wants(c);
-                self.conns[c].handed = wants;
-                return Some(c);
+                let listed = Listed { conn: c, send: conn.listed == SEND };
+                conn.listed = NOT_LISTED;
+                if cfg!(debug_assertions) {
+                    let wants = self.wants(c);
+                    self.conns[c].handed = wants;
+                }
+                return Some(listed);
             }
         }
+        self.rearm_touched();
         None
     }
 
     /// What it wants now: derived, never stored. Nothing for an id that is stale.
     #[must_use]
     pub fn wants(&self, c: ConnId) -> Wants {
-        let Some(conn) = self.conns.get(c) else { return Wants::default() };
-        match &conn.role {
-            Role::Client(client) if client.lingering => Wants { recv: !conn.recv_ended, send: false },
-            Role::Client(_) => match conn.exchange {
-                None => Wants { recv: !conn.recv_ended && conn.inbox.has_room(), send: false },
+        match self.conns.get(c) {
+            Some(conn) => Wants { recv: self.wants_recv(conn), send: self.wants_send(conn) },
+            None => Wants::default(),
+        }
+    }
+
+    fn wants_recv(&self, conn: &Conn) -> bool {
+        let open = match &conn.role {
+            Role::Client(client) => match conn.exchange {
+                None => true,
                 Some(x) => {
                     let x = &self.exchanges[x.0];
-                    let from = x.backend.and_then(|leg| self.conns.get(leg.conn)).map(|b| &b.inbox);
-                    Wants {
-                        recv: !conn.recv_ended && !x.request.ended && x.takes_request_body() && conn.inbox.has_room(),
-                        send: x.answer.has_output(from),
-                    }
+                    !client.lingering && !x.request.ended && x.takes_request_body()
                 }
             },
-            Role::Backend(backend) => {
-                let recv = backend.connected && !conn.recv_ended && conn.inbox.has_room();
-                match conn.exchange {
-                    None => Wants { recv, send: false },
-                    Some(x) => {
-                        let x = &self.exchanges[x.0];
-                        let from = self.conns.get(x.client.conn).map(|c| &c.inbox);
-                        Wants { recv: recv && !x.answer.ended, send: backend.connected && !conn.broken && x.request.has_output(from) }
-                    }
-                }
-            }
-            Role::Probe(p) => Wants {
-                recv: p.connected && !conn.recv_ended && conn.inbox.has_room(),
-                send: p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
-            },
+            Role::Backend(b) => b.connected && conn.exchange.is_none_or(|x| !self.exchanges[x.0].answer.ended),
+            Role::Probe(p) => p.connected,
+        };
+        open && !conn.recv_ended && conn.inbox.has_room()
+    }
+
+    fn wants_send(&self, conn: &Conn) -> bool {
+        let inbox = |leg: Option<exchange::Leg>| leg.and_then(|leg| self.conns.get(leg.conn)).map(|c| &c.inbox);
+        match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
+            (Role::Client(_), Some(x)) => x.answer.has_output(inbox(x.backend)),
+            (Role::Backend(b), Some(x)) => b.connected && !conn.broken && x.request.has_output(inbox(Some(x.client))),
+            (Role::Probe(p), _) => p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
+            (_, None) => false,
         }
     }
 
@@ -414,21 +432,46 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
         let mut out = Transmit::new();
-        let Some(conn) = self.conns.get(c) else { return out };
-        let (flow, own, from) = match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(client), Some(x)) if !client.lingering => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
-            (Role::Backend(b), Some(x)) if b.connected => (&x.request, &[][..], Some(x.client.conn)),
-            (Role::Probe(p), _) if p.connected => {
-                out.push(&self.probe_bytes(p)[p.sent as usize..]);
-                return out;
+        if let Some((flow, own, inbox)) = self.outgoing(c) {
+            for slice in flow.slices(own, inbox, &self.pages) {
+                out.push(slice);
             }
-            _ => return out,
-        };
-        let inbox = from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox);
-        for slice in flow.slices(own, inbox, &self.pages) {
-            out.push(slice);
+        } else if let Some(Role::Probe(p)) = self.conns.get(c).map(|conn| &conn.role)
+            && p.connected
+        {
+            out.push(&self.probe_bytes(p)[p.sent as usize..]);
         }
         out
+    }
+
+    /// [`Proxy::transmit`] for a caller that needs the slices only for a call: it moves less about.
+    #[inline]
+    pub fn with_transmit<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        match self.outgoing(c) {
+            Some((flow, own, inbox)) if flow.is_plain() => {
+                let [head, payload] = flow.plain_slices(own, inbox, &self.pages);
+                match (head.is_empty(), payload.is_empty()) {
+                    (true, true) => f(&[]),
+                    (false, true) => f(&[IoSlice::new(head)]),
+                    (true, false) => f(&[IoSlice::new(payload)]),
+                    (false, false) => f(&[IoSlice::new(head), IoSlice::new(payload)]),
+                }
+            }
+            _ => f(self.transmit(c).slices()),
+        }
+    }
+
+    /// What an exchange's connection sends from: the flow, an answer of our own, and the inbox of its source.
+    #[inline]
+    fn outgoing(&self, c: ConnId) -> Option<(&Flow, &[u8], Option<&Inbox>)> {
+        let conn = self.conns.get(c)?;
+        let x = &self.exchanges[conn.exchange?.0];
+        let (flow, own, from) = match &conn.role {
+            Role::Client(_) => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            Role::Backend(b) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
+            _ => return None,
+        };
+        Some((flow, own, from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox)))
     }
 
     /// What the driver has to do next.
@@ -455,17 +498,28 @@ impl<O: Observer> Proxy<O> {
         self.rt_mut(runtime).chain = chain.into();
     }
 
-    /// Puts a connection into the list behind [`Proxy::poll_conn`].
+    /// Puts a connection into the list behind [`Proxy::poll_conn`]: it may want to read or to send.
     fn list(&mut self, c: ConnId) {
         if let Some(conn) = self.conns.get_mut(c)
-            && !std::mem::replace(&mut conn.listed, true)
+            && std::mem::replace(&mut conn.listed, SEND) == NOT_LISTED
         {
+            self.listed.push(c);
+        }
+    }
+
+    /// The same for one that has nothing new to send, but may want to read.
+    fn list_recv(&mut self, c: ConnId) {
+        if let Some(conn) = self.conns.get_mut(c)
+            && conn.listed == NOT_LISTED
+        {
+            conn.listed = RECV;
             self.listed.push(c);
         }
     }
 
     /// What an input may have left to do for others: slots and pages have come free.
     fn settle(&mut self, now: Instant) {
+        self.now = now;
         while let Some(runtime) = self.to_serve.pop() {
             self.serve_queue(runtime, now);
         }
@@ -479,6 +533,11 @@ impl<O: Observer> Proxy<O> {
         }
     }
 }
+
+/// How a connection stands in the list behind [`Proxy::poll_conn`].
+const NOT_LISTED: u8 = 0;
+const RECV: u8 = 1;
+const SEND: u8 = 2;
 
 /// Whether what comes is known to be much more than a page.
 fn wants_large(conn: &Conn, exchanges: &Slab<Exchange>) -> bool {

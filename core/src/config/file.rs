@@ -76,14 +76,15 @@ fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de:
     let mut broken_lines: Vec<usize> = Vec::new();
     for d in &syntax {
         let last = lines.index(d.span.end);
-        broken_lines.extend(d.line..=last + 1);
+        // Sorted by their starts, so each line is noted once however the places overlap.
+        let noted = broken_lines.last().copied().unwrap_or_default();
+        broken_lines.extend(d.line.max(noted + 1)..=last + 1);
         // What follows a lost header was read into the table before it.
         if lines.line(last).trim_start().starts_with('[') {
-            let own = (last + 1..lines.count()).take_while(|&i| !lines.line(i).trim_start().starts_with('['));
+            let own = ((last + 1).max(noted)..lines.count()).take_while(|&i| !lines.line(i).trim_start().starts_with('['));
             broken_lines.extend(own.map(|i| i + 1));
         }
     }
-    broken_lines.sort_unstable();
     diagnostics.retain(|d| !d.span.is_empty() && broken_lines.binary_search(&d.line).is_err());
     diagnostics.append(&mut syntax);
     lines.place(&mut diagnostics);

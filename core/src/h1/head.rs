@@ -203,20 +203,77 @@ pub fn request<'s, 'b: 's>(
     limits: &HeadLimits,
     scratch: &'s mut Vec<u8>,
 ) -> Result<Request<'s>, Violation> {
-    let head = &buf[blank_lines(buf)?..];
-    if buf.len() > limits.head_bytes {
-        return Err(too_large(buf, limits));
+    match request_before(buf, store, limits, scratch) {
+        Ok(Some((request, n))) if n == buf.len() => Ok(request),
+        Err(Stopped::By(violation)) => Err(violation),
+        _ => {
+            if buf.len() > limits.head_bytes {
+                return Err(too_large(buf, limits));
+            }
+            Err(diagnose(&buf[blank_lines(buf)?..], Start::Request))
+        }
     }
+}
+
+/// Why [`request_before`] or [`answer_before`] read nothing.
+pub enum Stopped {
+    /// A rule that is broken, whatever else comes.
+    By(Violation),
+    /// Something is wrong: look for the end, and read what ends there to know what.
+    Somewhere,
+}
+
+/// Reads the head of a request at the front of `buf`, whatever follows it, and says where it ends; `None`: it is not complete. One pass where
+/// [`find_end`] and [`request`] take two.
+pub fn request_before<'s, 'b: 's>(
+    buf: &'b [u8],
+    store: &'s mut Store<'b>,
+    limits: &HeadLimits,
+    scratch: &'s mut Vec<u8>,
+) -> Result<Option<(Request<'s>, usize)>, Stopped> {
+    let blank = blank_lines(buf).map_err(Stopped::By)?;
     let Store { headers, tags } = store;
     let mut line = httparse::Request::new(&mut []);
-    match line.parse_with_uninit_headers(head, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
-        Ok(httparse::Status::Complete(n)) if n == head.len() && head.ends_with(b"\r\n\r\n") => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyFields),
-        _ => return Err(diagnose(head, Start::Request)),
+    let n = match line.parse_with_uninit_headers(&buf[blank..], &mut headers[..limits.fields.min(MAX_FIELDS)]) {
+        Ok(httparse::Status::Complete(n)) => n,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Stopped::By(Violation::TooManyFields)),
+        Err(_) => return Err(Stopped::Somewhere),
+    };
+    let head = &buf[blank..blank + n];
+    if blank + n > limits.head_bytes {
+        return Err(Stopped::By(too_large(&buf[..blank + n], limits)));
     }
-    let (method, raw) = (line.method.unwrap_or_default().as_bytes(), line.path.unwrap_or_default().as_bytes());
-    let version = if line.version == Some(1) { 11 } else { 10 };
-    let headers: &'s [httparse::Header<'b>] = line.headers;
+    if !head.ends_with(b"\r\n\r\n") {
+        return Err(Stopped::Somewhere);
+    }
+    let line = Line {
+        method: line.method.unwrap_or_default().as_bytes(),
+        target: line.path.unwrap_or_default().as_bytes(),
+        version: if line.version == Some(1) { 11 } else { 10 },
+        headers: line.headers,
+    };
+    let request = checked_request(head, &line, tags, limits, scratch).map_err(Stopped::By)?;
+    Ok(Some((request, blank + n)))
+}
+
+/// What httparse has read of a request.
+struct Line<'s, 'b> {
+    method: &'b [u8],
+    target: &'b [u8],
+    version: u8,
+    headers: &'s [httparse::Header<'b>],
+}
+
+/// What httparse has read, held against the rules.
+fn checked_request<'s, 'b: 's>(
+    head: &'b [u8],
+    line: &Line<'s, 'b>,
+    tags: &'s mut [Known],
+    limits: &HeadLimits,
+    scratch: &'s mut Vec<u8>,
+) -> Result<Request<'s>, Violation> {
+    let Line { method, target: raw, version, headers } = *line;
     if raw.len() > limits.target_bytes {
         return Err(Violation::TargetTooLong);
     }
@@ -272,26 +329,57 @@ pub fn request<'s, 'b: 's>(
 
 /// Reads a complete head of an answer: `buf` ends with its empty line.
 pub fn answer<'s, 'b: 's>(buf: &'b [u8], store: &'s mut Store<'b>, limits: &HeadLimits, asked: Asked) -> Result<AnswerHead<'s>, Violation> {
+    match answer_before(buf, store, limits, asked) {
+        Ok(Some((answer, n))) if n == buf.len() => Ok(answer),
+        Err(Stopped::By(violation)) => Err(violation),
+        _ if buf.len() > limits.head_bytes => Err(Violation::HeadTooLarge),
+        _ => Err(diagnose(buf, Start::Answer)),
+    }
+}
+
+/// Reads the head of an answer at the front of `buf`, as [`request_before`] does for requests.
+pub fn answer_before<'s, 'b: 's>(
+    buf: &'b [u8],
+    store: &'s mut Store<'b>,
+    limits: &HeadLimits,
+    asked: Asked,
+) -> Result<Option<(AnswerHead<'s>, usize)>, Stopped> {
     // Empty lines before a status line, which httparse would skip, are none of RFC 9112's leniencies.
     if !buf.starts_with(b"HTTP/") {
-        return Err(Violation::StatusLine);
-    }
-    if buf.len() > limits.head_bytes {
-        return Err(Violation::HeadTooLarge);
+        return Err(Stopped::Somewhere);
     }
     let Store { headers, tags } = store;
     let mut line = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     // A blank before the colon has to be removed from answers (RFC 9112 §5.1); in requests it is refused.
     config.allow_spaces_after_header_name_in_responses(true);
-    match config.parse_response_with_uninit_headers(&mut line, buf, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
-        Ok(httparse::Status::Complete(n)) if n == buf.len() && buf.ends_with(b"\r\n\r\n") => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyFields),
-        _ => return Err(diagnose(buf, Start::Answer)),
+    let n = match config.parse_response_with_uninit_headers(&mut line, buf, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
+        Ok(httparse::Status::Complete(n)) => n,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Stopped::By(Violation::TooManyFields)),
+        Err(_) => return Err(Stopped::Somewhere),
+    };
+    if n > limits.head_bytes {
+        return Err(Stopped::By(Violation::HeadTooLarge));
     }
-    let status = line.code.unwrap_or_default();
-    let version = if line.version == Some(1) { 11 } else { 10 };
-    let headers: &'s [httparse::Header<'b>] = line.headers;
+    let head = &buf[..n];
+    if !head.ends_with(b"\r\n\r\n") {
+        return Err(Stopped::Somewhere);
+    }
+    let (status, version) = (line.code.unwrap_or_default(), if line.version == Some(1) { 11 } else { 10 });
+    let answer = checked_answer(head, status, version, line.headers, tags, asked).map_err(Stopped::By)?;
+    Ok(Some((answer, n)))
+}
+
+/// What httparse has read, held against the rules.
+fn checked_answer<'s, 'b: 's>(
+    buf: &'b [u8],
+    status: u16,
+    version: u8,
+    headers: &'s [httparse::Header<'b>],
+    tags: &'s mut [Known],
+    asked: Asked,
+) -> Result<AnswerHead<'s>, Violation> {
     let line_end = headers.first().map_or(buf.len() - 4, |h| offset(buf, h.name.as_bytes()) - 2);
     // httparse took 12 bytes up to the status; it hides a reason beyond ASCII.
     let reason = &buf[12..line_end.max(12)];

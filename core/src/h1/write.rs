@@ -25,12 +25,18 @@ impl<'a> Writer<'a> {
     /// Bytes.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
-        match self.buf.get_mut(self.len..).and_then(|room| room.get_mut(..bytes.len())) {
-            Some(room) if !self.full => {
+        // Two lengths of slices: their sum is far from overflowing.
+        let end = self.len + bytes.len();
+        match self.buf.get_mut(self.len..end) {
+            Some(room) => {
                 room.copy_from_slice(bytes);
-                self.len += bytes.len();
+                self.len = end;
             }
-            _ => self.full = true,
+            None => {
+                // Nothing fits from now on, so that nothing is left out in the middle.
+                self.full = true;
+                self.buf = &mut std::mem::take(&mut self.buf)[..self.len];
+            }
         }
     }
 

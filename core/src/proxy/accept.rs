@@ -26,7 +26,7 @@ impl Conn {
             filed: Instant::NEVER,
             window_bytes: 0,
             window_start: Instant::NEVER,
-            listed: false,
+            listed: 0,
             starved: false,
             handed: super::Wants::default(),
             recv_ended: false,

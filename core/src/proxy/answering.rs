@@ -6,8 +6,8 @@ use super::request::head_limits;
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
-    AnswerForward, AnswerHead, Asked, Event, Side, Store, Writer, answer, client_framing, find_answer_end, forward_answer, forward_interim,
-    was_offered,
+    AnswerForward, AnswerHead, Asked, Event, Side, Store, Writer, answer, answer_before, client_framing, find_answer_end, forward_answer,
+    forward_interim, was_offered,
 };
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
@@ -44,25 +44,15 @@ impl<O: Observer> Proxy<O> {
             if conn.inbox.raw_len() == 0 {
                 break;
             }
-            let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
-            let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
-            let most = self.routing.config.limits.head_bytes as usize;
-            let outcome = match find_answer_end(raw, conn.inbox.scanned as usize) {
-                Ok(Some(len)) => self.take_answer(x, b, len, now),
-                Ok(None) if raw.len() >= most => Outcome::Broken(Cause::BadAnswer(Violation::HeadTooLarge)),
-                Ok(None) => {
-                    conn.inbox.scanned = raw.len() as u32;
-                    self.list(b);
-                    break;
-                }
-                Err(violation) => Outcome::Broken(Cause::BadAnswer(violation)),
-            };
+            // Most heads come whole and are as they should be: one pass over those, a closer look at all others.
+            let whole = if conn.inbox.scanned == 0 { self.take_answer(x, b, None, now) } else { None };
+            let Some(outcome) = whole.or_else(|| self.look_for_answer(x, b, now)) else { break };
             match outcome {
                 Outcome::Interim => {
                     let c = self.exchanges[x.0].client.conn;
                     self.list(c);
                 }
-                Outcome::Final => self.answer_began(x, now),
+                Outcome::Final => self.answer_began(x),
                 Outcome::Switched => self.tunnel_began(x),
                 Outcome::Broken(cause) => return self.break_exchange(x, cause, now),
             }
@@ -70,33 +60,58 @@ impl<O: Observer> Proxy<O> {
         if matches!(self.exchanges[x.0].phase, Phase::Answering | Phase::Tunnel) {
             self.receive_answer(x, now);
         } else {
-            self.rearm(x, now);
+            self.touch(x);
         }
     }
 
-    /// A whole head of `len` bytes lies in the backend's inbox.
-    fn take_answer(&mut self, x: ExchangeId, b: ConnId, len: usize, now: Instant) -> Outcome {
+    /// Looks for the end of a head that has not come whole, or that is not as it should be.
+    fn look_for_answer(&mut self, x: ExchangeId, b: ConnId, now: Instant) -> Option<Outcome> {
+        let most = self.rt(self.exchanges[x.0].runtime.expect("routed")).pool().limits.head_bytes as usize;
         let inbox = &mut self.conns[b].inbox;
-        let start = inbox.raw as usize;
-        let page = inbox.page.take().expect("a head lies in a page");
-        let memory = self.pages.detach(&page);
-        let outcome = self.read_answer(x, b, &memory[start..start + len], now);
-        self.pages.restore(&page, memory);
-        let inbox = &mut self.conns[b].inbox;
-        inbox.page = Some(page);
-        inbox.consume_raw(len);
-        outcome
+        let page = inbox.page.as_ref().expect("bytes lie in a page");
+        let raw = &self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
+        match find_answer_end(raw, inbox.scanned as usize) {
+            Ok(Some(len)) => self.take_answer(x, b, Some(len), now),
+            Ok(None) if raw.len() >= most => Some(Outcome::Broken(Cause::BadAnswer(Violation::HeadTooLarge))),
+            Ok(None) => {
+                inbox.scanned = raw.len() as u32;
+                self.list(b);
+                None
+            }
+            Err(violation) => Some(Outcome::Broken(Cause::BadAnswer(violation))),
+        }
     }
 
-    fn read_answer(&mut self, x: ExchangeId, b: ConnId, raw: &[u8], now: Instant) -> Outcome {
+    /// Reads the head at the front of the backend's inbox: one of `len` bytes, or else whatever whole and good one lies there.
+    fn take_answer(&mut self, x: ExchangeId, b: ConnId, len: Option<usize>, now: Instant) -> Option<Outcome> {
         let e = &self.exchanges[x.0];
         let limits = head_limits(&self.rt(e.runtime.expect("routed")).pool().limits);
         let asked = Asked { head: e.head_only, upgrade: e.upgrade };
+        let inbox = &mut self.conns[b].inbox;
+        let (start, end) = (inbox.raw as usize, inbox.end as usize);
+        let page = inbox.page.take().expect("a head lies in a page");
+        let memory = self.pages.detach(&page);
         let mut store = Store::new();
-        let head = match answer(raw, &mut store, &limits, asked) {
-            Ok(head) => head,
-            Err(violation) => return Outcome::Broken(Cause::BadAnswer(violation)),
+        let read = match len {
+            Some(len) => match answer(&memory[start..start + len], &mut store, &limits, asked) {
+                Ok(head) => Some((self.read_answer(x, b, &head, now), len)),
+                Err(violation) => Some((Outcome::Broken(Cause::BadAnswer(violation)), len)),
+            },
+            None => match answer_before(&memory[start..end], &mut store, &limits, asked) {
+                Ok(Some((head, len))) => Some((self.read_answer(x, b, &head, now), len)),
+                _ => None,
+            },
         };
+        self.pages.restore(&page, memory);
+        let inbox = &mut self.conns[b].inbox;
+        inbox.page = Some(page);
+        let (outcome, len) = read?;
+        inbox.consume_raw(len);
+        Some(outcome)
+    }
+
+    fn read_answer(&mut self, x: ExchangeId, b: ConnId, head: &AnswerHead<'_>, now: Instant) -> Outcome {
+        let e = &self.exchanges[x.0];
         let event = match head.status {
             101 => Event::Switch,
             _ if head.is_interim() => Event::Interim,
@@ -119,7 +134,7 @@ impl<O: Observer> Proxy<O> {
         if let Role::Backend(role) = &mut conn.role {
             role.keep_alive_secs = head.keep_alive_timeout.unwrap_or(u32::MAX);
         }
-        if event == Event::Interim { self.pass_interim(x, &head) } else { self.pass_head(x, &head, now) }
+        if event == Event::Interim { self.pass_interim(x, head) } else { self.pass_head(x, head, now) }
     }
 
     /// RFC 9110 §15.2: interim answers pass, but not to a client of HTTP/1.0.
@@ -202,7 +217,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// The final head is there: no other attempt will be needed.
-    fn answer_began(&mut self, x: ExchangeId, now: Instant) {
+    fn answer_began(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
         e.phase = Phase::Answering;
         e.retained = false;
@@ -216,7 +231,7 @@ impl<O: Observer> Proxy<O> {
             let _ = self.conns[b].machine.apply(Side::Server, Event::End);
         }
         self.push_answer(x);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// Decodes what lies in the backend's inbox.
@@ -240,13 +255,16 @@ impl<O: Observer> Proxy<O> {
     /// Frames what lies ready for the client and lets it look.
     pub(super) fn push_answer(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
-        if let Some(leg) = e.backend {
-            let backend = &mut self.conns[leg.conn];
-            e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
-            self.list(leg.conn);
+        let Some(leg) = e.backend else { return };
+        let backend = &mut self.conns[leg.conn];
+        e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
+        let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
+        if !ended {
+            self.list_recv(leg.conn);
         }
-        let c = self.exchanges[x.0].client.conn;
-        self.list(c);
+        if output {
+            self.list(c);
+        }
     }
 
     /// The backend closed its direction.
@@ -260,7 +278,7 @@ impl<O: Observer> Proxy<O> {
             Phase::Answering if e.answer.reader.ends_at_close() && !e.answer.ended => {
                 e.answer.ended = true;
                 self.push_answer(x);
-                self.rearm(x, now);
+                self.touch(x);
                 self.finish_if_done(x, now);
             }
             _ => self.backend_lost(x, Cause::BackendClosed, now),

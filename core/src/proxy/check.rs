@@ -79,7 +79,10 @@ impl<O: Observer> Proxy<O> {
             let wants = self.wants(c);
             let handed = conn.handed;
             let covered = (!wants.recv || handed.recv) && (!wants.send || handed.send);
-            assert!(conn.listed || conn.starved || covered, "{c:?}: a lost wake-up: {wants:?} but handed out {handed:?}");
+            assert!(
+                cfg!(not(debug_assertions)) || conn.listed != 0 || conn.starved || covered,
+                "{c:?}: a lost wake-up: {wants:?} but handed out {handed:?}"
+            );
             match &conn.role {
                 Role::Client(client) => {
                     clients += 1;

@@ -20,7 +20,7 @@ impl<O: Observer> Proxy<O> {
             Choice::Backend(_) => self.attach(x, true, now),
             Choice::None => {
                 let cause = self.exchanges[x.0].first_failure.unwrap_or(Cause::NoBackend);
-                self.refuse(x, cause, now);
+                self.refuse(x, cause);
             }
             Choice::Full => self.enqueue(x, now),
         }
@@ -48,7 +48,7 @@ impl<O: Observer> Proxy<O> {
         let (c, runtime) = (e.client.conn, e.runtime.expect("routed"));
         let rt = self.runtimes[runtime as usize].as_mut().expect("a runtime in use");
         if rt.waiting >= rt.pool().limits.queue {
-            return self.refuse(x, Cause::QueueFull, now);
+            return self.refuse(x, Cause::QueueFull);
         }
         e.phase = Phase::Choosing;
         rt.waiting += 1;
@@ -83,7 +83,7 @@ impl<O: Observer> Proxy<O> {
                     let c = self.exchanges[x.0].client.conn;
                     self.set_deadline(c, Instant::NEVER);
                     match choice {
-                        Choice::None => self.refuse(x, Cause::NoBackend, now),
+                        Choice::None => self.refuse(x, Cause::NoBackend),
                         _ => self.attach(x, true, now),
                     }
                 }
@@ -135,7 +135,7 @@ impl<O: Observer> Proxy<O> {
         e.phase = Phase::Connecting;
         self.set_deadline(b, now + connect);
         self.effects.push_back(Effect::Connect { conn: b, to });
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// A backend took our connection.
@@ -161,7 +161,7 @@ impl<O: Observer> Proxy<O> {
         let applied = conn.machine.apply(Side::Client, if e.upgrade { Event::HeadUpgrade } else { Event::Head });
         debug_assert!(applied.is_ok(), "a connection that carries an exchange may carry one");
         self.push_request(x);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// The backend's socket broke.

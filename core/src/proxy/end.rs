@@ -16,12 +16,12 @@ const KEEP_BUFFERS: usize = 1024;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
-    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        self.own_answer(x, cause.status(), Some(cause), b"", now);
+    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause) {
+        self.own_answer(x, cause.status(), Some(cause), b"");
     }
 
     /// Answers without a backend.
-    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8], now: Instant) {
+    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8]) {
         self.leave_phase(x);
         self.detach_backend(x);
         self.release_slot(x);
@@ -49,7 +49,7 @@ impl<O: Observer> Proxy<O> {
             let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
         }
         self.list(c);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else its connection is cut:
@@ -58,7 +58,7 @@ impl<O: Observer> Proxy<O> {
         let e = &self.exchanges[x.0];
         // An interim answer may have gone, but not half of one.
         if e.phase != Phase::Own && !e.answer_begun && e.answer.head_sent == 0 {
-            return self.refuse(x, cause, now);
+            return self.refuse(x, cause);
         }
         self.abort(x, cause, now);
     }
@@ -101,7 +101,7 @@ impl<O: Observer> Proxy<O> {
             if conn.recv_ended || self.drain.is_some() {
                 return self.close(c);
             }
-            return self.list(c);
+            return self.list_recv(c);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
         if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
@@ -132,7 +132,7 @@ impl<O: Observer> Proxy<O> {
         let full = local.idle.len() > client.max_idle_per_host;
         let at = role.local;
         self.set_deadline(b, now + client.idle_timeout.min(said));
-        self.list(b);
+        self.list_recv(b);
         if full {
             self.close_oldest_idle(at);
         }

@@ -86,6 +86,8 @@ pub(crate) struct Exchange {
     pub(crate) request_gone: bool,
     /// Bytes of the final answer have gone.
     pub(crate) answer_begun: bool,
+    /// It stands in the list of those whose deadlines are to be looked at.
+    pub(crate) touched: bool,
     /// Payload sent to the client.
     pub(crate) bytes_out: u64,
     /// The next stage of the chain to ask.
@@ -353,14 +355,33 @@ impl Flow {
         }
     }
 
-    /// What to send now, in order.
-    pub(crate) fn slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 5] {
-        let head = &self.head.as_ref().map_or(own, |p| pages.bytes(p))[self.head_sent as usize..self.head_len as usize];
+    /// Whether payload goes out as it is.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.sink, Sink::Plain)
+    }
+
+    /// Head and payload to send now.
+    #[inline]
+    pub(crate) fn plain_slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 2] {
+        let head = if self.head_sent == self.head_len {
+            &[]
+        } else {
+            &self.head.as_ref().map_or(own, |p| pages.bytes(p))[self.head_sent as usize..self.head_len as usize]
+        };
         let payload: &[u8] = match (&self.pipe, inbox) {
-            (Pipe::Lent { kept }, Some(Inbox { page: Some(page), pay, .. })) => &pages.bytes(page)[(pay.0 + kept) as usize..pay.1 as usize],
+            (Pipe::Lent { kept }, Some(Inbox { page: Some(page), pay, .. })) if pay.0 + kept < pay.1 => {
+                &pages.bytes(page)[(pay.0 + kept) as usize..pay.1 as usize]
+            }
             (Pipe::Own(o), _) => &pages.bytes(&o.page)[o.start as usize..o.end as usize],
             _ => &[],
         };
+        [head, payload]
+    }
+
+    /// What to send now, in order.
+    pub(crate) fn slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 5] {
+        let [head, payload] = self.plain_slices(own, inbox, pages);
         match &self.sink {
             Sink::Plain => [head, payload, &[], &[], &[]],
             Sink::Chunked(w) => {

@@ -53,6 +53,25 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// Something about an exchange has changed: its deadlines are looked at once, when everything has settled.
+    pub(super) fn touch(&mut self, x: crate::id::ExchangeId) {
+        if let Some(e) = self.exchanges.get_mut(x.0)
+            && !std::mem::replace(&mut e.touched, true)
+        {
+            self.touched.push(x);
+        }
+    }
+
+    /// Sets the deadlines of every exchange that was touched.
+    pub(super) fn rearm_touched(&mut self) {
+        while let Some(x) = self.touched.pop() {
+            if let Some(e) = self.exchanges.get_mut(x.0) {
+                e.touched = false;
+                self.rearm(x, self.now);
+            }
+        }
+    }
+
     /// Sets the deadline that the state of an exchange's connections asks for.
     pub(super) fn rearm(&mut self, x: crate::id::ExchangeId, now: Instant) {
         let Some(e) = self.exchanges.get(x.0) else { return };
@@ -119,8 +138,8 @@ impl<O: Observer> Proxy<O> {
             Role::Client(client) => match exchange {
                 None if !client.lingering && conn.inbox.raw_len() > 0 => self.reject(c, Cause::HeadTimeout, now),
                 None => self.close(c),
-                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse(x, Cause::QueueTimeout, now),
-                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => self.refuse(x, Cause::LookupFailed, now),
+                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse(x, Cause::QueueTimeout),
+                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => self.refuse(x, Cause::LookupFailed),
                 Some(x) => {
                     let limits = match self.exchanges[x.0].runtime {
                         Some(r) => &self.rt(r).pool().limits,

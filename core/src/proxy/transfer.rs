@@ -24,7 +24,7 @@ impl<O: Observer> Proxy<O> {
             return;
         }
         self.push_answer(x);
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// `n` bytes have gone to a backend.
@@ -54,13 +54,13 @@ impl<O: Observer> Proxy<O> {
                 e.request.drop_head(&mut self.pages);
             }
         }
-        self.rearm(x, now);
+        self.touch(x);
     }
 
     /// Ends the exchange if the whole answer has gone.
     pub(super) fn finish_if_done(&mut self, x: ExchangeId, now: Instant) {
         if !self.finish_now(x, now) {
-            self.rearm(x, now);
+            self.touch(x);
         }
     }
 

@@ -32,7 +32,7 @@ impl<O: Observer> Proxy<O> {
         e.request.ended |= self.conns[e.client.conn].recv_ended;
         e.answer.ended |= e.backend.is_some_and(|leg| self.conns[leg.conn].recv_ended);
         if !self.tunnel_sent(x, now) {
-            self.rearm(x, now);
+            self.touch(x);
         }
     }
 

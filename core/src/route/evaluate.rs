@@ -10,11 +10,21 @@ pub(super) struct Seen<'s, 'a> {
     pub(super) host: &'a [u8],
 }
 
+/// The two commonest matchers without a call.
+#[inline]
 pub(super) fn matches(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
+    match matcher {
+        Matcher::Any => true,
+        Matcher::Host(host) => is_host(host.as_bytes(), seen.host),
+        other => evaluate(other, seen),
+    }
+}
+
+fn evaluate(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
     let ask = seen.ask;
     match matcher {
         Matcher::Any => true,
-        Matcher::Host(host) => host.as_bytes().eq_ignore_ascii_case(seen.host),
+        Matcher::Host(host) => is_host(host.as_bytes(), seen.host),
         Matcher::HostRegexp(pattern) => pattern.is_match(seen.host),
         Matcher::Path(path) => path.as_bytes() == ask.path,
         Matcher::PathPrefix(prefix) => is_below(ask.path, prefix.as_bytes()),
@@ -28,6 +38,12 @@ pub(super) fn matches(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
         Matcher::And(terms) => terms.iter().all(|term| matches(term, seen)),
         Matcher::Or(terms) => terms.iter().any(|term| matches(term, seen)),
     }
+}
+
+/// Nearly every client sends hosts in lower case, as `known` is: comparing bytes first takes a tenth of the instructions.
+#[inline]
+pub(super) fn is_host(known: &[u8], host: &[u8]) -> bool {
+    known == host || (known.len() == host.len() && known.eq_ignore_ascii_case(host))
 }
 
 /// By segment: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has only `/a/…`; `/` has everything, also the `*` of OPTIONS.

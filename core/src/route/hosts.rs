@@ -1,6 +1,8 @@
 //! A table from host to the pools that need it. It never changes after it was made and holds only names of the configuration, so
 //! no client can make its chains longer: the hash needs no secret, only to be the same on every run.
 
+use super::evaluate::is_host;
+
 /// Hosts in lower case, looked up in any case.
 #[derive(Debug)]
 pub(super) struct Hosts {
@@ -51,7 +53,7 @@ impl Hosts {
     pub(super) fn get(&self, host: &[u8]) -> &[u16] {
         let bucket = hash(host) as usize & (self.buckets.len() - 2);
         let entries = &self.entries[self.buckets[bucket] as usize..self.buckets[bucket + 1] as usize];
-        match entries.iter().find(|e| e.host.as_bytes().eq_ignore_ascii_case(host)) {
+        match entries.iter().find(|e| is_host(e.host.as_bytes(), host)) {
             Some(e) => &self.pools[e.from as usize..e.until as usize],
             None => &[],
         }

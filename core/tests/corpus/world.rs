@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Shared, Wall, Wants};
+use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, Listed, ListenerId, Observer, Proxy, Shared, Wall, Wants};
 
 use crate::format::Side;
 
@@ -178,8 +178,10 @@ impl World {
         let mut connecting = None;
         loop {
             let conn = self.proxy.poll_conn();
-            if let Some(conn) = conn {
-                self.known.insert(conn, self.proxy.wants(conn));
+            if let Some(Listed { conn, send }) = conn {
+                let wants = self.proxy.wants(conn);
+                let known = self.known.insert(conn, wants).unwrap_or_default();
+                assert!(send || known.send || !wants.send, "{conn:?} has something to send, and the hint says no");
             }
             let effect = self.proxy.poll_effect();
             if conn.is_none() && effect.is_none() {

@@ -14,8 +14,9 @@ pub const MARGIN: usize = 1024;
 
 /// A line being written.
 pub struct Line<'a> {
-    buf: &'a mut [u8],
-    at: usize,
+    /// What is left of the room.
+    rest: &'a mut [u8],
+    room: usize,
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -31,79 +32,109 @@ const PAIRS: [[u8; 2]; 100] = {
     t
 };
 
+/// `0.` to `255.`, filled up behind the dot.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut t = [[b'.'; 4]; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut at = 0;
+        if i >= 100 {
+            t[i][at] = b'0' + (i / 100) as u8;
+            at += 1;
+        }
+        if i >= 10 {
+            t[i][at] = b'0' + (i / 10 % 10) as u8;
+            at += 1;
+        }
+        t[i][at] = b'0' + (i % 10) as u8;
+        i += 1;
+    }
+    t
+};
+
 impl<'a> Line<'a> {
     /// A line at the start of `buf`.
     pub fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, at: 0 }
+        Self { room: buf.len(), rest: buf }
     }
 
     /// Its length so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.at
+        self.room - self.rest.len()
     }
 
     /// Nothing was written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.at == 0
+        self.len() == 0
+    }
+
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        self.rest = &mut std::mem::take(&mut self.rest)[n..];
     }
 
     /// A text of known length: a few moves.
     #[inline]
     pub fn lit<const N: usize>(&mut self, text: &[u8; N]) {
-        self.buf[self.at..self.at + N].copy_from_slice(text);
-        self.at += N;
+        let (head, rest) = std::mem::take(&mut self.rest).split_first_chunk_mut::<N>().expect("room for a line");
+        *head = *text;
+        self.rest = rest;
     }
 
     /// One byte.
     #[inline]
     pub fn byte(&mut self, b: u8) {
-        self.buf[self.at] = b;
-        self.at += 1;
+        self.lit(&[b]);
     }
 
     /// Bytes as they are.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.buf[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+        self.rest[..bytes.len()].copy_from_slice(bytes);
+        self.advance(bytes.len());
     }
 
     /// A number.
-    pub fn number(&mut self, mut n: u64) {
-        if n < 10 {
-            return self.byte(b'0' + n as u8);
+    #[inline]
+    pub fn number(&mut self, n: u64) {
+        if n < 10_000 { self.small(n as usize) } else { self.large(n) }
+    }
+
+    #[inline]
+    fn small(&mut self, n: usize) {
+        let (high, low) = (n / 100, n % 100);
+        match n {
+            0..10 => self.byte(b'0' + n as u8),
+            10..100 => self.lit(&PAIRS[low]),
+            100..1000 => self.lit(&[b'0' + high as u8, PAIRS[low][0], PAIRS[low][1]]),
+            _ => self.four(n),
         }
-        if n < 100 {
-            return self.lit(&PAIRS[n as usize]);
-        }
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        while n >= 100 {
-            at -= 2;
-            digits[at..at + 2].copy_from_slice(&PAIRS[(n % 100) as usize]);
-            n /= 100;
-        }
-        if n >= 10 {
-            at -= 2;
-            digits[at..at + 2].copy_from_slice(&PAIRS[n as usize]);
+    }
+
+    /// Four digits, 0..=9999.
+    #[inline]
+    fn four(&mut self, n: usize) {
+        let ([a, b], [c, d]) = (PAIRS[n / 100 % 100], PAIRS[n % 100]);
+        self.lit(&[a, b, c, d]);
+    }
+
+    fn large(&mut self, n: u64) {
+        let high = n / 10_000;
+        if high < 10_000 {
+            self.small(high as usize)
         } else {
-            at -= 1;
-            digits[at] = b'0' + n as u8;
+            self.large(high)
         }
-        // Copying a fixed length is cheaper than copying the right one; the rest is overwritten by what follows.
-        let len = digits.len() - at;
-        let mut left = [0; 20];
-        left[..len].copy_from_slice(&digits[at..]);
-        self.raw(&left[..len]);
+        self.four((n % 10_000) as usize);
     }
 
     /// Three digits, 0..=999.
     #[inline]
     pub fn thousandth(&mut self, n: u16) {
-        self.byte(b'0' + (n / 100) as u8);
-        self.lit(&PAIRS[usize::from(n % 100)]);
+        let [b, c] = PAIRS[usize::from(n % 100)];
+        self.lit(&[b'0' + (n / 100) as u8, b, c]);
     }
 
     /// Whole microseconds.
@@ -115,22 +146,21 @@ impl<'a> Line<'a> {
     pub fn millis(&mut self, d: Duration) {
         let us = micros(d);
         self.number(us / 1000);
-        self.byte(b'.');
-        self.thousandth((us % 1000) as u16);
+        let below = (us % 1000) as usize;
+        let [b, c] = PAIRS[below % 100];
+        self.lit(&[b'.', b'0' + (below / 100) as u8, b, c]);
     }
 
     /// Address and port; a v4-mapped address as what it is.
     pub fn address(&mut self, a: SocketAddr) {
-        match a.ip().to_canonical() {
+        let ip = if let SocketAddr::V4(a) = a { IpAddr::V4(*a.ip()) } else { a.ip().to_canonical() };
+        match ip {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();
-                self.octet(a);
-                self.byte(b'.');
-                self.octet(b);
-                self.byte(b'.');
-                self.octet(c);
-                self.byte(b'.');
-                self.octet(d);
+                self.octet(a, 1);
+                self.octet(b, 1);
+                self.octet(c, 1);
+                self.octet(d, 0);
             }
             IpAddr::V6(ip) => {
                 self.byte(b'[');
@@ -142,8 +172,11 @@ impl<'a> Line<'a> {
         self.number(u64::from(a.port()));
     }
 
-    fn octet(&mut self, n: u8) {
-        if n >= 100 { self.thousandth(u16::from(n)) } else { self.number(u64::from(n)) }
+    /// `0` to `255`, and the dot behind it if it is counted: four bytes are written, the rest of them is overwritten by what follows.
+    #[inline]
+    fn octet(&mut self, n: u8, dot: usize) {
+        *self.rest.first_chunk_mut().expect("room for a line") = OCTETS[usize::from(n)];
+        self.advance(1 + usize::from(n >= 10) + usize::from(n >= 100) + dot);
     }
 
     /// The canonical text of RFC 5952 §4: lower case, no leading zeros, the longest run of two or more zeros (the first of equals) as `::`.
@@ -182,11 +215,55 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and copies eight bytes at a time, the last
+    /// eight overlapping those before.
+    #[inline]
+    fn plain(&mut self, text: &[u8]) -> bool {
+        let to = &mut self.rest[..text.len()];
+        let seen = if let Some(last) = text.last_chunk::<8>() {
+            // Leaving at the first odd word also keeps the compiler from splitting this into two loops for long texts: most are short.
+            for (word, to) in text.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<8>().0) {
+                if odd(u64::from_ne_bytes(*word)) != 0 {
+                    return false;
+                }
+                *to = *word;
+            }
+            if let Some(to) = to.last_chunk_mut() {
+                *to = *last;
+            }
+            odd(u64::from_ne_bytes(*last))
+        } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            if let Some(to) = to.first_chunk_mut() {
+                *to = *first;
+            }
+            if let Some(to) = to.last_chunk_mut() {
+                *to = *last;
+            }
+            odd(u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32)
+        } else if let [first, .., last] = text {
+            // Two or three bytes: the one in the middle, if there is none, is one of them.
+            let middle = text[text.len() / 2];
+            to[text.len() / 2] = middle;
+            to[0] = *first;
+            to[text.len() - 1] = *last;
+            odd(u64::from_ne_bytes([*first, middle, *last, *last, *last, *last, *last, *last]))
+        } else if let ([one], [to]) = (text, to) {
+            *to = *one;
+            odd(ONES * u64::from(*one))
+        } else {
+            0
+        };
+        if seen == 0 {
+            self.advance(text.len());
+        }
+        seen == 0
+    }
+
     /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8 become the characters of the same
     /// number, so that any bytes make valid JSON.
     pub fn json(&mut self, text: &[u8]) {
-        if plain(text) {
-            return self.raw(text);
+        if self.plain(text) {
+            return;
         }
         for chunk in text.utf8_chunks() {
             for b in chunk.valid().bytes() {
@@ -209,8 +286,8 @@ impl<'a> Line<'a> {
     /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not printable ASCII escaped, so that nobody
     /// writes lines of their own into the log.
     pub fn quoted(&mut self, text: &[u8]) {
-        if plain(text) {
-            return self.raw(text);
+        if self.plain(text) {
+            return;
         }
         for &b in text {
             match b {
@@ -228,21 +305,14 @@ fn micros(d: Duration) -> u64 {
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII.
+/// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII. Sums may carry into the byte above, but only out of an odd one.
 #[inline]
 fn odd(w: u64) -> u64 {
-    let zero = |v: u64| v.wrapping_sub(ONES) & !v;
-    let below = w.wrapping_sub(ONES * 0x20) & !w;
-    (w | below | zero(w ^ (ONES * 0x22)) | zero(w ^ (ONES * 0x5c)) | zero(w ^ (ONES * 0x7f))) & (ONES * 0x80)
-}
-
-/// Whether a text needs no escapes: eight bytes at a time, the last eight overlapping those before.
-fn plain(text: &[u8]) -> bool {
-    let Some(last) = text.last_chunk::<8>() else {
-        return text.iter().all(|b| matches!(b, 0x20..0x7f) && *b != b'"' && *b != b'\\');
-    };
-    let (words, _) = text.as_chunks::<8>();
-    words.iter().fold(odd(u64::from_ne_bytes(*last)), |acc, w| acc | odd(u64::from_ne_bytes(*w))) == 0
+    let above = w | w.wrapping_add(ONES);
+    let below = w.wrapping_sub(ONES * 0x20);
+    let quote = (w ^ (ONES * 0x22)).wrapping_sub(ONES);
+    let backslash = (w ^ (ONES * 0x5c)).wrapping_sub(ONES);
+    (above | below | quote | backslash) & (ONES * 0x80)
 }
 
 /// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339); the part up to the second is kept.
@@ -396,7 +466,11 @@ mod tests {
                     let mut text = vec![b'x'; len];
                     text[at] = b;
                     let clean = (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\';
-                    assert_eq!(plain(&text), clean, "{b} at {at} of {len}");
+                    let mut buf = [0; 64];
+                    let mut line = Line::new(&mut buf);
+                    assert_eq!(line.plain(&text), clean, "{b} at {at} of {len}");
+                    let written = line.len();
+                    assert_eq!(&buf[..written], if clean { &text[..] } else { b"" });
                 }
             }
         }

@@ -5,115 +5,21 @@
 //! input to the core followed by [settling](Pump::settle): the core's two lists are drained until both are empty. One connection gets at most
 //! [`ROUNDS`] rounds in a turn of the event loop and is then put on the backlog for the next, or a quick pair of peers would starve the rest.
 
+mod machine;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::observe::Observer;
-use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Proxy, Question, Refused, Wall, Wants};
+use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Question, Refused, Wall};
+
+pub use machine::Machine;
 
 /// Rounds (at most one write and one read each) for one connection in one turn.
 pub const ROUNDS: u8 = 16;
 
 /// The clock is read again after so many connections served in one turn.
 const SERVED_PER_CLOCK: u32 = 64;
-
-/// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and keep its contract.
-pub trait Machine {
-    /// A connection was accepted.
-    fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused>;
-    /// A connection asked for is there.
-    fn handle_connected(&mut self, c: ConnId, now: Instant);
-    /// Room lent for reading.
-    fn recv_buf(&mut self, c: ConnId) -> &mut [u8];
-    /// So many bytes were read into it.
-    fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant);
-    /// End of stream.
-    fn handle_recv_end(&mut self, c: ConnId, now: Instant);
-    /// So many bytes have gone.
-    fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant);
-    /// The socket broke.
-    fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant);
-    /// A lookup ended.
-    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant);
-    /// Another shard changed something.
-    fn handle_shared(&mut self, now: Instant);
-    /// The wall clock.
-    fn handle_wall(&mut self, w: Wall);
-    /// Time has passed.
-    fn handle_timeout(&mut self, now: Instant);
-    /// Stop gracefully.
-    fn drain(&mut self, until: Instant, now: Instant);
-    /// A connection to look at.
-    fn poll_conn(&mut self) -> Option<ConnId>;
-    /// What it wants.
-    fn wants(&self, c: ConnId) -> Wants;
-    /// Lends `f` what is to be sent.
-    fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R;
-    /// What to do next.
-    fn poll_effect(&mut self) -> Option<Effect>;
-    /// Whether to accept.
-    fn accepting(&self, l: ListenerId) -> bool;
-    /// When to call [`Machine::handle_timeout`].
-    fn poll_timeout(&self) -> Option<Instant>;
-}
-
-impl<O: Observer> Machine for Proxy<O> {
-    fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused> {
-        Proxy::handle_accept(self, a, now)
-    }
-    fn handle_connected(&mut self, c: ConnId, now: Instant) {
-        Proxy::handle_connected(self, c, now);
-    }
-    fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        Proxy::recv_buf(self, c)
-    }
-    fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
-        Proxy::handle_recv(self, c, n, now);
-    }
-    fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
-        Proxy::handle_recv_end(self, c, now);
-    }
-    fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
-        Proxy::handle_sent(self, c, n, now);
-    }
-    fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
-        Proxy::handle_fault(self, c, f, now);
-    }
-    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
-        Proxy::handle_answer(self, l, a, now);
-    }
-    fn handle_shared(&mut self, now: Instant) {
-        Proxy::handle_shared(self, now);
-    }
-    fn handle_wall(&mut self, w: Wall) {
-        Proxy::handle_wall(self, w);
-    }
-    fn handle_timeout(&mut self, now: Instant) {
-        Proxy::handle_timeout(self, now);
-    }
-    fn drain(&mut self, until: Instant, now: Instant) {
-        Proxy::drain(self, until, now);
-    }
-    fn poll_conn(&mut self) -> Option<ConnId> {
-        Proxy::poll_conn(self)
-    }
-    fn wants(&self, c: ConnId) -> Wants {
-        Proxy::wants(self, c)
-    }
-    fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        f(Proxy::transmit(self, c).slices())
-    }
-    fn poll_effect(&mut self) -> Option<Effect> {
-        Proxy::poll_effect(self)
-    }
-    fn accepting(&self, l: ListenerId) -> bool {
-        Proxy::accepting(self, l)
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Proxy::poll_timeout(self)
-    }
-}
 
 /// Sockets and the rest of the world. None of the calls blocks.
 pub trait World {
@@ -164,6 +70,8 @@ const CONNECTING: u8 = 1 << 4;
 const QUEUED: u8 = 1 << 5;
 /// To be shut down once all has been sent.
 const SHUT: u8 = 1 << 6;
+/// The core has listed it, and it has not been found without anything to send since.
+const LISTED: u8 = 1 << 7;
 
 /// What is remembered of a connection: eight bytes.
 #[derive(Clone, Copy, Default)]
@@ -383,16 +291,16 @@ impl<M: Machine> Pump<M> {
     /// Drains the machine's lists until both are empty.
     pub fn settle<W: World>(&mut self, w: &mut W) {
         loop {
-            let mut idle = true;
-            while let Some(c) = self.machine.poll_conn() {
-                idle = false;
-                self.serve(c, w);
-            }
-            while let Some(e) = self.machine.poll_effect() {
-                idle = false;
+            if let Some(Listed { conn, send }) = self.machine.poll_conn() {
+                if let Some(f) = self.live(conn) {
+                    f.bits |= if send { LISTED } else { 0 };
+                    if f.bits & (LISTED | READABLE | SHUT) != 0 || f.fault().is_some() {
+                        self.serve(conn, w);
+                    }
+                }
+            } else if let Some(e) = self.machine.poll_effect() {
                 self.effect(e, w);
-            }
-            if idle {
+            } else {
                 return;
             }
         }
@@ -451,23 +359,21 @@ impl<M: Machine> Pump<M> {
         self.flags.get_mut(c.slot as usize).filter(|f| f.has(OPEN) && f.epoch == c.epoch)
     }
 
-    /// Counts a round; false if this turn's are used up, then the backlog has it.
-    fn round(&mut self, c: ConnId) -> bool {
-        let turn = self.turn;
-        let Some(f) = self.live(c) else { return false };
-        if f.turn != turn {
-            f.turn = turn;
+    /// Whether this turn's rounds are used up; then the backlog has it.
+    fn used_up(&mut self, c: ConnId) -> bool {
+        let f = &mut self.flags[c.slot as usize];
+        if f.turn != self.turn {
+            f.turn = self.turn;
             f.rounds_fault &= !0x1f;
         }
         if f.rounds_fault & 0x1f < ROUNDS {
-            f.rounds_fault += 1;
-            return true;
+            return false;
         }
         if !f.has(QUEUED) {
             f.set(QUEUED);
             self.backlog.push_back(c);
         }
-        false
+        true
     }
 
     /// Writes and reads as wanted and possible. Writing comes first: it frees pages, and what is read may have to be answered.
@@ -477,40 +383,47 @@ impl<M: Machine> Pump<M> {
         self.serving = None;
     }
 
+    /// Nothing in here forgets a connection: that is an effect, and effects come later. So its flags stay where they are.
     fn serve_rounds<W: World>(&mut self, c: ConnId, w: &mut W) {
-        let Some(f) = self.live(c) else { return };
-        if f.has(CONNECTING) {
-            return;
+        match self.live(c) {
+            Some(f) if !f.has(CONNECTING) => {}
+            _ => return,
         }
         self.served += 1;
         if self.served >= SERVED_PER_CLOCK {
             self.served = 0;
             self.now = self.now.max(w.now());
         }
+        let slot = c.slot as usize;
         loop {
-            let Some(f) = self.live(c).copied() else { return };
-            let mut wants = self.machine.wants(c);
-            if !(wants.send && f.has(WRITABLE) || wants.recv && f.has(READABLE)) {
+            let f = self.flags[slot];
+            if !f.has(WRITABLE | LISTED) && !f.has(READABLE) {
                 break;
             }
-            if !self.round(c) {
+            if self.used_up(c) {
                 return;
             }
-            let mut moved = false;
-            if wants.send && f.has(WRITABLE) {
-                moved = self.write(c, w);
-                wants = self.machine.wants(c);
-            }
+            let mut moved = f.has(WRITABLE | LISTED) && self.write(c, w);
             // Writing may have broken the socket, so look again.
-            if wants.recv && self.live(c).is_some_and(|f| f.has(READABLE)) {
+            if self.flags[slot].has(READABLE) {
                 moved |= self.read(c, w);
             }
             if !moved {
                 break;
             }
+            self.flags[slot].rounds_fault += 1;
         }
+        let f = self.flags[slot];
+        if f.has(SHUT) || f.fault().is_some() {
+            self.part(c, w);
+        }
+    }
+
+    /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt with.
+    #[cold]
+    fn part<W: World>(&mut self, c: ConnId, w: &mut W) {
         let wants = self.machine.wants(c);
-        let Some(f) = self.live(c) else { return };
+        let f = &mut self.flags[c.slot as usize];
         if let Some(fault) = f.fault()
             && !wants.recv
         {
@@ -527,25 +440,34 @@ impl<M: Machine> Pump<M> {
             let room: usize = slices.iter().map(|s| s.len()).sum();
             (room, if room == 0 { Ok(0) } else { w.send(c, slices) })
         });
-        let now = self.now;
-        let Some(f) = self.live(c) else { return false };
+        let f = &mut self.flags[c.slot as usize];
         match sent {
+            Ok(0) if room == 0 => {
+                f.clear(LISTED);
+                false
+            }
             Ok(n) => {
-                if n < room {
-                    f.clear(WRITABLE);
-                }
+                // If there is more by now, the core lists it again.
+                f.clear(if n < room { WRITABLE } else { LISTED });
                 if n > 0 {
-                    self.machine.handle_sent(c, n, now);
+                    self.machine.handle_sent(c, n, self.now);
                 }
                 n > 0
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                f.clear(WRITABLE);
+            Err(e) => self.write_failed(c, &e),
+        }
+    }
+
+    #[cold]
+    fn write_failed(&mut self, c: ConnId, e: &io::Error) -> bool {
+        match e.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.flags[c.slot as usize].clear(WRITABLE);
                 false
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => true,
-            Err(e) => {
-                self.broken(c, fault_of(&e));
+            io::ErrorKind::Interrupted => true,
+            _ => {
+                self.broken(c, fault_of(e));
                 true
             }
         }
@@ -553,52 +475,64 @@ impl<M: Machine> Pump<M> {
 
     /// One read; whether anything changed.
     fn read<W: World>(&mut self, c: ConnId, w: &mut W) -> bool {
-        let now = self.now;
         let room = self.machine.recv_buf(c);
-        if room.is_empty() {
-            // No page is free: the core lists the connection again when there is. A broken socket does not wait for that.
-            if let Some(fault) = self.live(c).and_then(|f| f.fault()) {
-                self.break_off(c, fault);
-            }
-            return false;
-        }
         let len = room.len();
+        if len == 0 {
+            return self.no_room(c);
+        }
         let got = w.recv(c, room);
-        let Some(f) = self.live(c) else { return false };
+        let f = &mut self.flags[c.slot as usize];
         match got {
-            Ok(0) => {
-                // A socket that broke reads as ended once its error has been told: that is no end of stream.
-                if let Some(fault) = f.fault() {
-                    self.break_off(c, fault);
-                } else {
-                    f.clear(READABLE | READ_CLOSED);
-                    self.machine.handle_recv_end(c, now);
-                }
-                true
-            }
-            Ok(n) => {
+            Ok(n) if n > 0 => {
                 if n < len && !f.has(READ_CLOSED) {
                     f.clear(READABLE);
                 }
-                self.machine.handle_recv(c, n, now);
+                self.machine.handle_recv(c, n, self.now);
                 true
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            other => self.read_nothing(c, other.err()),
+        }
+    }
+
+    /// It does not want to read, or no page is free: the core lists the connection again when it does and there is. A broken socket does not
+    /// wait for that.
+    fn no_room(&mut self, c: ConnId) -> bool {
+        if let Some(fault) = self.flags[c.slot as usize].fault() {
+            self.break_off(c, fault);
+        }
+        false
+    }
+
+    /// A read ended, would block, or failed.
+    #[cold]
+    fn read_nothing(&mut self, c: ConnId, e: Option<io::Error>) -> bool {
+        let f = &mut self.flags[c.slot as usize];
+        let fault = f.fault();
+        match e {
+            None => {
+                // A socket that broke reads as ended once its error has been told: that is no end of stream.
+                if let Some(fault) = fault {
+                    self.break_off(c, fault);
+                } else {
+                    f.clear(READABLE | READ_CLOSED);
+                    self.machine.handle_recv_end(c, self.now);
+                }
+                true
+            }
+            Some(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 f.clear(READABLE);
-                let fault = f.fault();
-                self.machine.handle_recv(c, 0, now);
+                self.machine.handle_recv(c, 0, self.now);
                 if let Some(fault) = fault {
                     self.break_off(c, fault);
                 }
                 false
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                self.machine.handle_recv(c, 0, now);
+            Some(e) if e.kind() == io::ErrorKind::Interrupted => {
+                self.machine.handle_recv(c, 0, self.now);
                 true
             }
-            Err(e) => {
-                let fault = f.fault().unwrap_or_else(|| fault_of(&e));
-                self.break_off(c, fault);
+            Some(e) => {
+                self.break_off(c, fault.unwrap_or_else(|| fault_of(&e)));
                 true
             }
         }

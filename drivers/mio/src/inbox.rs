@@ -2,11 +2,13 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 
 use mio::{Poll, Waker};
 use ruststrom_core::{Answer, LookupId};
 
+use crate::Census;
 use crate::token::About;
 
 /// One worker's.
@@ -15,12 +17,14 @@ pub(crate) struct Inbox {
     nudged: AtomicBool,
     /// With the generation of the proxy that asked.
     answers: Mutex<Vec<(u32, LookupId, Answer)>>,
+    /// Those who asked for a [`Census`] and wait for it.
+    asking: Mutex<Vec<Sender<Census>>>,
 }
 
 impl Inbox {
     pub(crate) fn new(poll: &Poll) -> io::Result<Self> {
         let waker = Waker::new(poll.registry(), About::Inbox.token())?;
-        Ok(Self { waker, nudged: AtomicBool::new(false), answers: Mutex::default() })
+        Ok(Self { waker, nudged: AtomicBool::new(false), answers: Mutex::default(), asking: Mutex::default() })
     }
 
     pub(crate) fn wake(&self) {
@@ -38,6 +42,16 @@ impl Inbox {
     pub(crate) fn answer(&self, generation: u32, id: LookupId, answer: Answer) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((generation, id, answer));
         self.wake();
+    }
+
+    /// Asks for a census; if the worker has ended, nothing ever comes.
+    pub(crate) fn ask(&self, whom: Sender<Census>) {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).push(whom);
+        self.wake();
+    }
+
+    pub(crate) fn take_asking(&self) -> Vec<Sender<Census>> {
+        std::mem::take(&mut *self.asking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn take_nudge(&self) -> bool {

@@ -12,9 +12,12 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mio::Poll;
+use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, Shared};
 use ruststrom_driver::listen::Bound;
 use ruststrom_driver::lookup::Lookups;
@@ -53,9 +56,19 @@ pub enum Outcome {
     Failed,
 }
 
+/// How much of everything a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// What its proxy counts.
+    pub counts: Counts,
+    /// Sockets of connections that are open: clients, backends, probes.
+    pub sockets: usize,
+}
+
 /// Workers that run.
 pub struct Running {
     threads: Vec<JoinHandle<Outcome>>,
+    inboxes: Arc<[Inbox]>,
 }
 
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
@@ -105,10 +118,21 @@ where
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{shard}")).spawn(run)?);
     }
-    Ok(Running { threads })
+    Ok(Running { threads, inboxes })
 }
 
 impl Running {
+    /// Asks every worker how much of everything it has, between two of its turns. One that does not answer within `patience`, because it has
+    /// ended or is stuck, is left out. A debug build checks every structural invariant on this occasion.
+    #[must_use]
+    pub fn census(&self, patience: Duration) -> Vec<Census> {
+        let (whom, answers) = mpsc::channel();
+        for inbox in self.inboxes.iter() {
+            inbox.ask(whom.clone());
+        }
+        self.inboxes.iter().map_while(|_| answers.recv_timeout(patience).ok()).collect()
+    }
+
     /// Waits until all workers have ended; the worst of their outcomes.
     #[must_use]
     pub fn join(self) -> Outcome {

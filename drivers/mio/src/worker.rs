@@ -21,11 +21,11 @@ use ruststrom_driver::pump::{Pump, Readiness};
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
 
-use crate::Outcome;
 use crate::acceptor::Acceptor;
 use crate::inbox::Inbox;
 use crate::sockets::Sockets;
 use crate::token::About;
+use crate::{Census, Outcome};
 
 /// Events fetched with one call.
 const EVENTS: usize = 1024;
@@ -65,6 +65,8 @@ pub(crate) struct Worker<O: Watch, F: Fn() -> O> {
     until: Option<Instant>,
     /// The log could not be handed over.
     log_waits: bool,
+    /// The inbox was read in this turn, and somebody may have asked there.
+    census_asked: bool,
     ready: bool,
     /// How far the current batch of events is done: a panic goes on behind it.
     next_event: usize,
@@ -95,6 +97,7 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
             wall_at: Instant::ZERO,
             until: None,
             log_waits: false,
+            census_asked: false,
             ready: false,
             next_event: 0,
             stale_batch: false,
@@ -164,11 +167,29 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
             }
         }
         self.log_waits = self.pump.machine_mut().observer_mut().turn_ended();
+        if std::mem::take(&mut self.census_asked) {
+            self.census();
+        }
+    }
+
+    /// At the end of a turn, when everything has settled.
+    #[cold]
+    fn census(&self) {
+        if cfg!(debug_assertions) {
+            self.pump.check();
+            self.pump.machine().check();
+        }
+        let census = Census { counts: self.pump.machine().counts(), sockets: self.sockets.open() };
+        for whom in self.plan.inboxes[usize::from(self.plan.shard)].take_asking() {
+            // Whoever asked may not wait any more.
+            let _ = whom.send(census);
+        }
     }
 
     fn read_inbox(&mut self) {
         let inboxes = self.plan.inboxes.clone();
         let inbox = &inboxes[usize::from(self.plan.shard)];
+        self.census_asked = true;
         if inbox.take_nudge() {
             self.pump.nudged(&mut self.sockets);
         }

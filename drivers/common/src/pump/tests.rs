@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use ruststrom_core::Wants;
 
 /// What the fake core was told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +85,8 @@ impl Machine for Relay {
         self.told.push(Told::Connected(c.slot));
         self.list(c.slot);
     }
-    fn recv_buf(&mut self, _: ConnId) -> &mut [u8] {
-        if self.starve { &mut [] } else { &mut self.room }
+    fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
+        if self.starve || !self.wants(c).recv { &mut [] } else { &mut self.room }
     }
     fn handle_recv(&mut self, c: ConnId, n: usize, _: Instant) {
         self.told.push(Told::Recv(c.slot, n));
@@ -120,8 +121,8 @@ impl Machine for Relay {
     fn drain(&mut self, _: Instant, _: Instant) {
         self.effects.push_back(Effect::Drained);
     }
-    fn poll_conn(&mut self) -> Option<ConnId> {
-        self.listed.pop_front()
+    fn poll_conn(&mut self) -> Option<Listed> {
+        self.listed.pop_front().map(|conn| Listed { conn, send: true })
     }
     fn wants(&self, c: ConnId) -> Wants {
         let Some(e) = self.end(c) else { return Wants::default() };

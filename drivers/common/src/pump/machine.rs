@@ -1,0 +1,103 @@
+//! The core as the pump sees it.
+
+use std::io::IoSlice;
+
+use ruststrom_core::observe::Observer;
+use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Proxy, Refused, Wall, Wants};
+
+/// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and keep its contract.
+pub trait Machine {
+    /// A connection was accepted.
+    fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused>;
+    /// A connection asked for is there.
+    fn handle_connected(&mut self, c: ConnId, now: Instant);
+    /// Room lent for reading.
+    fn recv_buf(&mut self, c: ConnId) -> &mut [u8];
+    /// So many bytes were read into it.
+    fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant);
+    /// End of stream.
+    fn handle_recv_end(&mut self, c: ConnId, now: Instant);
+    /// So many bytes have gone.
+    fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant);
+    /// The socket broke.
+    fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant);
+    /// A lookup ended.
+    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant);
+    /// Another shard changed something.
+    fn handle_shared(&mut self, now: Instant);
+    /// The wall clock.
+    fn handle_wall(&mut self, w: Wall);
+    /// Time has passed.
+    fn handle_timeout(&mut self, now: Instant);
+    /// Stop gracefully.
+    fn drain(&mut self, until: Instant, now: Instant);
+    /// A connection to look at.
+    fn poll_conn(&mut self) -> Option<Listed>;
+    /// What it wants.
+    fn wants(&self, c: ConnId) -> Wants;
+    /// Lends `f` what is to be sent.
+    fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R;
+    /// What to do next.
+    fn poll_effect(&mut self) -> Option<Effect>;
+    /// Whether to accept.
+    fn accepting(&self, l: ListenerId) -> bool;
+    /// When to call [`Machine::handle_timeout`].
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+impl<O: Observer> Machine for Proxy<O> {
+    fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused> {
+        Proxy::handle_accept(self, a, now)
+    }
+    fn handle_connected(&mut self, c: ConnId, now: Instant) {
+        Proxy::handle_connected(self, c, now);
+    }
+    fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
+        Proxy::recv_buf(self, c)
+    }
+    fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
+        Proxy::handle_recv(self, c, n, now);
+    }
+    fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
+        Proxy::handle_recv_end(self, c, now);
+    }
+    fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
+        Proxy::handle_sent(self, c, n, now);
+    }
+    fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
+        Proxy::handle_fault(self, c, f, now);
+    }
+    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
+        Proxy::handle_answer(self, l, a, now);
+    }
+    fn handle_shared(&mut self, now: Instant) {
+        Proxy::handle_shared(self, now);
+    }
+    fn handle_wall(&mut self, w: Wall) {
+        Proxy::handle_wall(self, w);
+    }
+    fn handle_timeout(&mut self, now: Instant) {
+        Proxy::handle_timeout(self, now);
+    }
+    fn drain(&mut self, until: Instant, now: Instant) {
+        Proxy::drain(self, until, now);
+    }
+    fn poll_conn(&mut self) -> Option<Listed> {
+        Proxy::poll_conn(self)
+    }
+    fn wants(&self, c: ConnId) -> Wants {
+        Proxy::wants(self, c)
+    }
+    fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        Proxy::with_transmit(self, c, f)
+    }
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Proxy::poll_effect(self)
+    }
+    fn accepting(&self, l: ListenerId) -> bool {
+        Proxy::accepting(self, l)
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        Proxy::poll_timeout(self)
+    }
+}
