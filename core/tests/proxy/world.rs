@@ -508,18 +508,21 @@ impl World {
         }
     }
 
-    /// After an input about a connection a driver looks at it again by itself.
+    /// After an input about a connection a driver looks by itself whether it may read.
     fn acted(&mut self, sock: Sock) {
         let peer = &mut self.peers[sock.0];
-        peer.known = self.shards[peer.shard].wants(peer.conn);
+        let wants = self.shards[peer.shard].wants(peer.conn);
+        peer.known = Wants { recv: wants.recv, send: wants.send && peer.known.send };
     }
 
     /// Does what a shard asks for, and checks it.
     fn obey(&mut self, shard: usize) {
         loop {
             let conn = self.shards[shard].poll_conn();
-            if let Some(&sock) = conn.and_then(|conn| self.socks.get(&(shard, conn))) {
-                self.acted(sock);
+            if let Some((&sock, hint)) = conn.and_then(|l| Some((self.socks.get(&(shard, l.conn))?, l.send))) {
+                let peer = &mut self.peers[sock.0];
+                let wants = self.shards[shard].wants(peer.conn);
+                peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
             }
             let Some(effect) = self.shards[shard].poll_effect() else {
                 if conn.is_none() {
@@ -603,6 +606,8 @@ impl World {
         if peer.room != usize::MAX {
             peer.room -= n;
         }
+        // Once all has gone a driver waits to be told of more.
+        peer.known.send = n < whole;
         self.shards[shard].handle_sent(conn, n, self.now);
         self.acted(sock);
         self.obey(shard);
