@@ -38,7 +38,7 @@ impl<O: Observer> Proxy<O> {
             // What comes before a byte of the request has gone belongs to an earlier one: nothing on this connection can be believed.
             return self.attempt_failed(x, Cause::BackendReset, now);
         }
-        (e.answer_seen, e.awaits_continue) = (true, false);
+        e.answer_seen = true;
         while self.exchanges[x.0].phase == Phase::Sending {
             let conn = &mut self.conns[b];
             if conn.inbox.raw_len() == 0 {
@@ -143,6 +143,9 @@ impl<O: Observer> Proxy<O> {
         e.interims += 1;
         if e.interims > MOST_INTERIMS {
             return Outcome::Broken(Cause::BadAnswer(Violation::TooManyInterims));
+        }
+        if head.status == 100 {
+            e.expectation_met();
         }
         if e.version < 11 {
             return Outcome::Interim;

@@ -189,8 +189,7 @@ impl<O: Observer> Proxy<O> {
 
     fn tell(&mut self, e: &super::Exchange, now: Instant) {
         let conn: ConnId = e.client.conn;
-        let listener = self.conns[conn].client().listener as usize;
-        if self.routing.config.listeners.get(listener).is_some_and(|l| l.kind == ListenerKind::Admin) {
+        if self.conns[conn].client().kind == ListenerKind::Admin {
             return;
         }
         let started = e.times.started;

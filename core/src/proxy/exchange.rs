@@ -186,6 +186,15 @@ pub(crate) enum Sink {
     Chunked(ChunkWriter),
 }
 
+impl Exchange {
+    /// The client need not hold its content back any more. The time for the answer begins when all of that has gone.
+    pub(crate) fn expectation_met(&mut self) {
+        if std::mem::replace(&mut self.awaits_continue, false) {
+            self.times.sent = None;
+        }
+    }
+}
+
 impl Sink {
     pub(crate) fn new(framing: Framing) -> Self {
         if framing == Framing::Chunked { Self::Chunked(ChunkWriter::new()) } else { Self::Plain }

@@ -235,13 +235,8 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let conn = &mut self.conns[e.client.conn];
         let client = conn.client();
-        let client = Peer {
-            ip: client.peer.ip(),
-            port: client.local_port,
-            trusted: client.trusted,
-            listener: client.listener,
-            requests: client.requests,
-        };
+        let client =
+            Peer { ip: client.peer.ip(), port: client.local_port, trusted: client.trusted, kind: client.kind, requests: client.requests };
         if answer.is_none() {
             let upgrade = request.upgrade.is_some();
             let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
@@ -265,7 +260,7 @@ impl<O: Observer> Proxy<O> {
             let _ = conn.machine.apply(Side::Client, Event::End);
         }
 
-        let kind = config.listeners.get(client.listener as usize).map_or(ListenerKind::Http, |l| l.kind);
+        let kind = client.kind;
         let id = next_id(&self.id_prefix, &mut self.id_count);
         let id = request.fields.get(Known::XRequestId).filter(|_| client.trusted).unwrap_or(&id);
         if self.observer.wants_texts() {
@@ -372,7 +367,7 @@ impl<O: Observer> Proxy<O> {
             return false;
         }
         if e.request.payload_bytes > 0 {
-            e.awaits_continue = false;
+            e.expectation_met();
         }
         if e.request.ended && !had_ended {
             let _ = conn.machine.apply(Side::Client, Event::End);
@@ -408,7 +403,7 @@ struct Peer {
     ip: IpAddr,
     port: u16,
     trusted: bool,
-    listener: u16,
+    kind: ListenerKind,
     requests: u32,
 }
 

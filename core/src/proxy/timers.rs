@@ -145,10 +145,15 @@ impl<O: Observer> Proxy<O> {
                         Some(r) => &self.rt(r).pool().limits,
                         None => &self.routing.config.limits,
                     };
-                    let receiving = self.wants(c).recv;
-                    let least = if receiving { limits.min_upload_rate } else { limits.min_download_rate };
+                    let wants = self.wants(c);
+                    let least = if wants.recv { limits.min_upload_rate } else { limits.min_download_rate };
                     if self.window_over(c, least, now) {
-                        self.break_exchange(x, Cause::ClientStalled, now);
+                        // Who takes nothing of an answer takes nothing of another one either.
+                        if wants.send {
+                            self.abort(x, Cause::ClientStalled, now);
+                        } else {
+                            self.break_exchange(x, Cause::ClientStalled, now);
+                        }
                     } else {
                         self.rearm(x, now);
                     }
