@@ -13,6 +13,8 @@ mod crowds;
 mod daemon;
 #[path = "faults/limits.rs"]
 mod limits;
+#[path = "faults/quiet.rs"]
+mod quiet;
 #[path = "support/scripted.rs"]
 #[allow(dead_code, reason = "peers.rs uses the rest")]
 mod scripted;

@@ -88,6 +88,14 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// 200 to 399, in time.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Answered { status: 200..=399, .. })
+    }
+}
+
 impl fmt::Display for Probe {
     /// For the log: "status 500 after 12 ms", "connect_refused".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -132,7 +132,8 @@ impl Peer {
         Some(head)
     }
 
-    fn body(&mut self, mut length: usize) -> Option<()> {
+    /// Reads and counts so many bytes of a body.
+    pub(crate) fn body(&mut self, mut length: usize) -> Option<()> {
         let mut buf = vec![0; 64 << 10];
         while length > 0 {
             let n = buf.len().min(length);
@@ -165,6 +166,12 @@ impl Peer {
     pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).ok().map(|_| rest)
+    }
+
+    /// The next byte.
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        self.reader.read_exact(&mut byte).ok().map(|()| byte[0])
     }
 
     /// Waits until the proxy is gone, and reads nothing meanwhile.

@@ -47,6 +47,8 @@ struct Entry {
     probed: bool,
     /// When the next is due, also while one runs.
     at: Instant,
+    /// When the last one began.
+    started: Instant,
     /// The wait before the second probe, in thousandths of the interval; taken once.
     first_wait_permille: Option<u64>,
 }
@@ -71,7 +73,7 @@ impl Schedule {
                 None => {
                     nth += 1;
                     let spread = 500 + (500 * nth - self.rng.below(500)) / added.max(1);
-                    Entry { item, running: false, probed: false, at: now, first_wait_permille: Some(spread.min(1000)) }
+                    Entry { item, running: false, probed: false, at: now, started: now, first_wait_permille: Some(spread.min(1000)) }
                 }
             };
             if !entry.running {
@@ -95,6 +97,7 @@ impl Schedule {
             None => 900 + self.rng.below(201),
         };
         entry.running = true;
+        entry.started = now;
         // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made up for.
         let start = if now.since(at) < entry.item.every / 2 { at } else { now };
         let wait = u64::try_from(entry.item.every.as_nanos()).unwrap_or(u64::MAX);
@@ -111,6 +114,15 @@ impl Schedule {
             self.unprobed -= 1;
         }
         self.heap.push(Reverse((entry.at, target.identity)));
+    }
+
+    /// The same for one that failed and did not decide yet: the next follows `timeout` after its start, so that a backend that hangs gets no
+    /// traffic later than an interval and `fall` timeouts after it began to.
+    pub fn done_in_doubt(&mut self, target: Target, timeout: Duration) {
+        if let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) {
+            entry.at = entry.at.min(entry.started + timeout);
+        }
+        self.done(target);
     }
 
     /// When [`Schedule::due`] has something next.
@@ -175,6 +187,22 @@ mod tests {
             assert!((5_000..=10_000).contains(&waits[0]), "{waits:?}");
             assert!(waits[1..].iter().all(|wait| (9_000..=11_000).contains(wait)), "{waits:?}");
             assert!(waits[1..].windows(2).any(|pair| pair[0] != pair[1]), "no jitter: {waits:?}");
+        }
+    }
+
+    #[test]
+    fn in_doubt_the_next_follows_a_timeout_after_the_start_of_the_last() {
+        // When the failed one began and ended, its timeout, and when the next is due; all in milliseconds.
+        for (began, ended, timeout, next) in [(0, 500, 500, 500), (0, 3, 500, 500), (0, 500, 20_000, 10_000), (70, 90, 1_000, 1_070)] {
+            let mut schedule = Schedule::new(1);
+            schedule.adopt(&items(1, EVERY), Instant::ZERO);
+            let target = schedule.due(Instant::from_millis(began)).expect("new");
+            schedule.done_in_doubt(target, Duration::from_millis(timeout));
+            let at = schedule.next_at().expect("scheduled");
+            assert!(at <= Instant::from_millis(next) && (next == 10_000 || at == Instant::from_millis(next)), "{at:?} after {ended}");
+            // Told twice, or without a probe: nothing changes.
+            schedule.done_in_doubt(target, Duration::ZERO);
+            assert_eq!(schedule.next_at(), Some(at));
         }
     }
 

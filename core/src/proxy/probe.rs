@@ -47,26 +47,23 @@ impl<O: Observer> Proxy<O> {
         let limits = super::request::head_limits(&self.routing.config.limits);
         let conn = &mut self.conns[c];
         let Role::Probe(Probe { target, runtime, started, .. }) = conn.role else { return };
-        let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
-        let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
-        let outcome = match find_answer_end(raw, conn.inbox.scanned as usize) {
-            Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
-                Ok(head) if head.is_interim() => {
-                    conn.inbox.consume_raw(len);
-                    if conn.inbox.raw_len() > 0 {
-                        return self.probe_input(c, now);
-                    }
+        // A backend may send any number of interim answers.
+        let outcome = loop {
+            let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
+            let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
+            match find_answer_end(raw, conn.inbox.scanned as usize) {
+                Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
+                    Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
+                    Ok(head) => break health::Probe::Answered { status: head.status, after: now.since(started) },
+                    Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
+                },
+                Ok(None) if raw.len() < limits.head_bytes => {
+                    conn.inbox.scanned = raw.len() as u32;
                     return self.list(c);
                 }
-                Ok(head) => health::Probe::Answered { status: head.status, after: now.since(started) },
-                Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
-            },
-            Ok(None) if raw.len() < limits.head_bytes => {
-                conn.inbox.scanned = raw.len() as u32;
-                return self.list(c);
+                Ok(None) => break health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
+                Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
             }
-            Ok(None) => health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
-            Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
         };
         self.close(c);
         self.probe_over(runtime, target, &outcome, now);
@@ -86,12 +83,17 @@ impl<O: Observer> Proxy<O> {
     }
 
     fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
-        self.schedule.done(target);
-        self.tell_if_ready();
         // The end of a drain says nothing about a backend.
-        if self.drain.is_none()
-            && let Some(change) = self.rt(runtime).state.probed(target.backend, outcome, now)
-        {
+        let change = if self.drain.is_none() { self.rt(runtime).state.probed(target.backend, outcome, now) } else { None };
+        let rt = self.rt(runtime);
+        let timeout = rt.pool().health.timeout;
+        if !outcome.is_good() && rt.state.backends()[target.backend as usize].health().usable() {
+            self.schedule.done_in_doubt(target, timeout);
+        } else {
+            self.schedule.done(target);
+        }
+        self.tell_if_ready();
+        if let Some(change) = change {
             self.health_changed(runtime, target.backend, change, &outcome.to_string());
         }
     }

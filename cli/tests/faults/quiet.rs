@@ -1,0 +1,209 @@
+//! Connections on which nothing happens for too long, and health checks that never end well: all of it goes away by itself.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::scripted::{Backend, Peer, ok};
+use crate::stand::{Bystander, QUICK, Stand, pool};
+use crate::talk::{Client, WAIT, reset};
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n";
+
+fn tunnel(stand: &Stand, target: &str) -> Client {
+    let mut client = stand.client();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n")).expect("sent");
+    assert_eq!(client.answer(false).map(|a| a.status), Ok(101));
+    client
+}
+
+#[test]
+fn tunnels_end_with_either_side_or_when_nothing_passes() {
+    let echo = Backend::start(|mut p| {
+        p.head();
+        p.send(SWITCHED);
+        while let Some(byte) = p.byte() {
+            match byte {
+                b'c' => return,
+                b'r' => return p.reset(),
+                _ if !p.send([byte]) => return,
+                _ => {}
+            }
+        }
+    });
+    let good = Backend::good("good");
+    let stand = Stand::start(&format!("{QUICK}{}{}", pool("t", &[echo.address], ""), pool("good", &[good.address], "")), 2);
+    let bystander = Bystander::start(stand.address, "/good", "good");
+    let mut left = Vec::new();
+    for i in 0..60 {
+        let mut client = tunnel(&stand, "/t");
+        client.send("x").expect("sent");
+        assert_eq!(client.exact(1).as_deref(), Ok(&b"x"[..]));
+        match i % 5 {
+            0 => drop(client),
+            1 => reset(client.into_stream()),
+            2 => {
+                client.send("c").expect("sent");
+                assert!(client.is_closed());
+                // Its own half is still open: it is not waited for for ever.
+                left.push(client);
+            }
+            3 => {
+                client.send("r").expect("sent");
+                assert!(client.is_closed());
+            }
+            _ => left.push(client),
+        }
+    }
+    // One that says a little now and then lives on, past the time of those that say nothing.
+    let mut alive = tunnel(&stand, "/t");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(3500) {
+        alive.send("x").expect("sent");
+        assert_eq!(alive.exact(1).as_deref(), Ok(&b"x"[..]));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    stand.wait_until("the quiet ones are cut", |all| all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2);
+    for mut client in left {
+        assert!(client.is_closed());
+    }
+    assert_eq!(alive.send("x").and_then(|()| alive.exact(1)).as_deref(), Ok(&b"x"[..]));
+    drop(alive);
+    bystander.end();
+    let told = stand.end();
+    assert_eq!(told.iter().filter(|t| t.cause == Some("tunnel_timeout")).count(), 24, "{told:?}");
+}
+
+#[test]
+fn idle_connections_of_clients_are_closed_in_time() {
+    let good = Backend::good("good");
+    let stand = Stand::start(&format!("{QUICK}{}", pool("good", &[good.address], "")), 2);
+    let begun = Instant::now();
+    let mut clients: Vec<_> = (0..200).map(|_| stand.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/good").map(|a| a.status), Ok(200));
+    }
+    for client in &mut clients {
+        assert!(client.is_closed());
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "closed before their time: {:?}", begun.elapsed());
+    let told = stand.end();
+    assert!(told.iter().all(|t| t.cause.is_none()), "an idle connection is no failed exchange");
+}
+
+#[test]
+fn a_client_that_asks_on_and_on_and_never_reads_is_bounded_and_cut() {
+    let good = Backend::good("good");
+    let large = Backend::start(|mut p| while p.request().is_some() && p.send(ok(&"x".repeat(10_000))) {});
+    let stand = Stand::start(&format!("{QUICK}{}{}", pool("large", &[large.address], ""), pool("good", &[good.address], "")), 1);
+    let bystander = Bystander::start(stand.address, "/good", "good");
+    let requests = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let mut client = stand.client();
+                client.stream().set_write_timeout(Some(WAIT)).expect("a socket");
+                let begun = Instant::now();
+                // Sooner or later it is told to wait, and then cut.
+                while client.send(&requests).is_ok() {
+                    assert!(begun.elapsed() < WAIT, "it may send for ever");
+                }
+            });
+        }
+        for _ in 0..50 {
+            let pages: usize = stand.census().iter().map(|c| c.counts.pages).sum();
+            assert!(pages < 40, "{pages} pages for five clients");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    bystander.end();
+    let told = stand.end();
+    assert_eq!(told.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4);
+}
+
+#[test]
+fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
+    let taken = Backend::start(|mut p| {
+        while p.head().is_some_and(|head| head.contains("100-continue")) {
+            p.send("HTTP/1.1 100 Continue\r\n\r\n");
+            p.wait_for_the_end();
+        }
+    });
+    let silent = Backend::start(|mut p| p.wait_for_the_end());
+    let refuses =
+        Backend::start(|mut p| while p.head().is_some() && p.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n") {});
+    let reads = Backend::start(|mut p| {
+        while p.head().is_some() && p.send("HTTP/1.1 100 Continue\r\n\r\n") && p.body(1500).is_some() && p.send(ok("all")) {}
+    });
+    let pools = [("reads", reads.address), ("taken", taken.address), ("silent", silent.address), ("refuses", refuses.address)];
+    let pools: String = pools.iter().map(|(name, at)| pool(name, &[*at], "")).collect();
+    let stand = Stand::start(&format!("{QUICK}{pools}"), 1);
+    // It is the client's time that runs, however long it takes for its body.
+    let mut slow = stand.client();
+    slow.send("POST /reads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1500\r\nExpect: 100-continue\r\n\r\n").expect("sent");
+    for _ in 0..15 {
+        slow.send([b'x'; 100]).expect("sent");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let answer = slow.answer(false).expect("an answer");
+    assert_eq!((answer.interims, answer.status), (1, 200), "{answer:?}");
+    drop(slow);
+    for (target, interims, status) in [("/taken", 1, 408), ("/silent", 0, 504), ("/refuses", 0, 417)] {
+        let mut client = stand.client();
+        client
+            .send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"))
+            .expect("sent");
+        let answer = client.answer(false).unwrap_or_else(|e| panic!("{target}: {e}"));
+        assert_eq!((answer.interims, answer.status), (interims, status), "{target}: {answer:?}");
+    }
+    stand.end();
+}
+
+#[test]
+fn health_checks_that_never_end_well_hurt_nobody() {
+    let rows: [fn(Peer); 8] = [
+        |mut p| p.wait_for_the_end(),
+        |mut p| {
+            p.head();
+            p.trickle("HTTP/1.1 200 OK\r\nX: ", Duration::from_millis(50));
+            while p.send("x") {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        },
+        drop,
+        |mut p| {
+            p.head();
+            p.reset();
+        },
+        |mut p| {
+            p.head();
+            while p.send([b'x'; 4096]) {}
+        },
+        |mut p| {
+            p.head();
+            while p.send("HTTP/1.1 100 Continue\r\n\r\n".repeat(100)) {}
+        },
+        |mut p| {
+            p.head();
+            p.send("HTTP/1.1 500 Oh No\r\nContent-Length: 0\r\n\r\n");
+        },
+        |mut p| {
+            p.head();
+            p.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+            p.wait_for_the_end();
+        },
+    ];
+    let good = Backend::start(|mut p| while p.request().is_some() && p.send(ok("good")) {});
+    let bad: Vec<Backend> = rows.into_iter().map(Backend::start).collect();
+    let mut addresses: Vec<_> = bad.iter().map(|b| b.address).collect();
+    addresses.extend([Backend::nobody(), good.address]);
+    let more = "health_config = { check_every = 1, timeout = 500, slow_threshold = 0, path = \"/health\" }";
+    let stand = Stand::start(&format!("{QUICK}{}", pool("good", &addresses, more)), 2);
+    // The first round decides.
+    stand.wait_until("a round", |_| bad.iter().all(|b| b.seen.connections.load(Ordering::SeqCst) > 0));
+    std::thread::sleep(Duration::from_millis(700));
+    let bystander = Bystander::start(stand.address, "/good", "good");
+    stand.wait_until("some rounds", |_| bad.iter().all(|b| b.seen.connections.load(Ordering::SeqCst) >= 4));
+    bystander.end();
+    let told = stand.end();
+    assert!(told.iter().all(|t| t.attempts == 1), "no request was tried on one of the bad: {told:?}");
+}
