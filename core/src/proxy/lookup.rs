@@ -72,7 +72,15 @@ impl<O: Observer> Proxy<O> {
             let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
             for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
                 if matches!(backend.address, Address::Name { .. }) && state.owner(self.shared.shards()) == self.shard {
-                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false, unanswered: !state.resolved(), held: None });
+                    self.lookups.names.push(Name {
+                        runtime,
+                        backend: i as u16,
+                        due: now,
+                        running: None,
+                        failing: false,
+                        unanswered: !state.resolved(),
+                        held: None,
+                    });
                 }
             }
         }
