@@ -11,6 +11,7 @@ mod signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// A load balancer for HTTP: one file, one process.
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
         Err(e) => {
             // Help and version come this way too. There is nobody left to tell if printing fails.
             let _ = e.print();
+            if e.kind() == ErrorKind::InvalidSubcommand {
+                eprintln!("A configuration is served with: rust-strom --config FILE");
+            }
             return if e.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
         }
     };
