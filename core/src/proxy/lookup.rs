@@ -1,5 +1,6 @@
 //! What the core has to ask the world: addresses of backends that are named, and whatever a stage wants to know.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::exchange::Phase;
@@ -13,14 +14,16 @@ use crate::time::Instant;
 const AGAIN: Duration = Duration::from_secs(30);
 const AGAIN_UNRESOLVED: Duration = Duration::from_secs(2);
 /// A lookup that has not been answered by then counts as failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Questions under way and to come.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last: u64,
     names: Vec<Name>,
-    asking: Vec<(LookupId, ExchangeId)>,
+    asking: BTreeMap<LookupId, ExchangeId>,
+    /// When the first of the names is due.
+    next: Option<Instant>,
 }
 
 /// A named backend of the newest configuration that this shard looks up for all.
@@ -31,6 +34,8 @@ struct Name {
     due: Instant,
     running: Option<LookupId>,
     failing: bool,
+    /// Its first question is under way: nobody knows yet whether there is an address.
+    unknown: bool,
 }
 
 impl Lookups {
@@ -41,7 +46,16 @@ impl Lookups {
 
     /// When the next name is due.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.names.iter().map(|n| n.due).min()
+        self.next
+    }
+
+    fn reckon(&mut self) {
+        self.next = self.names.iter().map(|n| n.due).min();
+    }
+
+    /// Whether the first question after a backend's address has not been answered yet.
+    pub(super) fn is_open(&self, runtime: u32, backend: u16) -> bool {
+        self.names.iter().any(|n| n.unknown && n.runtime == runtime && n.backend == backend)
     }
 
     /// Questions that exchanges wait for.
@@ -58,16 +72,21 @@ impl<O: Observer> Proxy<O> {
             let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
             for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
                 if matches!(backend.address, Address::Name { .. }) && state.owner(self.shared.shards()) == self.shard {
-                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false });
+                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false, unknown: true });
                 }
             }
         }
+        self.lookups.reckon();
         self.lookup_due(now);
     }
 
     pub(super) fn lookup_due(&mut self, now: Instant) {
         if self.drain.is_some() {
-            return self.lookups.names.clear();
+            self.lookups.names.clear();
+            return self.lookups.reckon();
+        }
+        if self.lookups.next.is_none_or(|next| next > now) {
+            return;
         }
         for at in 0..self.lookups.names.len() {
             if self.lookups.names[at].due > now {
@@ -76,6 +95,7 @@ impl<O: Observer> Proxy<O> {
             // One that was not answered in time is asked again; its late answer is stale.
             let id = self.lookups.id();
             let name = &mut self.lookups.names[at];
+            name.unknown &= name.running.is_none();
             (name.due, name.running) = (now + PATIENCE, Some(id));
             let (runtime, backend) = (name.runtime, name.backend);
             if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address {
@@ -83,12 +103,13 @@ impl<O: Observer> Proxy<O> {
                 self.effects.push_back(Effect::Lookup { id, question });
             }
         }
+        self.lookups.reckon();
     }
 
     /// A stage has to know something before the request goes on.
     pub(super) fn ask(&mut self, x: ExchangeId, question: Question, now: Instant) {
         let id = self.lookups.id();
-        self.lookups.asking.push((id, x));
+        self.lookups.asking.insert(id, x);
         self.exchanges[x.0].phase = Phase::Asking(id);
         self.effects.push_back(Effect::Lookup { id, question });
         let c = self.exchanges[x.0].client.conn;
@@ -97,8 +118,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A lookup ended. A stale id is ignored.
     pub fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
-        if let Some(at) = self.lookups.asking.iter().position(|(id, _)| *id == l) {
-            let (_, x) = self.lookups.asking.swap_remove(at);
+        if let Some(x) = self.lookups.asking.remove(&l) {
             if let Some(e) = self.exchanges.get_mut(x.0)
                 && e.phase == Phase::Asking(l)
             {
@@ -118,9 +138,10 @@ impl<O: Observer> Proxy<O> {
         let rt = self.rt(runtime);
         let known = rt.state.backends()[backend as usize].resolved();
         let label = rt.pool().backends[backend as usize].label.clone();
+        let mut usable = false;
         let failing = match answer {
             Answer::Addresses(found) => {
-                self.rt(runtime).state.resolved(backend, found);
+                usable = self.rt(runtime).state.resolved(backend, found);
                 if was_failing {
                     self.observer.note(Level::Info, &format!("{label}: the name resolves again"));
                 }
@@ -136,12 +157,22 @@ impl<O: Observer> Proxy<O> {
         };
         let again = if failing && !known { AGAIN_UNRESOLVED } else { AGAIN };
         let name = &mut self.lookups.names[at];
+        let first = std::mem::replace(&mut name.unknown, false);
         (name.due, name.running, name.failing) = (now + again, None, failing);
-        self.tell_shards(runtime);
+        self.lookups.reckon();
+        if usable {
+            self.tell_shards();
+        }
+        if usable || first {
+            // What is known of it is out of date.
+            let identity = self.rt(runtime).state.backends()[backend as usize].identity();
+            self.schedule.hurry(identity, now);
+            self.probe_due(now);
+        }
     }
 
     /// An exchange that waited for a lookup is gone.
-    pub(super) fn forget_lookup(&mut self, x: ExchangeId) {
-        self.lookups.asking.retain(|(_, of)| *of != x);
+    pub(super) fn forget_lookup(&mut self, id: LookupId) {
+        self.lookups.asking.remove(&id);
     }
 }

@@ -18,12 +18,18 @@ impl<O: Observer> Proxy<O> {
         }
         while let Some(target) = self.schedule.due(now) {
             let runtime = self.routing.runtimes[target.pool as usize];
-            let rt = self.rt_mut(runtime);
+            let rt = self.rt(runtime);
             let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
+                if self.lookups.is_open(runtime, target.backend) {
+                    // Not a word about the backend: it waits for its address.
+                    self.schedule.put_off(target, now + super::lookup::PATIENCE);
+                    continue;
+                }
                 self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
                 continue;
             };
             // It is counted so that a reload does not take the pool away from under it.
+            let rt = self.rt_mut(runtime);
             rt.exchanges += 1;
             let timeout = rt.pool().health.timeout;
             let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
@@ -41,26 +47,22 @@ impl<O: Observer> Proxy<O> {
         let limits = super::request::head_limits(&self.routing.config.limits);
         let conn = &mut self.conns[c];
         let Role::Probe(Probe { target, runtime, started, .. }) = conn.role else { return };
-        let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
-        let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
-        let outcome = match find_answer_end(raw, conn.inbox.scanned as usize) {
-            Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
-                Ok(head) if head.is_interim() => {
-                    conn.inbox.consume_raw(len);
-                    if conn.inbox.raw_len() > 0 {
-                        return self.probe_input(c, now);
-                    }
-                    return self.list(c);
+        let outcome = loop {
+            let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
+            let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
+            match find_answer_end(raw, conn.inbox.scanned as usize) {
+                Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
+                    Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
+                    Ok(head) => break health::Probe::Answered { status: head.status, after: now.since(started) },
+                    Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
+                },
+                Ok(None) if raw.len() < limits.head_bytes => {
+                    conn.inbox.scanned = raw.len() as u32;
+                    return self.list_recv(c);
                 }
-                Ok(head) => health::Probe::Answered { status: head.status, after: now.since(started) },
-                Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
-            },
-            Ok(None) if raw.len() < limits.head_bytes => {
-                conn.inbox.scanned = raw.len() as u32;
-                return self.list(c);
+                Ok(None) => break health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
+                Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
             }
-            Ok(None) => health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
-            Err(violation) => health::Probe::Failed { why: Cause::BadAnswer(violation) },
         };
         self.close(c);
         self.probe_over(runtime, target, &outcome, now);
@@ -94,12 +96,12 @@ impl<O: Observer> Proxy<O> {
         let pool = self.runtimes[runtime as usize].as_ref().expect("a runtime in use").pool();
         let label = &*pool.backends[backend as usize].label;
         self.observer.health(&HealthChange { pool: &pool.name, backend: label, from: change.from, to: change.to, why });
-        self.tell_shards(runtime);
+        self.tell_shards();
     }
 
     /// Something that all shards share has changed.
-    pub(super) fn tell_shards(&mut self, runtime: u32) {
-        self.to_serve.push(runtime);
+    pub(super) fn tell_shards(&mut self) {
+        self.serve_soon();
         let others = (0..self.shared.shards()).filter(|s| *s != self.shard);
         self.effects.extend(others.map(Effect::Nudge));
     }
