@@ -2,5 +2,9 @@
 
 #[path = "proxy/causes.rs"]
 mod causes;
+#[path = "proxy/queue.rs"]
+mod queue;
+#[path = "proxy/retries.rs"]
+mod retries;
 #[path = "proxy/world.rs"]
 mod world;

@@ -117,6 +117,10 @@ impl<O: Observer> Proxy<O> {
             _ if head.is_interim() => Event::Interim,
             _ => Event::Head,
         };
+        if event == Event::Switch && !e.request_gone {
+            // Whoever switches before all of the request is there has not read it.
+            return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));
+        }
         if let Some(protocols) = head.upgrade.filter(|_| event == Event::Switch) {
             // What was offered still lies in the request's head.
             let forwarded = e.request.head.as_ref().map_or(&[][..], |page| &self.pages.bytes(page)[..e.request.head_len as usize]);
@@ -186,6 +190,11 @@ impl<O: Observer> Proxy<O> {
         e.times.answered = Some(now);
         e.answer.trailers_pass = !head.nominates;
         e.answer.begin(head.framing, framing);
+        if e.answer.head.is_none() && e.request_gone {
+            // No attempt follows an answer: its head gets the page of the request's. Where pages are scarce there might be no other.
+            e.answer.head = e.request.head.take();
+            (e.request.head_len, e.request.head_sent) = (0, 0);
+        }
         if let Err(cause) = self.append(x, |w| forward_answer(w, head, &forward)) {
             return Outcome::Broken(cause);
         }
@@ -262,6 +271,7 @@ impl<O: Observer> Proxy<O> {
         }
         e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
         let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
+        backend.inbox.trim(&mut self.pages);
         if !ended {
             self.list_recv(leg.conn);
         }

@@ -176,8 +176,8 @@ impl<O: Observer> Proxy<O> {
     fn leave_phase(&mut self, x: ExchangeId) {
         match self.exchanges[x.0].phase {
             Phase::Choosing => self.leave_queue(x),
-            Phase::Asking(_) => {
-                self.forget_lookup(x);
+            Phase::Asking(id) => {
+                self.forget_lookup(id);
                 // Its head still lies there, and must not be taken for the next one.
                 let c = self.exchanges[x.0].client.conn;
                 let inbox = &mut self.conns[c].inbox;

@@ -53,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) runtime: Option<u32>,
     /// Place of the chosen backend in the pool.
     pub(crate) choice: Option<u16>,
+    /// It waits in its pool's queue.
+    pub(crate) queued: bool,
     /// An in-flight slot of the chosen backend is held.
     pub(crate) holds_slot: bool,
     pub(crate) request: Flow,

@@ -128,6 +128,7 @@ impl<O: Observer> Proxy<O> {
             phase: Phase::Choosing,
             runtime: None,
             choice: None,
+            queued: false,
             holds_slot: false,
             request: Flow::new(),
             answer: Flow::new(),
@@ -207,6 +208,8 @@ impl<O: Observer> Proxy<O> {
                 if !self.receive_request(x, now) {
                     return;
                 }
+                // Those who wait come first.
+                self.serve_queues(now);
                 self.choose(x, now);
             }
         }
@@ -387,6 +390,8 @@ impl<O: Observer> Proxy<O> {
         if !e.retained {
             e.request.release(&mut client.inbox);
         }
+        // While there is nothing to say no page is held: long polls and quiet tunnels must not use up all.
+        client.inbox.trim(&mut self.pages);
         let (c, b) = (e.client.conn, e.backend.map(|leg| leg.conn));
         let (output, ended) = (e.request.has_output(Some(&client.inbox)), e.request.ended);
         if let Some(b) = b.filter(|_| output) {

@@ -166,6 +166,8 @@ pub(crate) struct World {
     scripts: BTreeMap<SocketAddr, Script>,
     /// Whole requests that backends got, probes not among them.
     pub(crate) served: Vec<(SocketAddr, String)>,
+    /// Requests that nobody has answered yet, in the order of their coming.
+    pub(crate) arrived: Vec<(Sock, String)>,
     /// Whole probes, and when.
     pub(crate) probed: Vec<(SocketAddr, Instant)>,
     pub(crate) lookups: Vec<(usize, LookupId, String)>,
@@ -221,6 +223,7 @@ impl World {
             socks: BTreeMap::new(),
             scripts: BTreeMap::new(),
             served: Vec::new(),
+            arrived: Vec::new(),
             probed: Vec::new(),
             lookups: Vec::new(),
             drained: Vec::new(),
@@ -341,8 +344,7 @@ impl World {
     /// The status lines that have arrived at a client, and nothing else of it.
     pub(crate) fn statuses(&mut self, sock: Sock) -> Vec<u16> {
         let text = self.got(sock);
-        let status = |line: &str| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok();
-        text.split("\r\n").filter_map(status).collect()
+        text.match_indices("HTTP/1.1 ").filter_map(|(at, found)| text.get(at + found.len()..)?.get(..3)?.parse().ok()).collect()
     }
 
     /// A new client sends this.
@@ -542,6 +544,7 @@ impl World {
                     (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
                     peer.inbox = VecDeque::new();
                     self.open.remove(&sock);
+                    self.arrived.retain(|(s, _)| *s != sock);
                 }
                 Effect::Lookup { id, question: Question::Resolve { host, port } } => {
                     self.lookups.push((shard, id, format!("{host}:{port}")));
@@ -665,6 +668,11 @@ impl World {
         if let (Reply::Hold, true) = (&script.reply, script.replies.is_empty())
             && !self.peers[sock.0].probe
         {
+            let received = &self.peers[sock.0].received;
+            if whole(received).is_some() && self.arrived.iter().all(|(s, _)| *s != sock) {
+                let target = String::from_utf8_lossy(received).split(' ').nth(1).unwrap_or_default().to_owned();
+                self.arrived.push((sock, target));
+            }
             return;
         }
         while let Some(len) = whole(&self.peers[sock.0].received) {
