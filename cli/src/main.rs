@@ -11,6 +11,7 @@ mod signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// A load balancer for HTTP: one file, one process.
@@ -18,7 +19,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(
     name = "rust-strom",
     version,
-    about,
     after_help = "RUST_LOG sets the level of the log: error, warn, info, debug, trace, or module=level."
 )]
 struct Arguments {
@@ -42,7 +42,7 @@ struct Arguments {
 enum Driver {
     /// One event loop for each worker.
     Mio,
-    /// Async tasks.
+    /// Async tasks; not built yet.
     Smol,
 }
 
@@ -63,6 +63,9 @@ fn main() -> ExitCode {
         Err(e) => {
             // Help and version come this way too. There is nobody left to tell if printing fails.
             let _ = e.print();
+            if e.kind() == ErrorKind::InvalidSubcommand {
+                eprintln!("A configuration is served with: rust-strom --config FILE");
+            }
             return if e.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
         }
     };

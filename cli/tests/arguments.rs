@@ -53,6 +53,7 @@ fn arguments() {
         (&["--config", good.path(), "--check", "--driver", "smol"], 1, "driver \"smol\" is not built yet"),
         (&["--config", good.path(), "demo"], 1, "the demo has its own configuration"),
         (&["dmo"], 1, "demo"),
+        (&["balancer.toml"], 1, "rust-strom --config FILE"),
     ];
     for (arguments, code, said) in table {
         let out = run(arguments);

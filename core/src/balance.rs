@@ -168,6 +168,12 @@ impl Balancer {
         &self.state
     }
 
+    /// Whether what one client gets says nothing of what another would get.
+    #[must_use]
+    pub fn is_by_client(&self) -> bool {
+        self.strategy == Kind::IpHash
+    }
+
     /// The sticky cookie, if the strategy is one.
     #[must_use]
     pub fn sticky(&self) -> Option<&Sticky> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::config::ListenerKind;
 use crate::h1::machine::Machine;
 use crate::health::Target;
 use crate::id::ExchangeId;
@@ -52,7 +53,10 @@ pub(crate) enum Role {
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) local_port: u16,
-    pub(crate) listener: u16,
+    /// Kept from accepting: after a reload the same place may be another listener's.
+    pub(crate) kind: ListenerKind,
+    /// Among those that `connections_per_ip` counts.
+    pub(crate) counted: bool,
     pub(crate) requests: u32,
     /// The peer is one of `trusted_proxies`.
     pub(crate) trusted: bool,

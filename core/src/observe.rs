@@ -10,6 +10,10 @@ use crate::cause::Cause;
 pub trait Observer {
     /// Whether the texts of a request (method, target, host, ...) are wanted in [`Record`]: copying them costs a little.
     fn wants_texts(&self) -> bool;
+    /// Whether [`Observer::exchange`] is wanted at all: making a [`Record`] costs a little too.
+    fn wants_records(&self) -> bool {
+        true
+    }
     /// An exchange has ended, well or not.
     fn exchange(&mut self, record: &Record<'_>);
     /// A backend's health changed, on whichever shard noticed.

@@ -84,10 +84,10 @@ impl Pages {
         self.small.lent + self.large.lent
     }
 
-    /// Whether [`Pages::lend`] would succeed.
+    /// How often [`Pages::lend`] would succeed.
     #[must_use]
-    pub fn has_one(&self) -> bool {
-        self.lent_bytes() + SMALL_BYTES as u64 <= self.cap_bytes
+    pub fn free(&self) -> usize {
+        usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64).unwrap_or(usize::MAX)
     }
 
     /// Less than a tenth of the cap is left: new connections had better wait.

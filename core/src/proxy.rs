@@ -11,6 +11,7 @@ mod lookup;
 mod probe;
 mod request;
 mod runtime;
+mod starved;
 mod timers;
 mod transfer;
 mod tunnel;
@@ -192,8 +193,7 @@ pub struct Proxy<O: Observer> {
     wheel: Wheel,
     /// Connections whose wants may have changed, last first.
     listed: Vec<ConnId>,
-    /// Connections that want to read but found no page, oldest first.
-    starved: VecDeque<ConnId>,
+    starved: starved::Starved,
     effects: VecDeque<Effect>,
     schedule: Schedule,
     lookups: lookup::Lookups,
@@ -237,7 +237,7 @@ impl<O: Observer> Proxy<O> {
             pages: Pages::new(config.limits.buffer_bytes),
             wheel: Wheel::default(),
             listed: Vec::new(),
-            starved: VecDeque::new(),
+            starved: starved::Starved::default(),
             effects: VecDeque::new(),
             schedule,
             lookups: lookup::Lookups::default(),
@@ -286,16 +286,11 @@ impl<O: Observer> Proxy<O> {
         }
         let conn = &mut self.conns[c];
         if conn.inbox.page.is_none() {
-            let page = if wants_large(conn, &self.exchanges) { self.pages.lend_large() } else { None };
-            conn.inbox.page = page.or_else(|| self.pages.lend());
+            let large = wants_large(conn, &self.exchanges);
+            let Some(page) = self.lend_for(c, large) else { return &mut [] };
+            self.conns[c].inbox.page = Some(page);
         }
-        let Some(_) = conn.inbox.page else {
-            if !conn.starved {
-                conn.starved = true;
-                self.starved.push_back(c);
-            }
-            return &mut [];
-        };
+        let conn = &mut self.conns[c];
         conn.inbox.make_room(&mut self.pages);
         let page = conn.inbox.page.as_ref().expect("just lent");
         &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
@@ -362,6 +357,7 @@ impl<O: Observer> Proxy<O> {
     /// A new configuration. Exchanges under way keep theirs, no connection is cut.
     pub fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
         self.adopt(config, now);
+        self.settle(now);
     }
 
     /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.
@@ -520,17 +516,8 @@ impl<O: Observer> Proxy<O> {
     /// What an input may have left to do for others: slots and pages have come free.
     fn settle(&mut self, now: Instant) {
         self.now = now;
-        while let Some(runtime) = self.to_serve.pop() {
-            self.serve_queue(runtime, now);
-        }
-        while !self.starved.is_empty() && self.pages.has_one() {
-            let Some(c) = self.starved.pop_front() else { return };
-            if let Some(conn) = self.conns.get_mut(c) {
-                conn.starved = false;
-                self.list(c);
-                return;
-            }
-        }
+        self.serve_queues(now);
+        self.feed_starved();
     }
 }
 

@@ -88,9 +88,9 @@ impl Shared {
         self.clients.admit(ip, max_total, max_per_ip)
     }
 
-    /// A client connection that was admitted is gone.
-    pub fn leave(&self, ip: IpAddr) {
-        self.clients.leave(ip);
+    /// A client connection that was admitted is gone. `counted`: it was admitted with a `max_per_ip`.
+    pub fn leave(&self, ip: IpAddr, counted: bool) {
+        self.clients.leave(ip, counted);
     }
 
     /// Client connections now, over all shards.

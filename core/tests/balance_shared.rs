@@ -124,7 +124,7 @@ fn client_caps() {
     let (a, b) = (client(1), client(2));
     assert_eq!([shared.admit(a, 2, 1), shared.admit(a, 2, 1)], [Ok(()), Err(TooMany::FromAddress)]);
     assert_eq!([shared.admit(b, 2, 1), shared.admit(client(3), 2, 1)], [Ok(()), Err(TooMany::Total)]);
-    shared.leave(a);
+    shared.leave(a, true);
     assert_eq!((shared.connections(), shared.admit(a, 2, 1)), (1, Ok(())));
 }
 
@@ -243,7 +243,7 @@ fn many_clients_at_once_never_exceed_their_caps() {
                     let ip = client((thread + turn) % 3);
                     if shared.admit(ip, 3, 1).is_ok() {
                         peak.fetch_max(shared.connections(), Ordering::Relaxed);
-                        shared.leave(ip);
+                        shared.leave(ip, true);
                     }
                 }
             });

@@ -19,7 +19,7 @@ pub struct Received {
 pub enum Progress {
     /// More is to come.
     More,
-    /// The last chunk is over; gather the trailer section for [`super::trailers`], then call [`BodyReader::trailers_done`].
+    /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call [`BodyReader::trailers_done`].
     Trailers,
     /// Over.
     Done,

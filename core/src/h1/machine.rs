@@ -19,7 +19,7 @@
 //!   any ──Fail, or Close with a message unfinished──▶ Error
 //! ```
 //!
-//! Arrows in brackets are joint: they follow from where the other side is ([`JOINT`]); the others are what a side does ([`ALONE`]).
+//! Arrows in brackets are joint: they follow from where the other side is (`JOINT`); the others are what a side does (`ALONE`).
 
 /// Who: `Client` asks, `Server` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,25 +84,43 @@ impl Schedule {
         self.unprobed = self.entries.values().filter(|entry| !entry.probed).count();
     }
 
-    /// The next backend to probe now, if one is due. Its probe runs until [`Schedule::done`].
+    /// The next backend to probe now, if one is due. Its probe runs until [`Schedule::done`] or [`Schedule::put_off`].
     pub fn due(&mut self, now: Instant) -> Option<Target> {
-        let &Reverse((at, identity)) = self.heap.peek()?;
-        if at > now {
-            return None;
+        loop {
+            let &Reverse((at, identity)) = self.heap.peek()?;
+            if at > now {
+                return None;
+            }
+            self.heap.pop();
+            // One that was hurried or put off leaves its old time in the heap.
+            let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at == at) else { continue };
+            let jitter = match entry.first_wait_permille.take() {
+                Some(permille) => permille,
+                None => 900 + self.rng.below(201),
+            };
+            entry.running = true;
+            entry.started = now;
+            // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made up for.
+            let start = if now.since(at) < entry.item.every / 2 { at } else { now };
+            let wait = u64::try_from(entry.item.every.as_nanos()).unwrap_or(u64::MAX);
+            entry.at = start + Duration::from_nanos((u128::from(wait) * u128::from(jitter) / 1000) as u64);
+            return Some(entry.item.target);
         }
-        self.heap.pop();
-        let entry = self.entries.get_mut(&identity).filter(|entry| !entry.running)?;
-        let jitter = match entry.first_wait_permille.take() {
-            Some(permille) => permille,
-            None => 900 + self.rng.below(201),
-        };
-        entry.running = true;
-        entry.started = now;
-        // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made up for.
-        let start = if now.since(at) < entry.item.every / 2 { at } else { now };
-        let wait = u64::try_from(entry.item.every.as_nanos()).unwrap_or(u64::MAX);
-        entry.at = start + Duration::from_nanos((u128::from(wait) * u128::from(jitter) / 1000) as u64);
-        Some(entry.item.target)
+    }
+
+    /// `target` was due, but cannot be probed before `until`, or [`Schedule::hurry`]. It counts as not probed.
+    pub fn put_off(&mut self, target: Target, until: Instant) {
+        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else { return };
+        (entry.running, entry.at) = (false, until);
+        entry.first_wait_permille = Some(500 + self.rng.below(501));
+        self.heap.push(Reverse((until, target.identity)));
+    }
+
+    /// The backend is due at once, unless a probe of it runs.
+    pub fn hurry(&mut self, identity: u64, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at > now) else { return };
+        entry.at = now;
+        self.heap.push(Reverse((now, identity)));
     }
 
     /// The probe of `target` has ended, well or not. A target that is no longer probed, or not running, is ignored.

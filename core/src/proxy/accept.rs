@@ -61,8 +61,8 @@ impl<O: Observer> Proxy<O> {
         let config = &self.routing.config;
         let limits = &config.limits;
         // Our own page must answer when everything else is full.
-        let admin = config.listeners.get(a.listener.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
-        let (total, per_ip) = if admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
+        let kind = config.listeners.get(a.listener.0 as usize).map_or(ListenerKind::Http, |l| l.kind);
+        let (total, per_ip) = if kind == ListenerKind::Admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
         self.shared.admit(a.peer.ip(), total, per_ip).map_err(|e| match e {
             TooMany::Total => Refused::TooManyConnections,
             TooMany::FromAddress => Refused::TooManyFromAddress,
@@ -71,7 +71,8 @@ impl<O: Observer> Proxy<O> {
         let client = Client {
             peer: a.peer,
             local_port: a.local.port(),
-            listener: a.listener.0,
+            kind,
+            counted: per_ip > 0,
             requests: 0,
             trusted: config.trusted_proxies.iter().any(|net| net.contains(&peer_ip)),
             lingering: false,
@@ -150,7 +151,7 @@ impl<O: Observer> Proxy<O> {
         self.wheel.clear(c.slot);
         match &conn.role {
             Role::Client(client) => {
-                self.shared.leave(client.peer.ip());
+                self.shared.leave(client.peer.ip(), client.counted);
                 self.clients -= 1;
             }
             Role::Backend(b) if b.idle => self.locals[b.local as usize].idle.remove(&mut self.links, c.slot),

@@ -39,7 +39,6 @@ impl<O: Observer> Proxy<O> {
             return self.attempt_failed(x, Cause::BackendReset, now);
         }
         e.answer_seen = true;
-        e.stop_awaiting_continue();
         while self.exchanges[x.0].phase == Phase::Sending {
             let conn = &mut self.conns[b];
             if conn.inbox.raw_len() == 0 {
@@ -118,6 +117,10 @@ impl<O: Observer> Proxy<O> {
             _ if head.is_interim() => Event::Interim,
             _ => Event::Head,
         };
+        if event == Event::Switch && !e.request_gone {
+            // Whoever switches before all of the request is there has not read it.
+            return Outcome::Broken(Cause::BadAnswer(Violation::UnexpectedSwitch));
+        }
         if let Some(protocols) = head.upgrade.filter(|_| event == Event::Switch) {
             // What was offered still lies in the request's head.
             let forwarded = e.request.head.as_ref().map_or(&[][..], |page| &self.pages.bytes(page)[..e.request.head_len as usize]);
@@ -144,6 +147,9 @@ impl<O: Observer> Proxy<O> {
         e.interims += 1;
         if e.interims > MOST_INTERIMS {
             return Outcome::Broken(Cause::BadAnswer(Violation::TooManyInterims));
+        }
+        if head.status == 100 {
+            e.expectation_met();
         }
         if e.version < 11 {
             return Outcome::Interim;
@@ -184,6 +190,11 @@ impl<O: Observer> Proxy<O> {
         e.times.answered = Some(now);
         e.answer.trailers_pass = !head.nominates;
         e.answer.begin(head.framing, framing);
+        if e.answer.head.is_none() && e.request_gone {
+            // No attempt follows an answer: its head gets the page of the request's. Where pages are scarce there might be no other.
+            e.answer.head = e.request.head.take();
+            (e.request.head_len, e.request.head_sent) = (0, 0);
+        }
         if let Err(cause) = self.append(x, |w| forward_answer(w, head, &forward)) {
             return Outcome::Broken(cause);
         }
@@ -255,8 +266,12 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let Some(leg) = e.backend else { return };
         let backend = &mut self.conns[leg.conn];
+        if e.phase == Phase::Answering {
+            e.bytes_out += e.answer.join(&mut backend.inbox, &mut self.pages) as u64;
+        }
         e.answer.frame(Some(&mut backend.inbox), &mut self.pages);
         let (c, output, ended) = (e.client.conn, e.answer.has_output(Some(&backend.inbox)), e.answer.ended);
+        backend.inbox.trim(&mut self.pages);
         if !ended {
             self.list_recv(leg.conn);
         }

@@ -119,7 +119,8 @@ impl<O: Observer> Proxy<O> {
         let idle: usize = self.locals.iter().map(|l| l.idle.len() as usize).sum();
         assert_eq!(idle, self.conns.iter().filter(|(_, c)| matches!(&c.role, Role::Backend(b) if b.idle)).count(), "idle lists");
         for rt in self.runtimes.iter().flatten() {
-            let waiting = rt.queue.iter().filter(|x| self.exchanges.get(x.0).is_some_and(|e| e.phase == Phase::Choosing)).count();
+            let waiting =
+                rt.queue.iter().filter(|x| self.exchanges.get(x.0).is_some_and(|e| e.queued && e.phase == Phase::Choosing)).count();
             assert_eq!(waiting, rt.waiting as usize, "the queue is miscounted");
         }
     }

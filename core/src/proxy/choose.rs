@@ -12,6 +12,8 @@ use crate::time::Instant;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
 const MOST_REPLAYS: u8 = 3;
+/// Exchanges at the front of a queue that may be passed over, since each waits for a backend of its own.
+const MOST_PASSED: usize = 128;
 
 impl<O: Observer> Proxy<O> {
     /// Chooses a backend for an exchange that has none.
@@ -48,9 +50,14 @@ impl<O: Observer> Proxy<O> {
         let (c, runtime) = (e.client.conn, e.runtime.expect("routed"));
         let rt = self.runtimes[runtime as usize].as_mut().expect("a runtime in use");
         if rt.waiting >= rt.pool().limits.queue {
-            return self.refuse(x, Cause::QueueFull);
+            return self.refuse_waiting(x, Cause::QueueFull);
         }
-        e.phase = Phase::Choosing;
+        (e.phase, e.queued) = (Phase::Choosing, true);
+        // Who has left it is still in it: then and now those go, so that each costs O(1).
+        if rt.queue.len() > 2 * rt.waiting as usize + 32 {
+            let exchanges = &self.exchanges;
+            rt.queue.retain(|q| exchanges.get(q.0).is_some_and(|e| e.queued && *q != x));
+        }
         rt.waiting += 1;
         rt.queue.push_back(x);
         rt.state.wait(shard);
@@ -60,30 +67,58 @@ impl<O: Observer> Proxy<O> {
         self.to_serve.push(runtime);
     }
 
+    /// No backend for an exchange that may have tried some: the first error is the one reported.
+    pub(super) fn refuse_waiting(&mut self, x: ExchangeId, cause: Cause) {
+        let cause = self.exchanges[x.0].first_failure.unwrap_or(cause);
+        self.refuse(x, cause);
+    }
+
+    /// Slots may have come free for everyone who waits here. Several runtimes may run one pool: a reload leaves the older ones to those
+    /// who wait in them.
+    pub(super) fn serve_soon(&mut self) {
+        let waiting = self.runtimes.iter().enumerate().filter(|(_, rt)| rt.as_ref().is_some_and(|rt| rt.waiting > 0));
+        self.to_serve.extend(waiting.map(|(at, _)| at as u32));
+    }
+
+    /// Serves every queue that is to be served.
+    pub(super) fn serve_queues(&mut self, now: Instant) {
+        while let Some(runtime) = self.to_serve.pop() {
+            self.serve_queue(runtime, now);
+        }
+    }
+
     /// Exchanges that wait get the slots that came free, oldest first.
     pub(super) fn serve_queue(&mut self, runtime: u32, now: Instant) {
+        let shard = self.shard;
+        let mut at = 0;
+        if let Some(rt) = self.runtimes[runtime as usize].as_mut().filter(|rt| rt.waiting > 0) {
+            // Before looking: a slot that comes free from now on nudges.
+            rt.state.wait(shard);
+        }
         while let Some(rt) = self.runtimes[runtime as usize].as_mut() {
-            let Some(&x) = rt.queue.front() else { return };
-            if self.exchanges.get(x.0).is_none_or(|e| e.phase != Phase::Choosing) {
-                rt.queue.pop_front();
+            let Some(&x) = rt.queue.get(at) else { return };
+            if !self.exchanges.get(x.0).is_some_and(|e| e.queued) {
+                if at == 0 {
+                    rt.queue.pop_front();
+                } else {
+                    at += 1;
+                }
                 continue;
             }
             match self.try_choose(x, now) {
-                Choice::Full => {
-                    let shard = self.shard;
-                    let rt = self.rt_mut(runtime);
-                    rt.state.wait(shard);
-                    return;
-                }
+                // It may wait for one backend alone (by its cookie, its address, or what it has tried): the next may have another.
+                Choice::Full if at < MOST_PASSED && self.is_choosy(x) => at += 1,
+                Choice::Full => return,
                 choice => {
                     let rt = self.rt_mut(runtime);
-                    rt.queue.pop_front();
+                    rt.queue.remove(at);
                     rt.waiting -= 1;
-                    self.exchanges[x.0].phase = Phase::Connecting;
-                    let c = self.exchanges[x.0].client.conn;
+                    let e = &mut self.exchanges[x.0];
+                    (e.phase, e.queued) = (Phase::Connecting, false);
+                    let c = e.client.conn;
                     self.set_deadline(c, Instant::NEVER);
                     match choice {
-                        Choice::None => self.refuse(x, Cause::NoBackend),
+                        Choice::None => self.refuse_waiting(x, Cause::NoBackend),
                         _ => self.attach(x, true, now),
                     }
                 }
@@ -91,14 +126,18 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// Whether another exchange might get a backend where this one gets none.
+    fn is_choosy(&self, x: ExchangeId) -> bool {
+        let e = &self.exchanges[x.0];
+        e.asked_sticky.is_some() || !e.tried.is_empty() || self.rt(e.runtime.expect("routed")).balancer.is_by_client()
+    }
+
     /// Leaves the queue, if the exchange is in it.
     pub(super) fn leave_queue(&mut self, x: ExchangeId) {
-        let e = &self.exchanges[x.0];
-        let Some(runtime) = e.runtime else { return };
-        let rt = self.runtimes[runtime as usize].as_mut().expect("a runtime in use");
-        if let Some(at) = rt.queue.iter().position(|q| *q == x) {
-            rt.queue.remove(at);
-            rt.waiting -= 1;
+        let e = &mut self.exchanges[x.0];
+        if std::mem::replace(&mut e.queued, false) {
+            let runtime = e.runtime.expect("routed");
+            self.rt_mut(runtime).waiting -= 1;
         }
     }
 
@@ -207,7 +246,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn attempt_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &mut self.exchanges[x.0];
         let unsent = e.request.head_sent == 0;
-        let safe = e.retained && !e.answer_seen && (unsent || e.idempotent);
+        // What has not been sent has not been let go of either.
+        let safe = !e.answer_seen && (unsent || (e.retained && e.idempotent));
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
@@ -252,7 +292,7 @@ impl<O: Observer> Proxy<O> {
         }
         for shard in waiting {
             if shard == self.shard {
-                self.to_serve.push(runtime);
+                self.serve_soon();
             } else {
                 self.effects.push_back(Effect::Nudge(shard));
             }

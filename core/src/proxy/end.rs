@@ -159,7 +159,9 @@ impl<O: Observer> Proxy<O> {
         let mut e = self.exchanges.remove(x.0).expect("an exchange ends once");
         e.request.drop_pages(&mut self.pages);
         e.answer.drop_pages(&mut self.pages);
-        self.tell(&e, now);
+        if self.observer.wants_records() {
+            self.tell(&e, now);
+        }
         if let Some(runtime) = e.runtime {
             self.rt_mut(runtime).exchanges -= 1;
             self.retire(runtime);
@@ -174,8 +176,8 @@ impl<O: Observer> Proxy<O> {
     fn leave_phase(&mut self, x: ExchangeId) {
         match self.exchanges[x.0].phase {
             Phase::Choosing => self.leave_queue(x),
-            Phase::Asking(_) => {
-                self.forget_lookup(x);
+            Phase::Asking(id) => {
+                self.forget_lookup(id);
                 // Its head still lies there, and must not be taken for the next one.
                 let c = self.exchanges[x.0].client.conn;
                 let inbox = &mut self.conns[c].inbox;
@@ -187,8 +189,7 @@ impl<O: Observer> Proxy<O> {
 
     fn tell(&mut self, e: &super::Exchange, now: Instant) {
         let conn: ConnId = e.client.conn;
-        let listener = self.conns[conn].client().listener as usize;
-        if self.routing.config.listeners.get(listener).is_some_and(|l| l.kind == ListenerKind::Admin) {
+        if self.conns[conn].client().kind == ListenerKind::Admin {
             return;
         }
         let started = e.times.started;

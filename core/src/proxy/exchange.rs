@@ -53,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) runtime: Option<u32>,
     /// Place of the chosen backend in the pool.
     pub(crate) choice: Option<u16>,
+    /// It waits in its pool's queue.
+    pub(crate) queued: bool,
     /// An in-flight slot of the chosen backend is held.
     pub(crate) holds_slot: bool,
     pub(crate) request: Flow,
@@ -153,6 +155,9 @@ impl Texts {
     }
 }
 
+/// A payload up to this length is copied behind its head: the copy costs less than a second slice.
+const JOINED_BYTES: usize = 2048;
+
 /// One direction of an exchange: from the inbox of its source to the socket of its sink.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -181,6 +186,15 @@ pub(crate) enum Sink {
     Plain,
     /// RFC 9112 §7.1.
     Chunked(ChunkWriter),
+}
+
+impl Exchange {
+    /// The client need not hold its content back any more. The time for the answer begins when all of that has gone.
+    pub(crate) fn expectation_met(&mut self) {
+        if std::mem::replace(&mut self.awaits_continue, false) {
+            self.times.sent = None;
+        }
+    }
 }
 
 impl Sink {
@@ -380,6 +394,26 @@ impl Flow {
                 [head, a, b, c, d]
             }
         }
+    }
+
+    /// A short and complete payload joins its head, if none of either has gone: one piece is cheaper to send than two. Returns its length.
+    pub(crate) fn join(&mut self, inbox: &mut Inbox, pages: &mut Pages) -> usize {
+        let len = inbox.payload_len();
+        let (Some(head), Sink::Plain, Pipe::Lent { kept: 0 }, true, 0) = (&self.head, &self.sink, &self.pipe, self.ended, self.head_sent)
+        else {
+            return 0;
+        };
+        let end = self.head_len as usize + len;
+        if len == 0 || len > JOINED_BYTES || end > Pages::size(head) {
+            return 0;
+        }
+        let from = inbox.page.as_ref().expect("payload lies in a page");
+        let source = pages.detach(from);
+        pages.bytes_mut(head)[self.head_len as usize..end].copy_from_slice(&source[inbox.pay.0 as usize..inbox.pay.1 as usize]);
+        pages.restore(from, source);
+        self.head_len = end as u32;
+        inbox.release(len);
+        len
     }
 
     /// Whether there is anything to send.

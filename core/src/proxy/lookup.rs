@@ -1,11 +1,11 @@
 //! What the core has to ask the world: addresses of backends that are named, and whatever a stage wants to know.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::exchange::Phase;
 use super::{Answer, Effect, Proxy, Question};
 use crate::config::Address;
-use crate::health::Target;
 use crate::id::{ExchangeId, LookupId};
 use crate::observe::{Level, Observer};
 use crate::time::Instant;
@@ -14,14 +14,16 @@ use crate::time::Instant;
 const AGAIN: Duration = Duration::from_secs(30);
 const AGAIN_UNRESOLVED: Duration = Duration::from_secs(2);
 /// A lookup that has not been answered by then counts as failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Questions under way and to come.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last: u64,
     names: Vec<Name>,
-    asking: Vec<(LookupId, ExchangeId)>,
+    asking: BTreeMap<LookupId, ExchangeId>,
+    /// When the first of the names is due.
+    next: Option<Instant>,
 }
 
 /// A named backend of the newest configuration that this shard looks up for all.
@@ -32,10 +34,8 @@ struct Name {
     due: Instant,
     running: Option<LookupId>,
     failing: bool,
-    /// No answer has come yet.
-    unanswered: bool,
-    /// The probe that waits for the first answer: a backend is not down because its name has not been looked up yet.
-    held: Option<Target>,
+    /// Its first question is under way: nobody knows yet whether there is an address.
+    unknown: bool,
 }
 
 impl Lookups {
@@ -44,15 +44,18 @@ impl Lookups {
         LookupId(self.last)
     }
 
-    /// Holds a probe back until the first lookup of its name has ended; `false` if there is nothing to wait for.
-    pub(super) fn hold(&mut self, target: Target, runtime: u32) -> bool {
-        let of = |n: &&mut Name| n.unanswered && n.runtime == runtime && n.backend == target.backend;
-        self.names.iter_mut().find(of).map(|name| name.held = Some(target)).is_some()
-    }
-
     /// When the next name is due.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.names.iter().map(|n| n.due).min()
+        self.next
+    }
+
+    fn reckon(&mut self) {
+        self.next = self.names.iter().map(|n| n.due).min();
+    }
+
+    /// Whether the first question after a backend's address has not been answered yet.
+    pub(super) fn is_open(&self, runtime: u32, backend: u16) -> bool {
+        self.names.iter().any(|n| n.unknown && n.runtime == runtime && n.backend == backend)
     }
 
     /// Questions that exchanges wait for.
@@ -64,32 +67,26 @@ impl Lookups {
 impl<O: Observer> Proxy<O> {
     /// The names of a new configuration are due at once.
     pub(super) fn schedule_lookups(&mut self, now: Instant) {
-        for name in std::mem::take(&mut self.lookups.names) {
-            // A probe that was held back comes at its next time.
-            name.held.into_iter().for_each(|target| self.schedule.done(target));
-        }
+        self.lookups.names.clear();
         for &runtime in &self.routing.runtimes {
             let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
             for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
                 if matches!(backend.address, Address::Name { .. }) && state.owner(self.shared.shards()) == self.shard {
-                    self.lookups.names.push(Name {
-                        runtime,
-                        backend: i as u16,
-                        due: now,
-                        running: None,
-                        failing: false,
-                        unanswered: !state.resolved(),
-                        held: None,
-                    });
+                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false, unknown: true });
                 }
             }
         }
+        self.lookups.reckon();
         self.lookup_due(now);
     }
 
     pub(super) fn lookup_due(&mut self, now: Instant) {
         if self.drain.is_some() {
-            return self.lookups.names.clear();
+            self.lookups.names.clear();
+            return self.lookups.reckon();
+        }
+        if self.lookups.next.is_none_or(|next| next > now) {
+            return;
         }
         for at in 0..self.lookups.names.len() {
             if self.lookups.names[at].due > now {
@@ -98,23 +95,21 @@ impl<O: Observer> Proxy<O> {
             // One that was not answered in time is asked again; its late answer is stale.
             let id = self.lookups.id();
             let name = &mut self.lookups.names[at];
-            let late = name.running.is_some();
+            name.unknown &= name.running.is_none();
             (name.due, name.running) = (now + PATIENCE, Some(id));
             let (runtime, backend) = (name.runtime, name.backend);
-            if late {
-                self.first_answer(at, now);
-            }
             if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address {
                 let question = Question::Resolve { host: host.clone(), port: *port };
                 self.effects.push_back(Effect::Lookup { id, question });
             }
         }
+        self.lookups.reckon();
     }
 
     /// A stage has to know something before the request goes on.
     pub(super) fn ask(&mut self, x: ExchangeId, question: Question, now: Instant) {
         let id = self.lookups.id();
-        self.lookups.asking.push((id, x));
+        self.lookups.asking.insert(id, x);
         self.exchanges[x.0].phase = Phase::Asking(id);
         self.effects.push_back(Effect::Lookup { id, question });
         let c = self.exchanges[x.0].client.conn;
@@ -123,8 +118,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A lookup ended. A stale id is ignored.
     pub fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
-        if let Some(at) = self.lookups.asking.iter().position(|(id, _)| *id == l) {
-            let (_, x) = self.lookups.asking.swap_remove(at);
+        if let Some(x) = self.lookups.asking.remove(&l) {
             if let Some(e) = self.exchanges.get_mut(x.0)
                 && e.phase == Phase::Asking(l)
             {
@@ -144,9 +138,10 @@ impl<O: Observer> Proxy<O> {
         let rt = self.rt(runtime);
         let known = rt.state.backends()[backend as usize].resolved();
         let label = rt.pool().backends[backend as usize].label.clone();
+        let mut usable = false;
         let failing = match answer {
             Answer::Addresses(found) => {
-                self.rt(runtime).state.resolved(backend, found);
+                usable = self.rt(runtime).state.resolved(backend, found);
                 if was_failing {
                     self.observer.note(Level::Info, &format!("{label}: the name resolves again"));
                 }
@@ -160,24 +155,24 @@ impl<O: Observer> Proxy<O> {
                 true
             }
         };
-        self.first_answer(at, now);
         let again = if failing && !known { AGAIN_UNRESOLVED } else { AGAIN };
         let name = &mut self.lookups.names[at];
+        let first = std::mem::replace(&mut name.unknown, false);
         (name.due, name.running, name.failing) = (now + again, None, failing);
-        self.tell_shards(runtime);
-    }
-
-    /// A name has been found or not, or will not be soon: its probe waits no longer.
-    fn first_answer(&mut self, at: usize, now: Instant) {
-        let name = &mut self.lookups.names[at];
-        name.unanswered = false;
-        if let Some(target) = name.held.take() {
-            self.probe(target, now);
+        self.lookups.reckon();
+        if usable {
+            self.tell_shards();
+        }
+        if usable || first {
+            // What is known of it is out of date.
+            let identity = self.rt(runtime).state.backends()[backend as usize].identity();
+            self.schedule.hurry(identity, now);
+            self.probe_due(now);
         }
     }
 
     /// An exchange that waited for a lookup is gone.
-    pub(super) fn forget_lookup(&mut self, x: ExchangeId) {
-        self.lookups.asking.retain(|(_, of)| *of != x);
+    pub(super) fn forget_lookup(&mut self, id: LookupId) {
+        self.lookups.asking.remove(&id);
     }
 }

@@ -17,25 +17,25 @@ impl<O: Observer> Proxy<O> {
             return self.schedule.adopt(&[], now);
         }
         while let Some(target) = self.schedule.due(now) {
-            if !self.lookups.hold(target, self.routing.runtimes[target.pool as usize]) {
-                self.probe(target, now);
-            }
+            let runtime = self.routing.runtimes[target.pool as usize];
+            let rt = self.rt(runtime);
+            let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
+                if self.lookups.is_open(runtime, target.backend) {
+                    // Not a word about the backend: it waits for its address.
+                    self.schedule.put_off(target, now + super::lookup::PATIENCE);
+                    continue;
+                }
+                self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
+                continue;
+            };
+            // It is counted so that a reload does not take the pool away from under it.
+            let rt = self.rt_mut(runtime);
+            rt.exchanges += 1;
+            let timeout = rt.pool().health.timeout;
+            let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
+            self.set_deadline(c, now + timeout);
+            self.effects.push_back(Effect::Connect { conn: c, to });
         }
-    }
-
-    /// Starts one probe. Without an address it has failed already.
-    pub(super) fn probe(&mut self, target: Target, now: Instant) {
-        let runtime = self.routing.runtimes[target.pool as usize];
-        let rt = self.rt_mut(runtime);
-        let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
-            return self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
-        };
-        // It is counted so that a reload does not take the pool away from under it.
-        rt.exchanges += 1;
-        let timeout = rt.pool().health.timeout;
-        let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
-        self.set_deadline(c, now + timeout);
-        self.effects.push_back(Effect::Connect { conn: c, to });
     }
 
     pub(super) fn probe_bytes(&self, p: &Probe) -> &[u8] {
@@ -47,7 +47,6 @@ impl<O: Observer> Proxy<O> {
         let limits = super::request::head_limits(&self.routing.config.limits);
         let conn = &mut self.conns[c];
         let Role::Probe(Probe { target, runtime, started, .. }) = conn.role else { return };
-        // A backend may send any number of interim answers.
         let outcome = loop {
             let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
             let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
@@ -59,7 +58,7 @@ impl<O: Observer> Proxy<O> {
                 },
                 Ok(None) if raw.len() < limits.head_bytes => {
                     conn.inbox.scanned = raw.len() as u32;
-                    return self.list(c);
+                    return self.list_recv(c);
                 }
                 Ok(None) => break health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
                 Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
@@ -110,12 +109,12 @@ impl<O: Observer> Proxy<O> {
         let pool = self.runtimes[runtime as usize].as_ref().expect("a runtime in use").pool();
         let label = &*pool.backends[backend as usize].label;
         self.observer.health(&HealthChange { pool: &pool.name, backend: label, from: change.from, to: change.to, why });
-        self.tell_shards(runtime);
+        self.tell_shards();
     }
 
     /// Something that all shards share has changed.
-    pub(super) fn tell_shards(&mut self, runtime: u32) {
-        self.to_serve.push(runtime);
+    pub(super) fn tell_shards(&mut self) {
+        self.serve_soon();
         let others = (0..self.shared.shards()).filter(|s| *s != self.shard);
         self.effects.extend(others.map(Effect::Nudge));
     }

@@ -128,6 +128,7 @@ impl<O: Observer> Proxy<O> {
             phase: Phase::Choosing,
             runtime: None,
             choice: None,
+            queued: false,
             holds_slot: false,
             request: Flow::new(),
             answer: Flow::new(),
@@ -207,6 +208,8 @@ impl<O: Observer> Proxy<O> {
                 if !self.receive_request(x, now) {
                     return;
                 }
+                // Those who wait come first.
+                self.serve_queues(now);
                 self.choose(x, now);
             }
         }
@@ -235,13 +238,8 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let conn = &mut self.conns[e.client.conn];
         let client = conn.client();
-        let client = Peer {
-            ip: client.peer.ip(),
-            port: client.local_port,
-            trusted: client.trusted,
-            listener: client.listener,
-            requests: client.requests,
-        };
+        let client =
+            Peer { ip: client.peer.ip(), port: client.local_port, trusted: client.trusted, kind: client.kind, requests: client.requests };
         if answer.is_none() {
             let upgrade = request.upgrade.is_some();
             let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
@@ -265,7 +263,7 @@ impl<O: Observer> Proxy<O> {
             let _ = conn.machine.apply(Side::Client, Event::End);
         }
 
-        let kind = config.listeners.get(client.listener as usize).map_or(ListenerKind::Http, |l| l.kind);
+        let kind = client.kind;
         let id = next_id(&self.id_prefix, &mut self.id_count);
         let id = request.fields.get(Known::XRequestId).filter(|_| client.trusted).unwrap_or(&id);
         if self.observer.wants_texts() {
@@ -372,7 +370,7 @@ impl<O: Observer> Proxy<O> {
             return false;
         }
         if e.request.payload_bytes > 0 {
-            e.stop_awaiting_continue();
+            e.expectation_met();
         }
         if e.request.ended && !had_ended {
             let _ = conn.machine.apply(Side::Client, Event::End);
@@ -392,6 +390,8 @@ impl<O: Observer> Proxy<O> {
         if !e.retained {
             e.request.release(&mut client.inbox);
         }
+        // While there is nothing to say no page is held: long polls and quiet tunnels must not use up all.
+        client.inbox.trim(&mut self.pages);
         let (c, b) = (e.client.conn, e.backend.map(|leg| leg.conn));
         let (output, ended) = (e.request.has_output(Some(&client.inbox)), e.request.ended);
         if let Some(b) = b.filter(|_| output) {
@@ -408,7 +408,7 @@ struct Peer {
     ip: IpAddr,
     port: u16,
     trusted: bool,
-    listener: u16,
+    kind: ListenerKind,
     requests: u32,
 }
 
@@ -436,13 +436,6 @@ fn next_id(prefix: &[u8; 16], count: &mut u64) -> [u8; 32] {
 }
 
 impl Exchange {
-    /// The body comes, or may come: the backend's time begins anew at its end.
-    pub(super) fn stop_awaiting_continue(&mut self) {
-        if std::mem::take(&mut self.awaits_continue) && !self.request_gone {
-            self.times.sent = None;
-        }
-    }
-
     /// Whether the client's bytes are read on: not while a lookup runs, nor between a request for an upgrade and the answer to it
     /// (what comes early waits in the socket).
     pub(super) fn takes_request_body(&self) -> bool {

@@ -92,8 +92,15 @@ impl<O: Observer> Proxy<O> {
         let probes = self.shared.probes(&states, self.shard);
         self.schedule.adopt(&probes, now);
         self.tell_if_ready();
-        let runtimes: Box<[u32]> =
-            config.pools.iter().zip(states).enumerate().map(|(i, (pool, state))| self.runtime(&config, i, pool, state)).collect();
+        let mut used = vec![false; self.locals.len()];
+        for at in self.runtimes.iter().flatten().flat_map(|rt| rt.locals.iter()) {
+            used[*at as usize] = true;
+        }
+        let mut runtimes = Vec::with_capacity(config.pools.len());
+        for (i, (pool, state)) in config.pools.iter().zip(states).enumerate() {
+            runtimes.push(self.runtime(&config, i, pool, state, &mut used));
+        }
+        let runtimes = runtimes.into_boxed_slice();
         let old = std::mem::replace(&mut self.routing, Routing { router: Router::new(&config.pools), config, runtimes });
         for runtime in old.runtimes {
             self.retire(runtime);
@@ -106,8 +113,8 @@ impl<O: Observer> Proxy<O> {
         self.schedule_lookups(now);
     }
 
-    fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>) -> u32 {
-        let locals = state.backends().iter().map(|s| self.local(s)).collect();
+    fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>, used: &mut Vec<bool>) -> u32 {
+        let locals = state.backends().iter().map(|s| self.local(s, used)).collect();
         let probes = pool
             .backends
             .iter()
@@ -149,14 +156,25 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// The shard's own entry for a backend; the same one as long as the process knows the backend.
-    fn local(&mut self, state: &Arc<BackendState>) -> u32 {
-        if let Some(at) = self.locals.iter().position(|l| Arc::ptr_eq(&l.state, state)) {
-            self.locals[at].retired = false;
-            return at as u32;
+    /// The shard's own entry for a backend; the same one as long as the process knows the backend. Entries that are not `used` by any
+    /// runtime are given to others.
+    fn local(&mut self, state: &Arc<BackendState>, used: &mut Vec<bool>) -> u32 {
+        let known = self.locals.iter().position(|l| Arc::ptr_eq(&l.state, state));
+        let free = || self.locals.iter().zip(&*used).position(|(l, used)| !used && l.retired && l.idle.is_empty());
+        let at = match known.or_else(free) {
+            Some(at) => at,
+            None => {
+                self.locals.push(Local { state: state.clone(), idle: IdleList::default(), turn: 0, retired: false });
+                used.push(true);
+                self.locals.len() - 1
+            }
+        };
+        let local = &mut self.locals[at];
+        if known.is_none() {
+            (local.state, local.turn) = (state.clone(), 0);
         }
-        self.locals.push(Local { state: state.clone(), idle: IdleList::default(), turn: 0, retired: false });
-        self.locals.len() as u32 - 1
+        (local.retired, used[at]) = (false, true);
+        at as u32
     }
 
     /// Drops a runtime that nothing uses any more.

@@ -26,8 +26,8 @@ impl<O: Observer> Proxy<O> {
                 self.expire(c, now);
             }
         }
-        self.probe_due(now);
         self.lookup_due(now);
+        self.probe_due(now);
         if self.drain.is_some_and(|until| until <= now) {
             self.cut_all(now);
         }
@@ -138,17 +138,22 @@ impl<O: Observer> Proxy<O> {
             Role::Client(client) => match exchange {
                 None if !client.lingering && conn.inbox.raw_len() > 0 => self.reject(c, Cause::HeadTimeout, now),
                 None => self.close(c),
-                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse(x, Cause::QueueTimeout),
+                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse_waiting(x, Cause::QueueTimeout),
                 Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => self.refuse(x, Cause::LookupFailed),
                 Some(x) => {
                     let limits = match self.exchanges[x.0].runtime {
                         Some(r) => &self.rt(r).pool().limits,
                         None => &self.routing.config.limits,
                     };
-                    let receiving = self.wants(c).recv;
-                    let least = if receiving { limits.min_upload_rate } else { limits.min_download_rate };
+                    let wants = self.wants(c);
+                    let least = if wants.recv { limits.min_upload_rate } else { limits.min_download_rate };
                     if self.window_over(c, least, now) {
-                        self.break_exchange(x, Cause::ClientStalled, now);
+                        // Who takes nothing of an answer takes nothing of another one either.
+                        if wants.send {
+                            self.abort(x, Cause::ClientStalled, now);
+                        } else {
+                            self.break_exchange(x, Cause::ClientStalled, now);
+                        }
                     } else {
                         self.rearm(x, now);
                     }

@@ -17,6 +17,8 @@ impl<O: Observer> Proxy<O> {
         e.request.tunnel();
         e.answer.tunnel();
         let client = &mut self.conns[e.client.conn];
+        // The content has gone: what came after it must not be taken for more of it.
+        e.request.release(&mut client.inbox);
         // Bytes just pass: no rule can be broken, so no error can come of it.
         let limits = super::request::head_limits(&self.routing.config.limits);
         let _ = e.request.receive(&mut client.inbox, &mut self.pages, &limits);

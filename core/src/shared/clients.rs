@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Padded;
@@ -24,8 +24,6 @@ const STRIPES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Clients {
     total: Padded<AtomicU32>,
-    /// Set for good once addresses are counted.
-    by_address: AtomicBool,
     stripes: Box<[Stripe]>,
 }
 
@@ -33,11 +31,7 @@ type Stripe = Padded<Mutex<BTreeMap<u128, u32>>>;
 
 impl Default for Clients {
     fn default() -> Self {
-        Self {
-            total: Padded(AtomicU32::new(0)),
-            by_address: AtomicBool::new(false),
-            stripes: (0..STRIPES).map(|_| Padded(Mutex::default())).collect(),
-        }
+        Self { total: Padded(AtomicU32::new(0)), stripes: (0..STRIPES).map(|_| Padded(Mutex::default())).collect() }
     }
 }
 
@@ -46,7 +40,6 @@ impl Clients {
         let one_more = |n| (n < max_total).then_some(n + 1);
         self.total.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map_err(|_| TooMany::Total)?;
         if max_per_ip > 0 {
-            self.by_address.store(true, Ordering::Release);
             let key = key(ip);
             let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
             let count = stripe.entry(key).or_insert(0);
@@ -60,12 +53,11 @@ impl Clients {
         Ok(())
     }
 
-    /// A connection admitted while addresses were not counted has no entry and takes none away, unless a reload has begun to count
-    /// and its address has another connection: then that address is counted one short until it is idle.
-    pub(super) fn leave(&self, ip: IpAddr) {
+    /// A connection admitted while addresses were not counted has no entry and takes none away.
+    pub(super) fn leave(&self, ip: IpAddr, counted: bool) {
         let before = self.total.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a client left twice");
-        if self.by_address.load(Ordering::Acquire) {
+        if counted {
             let key = key(ip);
             let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = stripe.get_mut(&key) {
@@ -129,10 +121,10 @@ mod tests {
         assert_eq!(clients.admit(b, 3, 2), Ok(()));
         assert_eq!(clients.admit(b, 3, 2), Err(TooMany::Total));
         assert_eq!(clients.entries(), 2);
-        clients.leave(a);
+        clients.leave(a, true);
         assert_eq!(clients.admit(a, 3, 2), Ok(()));
         for ip in [a, a, b] {
-            clients.leave(ip);
+            clients.leave(ip, true);
         }
         assert_eq!((clients.total(), clients.entries()), (0, 0));
     }
@@ -145,7 +137,7 @@ mod tests {
             clients.admit(a, 100, 0).unwrap();
         }
         assert_eq!(clients.entries(), 0);
-        (0..100).for_each(|_| clients.leave(a));
+        (0..100).for_each(|_| clients.leave(a, false));
         assert_eq!(clients.total(), 0);
     }
 }

@@ -53,6 +53,9 @@ impl Reporter {
 }
 
 impl Observer for Reporter {
+    fn wants_records(&self) -> bool {
+        self.access.is_some()
+    }
     fn wants_texts(&self) -> bool {
         self.access.is_some()
     }

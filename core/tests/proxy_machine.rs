@@ -1,0 +1,10 @@
+//! The whole core as tables: what comes in, what time it is, and what must come out, through the facade alone.
+
+#[path = "proxy/causes.rs"]
+mod causes;
+#[path = "proxy/queue.rs"]
+mod queue;
+#[path = "proxy/retries.rs"]
+mod retries;
+#[path = "proxy/world.rs"]
+mod world;
