@@ -68,6 +68,8 @@ pub(crate) struct Client {
 pub(crate) struct Backend {
     /// Place in the shard's table of backends.
     pub(crate) local: u32,
+    /// Which of its addresses.
+    pub(crate) place: u8,
     pub(crate) connected: bool,
     /// Lies in the idle list.
     pub(crate) idle: bool,
@@ -82,6 +84,8 @@ pub(crate) struct Probe {
     pub(crate) target: Target,
     pub(crate) runtime: u32,
     pub(crate) connected: bool,
+    /// Which of the backend's addresses.
+    pub(crate) place: u8,
     pub(crate) started: Instant,
     pub(crate) sent: u32,
 }

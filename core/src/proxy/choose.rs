@@ -164,10 +164,11 @@ impl<O: Observer> Proxy<O> {
         }
         e.reused = false;
         of.turn = of.turn.wrapping_add(1);
-        let Some(to) = of.state.address(of.turn) else {
+        let Some((place, to)) = of.state.pick(of.turn) else {
             return self.attempt_failed(x, Cause::ConnectUnreachable, now);
         };
-        let mut conn = Conn::new(Role::Backend(Backend { local, connected: false, idle: false, uses: 0, keep_alive_secs: u32::MAX }));
+        let mut conn =
+            Conn::new(Role::Backend(Backend { local, place, connected: false, idle: false, uses: 0, keep_alive_secs: u32::MAX }));
         conn.exchange = Some(x);
         let b = self.conns.insert(conn);
         e.backend = Some(Leg::h1(b));
@@ -231,8 +232,22 @@ impl<O: Observer> Proxy<O> {
 
     /// No connection came about.
     pub(super) fn connect_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        let e = &self.exchanges[x.0];
+        let e = &mut self.exchanges[x.0];
         let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
+        if matches!(cause, Cause::ConnectRefused | Cause::ConnectUnreachable)
+            && e.replays < MOST_REPLAYS
+            && let Some(b) = e.backend.map(|leg| leg.conn)
+            && let Role::Backend(role) = &self.conns[b].role
+            && self.locals[role.local as usize].state.refused(role.place)
+        {
+            // Another address of its name may be better: that is no further attempt.
+            e.backend = None;
+            e.attempts -= 1;
+            e.replays += 1;
+            self.conns[b].exchange = None;
+            self.close(b);
+            return self.attach(x, false, now);
+        }
         // A shortage of our own says nothing about the backend.
         if cause != Cause::ConnectFailed
             && let Some(change) = self.rt(runtime).state.connect_failed(choice, now)

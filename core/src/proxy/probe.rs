@@ -1,5 +1,7 @@
 //! Health checks: each is a connection of its own that asks once and closes.
 
+use std::net::SocketAddr;
+
 use super::{Effect, Proxy};
 use crate::cause::Cause;
 use crate::conn::{Conn, Probe, Role};
@@ -19,7 +21,7 @@ impl<O: Observer> Proxy<O> {
         while let Some(target) = self.schedule.due(now) {
             let runtime = self.routing.runtimes[target.pool as usize];
             let rt = self.rt(runtime);
-            let Some(to) = rt.state.backends()[target.backend as usize].address(0) else {
+            let Some((place, to)) = rt.state.backends()[target.backend as usize].pick(0) else {
                 if self.lookups.is_open(runtime, target.backend) {
                     // Not a word about the backend: it waits for its address.
                     self.schedule.put_off(target, now + super::lookup::PATIENCE);
@@ -31,11 +33,15 @@ impl<O: Observer> Proxy<O> {
             // It is counted so that a reload does not take the pool away from under it.
             let rt = self.rt_mut(runtime);
             rt.exchanges += 1;
-            let timeout = rt.pool().health.timeout;
-            let c = self.conns.insert(Conn::new(Role::Probe(Probe { target, runtime, connected: false, started: now, sent: 0 })));
-            self.set_deadline(c, now + timeout);
-            self.effects.push_back(Effect::Connect { conn: c, to });
+            self.probe(Probe { target, runtime, connected: false, place, started: now, sent: 0 }, to);
         }
+    }
+
+    fn probe(&mut self, probe: Probe, to: SocketAddr) {
+        let until = probe.started + self.rt(probe.runtime).pool().health.timeout;
+        let c = self.conns.insert(Conn::new(Role::Probe(probe)));
+        self.set_deadline(c, until);
+        self.effects.push_back(Effect::Connect { conn: c, to });
     }
 
     pub(super) fn probe_bytes(&self, p: &Probe) -> &[u8] {
@@ -70,8 +76,16 @@ impl<O: Observer> Proxy<O> {
 
     /// No answer came of it.
     pub(super) fn probe_failed(&mut self, c: ConnId, why: Cause, now: Instant) {
-        let Role::Probe(Probe { target, runtime, .. }) = self.conns[c].role else { return };
+        let Role::Probe(Probe { target, runtime, place, started, .. }) = self.conns[c].role else { return };
         self.close(c);
+        let backend = &self.rt(runtime).state.backends()[target.backend as usize];
+        if matches!(why, Cause::ConnectRefused | Cause::ConnectUnreachable)
+            && backend.refused(place)
+            && let Some((place, to)) = backend.pick(0)
+        {
+            // Another address of its name may be better, in what is left of the time.
+            return self.probe(Probe { target, runtime, connected: false, place, started, sent: 0 }, to);
+        }
         self.probe_over(runtime, target, &health::Probe::Failed { why }, now);
     }
 

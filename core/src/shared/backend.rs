@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Padded;
 use crate::config::Address;
@@ -19,7 +19,16 @@ pub struct BackendState {
     in_flight: Padded<AtomicU32>,
     literal: Option<SocketAddr>,
     resolved: AtomicBool,
-    addresses: Mutex<Vec<SocketAddr>>,
+    addresses: Mutex<Addresses>,
+}
+
+/// What a name resolved to.
+#[derive(Debug, Default)]
+struct Addresses {
+    found: Vec<SocketAddr>,
+    /// Those that refused us since the last lookup, a bit for each of the first 64: a backend that listens on one address of a name that has
+    /// two (`localhost` is ::1 and 127.0.0.1) is not down.
+    bad: u64,
 }
 
 impl BackendState {
@@ -38,7 +47,7 @@ impl BackendState {
             in_flight: Padded(AtomicU32::new(0)),
             literal,
             resolved: AtomicBool::new(literal.is_some()),
-            addresses: Mutex::new(Vec::new()),
+            addresses: Mutex::default(),
         }
     }
 
@@ -109,11 +118,41 @@ impl BackendState {
     /// Where to connect: of a name's several addresses the one whose turn it is. `None`: the name has not been resolved yet.
     #[must_use]
     pub fn address(&self, turn: u32) -> Option<SocketAddr> {
-        if self.literal.is_some() {
-            return self.literal;
+        self.pick(turn).map(|(_, address)| address)
+    }
+
+    /// The same with its place, for [`BackendState::refused`]. One that refused us is used only if all did.
+    #[must_use]
+    pub(crate) fn pick(&self, turn: u32) -> Option<(u8, SocketAddr)> {
+        if let Some(literal) = self.literal {
+            return Some((0, literal));
         }
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        (!addresses.is_empty()).then(|| addresses[turn as usize % addresses.len()])
+        let addresses = self.lock();
+        let n = addresses.found.len().min(64);
+        let places = (0..n).map(|i| (turn as usize % n + i) % n);
+        let first = places.clone().next()?;
+        let place = places.into_iter().find(|place| addresses.bad >> place & 1 == 0).unwrap_or(first);
+        Some((place as u8, addresses.found[place]))
+    }
+
+    /// No connection came about to the address at `place`. True if another one has not refused us yet.
+    pub(crate) fn refused(&self, place: u8) -> bool {
+        if self.literal.is_some() {
+            return false;
+        }
+        let mut addresses = self.lock();
+        let n = addresses.found.len().min(64);
+        addresses.bad |= 1 << place;
+        let others = (0..n).any(|place| addresses.bad >> place & 1 == 0);
+        if !others {
+            // All did: the next attempts are as good with one as with another.
+            addresses.bad = 0;
+        }
+        others
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Addresses> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a lookup found; nothing found keeps the last good ones. True if it has become usable by this.
@@ -121,10 +160,11 @@ impl BackendState {
         if self.literal.is_some() || found.is_empty() {
             return false;
         }
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if *addresses != found {
-            addresses.clear();
-            addresses.extend_from_slice(found);
+        let mut addresses = self.lock();
+        addresses.bad = 0;
+        if addresses.found != found {
+            addresses.found.clear();
+            addresses.found.extend_from_slice(found);
         }
         !self.resolved.swap(true, Ordering::AcqRel)
     }
