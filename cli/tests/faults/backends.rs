@@ -1,11 +1,15 @@
 //! Backends that misbehave: what a client sees of it, what the log says, and whether a second backend saves the request.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use ruststrom_driver::lookup::Lookups;
 
 use crate::scripted::{Backend, Peer, ok};
 use crate::stand::{Bystander, QUICK, Stand, pool};
-use crate::talk::{Answer, Client};
+use crate::talk::{Answer, Client, WAIT};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
@@ -392,6 +396,56 @@ fn connections_that_close_as_they_are_reused_hurt_nobody() {
         });
         let told = stand.end();
         assert_eq!(told.iter().filter(|t| t.cause.is_none()).count(), 40 * row.clients, "{}", row.name);
+    });
+}
+
+/// `localhost` is ::1 and 127.0.0.1, and most servers listen on one of them.
+#[test]
+fn a_name_of_several_addresses_is_up_while_one_of_them_is() {
+    let (one, other) = (Backend::good("one"), Backend::good("other"));
+    let (one, other, nobody) = (one.address, other.address, [Backend::nobody(), Backend::nobody()]);
+    // What the name resolves to, and who answers.
+    let rows: [(&[SocketAddr], &[&str]); 6] = [
+        (&[one], &["one"]),
+        (&[nobody[0], one], &["one"]),
+        (&[one, nobody[0]], &["one"]),
+        (&[nobody[0], nobody[1], one], &["one"]),
+        (&[nobody[0], one, nobody[1], other], &["one", "other"]),
+        (&[nobody[0], nobody[1]], &[]),
+    ];
+    let more = "retries = 0\nhealth_config = { check_every = 1, timeout = 500, slow_threshold = 0 }\n";
+    let text = format!("{QUICK}{}", pool("p", &[one], more)).replace(&one.to_string(), "several.test:80");
+    side_by_side(&rows, |(found, answers)| {
+        let found = found.to_vec();
+        let lookups = Lookups::with(WAIT, move |_, _| Ok(found.clone()));
+        let stand = Stand::start_with(&text, 2, lookups);
+        // Not before it has been looked up.
+        let begun = Instant::now();
+        while stand.client().get("/p").map(|a| a.status) != Ok(200) && !answers.is_empty() {
+            assert!(begun.elapsed() < WAIT, "{answers:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut seen = BTreeSet::new();
+        for _ in 0..2 {
+            // Connections to all of them, for a request each at once.
+            let mut clients: Vec<_> = (0..8).map(|_| stand.client()).collect();
+            for client in &mut clients {
+                client.send("GET /p HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+            }
+            for client in &mut clients {
+                let answer = client.answer(false).expect("an answer");
+                match answers.len() {
+                    0 => assert!(matches!(answer.status, 502 | 503), "{answer:?}"),
+                    _ => assert_eq!(answer.status, 200, "{answer:?}"),
+                }
+                seen.insert(if answer.status == 200 { answer.text() } else { String::new() });
+            }
+            std::thread::sleep(Duration::from_millis(if answers.is_empty() { 0 } else { 1200 }));
+        }
+        seen.remove("");
+        assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), *answers);
+        let told = stand.end();
+        assert!(told.iter().all(|t| t.attempts <= 1), "{told:?}");
     });
 }
 

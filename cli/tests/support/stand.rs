@@ -76,6 +76,11 @@ pub(crate) struct Stand {
 
 impl Stand {
     pub(crate) fn start(text: &str, workers: u16) -> Self {
+        Self::start_with(text, workers, Lookups::default())
+    }
+
+    /// With names of a test's own.
+    pub(crate) fn start_with(text: &str, workers: u16, lookups: Lookups) -> Self {
         let parsed = config::parse(text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let (listeners, _) = bind_all(&config.listeners, workers).expect("free ports");
@@ -88,7 +93,7 @@ impl Stand {
             seed: clock::entropy(),
             files: 10_000,
             stop: stop.clone(),
-            lookups: Lookups::default(),
+            lookups,
         };
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = told.clone();
