@@ -49,8 +49,15 @@ impl<'a> Writer<'a> {
 
     /// A decimal number.
     pub fn decimal(&mut self, mut n: u64) {
+        // Nearly all are ports and short lengths: in 32 bits a division is a multiplication.
         let mut digits = [0; 20];
         let mut at = digits.len();
+        while n > u64::from(u32::MAX) {
+            at -= 1;
+            digits[at] = b'0' + (n % 10) as u8;
+            n /= 10;
+        }
+        let mut n = n as u32;
         loop {
             at -= 1;
             digits[at] = b'0' + (n % 10) as u8;
@@ -233,11 +240,20 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
     let framing = f.own_body.unwrap_or(request.framing);
     let host = if request.host.is_empty() { f.default_host } else { request.host };
 
-    w.put(request.method);
-    w.put(b" ");
-    w.put(request.target.as_sent);
-    w.put(b" HTTP/1.1\r\n");
-    w.field(b"Host", host);
+    // Most requests begin as they are to go on: with a line that nothing has to be changed in, and with `Host`.
+    let line = fields.line();
+    let (method_len, target_len) = (request.method.len(), request.target.as_sent.len());
+    let same_line = request.version == 11
+        && line.len() == method_len + 1 + target_len + 9
+        && line.get(method_len + 1..method_len + 1 + target_len).is_some_and(|t| std::ptr::eq(t, request.target.as_sent));
+    let host_first = same_line && fields.begins_with(Known::Host, host);
+    if !host_first {
+        w.put(request.method);
+        w.put(b" ");
+        w.put(request.target.as_sent);
+        w.put(b" HTTP/1.1\r\n");
+        w.field(b"Host", host);
+    }
 
     let mut pass = !(HOP | OURS);
     if framing == Framing::Chunked {
@@ -246,7 +262,7 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
     if request.max_forwards.is_some() {
         pass &= !Known::set(&[Known::MaxForwards]);
     }
-    fields.copy(pass, |piece| w.put(piece));
+    fields.copy(host_first, host_first, pass, |piece| w.put(piece));
 
     if f.keep_expect && request.expect_continue {
         w.put(b"Expect: 100-continue\r\n");
@@ -338,14 +354,27 @@ pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
 
 /// Writes the head of a final answer (or a 101) to the client.
 pub fn forward_answer(w: &mut Writer<'_>, answer: &AnswerHead<'_>, f: &AnswerForward<'_>) {
-    status_line(w, answer);
-    answer.fields.copy(if f.framing == Framing::Chunked { !HOP | TRAILER } else { !HOP }, |piece| w.put(piece));
+    let same_line = answer.version == 11 && answer.fields.line().len() == 13 + answer.reason.len();
+    if !same_line {
+        status_line(w, answer);
+    }
+    let mut pass = if f.framing == Framing::Chunked { !HOP | TRAILER } else { !HOP };
+    // A length that stands last already, where ours would stand, passes as it is.
+    let same_length = answer.has_date
+        && matches!(f.framing, Framing::Length(n) if answer.content_length == Some(n) && answer.status >= 200 && answer.status != 204)
+        && answer.fields.ends_with(Known::ContentLength)
+        && answer.fields.get(Known::ContentLength).is_some_and(|digits| digits.len() == 1 || digits[0] != b'0');
+    if same_length {
+        pass |= Known::set(&[Known::ContentLength]);
+    }
+    answer.fields.copy(same_line, false, pass, |piece| w.put(piece));
     if !answer.has_date {
         w.field(b"Date", f.date);
     }
     match (answer.status, f.framing, answer.content_length) {
         // RFC 9110 §8.6: not even as a statement.
         (..200 | 204, ..) => {}
+        _ if same_length => {}
         (_, Framing::None, Some(n)) => w.framing(Framing::Length(n)),
         (_, framing, _) => w.framing(framing),
     }
@@ -368,7 +397,7 @@ pub fn forward_answer(w: &mut Writer<'_>, answer: &AnswerHead<'_>, f: &AnswerFor
 /// Writes an interim answer (1xx) to a client of HTTP/1.1.
 pub fn forward_interim(w: &mut Writer<'_>, answer: &AnswerHead<'_>) {
     status_line(w, answer);
-    answer.fields.copy(!HOP, |piece| w.put(piece));
+    answer.fields.copy(false, false, !HOP, |piece| w.put(piece));
     w.put(b"\r\n");
 }
 

@@ -75,11 +75,13 @@ impl<'a> Fields<'a> {
 
     /// Gives every field whose mark is in `set` to `put`, in order, as `Name: value CRLF` in one or more pieces. Neighbours that were
     /// already written so are one piece: most heads are copied in two or three.
-    pub(crate) fn copy(&self, set: u64, mut put: impl FnMut(&[u8])) {
+    ///
+    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark.
+    pub(crate) fn copy(&self, line: bool, first: bool, set: u64, mut put: impl FnMut(&[u8])) {
         let head = self.head;
-        let mut run = 0..0;
-        for (header, tag) in self.headers.iter().zip(self.tags) {
-            if !tag.in_set(set) {
+        let mut run = 0..if line { self.line_len() } else { 0 };
+        for (i, (header, tag)) in self.headers.iter().zip(self.tags).enumerate() {
+            if !tag.in_set(set) && !(first && i == 0) {
                 continue;
             }
             let name_at = offset(head, header.name.as_bytes());
@@ -100,6 +102,26 @@ impl<'a> Fields<'a> {
             }
         }
         put(&head[run]);
+    }
+
+    /// Length of the start line with its CRLF.
+    pub(crate) fn line_len(&self) -> usize {
+        self.headers.first().map_or(self.head.len() - 2, |h| offset(self.head, h.name.as_bytes()))
+    }
+
+    /// Whether the first field is one of this kind, with this very value.
+    pub(crate) fn begins_with(&self, known: Known, value: &[u8]) -> bool {
+        matches!((self.tags.first(), self.headers.first()), (Some(&k), Some(h)) if k == known && std::ptr::eq(h.value, value))
+    }
+
+    /// Whether the last field is one of this kind.
+    pub(crate) fn ends_with(&self, known: Known) -> bool {
+        self.tags.last() == Some(&known)
+    }
+
+    /// The start line without its CRLF.
+    pub(crate) fn line(&self) -> &'a [u8] {
+        &self.head[..self.line_len() - 2]
     }
 
     /// How many field lines.

@@ -156,19 +156,21 @@ impl<O: Observer> Proxy<O> {
     /// Takes an exchange out of every table and tells of it.
     fn end(&mut self, x: ExchangeId, now: Instant) {
         self.release_slot(x);
-        let mut e = self.exchanges.remove(x.0).expect("an exchange ends once");
+        if self.observer.wants_records() {
+            self.tell(x, now);
+        }
+        let e = &mut self.exchanges[x.0];
         e.request.drop_pages(&mut self.pages);
         e.answer.drop_pages(&mut self.pages);
-        if self.observer.wants_records() {
-            self.tell(&e, now);
+        let runtime = e.runtime;
+        if self.spare.len() < KEEP_BUFFERS {
+            self.spare.push(std::mem::take(&mut e.own));
+            self.spare.push(std::mem::take(&mut e.texts).into_bytes());
         }
-        if let Some(runtime) = e.runtime {
+        self.exchanges.discard(x.0);
+        if let Some(runtime) = runtime {
             self.rt_mut(runtime).exchanges -= 1;
             self.retire(runtime);
-        }
-        if self.spare.len() < KEEP_BUFFERS {
-            self.spare.push(e.own);
-            self.spare.push(e.texts.into_bytes());
         }
     }
 
@@ -187,7 +189,8 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    fn tell(&mut self, e: &super::Exchange, now: Instant) {
+    fn tell(&mut self, x: ExchangeId, now: Instant) {
+        let e = &self.exchanges[x.0];
         let conn: ConnId = e.client.conn;
         if self.conns[conn].client().kind == ListenerKind::Admin {
             return;
