@@ -4,6 +4,8 @@
 mod causes;
 #[path = "proxy/queue.rs"]
 mod queue;
+#[path = "proxy/random.rs"]
+mod random;
 #[path = "proxy/retries.rs"]
 mod retries;
 #[path = "proxy/world.rs"]

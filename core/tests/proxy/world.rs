@@ -80,8 +80,8 @@ pub(crate) enum Reply {
     BytesThenClose(Vec<u8>),
     Close,
     Reset,
-    /// Made of the request.
-    Made(fn(&str) -> Vec<u8>),
+    /// Made of the request; true: and then closed.
+    Made(fn(&str) -> (Vec<u8>, bool)),
 }
 
 impl From<&str> for Reply {
@@ -323,6 +323,24 @@ impl World {
         self.settle();
     }
 
+    /// The same three, without waiting for what becomes of them.
+    pub(crate) fn put_end(&mut self, sock: Sock) {
+        self.peers[sock.0].ending = true;
+    }
+
+    pub(crate) fn put_fault(&mut self, sock: Sock, fault: Fault) {
+        self.peers[sock.0].breaking = Some(fault);
+    }
+
+    pub(crate) fn put_room(&mut self, sock: Sock, n: usize) {
+        self.peers[sock.0].room = n;
+    }
+
+    /// Everything that is open.
+    pub(crate) fn sockets(&self) -> Vec<Sock> {
+        self.open.iter().copied().collect()
+    }
+
     /// A connection attempt left [`Open::Silent`] ends.
     pub(crate) fn opened(&mut self, sock: Sock) {
         self.events.push_back(Event::Connected(sock));
@@ -398,11 +416,24 @@ impl World {
     }
 
     pub(crate) fn reconfigure(&mut self, config: &Arc<Config>) {
+        self.reconfigure_unsettled(config);
+        self.settle();
+    }
+
+    pub(crate) fn reconfigure_unsettled(&mut self, config: &Arc<Config>) {
         for shard in 0..self.shards.len() {
             self.shards[shard].handle_config(config.clone(), self.now);
             self.obey(shard);
         }
-        self.settle();
+    }
+
+    /// Time passes at once, in the middle of things.
+    pub(crate) fn advance_unsettled(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+        for shard in 0..self.shards.len() {
+            self.shards[shard].handle_timeout(self.now);
+            self.obey(shard);
+        }
     }
 
     pub(crate) fn answer(&mut self, (shard, id, _): (usize, LookupId, String), answer: Answer) {
@@ -696,8 +727,9 @@ impl World {
                 Reply::Close => self.peers[sock.0].ending = true,
                 Reply::Reset => self.peers[sock.0].breaking = Some(Fault::Reset),
                 Reply::Made(make) => {
-                    let answer = make(&request);
+                    let (answer, close) = make(&request);
                     self.put(sock, answer);
+                    self.peers[sock.0].ending |= close;
                 }
             }
         }
