@@ -2,6 +2,8 @@
 
 #[path = "proxy/causes.rs"]
 mod causes;
+#[path = "proxy/life.rs"]
+mod life;
 #[path = "proxy/queue.rs"]
 mod queue;
 #[path = "proxy/random.rs"]

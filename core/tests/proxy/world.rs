@@ -147,6 +147,8 @@ pub(crate) struct Peer {
     pub(crate) closed: bool,
     pub(crate) cut: bool,
     known: Wants,
+    /// It found no page to be read into.
+    starving: bool,
 }
 
 #[derive(Debug)]
@@ -288,6 +290,7 @@ impl World {
             closed: false,
             cut: false,
             known: Wants::default(),
+            starving: false,
         });
         self.open.insert(sock);
         self.socks.insert((shard, conn), sock);
@@ -309,6 +312,13 @@ impl World {
     pub(crate) fn send(&mut self, sock: Sock, bytes: impl AsRef<[u8]>) {
         self.put(sock, bytes);
         self.settle();
+    }
+
+    /// A backend is done with what it has got, and says so.
+    pub(crate) fn reply(&mut self, sock: Sock, bytes: impl AsRef<[u8]>) {
+        self.peers[sock.0].received.clear();
+        self.arrived.retain(|(s, _)| *s != sock);
+        self.send(sock, bytes);
     }
 
     /// The far end sends no more.
@@ -545,7 +555,7 @@ impl World {
     fn acted(&mut self, sock: Sock) {
         let peer = &mut self.peers[sock.0];
         let wants = self.shards[peer.shard].wants(peer.conn);
-        peer.known = Wants { recv: wants.recv, send: wants.send && peer.known.send };
+        peer.known = Wants { recv: wants.recv && !peer.starving, send: wants.send && peer.known.send };
     }
 
     /// Does what a shard asks for, and checks it.
@@ -556,6 +566,7 @@ impl World {
                 let peer = &mut self.peers[sock.0];
                 let wants = self.shards[shard].wants(peer.conn);
                 peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
+                peer.starving = false;
             }
             let Some(effect) = self.shards[shard].poll_effect() else {
                 if conn.is_none() {
@@ -595,7 +606,7 @@ impl World {
             let peer = &self.peers[sock.0];
             if peer.shard == shard {
                 let (now, known) = (proxy.wants(peer.conn), peer.known);
-                assert!((!now.recv || known.recv) && (!now.send || known.send), "{peer:?} wants {now:?} and nobody knows");
+                assert!((!now.recv || known.recv || peer.starving) && (!now.send || known.send), "{sock:?} wants {now:?} and nobody knows");
             }
         }
     }
@@ -669,7 +680,8 @@ impl World {
             let room = self.shards[shard].recv_buf(conn);
             if room.is_empty() {
                 // The core lists it again once there is a page.
-                self.peers[sock.0].known.recv = false;
+                let peer = &mut self.peers[sock.0];
+                (peer.known.recv, peer.starving) = (false, true);
                 self.obey(shard);
                 return false;
             }
