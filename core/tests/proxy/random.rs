@@ -231,11 +231,11 @@ fn run(seed: u64) {
 #[test]
 fn anything_at_any_time() {
     // `SEED=n` plays one seed only.
-    let only = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
+    let only = std::env::var_os("SEED").and_then(|s| s.to_str()?.parse().ok());
     for seed in only.map_or(0..400, |n: u64| n..n + 1) {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("SEED={seed}");
-            std::panic::resume_unwind(panic);
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            panic!("SEED={seed}: {}", text.unwrap_or_default());
         }
     }
 }
