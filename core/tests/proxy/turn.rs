@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Effect, Question, Wants};
+use ruststrom_core::{ConnId, Effect, Fault, Question, Wants};
 
 use crate::world::{Event, Open, Peer, Reply, Sock, TURNS, World, whole};
 

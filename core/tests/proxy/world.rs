@@ -10,9 +10,7 @@ use ruststrom_core::config::Config;
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
-use ruststrom_core::{
-    Accepted, Answer, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Proxy, Question, Refused, Shared, Wants,
-};
+use ruststrom_core::{Accepted, Answer, Cause, ConnId, Fault, Instant, ListenerId, LookupId, Proxy, Refused, Shared, Wants};
 
 pub(crate) use crate::script::{Open, Reply, Script, addr, config, get, ok, one_pool, whole};
 pub(crate) use crate::told::{Log, Told};
