@@ -184,7 +184,8 @@ impl<O: Observer> Proxy<O> {
 
     /// Goes on with what a head of `len` bytes turned out to be.
     fn act(&mut self, x: ExchangeId, len: usize, outcome: Outcome, now: Instant) {
-        let conn = &mut self.conns[self.exchanges[x.0].client.conn];
+        let c = self.exchanges[x.0].client.conn;
+        let conn = &mut self.conns[c];
         match outcome {
             Outcome::Ask(question) => {
                 conn.inbox.scanned = len as u32;
@@ -207,6 +208,10 @@ impl<O: Observer> Proxy<O> {
                 }
                 if !self.receive_request(x, now) {
                     return;
+                }
+                if !self.exchanges[x.0].request.ended {
+                    // Its body may come while it waits for a backend.
+                    self.list_recv(c);
                 }
                 // Those who wait come first.
                 self.serve_queues(now);
