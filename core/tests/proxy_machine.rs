@@ -2,9 +2,25 @@
 
 #[path = "proxy/causes.rs"]
 mod causes;
+#[path = "proxy/choice.rs"]
+mod choice;
+#[path = "proxy/life.rs"]
+mod life;
+#[path = "proxy/limits.rs"]
+mod limits;
 #[path = "proxy/queue.rs"]
 mod queue;
+#[path = "proxy/random.rs"]
+mod random;
+#[path = "proxy/records.rs"]
+mod records;
 #[path = "proxy/retries.rs"]
 mod retries;
+#[path = "proxy/script.rs"]
+mod script;
+#[path = "proxy/told.rs"]
+mod told;
+#[path = "proxy/turn.rs"]
+mod turn;
 #[path = "proxy/world.rs"]
 mod world;

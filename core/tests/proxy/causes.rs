@@ -5,34 +5,37 @@ use std::time::Duration;
 use ruststrom_core::http::Violation as V;
 use ruststrom_core::{Cause, Fault};
 
-use crate::world::{Open, Reply, World, addr, config, get, ok, one_pool};
+use crate::world::{Open, Reply, World, config, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
 
-fn ms(n: u64) -> Duration {
+pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn all_open(w: &mut World, open: Open) {
+pub(crate) fn all_open(w: &mut World, open: Open) {
     w.backend(A).open = open;
     w.backend(B).open = open;
 }
 
-fn all_reply(w: &mut World, reply: impl Into<Reply>) {
+pub(crate) fn all_reply(w: &mut World, reply: impl Into<Reply>) {
     let reply = reply.into();
     w.backend(A).reply = reply.clone();
     w.backend(B).reply = reply;
 }
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody";
-const HALF: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbo";
+pub(crate) const HALF: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbo";
 
 /// Two backends, one retry.
-const TWO: &str = "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
+pub(crate) const TWO: &str = "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
 
-/// What happens, and the record: status, cause, attempts.
-type Row = (&'static str, fn(&mut World), (u16, Option<Cause>, u8));
+type Play = fn(&mut World);
+/// Status, cause, attempts.
+type Record = (u16, Option<Cause>, u8);
+/// What happens, and the record.
+type Row = (&'static str, Play, Record);
 
 #[test]
 fn every_cause() {
@@ -189,7 +192,7 @@ fn every_cause() {
 #[test]
 fn causes_of_other_configurations() {
     // Which, the pool, what happens, the record.
-    let table: &[(&str, &str, fn(&mut World), (u16, Option<Cause>, u8))] = &[
+    let table: &[(&str, &str, Play, Record)] = &[
         (
             "no pool takes it",
             "matcher = \"Host('b.test')\"\naddresses = [\"10.0.0.1:80\"]",
@@ -261,440 +264,5 @@ fn who_may_ask_again() {
             assert!(w.peer(c).shut, "{what}");
         }
         w.finish();
-    }
-}
-
-/// Every time limit: nothing happens a moment before, and it does a moment after.
-#[test]
-fn every_timeout() {
-    /// What leads there, when it is due, how the clients' and backends' connections stand before and after it (open: true).
-    struct Row {
-        what: &'static str,
-        before: fn(&mut World),
-        due: u64,
-        record: Option<(u16, Cause)>,
-        backends_closed: bool,
-    }
-    let table = [
-        Row { what: "a client that says nothing", before: |w| _ = w.client(), due: 1_000, record: None, backends_closed: false },
-        Row {
-            what: "half a head, from accept",
-            before: |w| {
-                let c = w.client();
-                w.advance(ms(900));
-                w.send(c, "GET");
-            },
-            due: 100,
-            record: Some((408, Cause::HeadTimeout)),
-            backends_closed: false,
-        },
-        Row {
-            what: "half a head of a second request, from its first byte",
-            before: |w| {
-                let c = w.client_asks(&get("/"));
-                w.told();
-                w.advance(ms(1_500));
-                w.send(c, "GET");
-                w.advance(ms(900));
-                w.send(c, " ");
-            },
-            due: 100,
-            record: Some((408, Cause::HeadTimeout)),
-            backends_closed: false,
-        },
-        Row {
-            what: "idle between requests",
-            before: |w| {
-                w.client_asks(&get("/"));
-                w.told();
-            },
-            due: 2_000,
-            record: None,
-            backends_closed: false,
-        },
-        Row {
-            what: "connecting",
-            before: |w| {
-                all_open(w, Open::Silent);
-                w.client_asks(&get("/"));
-            },
-            due: 3_000,
-            record: Some((504, Cause::ConnectTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "the head of the answer",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                let c = w.client_asks(HALF);
-                w.advance(ms(2_000));
-                w.send(c, "dy");
-            },
-            due: 4_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "the head of the answer, which trickles",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
-                let b = w.to(A)[0];
-                w.send(b, "HTTP/1.1 200 OK\r\n");
-                w.advance(ms(3_000));
-                w.send(b, "X: y\r\n");
-            },
-            due: 1_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "the head of the answer, after an interim one",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
-                w.advance(ms(3_000));
-                let b = w.to(A)[0];
-                w.send(b, "HTTP/1.1 103 X\r\n\r\n");
-            },
-            due: 1_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "an expectation that nobody meets",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-            },
-            due: 4_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "an expectation that was met: the answer's time begins with the end of the body",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                let c = w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-                w.advance(ms(3_000));
-                let b = w.to(A)[0];
-                w.send(b, "HTTP/1.1 100 Continue\r\n\r\n");
-                w.advance(ms(3_000));
-                w.send(c, "bo");
-                w.advance(ms(3_000));
-                w.send(c, "dy");
-            },
-            due: 4_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "the same without waiting for the 100",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                let c = w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-                w.advance(ms(3_000));
-                w.send(c, "bo");
-                w.advance(ms(3_000));
-                w.send(c, "dy");
-            },
-            due: 4_000,
-            record: Some((504, Cause::BackendTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "an answer instead of a 100: the client has nothing to send",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-                let b = w.to(A)[0];
-                w.send(b, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
-                for _ in 0..8 {
-                    assert_eq!(w.told(), []);
-                    w.advance(ms(1_000));
-                    w.send(b, "a");
-                }
-                w.client_asks(HALF);
-            },
-            due: 700,
-            record: Some((503, Cause::QueueTimeout)),
-            backends_closed: false,
-        },
-        Row {
-            what: "a body that stops",
-            before: |w| {
-                let c = w.client_asks(HALF);
-                w.advance(ms(4_900));
-                w.send(c, "d");
-                // One byte in that time is too little to be more than a stall, but enough not to be one.
-            },
-            due: 5_100,
-            record: Some((408, Cause::ClientStalled)),
-            backends_closed: true,
-        },
-        Row {
-            what: "a request that the backend does not take",
-            before: |w| {
-                w.backend(A).open = Open::Silent;
-                w.client_asks(&get("/"));
-                let b = w.to(A)[0];
-                w.room(b, 0);
-                w.opened(b);
-            },
-            due: 5_000,
-            record: Some((504, Cause::BackendStalled)),
-            backends_closed: true,
-        },
-        Row {
-            what: "an answer that stops",
-            before: |w| {
-                all_reply(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc");
-                w.client_asks(&get("/"));
-            },
-            due: 5_000,
-            record: Some((200, Cause::BackendStalled)),
-            backends_closed: true,
-        },
-        Row {
-            what: "an answer that nobody takes",
-            before: |w| {
-                all_reply(w, &*ok(&"x".repeat(5000)));
-                let c = w.client();
-                w.room(c, 0);
-                w.send(c, get("/"));
-            },
-            due: 5_000,
-            record: Some((200, Cause::ClientStalled)),
-            backends_closed: true,
-        },
-        Row {
-            what: "a tunnel, from its last byte",
-            before: |w| {
-                all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                let c = w.client_asks("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                w.advance(ms(5_900));
-                w.send(c, "x");
-                w.advance(ms(5_900));
-                let b = w.to(A)[0];
-                w.send(b, "y");
-            },
-            due: 6_000,
-            record: Some((101, Cause::TunnelTimeout)),
-            backends_closed: true,
-        },
-        Row {
-            what: "the queue",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
-                w.advance(ms(1_000));
-                w.client_asks(&get("/"));
-            },
-            due: 700,
-            record: Some((503, Cause::QueueTimeout)),
-            backends_closed: false,
-        },
-        Row {
-            what: "a drain",
-            before: |w| {
-                all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
-                w.drain(ms(1_234));
-            },
-            due: 1_234,
-            record: Some((0, Cause::Drained)),
-            backends_closed: true,
-        },
-        Row {
-            what: "after our last word",
-            before: |w| {
-                w.client_asks("x:\r\n\r\n");
-                w.told();
-            },
-            due: 2_000,
-            record: None,
-            backends_closed: false,
-        },
-        Row {
-            what: "an idle connection to a backend",
-            before: |w| {
-                w.client_asks(&get("/"));
-                w.told();
-                w.advance(ms(1_900));
-                let c = w.client_asks(&get("/"));
-                w.told();
-                w.advance(ms(3_000));
-                w.end(c);
-            },
-            due: 4_000,
-            record: None,
-            backends_closed: true,
-        },
-    ];
-    let text = "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[timeouts]\nhead = 1\nidle = 2\nconnect = 3\nbackend_head = 4\n\
-                stall = 5\ntunnel = 6\nqueue = \"700ms\"\n[limits]\nmin_upload_rate = 0\nmin_download_rate = 0\n[[backend_pools]]\n\
-                addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]\nretries = 0\n[backend_pools.client]\npool_idle_timeout = 7\n";
-    for Row { what, before, due, record, backends_closed } in table {
-        let mut w = World::new(text);
-        before(&mut w);
-        assert_eq!(w.told(), [], "{what}: too early");
-        let state = |w: &World| (w.to(A).len(), w.counts().clients);
-        let at_first = state(&w);
-        w.advance(ms(due) - ms(1));
-        assert_eq!((w.told(), state(&w)), (vec![], at_first), "{what}: too early");
-        w.advance(ms(3));
-        let told: Vec<_> = w.told().iter().map(|t| (t.status, t.cause)).collect();
-        assert_eq!(told, record.map(|(status, cause)| (status, Some(cause))).into_iter().collect::<Vec<_>>(), "{what}");
-        assert_eq!(w.to(A).is_empty(), backends_closed || at_first.0 == 0, "{what}: the backend's connection");
-        if record.is_none() && !backends_closed {
-            assert!(state(&w).1 < at_first.1, "{what}: nobody was closed");
-        }
-        w.finish();
-    }
-}
-
-/// Bytes a second over the time of `stall`: just enough passes, just too little does not.
-#[test]
-fn the_slowest_that_is_borne() {
-    // Upload; bytes in each second; whether it lives.
-    for (upload, bytes, lives) in [(true, 100, true), (true, 99, false), (false, 100, true), (false, 99, false)] {
-        let mut w = World::new(&one_pool(TWO));
-        all_reply(&mut w, Reply::Hold);
-        let c = w.client();
-        if upload {
-            w.send(c, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n");
-        } else {
-            w.send(c, get("/"));
-            w.room(c, 0);
-            let b = w.to(A)[0];
-            w.send(b, ok(&"x".repeat(100_000)));
-        }
-        for _ in 0..70 {
-            w.advance_ms(999);
-            if upload {
-                w.send(c, vec![b'x'; bytes]);
-            } else if !w.peer(c).closed {
-                w.room(c, bytes);
-            }
-            w.advance_ms(1);
-        }
-        assert_eq!(w.told().is_empty(), lives, "{upload} {bytes}");
-        w.finish();
-    }
-}
-
-/// A timeout of 0 is none.
-#[test]
-fn no_timeouts() {
-    let text = "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[timeouts]\nhead = 0\nidle = 0\nconnect = 0\nbackend_head = 0\n\
-                stall = 0\ntunnel = 0\nqueue = 0\n"
-        .add_pool("addresses = [{ address = \"10.0.0.1:80\", max_connections = 2 }]");
-    let mut w = World::new(&text);
-    w.backend(A).reply = Reply::Hold;
-    w.backend(A).opens = [Open::Silent, Open::Take].into();
-    let half = w.client_asks("GET");
-    let clients = [w.client(), w.client_asks(&get("/")), w.client_asks(&get("/")), w.client_asks(&get("/"))];
-    assert_eq!(w.counts().queued, 1);
-    w.advance(Duration::from_secs(30 * 24 * 3600));
-    assert_eq!((w.told(), w.counts().clients), (vec![], 5));
-    for c in clients.into_iter().chain([half]) {
-        w.fault(c, Fault::Reset);
-    }
-    w.finish();
-}
-
-#[test]
-fn every_limit() {
-    // The limit, what a client sends, the status of the answer.
-    let long = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "x".repeat(n));
-    let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{}\r\n", "A: b\r\n".repeat(n));
-    let bytes = |n: usize| format!("GET / HTTP/1.1\r\nHost: a.test\r\nA: {}\r\n\r\n", "x".repeat(n - 37));
-    assert_eq!(bytes(1024).len(), 1024);
-    let table = [
-        ("head_bytes = 1024", bytes(1024), 200),
-        ("head_bytes = 1024", bytes(1025), 431),
-        ("head_bytes = 16384", bytes(16384), 200),
-        ("head_bytes = 16384", bytes(16385), 431),
-        ("fields = 8", fields(7), 200),
-        ("fields = 8", fields(8), 431),
-        ("target_bytes = 64", long(63), 200),
-        ("target_bytes = 64", long(64), 414),
-        ("requests_per_connection = 2", get("/").repeat(2), 200),
-    ];
-    for (limit, sent, status) in table {
-        let text = format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n");
-        let mut w = World::new(&text.add_pool(TWO));
-        let c = w.client_asks(&sent);
-        let statuses = w.statuses(c);
-        assert_eq!(statuses.first(), Some(&status), "{limit} {}", sent.len());
-        w.finish();
-    }
-    // Answers.
-    let answer = |fields: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
-    let table = [
-        ("head_bytes = 1024", answer(&format!("A: {}\r\n", "x".repeat(1024 - 43))), 200),
-        ("head_bytes = 1024", answer(&format!("A: {}\r\n", "x".repeat(1025 - 43))), 502),
-        ("fields = 8", answer(&"A: b\r\n".repeat(7)), 200),
-        ("fields = 8", answer(&"A: b\r\n".repeat(8)), 502),
-    ];
-    for (limit, reply, status) in table {
-        let mut w = World::new(&one_pool(&format!("{TWO}\n[backend_pools.limits]\n{limit}")));
-        all_reply(&mut w, &*reply);
-        let c = w.client_asks(&get("/"));
-        assert_eq!(w.statuses(c), [status], "{limit} {}", reply.len());
-        w.finish();
-    }
-}
-
-#[test]
-fn limits_of_connections() {
-    use ruststrom_core::{ListenerId, Refused};
-    let limited = |limit: &str| {
-        config(&format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n").add_pool(TWO))
-    };
-    // Over two shards.
-    let mut w = World::of(&limited("connections = 3"), 2);
-    let accept = |w: &mut World, shard: usize, ip: &str, listener: u16| w.accept(shard, addr(ip), ListenerId(listener));
-    let all: Vec<_> = (0..3).map(|n| accept(&mut w, n % 2, "192.0.2.7:1", 0).expect("taken")).collect();
-    assert_eq!(accept(&mut w, 0, "192.0.2.8:1", 0), Err(Refused::TooManyConnections));
-    // Our own page always answers.
-    let admin = accept(&mut w, 0, "192.0.2.8:1", 1).expect("taken");
-    w.send(admin, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(w.statuses(admin), [200]);
-    w.end(admin);
-    w.end(all[1]);
-    assert!(accept(&mut w, 1, "192.0.2.8:1", 0).is_ok());
-    w.finish();
-
-    let mut w = World::of(&limited("connections_per_ip = 2"), 2);
-    let first = accept(&mut w, 0, "192.0.2.7:1", 0).expect("taken");
-    accept(&mut w, 1, "192.0.2.7:2", 0).expect("taken");
-    assert_eq!(accept(&mut w, 0, "192.0.2.7:3", 0), Err(Refused::TooManyFromAddress));
-    assert!(accept(&mut w, 0, "192.0.2.8:1", 0).is_ok());
-    // Who only looks at our own page does not make room for others by going.
-    let admin = accept(&mut w, 0, "192.0.2.7:4", 1).expect("taken");
-    w.end(admin);
-    assert_eq!(accept(&mut w, 0, "192.0.2.7:3", 0), Err(Refused::TooManyFromAddress));
-    w.end(first);
-    assert!(accept(&mut w, 0, "192.0.2.7:3", 0).is_ok());
-    assert_eq!(accept(&mut w, 0, "192.0.2.7:5", 0), Err(Refused::TooManyFromAddress));
-    w.finish();
-
-    let mut w = World::of(&limited("requests_per_connection = 2"), 1);
-    let c = w.client_asks(&get("/").repeat(3));
-    let got = w.got(c);
-    assert_eq!((got.matches("200 OK").count(), got.matches("Connection: close").count()), (2, 1));
-    assert!(w.peer(c).shut);
-    w.finish();
-}
-
-/// Text of a configuration with a pool behind it.
-trait AddPool {
-    fn add_pool(&self, pool: &str) -> String;
-}
-
-impl AddPool for str {
-    fn add_pool(&self, pool: &str) -> String {
-        format!("{self}[[backend_pools]]\n{pool}\n")
     }
 }

@@ -23,8 +23,7 @@ fn two_shards(text: &str) -> World {
 fn answer_one(w: &mut World, at: &str) -> Option<String> {
     let at = w.arrived.iter().position(|(sock, _)| w.peer(*sock).to == Some(addr(at)))?;
     let (sock, target) = w.arrived.remove(at);
-    w.got(sock);
-    w.send(sock, ok(&target));
+    w.reply(sock, ok(&target));
     Some(target)
 }
 

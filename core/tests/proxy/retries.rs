@@ -21,6 +21,7 @@ fn tries() {
         Open(Fault),
         Reply(Reply),
     }
+    type Row = (&'static str, u8, Vec<Fails>, String, (u16, Option<Cause>, u8, &'static str));
     use Fails::{Open as O, Reply as R};
     let refused = || O(Fault::Refused);
     let closed = || R(Reply::Close);
@@ -29,7 +30,7 @@ fn tries() {
     let chunked = |method: &str| {
         format!("{method} / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n")
     };
-    let table: Vec<(&str, u8, Vec<Fails>, String, (u16, Option<Cause>, u8, &str))> = vec![
+    let table: Vec<Row> = vec![
         ("unsent: any method", 1, vec![refused()], POST.into(), (200, None, 2, B)),
         ("no retries", 0, vec![refused()], POST.into(), (502, Some(ConnectRefused), 1, A)),
         ("three", 3, vec![refused(), refused(), refused()], get("/"), (200, None, 4, B)),

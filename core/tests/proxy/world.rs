@@ -6,138 +6,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::config::{self, Config};
-use ruststrom_core::observe::{HealthChange, HealthState, Level, Record};
+use ruststrom_core::config::Config;
+use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
-use ruststrom_core::{
-    Accepted, Answer, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Observer, Proxy, Question, Refused, Shared, Wants,
-};
+use ruststrom_core::{Accepted, Answer, Cause, ConnId, Fault, Instant, ListenerId, LookupId, Proxy, Refused, Shared, Wants};
 
-/// One record of the observer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub(crate) status: u16,
-    pub(crate) cause: Option<Cause>,
-    pub(crate) attempts: u8,
-    pub(crate) backend: String,
-    pub(crate) reused: bool,
-    pub(crate) target: String,
-    pub(crate) client: SocketAddr,
-    pub(crate) bytes: (u64, u64),
-    pub(crate) total: Duration,
-}
-
-/// What the proxy told.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    pub(crate) told: Vec<Told>,
-    /// Backend, before, after.
-    pub(crate) health: Vec<(String, HealthState, HealthState)>,
-    pub(crate) notes: Vec<String>,
-}
-
-impl Observer for Log {
-    fn wants_texts(&self) -> bool {
-        true
-    }
-    fn exchange(&mut self, r: &Record<'_>) {
-        self.told.push(Told {
-            status: r.status,
-            cause: r.cause,
-            attempts: r.attempts,
-            backend: r.backend.to_owned(),
-            reused: r.reused,
-            target: String::from_utf8_lossy(r.target).into_owned(),
-            client: r.client,
-            bytes: (r.bytes_in, r.bytes_out),
-            total: r.timings.total,
-        });
-    }
-    fn health(&mut self, c: &HealthChange<'_>) {
-        self.health.push((c.backend.to_owned(), c.from, c.to));
-    }
-    fn note(&mut self, _: Level, text: &str) {
-        self.notes.push(text.to_owned());
-    }
-}
-
-/// What becomes of a connection to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Open {
-    Take,
-    Fails(Fault),
-    /// Neither yes nor no.
-    Silent,
-}
-
-/// What a backend does with a whole request.
-#[derive(Clone, Debug)]
-pub(crate) enum Reply {
-    /// Nothing: the test speaks for it.
-    Hold,
-    Bytes(Vec<u8>),
-    BytesThenClose(Vec<u8>),
-    Close,
-    Reset,
-    /// Made of the request.
-    Made(fn(&str) -> Vec<u8>),
-}
-
-impl From<&str> for Reply {
-    fn from(text: &str) -> Self {
-        Self::Bytes(text.into())
-    }
-}
-
-/// How a backend behaves. What is first in a list comes first, then the rest of the time what stands beside it.
-#[derive(Clone, Debug)]
-pub(crate) struct Script {
-    pub(crate) opens: VecDeque<Open>,
-    pub(crate) open: Open,
-    pub(crate) replies: VecDeque<Reply>,
-    pub(crate) reply: Reply,
-    /// To probes.
-    pub(crate) probe: Reply,
-    /// What a probe's connection meets; `None`: the same as everyone's.
-    pub(crate) probe_open: Option<Open>,
-}
-
-/// A good answer with a body.
-pub(crate) fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-impl Default for Script {
-    fn default() -> Self {
-        Self {
-            opens: VecDeque::new(),
-            open: Open::Take,
-            replies: VecDeque::new(),
-            reply: Reply::from(&*ok("")),
-            probe: Reply::from("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-            probe_open: None,
-        }
-    }
-}
+pub(crate) use crate::script::{Open, Reply, Script, addr, config, get, ok, one_pool, whole};
+pub(crate) use crate::told::{Log, Told};
 
 /// Names a socket of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Sock(usize);
+pub(crate) struct Sock(pub(crate) usize);
 
 /// One connection as the far end sees it.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) shard: usize,
-    conn: ConnId,
+    pub(crate) conn: ConnId,
     /// Where a backend's lies; `None`: a client.
     pub(crate) to: Option<SocketAddr>,
     pub(crate) probe: bool,
     /// On its way to the proxy.
-    inbox: VecDeque<u8>,
-    ending: bool,
-    ended: bool,
-    breaking: Option<Fault>,
+    pub(crate) inbox: VecDeque<u8>,
+    pub(crate) ending: bool,
+    pub(crate) ended: bool,
+    pub(crate) breaking: Option<Fault>,
     /// Taken from the proxy and not yet looked at.
     pub(crate) received: Vec<u8>,
     pub(crate) connected: bool,
@@ -146,11 +40,13 @@ pub(crate) struct Peer {
     pub(crate) shut: bool,
     pub(crate) closed: bool,
     pub(crate) cut: bool,
-    known: Wants,
+    pub(crate) known: Wants,
+    /// It found no page to be read into.
+    pub(crate) starving: bool,
 }
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Connected(Sock),
     Failed(Sock, Fault),
     Nudged(usize),
@@ -161,9 +57,9 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Proxy<Log>>,
     pub(crate) now: Instant,
     pub(crate) peers: Vec<Peer>,
-    open: BTreeSet<Sock>,
-    socks: BTreeMap<(usize, ConnId), Sock>,
-    scripts: BTreeMap<SocketAddr, Script>,
+    pub(crate) open: BTreeSet<Sock>,
+    pub(crate) socks: BTreeMap<(usize, ConnId), Sock>,
+    pub(crate) scripts: BTreeMap<SocketAddr, Script>,
     /// Whole requests that backends got, probes not among them.
     pub(crate) served: Vec<(SocketAddr, String)>,
     /// Requests that nobody has answered yet, in the order of their coming.
@@ -173,37 +69,16 @@ pub(crate) struct World {
     pub(crate) lookups: Vec<(usize, LookupId, String)>,
     pub(crate) drained: Vec<usize>,
     pub(crate) nudges: usize,
-    events: VecDeque<Event>,
+    pub(crate) events: VecDeque<Event>,
     /// Order and sizes are drawn from it; without it everything is whole and in order.
     pub(crate) chaos: Option<Rng>,
     /// Most exchanges in flight at once, by backend as the world sees it.
     pub(crate) busiest: BTreeMap<SocketAddr, usize>,
-    next_peer: u16,
+    pub(crate) next_peer: u16,
 }
 
 const LOCAL: &str = "192.0.2.1:80";
-const TURNS: u32 = 2_000_000;
-
-pub(crate) fn config(text: &str) -> Arc<Config> {
-    let parsed = config::parse(text);
-    match parsed.config {
-        Some(config) => Arc::new(config),
-        None => panic!("{}", config::render(&parsed.diagnostics, "test", text)),
-    }
-}
-
-/// A file with one pool of these keys (and tables behind them), no probes.
-pub(crate) fn one_pool(pool: &str) -> String {
-    format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n{pool}\n")
-}
-
-pub(crate) fn addr(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
-
-pub(crate) fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n")
-}
+pub(crate) const TURNS: u32 = 2_000_000;
 
 impl World {
     /// One shard.
@@ -270,7 +145,7 @@ impl World {
         Ok(sock)
     }
 
-    fn add(&mut self, shard: usize, conn: ConnId, to: Option<SocketAddr>) -> Sock {
+    pub(crate) fn add(&mut self, shard: usize, conn: ConnId, to: Option<SocketAddr>) -> Sock {
         let sock = Sock(self.peers.len());
         self.peers.push(Peer {
             shard,
@@ -288,6 +163,7 @@ impl World {
             closed: false,
             cut: false,
             known: Wants::default(),
+            starving: false,
         });
         self.open.insert(sock);
         self.socks.insert((shard, conn), sock);
@@ -311,6 +187,13 @@ impl World {
         self.settle();
     }
 
+    /// A backend is done with what it has got, and says so.
+    pub(crate) fn reply(&mut self, sock: Sock, bytes: impl AsRef<[u8]>) {
+        self.peers[sock.0].received.clear();
+        self.arrived.retain(|(s, _)| *s != sock);
+        self.send(sock, bytes);
+    }
+
     /// The far end sends no more.
     pub(crate) fn end(&mut self, sock: Sock) {
         self.peers[sock.0].ending = true;
@@ -321,6 +204,24 @@ impl World {
     pub(crate) fn fault(&mut self, sock: Sock, fault: Fault) {
         self.peers[sock.0].breaking = Some(fault);
         self.settle();
+    }
+
+    /// The same three, without waiting for what becomes of them.
+    pub(crate) fn put_end(&mut self, sock: Sock) {
+        self.peers[sock.0].ending = true;
+    }
+
+    pub(crate) fn put_fault(&mut self, sock: Sock, fault: Fault) {
+        self.peers[sock.0].breaking = Some(fault);
+    }
+
+    pub(crate) fn put_room(&mut self, sock: Sock, n: usize) {
+        self.peers[sock.0].room = n;
+    }
+
+    /// Everything that is open.
+    pub(crate) fn sockets(&self) -> Vec<Sock> {
+        self.open.iter().copied().collect()
     }
 
     /// A connection attempt left [`Open::Silent`] ends.
@@ -371,6 +272,17 @@ impl World {
         self.open.iter().copied().filter(|s| self.peers[s.0].to == Some(at) && !self.peers[s.0].probe).collect()
     }
 
+    /// Open connections of probes.
+    pub(crate) fn probes(&self) -> Vec<Sock> {
+        self.open.iter().copied().filter(|s| self.peers[s.0].probe).collect()
+    }
+
+    /// All connections ever made to a backend, probes among them.
+    pub(crate) fn peers_to(&self, at: &str) -> usize {
+        let at = addr(at);
+        self.peers.iter().filter(|p| p.to == Some(at)).count()
+    }
+
     /// All connections ever made to a backend, probes not among them.
     pub(crate) fn made_to(&self, at: &str) -> usize {
         let at = addr(at);
@@ -393,16 +305,34 @@ impl World {
         self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().health)).collect()
     }
 
+    /// What operators were told, taken.
+    pub(crate) fn notes(&mut self) -> Vec<String> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().notes)).collect()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.shards[0].counts()
     }
 
     pub(crate) fn reconfigure(&mut self, config: &Arc<Config>) {
+        self.reconfigure_unsettled(config);
+        self.settle();
+    }
+
+    pub(crate) fn reconfigure_unsettled(&mut self, config: &Arc<Config>) {
         for shard in 0..self.shards.len() {
             self.shards[shard].handle_config(config.clone(), self.now);
             self.obey(shard);
         }
-        self.settle();
+    }
+
+    /// Time passes at once, in the middle of things.
+    pub(crate) fn advance_unsettled(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+        for shard in 0..self.shards.len() {
+            self.shards[shard].handle_timeout(self.now);
+            self.obey(shard);
+        }
     }
 
     pub(crate) fn answer(&mut self, (shard, id, _): (usize, LookupId, String), answer: Answer) {
@@ -444,265 +374,6 @@ impl World {
         self.advance(Duration::from_millis(ms));
     }
 
-    /// Everything that can happen without time passing or anyone doing anything new.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..TURNS {
-            if !self.step() {
-                return;
-            }
-        }
-        panic!("the proxy never settles");
-    }
-
-    /// One input to one shard; false if there is nothing left to tell.
-    pub(crate) fn step(&mut self) -> bool {
-        if let Some(event) = self.events.pop_front() {
-            self.happen(event);
-            return true;
-        }
-        let all: Vec<Sock> = self.open.iter().copied().collect();
-        let start = self.draw(all.len().max(1) as u64) as usize;
-        for i in 0..all.len() {
-            let sock = all[(start + i) % all.len()];
-            let write_first = self.draw(4) != 1;
-            if (write_first && self.take(sock)) || self.give(sock) || self.take(sock) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// 0 unless there is chaos.
-    fn draw(&mut self, below: u64) -> u64 {
-        self.chaos.as_mut().map_or(0, |rng| rng.below(below))
-    }
-
-    /// At most so many of `n` at once.
-    fn piece(&mut self, n: usize) -> usize {
-        match self.draw(4) {
-            0 => n,
-            1 => n.min(1),
-            _ => 1 + self.draw(n as u64) as usize,
-        }
-    }
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Nudged(shard) => {
-                self.shards[shard].handle_shared(self.now);
-                self.obey(shard);
-            }
-            Event::Connected(sock) if !self.peers[sock.0].closed => {
-                self.peers[sock.0].connected = true;
-                let Peer { shard, conn, .. } = self.peers[sock.0];
-                self.shards[shard].handle_connected(conn, self.now);
-                self.acted(sock);
-                self.obey(shard);
-            }
-            Event::Failed(sock, fault) if !self.peers[sock.0].closed => {
-                let Peer { shard, conn, .. } = self.peers[sock.0];
-                self.peers[sock.0].ended = true;
-                self.shards[shard].handle_fault(conn, fault, self.now);
-                self.acted(sock);
-                self.obey(shard);
-            }
-            _ => {}
-        }
-    }
-
-    /// After an input about a connection a driver looks by itself whether it may read.
-    fn acted(&mut self, sock: Sock) {
-        let peer = &mut self.peers[sock.0];
-        let wants = self.shards[peer.shard].wants(peer.conn);
-        peer.known = Wants { recv: wants.recv, send: wants.send && peer.known.send };
-    }
-
-    /// Does what a shard asks for, and checks it.
-    fn obey(&mut self, shard: usize) {
-        loop {
-            let conn = self.shards[shard].poll_conn();
-            if let Some((&sock, hint)) = conn.and_then(|l| Some((self.socks.get(&(shard, l.conn))?, l.send))) {
-                let peer = &mut self.peers[sock.0];
-                let wants = self.shards[shard].wants(peer.conn);
-                peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
-            }
-            let Some(effect) = self.shards[shard].poll_effect() else {
-                if conn.is_none() {
-                    break;
-                }
-                continue;
-            };
-            match effect {
-                Effect::Connect { conn, to } => self.connect(shard, conn, to),
-                Effect::Shutdown(conn) => {
-                    let sock = self.socks[&(shard, conn)];
-                    self.peers[sock.0].shut = true;
-                }
-                Effect::Close(conn) | Effect::Reset(conn) => {
-                    let sock = self.socks.remove(&(shard, conn)).expect("closed once");
-                    let peer = &mut self.peers[sock.0];
-                    (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
-                    peer.inbox = VecDeque::new();
-                    self.open.remove(&sock);
-                    self.arrived.retain(|(s, _)| *s != sock);
-                }
-                Effect::Lookup { id, question: Question::Resolve { host, port } } => {
-                    self.lookups.push((shard, id, format!("{host}:{port}")));
-                }
-                Effect::Nudge(other) => {
-                    assert_ne!(usize::from(other), shard, "a shard that nudges itself");
-                    self.nudges += 1;
-                    self.events.push_back(Event::Nudged(other.into()));
-                }
-                Effect::Drained => self.drained.push(shard),
-            }
-        }
-        let proxy = &self.shards[shard];
-        proxy.check();
-        // A want that nobody pointed at would never be served by a driver.
-        for sock in &self.open {
-            let peer = &self.peers[sock.0];
-            if peer.shard == shard {
-                let (now, known) = (proxy.wants(peer.conn), peer.known);
-                assert!((!now.recv || known.recv) && (!now.send || known.send), "{peer:?} wants {now:?} and nobody knows");
-            }
-        }
-    }
-
-    fn connect(&mut self, shard: usize, conn: ConnId, to: SocketAddr) {
-        let sock = self.add(shard, conn, Some(to));
-        let probe = self.shards[shard].counts().probes
-            > self.open.iter().filter(|s| self.peers[s.0].probe && self.peers[s.0].shard == shard).count();
-        self.peers[sock.0].probe = probe;
-        let script = self.scripts.entry(to).or_default();
-        let open = match script.probe_open.filter(|_| probe) {
-            Some(open) => open,
-            None => script.opens.pop_front().filter(|_| !probe).unwrap_or(script.open),
-        };
-        match open {
-            Open::Take => self.events.push_back(Event::Connected(sock)),
-            Open::Fails(fault) => self.events.push_back(Event::Failed(sock, fault)),
-            Open::Silent => {}
-        }
-        let busy = self.open.iter().filter(|s| self.peers[s.0].to == Some(to) && !self.peers[s.0].probe).count();
-        let most = self.busiest.entry(to).or_default();
-        *most = busy.max(*most);
-    }
-
-    /// Takes bytes from the proxy.
-    fn take(&mut self, sock: Sock) -> bool {
-        let Peer { shard, conn, room, connected, .. } = self.peers[sock.0];
-        if !connected || room == 0 || !self.peers[sock.0].known.send || self.peers[sock.0].breaking.is_some() {
-            return false;
-        }
-        assert!(!self.peers[sock.0].shut, "nothing is sent after the end");
-        let whole: usize = self.shards[shard].transmit(conn).slices().iter().map(|s| s.len()).sum();
-        assert!(whole > 0, "a connection that wants to send has something to send");
-        let n = self.piece(whole).min(room);
-        let peer = &mut self.peers[sock.0];
-        let mut took = 0;
-        for slice in self.shards[shard].transmit(conn).slices() {
-            let here = slice.len().min(n - took);
-            peer.received.extend_from_slice(&slice[..here]);
-            took += here;
-        }
-        if peer.room != usize::MAX {
-            peer.room -= n;
-        }
-        // Once all has gone a driver waits to be told of more.
-        peer.known.send = n < whole;
-        self.shards[shard].handle_sent(conn, n, self.now);
-        self.acted(sock);
-        self.obey(shard);
-        if self.peers[sock.0].to.is_some() {
-            self.serve(sock);
-        }
-        true
-    }
-
-    /// Gives bytes, or the end, to the proxy.
-    fn give(&mut self, sock: Sock) -> bool {
-        let peer = &mut self.peers[sock.0];
-        let (shard, conn) = (peer.shard, peer.conn);
-        if peer.ended || !peer.connected {
-            return false;
-        }
-        if let Some(fault) = peer.breaking.filter(|_| peer.inbox.is_empty() || !peer.known.recv) {
-            peer.ended = true;
-            self.shards[shard].handle_fault(conn, fault, self.now);
-        } else if !peer.known.recv {
-            return false;
-        } else if !peer.inbox.is_empty() {
-            let len = peer.inbox.len();
-            let n = self.piece(len);
-            let room = self.shards[shard].recv_buf(conn);
-            if room.is_empty() {
-                // The core lists it again once there is a page.
-                self.peers[sock.0].known.recv = false;
-                self.obey(shard);
-                return false;
-            }
-            let n = n.min(room.len());
-            for (to, from) in room.iter_mut().zip(self.peers[sock.0].inbox.drain(..n)) {
-                *to = from;
-            }
-            self.shards[shard].handle_recv(conn, n, self.now);
-        } else if peer.ending {
-            peer.ended = true;
-            self.shards[shard].handle_recv_end(conn, self.now);
-        } else {
-            return false;
-        }
-        self.acted(sock);
-        self.obey(shard);
-        true
-    }
-
-    /// A backend looks at what it has.
-    fn serve(&mut self, sock: Sock) {
-        let Some(to) = self.peers[sock.0].to else { return };
-        if self.peers[sock.0].received.windows(17).any(|w| w == b"rust-strom-health") {
-            self.peers[sock.0].probe = true;
-        }
-        let script = self.scripts.entry(to).or_default();
-        if let (Reply::Hold, true) = (&script.reply, script.replies.is_empty())
-            && !self.peers[sock.0].probe
-        {
-            let received = &self.peers[sock.0].received;
-            if whole(received).is_some() && self.arrived.iter().all(|(s, _)| *s != sock) {
-                let target = String::from_utf8_lossy(received).split(' ').nth(1).unwrap_or_default().to_owned();
-                self.arrived.push((sock, target));
-            }
-            return;
-        }
-        while let Some(len) = whole(&self.peers[sock.0].received) {
-            let request: Vec<u8> = self.peers[sock.0].received.drain(..len).collect();
-            let request = String::from_utf8(request).expect("text");
-            let script = self.scripts.entry(to).or_default();
-            let reply = if self.peers[sock.0].probe {
-                self.probed.push((to, self.now));
-                script.probe.clone()
-            } else {
-                self.served.push((to, request.clone()));
-                script.replies.pop_front().unwrap_or_else(|| script.reply.clone())
-            };
-            match reply {
-                Reply::Hold => return,
-                Reply::Bytes(bytes) => self.put(sock, bytes),
-                Reply::BytesThenClose(bytes) => {
-                    self.put(sock, bytes);
-                    self.peers[sock.0].ending = true;
-                }
-                Reply::Close => self.peers[sock.0].ending = true,
-                Reply::Reset => self.peers[sock.0].breaking = Some(Fault::Reset),
-                Reply::Made(make) => {
-                    let answer = make(&request);
-                    self.put(sock, answer);
-                }
-            }
-        }
-    }
-
     /// Everybody goes home: then nothing is left.
     pub(crate) fn finish(mut self) {
         self.chaos = None;
@@ -734,28 +405,4 @@ impl World {
         }
         assert!(self.open.is_empty(), "a socket is left after the drain");
     }
-}
-
-/// Length of the first whole request in `bytes`.
-pub(crate) fn whole(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&bytes[..head]).expect("a head of text").to_ascii_lowercase();
-    if text.contains("\r\ntransfer-encoding: chunked\r\n") {
-        let mut at = head;
-        loop {
-            let line = bytes[at..].windows(2).position(|w| w == b"\r\n")?;
-            let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).expect("hex"), 16).expect("a chunk size");
-            at += line + 2;
-            if size == 0 {
-                // No test sends trailers.
-                return (bytes.len() >= at + 2).then_some(at + 2);
-            }
-            at += size + 2;
-            if at > bytes.len() {
-                return None;
-            }
-        }
-    }
-    let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or(0);
-    (bytes.len() >= head + length).then_some(head + length)
 }

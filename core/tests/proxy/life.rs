@@ -1,0 +1,514 @@
+//! How connections live and end: idle ones, early answers, tunnels, scarce pages, drains and reloads.
+
+use std::time::Duration;
+
+use ruststrom_core::http::Violation;
+use ruststrom_core::page::SMALL_BYTES;
+use ruststrom_core::proxy::Counts;
+use ruststrom_core::{Cause, Fault, ListenerId, Refused};
+
+use crate::world::{Open, Reply, Sock, World, addr, config, get, ok, one_pool};
+
+const A: &str = "10.0.0.1:80";
+const B: &str = "10.0.0.2:80";
+const ONE: &str = "addresses = [\"10.0.0.1:80\"]";
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+fn held(pool: &str) -> World {
+    let mut w = World::new(&one_pool(pool));
+    w.backend(A).reply = Reply::Hold;
+    w.backend(B).reply = Reply::Hold;
+    w
+}
+
+#[test]
+fn a_thousand_requests_behind_each_other() {
+    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]"));
+    let all: String = (0..1_000).map(|n| get(&format!("/{n}"))).collect();
+    let c = w.client_asks(&all);
+    assert_eq!(w.statuses(c), [200; 1_000]);
+    let targets: Vec<String> = w.told().into_iter().map(|t| t.target).collect();
+    assert_eq!(targets, (0..1_000).map(|n| format!("/{n}")).collect::<Vec<_>>());
+    assert_eq!((w.made_to(A), w.made_to(B)), (1, 1));
+    w.finish();
+}
+
+/// How many connections lie idle after so many at once, by what the file and the backend say, and a moment later.
+#[test]
+fn idle_connections() {
+    let table = [
+        ("", "", 40, 32, 32),
+        ("pool_max_idle_per_host = 2", "", 5, 2, 2),
+        ("pool_max_idle_per_host = 0", "", 5, 0, 0),
+        ("pool_idle_timeout = 1", "", 3, 3, 0),
+        ("", "Keep-Alive: timeout=3\r\n", 3, 3, 0),
+        ("", "Keep-Alive: timeout=9\r\n", 3, 3, 3),
+        ("pool_idle_timeout = 9", "Keep-Alive: timeout=90\r\n", 3, 3, 3),
+        ("", "Keep-Alive: timeout=1\r\n", 3, 0, 0),
+        ("", "Keep-Alive: timeout=0\r\n", 3, 0, 0),
+        ("", "Connection: close\r\n", 3, 0, 0),
+    ];
+    for (setting, says, clients, idle, later) in table {
+        let mut w = held(&format!("{ONE}\n[backend_pools.client]\n{setting}"));
+        for _ in 0..clients {
+            w.asks(&get("/"));
+        }
+        for b in w.to(A) {
+            w.send(b, format!("HTTP/1.1 200 OK\r\n{says}Content-Length: 0\r\n\r\n"));
+        }
+        w.advance_ms(2);
+        assert_eq!(w.counts().backends_idle, idle, "{setting} {says}");
+        w.advance_ms(2_500);
+        assert_eq!(w.counts().backends_idle, later, "{setting} {says}");
+        w.finish();
+    }
+}
+
+/// The one that has lain for the shortest time is taken, whoever the client is.
+#[test]
+fn idle_connections_are_everyones() {
+    let mut w = held(ONE);
+    let clients: Vec<Sock> = (0..3).map(|_| w.client_asks(&get("/"))).collect();
+    let all = w.to(A);
+    for b in [1, 0, 2] {
+        w.send(all[b], ok(""));
+        w.got(all[b]);
+    }
+    w.send(clients[0], get("/again"));
+    assert!(w.got(all[2]).starts_with("GET /again "));
+    assert_eq!(w.made_to(A), 3);
+    w.finish();
+}
+
+/// The backend answers before it has all of the request: what the client gets, whether it may ask again, what the backend still gets.
+#[test]
+fn early_answers() {
+    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234";
+    // The answer; what else happens; whether the client's connection stays.
+    let whole = "HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno";
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
+
+    // Whole: the client's connection ends after it, and what it still sends goes nowhere.
+    let mut w = held(ONE);
+    let c = w.client_asks(head);
+    let b = w.to(A)[0];
+    w.send(b, whole);
+    assert_eq!((w.statuses(c), w.peer(c).shut, w.peer(c).closed, w.peer(b).closed), (vec![413], true, false, true));
+    assert_eq!(w.one(), (413, None, 1));
+    w.send(c, "56789GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!((w.made_to(A), w.counts().pages), (1, 0));
+    w.advance_ms(2_010);
+    assert!(w.peer(c).closed && !w.peer(c).cut);
+    w.finish();
+
+    // Half: the request goes on, all of it, and the answer too; then the connection ends, for the answer had said so.
+    let mut w = held(ONE);
+    let c = w.client_asks(head);
+    let b = w.to(A)[0];
+    w.send(b, half);
+    w.send(c, "56789");
+    w.send(b, "cd");
+    assert!(w.got(b).ends_with("\r\n\r\n0123456789"));
+    let got = w.got(c);
+    assert!(got.ends_with("\r\n\r\nabcd") && got.contains("Connection: close\r\n"), "{got}");
+    assert!(w.peer(c).shut && !w.peer(b).closed);
+    w.finish();
+
+    // Half, and the backend takes nothing more, nor says anything: both are cut.
+    let mut w = held(ONE);
+    let c = w.client_asks(head);
+    let b = w.to(A)[0];
+    w.send(b, half);
+    w.room(b, 0);
+    w.send(c, "56789");
+    w.advance_ms(30_010);
+    assert_eq!((w.one(), w.peer(c).cut), ((200, Some(Cause::BackendStalled), 1), true));
+    w.finish();
+
+    // Whole, and the backend breaks off at once: the answer still counts.
+    for fault in [false, true] {
+        let mut w = held(ONE);
+        let c = w.client();
+        w.room(c, 0);
+        w.send(c, head);
+        let b = w.to(A)[0];
+        w.send(b, whole);
+        if fault {
+            w.fault(b, Fault::Reset)
+        } else {
+            w.end(b)
+        }
+        w.room(c, usize::MAX);
+        assert_eq!((w.statuses(c), w.one()), (vec![413], (413, None, 1)));
+        w.finish();
+    }
+
+    // Twice: the second is nobody's.
+    let mut w = held(ONE);
+    let c = w.client_asks(&get("/1"));
+    let b = w.to(A)[0];
+    w.send(b, format!("{}{}", ok("one"), ok("two")));
+    assert!(w.got(c).ends_with("one") && w.peer(b).closed);
+    w.backend(A).reply = ok("three").as_str().into();
+    w.send(c, get("/2"));
+    assert!(w.got(c).ends_with("three"));
+    w.finish();
+}
+
+#[test]
+fn tunnels() {
+    // Who ends first; then the other side can still speak.
+    for client_first in [true, false] {
+        let mut w = held(ONE);
+        let c = w.client_asks(UPGRADE);
+        let b = w.to(A)[0];
+        w.send(b, format!("{SWITCH}early"));
+        assert!(w.got(c).ends_with("\r\n\r\nearly"));
+        w.got(b);
+        assert_eq!(w.counts().pages, 0, "a quiet tunnel holds no page");
+        w.send(c, "ping");
+        w.send(b, "pong");
+        assert_eq!((w.got(b), w.got(c)), ("ping".into(), "pong".into()));
+        let (first, second) = if client_first { (c, b) } else { (b, c) };
+        w.put(first, "last");
+        w.end(first);
+        assert!(w.peer(second).shut && !w.peer(second).closed && w.got(second) == "last");
+        w.send(second, "answer");
+        assert_eq!(w.got(first), "answer");
+        assert_eq!(w.told(), []);
+        w.end(second);
+        let told = w.told();
+        assert_eq!((told[0].status, told[0].cause, told[0].bytes), (101, None, if client_first { (8, 15) } else { (10, 13) }));
+        assert!(w.peer(c).closed && w.peer(b).closed);
+        w.finish();
+    }
+    // What lies behind the request is for the other protocol, after all of the request: by length, in chunks, in any piece.
+    let bodies = [
+        ("Content-Length: 5\r\n\r\nhello", "hello"),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+    ];
+    for (body, passed) in bodies {
+        let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n{body}early");
+        for cut in 1..request.len() {
+            let mut w = held(ONE);
+            let c = w.client();
+            w.send(c, &request[..cut]);
+            w.send(c, &request[cut..]);
+            let b = w.to(A)[0];
+            w.send(b, SWITCH);
+            w.send(c, "!");
+            let got = w.got(b);
+            let got = got.split_once("\r\n\r\n").expect("a head").1.replace("3\r\nhel\r\n2\r\nlo\r\n", "5\r\nhello\r\n");
+            if body.starts_with("Content") || cut <= request.find("3\r\nhel").unwrap_or(0) {
+                assert_eq!(got, format!("{passed}early!"), "{cut}");
+            } else {
+                assert!(got.ends_with("0\r\n\r\nearly!"), "{cut}: {got}");
+            }
+            w.finish();
+        }
+    }
+    // Who switches before it has the whole request has not read it.
+    let mut w = held(ONE);
+    w.asks("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n");
+    let b = w.to(A)[0];
+    w.send(b, SWITCH);
+    assert_eq!(w.one(), (502, Some(Cause::BadAnswer(Violation::UnexpectedSwitch)), 1));
+    w.finish();
+    // Either side breaks.
+    for client in [true, false] {
+        let mut w = held(ONE);
+        let c = w.client_asks(UPGRADE);
+        let b = w.to(A)[0];
+        w.send(b, SWITCH);
+        w.fault(if client { c } else { b }, Fault::Reset);
+        let cause = if client { Cause::ClientGone } else { Cause::BackendReset };
+        assert_eq!((w.one(), w.peer(c).cut), ((101, Some(cause), 1), true));
+        w.finish();
+    }
+}
+
+fn with_pages(pool: &str, pages: u64) -> World {
+    let mut config = (*config(&one_pool(pool))).clone();
+    config.limits.buffer_bytes = pages * SMALL_BYTES as u64;
+    World::of(&config.into(), 1)
+}
+
+/// Far more clients than pages: everyone is served in the end, and no time passes.
+#[test]
+fn scarce_pages() {
+    for pages in [20, 21, 30, 60] {
+        let mut w = with_pages(ONE, pages);
+        w.backend(A).reply = Reply::Hold;
+        let clients: Vec<Sock> = (0..200).map(|_| w.client()).collect();
+        assert!(w.shards[0].accepting(ListenerId(0)));
+        for c in &clients {
+            w.send(*c, get("/"));
+        }
+        let counts = w.counts();
+        assert!(counts.exchanges < 200 && counts.exchanges as u64 >= pages / 2, "{counts:?}");
+        assert!(!w.shards[0].accepting(ListenerId(0)), "full");
+        assert!(w.shards[0].accepting(ListenerId(1)), "our own page is always there");
+        w.backend(A).reply = ok(&"x".repeat(SMALL_BYTES)).as_str().into();
+        for b in w.to(A) {
+            if !w.peer(b).received.is_empty() {
+                w.got(b);
+                w.send(b, ok(&"x".repeat(SMALL_BYTES)));
+            }
+        }
+        for c in &clients {
+            assert_eq!(w.statuses(*c), [200]);
+        }
+        assert!(w.shards[0].accepting(ListenerId(0)), "free again");
+        assert_eq!(w.counts().pages, 0);
+        w.finish();
+    }
+}
+
+/// The same with uploads, each much longer than what there is.
+#[test]
+fn scarce_pages_and_uploads() {
+    let mut w = with_pages(ONE, 20);
+    w.backend(A).reply = Reply::Hold;
+    let body = "x".repeat(5 * SMALL_BYTES);
+    let clients: Vec<Sock> = (0..40).map(|_| w.client()).collect();
+    for c in &clients {
+        w.put(*c, format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    }
+    w.settle();
+    let mut answered = 0;
+    for _ in 0..100 {
+        for b in w.to(A) {
+            if crate::world::whole(&w.peer(b).received).is_some() {
+                w.got(b);
+                w.send(b, ok(""));
+                answered += 1;
+            }
+        }
+    }
+    assert_eq!(answered, 40);
+    for c in &clients {
+        assert_eq!(w.statuses(*c), [200]);
+    }
+    w.finish();
+}
+
+/// Many long polls: each holds the page of its request's head, for a retry, and nothing once its answer has begun.
+#[test]
+fn who_waits_holds_little() {
+    let mut w = held(ONE);
+    let clients: Vec<Sock> = (0..50).map(|_| w.client_asks(&get("/"))).collect();
+    assert_eq!(w.counts().pages, 50);
+    for b in w.to(A) {
+        w.send(b, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    }
+    assert_eq!(w.counts().pages, 0);
+    for b in w.to(A) {
+        w.send(b, "6\r\nsecond\r\n0\r\n\r\n");
+    }
+    for c in clients {
+        assert!(w.got(c).ends_with("5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"));
+    }
+    w.finish();
+}
+
+#[test]
+fn drains() {
+    let mut w = held("addresses = [{ address = \"10.0.0.1:80\", max_connections = 3 }]");
+    let idle = w.client_asks(&get("/idle"));
+    let b = w.to(A)[0];
+    w.reply(b, ok(""));
+    w.statuses(idle);
+    let busy = w.client_asks(&get("/busy"));
+    let streaming = w.client_asks(&get("/streaming"));
+    let tunnel = w.client_asks(UPGRADE);
+    let queued = w.client_asks(&get("/queued"));
+    let half = w.client_asks("GET /half HTTP/1.1\r\n");
+    let fresh = w.client();
+    let of = |w: &World, target: &str| w.arrived.iter().find(|(_, t)| t == target).expect("arrived").0;
+    let (to_busy, to_streaming, to_tunnel) = (of(&w, "/busy"), of(&w, "/streaming"), of(&w, "/"));
+    w.send(to_streaming, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+    w.send(to_tunnel, SWITCH);
+    w.told();
+
+    w.drain(Duration::from_secs(20));
+    assert_eq!(w.accept(0, addr("192.0.2.9:1"), ListenerId(0)), Err(Refused::Draining));
+    assert!(!w.shards[0].accepting(ListenerId(0)));
+    for c in [idle, fresh] {
+        assert!(w.peer(c).shut && !w.peer(c).closed, "the end is said, and the other's waited for");
+    }
+    for c in [busy, streaming, tunnel, queued, half] {
+        assert!(!w.peer(c).shut, "under way");
+    }
+    assert_eq!(w.counts().backends_idle, 0);
+    w.advance_ms(2_010);
+    assert!(w.peer(idle).closed && w.peer(fresh).closed);
+
+    w.reply(to_busy, ok("done"));
+    assert!(w.got(busy).contains("Connection: close\r\n") && w.peer(busy).shut);
+    w.end(busy);
+    // Its slot is free now.
+    let to_queued = of(&w, "/queued");
+    w.reply(to_queued, ok("done"));
+    assert!(w.got(queued).contains("Connection: close\r\n"));
+    w.end(queued);
+    w.send(half, "Host: a.test\r\n\r\n");
+    let to_half = of(&w, "/half");
+    w.reply(to_half, ok("done"));
+    assert!(w.got(half).contains("Connection: close\r\n"));
+    w.end(half);
+    // It had promised to go on before anyone knew of the drain.
+    w.send(to_streaming, "cd");
+    assert!(w.got(streaming).ends_with("abcd") && w.peer(streaming).closed);
+    assert_eq!((w.drained.clone(), w.counts().clients), (vec![], 1));
+    w.told();
+    w.advance_ms(17_980);
+    assert_eq!((w.drained.clone(), w.told()), (vec![], vec![]));
+    w.advance_ms(20);
+    assert_eq!((w.drained.clone(), w.one(), w.peer(tunnel).cut), (vec![0], (101, Some(Cause::Drained), 1), true));
+    w.finish();
+}
+
+/// A second drain can only be shorter; without clients a drain is over at once.
+#[test]
+fn drains_of_other_kinds() {
+    let mut w = held(ONE);
+    let c = w.client_asks(&get("/"));
+    w.drain(Duration::from_secs(20));
+    w.drain(Duration::from_secs(30));
+    w.drain(Duration::from_secs(1));
+    w.advance_ms(1_010);
+    assert_eq!((w.drained.clone(), w.peer(c).cut), (vec![0], true));
+    w.finish();
+
+    let mut w = World::of(&config(&one_pool(ONE)), 3);
+    let c = w.client_at(1);
+    assert_eq!(w.ask(c, "/"), [200]);
+    w.end(c);
+    w.drain(Duration::from_secs(20));
+    assert_eq!(w.drained, [0, 1, 2]);
+    w.finish();
+}
+
+/// What backends are told of a client, from nobody, and from a proxy in front of us.
+#[test]
+fn what_is_forwarded() {
+    let said = "X-Forwarded-For: 203.0.113.5\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real.test\r\nX-Forwarded-Port: 8443\r\n\
+                X-Real-IP: 203.0.113.5\r\nX-Forwarded-Server: front.test\r\nX-Request-ID: abc-1\r\nx_forwarded_for: 1.1.1.1\r\n";
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{said}\r\n");
+    let table = [
+        ("192.0.2.66", ["For: 192.0.2.66", "Proto: http", "Host: a.test", "Port: 80", "Server: lb.test"], "192.0.2.66", None),
+        (
+            "10.9.9.9",
+            ["For: 203.0.113.5, 10.9.9.9", "Proto: https", "Host: real.test", "Port: 8443", "Server: front.test, lb.test"],
+            "203.0.113.5",
+            Some("abc-1"),
+        ),
+        (
+            "::ffff:10.9.9.9",
+            ["For: 203.0.113.5, 10.9.9.9", "Proto: https", "Host: real.test", "Port: 8443", "Server: front.test, lb.test"],
+            "203.0.113.5",
+            Some("abc-1"),
+        ),
+    ];
+    let text = format!("trusted_proxies = [\"10.0.0.0/8\"]\n{}", one_pool(ONE));
+    for (from, forwarded, real, id) in table {
+        let mut w = World::new(&text);
+        let c = w.client_from(from);
+        w.send(c, &request);
+        let got = w.served[0].1.clone();
+        for line in forwarded {
+            assert_eq!(got.matches(&format!("\r\nX-Forwarded-{line}\r\n")).count(), 1, "{from}: {got}");
+        }
+        assert!(got.contains(&format!("\r\nX-Real-IP: {real}\r\n")), "{got}");
+        assert_eq!(got.contains("\r\nX-Request-ID: abc-1\r\n"), id.is_some());
+        assert!(!got.contains("1.1.1.1"), "{got}");
+        // RFC 9110 §7.4: what was secured up to a proxy of ours may come in the clear from there.
+        w.send(c, "GET https://a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(w.statuses(c), [200, if id.is_some() { 200 } else { 421 }]);
+        w.finish();
+    }
+}
+
+/// A reload at any moment: nothing is cut, everything ends by the file it began with, and what is gone is let go.
+#[test]
+fn reloads() {
+    let old = config(&one_pool("name = \"p\"\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 1"));
+    let new = config(&one_pool("name = \"p\"\naddresses = [\"10.0.0.2:80\"]\nretries = 0"));
+    let mut w = World::of(&old, 2);
+    w.backend(A).reply = Reply::Hold;
+    w.backend(B).reply = Reply::Hold;
+    let idle = w.client_asks(&get("/1"));
+    let busy = w.client_asks(&get("/2"));
+    let (a, b) = (w.to(A)[0], w.to(B)[0]);
+    w.reply(a, ok(""));
+    let on_old = w.client_asks(&get("/3"));
+    assert_eq!(w.to(A), [a], "used again");
+    w.reply(a, ok(""));
+    assert_eq!((w.counts().backends_idle, w.counts().backends_busy), (1, 1));
+    let failing = w.client_asks(&get("/4"));
+    w.advance_ms(1);
+
+    w.reconfigure(&new);
+    assert_eq!(w.counts().backends_idle, 0, "idle connections of a backend that is gone are closed");
+    for c in [idle, busy, on_old, failing] {
+        assert!(!w.peer(c).closed);
+    }
+    // By the older file it has a retry, and a backend to go to that the newer does not know.
+    let (_, at) = (0, w.arrived.iter().find(|(_, t)| t == "/4").expect("arrived").0);
+    let first = w.peer(at).to;
+    w.fault(at, Fault::Reset);
+    let again = w.arrived.iter().find(|(_, t)| t == "/4").expect("arrived again").0;
+    assert_ne!(w.peer(again).to, first);
+    w.reply(again, ok(""));
+    w.reply(b, ok(""));
+    assert_eq!(w.told().iter().map(|t| t.status).collect::<Vec<_>>(), [200; 4]);
+    // What comes now goes by the newer.
+    for n in 0..4 {
+        let c = [idle, busy, on_old, failing][n];
+        w.send(c, get("/new"));
+        let (sock, _) = w.arrived.remove(w.arrived.iter().position(|(_, t)| t == "/new").expect("arrived"));
+        assert_eq!(w.peer(sock).to, Some(addr(B)));
+        w.reply(sock, ok(""));
+    }
+    // Again and again: nothing piles up.
+    for n in 0..200 {
+        let address = format!("10.0.1.{}:80", n % 250);
+        w.reconfigure(&config(&one_pool(&format!("addresses = [\"{address}\"]"))));
+        w.backend(&address).reply = ok("").as_str().into();
+        w.got(idle);
+        assert_eq!(w.ask(idle, "/"), [200]);
+    }
+    assert_eq!(w.counts().backends_idle, 1);
+    w.finish();
+}
+
+/// A listener keeps its kind for those who came by it, wherever the newer file has it.
+#[test]
+fn listeners_over_a_reload() {
+    let mut w = World::new(&one_pool(ONE));
+    let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
+    let plain = w.client();
+    w.reconfigure(&config(
+        &one_pool(ONE).replace("http_address = \"192.0.2.1:80\"", "http_address = [\"192.0.2.1:80\", \"192.0.2.2:80\"]"),
+    ));
+    assert_eq!((w.ask(admin, "/readyz"), w.ask(plain, "/readyz")), (vec![200], vec![200]));
+    assert_eq!(w.served.len(), 1, "our own page is no backend's matter");
+    w.finish();
+}
+
+/// A backend that speaks before it is asked, on a connection of its own: its words are an answer to what was about to be asked, and the
+/// connection is not used again.
+#[test]
+fn who_speaks_first() {
+    let mut w = held(ONE);
+    w.backend(A).open = Open::Silent;
+    let c = w.client_asks(&get("/"));
+    let b = w.to(A)[0];
+    w.room(b, 0);
+    w.opened(b);
+    w.send(b, "HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((w.statuses(c), w.peer(b).closed), (vec![503], true));
+    assert_eq!(w.counts(), Counts { clients: 1, timers: w.counts().timers, ..Counts::default() });
+    w.finish();
+}
