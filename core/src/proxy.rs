@@ -524,6 +524,23 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
+/// What all shards share outlives one that is given up: its clients and its slots are given back. Who drops it nudges the others:
+/// they may have waited for those.
+impl<O: Observer> Drop for Proxy<O> {
+    fn drop(&mut self) {
+        for (_, conn) in self.conns.iter() {
+            if let Role::Client(client) = &conn.role {
+                self.shared.leave(client.peer.ip(), client.counted);
+            }
+        }
+        for (_, e) in self.exchanges.iter().filter(|(_, e)| e.holds_slot) {
+            if let (Some(Some(rt)), Some(choice)) = (e.runtime.map(|at| self.runtimes[at as usize].as_ref()), e.choice) {
+                rt.state.finish(choice);
+            }
+        }
+    }
+}
+
 /// How a connection stands in the list behind [`Proxy::poll_conn`].
 const NOT_LISTED: u8 = 0;
 const RECV: u8 = 1;

@@ -249,6 +249,8 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
         let old = std::mem::replace(&mut self.pump, Pump::new(proxy, now));
         // Its destructors may meet what is broken in it.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        // Others may have waited for what it held.
+        self.plan.inboxes.iter().for_each(Inbox::nudge);
         // A drain that had begun begins again in the next turn.
         self.until = None;
     }
