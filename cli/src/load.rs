@@ -1,11 +1,13 @@
 //! Configuration files: from a path to a checked configuration, or to everything that is wrong with it as text.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Severity};
 
-/// A larger file is none of ours: refused before it is read whole.
+/// A larger file is none of ours: no more than this is read of it.
 const MOST_BYTES: u64 = 16 << 20;
 
 /// A configuration that can be served.
@@ -30,10 +32,13 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     if what.is_dir() {
         return Err(format!("cannot read {name}: it is a folder; give the path of a configuration file"));
     }
-    if what.len() > MOST_BYTES {
-        return Err(format!("cannot read {name}: it has {} bytes; a configuration has {MOST_BYTES} at most", what.len()));
+    // Its size is not asked for: a pipe or a device has none and may never end.
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|e| format!("cannot read {name}: {e}"))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(format!("cannot read {name}: it has more than {MOST_BYTES} bytes; no configuration is that long"));
     }
-    let bytes = std::fs::read(path).map_err(|e| format!("cannot read {name}: {e}"))?;
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;

@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rust-strom")).args(arguments).env_remove("RUST_LOG").output().expect("it starts")
@@ -133,4 +134,39 @@ fn a_start_that_fails_is_one_line_with_what_to_do() {
         assert_eq!(out.status.code(), Some(1), "{err}");
         assert!(err.starts_with(&format!("rust-strom: {said}")) && err.matches('\n').count() == 1, "{err}");
     }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_access_log() {
+    // Opening one for writing waits for a reader, for ever: a start must not.
+    let pipe = std::env::temp_dir().join(format!("rust-strom-{}-pipe", std::process::id()));
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("coreutils");
+    assert!(made.success());
+    let pipe = File(pipe);
+    let file = File::new("pipe.toml", format!("{GOOD}[access_log]\npath = \"{}\"\n", pipe.path()).as_bytes());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rust-strom"))
+        .args(["--config", file.path()])
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    while child.try_wait().expect("our child").is_none() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Nothing happens if it has ended.
+    let _ = child.kill();
+    let out = child.wait_with_output().expect("our child");
+    let err = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(err.contains("nobody reads that pipe") && err.matches('\n').count() == 1, "{err}");
+}
+
+#[test]
+fn a_configuration_without_an_end_is_not_read_whole() {
+    let out = run(&["--config", "/dev/zero", "--check"]);
+    let err = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(err.contains("more than 16777216 bytes"), "{err}");
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, TryLockError};
@@ -128,7 +129,10 @@ impl Sink {
         match target {
             Target::Stdout => Self::start("standard output", Stdout),
             Target::File(path) => {
-                let file: File = OpenOptions::new().append(true).create(true).open(path)?;
+                // Opening a pipe would wait for its reader, for ever; a full one is waited for in `write_all`.
+                let file: File = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|e| {
+                    if e.raw_os_error() == Some(libc::ENXIO) { io::Error::new(e.kind(), "nobody reads that pipe") } else { e }
+                })?;
                 Self::start(&path.display().to_string(), file)
             }
         }
@@ -250,7 +254,7 @@ fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Somebody made our standard output nonblocking (it may be shared with another process).
+            // A pipe is full, or somebody made our standard output nonblocking (it may be shared with another process).
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
             Err(e) => return Err(e),
         }
