@@ -38,6 +38,10 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
             out.extend_from_slice(part);
         }
     }
+    if own.status == 405 {
+        // RFC 9110 §15.5.6: it has to say what would have been allowed. Only our own page answers so.
+        out.extend_from_slice(b"\r\nAllow: GET, HEAD");
+    }
     if own.status == 503 {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(RETRY_AFTER_SECS);
@@ -140,6 +144,11 @@ mod tests {
             (
                 Own { status: 200, cause: None, body: b"ok\n", head_only: false, keep_alive: true, version: 11, date },
                 "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nok\n",
+            ),
+            (
+                Own { status: 405, cause: None, body: b"no\n", head_only: false, keep_alive: true, version: 11, date },
+                "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 Content-Length: 3\r\nAllow: GET, HEAD\r\n\r\nno\n",
             ),
         ];
         for (own, expected) in table {

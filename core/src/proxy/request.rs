@@ -451,8 +451,7 @@ fn next_id(prefix: &[u8; 16], count: &mut u64) -> [u8; 32] {
 }
 
 impl Exchange {
-    /// Whether the client's bytes are read on: not while a lookup runs, nor between a request for an upgrade and the answer to it
-    /// (what comes early waits in the socket).
+    /// Whether the rest of the request is read on: not while a lookup runs, nor beside an answer of our own.
     pub(super) fn takes_request_body(&self) -> bool {
         !matches!(self.phase, Phase::Asking(_) | Phase::Own)
     }
