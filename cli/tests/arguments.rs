@@ -170,3 +170,14 @@ fn a_configuration_without_an_end_is_not_read_whole() {
     assert_eq!(out.status.code(), Some(1), "{err}");
     assert!(err.contains("more than 16777216 bytes"), "{err}");
 }
+
+#[test]
+fn a_limit_of_open_files_that_serves_nobody_is_refused() {
+    let file = File::new("files.toml", GOOD.as_bytes());
+    // A start that is not refused goes on until it is stopped.
+    let line = "ulimit -n 64 && exec timeout 5 \"$0\" --config \"$1\" --workers 4";
+    let out = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_rust-strom"), file.path()]).output().expect("a shell");
+    let err = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(err.contains("a limit of 64 open files is too low for 4 workers; raise it") && err.matches('\n').count() == 1, "{err}");
+}

@@ -28,6 +28,11 @@ use ruststrom_driver::watch::Watch;
 use inbox::Inbox;
 use worker::{Plan, Worker};
 
+/// Descriptors that are not for connections: pollers, listeners, logs, lookups.
+const OWN_FILES: usize = 64;
+/// With fewer for each worker nobody would ever be served: a quarter is kept back from clients.
+const LEAST_FILES: usize = 8;
+
 /// Everything that workers need.
 pub struct Setup {
     /// What to serve.
@@ -80,6 +85,12 @@ where
 {
     let shards = setup.shared.shards().max(1);
     // Everything that can fail comes before the first thread.
+    let files = setup.files.saturating_sub(OWN_FILES) / usize::from(shards);
+    if files < LEAST_FILES {
+        let (limit, s) = (setup.files, if shards == 1 { "" } else { "s" });
+        let todo = "raise it (ulimit -n, LimitNOFILE=) or use fewer workers";
+        return Err(io::Error::other(format!("a limit of {limit} open files is too low for {shards} worker{s}; {todo}")));
+    }
     let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
     let inboxes: Arc<[Inbox]> = polls.iter().map(Inbox::new).collect::<io::Result<Vec<_>>>()?.into();
     let mut sockets: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
@@ -102,7 +113,7 @@ where
             shard,
             // A golden-ratio step apart, so that no two workers draw alike.
             seed: setup.seed.wrapping_add(u64::from(shard).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            files: setup.files.saturating_sub(64) / usize::from(shards),
+            files,
             stop: setup.stop.clone(),
             lookups: setup.lookups.clone(),
             inboxes: inboxes.clone(),
