@@ -293,6 +293,35 @@ fn scarce_pages_and_uploads() {
     w.finish();
 }
 
+/// Whoever waited for a page and needs none any more does not keep it from the next.
+#[test]
+fn the_next_gets_the_page() {
+    let mut w = with_pages(&format!("{ONE}\nretries = 0"), 20);
+    w.backend(A).reply = Reply::Hold;
+    let c = w.client_asks("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n");
+    let its = w.to(A)[0];
+    for _ in 0..40 {
+        w.asks(&get("/"));
+    }
+    let mut others = w.to(A).into_iter().skip(1);
+    while w.counts().pages < 20 {
+        let b = others.next().expect("enough");
+        w.send(b, "HTTP/1.1 200 OK\r\n");
+    }
+    w.room(c, 0);
+    w.send(c, "0123456789");
+    let waiting: Vec<Sock> = others.take(2).collect();
+    for b in &waiting {
+        w.send(*b, "HTTP/1.1 200 OK\r\n");
+    }
+    let unread = |w: &World| [c, waiting[0], waiting[1]].map(|sock| w.peer(sock).unread() > 0);
+    assert_eq!(unread(&w), [true; 3]);
+    // The client is answered and will not be read from again, though it takes nothing yet: the page is for the next.
+    w.fault(its, Fault::Reset);
+    assert_eq!((unread(&w), w.counts().pages), ([true, false, true], 20));
+    w.finish();
+}
+
 /// Many long polls: each holds the page of its request's head, for a retry, and nothing once its answer has begun.
 #[test]
 fn who_waits_holds_little() {
