@@ -249,6 +249,8 @@ fn scarce_pages() {
         assert!(counts.exchanges < 200 && counts.exchanges as u64 >= pages / 2, "{counts:?}");
         assert!(!w.shards[0].accepting(ListenerId(0)), "full");
         assert!(w.shards[0].accepting(ListenerId(1)), "our own page is always there");
+        let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
+        assert_eq!(w.ask(admin, "/healthz"), [200]);
         w.backend(A).reply = ok(&"x".repeat(SMALL_BYTES)).as_str().into();
         for b in w.to(A) {
             if !w.peer(b).received.is_empty() {
