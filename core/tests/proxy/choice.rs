@@ -161,7 +161,8 @@ fn cookies() {
 #[test]
 fn probes() {
     let answer = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
-    let table: Vec<(&str, Option<Open>, Reply, u64, HealthState, &str)> = vec![
+    type Row = (&'static str, Option<Open>, Reply, u64, HealthState, &'static str);
+    let table: Vec<Row> = vec![
         ("200", None, answer(200), 0, Healthy, "status 200 after 0 ms"),
         ("399", None, answer(399), 0, Healthy, "status 399 after 0 ms"),
         ("400", None, answer(400), 0, Unhealthy, "status 400 after 0 ms"),
