@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
 use ruststrom_core::{Shared, Wall, config};
 use ruststrom_driver::clock;
+use ruststrom_driver::crew::{Running, Setup};
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
-use ruststrom_mio::{Census, Outcome, Running, Setup, start};
+use ruststrom_driver::worker::{Census, Outcome};
+use ruststrom_mio::start;
 
 use crate::talk::{Client, WAIT};
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
 use ruststrom_core::{Instant, Shared, Wall, config};
 use ruststrom_driver::clock;
+use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
-use ruststrom_mio::{Outcome, Setup, start};
+use ruststrom_driver::worker::Outcome;
+use ruststrom_mio::start;
 
 /// Panics in the middle of the core when it hears of a certain request.
 struct Trap;
