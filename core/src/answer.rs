@@ -20,8 +20,8 @@ pub(crate) struct Own<'a> {
 /// Seconds after which a client may try again when we had no backend for it.
 const RETRY_AFTER_SECS: &[u8] = b"1";
 
-/// Writes the whole answer.
-pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) {
+/// Writes the whole answer; returns how much of it is body.
+pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     let reason = reason(own.status);
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(u64::from(own.status), out);
@@ -48,7 +48,7 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) {
         (true, _) => b"\r\n\r\n",
     });
     if own.head_only {
-        return;
+        return 0;
     }
     if cause.is_empty() {
         out.extend_from_slice(own.body);
@@ -58,6 +58,7 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(part);
         }
     }
+    body_len
 }
 
 fn decimal(mut n: u64, out: &mut Vec<u8>) {

@@ -72,7 +72,7 @@ pub struct Record<'a> {
     pub scheme: &'static str,
     /// As received; empty if no head was understood. So are the other texts. All are bounded, and empty unless wanted.
     pub method: &'a [u8],
-    /// The normalised target, cut to 1 KiB.
+    /// The normalised target, or the first line of what could not be read; cut to 1 KiB.
     pub target: &'a [u8],
     /// `Host`, cut to 255 bytes.
     pub host: &'a [u8],

@@ -211,6 +211,8 @@ pub struct Proxy<O: Observer> {
     /// When the last input came.
     now: Instant,
     touched: Vec<ExchangeId>,
+    /// When refused connections were last told of.
+    refusing_noted: Option<Instant>,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -251,6 +253,7 @@ impl<O: Observer> Proxy<O> {
             drained: false,
             now,
             touched: Vec::new(),
+            refusing_noted: None,
         };
         proxy.handle_wall(Wall::default());
         proxy.adopt(config, now);

@@ -12,6 +12,8 @@ mod limits;
 mod queue;
 #[path = "proxy/random.rs"]
 mod random;
+#[path = "proxy/records.rs"]
+mod records;
 #[path = "proxy/retries.rs"]
 mod retries;
 #[path = "proxy/script.rs"]

@@ -8,12 +8,16 @@ use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Inbox, Role};
 use crate::h1::{Event, Machine, Side};
 use crate::id::ConnId;
-use crate::observe::Observer;
+use crate::observe::{Level, Observer};
 use crate::shared::TooMany;
 use crate::time::Instant;
 
 /// How long what a client still sends is read and dropped after our last answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
+/// A drain should not be late for those who linger.
+pub(super) const BEFORE_DRAINED: Duration = Duration::from_millis(20);
+/// Refused connections are told of this often.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
 
 impl Conn {
     pub(super) fn new(role: Role) -> Self {
@@ -63,10 +67,17 @@ impl<O: Observer> Proxy<O> {
         // Our own page must answer when everything else is full.
         let kind = config.listeners.get(a.listener.0 as usize).map_or(ListenerKind::Http, |l| l.kind);
         let (total, per_ip) = if kind == ListenerKind::Admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
-        self.shared.admit(a.peer.ip(), total, per_ip).map_err(|e| match e {
-            TooMany::Total => Refused::TooManyConnections,
-            TooMany::FromAddress => Refused::TooManyFromAddress,
-        })?;
+        if let Err(e) = self.shared.admit(a.peer.ip(), total, per_ip) {
+            let (refused, limit) = match e {
+                TooMany::Total => (Refused::TooManyConnections, "limits.connections"),
+                TooMany::FromAddress => (Refused::TooManyFromAddress, "limits.connections_per_ip"),
+            };
+            if self.refusing_noted.is_none_or(|at| now.since(at) >= NOTE_EVERY) {
+                self.refusing_noted = Some(now);
+                self.observer.note(Level::Warning, &format!("{limit} is reached: connections are refused, last that of {}", a.peer.ip()));
+            }
+            return Err(refused);
+        }
         let peer_ip = a.peer.ip().to_canonical();
         let client = Client {
             peer: a.peer,
@@ -125,7 +136,8 @@ impl<O: Observer> Proxy<O> {
         conn.client_mut().lingering = true;
         conn.inbox.clear(&mut self.pages);
         self.effects.push_back(Effect::Shutdown(c));
-        self.set_deadline(c, now + LINGER);
+        let at = self.drain.map_or(now + LINGER, |until| (now + LINGER).min(until - BEFORE_DRAINED));
+        self.set_deadline(c, at);
         self.list(c);
     }
 

@@ -34,7 +34,7 @@ impl<O: Observer> Proxy<O> {
         (e.status, e.cause) = (status, cause);
         e.own.clear();
         let own = Own { status, cause, body, head_only: e.head_only, keep_alive: e.keep_alive, version: e.version, date: &self.date };
-        answer::write(&own, &mut e.own);
+        e.own_body = answer::write(&own, &mut e.own) as u32;
         e.answer = Flow::new();
         e.answer.head_len = e.own.len() as u32;
         e.answer.ended = true;

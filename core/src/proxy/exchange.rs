@@ -100,8 +100,9 @@ pub(crate) struct Exchange {
     pub(crate) status: u16,
     pub(crate) cause: Option<Cause>,
     pub(crate) times: Times,
-    /// An answer of our own.
+    /// An answer of our own, and how much of it is body.
     pub(crate) own: Vec<u8>,
+    pub(crate) own_body: u32,
     pub(crate) texts: Texts,
 }
 
@@ -138,6 +139,12 @@ impl Texts {
             self.bytes.extend_from_slice(&text[..text.len().min(cut)]);
             *end = self.bytes.len() as u16;
         }
+    }
+
+    /// Of a head that could not be read there is its first line: the log shows what was refused.
+    pub(crate) fn set_line(&mut self, raw: &[u8]) {
+        let line = raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+        self.set([b"", line, b"", b"", b"", b""]);
     }
 
     pub(crate) fn get(&self, which: usize) -> &[u8] {

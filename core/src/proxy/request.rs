@@ -112,6 +112,12 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn reject(&mut self, c: ConnId, cause: Cause, now: Instant) {
         let x = self.begin(c, now);
         self.exchanges[x.0].keep_alive = false;
+        let inbox = &self.conns[c].inbox;
+        if let Some(page) = &inbox.page
+            && self.observer.wants_texts()
+        {
+            self.exchanges[x.0].texts.set_line(&self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize]);
+        }
         self.refuse(x, cause);
     }
 
@@ -160,6 +166,7 @@ impl<O: Observer> Proxy<O> {
             cause: None,
             // A first request's time begins with its first byte too, not when its connection was made.
             times: Times { started: if first { now } else { started }, ..Times::default() },
+            own_body: 0,
             own: self.spare.pop().unwrap_or_default(),
             texts: Texts::recycled(self.spare.pop().unwrap_or_default()),
         };
@@ -229,6 +236,9 @@ impl<O: Observer> Proxy<O> {
             Err(violation) => {
                 let e = &mut self.exchanges[x.0];
                 (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
+                if self.observer.wants_texts() {
+                    e.texts.set_line(raw);
+                }
                 Outcome::Refuse(Cause::BadRequest(violation))
             }
             Ok(request) => self.take_request(x, &request, answer, now),

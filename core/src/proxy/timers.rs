@@ -205,6 +205,12 @@ impl<O: Observer> Proxy<O> {
         if !first {
             return;
         }
+        let lingering: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| matches!(&conn.role, Role::Client(client) if client.lingering)).map(|(c, _)| c).collect();
+        for c in lingering {
+            let at = self.conns[c].deadline.min(until - super::accept::BEFORE_DRAINED);
+            self.set_deadline(c, at);
+        }
         let idle: Vec<ConnId> =
             self.conns.iter().filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty()).map(|(c, _)| c).collect();
         for c in idle {

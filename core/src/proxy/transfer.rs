@@ -13,6 +13,10 @@ impl<O: Observer> Proxy<O> {
         let Some(x) = self.conns[c].exchange else { return };
         let e = &mut self.exchanges[x.0];
         e.bytes_out += e.answer.sent(n) as u64;
+        if e.phase == Phase::Own {
+            // Head and body are one piece there.
+            e.bytes_out = u64::from(e.own_body.saturating_sub(e.answer.head_len - e.answer.head_sent));
+        }
         e.answer_begun |= matches!(e.phase, Phase::Answering | Phase::Tunnel | Phase::Own);
         if e.phase != Phase::Own && e.answer.head_sent == e.answer.head_len {
             e.answer.drop_head(&mut self.pages);

@@ -305,6 +305,11 @@ impl World {
         self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().health)).collect()
     }
 
+    /// What operators were told, taken.
+    pub(crate) fn notes(&mut self) -> Vec<String> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().notes)).collect()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.shards[0].counts()
     }

@@ -1,0 +1,64 @@
+//! What an operator is told: of heads that could not be read, of answers of our own, of connections that were refused.
+
+use std::time::Duration;
+
+use crate::script::{config, get, one_pool};
+use crate::world::World;
+
+#[test]
+fn a_refused_head_shows_its_first_line() {
+    let table = [
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET / HTTP/1.1"),
+        ("GET /../.. HTTP/1.1\r\nHost: a\r\n\r\n", "GET /../.. HTTP/1.1"),
+        ("\r\n\u{16}\u{3}\u{1}", "\u{16}\u{3}\u{1}"),
+        ("GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1"),
+    ];
+    for (sent, shown) in table {
+        let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+        w.client_asks(sent);
+        let told = w.told();
+        assert_eq!((told.len(), &*told[0].target), (1, shown), "{sent:?}");
+        w.finish();
+    }
+}
+
+#[test]
+fn answers_of_our_own_have_bytes_too() {
+    let mut w = World::new(&one_pool("matcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"));
+    w.client_asks(&get("/"));
+    w.client_asks("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let bytes: Vec<u64> = w.told().iter().map(|t| t.bytes.1).collect();
+    assert_eq!(bytes, ["404 Not Found: no_route\n".len() as u64, 0]);
+    w.finish();
+}
+
+#[test]
+fn a_limit_of_connections_is_told_of_but_not_each_time() {
+    let text = format!("limits = {{ connections = 1 }}\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
+    let config = config(&text);
+    let mut w = World::of(&config, 1);
+    let peer = |n: u16| format!("192.0.2.7:{n}").parse().expect("an address");
+    let first = w.accept(0, peer(1), ruststrom_core::ListenerId(0)).expect("room for one");
+    for n in 2..50 {
+        assert!(w.accept(0, peer(n), ruststrom_core::ListenerId(0)).is_err());
+    }
+    assert_eq!(w.notes(), ["limits.connections is reached: connections are refused, last that of 192.0.2.7"]);
+    w.end(first);
+    w.finish();
+}
+
+#[test]
+fn who_lingers_does_not_make_a_drain_late() {
+    // The client got its last answer and stays: its connection lingers when the drain begins, or begins to when it has begun.
+    for bad_first in [true, false] {
+        let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+        let c = w.client();
+        if bad_first {
+            w.send(c, "nonsense\r\n\r\n");
+        }
+        w.drain(Duration::from_millis(500));
+        w.advance(Duration::from_millis(495));
+        assert!(w.peer(c).closed, "{bad_first}");
+        w.finish();
+    }
+}
