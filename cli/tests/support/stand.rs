@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
-use ruststrom_core::{Shared, Wall, config};
+use ruststrom_core::{Shared, Wall};
 use ruststrom_driver::clock;
 use ruststrom_driver::crew::{Running, Setup};
 use ruststrom_driver::listen::bind_all;
@@ -15,7 +16,6 @@ use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
 use ruststrom_driver::worker::{Census, Outcome};
-use ruststrom_mio::start;
 
 use crate::talk::{Client, WAIT};
 
@@ -77,12 +77,17 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
+    /// On the driver that these tests are about.
     pub(crate) fn start(text: &str, workers: u16) -> Self {
-        Self::start_with(text, workers, Lookups::default())
+        Self::on(crate::DRIVER, text, workers, Lookups::default())
     }
 
     /// With names of a test's own.
     pub(crate) fn start_with(text: &str, workers: u16, lookups: Lookups) -> Self {
+        Self::on(crate::DRIVER, text, workers, lookups)
+    }
+
+    pub(crate) fn on(driver: Driver, text: &str, workers: u16, lookups: Lookups) -> Self {
         let parsed = config::parse(text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let (listeners, _) = bind_all(&config.listeners, workers).expect("free ports");
@@ -99,7 +104,12 @@ impl Stand {
         };
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = told.clone();
-        let running = start(setup, move |_| Recorder(heard.clone())).expect("workers");
+        let observer = move |_| Recorder(heard.clone());
+        let running = match driver {
+            Driver::Mio => ruststrom_mio::start(setup, observer),
+            Driver::Smol => ruststrom_smol::start(setup, observer),
+        };
+        let running = running.expect("workers");
         Self { address, running: Some(running), stop, shared, told, workers }
     }
 
