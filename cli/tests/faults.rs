@@ -27,3 +27,11 @@ mod talk;
 
 /// `faults_smol.rs` is the same for the other one.
 const DRIVER: ruststrom_core::config::Driver = ruststrom_core::config::Driver::Mio;
+
+/// Its argument.
+fn driver() -> &'static str {
+    match DRIVER {
+        ruststrom_core::config::Driver::Mio => "mio",
+        ruststrom_core::config::Driver::Smol => "smol",
+    }
+}

@@ -24,3 +24,11 @@ mod stand;
 mod talk;
 
 const DRIVER: ruststrom_core::config::Driver = ruststrom_core::config::Driver::Smol;
+
+/// Its argument.
+fn driver() -> &'static str {
+    match DRIVER {
+        ruststrom_core::config::Driver::Mio => "mio",
+        ruststrom_core::config::Driver::Smol => "smol",
+    }
+}

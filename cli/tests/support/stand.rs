@@ -79,29 +79,21 @@ pub(crate) struct Stand {
 impl Stand {
     /// On the driver that these tests are about.
     pub(crate) fn start(text: &str, workers: u16) -> Self {
-        Self::on(crate::DRIVER, text, workers, Lookups::default())
+        Self::start_with(text, workers, Lookups::default())
     }
 
     /// With names of a test's own.
     pub(crate) fn start_with(text: &str, workers: u16, lookups: Lookups) -> Self {
-        Self::on(crate::DRIVER, text, workers, lookups)
+        Self::seeded(crate::DRIVER, text, workers, lookups, clock::entropy())
     }
 
-    pub(crate) fn on(driver: Driver, text: &str, workers: u16, lookups: Lookups) -> Self {
+    pub(crate) fn seeded(driver: Driver, text: &str, workers: u16, lookups: Lookups, seed: u64) -> Self {
         let parsed = config::parse(text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let (listeners, _) = bind_all(&config.listeners, workers).expect("free ports");
         let address = listeners[0].address;
         let (stop, shared) = (Arc::new(Stop::default()), Arc::new(Shared::new("test", workers)));
-        let setup = Setup {
-            config: Arc::new(config),
-            shared: shared.clone(),
-            listeners,
-            seed: clock::entropy(),
-            files: 10_000,
-            stop: stop.clone(),
-            lookups,
-        };
+        let setup = Setup { config: Arc::new(config), shared: shared.clone(), listeners, seed, files: 10_000, stop: stop.clone(), lookups };
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = told.clone();
         let observer = move |_| Recorder(heard.clone());
@@ -150,6 +142,18 @@ impl Stand {
             })
         });
         assert_eq!(self.shared.connections(), 0, "the count that limits.connections compares with");
+    }
+
+    /// Begins a graceful stop.
+    pub(crate) fn drain(&self) {
+        self.stop.advance(Stage::Drain);
+    }
+
+    /// Stops gracefully, whatever is left; how it ended.
+    pub(crate) fn finish(mut self) -> (Outcome, Vec<Told>) {
+        self.drain();
+        let outcome = self.running.take().expect("it runs").join();
+        (outcome, self.told())
     }
 
     /// Nothing is left, and it stops as it should.
