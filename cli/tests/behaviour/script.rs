@@ -42,7 +42,7 @@ enum Until {
 
 /// Short times, and no probes.
 const CONFIG: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = { check_every = 0 }\n\
-    timeouts = { head = \"700ms\", idle = \"1500ms\", connect = \"700ms\", backend_head = \"700ms\", stall = \"1s\", drain = \"1s\" }\n";
+    timeouts = { head = \"1s\", idle = \"2s\", connect = \"1s\", backend_head = \"1s\", stall = \"1s\", drain = \"1s\" }\n";
 
 /// A script.
 pub(crate) struct Script {
