@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ruststrom_core::config::ListenerKind;
+use ruststrom_core::config::{Driver, ListenerKind};
 
 use crate::load;
 use crate::serve::{Start, serve};
@@ -18,12 +18,12 @@ const HEAD: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs until a signal ends it.
-pub(crate) fn run(workers: Option<u16>) -> Result<ExitCode, String> {
+pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCode, String> {
     let backend = |name: &&'static str| backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"));
     let backends = NAMES.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
     let text = configuration("127.0.0.1:0", &backends);
     let loaded = load::load("demo", &text)?;
-    serve(Start { loaded, folder: PathBuf::new(), workers }, |bound| {
+    serve(Start { loaded, folder: PathBuf::new(), workers, driver }, |bound| {
         let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else { return };
         let said = writeln!(
             io::stdout(),

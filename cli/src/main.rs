@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
+use ruststrom_core::config;
 
 /// A load balancer for HTTP: one file, one process.
 #[derive(Debug, Parser)]
@@ -32,7 +33,7 @@ struct Arguments {
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// What the workers run on, whatever the configuration says.
-    #[arg(long, value_enum, value_name = "DRIVER")]
+    #[arg(long, value_enum, value_name = "DRIVER", global = true)]
     driver: Option<Driver>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -42,7 +43,7 @@ struct Arguments {
 enum Driver {
     /// One event loop for each worker.
     Mio,
-    /// Async tasks; not built yet.
+    /// smol's reactor, an executor for each worker.
     Smol,
 }
 
@@ -79,37 +80,31 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, String> {
-    let smol = arguments.driver == Some(Driver::Smol);
+    let driver = arguments.driver.map(|d| match d {
+        Driver::Mio => config::Driver::Mio,
+        Driver::Smol => config::Driver::Smol,
+    });
     match (arguments.command, arguments.config) {
-        (Some(Command::Demo), None) => demo::run(arguments.workers),
+        (Some(Command::Demo), None) => demo::run(arguments.workers, driver),
         (Some(Command::Demo), Some(_)) => Err("the demo has its own configuration; leave --config out".into()),
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
-            // The argument overrules the file, but neither can have what is not there.
             let text = load::read(&file)?;
             if arguments.check {
-                return Ok(check(&file.display().to_string(), &text, smol));
-            }
-            if smol {
-                return Err(SMOL.into());
+                return Ok(check(&file.display().to_string(), &text));
             }
             let loaded = load::load(&file.display().to_string(), &text)?;
             let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-            serve::serve(serve::Start { loaded, folder, workers: arguments.workers }, |_| ())
+            serve::serve(serve::Start { loaded, folder, workers: arguments.workers, driver }, |_| ())
         }
     }
 }
 
-const SMOL: &str = "driver \"smol\" is not built yet; leave --driver out or use --driver mio";
-
 /// Prints everything there is to say about a file.
-fn check(name: &str, text: &str, smol: bool) -> ExitCode {
+fn check(name: &str, text: &str) -> ExitCode {
     let verdict = load::check(name, text);
     print!("{}", verdict.report);
-    if smol {
-        println!("{SMOL}");
-    }
-    if verdict.good && !smol {
+    if verdict.good {
         println!("{name}: good");
         ExitCode::SUCCESS
     } else {

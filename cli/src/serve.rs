@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::Shared;
-use ruststrom_core::config::ListenerKind;
+use ruststrom_core::config::{Driver, ListenerKind};
 use ruststrom_driver::access_log::Reporter;
+use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::{Bound, bind_all};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::sink::{Sink, Target};
 use ruststrom_driver::stop::Stop;
+use ruststrom_driver::worker::Outcome;
 use ruststrom_driver::{clock, journal, limits};
-use ruststrom_mio::{Outcome, Setup};
 
 use crate::load::Loaded;
 use crate::{FAILED, FORCED, signals};
@@ -28,11 +29,13 @@ pub(crate) struct Start {
     pub(crate) folder: PathBuf,
     /// Overrules the configuration.
     pub(crate) workers: Option<u16>,
+    /// Overrules the configuration.
+    pub(crate) driver: Option<Driver>,
 }
 
 /// Serves until a signal ends it. `bound` hears of the listeners as soon as they are open.
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCode, String> {
-    let Start { loaded: Loaded { config, warnings }, folder, workers } = start;
+    let Start { loaded: Loaded { config, warnings }, folder, workers, driver } = start;
     let format = config.access_log.format;
     let stdout = Sink::open(&Target::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
     let (levels, bad) = journal::Levels::parse(&std::env::var("RUST_LOG").unwrap_or_default());
@@ -77,6 +80,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCo
         };
         log::info!("listening on {} ({what}), workers: {workers}", l.address);
     }
+    let driver = driver.unwrap_or(config.driver);
     let setup = Setup {
         config: Arc::new(config),
         shared: Arc::new(Shared::new(&clock::hostname(), workers)),
@@ -88,7 +92,11 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCo
     };
     let lines = access.clone();
     let observer = move |_| lines.as_ref().map_or_else(Reporter::quiet, |sink| Reporter::new(format, sink));
-    let running = ruststrom_mio::start(setup, observer).map_err(|e| format!("cannot start the workers: {e}"))?;
+    let running = match driver {
+        Driver::Mio => ruststrom_mio::start(setup, observer),
+        Driver::Smol => ruststrom_smol::start(setup, observer),
+    };
+    let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
     let outcome = running.join();
     match outcome {
         Outcome::Finished => log::info!("stopped: everything was finished"),

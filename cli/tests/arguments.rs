@@ -49,9 +49,8 @@ fn arguments() {
         (&["--config", folder], 1, "it is a folder"),
         (&["--config", good.path(), "--workers", "0"], 1, "0 is not in 1..=1024"),
         (&["--config", good.path(), "--driver", "tokio"], 1, "[possible values: mio, smol]"),
-        (&["--config", good.path(), "--driver", "smol"], 1, "driver \"smol\" is not built yet"),
         (&["--config", good.path(), "--check"], 0, ": good"),
-        (&["--config", good.path(), "--check", "--driver", "smol"], 1, "driver \"smol\" is not built yet"),
+        (&["--config", good.path(), "--check", "--driver", "smol"], 0, ": good"),
         (&["--config", good.path(), "demo"], 1, "the demo has its own configuration"),
         (&["dmo"], 1, "demo"),
         (&["balancer.toml"], 1, "rust-strom --config FILE"),
@@ -85,7 +84,7 @@ fn checks() {
         ("compression", GOOD.to_owned() + "[backend_pools.middlewares.Compression]\n", 1, &["Compression is not built yet"]),
         ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 1, &["not built yet"]),
         ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 1, &["not built yet"]),
-        ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 1, &["driver \"smol\" is not built yet"]),
+        ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
         ("tls", "https_address = \"127.0.0.1:0\"\n".to_owned() + GOOD + tls, 1, &["not built yet"]),
     ];
     for (name, text, code, said) in table {

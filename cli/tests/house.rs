@@ -9,7 +9,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("ruststrom-core", "core/src/lib.rs", &[]),
     ("ruststrom-driver", "drivers/common/src/lib.rs", &["ruststrom-core"]),
     ("ruststrom-mio", "drivers/mio/src/lib.rs", &["ruststrom-core", "ruststrom-driver"]),
-    ("rust-strom", "cli/src/main.rs", &["ruststrom-core", "ruststrom-driver", "ruststrom-mio"]),
+    ("ruststrom-smol", "drivers/smol/src/lib.rs", &["ruststrom-core", "ruststrom-driver"]),
+    ("rust-strom", "cli/src/main.rs", &["ruststrom-core", "ruststrom-driver", "ruststrom-mio", "ruststrom-smol"]),
 ];
 
 fn top() -> &'static Path {

@@ -21,6 +21,10 @@ struct Daemon {
 impl Daemon {
     /// With a configuration in a folder of its own, under a limit of open files if one is given.
     fn start(name: &str, config: &str, files: Option<u32>) -> Self {
+        Self::start_with(name, config, files, &[])
+    }
+
+    fn start_with(name: &str, config: &str, files: Option<u32>, arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("rust-strom-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let file = folder.join("config.toml");
@@ -34,7 +38,7 @@ impl Daemon {
                 c
             }
         };
-        command.arg("--config").arg(file);
+        command.arg("--config").arg(file).args(arguments);
         Self::spawn(command, folder)
     }
 
@@ -218,9 +222,10 @@ fn the_demo_takes_turns_over_all_workers_and_ends_on_int() {
 
 #[test]
 fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
-    for signal in [Signal::TERM, Signal::QUIT, Signal::INT] {
+    for (signal, driver) in [(Signal::TERM, "mio"), (Signal::TERM, "smol"), (Signal::QUIT, "mio"), (Signal::INT, "mio")] {
         let slow = backend("slow", Duration::from_millis(700));
-        let mut daemon = Daemon::start(&format!("graceful{}", signal.as_raw()), &config(&[slow], "workers = 2"), None);
+        let config = config(&[slow], &format!("workers = 2\ndriver = \"{driver}\""));
+        let mut daemon = Daemon::start(&format!("graceful{}{driver}", signal.as_raw()), &config, None);
         let address = daemon.address();
         let mut idle = connect(address);
         get(&mut idle, "/first");
@@ -244,6 +249,7 @@ fn the_deadline_and_a_second_int_cut() {
     let hangs = backend("hangs", Duration::from_secs(60));
     for (name, more, signals) in [
         ("deadline", "timeouts = { drain = \"1s\" }", &[Signal::TERM][..]),
+        ("deadline-smol", "timeouts = { drain = \"1s\" }\ndriver = \"smol\"", &[Signal::TERM]),
         ("twice", "", &[Signal::INT, Signal::INT]),
         ("term-int", "", &[Signal::TERM, Signal::INT]),
     ] {
@@ -257,6 +263,22 @@ fn the_deadline_and_a_second_int_cut() {
             std::thread::sleep(Duration::from_millis(100));
         }
         assert_eq!(daemon.end().code(), Some(2), "{name}: {}", daemon.said());
+    }
+}
+
+#[test]
+fn the_driver_is_the_files_unless_an_argument_says_otherwise() {
+    let backend = backend("here", Duration::ZERO);
+    // What the file says, what is said behind it, and whether smol's reactor runs then.
+    for (file, argument, smol) in
+        [("", "mio", false), ("", "smol", true), ("driver = \"smol\"", "mio", false), ("driver = \"smol\"", "", true), ("", "", false)]
+    {
+        let arguments: &[&str] = if argument.is_empty() { &[] } else { &["--driver", argument] };
+        let daemon = Daemon::start_with("driver", &config(&[backend], file), None, arguments);
+        assert_eq!(get(&mut connect(daemon.address()), "/").1, "here");
+        let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).expect("it runs").map_while(Result::ok);
+        let names = threads.map(|t| std::fs::read_to_string(t.path().join("comm")).unwrap_or_default());
+        assert_eq!(names.collect::<Vec<_>>().contains(&"async-io\n".to_owned()), smol, "{file} {argument}");
     }
 }
 
@@ -299,8 +321,15 @@ fn the_access_log_has_one_line_for_each_request() {
 
 #[test]
 fn without_descriptors_those_who_are_in_are_served_and_the_others_wait() {
+    for driver in ["mio", "smol"] {
+        run_out_of_descriptors(driver);
+    }
+}
+
+fn run_out_of_descriptors(driver: &str) {
     let backend = backend("here", Duration::ZERO);
-    let mut daemon = Daemon::start("files", &config(&[backend], "workers = 1"), Some(128));
+    let config = config(&[backend], &format!("workers = 1\ndriver = \"{driver}\""));
+    let mut daemon = Daemon::start(&format!("files-{driver}"), &config, Some(128));
     let address = daemon.address();
     let mut clients: Vec<TcpStream> = (0..150).map(|_| connect(address)).collect();
     daemon.wait_for("accepting is paused");

@@ -257,13 +257,20 @@ fn what_is_not_built_is_named() {
         let found: Vec<&str> = parsed.not_built.iter().map(|d| &*d.message).collect();
         assert_eq!(found, wanted, "{text}");
     }
-    let text = format!("driver = \"smol\"\n{}", wrapped(""));
-    let (config, parsed) = good("smol", &text);
-    assert_eq!(config.driver, Driver::Smol);
+    let text = "[[backend_pools]]\naddresses = [\"h2c://b:2\"]";
+    let (_, parsed) = good("h2c", text);
     assert_eq!(
-        render(&parsed.not_built, "f", &text),
-        "f:1:10: error: driver \"smol\" is not built yet\n1 | driver = \"smol\"\n  |          ^^^^^^\n"
+        render(&parsed.not_built, "f", text),
+        "f:2:14: error: `h2c://` backends are not built yet\n2 | addresses = [\"h2c://b:2\"]\n  |              ^^^^^^^^^^^\n"
     );
+}
+
+#[test]
+fn drivers() {
+    for (line, wanted) in [("", Driver::Mio), ("driver = \"mio\"", Driver::Mio), ("driver = \"smol\"", Driver::Smol)] {
+        let (config, parsed) = good("driver", &format!("{line}\n{}", wrapped("")));
+        assert_eq!((config.driver, parsed.not_built.len()), (wanted, 0), "{line}");
+    }
 }
 
 #[test]

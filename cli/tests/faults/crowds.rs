@@ -64,7 +64,7 @@ fn twenty_thousand_clients_under_a_low_file_limit() {
          timeouts = {{ head = 60, idle = 60 }}\n[[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
         good.address
     );
-    let mut daemon = Daemon::start_limited(&config, &["--workers", "2"], Some(1024));
+    let mut daemon = Daemon::start_limited(&config, &["--workers", "2", "--driver", crate::driver()], Some(1024));
     let (address, page) = (daemon.address(), daemon.listens("own page"));
     let idle_files = daemon.files();
     // Those who were there before.

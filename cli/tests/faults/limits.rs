@@ -91,7 +91,7 @@ fn a_full_queue_and_a_long_wait_are_answered() {
     // Two are served, three wait in vain, the others are refused at once.
     let (served, waited, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|s| {
-        let queue = |all: &[ruststrom_mio::Census], n: usize| all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n;
+        let queue = |all: &[ruststrom_driver::worker::Census], n: usize| all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n;
         for i in 0..5 {
             s.spawn(|| {
                 let begun = Instant::now();

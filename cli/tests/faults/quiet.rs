@@ -147,7 +147,7 @@ fn who_waits_does_not_spin() {
          [[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
         stuck.address, stuck.address
     );
-    let daemon = crate::daemon::Daemon::start(&config, &["--workers", "1"]);
+    let daemon = crate::daemon::Daemon::start(&config, &["--workers", "1", "--driver", crate::driver()]);
     let address = daemon.address();
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let post =

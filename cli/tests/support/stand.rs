@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
-use ruststrom_core::{Shared, Wall, config};
+use ruststrom_core::{Shared, Wall};
 use ruststrom_driver::clock;
+use ruststrom_driver::crew::{Running, Setup};
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
-use ruststrom_mio::{Census, Outcome, Running, Setup, start};
+use ruststrom_driver::worker::{Census, Outcome};
 
 use crate::talk::{Client, WAIT};
 
@@ -75,29 +77,31 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
+    /// On the driver that these tests are about.
     pub(crate) fn start(text: &str, workers: u16) -> Self {
         Self::start_with(text, workers, Lookups::default())
     }
 
     /// With names of a test's own.
     pub(crate) fn start_with(text: &str, workers: u16, lookups: Lookups) -> Self {
+        Self::seeded(crate::DRIVER, text, workers, lookups, clock::entropy())
+    }
+
+    pub(crate) fn seeded(driver: Driver, text: &str, workers: u16, lookups: Lookups, seed: u64) -> Self {
         let parsed = config::parse(text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let (listeners, _) = bind_all(&config.listeners, workers).expect("free ports");
         let address = listeners[0].address;
         let (stop, shared) = (Arc::new(Stop::default()), Arc::new(Shared::new("test", workers)));
-        let setup = Setup {
-            config: Arc::new(config),
-            shared: shared.clone(),
-            listeners,
-            seed: clock::entropy(),
-            files: 10_000,
-            stop: stop.clone(),
-            lookups,
-        };
+        let setup = Setup { config: Arc::new(config), shared: shared.clone(), listeners, seed, files: 10_000, stop: stop.clone(), lookups };
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = told.clone();
-        let running = start(setup, move |_| Recorder(heard.clone())).expect("workers");
+        let observer = move |_| Recorder(heard.clone());
+        let running = match driver {
+            Driver::Mio => ruststrom_mio::start(setup, observer),
+            Driver::Smol => ruststrom_smol::start(setup, observer),
+        };
+        let running = running.expect("workers");
         Self { address, running: Some(running), stop, shared, told, workers }
     }
 
@@ -138,6 +142,18 @@ impl Stand {
             })
         });
         assert_eq!(self.shared.connections(), 0, "the count that limits.connections compares with");
+    }
+
+    /// Begins a graceful stop.
+    pub(crate) fn drain(&self) {
+        self.stop.advance(Stage::Drain);
+    }
+
+    /// Stops gracefully, whatever is left; how it ended.
+    pub(crate) fn finish(mut self) -> (Outcome, Vec<Told>) {
+        self.drain();
+        let outcome = self.running.take().expect("it runs").join();
+        (outcome, self.told())
     }
 
     /// Nothing is left, and it stops as it should.

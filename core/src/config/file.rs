@@ -119,9 +119,6 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let trusted_proxies = trusted_proxies(&file, report);
     let workers = file.integer("workers", 0..=1024, 0, report);
     let driver = file.one_of("driver", "driver", &[("mio", Driver::Mio), ("smol", Driver::Smol)], Driver::Mio, report);
-    if driver == Driver::Smol {
-        report.not_built(file.get("driver").map_or(0..0, |v| v.span()), "driver \"smol\" is");
-    }
     let access_log = access_log(&file, report);
 
     let all_pools = pools.iter().map(|p| p.as_ref()).collect::<Vec<_>>();

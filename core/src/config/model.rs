@@ -330,9 +330,9 @@ pub enum CertificateSource {
 /// Which driver runs the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// The default.
+    /// An event loop for each worker; the default.
     Mio,
-    /// Not built yet, refused at start by name.
+    /// The reactor of smol, and an executor for each worker.
     Smol,
 }
 

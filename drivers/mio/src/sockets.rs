@@ -1,19 +1,20 @@
-//! The world of one worker: its sockets by slot, its peers and its lookups.
+//! The world of one worker: its sockets by slot, waited for edge triggered.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::net::{RecvFlags, SendFlags};
 use ruststrom_core::{ConnId, Instant, LookupId, Question};
 use ruststrom_driver::clock;
-use ruststrom_driver::lookup::Lookups;
-use ruststrom_driver::pump::World;
+use ruststrom_driver::engine::{self, Event};
+use ruststrom_driver::errands::Errands;
+use ruststrom_driver::pump::{Readiness, World};
 
-use crate::inbox::Inbox;
 use crate::token::About;
 
 pub(crate) struct Sockets {
@@ -21,26 +22,30 @@ pub(crate) struct Sockets {
     /// By slot; nothing but a file descriptor each.
     table: Vec<Option<TcpStream>>,
     open: usize,
-    shard: u16,
-    inboxes: Arc<[Inbox]>,
-    lookups: Lookups,
-    /// Answers to a proxy that is gone are not for its successor.
-    pub(crate) generation: u32,
-    pub(crate) drained: bool,
+    errands: Errands,
+}
+
+/// What an event is about.
+pub(crate) fn found(event: &mio::event::Event) -> Event {
+    let readiness = || Readiness {
+        readable: event.is_readable(),
+        writable: event.is_writable(),
+        closed: event.is_read_closed(),
+        error: event.is_error(),
+    };
+    match About::of(event.token()) {
+        About::Conn(c) => Event::Conn(c, readiness()),
+        About::Listener(place) => Event::Listener(place),
+        About::Inbox => Event::Inbox,
+    }
 }
 
 impl Sockets {
-    pub(crate) fn new(registry: Registry, shard: u16, inboxes: Arc<[Inbox]>, lookups: Lookups) -> Self {
-        Self { registry, table: Vec::new(), open: 0, shard, inboxes, lookups, generation: 0, drained: false }
+    pub(crate) fn new(registry: Registry, errands: Errands) -> Self {
+        Self { registry, table: Vec::new(), open: 0, errands }
     }
 
-    /// How many sockets are open.
-    pub(crate) fn open(&self) -> usize {
-        self.open
-    }
-
-    /// Takes a socket and waits for its events.
-    pub(crate) fn insert(&mut self, c: ConnId, mut socket: TcpStream) -> io::Result<()> {
+    fn keep(&mut self, c: ConnId, mut socket: TcpStream) -> io::Result<()> {
         self.registry.register(&mut socket, About::Conn(c).token(), Interest::READABLE | Interest::WRITABLE)?;
         let slot = c.slot as usize;
         if slot >= self.table.len() {
@@ -50,13 +55,6 @@ impl Sockets {
             self.open += 1;
         }
         Ok(())
-    }
-
-    /// Closes everything, for a proxy that is given up.
-    pub(crate) fn close_all(&mut self) {
-        self.table.clear();
-        self.open = 0;
-        self.generation += 1;
     }
 
     fn socket(&self, c: ConnId) -> io::Result<&TcpStream> {
@@ -82,7 +80,7 @@ impl World for Sockets {
         let socket = TcpStream::connect(to)?;
         // Not worth a failed connection.
         let _ = socket.set_nodelay(true);
-        self.insert(c, socket)
+        self.keep(c, socket)
     }
 
     fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
@@ -111,22 +109,54 @@ impl World for Sockets {
     }
 
     fn lookup(&mut self, id: LookupId, q: Question) {
-        let (inboxes, shard, generation) = (self.inboxes.clone(), usize::from(self.shard), self.generation);
-        self.lookups.ask(id, q, Box::new(move |id, answer| inboxes[shard].answer(generation, id, answer)));
+        self.errands.lookup(id, q);
     }
 
     fn nudge(&mut self, shard: u16) {
-        if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
-            inbox.nudge();
-        }
+        self.errands.nudge(shard);
     }
 
     fn drained(&mut self) {
-        self.drained = true;
+        self.errands.drained();
     }
 
     fn now(&mut self) -> Instant {
         clock::now()
+    }
+}
+
+impl engine::Sockets for Sockets {
+    type Listener = TcpListener;
+    type Found = Event;
+
+    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<TcpListener> {
+        self.registry.register(&mut SourceFd(&listener.as_raw_fd()), About::Listener(place).token(), Interest::READABLE)?;
+        Ok(listener)
+    }
+
+    fn listener_blocks(&mut self, _: usize, _: &TcpListener) {}
+
+    fn insert(&mut self, c: ConnId, socket: std::net::TcpStream) -> io::Result<()> {
+        self.keep(c, TcpStream::from_std(socket))
+    }
+
+    fn event(&mut self, found: Event) -> Option<Event> {
+        Some(found)
+    }
+
+    fn turn_ended(&mut self) {}
+
+    fn open(&self) -> usize {
+        self.open
+    }
+
+    fn close_all(&mut self) {
+        self.table.clear();
+        self.open = 0;
+    }
+
+    fn errands(&mut self) -> &mut Errands {
+        &mut self.errands
     }
 }
 

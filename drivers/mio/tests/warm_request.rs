@@ -12,11 +12,13 @@ use ruststrom_core::config::{self, LogFormat};
 use ruststrom_core::{Config, Shared};
 use ruststrom_driver::access_log::Reporter;
 use ruststrom_driver::clock;
+use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::sink::Sink;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_mio::{Outcome, Setup, start};
+use ruststrom_driver::worker::Outcome;
+use ruststrom_mio::start;
 
 /// Counts the allocations of threads that asked for it.
 struct Counting;

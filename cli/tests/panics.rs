@@ -5,14 +5,16 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
-use ruststrom_core::{Instant, Shared, Wall, config};
+use ruststrom_core::{Instant, Shared, Wall};
 use ruststrom_driver::clock;
+use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::watch::Watch;
-use ruststrom_mio::{Outcome, Setup, start};
+use ruststrom_driver::worker::Outcome;
 
 /// Panics in the middle of the core when it hears of a certain request.
 struct Trap;
@@ -79,6 +81,12 @@ fn get(stream: &mut TcpStream, target: &str) -> bool {
 
 #[test]
 fn a_panic_costs_one_connection_and_many_cost_one_worker_a_restart() {
+    for driver in [Driver::Mio, Driver::Smol] {
+        spring_the_trap(driver);
+    }
+}
+
+fn spring_the_trap(driver: Driver) {
     let text = format!(
         "http_address = \"127.0.0.1:0\"\nmetrics_address = false\ntimeouts = {{ drain = \"1s\" }}\nlimits = {{ connections = 24 }}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"{}\"]\n\
          schemes = [\"HTTP\"]\n",
@@ -97,7 +105,11 @@ fn a_panic_costs_one_connection_and_many_cost_one_worker_a_restart() {
         stop: stop.clone(),
         lookups: Lookups::default(),
     };
-    let running = start(setup, |_| Trap).expect("workers");
+    let running = match driver {
+        Driver::Mio => ruststrom_mio::start(setup, |_| Trap),
+        Driver::Smol => ruststrom_smol::start(setup, |_| Trap),
+    };
+    let running = running.expect("workers");
     let mut bystander = connect(address);
     assert!(get(&mut bystander, "/"));
     get(&mut connect(address), "/trap");

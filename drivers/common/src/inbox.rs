@@ -1,19 +1,17 @@
 //! How other threads reach a worker: a flag, a list of answers, and a waker.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 
-use mio::{Poll, Waker};
 use ruststrom_core::{Answer, LookupId};
 
-use crate::Census;
-use crate::token::About;
+use crate::engine::Wake;
+use crate::worker::Census;
 
 /// One worker's.
 pub(crate) struct Inbox {
-    waker: Waker,
+    wake: Wake,
     nudged: AtomicBool,
     /// With the generation of the proxy that asked.
     answers: Mutex<Vec<(u32, LookupId, Answer)>>,
@@ -22,14 +20,12 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(poll: &Poll) -> io::Result<Self> {
-        let waker = Waker::new(poll.registry(), About::Inbox.token())?;
-        Ok(Self { waker, nudged: AtomicBool::new(false), answers: Mutex::default(), asking: Mutex::default() })
+    pub(crate) fn new(wake: Wake) -> Self {
+        Self { wake, nudged: AtomicBool::new(false), answers: Mutex::default(), asking: Mutex::default() }
     }
 
     pub(crate) fn wake(&self) {
-        // An eventfd write fails only if its counter is full, and then a wake-up is under way.
-        let _ = self.waker.wake();
+        (self.wake)();
     }
 
     /// Something shared changed. Many nudges before the worker looks are one.

@@ -1,4 +1,4 @@
-//! The event loop of one worker.
+//! One worker: what a turn of its event loop is, however it waits.
 //!
 //! **A panic** must not take the process along. It unwinds to the turn, which goes on with the next event; the connection that was being served is
 //! broken off like one whose socket failed, or just closed if the proxy cannot even be told that. After many panics within seconds the proxy is taken
@@ -11,24 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mio::event::Event;
-use mio::{Events, Poll};
 use ruststrom_core::config::ListenerKind;
+use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, Fault, Instant, ListenerId, Proxy, Shared};
-use ruststrom_driver::clock;
-use ruststrom_driver::lookup::Lookups;
-use ruststrom_driver::pump::{Pump, Readiness};
-use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::watch::Watch;
 
 use crate::acceptor::Acceptor;
+use crate::clock;
+use crate::engine::{Event, Sockets};
 use crate::inbox::Inbox;
-use crate::sockets::Sockets;
-use crate::token::About;
-use crate::{Census, Outcome};
+use crate::pump::Pump;
+use crate::stop::{Stage, Stop};
+use crate::watch::Watch;
 
-/// Events fetched with one call.
-const EVENTS: usize = 1024;
 /// A log that could not be handed over is tried again after this long.
 const LOG_RETRY: Duration = Duration::from_millis(2);
 /// A drain that the core does not end is ended this long after its deadline.
@@ -36,6 +30,26 @@ const GRACE: Duration = Duration::from_secs(2);
 /// So many panics within [`STRIKE_TIME`] and the proxy is made anew.
 const STRIKES: u32 = 8;
 const STRIKE_TIME: Duration = Duration::from_secs(10);
+
+/// How a worker, or all of them, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Everything that ran was finished.
+    Finished,
+    /// The deadline, or [`Stage::Now`], cut something.
+    Cut,
+    /// The event loop failed, which stops all workers.
+    Failed,
+}
+
+/// How much of everything a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// What its proxy counts.
+    pub counts: Counts,
+    /// Sockets of connections that are open: clients, backends, probes.
+    pub sockets: usize,
+}
 
 /// What a worker is made from.
 pub(crate) struct Plan {
@@ -46,19 +60,18 @@ pub(crate) struct Plan {
     /// Its share of the descriptors.
     pub(crate) files: usize,
     pub(crate) stop: Arc<Stop>,
-    pub(crate) lookups: Lookups,
     pub(crate) inboxes: Arc<[Inbox]>,
     /// Workers that have not finished their first round of probes.
     pub(crate) unready: Arc<AtomicUsize>,
 }
 
-pub(crate) struct Worker<O: Watch, F: Fn() -> O> {
+/// A worker, on its thread.
+pub struct Worker<S: Sockets, O: Watch, F: Fn() -> O> {
     plan: Plan,
     observer: F,
-    poll: Poll,
     pump: Pump<Proxy<O>>,
-    sockets: Sockets,
-    acceptor: Acceptor,
+    sockets: S,
+    acceptor: Acceptor<S::Listener>,
     /// When the wall clock is read again: at its next full second, or later.
     wall_at: Instant,
     /// The drain's deadline once it has begun.
@@ -68,29 +81,25 @@ pub(crate) struct Worker<O: Watch, F: Fn() -> O> {
     /// The inbox was read in this turn, and somebody may have asked there.
     census_asked: bool,
     ready: bool,
-    /// How far the current batch of events is done: a panic goes on behind it.
-    next_event: usize,
     /// The rest of the batch is about connections of a proxy that is gone.
     stale_batch: bool,
     strikes: u32,
     last_strike: Instant,
 }
 
-impl<O: Watch, F: Fn() -> O> Worker<O, F> {
+impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
     pub(crate) fn new(
         plan: Plan,
-        poll: Poll,
+        mut sockets: S,
         listeners: Vec<(ListenerId, ListenerKind, SocketAddr, TcpListener)>,
         observer: F,
     ) -> io::Result<Self> {
-        let sockets = Sockets::new(poll.registry().try_clone()?, plan.shard, plan.inboxes.clone(), plan.lookups.clone());
-        let acceptor = Acceptor::new(poll.registry(), listeners, plan.files)?;
+        let acceptor = Acceptor::new(&mut sockets, listeners, plan.files)?;
         let now = clock::now();
         let proxy = Proxy::new(plan.config.clone(), plan.shared.clone(), plan.shard, plan.seed, observer(), now);
         Ok(Self {
             plan,
             observer,
-            poll,
             pump: Pump::new(proxy, now),
             sockets,
             acceptor,
@@ -99,41 +108,31 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
             log_waits: false,
             census_asked: false,
             ready: false,
-            next_event: 0,
             stale_batch: false,
             strikes: 0,
             last_strike: Instant::ZERO,
         })
     }
 
-    /// Serves until stopped.
-    pub(crate) fn run(mut self) -> io::Result<Outcome> {
-        let mut events = Events::with_capacity(EVENTS);
-        // The proxy has things to do before anything happens: probes, lookups.
-        loop {
-            (self.next_event, self.stale_batch) = (0, false);
-            while catch_unwind(AssertUnwindSafe(|| self.turn(&events))).is_err() {
-                self.panicked();
-            }
-            if self.sockets.drained {
-                let cut = self.until.is_some_and(|until| self.pump.now() >= until);
-                return Ok(if cut { Outcome::Cut } else { Outcome::Finished });
-            }
-            if self.plan.stop.stage() == Stage::Now || self.until.is_some_and(|u| self.pump.now() >= u + GRACE) {
-                return Ok(Outcome::Cut);
-            }
-            let timeout = self.timeout();
-            if let Err(e) = self.poll.poll(&mut events, timeout) {
-                events.clear();
-                if e.kind() != io::ErrorKind::Interrupted {
-                    return Err(e);
-                }
-            }
+    /// A turn with all that has happened since the last one. The first comes before anything has: the proxy has things to do, probes and lookups.
+    /// Once it says how the worker ended, there is no other.
+    pub fn turn(&mut self, found: impl IntoIterator<Item = S::Found>) -> Option<Outcome> {
+        // A panic goes on behind the event that it came from.
+        let mut found = found.into_iter();
+        self.stale_batch = false;
+        while catch_unwind(AssertUnwindSafe(|| self.attempt(&mut found))).is_err() {
+            self.panicked();
         }
+        if self.sockets.errands().drained {
+            let cut = self.until.is_some_and(|until| self.pump.now() >= until);
+            return Some(if cut { Outcome::Cut } else { Outcome::Finished });
+        }
+        let forced = self.plan.stop.stage() == Stage::Now || self.until.is_some_and(|u| self.pump.now() >= u + GRACE);
+        forced.then_some(Outcome::Cut)
     }
 
     /// One turn: what happened, who waits to be accepted, who was put off, what is due.
-    fn turn(&mut self, events: &Events) {
+    fn attempt(&mut self, found: &mut impl Iterator<Item = S::Found>) {
         let now = clock::now();
         self.pump.begin(now);
         self.pump.machine_mut().observer_mut().turn(now);
@@ -144,13 +143,13 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
             self.pump.wall(wall, &mut self.sockets);
         }
         // Bytes before the clock: what came in time is in time, however late the turn is.
-        for event in events.iter().skip(self.next_event) {
-            self.next_event += 1;
-            match About::of(event.token()) {
-                About::Conn(_) if self.stale_batch => {}
-                About::Conn(c) => self.pump.ready(c, readiness(event), &mut self.sockets),
-                About::Listener(place) => self.acceptor.ready(place),
-                About::Inbox => self.read_inbox(),
+        for found in found {
+            match self.sockets.event(found) {
+                Some(Event::Conn(..)) if self.stale_batch => {}
+                Some(Event::Conn(c, readiness)) => self.pump.ready(c, readiness, &mut self.sockets),
+                Some(Event::Listener(place)) => self.acceptor.ready(place),
+                Some(Event::Inbox) => self.read_inbox(),
+                None => {}
             }
         }
         self.pump.resume(&mut self.sockets);
@@ -166,6 +165,7 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
                 log::info!("ready");
             }
         }
+        self.sockets.turn_ended();
         self.log_waits = self.pump.machine_mut().observer_mut().turn_ended();
         if std::mem::take(&mut self.census_asked) {
             self.census();
@@ -194,7 +194,7 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
             self.pump.nudged(&mut self.sockets);
         }
         for (generation, id, answer) in inbox.take_answers() {
-            if generation == self.sockets.generation {
+            if generation == self.sockets.errands().generation {
                 self.pump.answer(id, answer, &mut self.sockets);
             }
         }
@@ -207,15 +207,25 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
         self.pump.drain(until, &mut self.sockets);
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// When the next turn is due whatever happens: not after [`Worker::now`] if at once, never if there is nothing to wait for.
+    pub fn due(&self) -> Option<Instant> {
         if self.pump.has_backlog() || self.acceptor.has_more(&self.pump) {
-            return Some(Duration::ZERO);
+            return Some(self.pump.now());
         }
         let log = self.log_waits.then(|| self.pump.now() + LOG_RETRY);
         let give_up = self.until.map(|u| u + GRACE);
         let next = [self.pump.poll_timeout(), self.acceptor.paused_until(), log, give_up];
-        let next = next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min()?;
-        Some(next.since(self.pump.now()))
+        next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min()
+    }
+
+    /// The time of the last turn.
+    pub fn now(&self) -> Instant {
+        self.pump.now()
+    }
+
+    /// The longest that the next turn may be put off, if there is a limit to that.
+    pub fn timeout(&self) -> Option<Duration> {
+        Some(self.due()?.since(self.pump.now()))
     }
 
     #[cold]
@@ -243,6 +253,7 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
         self.stale_batch = true;
         self.wall_at = Instant::ZERO;
         self.sockets.close_all();
+        self.sockets.errands().generation += 1;
         let (config, shared) = (self.plan.config.clone(), self.plan.shared.clone());
         let seed = self.plan.seed ^ clock::entropy();
         let proxy = Proxy::new(config, shared, self.plan.shard, seed, (self.observer)(), now);
@@ -254,8 +265,4 @@ impl<O: Watch, F: Fn() -> O> Worker<O, F> {
         // A drain that had begun begins again in the next turn.
         self.until = None;
     }
-}
-
-fn readiness(event: &Event) -> Readiness {
-    Readiness { readable: event.is_readable(), writable: event.is_writable(), closed: event.is_read_closed(), error: event.is_error() }
 }

@@ -2,18 +2,17 @@
 //! before the listeners close.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mio::net::TcpListener;
-use mio::{Interest, Registry};
+use rustix::net::SocketFlags;
 use ruststrom_core::config::ListenerKind;
 use ruststrom_core::{Accepted, Fault, Instant, ListenerId, Proxy};
-use ruststrom_driver::pump::Pump;
-use ruststrom_driver::watch::Watch;
 
-use crate::sockets::Sockets;
-use crate::token::About;
+use crate::engine::Sockets;
+use crate::pump::Pump;
+use crate::watch::Watch;
 
 /// Connections taken from one listener in one turn: those that are served already wait no longer than that.
 const ACCEPTS: usize = 64;
@@ -22,35 +21,34 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Running out is told at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-struct Ear {
+struct Ear<L> {
     id: ListenerId,
     kind: ListenerKind,
     address: SocketAddr,
-    listener: TcpListener,
-    /// Edge triggered: there may be connections until accepting would block.
+    listener: L,
+    /// There may be connections until accepting would block.
     ready: bool,
 }
 
-pub(crate) struct Acceptor {
-    ears: Vec<Ear>,
+pub(crate) struct Acceptor<L> {
+    ears: Vec<Ear<L>>,
     /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for our own page.
     most_open: usize,
     paused: Option<Instant>,
     told: Option<Instant>,
 }
 
-impl Acceptor {
+impl<L: AsFd> Acceptor<L> {
     /// `files` is this worker's share of the descriptors.
     pub(crate) fn new(
-        registry: &Registry,
-        listeners: Vec<(ListenerId, ListenerKind, SocketAddr, std::net::TcpListener)>,
+        sockets: &mut impl Sockets<Listener = L>,
+        listeners: Vec<(ListenerId, ListenerKind, SocketAddr, TcpListener)>,
         files: usize,
     ) -> io::Result<Self> {
         let mut ears = Vec::with_capacity(listeners.len());
         for (place, (id, kind, address, listener)) in listeners.into_iter().enumerate() {
-            let mut listener = TcpListener::from_std(listener);
-            registry.register(&mut listener, About::Listener(place).token(), Interest::READABLE)?;
-            ears.push(Ear { id, kind, address, listener, ready: false });
+            let listener = sockets.listen(place, listener)?;
+            ears.push(Ear { id, kind, address, listener, ready: true });
         }
         Ok(Self { ears, most_open: files - (files / 4).min(1024), paused: None, told: None })
     }
@@ -73,7 +71,7 @@ impl Acceptor {
     }
 
     /// Takes what this turn may take.
-    pub(crate) fn accept<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut Sockets) {
+    pub(crate) fn accept<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
         if self.paused.is_some_and(|until| until > pump.now()) {
             return;
         }
@@ -87,7 +85,7 @@ impl Acceptor {
     }
 
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.
-    pub(crate) fn close<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut Sockets) {
+    pub(crate) fn close<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
         for place in 0..self.ears.len() {
             self.accept_from(place, 65_536, pump, sockets);
         }
@@ -95,14 +93,14 @@ impl Acceptor {
         self.paused = None;
     }
 
-    fn accept_from<O: Watch>(&mut self, place: usize, most: usize, pump: &mut Pump<Proxy<O>>, sockets: &mut Sockets) {
+    fn accept_from<O: Watch>(&mut self, place: usize, most: usize, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
         let ear = &mut self.ears[place];
         for _ in 0..most {
             // Our own page must answer when everything else is full.
             if sockets.open() >= self.most_open && ear.kind != ListenerKind::Admin {
                 return self.pause(pump.now(), sockets.open(), "no descriptors are left for clients");
             }
-            match ear.listener.accept() {
+            match accept(&ear.listener) {
                 Ok((socket, peer)) => {
                     let accepted = Accepted { listener: ear.id, peer, local: ear.address };
                     let c = match pump.accept(&accepted) {
@@ -122,7 +120,7 @@ impl Acceptor {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     ear.ready = false;
-                    return;
+                    return sockets.listener_blocks(place, &ear.listener);
                 }
                 Err(e) => match e.raw_os_error() {
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
@@ -143,4 +141,11 @@ impl Acceptor {
             log::error!("accepting is paused: {why}, {open} connections are open; raise the limit of open files (ulimit -n, LimitNOFILE=)");
         }
     }
+}
+
+/// Takes a connection; its socket does not block.
+fn accept(listener: &impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|p| SocketAddr::try_from(p).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), peer))
 }

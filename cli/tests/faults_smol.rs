@@ -1,0 +1,34 @@
+//! What `faults.rs` does, done to the smol driver.
+
+#[path = "faults/backends.rs"]
+mod backends;
+#[path = "faults/clients.rs"]
+mod clients;
+#[path = "faults/crowds.rs"]
+mod crowds;
+#[path = "support/daemon.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod daemon;
+#[path = "faults/limits.rs"]
+mod limits;
+#[path = "faults/quiet.rs"]
+mod quiet;
+#[path = "support/scripted.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod scripted;
+#[path = "support/stand.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod stand;
+#[path = "support/talk.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod talk;
+
+const DRIVER: ruststrom_core::config::Driver = ruststrom_core::config::Driver::Smol;
+
+/// Its argument.
+fn driver() -> &'static str {
+    match DRIVER {
+        ruststrom_core::config::Driver::Mio => "mio",
+        ruststrom_core::config::Driver::Smol => "smol",
+    }
+}
