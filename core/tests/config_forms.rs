@@ -257,11 +257,11 @@ fn what_is_not_built_is_named() {
         let found: Vec<&str> = parsed.not_built.iter().map(|d| &*d.message).collect();
         assert_eq!(found, wanted, "{text}");
     }
-    let text = "[[backend_pools]]\naddresses = [\"h2c://b:2\"]";
+    let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\naddresses = [\"h2c://b:2\"]";
     let (_, parsed) = good("h2c", text);
     assert_eq!(
         render(&parsed.not_built, "f", text),
-        "f:2:14: error: `h2c://` backends are not built yet\n2 | addresses = [\"h2c://b:2\"]\n  |              ^^^^^^^^^^^\n"
+        "f:3:14: error: `h2c://` backends are not built yet\n3 | addresses = [\"h2c://b:2\"]\n  |              ^^^^^^^^^^^\n"
     );
 }
 
