@@ -178,10 +178,10 @@ mod tests {
                 rig.connect();
                 for _ in 0..3 {
                     let (to_backend, to_client) = rig.exchange(&request, &answer);
-                    // A head made anew is longer than what came: it carries where it came from, and nothing is taken out of these.
+                    // Nothing is taken out of these heads; a request gets its `X-Forwarded-For`, an answer a `Date` unless it has one.
                     assert!(to_backend > request.len() as u64, "{name}: {to_backend} bytes to the backend");
                     let least = if name == "chunked answer" { 1 << 18 } else { answer.len() as u64 };
-                    assert!(to_client > least, "{name}: {to_client} bytes to the client");
+                    assert!(to_client >= least, "{name}: {to_client} bytes to the client");
                 }
                 rig.disconnect();
             }
