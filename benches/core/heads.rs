@@ -1,0 +1,41 @@
+//! Reading heads, all their rules included.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput};
+use ruststrom_benches::messages;
+use ruststrom_core::h1::{Asked, HeadLimits, Store, answer_before, request_before};
+
+const LIMITS: HeadLimits = HeadLimits { head_bytes: 16384, fields: 100, target_bytes: 8192 };
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("head");
+    for (name, head) in [("request, small", messages::SMALL_REQUEST), ("request, browser", messages::BROWSER_REQUEST)] {
+        let mut scratch = Vec::new();
+        group.throughput(Throughput::Bytes(head.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut store = Store::new();
+                let Ok(Some((request, end))) = request_before(black_box(head), &mut store, &LIMITS, &mut scratch) else {
+                    panic!("a good head");
+                };
+                black_box(&request);
+                end
+            });
+        });
+    }
+    for (name, head) in [("answer, small", messages::SMALL_ANSWER_HEAD), ("answer, browser", messages::BROWSER_ANSWER_HEAD)] {
+        group.throughput(Throughput::Bytes(head.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut store = Store::new();
+                let Ok(Some((answer, end))) = answer_before(black_box(head), &mut store, &LIMITS, Asked::default()) else {
+                    panic!("a good head");
+                };
+                black_box(&answer);
+                end
+            });
+        });
+    }
+    group.finish();
+}
