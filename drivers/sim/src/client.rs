@@ -70,8 +70,6 @@ pub(crate) struct Client {
     /// An answer said that it is the last.
     last: bool,
     pub(crate) done: bool,
-    pub(crate) accepted_at: u64,
-    pub(crate) began: u64,
     read_at: u64,
     write_at: u64,
 }
@@ -101,8 +99,6 @@ impl Client {
             tunnel: None,
             last: false,
             done: false,
-            accepted_at: 0,
-            began: 0,
             read_at: 0,
             write_at: 0,
         };

@@ -20,10 +20,10 @@ pub(crate) enum Seen {
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) sock: usize,
-    pub(crate) machine: usize,
+    /// When its first byte was written.
+    pub(crate) sent_at: u64,
     /// Bytes of the connection before its answer.
     pub(crate) answer_at: u64,
-    pub(crate) executed: bool,
 }
 
 /// One request.
@@ -88,7 +88,6 @@ pub struct Violation {
 pub(crate) struct Ledger {
     pub(crate) requests: Vec<Request>,
     pub(crate) violation: Option<Violation>,
-    pub(crate) last_refused: BTreeMap<&'static str, u64>,
     /// Executed requests by pool and machine.
     pub(crate) executed: BTreeMap<(&'static str, usize), u64>,
 }

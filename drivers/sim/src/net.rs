@@ -77,7 +77,9 @@ pub(crate) struct Sock {
     broken: bool,
     far_wake: u64,
     /// When it was asked for, and by which turn.
-    pub(crate) opened_at: u64,
+    /// A machine's: each write to it, and each read from it, as (bytes before, when).
+    writes: Vec<(u64, u64)>,
+    reads: Vec<(u64, u64)>,
     /// Asked for although its machine was known to be unhealthy; fine for a probe only.
     pub(crate) suspect: bool,
     /// A client's: how much of it had been read at each reload of its shard.
@@ -118,8 +120,6 @@ pub(crate) struct Net {
     pub(crate) hash: u64,
     pub(crate) count: u64,
     pub(crate) trace: Option<VecDeque<String>>,
-    /// New connections to machines, for their scripts.
-    pub(crate) accepted: Vec<usize>,
     /// Every set of pools so far, and where each shard is.
     pub(crate) versions: Vec<Vec<PoolDef>>,
     pub(crate) version_of: Vec<usize>,
@@ -172,7 +172,6 @@ impl Net {
             hash: draw.seed,
             count: 0,
             trace: traced.then(VecDeque::new),
-            accepted: Vec::new(),
             holes: Vec::new(),
             client_socks: Vec::new(),
             versions: vec![draw.pools.clone()],
@@ -294,7 +293,8 @@ impl Net {
             error: None,
             broken: false,
             far_wake: u64::MAX,
-            opened_at: self.now,
+            writes: Vec::new(),
+            reads: Vec::new(),
             suspect: false,
             read_at_reload: Vec::new(),
         });
@@ -505,6 +505,20 @@ impl Net {
         }
     }
 
+    /// When the byte at `offset` was written to a machine, and when the first byte behind `answer` was read from it.
+    pub(crate) fn written_at(&self, sock: usize, offset: u64) -> u64 {
+        let writes = &self.socks[sock].writes;
+        writes[writes.partition_point(|(from, _)| *from <= offset) - 1].1
+    }
+
+    pub(crate) fn read_at(&self, sock: usize, answer: u64) -> Option<u64> {
+        let s = &self.socks[sock];
+        if s.up.read_total <= answer {
+            return None;
+        }
+        Some(s.reads[s.reads.partition_point(|(from, _)| *from <= answer) - 1].1)
+    }
+
     /// Why a request may not be at this machine, if so.
     pub(crate) fn allowed(&self, sock: usize, machine: usize, r: &Request, served: u32) -> Option<String> {
         let s = &self.socks[sock];
@@ -603,6 +617,9 @@ impl World for View<'_> {
         buf[of_a..n].copy_from_slice(&b[..n - of_a]);
         s.up.bytes.drain(..n);
         s.up.arrived -= n;
+        if matches!(s.far, Far::Machine(_)) {
+            s.reads.push((s.up.read_total, net.now));
+        }
         s.up.read_total += n as u64;
         net.wake_far(sock, net.now + 1 + net.draw.net.delay / 2);
         net.say(1 << 40 | (sock as u64) << 20 | n as u64, || format!("read {n} of {sock}"));
@@ -655,6 +672,10 @@ impl World for View<'_> {
         for slice in slices {
             let take = slice.len().min(n - all.len());
             all.extend_from_slice(&slice[..take]);
+        }
+        let s = &mut net.socks[sock];
+        if matches!(s.far, Far::Machine(_)) {
+            s.writes.push((s.down.written_total, net.now));
         }
         net.send_off(sock, false, &all);
         net.say(2 << 40 | (sock as u64) << 20 | n as u64, || format!("wrote {n} to {sock}: {}", peek(&all)));

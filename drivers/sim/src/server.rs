@@ -72,6 +72,9 @@ pub(crate) struct Server {
     hung: bool,
     idle_until: u64,
     pub(crate) closed: bool,
+    /// Bytes taken so far, and those before the current head.
+    taken: u64,
+    head_at: u64,
 }
 
 impl Server {
@@ -93,6 +96,8 @@ impl Server {
             hung: false,
             idle_until: u64::MAX,
             closed: false,
+            taken: 0,
+            head_at: 0,
         }
     }
 
@@ -163,7 +168,11 @@ impl Server {
                         let reset = net.dice.below(2) == 0;
                         return self.close(net, reset);
                     }
+                    if self.scanner.is_empty() {
+                        self.head_at = self.taken;
+                    }
                     let (n, head) = self.scanner.head(bytes);
+                    self.taken += n as u64;
                     bytes = &bytes[n..];
                     if let Some(head) = head
                         && let Err(why) = self.head(net, &head)
@@ -174,7 +183,10 @@ impl Server {
                 Rx::Body { id, body } => {
                     let id = *id;
                     match body.take(bytes) {
-                        Ok(n) => bytes = &bytes[n..],
+                        Ok(n) => {
+                            self.taken += n as u64;
+                            bytes = &bytes[n..];
+                        }
                         Err(why) => return net.ledger.fail("right-request-bytes", format!("machine {}: {why}", self.machine)),
                     }
                     if body.done() {
@@ -251,19 +263,20 @@ impl Server {
         if r.attempts.iter().any(|a| a.sock == self.sock) {
             return Err("twice on one connection".into());
         }
-        if let Some(before) = r.attempts.last() {
+        let sent_at = net.written_at(self.sock, self.head_at);
+        for other in &r.attempts {
             if !r.idempotent() {
                 return Err(format!("{} {} was sent once more", r.method, r.id));
             }
-            // Whatever the proxy has read of an answer makes the attempt the last.
-            let sock = &net.socks[before.sock];
-            if sock.up.read_total > before.answer_at {
+            // Whatever the proxy has read of an answer makes the attempt the last. The later one may come first.
+            let read = net.read_at(other.sock, other.answer_at);
+            if other.sent_at < sent_at && read.is_some_and(|at| at < sent_at) {
                 return Err(format!("{} {} was sent once more after an answer had begun", r.method, r.id));
             }
             net.mark(Mark::Retried);
         }
         let answer_at = net.socks[self.sock].up.written_total;
-        let attempt = Attempt { sock: self.sock, machine: self.machine, answer_at, executed: false };
+        let attempt = Attempt { sock: self.sock, sent_at, answer_at };
         if let Some(why) = net.allowed(self.sock, self.machine, r, self.served) {
             net.ledger.fail("allowed-backend", format!("machine {}, request {}: {why}", self.machine, r.id));
         }
@@ -293,11 +306,7 @@ impl Server {
     fn received(&mut self, net: &mut Net, id: u64) {
         self.rx = Rx::Head;
         let machine = self.machine;
-        let r = net.ledger.at(id).expect("known");
-        if let Some(attempt) = r.attempts.last_mut() {
-            attempt.executed = true;
-        }
-        let r = r.clone();
+        let r = net.ledger.get(id).clone();
         if let Some(pool) = r.pool {
             *net.ledger.executed.entry((pool, machine)).or_default() += 1;
         }
