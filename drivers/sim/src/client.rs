@@ -122,7 +122,7 @@ impl Client {
         let mut stream = 0;
         for nth in 0..count as usize {
             let last = nth + 1 == count as usize;
-            let id = client.plan(net, last && !client.smuggles, tame);
+            let id = client.plan(net, last && !client.smuggles, pipelines, tame);
             client.write_request(net, id, nth, pipelines, &mut stream);
         }
         if client.smuggles {
@@ -134,13 +134,12 @@ impl Client {
     }
 
     /// Draws a request.
-    fn plan(&mut self, net: &mut Net, last: bool, tame: bool) -> u64 {
+    fn plan(&mut self, net: &mut Net, last: bool, pipelines: bool, tame: bool) -> u64 {
         let id = net.ledger.requests.len() as u64 + 1;
         let fault_free = net.draw.fault_free;
         let most = net.draw.largest_body;
         let names: Vec<&'static str> = net.draw.pools.iter().map(|p| p.name).collect();
         let catch_all = net.draw.has_catch_all;
-        let cap = net.draw.requests_per_connection;
         let d = &mut net.dice;
         let version = if d.below(10) == 0 { 10 } else { 11 };
         let mut method = d.one(&["GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE"]);
@@ -164,7 +163,7 @@ impl Client {
         let close = match version {
             10 => last || d.below(2) == 0,
             _ => last && d.below(2) == 0 || d.below(30) == 0,
-        } && (cap == 0 || last);
+        } && (last || !pipelines);
         let expect = frame != Frame::None && len > 0 && version == 11 && d.below(4) == 0;
         let padding = if d.below(5) == 0 { d.size(5_000) } else { 0 };
         let tunnel = (d.size(most), d.size(most));
@@ -578,7 +577,8 @@ impl Client {
 
 /// Draws when clients come: in bursts and alone.
 pub(crate) fn arrivals(d: &mut Dice, count: usize) -> Vec<u64> {
-    let mut at = MS;
+    // Names have been found by then.
+    let mut at = 20 * MS;
     (0..count)
         .map(|_| {
             if d.below(3) > 0 {

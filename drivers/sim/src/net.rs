@@ -657,6 +657,7 @@ impl World for View<'_> {
             return Err(errno(libc::EAGAIN));
         }
         if net.quirk(net.draw.net.send_blocks, Mark::SendBlocked) {
+            net.socks[sock].short = true;
             let later = net.now + net.delay();
             net.at(later, Event::Edge(sock));
             return Err(errno(libc::EAGAIN));
