@@ -1,6 +1,7 @@
 //! The answers we make ourselves: errors with their cause, and the admin page's few words.
 
 use crate::cause::Cause;
+use crate::http::decimal::digits;
 
 /// How an answer of our own is to look.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ const RETRY_AFTER_SECS: &[u8] = b"1";
 pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     let reason = reason(own.status);
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(u64::from(own.status), out);
+    out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
     let cause = own.cause.map_or("", Cause::name).as_bytes();
     let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() { b"" } else { b"\r\nContent-Type: text/plain; charset=utf-8" };
     for part in [b" ", reason, b"\r\nDate: ", own.date, content_type, b"\r\nContent-Length: "] {
@@ -32,7 +33,7 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     }
     // "503 Service Unavailable: no_backend\n", or the words given.
     let body_len = if cause.is_empty() { own.body.len() } else { 4 + reason.len() + 2 + cause.len() + 1 };
-    decimal(body_len as u64, out);
+    out.extend_from_slice(digits(body_len as u64, &mut [0; 20]));
     if let Some(c) = own.cause {
         for part in [b"\r\nProxy-Status: rust-strom; error=", error_type(c).as_bytes(), b"; details=\"", cause, b"\""] {
             out.extend_from_slice(part);
@@ -53,26 +54,12 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     if cause.is_empty() {
         out.extend_from_slice(own.body);
     } else {
-        decimal(u64::from(own.status), out);
+        out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
         for part in [b" ", reason, b": ", cause, b"\n"] {
             out.extend_from_slice(part);
         }
     }
     body_len
-}
-
-fn decimal(mut n: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The registered phrase of RFC 9110 §15 for each status that we send.

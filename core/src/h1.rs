@@ -6,15 +6,18 @@ mod diagnose;
 pub mod head;
 pub mod machine;
 pub mod rechunk;
+mod seen;
 pub mod trailers;
+mod upgrade;
 pub mod write;
 
 pub use body::{BodyReader, Progress, Received};
 pub use head::{
     AnswerHead, Asked, HeadLimits, Request, Stopped, Store, answer, answer_before, find_answer_end, find_end, request, request_before,
-    too_large, was_offered,
+    too_large,
 };
 pub use machine::{Broken, Event, Machine, Side, State};
 pub use rechunk::ChunkWriter;
 pub use trailers::{TrailerStore, Trailers, trailers};
+pub use upgrade::was_offered;
 pub use write::{AnswerForward, Forward, Writer, client_framing, forward_answer, forward_interim, forward_request, forward_trailers};

@@ -2,6 +2,7 @@
 //! message can break. Nothing here knows how bytes are framed on a connection.
 
 pub mod date;
+pub(crate) mod decimal;
 pub mod fields;
 pub mod target;
 mod violation;

@@ -351,7 +351,10 @@ impl<O: Observer> Proxy<O> {
         match self.conns.get(c).map(|conn| &conn.role) {
             Some(Role::Client(_)) => self.client_gone(c, now),
             Some(Role::Backend(_)) => self.backend_fault(c, f, now),
-            Some(Role::Probe(_)) => self.probe_failed(c, connect_cause(f), now),
+            Some(Role::Probe(p)) => {
+                let why = if p.connected { Cause::BackendReset } else { connect_cause(f) };
+                self.probe_failed(c, why, now);
+            }
             None => {}
         }
         self.settle(now);

@@ -134,7 +134,7 @@ fn no_source_of_the_core_reaches_for_the_world() {
     sources(&core().join("src"), &mut files);
     assert!(files.len() > 50, "only {} files were found", files.len());
     for file in files.iter().filter(|f| !f.ends_with("tests.rs")) {
-        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        let text = std::fs::read_to_string(file).expect("UTF-8");
         assert_eq!(impure(&text), None, "{}", file.display());
     }
 }

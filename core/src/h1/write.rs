@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::head::{AnswerHead, Request};
 use super::trailers::TrailerFields;
+use crate::http::decimal::digits;
 use crate::http::{Framing, Known};
 
 /// Our name in `Via` (RFC 9110 §7.6.3).
@@ -48,25 +49,8 @@ impl<'a> Writer<'a> {
     }
 
     /// A decimal number.
-    pub fn decimal(&mut self, mut n: u64) {
-        // Nearly all are ports and short lengths: in 32 bits a division is a multiplication.
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        while n > u64::from(u32::MAX) {
-            at -= 1;
-            digits[at] = b'0' + (n % 10) as u8;
-            n /= 10;
-        }
-        let mut n = n as u32;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    pub fn decimal(&mut self, n: u64) {
+        self.put(digits(n, &mut [0; 20]));
     }
 
     /// A hexadecimal number, lower case, without leading zeros.

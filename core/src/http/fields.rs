@@ -81,7 +81,7 @@ impl<'a> Fields<'a> {
         let head = self.head;
         let mut run = 0..if line { self.line_len() } else { 0 };
         for (i, (header, tag)) in self.headers.iter().zip(self.tags).enumerate() {
-            if !tag.in_set(set) && !(first && i == 0) {
+            if !(tag.in_set(set) || first && i == 0) {
                 continue;
             }
             let name_at = offset(head, header.name.as_bytes());

@@ -80,6 +80,7 @@ impl<O: Observer> Proxy<O> {
         self.close(c);
         let backend = &self.rt(runtime).state.backends()[target.backend as usize];
         if matches!(why, Cause::ConnectRefused | Cause::ConnectUnreachable)
+            && self.drain.is_none()
             && backend.refused(place)
             && let Some((place, to)) = backend.pick(0)
         {

@@ -194,3 +194,43 @@ impl<O: Observer> Proxy<O> {
         self.runtimes[runtime as usize].as_mut().expect("a runtime in use")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{HealthChange, Level, Record};
+    use crate::shared::Shared;
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn wants_texts(&self) -> bool {
+            false
+        }
+        fn exchange(&mut self, _: &Record<'_>) {}
+        fn health(&mut self, _: &HealthChange<'_>) {}
+        fn note(&mut self, _: Level, _: &str) {}
+    }
+
+    #[test]
+    fn reloads_pile_nothing_up() {
+        let config = |n: usize| {
+            let text = format!(
+                "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"10.0.0.{}:80\", \"10.0.1.{}:80\"]\n[[backend_pools]]\n\
+                 addresses = [\"10.0.2.1:80\"]\n",
+                n % 250,
+                (n + 1) % 250
+            );
+            Arc::new(config::parse(&text).config.expect("a good configuration"))
+        };
+        let shared = Arc::new(Shared::new("host", 1));
+        let mut proxy = Proxy::new(config(0), shared, 0, 1, Silent, Instant::ZERO);
+        for n in 0..1_000 {
+            proxy.handle_config(config(n), Instant::ZERO);
+            let named: Vec<u32> = proxy.runtimes.iter().flatten().flat_map(|rt| rt.locals.iter().copied()).collect();
+            assert!(named.iter().all(|at| !proxy.locals[*at as usize].retired), "{n}");
+        }
+        // Two pools and three backends, and as many that were before them.
+        assert!(proxy.runtimes.len() <= 4 && proxy.locals.len() <= 6, "{} {}", proxy.runtimes.len(), proxy.locals.len());
+    }
+}

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::Proxy;
+use crate::config::ListenerKind;
 use crate::conn::{Conn, Role};
 use crate::id::ConnId;
 use crate::observe::Observer;
@@ -20,9 +21,9 @@ pub(super) struct Starved {
 }
 
 impl Conn {
-    /// Whether what is read from it begins an exchange.
+    /// Whether what is read from it begins an exchange. Our own page is asked for just when everything else is full.
     fn begins(&self) -> bool {
-        matches!(self.role, Role::Client(_)) && self.exchange.is_none()
+        matches!(&self.role, Role::Client(client) if client.kind != ListenerKind::Admin) && self.exchange.is_none()
     }
 }
 

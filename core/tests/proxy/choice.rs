@@ -161,25 +161,26 @@ fn cookies() {
 #[test]
 fn probes() {
     let answer = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
-    let table: Vec<(&str, Option<Open>, Reply, u64, HealthState)> = vec![
-        ("200", None, answer(200), 0, Healthy),
-        ("399", None, answer(399), 0, Healthy),
-        ("400", None, answer(400), 0, Unhealthy),
-        ("500", None, answer(500), 0, Unhealthy),
-        ("just not slow", None, answer(200), 299, Healthy),
-        ("slow", None, answer(200), 300, Slow),
-        ("just in time", None, answer(204), 499, Slow),
-        ("too late", None, answer(204), 502, Unhealthy),
-        ("refused", Some(Open::Fails(Fault::Refused)), answer(200), 0, Unhealthy),
-        ("no connection", Some(Open::Silent), answer(200), 502, Unhealthy),
-        ("closed", None, Reply::Close, 0, Unhealthy),
-        ("reset", None, Reply::Reset, 0, Unhealthy),
-        ("garbage", None, "220 smtp\r\n".into(), 0, Unhealthy),
-        ("interims first", None, "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\n".into(), 0, Healthy),
-        ("interims, by the thousand", None, (&*"HTTP/1.1 100 X\r\n\r\n".repeat(20_000)).into(), 502, Unhealthy),
-        ("a head that never ends", None, (&*format!("HTTP/1.1 200 X\r\nA: {}", "x".repeat(20_000))).into(), 0, Unhealthy),
+    type Row = (&'static str, Option<Open>, Reply, u64, HealthState, &'static str);
+    let table: Vec<Row> = vec![
+        ("200", None, answer(200), 0, Healthy, "status 200 after 0 ms"),
+        ("399", None, answer(399), 0, Healthy, "status 399 after 0 ms"),
+        ("400", None, answer(400), 0, Unhealthy, "status 400 after 0 ms"),
+        ("500", None, answer(500), 0, Unhealthy, "status 500 after 0 ms"),
+        ("just not slow", None, answer(200), 299, Healthy, "status 200 after 299 ms"),
+        ("slow", None, answer(200), 300, Slow, "status 200 after 300 ms"),
+        ("just in time", None, answer(204), 499, Slow, "status 204 after 499 ms"),
+        ("too late", None, answer(204), 502, Unhealthy, "backend_timeout"),
+        ("refused", Some(Open::Fails(Fault::Refused)), answer(200), 0, Unhealthy, "connect_refused"),
+        ("no connection", Some(Open::Silent), answer(200), 502, Unhealthy, "connect_timeout"),
+        ("closed", None, Reply::Close, 0, Unhealthy, "backend_closed"),
+        ("reset", None, Reply::Reset, 0, Unhealthy, "backend_reset"),
+        ("garbage", None, "220 smtp\r\n".into(), 0, Unhealthy, "bad_status_line"),
+        ("interims first", None, "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\n".into(), 0, Healthy, "status 200 after 0 ms"),
+        ("interims, by the thousand", None, (&*"HTTP/1.1 100 X\r\n\r\n".repeat(20_000)).into(), 502, Unhealthy, "backend_timeout"),
+        ("a head that never ends", None, (&*format!("HTTP/1.1 200 X\r\nA: {}", "x".repeat(20_000))).into(), 0, Unhealthy, "head_too_large"),
     ];
-    for (what, open, reply, after, expected) in table {
+    for (what, open, reply, after, expected, why) in table {
         let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\"]"));
         assert!(!w.shards[0].is_ready(), "{what}");
         let script = w.backend(A);
@@ -195,6 +196,7 @@ fn probes() {
         w.advance_ms(0);
         let health = w.health();
         assert_eq!(health, [(A.to_owned(), Unknown, expected)], "{what}");
+        assert_eq!(w.shards[0].observer_mut().why, why, "{what}");
         assert!(w.shards[0].is_ready() && w.counts().probes == 0 && w.counts().pages == 0, "{what}");
         w.finish();
     }

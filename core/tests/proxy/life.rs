@@ -249,6 +249,8 @@ fn scarce_pages() {
         assert!(counts.exchanges < 200 && counts.exchanges as u64 >= pages / 2, "{counts:?}");
         assert!(!w.shards[0].accepting(ListenerId(0)), "full");
         assert!(w.shards[0].accepting(ListenerId(1)), "our own page is always there");
+        let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
+        assert_eq!(w.ask(admin, "/healthz"), [200]);
         w.backend(A).reply = ok(&"x".repeat(SMALL_BYTES)).as_str().into();
         for b in w.to(A) {
             if !w.peer(b).received.is_empty() {
@@ -290,6 +292,35 @@ fn scarce_pages_and_uploads() {
     for c in &clients {
         assert_eq!(w.statuses(*c), [200]);
     }
+    w.finish();
+}
+
+/// Whoever waited for a page and needs none any more does not keep it from the next.
+#[test]
+fn the_next_gets_the_page() {
+    let mut w = with_pages(&format!("{ONE}\nretries = 0"), 20);
+    w.backend(A).reply = Reply::Hold;
+    let c = w.client_asks("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n");
+    let its = w.to(A)[0];
+    for _ in 0..40 {
+        w.asks(&get("/"));
+    }
+    let mut others = w.to(A).into_iter().skip(1);
+    while w.counts().pages < 20 {
+        let b = others.next().expect("enough");
+        w.send(b, "HTTP/1.1 200 OK\r\n");
+    }
+    w.room(c, 0);
+    w.send(c, "0123456789");
+    let waiting: Vec<Sock> = others.take(2).collect();
+    for b in &waiting {
+        w.send(*b, "HTTP/1.1 200 OK\r\n");
+    }
+    let unread = |w: &World| [c, waiting[0], waiting[1]].map(|sock| w.peer(sock).unread() > 0);
+    assert_eq!(unread(&w), [true; 3]);
+    // The client is answered and will not be read from again, though it takes nothing yet: the page is for the next.
+    w.fault(its, Fault::Reset);
+    assert_eq!((unread(&w), w.counts().pages), ([true, false, true], 20));
     w.finish();
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Log {
     pub(crate) told: Vec<Told>,
     /// Backend, before, after.
     pub(crate) health: Vec<(String, HealthState, HealthState)>,
+    /// Why it last changed.
+    pub(crate) why: String,
     pub(crate) notes: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl Observer for Log {
         });
     }
     fn health(&mut self, c: &HealthChange<'_>) {
+        c.why.clone_into(&mut self.why);
         self.health.push((c.backend.to_owned(), c.from, c.to));
     }
     fn note(&mut self, _: Level, text: &str) {

@@ -80,6 +80,13 @@ pub(crate) struct World {
 const LOCAL: &str = "192.0.2.1:80";
 pub(crate) const TURNS: u32 = 2_000_000;
 
+impl Peer {
+    /// Bytes that the proxy has not read yet.
+    pub(crate) fn unread(&self) -> usize {
+        self.inbox.len()
+    }
+}
+
 impl World {
     /// One shard.
     pub(crate) fn new(text: &str) -> Self {

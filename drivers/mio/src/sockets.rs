@@ -1,12 +1,13 @@
 //! The world of one worker: its sockets by slot, its peers and its lookups.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::net::{RecvFlags, SendFlags};
 use ruststrom_core::{ConnId, Instant, LookupId, Question};
 use ruststrom_driver::clock;
 use ruststrom_driver::lookup::Lookups;
@@ -64,17 +65,17 @@ impl Sockets {
 }
 
 impl World for Sockets {
+    // By rustix, which makes the system call itself: libc's functions are cancellation points, which costs two atomic steps each.
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
-        let mut socket = self.socket(c)?;
-        socket.read(buf)
+        Ok(rustix::net::recv(self.socket(c)?, buf, RecvFlags::empty())?.0)
     }
 
     fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut socket = self.socket(c)?;
-        match slices {
-            [one] => socket.write(one),
-            many => socket.write_vectored(many),
-        }
+        let socket = self.socket(c)?;
+        Ok(match slices {
+            [one] => rustix::net::send(socket, one, SendFlags::NOSIGNAL)?,
+            many => rustix::io::writev(socket, many)?,
+        })
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {

@@ -1,0 +1,244 @@
+//! What the fields of a head say about framing, persistence and hops, gathered in one walk.
+
+use memchr::memchr;
+
+use crate::http::fields::{is, offset};
+use crate::http::{Framing, Known, Violation};
+
+/// Options of `Connection` that name fields; each costs a walk over the head.
+const OPTIONS: usize = 32;
+
+/// What one walk over the fields finds.
+#[derive(Default)]
+pub(super) struct Seen<'a> {
+    pub(super) host: &'a [u8],
+    pub(super) hosts: u32,
+    pub(super) length: &'a [u8],
+    pub(super) lengths: u32,
+    pub(super) upgrade: &'a [u8],
+    pub(super) upgrades: u32,
+    /// There is a `Transfer-Encoding`.
+    pub(super) coded: bool,
+    /// `chunked` was named, and nothing after it.
+    pub(super) chunked_last: bool,
+    /// `chunked` was named twice or before another coding, or with parameters.
+    pub(super) coded_badly: bool,
+    /// A coding besides `chunked` was named.
+    pub(super) other_coding: bool,
+    pub(super) close: bool,
+    pub(super) keep: bool,
+    pub(super) says_upgrade: bool,
+    /// Options of `Connection` that may name fields.
+    pub(super) options: usize,
+    pub(super) expect_continue: bool,
+    pub(super) strange_expectation: bool,
+    pub(super) te_trailers: bool,
+    pub(super) max_forwards: Option<u64>,
+    pub(super) keep_alive_timeout: Option<u32>,
+}
+
+impl<'a> Seen<'a> {
+    #[inline]
+    pub(super) fn field(&mut self, head: &[u8], header: &httparse::Header<'a>) -> Result<Known, Violation> {
+        let name = header.name.as_bytes();
+        // httparse lets a bare LF end a line. The line before this name ends well if its LF has a CR before it: no value has one.
+        if head.get(offset(head, name).wrapping_sub(2)) != Some(&b'\r') {
+            return Err(Violation::BareLf);
+        }
+        let known = Known::of(name);
+        if known.in_set(READ) {
+            self.read(known, header.value)?;
+        }
+        Ok(known)
+    }
+
+    fn read(&mut self, known: Known, value: &'a [u8]) -> Result<(), Violation> {
+        match known {
+            Known::Host => {
+                self.host = value;
+                self.hosts += 1;
+            }
+            Known::ContentLength => {
+                self.length = value;
+                self.lengths += 1;
+            }
+            Known::TransferEncoding => self.codings(value),
+            Known::Connection => self.connection(value)?,
+            Known::Upgrade => {
+                self.upgrade = value;
+                self.upgrades += 1;
+            }
+            Known::Expect => {
+                for member in list(value) {
+                    let good = member.eq_ignore_ascii_case(b"100-continue");
+                    self.expect_continue |= good;
+                    self.strange_expectation |= !good;
+                }
+            }
+            Known::Te => self.te_trailers |= list(value).any(|member| member.eq_ignore_ascii_case(b"trailers")),
+            Known::MaxForwards => self.max_forwards = decimal(value),
+            Known::KeepAlive => {
+                for member in list(value) {
+                    match member.split_at_checked(8) {
+                        Some((name, seconds)) if name.eq_ignore_ascii_case(b"timeout=") => {
+                            self.keep_alive_timeout = decimal(seconds).map(|s| u32::try_from(s).unwrap_or(u32::MAX));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn codings(&mut self, value: &[u8]) {
+        self.coded = true;
+        for coding in list(value) {
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                self.coded_badly |= self.chunked_last;
+                self.chunked_last = true;
+            } else {
+                // Parameters after `chunked` come here too: not last, then, and that is an error.
+                self.coded_badly |= self.chunked_last;
+                self.chunked_last = false;
+                self.other_coding = true;
+            }
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
+        // By far the commonest are lists of one known member.
+        let whole = ConnectionOption::of(value);
+        if whole != ConnectionOption::Field {
+            self.option(&whole);
+            return Ok(());
+        }
+        for option in list(value) {
+            self.option(&ConnectionOption::of(option));
+            if self.options > OPTIONS {
+                return Err(Violation::TooManyOptions);
+            }
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, option: &ConnectionOption) {
+        match option {
+            ConnectionOption::KeepAlive => self.keep = true,
+            ConnectionOption::Close => self.close = true,
+            ConnectionOption::Upgrade => self.says_upgrade = true,
+            ConnectionOption::Te => {}
+            ConnectionOption::Field => self.options += 1,
+        }
+    }
+
+    /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
+    pub(super) fn chunked(&self, version: u8) -> Result<Framing, Violation> {
+        if version == 10 {
+            Err(Violation::TransferEncodingIn10)
+        } else if self.lengths > 0 {
+            Err(Violation::LengthWithTransferEncoding)
+        } else if self.coded_badly || !self.chunked_last {
+            Err(Violation::TransferEncoding)
+        } else if self.other_coding {
+            Err(Violation::UnknownCoding)
+        } else {
+            Ok(Framing::Chunked)
+        }
+    }
+
+    pub(super) fn length(&self) -> Result<Option<u64>, Violation> {
+        match self.lengths {
+            0 => Ok(None),
+            1 if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
+            1 => decimal(self.length).map(Some).ok_or(Violation::Length),
+            _ => Err(Violation::SeveralLengths),
+        }
+    }
+
+    /// RFC 9112 §9.3.
+    pub(super) fn keep_alive(&self, version: u8) -> bool {
+        !self.close && (version == 11 || self.keep)
+    }
+
+    pub(super) fn upgrade(&self) -> Option<&'a [u8]> {
+        // A list without members names no protocol.
+        (self.says_upgrade && self.upgrades == 1 && list(self.upgrade).next().is_some()).then_some(self.upgrade)
+    }
+}
+
+/// An option of `Connection`.
+#[derive(PartialEq, Eq)]
+enum ConnectionOption {
+    KeepAlive,
+    Close,
+    Upgrade,
+    Te,
+    /// Names a field.
+    Field,
+}
+
+impl ConnectionOption {
+    fn of(option: &[u8]) -> Self {
+        match option.len() {
+            2 if is(option, b"te") => Self::Te,
+            5 if is(option, b"close") => Self::Close,
+            7 if is(option, b"upgrade") => Self::Upgrade,
+            10 if is(option, b"keep-alive") => Self::KeepAlive,
+            _ => Self::Field,
+        }
+    }
+}
+
+/// What [`Seen::read`] looks into.
+const READ: u64 = Known::set(&[
+    Known::Host,
+    Known::ContentLength,
+    Known::TransferEncoding,
+    Known::Connection,
+    Known::Upgrade,
+    Known::Expect,
+    Known::Te,
+    Known::MaxForwards,
+    Known::KeepAlive,
+]);
+
+/// The members of a comma-separated list, empty ones skipped (RFC 9110 §5.6.1.2).
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Without the blanks around it.
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// 1*DIGIT below 2^63.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let mut n: i64 = 0;
+    for &d in digits {
+        n = n.checked_mul(10)?.checked_add(i64::from(d.is_ascii_digit().then(|| d - b'0')?))?;
+    }
+    if digits.is_empty() { None } else { u64::try_from(n).ok() }
+}
+
+/// Marks the fields that `Connection` names (RFC 9110 §7.6.1).
+#[cold]
+pub(super) fn nominate(headers: &[httparse::Header<'_>], tags: &mut [Known]) {
+    for connection in 0..tags.len() {
+        if tags[connection] != Known::Connection {
+            continue;
+        }
+        for option in list(headers[connection].value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
+            for (header, tag) in headers.iter().zip(tags.iter_mut()) {
+                if tag.may_be_nominated() && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                    *tag = Known::Nominated;
+                }
+            }
+        }
+    }
+}
