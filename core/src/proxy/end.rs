@@ -145,11 +145,13 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Closes the backend's connection of an exchange that does not need it any more.
+    /// Closes the backend's connection of an exchange that does not need it any more. In a tunnel nothing else says that something is missing.
     fn detach_backend(&mut self, x: ExchangeId) {
-        if let Some(leg) = self.exchanges[x.0].backend.take() {
+        let e = &mut self.exchanges[x.0];
+        let tunnel = e.phase == Phase::Tunnel;
+        if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
-            self.close(leg.conn);
+            if tunnel { self.reset(leg.conn) } else { self.close(leg.conn) }
         }
     }
 
