@@ -173,7 +173,7 @@ impl Client {
             client: self.index,
             pool,
             method,
-            target: format!("/{prefix}/{id}"),
+            target: format!("/{prefix}/r{id}"),
             version,
             frame,
             len,

@@ -110,7 +110,8 @@ impl Ledger {
 
     /// A record of the observer: one for each exchange, and it tells the truth.
     pub(crate) fn tell(&mut self, target: &str, told: Told) {
-        let Some(id) = target.rsplit('/').next().and_then(|t| t.parse::<u64>().ok()) else { return };
+        // What could not be read is told of as it came: that begins with the method.
+        let Some(id) = target.strip_prefix('/').and_then(|t| t.split_once("/r")?.1.parse::<u64>().ok()) else { return };
         let Some(request) = self.at(id) else { return };
         if let Some(before) = &request.told {
             let text = format!("exchange {id}: {before:?}, then {told:?}");

@@ -129,6 +129,8 @@ pub(crate) struct Net {
     pub(crate) unhealthy: BTreeMap<(String, String), u64>,
     /// Backends that a reload took away once: their health begins anew.
     pub(crate) tainted: BTreeSet<String>,
+    /// Sockets that this turn asked for to machines that were unhealthy before it.
+    pub(crate) suspects: Vec<usize>,
     /// A used connection to a machine went away in this turn of a shard: a replay may follow.
     excuse: (u64, usize, usize),
     /// Lookups that got no answer, asked again by nobody: answered when all heals.
@@ -179,6 +181,7 @@ impl Net {
             turn: 0,
             unhealthy: BTreeMap::new(),
             tainted: BTreeSet::new(),
+            suspects: Vec::new(),
             excuse: (0, 0, 0),
             draw,
         }
@@ -698,7 +701,10 @@ impl World for View<'_> {
             return Err(errno(libc::ENETUNREACH));
         }
         let sock = net.insert(self.shard, c, Far::Machine(machine), true);
-        net.socks[sock].suspect = net.known_bad(machine) && net.excuse != (net.turn, self.shard, machine);
+        if net.known_bad(machine) && net.excuse != (net.turn, self.shard, machine) {
+            net.socks[sock].suspect = true;
+            net.suspects.push(sock);
+        }
         net.say(3 << 40 | (sock as u64) << 20 | machine as u64, || format!("shard connects {sock} to machine {machine}"));
         let later = net.now + net.delay() + net.delay();
         let mode = if net.faults { net.machines[machine] } else { Mode::Up };

@@ -80,6 +80,7 @@ pub(crate) struct Sim {
     configs: Vec<Arc<Config>>,
     phase: Phase,
     phase_until: u64,
+    recover_from: u64,
     spin: (u64, u64),
 }
 
@@ -110,6 +111,7 @@ impl Sim {
             configs: vec![config],
             phase: Phase::Traffic,
             phase_until: heal_at,
+            recover_from: 0,
             spin: (0, 0),
             net,
         };
@@ -507,7 +509,7 @@ impl Sim {
         match self.phase {
             Phase::Traffic | Phase::Over => false,
             Phase::Healed | Phase::Last => self.clients.iter().all(|c| c.done),
-            Phase::Recovering => self.recovered(),
+            Phase::Recovering => self.net.now >= self.recover_from && self.recovered(),
             Phase::Draining => self.net.drained.iter().all(|d| *d),
         }
     }
@@ -527,6 +529,11 @@ impl Sim {
             Phase::Healed => {
                 self.phase = Phase::Recovering;
                 self.phase_until = self.net.now + 120 * SEC;
+                // A lost lookup is asked again after 20 s.
+                let named = self.net.versions.last().expect("one").iter().any(|p| p.backends.iter().any(|b| b.named));
+                let w = &self.net.draw.world;
+                let lost = named && w.slow_lookup + w.lost_lookup + w.failed_lookup > 0;
+                self.recover_from = self.net.now + if lost { 50 * SEC } else { 0 };
             }
             Phase::Recovering => self.last_clients(),
             Phase::Last => {
@@ -695,8 +702,13 @@ impl Sim {
             } else {
                 self.net.mark(if to == HealthState::Slow { Mark::BecameSlow } else { Mark::BecameHealthy });
                 self.net.unhealthy.remove(&(pool, label));
+                // It may have become usable earlier in this very turn.
+                for sock in std::mem::take(&mut self.net.suspects) {
+                    self.net.socks[sock].suspect = false;
+                }
             }
         }
+        self.net.suspects.clear();
         let counts = (self.net.draw.check_often || self.net.draw.pages > 0).then(|| self.pumps[shard].machine().counts());
         if let Some(counts) = counts {
             if self.net.draw.pages > 0 && counts.pages as u64 >= self.net.draw.pages {

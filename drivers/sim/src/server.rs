@@ -244,7 +244,9 @@ impl Server {
         self.rx = Rx::Body { id, body };
         if early {
             self.answer(net, &r, How::Well);
-            self.then = if net.dice.below(3) == 0 { Then::Stay } else { self.ending(net) };
+            if self.then != Then::Close {
+                self.then = if net.dice.below(3) == 0 { Then::Stay } else { self.ending(net) };
+            }
         } else if expects && !done {
             self.push(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), net.now);
         }
