@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::planted::planted;
 use crate::config::ListenerKind;
 use crate::h1::machine::Machine;
 use crate::health::Target;
@@ -147,7 +148,9 @@ impl Inbox {
     /// Drops everything.
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
         if let Some(page) = self.page.take() {
-            pages.give_back(page);
+            if !planted!(1) {
+                pages.give_back(page);
+            }
         }
         *self = Self::default();
     }

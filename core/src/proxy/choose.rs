@@ -2,6 +2,7 @@
 
 use super::exchange::{Leg, Phase};
 use super::{Effect, Fault, Proxy};
+use crate::planted::planted;
 use crate::balance::{Ask, Choice};
 use crate::cause::Cause;
 use crate::conn::{Backend, Conn, Role};
@@ -262,7 +263,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let unsent = e.request.head_sent == 0;
         // What has not been sent has not been let go of either.
-        let safe = !e.answer_seen && (unsent || (e.retained && e.idempotent));
+        let safe = (!e.answer_seen || planted!(12)) && (unsent || (e.retained && (e.idempotent || planted!(3))));
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
@@ -302,13 +303,13 @@ impl<O: Observer> Proxy<O> {
         }
         let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
         let waiting = self.rt(runtime).state.finish(choice);
-        if waiting.is_empty() {
+        if waiting.is_empty() || planted!(16) {
             return;
         }
         for shard in waiting {
             if shard == self.shard {
                 self.serve_soon();
-            } else {
+            } else if !planted!(17) {
                 self.effects.push_back(Effect::Nudge(shard));
             }
         }

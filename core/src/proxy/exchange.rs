@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::planted::planted;
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
@@ -273,7 +274,7 @@ impl Flow {
             *kept = 0;
         }
         if let Sink::Chunked(w) = &mut self.sink {
-            *w = ChunkWriter::new();
+            *w = if planted!(13) { *w } else { ChunkWriter::new() };
         }
     }
 

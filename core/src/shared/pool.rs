@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{BackendState, Padded};
+use crate::planted::planted;
 use crate::balance::plan::Plan;
 use crate::balance::rendezvous::Rendezvous;
 use crate::config;
@@ -125,6 +126,9 @@ impl PoolState {
 
     /// A probe of backend `index` has ended. `Some`: log it and nudge the other shards.
     pub fn probed(&self, index: u16, probe: &Probe, now: Instant) -> Option<Change> {
+        if planted!(6) {
+            return None;
+        }
         self.changed(self.backends.get(usize::from(index))?.health().probed(probe, &self.rules, now))
     }
 
@@ -165,7 +169,9 @@ impl PoolState {
     /// nudge each (the caller's own among them, it may serve itself at once).
     pub fn finish(&self, index: u16) -> Waiting {
         if let Some(backend) = self.backends.get(usize::from(index)) {
-            backend.finish();
+            if !planted!(2) {
+                backend.finish();
+            }
         }
         self.take_waiting()
     }

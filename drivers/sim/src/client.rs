@@ -62,6 +62,8 @@ pub(crate) struct Client {
     slow_body: bool,
     breaks: Option<(u64, Break)>,
     half_closes: bool,
+    /// Ends its half of a tunnel after the other only.
+    lazy: bool,
     /// What it sends must be refused.
     smuggles: bool,
     patience: Option<u64>,
@@ -93,6 +95,7 @@ impl Client {
             slow_body: false,
             breaks: None,
             half_closes: false,
+            lazy: false,
             smuggles: false,
             patience: None,
             gated_since: 0,
@@ -115,6 +118,7 @@ impl Client {
                 client.breaks = Some((net.dice.size(20_000), Break::Close));
             }
             client.half_closes = net.fault(draw.half_closes, Mark::HalfClose);
+            client.lazy = net.faults && net.dice.below(3) == 0;
             client.smuggles = net.fault(draw.smuggles, Mark::Smuggling);
         }
         let count = 1 + net.dice.below(at_most);
@@ -315,6 +319,9 @@ impl Client {
             }
         }
         if let Some(id) = self.tunnel {
+            if self.lazy && net.faults {
+                return;
+            }
             // All of its half has gone.
             let r = net.ledger.at(id).expect("known");
             if !net.socks[sock].up.ended {

@@ -263,9 +263,13 @@ impl Draw {
         let two = d.below(3) == 0;
         for name in if two { &["a", "b"][..] } else { &["a"][..] } {
             let mut backends = Vec::new();
+            // Equals, so that turns can be counted.
+            let plain = d.below(3) == 0;
             for at in 0..self.machines {
                 if backends.is_empty() || d.below(4) > 0 {
-                    backends.push(self.draw_backend(d, at));
+                    let drawn = self.draw_backend(d, at);
+                    let equal = BackendDef { at, named: false, weight: 1, cap: 0, backup: false };
+                    backends.push(if plain { equal } else { drawn });
                 }
             }
             if !self.fault_free && d.below(40) == 0 {
@@ -291,14 +295,17 @@ impl Draw {
         let free = self.fault_free;
         // 0 is off.
         let ms = |d: &mut Dice, from: u64, to: u64| if free || d.below(10) == 0 { 0 } else { d.between(from, to) };
+        // When pages are few, exchanges may wait for each other's: time has to part them.
+        let few = self.pages > 0;
+        let sure = |d: &mut Dice, from: u64, to: u64| if few { d.between(from, to) } else { ms(d, from, to) };
         let timeouts = [
             ("head", ms(d, 200, 4_000)),
             ("idle", ms(d, 100, 5_000)),
             ("connect", ms(d, 100, 2_000)),
-            ("backend_head", ms(d, 200, 3_000)),
-            ("stall", ms(d, 300, 3_000)),
+            ("backend_head", sure(d, 200, 3_000)),
+            ("stall", sure(d, 300, 3_000)),
             ("tunnel", ms(d, 300, 4_000)),
-            ("queue", ms(d, 50, 1_500)),
+            ("queue", sure(d, 50, 1_500)),
         ];
         set.push_str("[timeouts]\n");
         for (name, ms) in timeouts {

@@ -529,11 +529,11 @@ impl Sim {
             Phase::Healed => {
                 self.phase = Phase::Recovering;
                 self.phase_until = self.net.now + 120 * SEC;
-                // A lost lookup is asked again after 20 s.
+                // Probes that were under way may still speak against a backend; a lost lookup is asked again after 20 s.
                 let named = self.net.versions.last().expect("one").iter().any(|p| p.backends.iter().any(|b| b.named));
                 let w = &self.net.draw.world;
                 let lost = named && w.slow_lookup + w.lost_lookup + w.failed_lookup > 0;
-                self.recover_from = self.net.now + if lost { 50 * SEC } else { 0 };
+                self.recover_from = self.net.now + if lost { 50 * SEC } else { 5 * SEC };
             }
             Phase::Recovering => self.last_clients(),
             Phase::Last => {
@@ -552,7 +552,7 @@ impl Sim {
     fn deadline(&mut self) {
         match self.phase {
             Phase::Traffic => self.heal(),
-            Phase::Recovering if self.net.draw.check_every_ms == 0 => self.last_clients(),
+            Phase::Recovering if self.net.draw.check_every_ms == 0 || self.recovered() => self.last_clients(),
             Phase::Recovering => {
                 let left = format!("{:?}", self.net.unhealthy);
                 self.net.ledger.fail("healthy-again", left);

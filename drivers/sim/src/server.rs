@@ -138,7 +138,8 @@ impl Server {
         if let Rx::Tunnel { id, body } = &self.rx {
             let (id, got) = (*id, body.got);
             let r = net.ledger.get(id);
-            if got != r.tunnel.0 && r.up_ended {
+            let client = net.client_socks[r.client];
+            if !net.socks[client].up.ended || (got != r.tunnel.0 && r.up_ended) {
                 let text = format!("machine {}: {got} of {} bytes of {id}, then an end", self.machine, r.tunnel.0);
                 net.ledger.fail("half-a-tunnel", text);
             }
@@ -396,9 +397,9 @@ impl Server {
             wire::fill(id, Lane::TunnelDown, 0, r.tunnel.1, &mut bytes);
             self.push(bytes, begins);
             self.rx = Rx::Tunnel { id, body: Body::new(id, Lane::TunnelUp, true, Frame::Close) };
-            // Some end their half at once, some never do.
+            // Some end their half at once, some when the other has ended.
             self.then = match net.dice.below(3) {
-                0 if net.faults => Then::Stay,
+                0 => Then::Stay,
                 _ => Then::End,
             };
             return;
@@ -502,7 +503,8 @@ impl Server {
         }
         self.closes_on_reuse = false;
         self.idle_until = u64::MAX;
-        if self.hung || (self.answering && self.out.is_empty()) {
+        let tunnel = matches!(self.rx, Rx::Tunnel { .. });
+        if self.hung || (self.answering && self.out.is_empty() && !tunnel) {
             return self.close(net, true);
         }
         net.wake_far(self.sock, net.now);
