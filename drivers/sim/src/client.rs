@@ -195,6 +195,7 @@ impl Client {
             told: None,
             seen: Seen::Nothing,
             up_ended: false,
+            switched: false,
         });
         self.requests.push(id);
         id
@@ -489,6 +490,7 @@ impl Client {
             wire::fill(id, Lane::TunnelUp, 0, r.tunnel.0, &mut up);
             self.out.push_back(Piece { bytes: up, sent: 0, gate: Gate::Now, head: false });
             self.tunnel = Some(id);
+            net.ledger.at(id).expect("known").switched = true;
             self.rx = Rx::Tunnel(Body::new(id, Lane::TunnelDown, true, Frame::Close));
             return Ok(());
         }

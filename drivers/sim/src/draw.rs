@@ -250,8 +250,8 @@ impl Draw {
             drains: d.below(4) == 0,
             files: if d.below(5) == 0 { d.between(2, 14) as u32 } else { 0 },
         };
-        if d.below(4) == 0 {
-            self.pages = d.between(4, 30);
+        if d.below(3) == 0 {
+            self.pages = d.between(4, 16);
         }
         if d.below(5) == 0 {
             self.requests_per_connection = d.between(1, 4);

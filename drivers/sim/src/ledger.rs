@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) seen: Seen,
     /// The client ended its half of the tunnel cleanly after all its bytes.
     pub(crate) up_ended: bool,
+    /// The client has seen the 101.
+    pub(crate) switched: bool,
 }
 
 impl Request {

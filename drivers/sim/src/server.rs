@@ -139,7 +139,7 @@ impl Server {
             let (id, got) = (*id, body.got);
             let r = net.ledger.get(id);
             let client = net.client_socks[r.client];
-            if !net.socks[client].up.ended || (got != r.tunnel.0 && r.up_ended) {
+            if (r.switched && !net.socks[client].up.ended) || (got != r.tunnel.0 && r.up_ended) {
                 let text = format!("machine {}: {got} of {} bytes of {id}, then an end", self.machine, r.tunnel.0);
                 net.ledger.fail("half-a-tunnel", text);
             }
