@@ -150,7 +150,8 @@ impl<O: Observer> Proxy<O> {
         let connect = rt.pool().timeouts.connect;
         let of = &mut self.locals[local as usize];
         e.attempts = e.attempts.saturating_add(1);
-        let idle = if reuse { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
+        // Only a connection that comes about says that a backend on trial is well.
+        let idle = if reuse && of.state.health().usable() { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
         if let Some(b) = idle {
             of.idle.remove(&mut self.links, b.slot);
             let conn = &mut self.conns[b];
