@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::planted::planted;
 use crate::config::{self, Strategy};
+use crate::planted::planted;
 use crate::rng::Rng;
 use crate::shared::PoolState;
 use crate::time::Instant;

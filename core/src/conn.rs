@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::planted::planted;
 use crate::config::ListenerKind;
 use crate::h1::machine::Machine;
 use crate::health::Target;
 use crate::id::ExchangeId;
 use crate::page::{PageId, Pages};
+use crate::planted::planted;
 use crate::proxy::Wants;
 use crate::time::Instant;
 

@@ -21,7 +21,6 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::planted::planted;
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Inbox, Role};
@@ -30,6 +29,7 @@ use crate::http::date;
 use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
 use crate::observe::Observer;
 use crate::page::Pages;
+use crate::planted::planted;
 use crate::pool::Links;
 use crate::rng::Rng;
 use crate::route::Router;

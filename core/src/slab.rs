@@ -1,7 +1,7 @@
 //! A table whose places are used again, and whose epochs tell an old id from a new one.
 
-use crate::planted::planted;
 use crate::id::ConnId;
+use crate::planted::planted;
 
 /// Values by [`ConnId`]: O(1) insert, look-up and removal; nothing is allocated once the table has grown.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::exchange::Phase;
 use super::{Accepted, Effect, Proxy, Refused};
-use crate::planted::planted;
 use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Inbox, Role};
 use crate::h1::{Event, Machine, Side};
 use crate::id::ConnId;
 use crate::observe::{Level, Observer};
+use crate::planted::planted;
 use crate::shared::TooMany;
 use crate::time::Instant;
 

@@ -3,7 +3,6 @@
 use super::Proxy;
 use super::exchange::Phase;
 use super::request::head_limits;
-use crate::planted::planted;
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
@@ -14,6 +13,7 @@ use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::page::Pages;
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Interim answers that one exchange may have: more is a backend gone wild.

@@ -2,13 +2,13 @@
 
 use super::exchange::{Leg, Phase};
 use super::{Effect, Fault, Proxy};
-use crate::planted::planted;
 use crate::balance::{Ask, Choice};
 use crate::cause::Cause;
 use crate::conn::{Backend, Conn, Role};
 use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.

@@ -2,7 +2,6 @@
 
 use super::Proxy;
 use super::exchange::{Flow, Phase, Texts};
-use crate::planted::planted;
 use crate::answer::{self, Own};
 use crate::cause::Cause;
 use crate::config::ListenerKind;
@@ -10,6 +9,7 @@ use crate::conn::Role;
 use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Observer, Record, Timings};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Buffers kept for exchanges to come; two are used by each.

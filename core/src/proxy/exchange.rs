@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::planted::planted;
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
@@ -11,6 +10,7 @@ use crate::http::{Framing, Violation};
 use crate::id::{ConnId, LookupId};
 use crate::middleware::Transform;
 use crate::page::{PageId, Pages};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// One end of an exchange: a stream of a connection. HTTP/1 connections have the one stream 0.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::exchange::Phase;
 use super::{Effect, Proxy};
-use crate::planted::planted;
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::id::ConnId;
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {

@@ -2,9 +2,9 @@
 
 use super::exchange::Phase;
 use super::{Effect, Proxy};
-use crate::planted::planted;
 use crate::id::ExchangeId;
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Padded;
-use crate::planted::planted;
 use crate::config::Address;
 use crate::health::Health;
+use crate::planted::planted;
 
 /// What is known of a backend. It outlives reloads as long as its pool's name and its label stay.
 #[derive(Debug)]
@@ -94,7 +94,9 @@ impl BackendState {
                 self.in_flight.0.fetch_add(1, Ordering::SeqCst);
                 true
             }
-            Some(cap) => self.in_flight.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < cap || planted!(14)).then_some(n + 1)).is_ok(),
+            Some(cap) => {
+                self.in_flight.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < cap || planted!(14)).then_some(n + 1)).is_ok()
+            }
         }
     }
 

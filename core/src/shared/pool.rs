@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{BackendState, Padded};
-use crate::planted::planted;
 use crate::balance::plan::Plan;
 use crate::balance::rendezvous::Rendezvous;
 use crate::config;
 use crate::health::{Change, Probe, Rules};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// What a pool keeps over reloads by its name, whatever becomes of its backends.

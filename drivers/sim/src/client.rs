@@ -454,7 +454,13 @@ impl Client {
         let Some(&id) = self.requests.get(self.answers) else {
             // What was smuggled in is refused.
             if self.smuggles && own {
-                self.rx = Rx::Body { body: Body::new(0, Lane::Answer, false, head.frame(Frame::Close)?), own: Some(status), status, until_close: false, last: true };
+                self.rx = Rx::Body {
+                    body: Body::new(0, Lane::Answer, false, head.frame(Frame::Close)?),
+                    own: Some(status),
+                    status,
+                    until_close: false,
+                    last: true,
+                };
                 return Ok(());
             }
             return Err("an answer nobody asked for".into());
@@ -497,7 +503,8 @@ impl Client {
         if status != r.status {
             return Err(format!("status {status}, not {}", r.status));
         }
-        let frame = if body_of(&r) == 0 && (r.method == "HEAD" || matches!(status, 204 | 304)) { Frame::None } else { head.frame(Frame::Close)? };
+        let frame =
+            if body_of(&r) == 0 && (r.method == "HEAD" || matches!(status, 204 | 304)) { Frame::None } else { head.frame(Frame::Close)? };
         match frame {
             Frame::Length(n) if n != r.answer_len => return Err(format!("{n} bytes announced, not {}", r.answer_len)),
             Frame::Chunked if r.version == 10 => return Err("chunks for HTTP/1.0".into()),
@@ -580,7 +587,14 @@ impl Client {
 
     /// What it waits for, for the words of a failure.
     pub(crate) fn state(&self) -> String {
-        format!("client {}: {} of {} answers, {} pieces unsent, {:?}", self.index, self.answers, self.requests.len(), self.out.len(), self.rx)
+        format!(
+            "client {}: {} of {} answers, {} pieces unsent, {:?}",
+            self.index,
+            self.answers,
+            self.requests.len(),
+            self.out.len(),
+            self.rx
+        )
     }
 }
 

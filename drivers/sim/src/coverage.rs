@@ -116,9 +116,28 @@ pub struct Coverage {
 
 /// What every sweep of some size meets: the causes of the core, those of HTTP's rules taken together.
 pub const CAUSES: &[&str] = &[
-    "bad_request", "no_route", "no_backend", "queue_full", "queue_timeout", "lookup_failed", "no_pages", "connect_refused",
-    "connect_unreachable", "connect_timeout", "connect_failed", "backend_closed", "backend_reset", "bad_answer", "backend_timeout",
-    "answer_truncated", "backend_stalled", "head_timeout", "client_stalled", "client_gone", "tunnel_timeout", "drained",
+    "bad_request",
+    "no_route",
+    "no_backend",
+    "queue_full",
+    "queue_timeout",
+    "lookup_failed",
+    "no_pages",
+    "connect_refused",
+    "connect_unreachable",
+    "connect_timeout",
+    "connect_failed",
+    "backend_closed",
+    "backend_reset",
+    "bad_answer",
+    "backend_timeout",
+    "answer_truncated",
+    "backend_stalled",
+    "head_timeout",
+    "client_stalled",
+    "client_gone",
+    "tunnel_timeout",
+    "drained",
 ];
 
 impl Coverage {

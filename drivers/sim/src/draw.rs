@@ -179,7 +179,11 @@ impl Draw {
             transforms: d.below(8) == 0,
             check_often: d.below(4) == 0,
             requests_per_connection: 0,
-            net: NetDraw { delay: d.one(&[0, 20_000, 300_000, 3 * MS]), window: d.one(&[1_500, 20_000, 70_000, 200_000]), ..NetDraw::default() },
+            net: NetDraw {
+                delay: d.one(&[0, 20_000, 300_000, 3 * MS]),
+                window: d.one(&[1_500, 20_000, 70_000, 200_000]),
+                ..NetDraw::default()
+            },
             client: ClientDraw::default(),
             backend: BackendDraw::default(),
             world: WorldDraw::default(),
@@ -356,12 +360,8 @@ impl Draw {
             text.push_str("addresses = [");
             for b in &pool.backends {
                 let address = b.label();
-                write!(
-                    text,
-                    "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ",
-                    b.weight, b.cap, b.backup
-                )
-                .expect("memory");
+                write!(text, "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ", b.weight, b.cap, b.backup)
+                    .expect("memory");
             }
             text.push_str("]\n");
             if pool.sticky {

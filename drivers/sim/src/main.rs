@@ -125,7 +125,10 @@ fn sweep(args: &Args) -> bool {
     }
     let runs = if args.once { 1.0 } else { 2.0 };
     let exchanges = (all.of(Mark::Exchange) + all.of(Mark::OwnAnswer)) as f64 * runs;
-    println!("{done} seeds, {failures} failed, {events} events, {exchanges} exchanges in {took:.1} s: {:.0} exchanges a second", exchanges / took);
+    println!(
+        "{done} seeds, {failures} failed, {events} events, {exchanges} exchanges in {took:.1} s: {:.0} exchanges a second",
+        exchanges / took
+    );
     let missing = all.missing();
     let uncovered = done >= COVERS_FROM && !missing.is_empty();
     if uncovered {

@@ -354,7 +354,8 @@ impl Net {
     /// Puts bytes under way.
     fn send_off(&mut self, sock: usize, up: bool, bytes: &[u8]) {
         let delay = self.delay();
-        let split = if bytes.len() > 1 && self.dice.below(6) == 0 { 1 + self.dice.below(bytes.len() as u64 - 1) as usize } else { bytes.len() };
+        let split =
+            if bytes.len() > 1 && self.dice.below(6) == 0 { 1 + self.dice.below(bytes.len() as u64 - 1) as usize } else { bytes.len() };
         let again = self.delay();
         let now = self.now;
         let pipe = if up { &mut self.socks[sock].up } else { &mut self.socks[sock].down };
@@ -539,9 +540,12 @@ impl Net {
 
     /// Whether every pool that names a machine has known it to be unhealthy since an earlier turn.
     fn known_bad(&self, machine: usize) -> bool {
-        let named = |pool: &PoolDef| pool.backends.iter().filter(|b| b.at == machine).map(|b| (pool.name.to_owned(), b.label())).collect::<Vec<_>>();
+        let named = |pool: &PoolDef| {
+            pool.backends.iter().filter(|b| b.at == machine).map(|b| (pool.name.to_owned(), b.label())).collect::<Vec<_>>()
+        };
         let names: Vec<_> = self.versions.iter().flatten().flat_map(named).collect();
-        let bad = |name: &(String, String)| !self.tainted.contains(&name.1) && self.unhealthy.get(name).is_some_and(|since| *since < self.turn);
+        let bad =
+            |name: &(String, String)| !self.tainted.contains(&name.1) && self.unhealthy.get(name).is_some_and(|since| *since < self.turn);
         self.draw.check_every_ms > 0 && names.iter().all(bad)
     }
 

@@ -37,13 +37,8 @@ impl Observer for Log {
         true
     }
     fn exchange(&mut self, r: &Record<'_>) {
-        let told = Told {
-            status: r.status,
-            cause: r.cause.map(cause_name),
-            bytes_in: r.bytes_in,
-            bytes_out: r.bytes_out,
-            attempts: r.attempts,
-        };
+        let told =
+            Told { status: r.status, cause: r.cause.map(cause_name), bytes_in: r.bytes_in, bytes_out: r.bytes_out, attempts: r.attempts };
         let waited = r.timings.chosen.is_some_and(|chosen| chosen > r.timings.head);
         self.records.push((String::from_utf8_lossy(r.target).into_owned(), told, waited));
     }
@@ -621,7 +616,8 @@ impl Sim {
             self.net.ledger.fail("clients-counted", format!("{} left", self.shared.connections()));
         }
         let missing = self.net.ledger.requests.iter().find(|r| {
-            r.told.is_none() && (matches!(r.seen, Seen::Answered(_) | Seen::Own(_)) && !matches!(r.seen, Seen::Own(400 | 408)) || !r.attempts.is_empty())
+            r.told.is_none()
+                && (matches!(r.seen, Seen::Answered(_) | Seen::Own(_)) && !matches!(r.seen, Seen::Own(400 | 408)) || !r.attempts.is_empty())
         });
         if let Some(r) = missing {
             let text = format!("exchange {} was never told of: {:?}", r.id, r.seen);
@@ -661,7 +657,8 @@ impl Sim {
             return;
         }
         let Some(pool) = self.net.ledger.get(server.current).pool else { return };
-        let Some(cap) = self.net.draw.pools.iter().find(|p| p.name == pool).and_then(|p| p.backends.iter().find(|b| b.at == machine)) else {
+        let Some(cap) = self.net.draw.pools.iter().find(|p| p.name == pool).and_then(|p| p.backends.iter().find(|b| b.at == machine))
+        else {
             return;
         };
         if cap.cap == 0 {

@@ -139,7 +139,9 @@ impl Server {
             let (id, got) = (*id, body.got);
             let r = net.ledger.get(id);
             let client = net.client_socks[r.client];
-            if (r.switched && !net.socks[client].up.ended) || (got != r.tunnel.0 && r.up_ended) {
+            // An attempt that was given up long ago may be read late.
+            let current = r.attempts.iter().max_by_key(|a| a.sent_at).is_some_and(|a| a.sock == self.sock);
+            if current && ((r.switched && !net.socks[client].up.ended) || (got != r.tunnel.0 && r.up_ended)) {
                 let text = format!("machine {}: {got} of {} bytes of {id}, then an end", self.machine, r.tunnel.0);
                 net.ledger.fail("half-a-tunnel", text);
             }
@@ -161,7 +163,9 @@ impl Server {
             match &mut self.rx {
                 Rx::Head => {
                     if self.answering && self.then != Then::Close {
-                        return net.ledger.fail("one-request-at-once", format!("machine {}: {} bytes before its answer", self.machine, bytes.len()));
+                        return net
+                            .ledger
+                            .fail("one-request-at-once", format!("machine {}: {} bytes before its answer", self.machine, bytes.len()));
                     }
                     if self.closes_on_reuse && net.faults && self.served > 0 {
                         net.mark(Mark::ClosedOnReuse);

@@ -5,7 +5,10 @@ use ruststrom_sim::{Mark, run_twice};
 fn clean(seed: u64) -> u64 {
     let outcome = run_twice(seed);
     if let Some(v) = &outcome.violation {
-        panic!("{seed:#x} {} {}: {}\nreplay: cargo run --profile sim -p ruststrom-sim -- --seed {seed:#x}", outcome.events, v.invariant, v.text);
+        panic!(
+            "{seed:#x} {} {}: {}\nreplay: cargo run --profile sim -p ruststrom-sim -- --seed {seed:#x}",
+            outcome.events, v.invariant, v.text
+        );
     }
     outcome.coverage.of(Mark::Exchange)
 }
