@@ -208,6 +208,8 @@ impl Draw {
         if d.below(6) == 0 {
             self.net.tiny = true;
             self.net.window = d.between(1, 200);
+            // Byte by byte a long way would be slower than any timeout.
+            self.net.delay = self.net.delay.min(20_000);
             self.largest_body = self.largest_body.min(3_000);
         }
         self.net.late_timer = on(d, 500);

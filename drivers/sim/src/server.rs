@@ -508,7 +508,7 @@ impl Server {
         self.closes_on_reuse = false;
         self.idle_until = u64::MAX;
         let tunnel = matches!(self.rx, Rx::Tunnel { .. });
-        if self.hung || (self.answering && self.out.is_empty() && !tunnel) {
+        if self.hung || (!net.draw.fault_free && self.answering && self.out.is_empty() && !tunnel) {
             return self.close(net, true);
         }
         net.wake_far(self.sock, net.now);
