@@ -147,10 +147,10 @@ impl Inbox {
 
     /// Drops everything.
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
-        if let Some(page) = self.page.take() {
-            if !planted!(1) {
-                pages.give_back(page);
-            }
+        if let Some(page) = self.page.take()
+            && !planted!(1)
+        {
+            pages.give_back(page);
         }
         *self = Self::default();
     }

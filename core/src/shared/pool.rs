@@ -168,10 +168,10 @@ impl PoolState {
     /// Gives back the slot that a choice of backend `index` took. What it returns are the shards with exchanges waiting for one:
     /// nudge each (the caller's own among them, it may serve itself at once).
     pub fn finish(&self, index: u16) -> Waiting {
-        if let Some(backend) = self.backends.get(usize::from(index)) {
-            if !planted!(2) {
-                backend.finish();
-            }
+        if let Some(backend) = self.backends.get(usize::from(index))
+            && !planted!(2)
+        {
+            backend.finish();
         }
         self.take_waiting()
     }

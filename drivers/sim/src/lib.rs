@@ -54,7 +54,9 @@ fn listen() {
             if !inside {
                 return before(info);
             }
-            let text = info.payload_as_str().unwrap_or("a panic without words");
+            let said = info.payload();
+            let text = said.downcast_ref::<&str>().copied().or_else(|| said.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("a panic without words");
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
             PANIC.with(|p| p.borrow_mut().get_or_insert_with(|| format!("{place}: {text}")).truncate(600));
         }));

@@ -272,7 +272,7 @@ impl Sim {
         for i in (1..batch.len()).rev() {
             batch.swap(i, self.net.dice.below(i as u64 + 1) as usize);
         }
-        let told: Vec<_> = batch.iter().filter(|s| self.net.socks[**s].open).map(|s| *s).collect();
+        let told: Vec<_> = batch.iter().filter(|s| self.net.socks[**s].open).copied().collect();
         let told: Vec<_> = told.into_iter().map(|s| (self.net.socks[s].conn, self.net.readiness(s))).collect();
         self.net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || format!("shard {shard} turns: {told:?}"));
         let mut view = View { net: &mut self.net, shard };

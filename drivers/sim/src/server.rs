@@ -122,7 +122,10 @@ impl Server {
 
     fn read(&mut self, net: &mut Net) {
         let mut bytes = Vec::new();
-        while !self.closed && !(self.stops_reading && net.faults) {
+        while !self.closed {
+            if self.stops_reading && net.faults {
+                return;
+            }
             bytes.clear();
             match net.far_read(self.sock, 65_536, &mut bytes) {
                 Read::Bytes => self.take(net, &bytes),

@@ -15,7 +15,7 @@ pub(crate) enum Lane {
 
 /// The byte at an offset: it differs between exchanges, lanes, neighbours, and places a multiple of 256 apart.
 pub(crate) fn byte(id: u64, lane: Lane, at: u64) -> u8 {
-    let of = id.wrapping_mul(0x9e37_79b9) >> 7 ^ (lane as u64) * 0x55;
+    let of = (id.wrapping_mul(0x9e37_79b9) >> 7) ^ ((lane as u64) * 0x55);
     (at.wrapping_add(at >> 8).wrapping_mul(7).wrapping_add((at >> 16) * 13).wrapping_add(of)) as u8
 }
 
