@@ -9,6 +9,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("ruststrom-core", "core/src/lib.rs", &[]),
     ("ruststrom-driver", "drivers/common/src/lib.rs", &["ruststrom-core"]),
     ("ruststrom-mio", "drivers/mio/src/lib.rs", &["ruststrom-core", "ruststrom-driver"]),
+    ("ruststrom-sim", "drivers/sim/src/lib.rs", &["ruststrom-core", "ruststrom-driver"]),
     ("ruststrom-smol", "drivers/smol/src/lib.rs", &["ruststrom-core", "ruststrom-driver"]),
     ("rust-strom", "cli/src/main.rs", &["ruststrom-core", "ruststrom-driver", "ruststrom-mio", "ruststrom-smol"]),
     ("ruststrom-benches", "benches/src/lib.rs", &["ruststrom-core"]),

@@ -7,6 +7,7 @@ use crate::h1::machine::Machine;
 use crate::health::Target;
 use crate::id::ExchangeId;
 use crate::page::{PageId, Pages};
+use crate::planted::planted;
 use crate::proxy::Wants;
 use crate::time::Instant;
 
@@ -146,7 +147,9 @@ impl Inbox {
 
     /// Drops everything.
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
-        if let Some(page) = self.page.take() {
+        if let Some(page) = self.page.take()
+            && !planted!(1)
+        {
             pages.give_back(page);
         }
         *self = Self::default();

@@ -13,6 +13,11 @@ mod id;
 pub mod middleware;
 pub mod observe;
 pub mod page;
+#[cfg_attr(feature = "planted", doc(hidden))]
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 pub mod pool;
 pub mod proxy;
 pub mod rng;

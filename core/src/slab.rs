@@ -1,6 +1,7 @@
 //! A table whose places are used again, and whose epochs tell an old id from a new one.
 
 use crate::id::ConnId;
+use crate::planted::planted;
 
 /// Values by [`ConnId`]: O(1) insert, look-up and removal; nothing is allocated once the table has grown.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, id: ConnId) -> Option<&T> {
         match self.places.get(id.slot as usize) {
-            Some(p) if p.epoch == id.epoch => p.value.as_ref(),
+            Some(p) if p.epoch == id.epoch || planted!(5) => p.value.as_ref(),
             _ => None,
         }
     }
@@ -68,7 +69,7 @@ impl<T> Slab<T> {
     #[inline]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         match self.places.get_mut(id.slot as usize) {
-            Some(p) if p.epoch == id.epoch => p.value.as_mut(),
+            Some(p) if p.epoch == id.epoch || planted!(5) => p.value.as_mut(),
             _ => None,
         }
     }

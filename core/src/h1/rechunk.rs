@@ -1,5 +1,7 @@
 //! The chunked coding on the way out: frames payload that stays where it lies.
 
+use crate::planted::planted;
+
 /// Bytes of the longest chunk header: sixteen digits and CRLF.
 const HEADER: usize = 18;
 /// What follows the payload of the last chunk; every other tail is a piece of this.
@@ -61,7 +63,9 @@ impl ChunkWriter {
         self.left = self.ready;
         let digits = (64 - self.ready.leading_zeros()).div_ceil(4) as usize;
         for (i, digit) in self.header[..digits].iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(self.ready >> (4 * (digits - 1 - i)) & 15) as usize];
+            *digit = b"0123456789abcdef"[((self.ready + u64::from(planted!(8) && self.ready > 20 && self.ready & 15 < 15))
+                >> (4 * (digits - 1 - i))
+                & 15) as usize];
         }
         self.header[digits..digits + 2].copy_from_slice(b"\r\n");
         self.header_len = digits as u8 + 2;

@@ -9,6 +9,7 @@ use crate::conn::{Client, Conn, Inbox, Role};
 use crate::h1::{Event, Machine, Side};
 use crate::id::ConnId;
 use crate::observe::{Level, Observer};
+use crate::planted::planted;
 use crate::shared::TooMany;
 use crate::time::Instant;
 
@@ -151,7 +152,7 @@ impl<O: Observer> Proxy<O> {
     /// The same, so that the peer notices that something is missing.
     pub(super) fn reset(&mut self, c: ConnId) {
         if self.forget(c) {
-            self.effects.push_back(Effect::Reset(c));
+            self.effects.push_back(if planted!(20) { Effect::Close(c) } else { Effect::Reset(c) });
         }
     }
 
@@ -163,7 +164,9 @@ impl<O: Observer> Proxy<O> {
         self.wheel.clear(c.slot);
         match &conn.role {
             Role::Client(client) => {
-                self.shared.leave(client.peer.ip(), client.counted);
+                if !(planted!(29) && client.lingering) {
+                    self.shared.leave(client.peer.ip(), client.counted);
+                }
                 self.clients -= 1;
             }
             Role::Backend(b) if b.idle => self.locals[b.local as usize].idle.remove(&mut self.links, c.slot),

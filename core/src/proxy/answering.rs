@@ -13,6 +13,7 @@ use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::page::Pages;
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Interim answers that one exchange may have: more is a backend gone wild.
@@ -150,8 +151,11 @@ impl<O: Observer> Proxy<O> {
         }
         if head.status == 100 {
             e.expectation_met();
+            if planted!(24) {
+                return Outcome::Interim;
+            }
         }
-        if e.version < 11 {
+        if e.version < 11 && !planted!(23) {
             return Outcome::Interim;
         }
         match self.append(x, |w| forward_interim(w, head)) {
@@ -275,7 +279,7 @@ impl<O: Observer> Proxy<O> {
         if !ended {
             self.list_recv(leg.conn);
         }
-        if output {
+        if output && !planted!(28) {
             self.list(c);
         }
     }
@@ -288,7 +292,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         match e.phase {
             Phase::Tunnel => self.tunnel_ended(x, now),
-            Phase::Answering if e.answer.reader.ends_at_close() && !e.answer.ended => {
+            Phase::Answering if (e.answer.reader.ends_at_close() || planted!(27)) && !e.answer.ended => {
                 e.answer.ended = true;
                 self.push_answer(x);
                 self.touch(x);

@@ -8,6 +8,7 @@ use crate::conn::{Backend, Conn, Role};
 use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
@@ -149,7 +150,8 @@ impl<O: Observer> Proxy<O> {
         let connect = rt.pool().timeouts.connect;
         let of = &mut self.locals[local as usize];
         e.attempts = e.attempts.saturating_add(1);
-        let idle = if reuse { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
+        // Only a connection that comes about says that a backend on trial is well.
+        let idle = if reuse && of.state.health().usable() { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
         if let Some(b) = idle {
             of.idle.remove(&mut self.links, b.slot);
             let conn = &mut self.conns[b];
@@ -262,7 +264,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let unsent = e.request.head_sent == 0;
         // What has not been sent has not been let go of either.
-        let safe = !e.answer_seen && (unsent || (e.retained && e.idempotent));
+        let safe = (!e.answer_seen || planted!(12)) && (unsent || (e.retained && (e.idempotent || planted!(3))));
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
@@ -302,13 +304,13 @@ impl<O: Observer> Proxy<O> {
         }
         let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
         let waiting = self.rt(runtime).state.finish(choice);
-        if waiting.is_empty() {
+        if waiting.is_empty() || planted!(16) {
             return;
         }
         for shard in waiting {
             if shard == self.shard {
                 self.serve_soon();
-            } else {
+            } else if !planted!(17) {
                 self.effects.push_back(Effect::Nudge(shard));
             }
         }

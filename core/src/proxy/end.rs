@@ -9,6 +9,7 @@ use crate::conn::Role;
 use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Observer, Record, Timings};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Buffers kept for exchanges to come; two are used by each.
@@ -28,11 +29,13 @@ impl<O: Observer> Proxy<O> {
         let draining = self.drain.is_some();
         let e = &mut self.exchanges[x.0];
         e.phase = Phase::Own;
-        e.keep_alive = e.keep_alive && e.request.ended && e.version != 0 && !draining;
+        e.keep_alive = e.keep_alive && (e.request.ended || planted!(26)) && e.version != 0 && !draining;
         e.request.drop_pages(&mut self.pages);
         e.answer.drop_pages(&mut self.pages);
         (e.status, e.cause) = (status, cause);
-        e.own.clear();
+        if !planted!(11) {
+            e.own.clear();
+        }
         let own = Own { status, cause, body, head_only: e.head_only, keep_alive: e.keep_alive, version: e.version, date: &self.date };
         e.own_body = answer::write(&own, &mut e.own) as u32;
         e.answer = Flow::new();
@@ -116,7 +119,7 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.conns[b];
         conn.exchange = None;
         conn.window_start = Instant::NEVER;
-        let clean = conn.machine.is_reusable() && conn.inbox.is_empty() && !conn.recv_ended;
+        let clean = conn.machine.is_reusable() && (conn.inbox.is_empty() || planted!(10)) && !conn.recv_ended;
         let Role::Backend(role) = &mut conn.role else { unreachable!("a backend's connection") };
         let local = &mut self.locals[role.local as usize];
         if !clean || self.drain.is_some() || local.retired || client.max_idle_per_host == 0 {
@@ -145,11 +148,13 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Closes the backend's connection of an exchange that does not need it any more.
+    /// Closes the backend's connection of an exchange that does not need it any more. In a tunnel nothing else says that something is missing.
     fn detach_backend(&mut self, x: ExchangeId) {
-        if let Some(leg) = self.exchanges[x.0].backend.take() {
+        let e = &mut self.exchanges[x.0];
+        let tunnel = e.phase == Phase::Tunnel;
+        if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
-            self.close(leg.conn);
+            if tunnel && !planted!(21) { self.reset(leg.conn) } else { self.close(leg.conn) }
         }
     }
 
@@ -157,6 +162,9 @@ impl<O: Observer> Proxy<O> {
     fn end(&mut self, x: ExchangeId, now: Instant) {
         self.release_slot(x);
         if self.observer.wants_records() {
+            self.tell(x, now);
+        }
+        if planted!(18) {
             self.tell(x, now);
         }
         let e = &mut self.exchanges[x.0];
@@ -190,6 +198,9 @@ impl<O: Observer> Proxy<O> {
     }
 
     fn tell(&mut self, x: ExchangeId, now: Instant) {
+        if planted!(19) && self.exchanges[x.0].attempts > 1 {
+            return;
+        }
         let e = &self.exchanges[x.0];
         let conn: ConnId = e.client.conn;
         if self.conns[conn].client().kind == ListenerKind::Admin {

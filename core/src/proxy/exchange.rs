@@ -10,6 +10,7 @@ use crate::http::{Framing, Violation};
 use crate::id::{ConnId, LookupId};
 use crate::middleware::Transform;
 use crate::page::{PageId, Pages};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// One end of an exchange: a stream of a connection. HTTP/1 connections have the one stream 0.
@@ -273,7 +274,7 @@ impl Flow {
             *kept = 0;
         }
         if let Sink::Chunked(w) = &mut self.sink {
-            *w = ChunkWriter::new();
+            *w = if planted!(13) { *w } else { ChunkWriter::new() };
         }
     }
 

@@ -8,6 +8,7 @@ use crate::cause::Cause;
 use crate::conn::Role;
 use crate::id::ConnId;
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {
@@ -47,7 +48,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn set_deadline(&mut self, c: ConnId, at: Instant) {
         let conn = &mut self.conns[c];
         conn.deadline = at;
-        if at < conn.filed {
+        if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
             conn.filed = at;
             self.wheel.set(c.slot, at);
         }
@@ -249,7 +250,9 @@ impl<O: Observer> Proxy<O> {
         for c in rest {
             self.close(c);
         }
-        self.effects.push_back(Effect::Drained);
+        if !(planted!(22) && self.shard == 1) {
+            self.effects.push_back(Effect::Drained);
+        }
     }
 }
 

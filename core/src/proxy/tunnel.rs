@@ -4,6 +4,7 @@ use super::exchange::Phase;
 use super::{Effect, Proxy};
 use crate::id::ExchangeId;
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {
@@ -49,7 +50,7 @@ impl<O: Observer> Proxy<O> {
             self.finish(x, now);
             return true;
         }
-        if to_backend && !std::mem::replace(&mut e.shut_backend, true) {
+        if to_backend && !planted!(7) && !std::mem::replace(&mut e.shut_backend, true) {
             self.effects.push_back(Effect::Shutdown(b));
         }
         if to_client && !std::mem::replace(&mut e.shut_client, true) {

@@ -9,6 +9,7 @@ use crate::balance::plan::Plan;
 use crate::balance::rendezvous::Rendezvous;
 use crate::config;
 use crate::health::{Change, Probe, Rules};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// What a pool keeps over reloads by its name, whatever becomes of its backends.
@@ -125,6 +126,9 @@ impl PoolState {
 
     /// A probe of backend `index` has ended. `Some`: log it and nudge the other shards.
     pub fn probed(&self, index: u16, probe: &Probe, now: Instant) -> Option<Change> {
+        if planted!(6) {
+            return None;
+        }
         self.changed(self.backends.get(usize::from(index))?.health().probed(probe, &self.rules, now))
     }
 
@@ -164,7 +168,9 @@ impl PoolState {
     /// Gives back the slot that a choice of backend `index` took. What it returns are the shards with exchanges waiting for one:
     /// nudge each (the caller's own among them, it may serve itself at once).
     pub fn finish(&self, index: u16) -> Waiting {
-        if let Some(backend) = self.backends.get(usize::from(index)) {
+        if let Some(backend) = self.backends.get(usize::from(index))
+            && !planted!(2)
+        {
             backend.finish();
         }
         self.take_waiting()

@@ -1,0 +1,38 @@
+//! Bugs on purpose, chosen at run time, for the simulator to find. Without the feature `planted` nothing of this is compiled, and with it no
+//! build without debug assertions is.
+
+#[cfg(feature = "planted")]
+#[cfg(not(debug_assertions))]
+compile_error!("planted bugs are for checking the simulator only");
+
+/// Whether the bug of this number is switched on: never, unless it was built for that.
+#[cfg(not(feature = "planted"))]
+macro_rules! planted {
+    ($number:literal) => {
+        false
+    };
+}
+
+/// Whether the bug of this number is switched on.
+#[cfg(feature = "planted")]
+macro_rules! planted {
+    ($number:literal) => {
+        $crate::planted::is($number)
+    };
+}
+
+pub(crate) use planted;
+
+#[cfg(feature = "planted")]
+static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// Switches one bug on, all others off; 0: none.
+#[cfg(feature = "planted")]
+pub fn choose(number: u32) {
+    CHOSEN.store(number, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[cfg(feature = "planted")]
+pub(crate) fn is(number: u32) -> bool {
+    CHOSEN.load(std::sync::atomic::Ordering::Relaxed) == number
+}
