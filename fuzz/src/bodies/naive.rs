@@ -305,9 +305,7 @@ fn is_host(text: &[u8]) -> bool {
     };
     let good_port = match port.strip_prefix(':') {
         None => port.is_empty(),
-        Some(digits) => {
-            digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u32>().unwrap_or(0) <= 65_535
-        }
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u32>().unwrap_or(0) <= 65_535,
     };
     let mut rest = name;
     while let Some(c) = rest.chars().next() {

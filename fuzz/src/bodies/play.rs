@@ -100,7 +100,10 @@ pub(super) fn run(data: &[u8]) {
                 let _ = (0..which).all(|_| w.step());
             }
             5 => w.settle(),
-            6 => w.backend(at).open = [Open::Take, Open::Silent, Open::Fails(Fault::Refused), Open::Fails(Fault::NoResources)][input.below(4)],
+            6 => {
+                w.backend(at).open =
+                    [Open::Take, Open::Silent, Open::Fails(Fault::Refused), Open::Fails(Fault::NoResources)][input.below(4)]
+            }
             7 => {
                 let reply = [Reply::Close, Reply::Reset, Reply::Hold, "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".into()];
                 let reply = reply[input.below(4)].clone();
