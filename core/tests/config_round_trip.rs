@@ -6,13 +6,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 use ruststrom_core::config::{self, Backend, ClientPool, Health, Limits, Matcher, Protocol, Strategy as Choosing, Timeouts};
 
+/// Last byte of the address, port, weight, cap, backup.
+type Written = (u8, u16, Option<u32>, Option<u32>, bool);
+
 #[derive(Clone, Debug)]
 struct Described {
     strategy: Choosing,
     retries: Option<u8>,
     matcher: Option<&'static str>,
-    /// Last byte of the address, port, weight, cap, backup.
-    backends: Vec<(u8, u16, Option<u32>, Option<u32>, bool)>,
+    backends: Vec<Written>,
     rise_and_fall: Option<(u32, u32)>,
     idle: Option<(u64, u32)>,
     connect: Option<u64>,
