@@ -10,7 +10,7 @@ pub(super) fn run(data: &[u8]) {
     let newlines = text.matches('\n').count();
     for d in parsed.diagnostics.iter().chain(&parsed.not_built) {
         assert!(d.span.start <= d.span.end && d.span.end <= text.len(), "{d:?}");
-        assert!((1..=newlines + 1).contains(&(d.line as usize)) && d.column >= 1, "{d:?}");
+        assert!((1..=newlines + 1).contains(&d.line) && d.column >= 1, "{d:?}");
         assert!(!d.message.is_empty() && !d.message.contains('\n'), "{d:?}");
     }
     let errors = parsed.diagnostics.iter().any(|d| d.severity == Severity::Error);
