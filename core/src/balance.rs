@@ -11,10 +11,10 @@ pub(crate) mod rendezvous;
 mod smooth;
 mod sticky;
 
+use crate::sync::Ordering;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::config::{self, Strategy};
 use crate::planted::planted;

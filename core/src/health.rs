@@ -16,12 +16,12 @@ pub mod schedule;
 mod word;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cause::Cause;
 use crate::config;
 use crate::observe::HealthState;
+use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 pub use schedule::{Item, Schedule, Target};

@@ -24,6 +24,7 @@ pub mod rng;
 pub mod route;
 pub mod shared;
 pub mod slab;
+mod sync;
 mod time;
 pub mod wheel;
 

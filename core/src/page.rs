@@ -169,6 +169,52 @@ fn split(page: &PageId) -> (bool, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change, memory kept is bounded.
+        #[test]
+        fn behaves_as_a_list(steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120), cap in 1..40_u64) {
+            let mut cap = cap * SMALL_BYTES as u64;
+            let mut pages = Pages::new(cap);
+            let mut lent: Vec<(PageId, bool, u8)> = Vec::new();
+            let bytes = |lent: &[(PageId, bool, u8)]| lent.iter().map(|(_, large, _)| if *large { LARGE_BYTES } else { SMALL_BYTES } as u64).sum::<u64>();
+            for (n, (what, which)) in steps.into_iter().enumerate() {
+                let mark = n as u8;
+                match what {
+                    0..=4 => {
+                        let large = what >= 3;
+                        let fits = if large { bytes(&lent) + LARGE_BYTES as u64 <= cap / 2 } else { bytes(&lent) + SMALL_BYTES as u64 <= cap };
+                        let page = if large { pages.lend_large() } else { pages.lend() };
+                        prop_assert_eq!(page.is_some(), fits);
+                        if let Some(page) = page {
+                            // Its ends are enough to see another's writes.
+                            let memory = pages.bytes_mut(&page);
+                            prop_assert_eq!(memory.len(), if large { LARGE_BYTES } else { SMALL_BYTES });
+                            let last = memory.len() - 1;
+                            (memory[0], memory[last]) = (mark, mark);
+                            lent.push((page, large, mark));
+                        }
+                    }
+                    5 | 6 if !lent.is_empty() => {
+                        let (page, ..) = lent.swap_remove(which.index(lent.len()));
+                        pages.give_back(page);
+                    }
+                    _ => {
+                        cap = (1 + which.index(40) as u64) * SMALL_BYTES as u64;
+                        pages.set_cap(cap);
+                    }
+                }
+                prop_assert_eq!((pages.lent(), pages.lent_bytes()), (lent.len(), bytes(&lent)));
+                prop_assert_eq!(pages.free() as u64, cap.saturating_sub(bytes(&lent)) / SMALL_BYTES as u64);
+                for (page, large, mark) in &lent {
+                    let memory = pages.bytes(page);
+                    prop_assert_eq!(Pages::size(page), if *large { LARGE_BYTES } else { SMALL_BYTES });
+                    prop_assert_eq!((memory[0], memory[memory.len() - 1]), (*mark, *mark));
+                }
+            }
+        }
+    }
 
     #[test]
     fn lends_up_to_the_cap_and_counts() {

@@ -9,8 +9,7 @@ mod clients;
 mod pool;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 pub use backend::BackendState;
 pub use clients::TooMany;
@@ -18,6 +17,7 @@ pub use pool::{PoolState, Waiting};
 
 use crate::config::Config;
 use crate::health::{Item, Target};
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use clients::Clients;
 use pool::Common;
 

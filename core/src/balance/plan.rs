@@ -1,6 +1,6 @@
 //! Who is usable and in which order, until something changes: made by the shard that first sees the change, followed by all.
 
-use std::sync::atomic::Ordering;
+use crate::sync::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! One backend of one pool, as all shards see it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::Padded;
 use crate::config::Address;
 use crate::health::Health;
 use crate::planted::planted;
+use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
 
 /// What is known of a backend. It outlives reloads as long as its pool's name and its label stay.
 #[derive(Debug)]

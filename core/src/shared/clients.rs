@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::Padded;
+use crate::sync::{AtomicU32, Mutex, Ordering};
 
 /// Why a client connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! One pool, as all shards see it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use super::{BackendState, Padded};
 use crate::balance::plan::Plan;
@@ -10,6 +9,7 @@ use crate::balance::rendezvous::Rendezvous;
 use crate::config;
 use crate::health::{Change, Probe, Rules};
 use crate::planted::planted;
+use crate::sync::{AtomicU64, Mutex, Ordering, in_one_order};
 use crate::time::Instant;
 
 /// What a pool keeps over reloads by its name, whatever becomes of its backends.
@@ -32,7 +32,7 @@ impl Common {
         Self {
             cursor: Padded(AtomicU64::new(0)),
             version: Padded(AtomicU64::new(1)),
-            waiting: Padded([const { AtomicU64::new(0) }; WORDS]),
+            waiting: Padded(std::array::from_fn(|_| AtomicU64::new(0))),
             shards,
         }
     }
@@ -181,10 +181,12 @@ impl PoolState {
     pub fn wait(&self, shard: u16) {
         let bit = shard % BITS;
         self.common.waiting.0[usize::from(bit / 64)].fetch_or(1 << (bit % 64), Ordering::SeqCst);
+        in_one_order();
     }
 
     /// The shards that wait, their marks taken away: a change of health or of addresses may have made room too.
     pub fn take_waiting(&self) -> Waiting {
+        in_one_order();
         let mut waiting = Waiting { words: [0; WORDS], shards: self.common.shards, last: None };
         for (taken, word) in waiting.words.iter_mut().zip(&self.common.waiting.0) {
             // A look first: on the usual way nobody waits, and a swap would take the line from the other shards.

@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) refuse_next: bool,
     /// Those that were refused and not yet given up by the proxy.
     refused: BTreeSet<ConnId>,
+    /// Asked for and not opened yet.
+    connecting: VecDeque<ConnId>,
     pub(crate) connections: u8,
 }
 
@@ -100,6 +102,7 @@ impl World {
             take,
             refuse_next: false,
             refused: BTreeSet::new(),
+            connecting: VecDeque::new(),
             connections: 0,
         };
         world.settle();
@@ -175,7 +178,6 @@ impl World {
 
     /// One input to the proxy, if there is anything to be told; first whatever it wants done.
     fn turn(&mut self) -> bool {
-        let mut connecting = None;
         loop {
             let conn = self.proxy.poll_conn();
             if let Some(Listed { conn, send }) = conn {
@@ -190,10 +192,14 @@ impl World {
             match effect {
                 Some(Effect::Connect { conn, to }) => {
                     assert_eq!(to, address(BACKEND), "there is one backend");
-                    assert!(connecting.replace(conn).is_none(), "one exchange asks for one connection at once");
+                    self.connecting.push_back(conn);
+                    assert!(self.connecting.len() <= self.proxy.counts().exchanges, "one exchange asks for one connection at once");
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
                 Some(Effect::Close(conn) | Effect::Reset(conn)) if self.refused.remove(&conn) => {}
+                Some(Effect::Close(conn) | Effect::Reset(conn)) if self.connecting.contains(&conn) => {
+                    self.connecting.retain(|c| *c != conn);
+                }
                 Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
                     (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
@@ -212,7 +218,7 @@ impl World {
             let (now, known) = (self.proxy.wants(*conn), self.known.get(conn).copied().unwrap_or_default());
             assert!((!now.recv || known.recv) && (!now.send || known.send), "{side:?} wants {now:?}, and the driver knows of {known:?}");
         }
-        if let Some(conn) = connecting {
+        if let Some(conn) = self.connecting.pop_front() {
             if std::mem::take(&mut self.refuse_next) {
                 self.refused.insert(conn);
                 self.proxy.handle_fault(conn, Fault::Refused, self.now);

@@ -1,0 +1,137 @@
+//! Plays the inputs that were kept (`testdata/fuzz`, a folder for each target of `fuzz/`) through the bodies of the fuzz targets: seeds, and
+//! everything that once broke something.
+
+#[path = "../../fuzz/src/bodies.rs"]
+mod bodies;
+#[path = "corpus/format.rs"]
+#[allow(dead_code, reason = "shared with the corpus test")]
+mod format;
+#[path = "proxy/script.rs"]
+#[allow(dead_code, reason = "shared with the tests of the proxy")]
+mod script;
+#[path = "proxy/told.rs"]
+#[allow(dead_code, reason = "shared with the tests of the proxy")]
+mod told;
+#[path = "proxy/turn.rs"]
+mod turn;
+#[path = "corpus/world.rs"]
+#[allow(dead_code, reason = "shared with the corpus test")]
+mod wire;
+#[path = "proxy/world.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the tests of the proxy")]
+mod world;
+
+use std::path::{Path, PathBuf};
+
+fn testdata(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(folder)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+fn all_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in files(folder) {
+        if path.is_dir() { all_files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// What a target begins with: inputs made of the corpus, the example files and a few matchers.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    let cases = ["requests", "answers"].map(|name| (name == "answers", format::read_folder(&testdata("h1").join(name))));
+    let cases = cases.iter().flat_map(|(answers, cases)| cases.iter().map(|case| (*answers, case)));
+    // Of each case the first message of the side that it is about.
+    let first = |answers: bool, case: &format::Case| {
+        case.steps.iter().find_map(|step| match step {
+            format::Step::Send(side, all) if matches!(side, format::Side::Backend(_)) == answers => Some(all[0].clone()),
+            _ => None,
+        })
+    };
+    match target {
+        "connection" => seeds.extend(cases.map(|(_, case)| (case.name.clone(), bodies::connection_seed(case)))),
+        "head" | "differential" => {
+            for (answers, case) in cases {
+                let Some(message) = first(answers, case) else { continue };
+                let choice = if answers { 4 } else { 0 };
+                let prefix: &[u8] = if target == "head" { &[choice, 2] } else { &[choice] };
+                seeds.push((case.name.clone(), [prefix, &message].concat()));
+            }
+        }
+        "chunked" => {
+            for (answers, case) in cases {
+                let Some(message) = first(answers, case) else { continue };
+                let Some(at) = message.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+                if message.windows(7).any(|w| w == b"chunked") && message.len() > at + 4 {
+                    seeds.push((case.name.clone(), [&[2, 3][..], &message[at + 4..]].concat()));
+                }
+            }
+        }
+        "config" => {
+            let mut found = Vec::new();
+            all_files(&testdata("configs"), &mut found);
+            for path in found {
+                let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                seeds.push((name, std::fs::read(&path).expect("readable")));
+            }
+        }
+        "matcher" => {
+            let requests = "a.example:80\n/a/b?k=v&x=%20y\nGET\n10.1.2.3\nX-Key: one\nx-key: two";
+            let matchers = [
+                "Host('a.example')",
+                "!(Path('/a') || PathPrefix('/a/')) && Method('GET')",
+                "HostRegexp('^a\\.') && PathRegexp('b$')",
+                "Header('x-key', 'two') || HeaderRegexp('X-Key', '^o')",
+                "Query('k', 'v') && Query(\"x\", \" y\")",
+                "ClientIP('10.0.0.0/8') || ClientIP('2001:db8::/32')",
+            ];
+            seeds.extend(matchers.iter().enumerate().map(|(n, m)| (format!("matcher-{n}"), format!("{m}\n{requests}").into_bytes())));
+        }
+        "script" => seeds.extend((0..8_u8).map(|n| {
+            let bytes: Vec<u8> = (0..120_u8).map(|i| i.wrapping_mul(37).wrapping_add(n.wrapping_mul(91)) ^ i >> 2).collect();
+            (format!("script-{n}"), [&[n, n, 1][..], &bytes].concat())
+        })),
+        _ => {}
+    }
+    assert!(!seeds.is_empty(), "{target} has no seeds");
+    seeds
+}
+
+fn kept(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = testdata("fuzz").join(target);
+    if !folder.exists() {
+        return Vec::new();
+    }
+    let name = |file: &Path| file.file_name().expect("a name").to_string_lossy().into_owned();
+    files(&folder).iter().map(|file| (name(file), std::fs::read(file).expect("readable"))).collect()
+}
+
+#[test]
+fn seeds_and_everything_kept() {
+    let mut failed = Vec::new();
+    for target in bodies::TARGETS {
+        for (name, data) in seeds(target).into_iter().chain(kept(target)) {
+            if std::panic::catch_unwind(|| bodies::run(target, &data)).is_err() {
+                failed.push(format!("{target}: {name}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// For the fuzzer, which wants files: `cargo test -p ruststrom-core --test fuzz_replay -- --ignored`.
+#[test]
+#[ignore = "writes fuzz/corpus"]
+fn write_seeds() {
+    for target in bodies::TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for (name, data) in seeds(target).into_iter().chain(kept(target)) {
+            std::fs::write(folder.join(name), data).expect("writable");
+        }
+    }
+}

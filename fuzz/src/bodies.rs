@@ -1,0 +1,44 @@
+//! One body for each target. They panic where something is wrong.
+
+// Paths are written out because the replay includes this file from elsewhere.
+#[path = "bodies/chunked.rs"]
+mod chunked;
+#[path = "bodies/config.rs"]
+mod config;
+#[path = "bodies/connection.rs"]
+mod connection;
+#[path = "bodies/differential.rs"]
+mod differential;
+#[path = "bodies/head.rs"]
+mod head;
+#[path = "bodies/input.rs"]
+mod input;
+#[path = "bodies/matcher.rs"]
+mod matcher;
+#[path = "bodies/naive.rs"]
+mod naive;
+#[path = "bodies/play.rs"]
+mod play;
+
+#[allow(unused_imports, reason = "the replay makes the seeds")]
+pub(crate) use connection::seed as connection_seed;
+
+/// The targets by name.
+pub(crate) const TARGETS: [&str; 7] = ["head", "chunked", "differential", "connection", "config", "matcher", "script"];
+
+/// Plays `data` through the body of a target.
+///
+/// # Panics
+/// If a property is broken, or there is no such target.
+pub(crate) fn run(target: &str, data: &[u8]) {
+    match target {
+        "head" => head::run(data),
+        "chunked" => chunked::run(data),
+        "differential" => differential::run(data),
+        "connection" => connection::run(data),
+        "config" => config::run(data),
+        "matcher" => matcher::run(data),
+        "script" => play::run(data),
+        other => panic!("there is no target {other}"),
+    }
+}

@@ -1,0 +1,134 @@
+//! Heads at any cut, by both ways of reading them; and what is forwarded is a good head again, with the same meaning.
+
+use std::net::IpAddr;
+
+use ruststrom_core::h1::{
+    AnswerForward, Forward, HeadLimits, Store, Writer, answer, answer_before, client_framing, find_answer_end, find_end, forward_answer,
+    forward_request, request, request_before,
+};
+use ruststrom_core::http::{Framing, Violation};
+
+use super::differential::{asked, limits};
+use super::input::{Input, cuts};
+use super::naive;
+
+pub(super) fn run(data: &[u8]) {
+    let mut input = Input(data);
+    let (choice, seed) = (input.byte(), input.byte());
+    let bytes = input.0;
+    let is_request = choice & 4 == 0;
+    let find = if is_request { find_end } else { find_answer_end };
+    let whole = find(bytes, 0);
+    let pieces = piecewise(bytes, &cuts(seed, bytes.len()), find);
+    match (&pieces, &whole) {
+        // What was wrong early is wrong with all that follows too, though perhaps only once the head is read.
+        (Err(_), Err(_)) | (Err(_), Ok(Some(_))) => {}
+        _ => assert_eq!(pieces, whole, "cut and whole"),
+    }
+    let end = match whole {
+        Ok(Some(end)) => end,
+        _ => bytes.len(),
+    };
+    if is_request {
+        requests(bytes, end, whole, pieces.is_err(), &limits(choice));
+    } else {
+        answers(bytes, end, whole, pieces.is_err(), choice);
+    }
+}
+
+type Find = fn(&[u8], usize) -> Result<Option<usize>, Violation>;
+
+fn piecewise(bytes: &[u8], cuts: &[usize], find: Find) -> Result<Option<usize>, Violation> {
+    let mut from = 0;
+    for &cut in cuts {
+        if let Some(end) = find(&bytes[..cut], from)? {
+            return Ok(Some(end));
+        }
+        from = cut;
+    }
+    find(bytes, from)
+}
+
+fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, limits: &HeadLimits) {
+    let (mut store, mut scratch) = (Store::new(), Vec::new());
+    let (mut store_before, mut scratch_before) = (Store::new(), Vec::new());
+    let slow = request(&bytes[..end], &mut store, limits, &mut scratch);
+    let fast = request_before(bytes, &mut store_before, limits, &mut scratch_before);
+    match (&slow, &fast) {
+        (Ok(slow), Ok(Some((fast, n)))) => {
+            assert_eq!((*n, whole), (end, Ok(Some(end))));
+            assert!(!early, "a good head whose beginning was refused");
+            assert_eq!(format!("{slow:?}"), format!("{fast:?}"));
+        }
+        (Ok(slow), _) => panic!("only the slow way reads {slow:?}"),
+        (Err(why), Ok(Some((fast, _)))) => panic!("{why:?}, but the fast way reads {fast:?}"),
+        (Err(_), Ok(None)) => assert!(!matches!(whole, Ok(Some(_))), "a whole head is waited for"),
+        (Err(_), Err(_)) => {}
+    }
+    let Ok(request) = slow else { return };
+    let mut room = vec![0; 2 * bytes.len() + 2048];
+    let mut w = Writer::new(&mut room);
+    let forward = Forward {
+        peer: IpAddr::from([192, 0, 2, 7]),
+        proto: "http",
+        local_port: 80,
+        server: b"lb",
+        request_id: b"id-1",
+        trusted: false,
+        keep_expect: false,
+        own_body: None,
+        default_host: b"backend",
+    };
+    forward_request(&mut w, &request, &forward);
+    let n = w.finish().expect("room enough");
+    let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
+    let sent = naive::request(&room[..n], &wide).unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
+    let has_no_host = request.host.is_empty();
+    let (host, version) = (if has_no_host { b"backend" } else { request.host }, 11);
+    assert_eq!((&sent.method[..], &sent.path[..], sent.query.as_deref()), (request.method, request.target.path, request.target.query));
+    assert_eq!((&sent.host[..], sent.version), (host, version));
+    assert_eq!(sent.framing.is_empty(), request.framing.is_empty(), "{:?} and {:?}", sent.framing, request.framing);
+    assert!(request.framing.is_empty() || sent.framing == request.framing);
+    for (name, _) in &sent.fields {
+        let hop = ["keep-alive", "proxy-connection", "transfer_encoding", "content_length", "x_forwarded_for"];
+        assert!(!hop.iter().any(|h| name.eq_ignore_ascii_case(h.as_bytes())), "{} was forwarded", name.escape_ascii());
+    }
+}
+
+fn answers(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, choice: u8) {
+    let (limits, asked) = (limits(choice), asked(choice));
+    let (mut store, mut store_before) = (Store::new(), Store::new());
+    let slow = answer(&bytes[..end], &mut store, &limits, asked);
+    let fast = answer_before(bytes, &mut store_before, &limits, asked);
+    match (&slow, &fast) {
+        (Ok(slow), Ok(Some((fast, n)))) => {
+            assert_eq!((*n, whole), (end, Ok(Some(end))));
+            assert!(!early, "a good head whose beginning was refused");
+            assert_eq!(format!("{slow:?}"), format!("{fast:?}"));
+        }
+        (Ok(slow), _) => panic!("only the slow way reads {slow:?}"),
+        (Err(why), Ok(Some((fast, _)))) => panic!("{why:?}, but the fast way reads {fast:?}"),
+        (Err(_), Ok(None)) => assert!(!matches!(whole, Ok(Some(_))), "a whole head is waited for"),
+        (Err(_), Err(_)) => {}
+    }
+    let Ok(answer) = slow else { return };
+    if answer.status < 200 {
+        return;
+    }
+    let client_version = if choice & 32 == 0 { 11 } else { 10 };
+    let framing = client_framing(answer.framing, client_version);
+    let mut room = vec![0; 2 * bytes.len() + 2048];
+    let mut w = Writer::new(&mut room);
+    let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    forward_answer(&mut w, &answer, &AnswerForward { date, client_version, framing, keep_alive: choice & 64 == 0, extra: b"" });
+    let n = w.finish().expect("room enough");
+    let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
+    let sent = naive::answer(&room[..n], &wide, asked).unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
+    assert_eq!(sent.status, answer.status);
+    let bodiless = asked.head || matches!(answer.status, 204 | 304);
+    if !bodiless {
+        let same = sent.framing == framing || framing == Framing::None && sent.framing == Framing::Length(0);
+        assert!(same, "{:?} goes out as {:?}", framing, sent.framing);
+    }
+    assert!(sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")), "an answer without a date");
+}
