@@ -199,7 +199,7 @@ pub struct Proxy<O: Observer> {
     schedule: Schedule,
     lookups: lookup::Lookups,
     date: [u8; 29],
-    /// Eight seeded characters and a counter make a request id.
+    /// Sixteen seeded digits and as many of a counter make a request id.
     id_prefix: [u8; 16],
     id_count: u64,
     /// Buffers of exchanges that have ended, for those to come.

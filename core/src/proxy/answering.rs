@@ -187,9 +187,12 @@ impl<O: Observer> Proxy<O> {
             (Some(sticky), Some(choice)) if e.asked_sticky != Some(choice) => sticky.set_cookie(choice),
             _ => &[],
         };
-        let extra_room = extra.to_vec();
+        // In a buffer that is there: a new client's cookie costs no allocation either.
+        let mut line = std::mem::take(&mut self.scratch);
+        line.clear();
+        line.extend_from_slice(extra);
         let keep_alive = e.keep_alive;
-        let forward = AnswerForward { date: &date, client_version: e.version, framing, keep_alive, extra: &extra_room };
+        let forward = AnswerForward { date: &date, client_version: e.version, framing, keep_alive, extra: &line };
         e.status = head.status;
         e.times.answered = Some(now);
         e.answer.trailers_pass = !head.nominates;
@@ -199,7 +202,9 @@ impl<O: Observer> Proxy<O> {
             e.answer.head = e.request.head.take();
             (e.request.head_len, e.request.head_sent) = (0, 0);
         }
-        if let Err(cause) = self.append(x, |w| forward_answer(w, head, &forward)) {
+        let written = self.append(x, |w| forward_answer(w, head, &forward));
+        self.scratch = line;
+        if let Err(cause) = written {
             return Outcome::Broken(cause);
         }
         if let Some(transform) = transform {
