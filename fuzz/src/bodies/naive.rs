@@ -329,11 +329,11 @@ fn is_v6(text: &str) -> bool {
         }
         let all: Vec<&str> = text.split(':').collect();
         let (last, before) = all.split_last()?;
-        let is_group = |g: &&str| (1..=4).contains(&g.len()) && g.bytes().all(|b| b.is_ascii_hexdigit());
-        if !before.iter().all(is_group) {
+        let is_group = |g: &str| (1..=4).contains(&g.len()) && g.bytes().all(|b| b.is_ascii_hexdigit());
+        if !before.iter().all(|g| is_group(g)) {
             return None;
         }
-        if is_group(&last) {
+        if is_group(last) {
             return Some(all.len());
         }
         (v4_may_end && is_v4(last)).then_some(all.len() + 1)
