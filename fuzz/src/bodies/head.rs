@@ -99,8 +99,12 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     let via = arrived.pop().expect("a Via");
     assert!(via.0 == b"Via" && via.1.starts_with(if request.version == 10 { b"1.0 " } else { b"1.1 " }), "{via:?}");
     assert_eq!(arrived, expected);
-    let ours: [(&[u8], &[u8]); 4] =
-        [(b"x-forwarded-for", b"192.0.2.7"), (b"x-real-ip", b"192.0.2.7"), (b"x-forwarded-host", host), (b"x-request-id", b"id-1")];
+    let ours: [(&[u8], &[u8]); 4] = [
+        (b"x-forwarded-for", b"192.0.2.7"),
+        (b"x-real-ip", b"192.0.2.7"),
+        (b"x-forwarded-host", host),
+        (b"x-request-id", forward.request_id),
+    ];
     for (name, value) in ours {
         let said: Vec<_> = sent.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &v[..]).collect();
         assert_eq!(said, [value], "{}", name.escape_ascii());
