@@ -130,10 +130,10 @@ fn seeds_and_everything_kept() {
 
 /// For the fuzzer, which wants files: `cargo test -p ruststrom-core --test fuzz_replay -- --ignored`.
 #[test]
-#[ignore = "writes fuzz/corpus"]
+#[ignore = "writes fuzz/target/corpus"]
 fn write_seeds() {
     for target in bodies::TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/target/corpus").join(target);
         std::fs::create_dir_all(&folder).expect("a folder");
         for (name, data) in seeds(target).into_iter().chain(kept(target)) {
             std::fs::write(folder.join(name), data).expect("writable");
