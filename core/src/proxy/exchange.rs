@@ -424,6 +424,12 @@ impl Flow {
         len
     }
 
+    /// Whether there is a head and nothing else, now and later: no payload to frame, to keep or to let go of.
+    #[inline]
+    pub(crate) fn is_bare(&self, inbox: &Inbox) -> bool {
+        self.ended && inbox.payload_len() == 0 && matches!((&self.pipe, &self.sink), (Pipe::Lent { .. }, Sink::Plain))
+    }
+
     /// Whether there is anything to send.
     pub(crate) fn has_output(&self, inbox: Option<&Inbox>) -> bool {
         self.head_sent < self.head_len
