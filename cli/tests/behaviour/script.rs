@@ -137,6 +137,11 @@ impl Script {
     }
 }
 
+/// `A` for its connection `A2`; a client's name is nobody's.
+pub(crate) fn backend_of(who: &str) -> &str {
+    who.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
 fn step(line: &str) -> Option<Step> {
     if line == "drain" {
         return Some(Step::Drain);

@@ -86,6 +86,9 @@ pub(crate) struct Sock {
     pub(crate) read_at_reload: Vec<(u64, usize)>,
 }
 
+/// The name of a socket that the proxy has not accepted yet.
+const NOBODYS: ConnId = ConnId { slot: u32::MAX, epoch: u32::MAX };
+
 /// What a far end finds when it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
@@ -278,12 +281,19 @@ impl Net {
         (self.draw.net.window as usize).saturating_sub(pipe.bytes.len())
     }
 
-    /// A client's connection, accepted.
+    /// A connection, accepted or asked for.
     pub(crate) fn insert(&mut self, shard: usize, conn: ConnId, far: Far, connecting: bool) -> usize {
+        let sock = self.open_sock(far, connecting);
+        self.adopt(sock, shard, conn);
+        sock
+    }
+
+    /// A connection that the proxy has no name for yet: what comes meanwhile waits.
+    pub(crate) fn open_sock(&mut self, far: Far, connecting: bool) -> usize {
         let sock = self.socks.len();
         self.socks.push(Sock {
-            shard,
-            conn,
+            shard: 0,
+            conn: NOBODYS,
             far,
             up: Pipe::default(),
             down: Pipe::default(),
@@ -301,7 +311,6 @@ impl Net {
             suspect: false,
             read_at_reload: Vec::new(),
         });
-        self.adopt(sock, shard, conn);
         sock
     }
 
@@ -328,7 +337,7 @@ impl Net {
     /// An edge: the proxy's poller tells of this socket at its next turn.
     pub(crate) fn edge(&mut self, sock: usize) {
         let s = &mut self.socks[sock];
-        if s.open && !s.connecting && !s.queued {
+        if s.open && !s.connecting && !s.queued && s.conn != NOBODYS {
             s.queued = true;
             let shard = s.shard;
             self.ready[shard].push(sock);
@@ -354,8 +363,11 @@ impl Net {
     /// Puts bytes under way.
     fn send_off(&mut self, sock: usize, up: bool, bytes: &[u8]) {
         let delay = self.delay();
-        let split =
-            if bytes.len() > 1 && self.dice.below(6) == 0 { 1 + self.dice.below(bytes.len() as u64 - 1) as usize } else { bytes.len() };
+        let split = if bytes.len() > 1 && !(up && self.draw.net.whole) && self.dice.below(6) == 0 {
+            1 + self.dice.below(bytes.len() as u64 - 1) as usize
+        } else {
+            bytes.len()
+        };
         let again = self.delay();
         let now = self.now;
         let pipe = if up { &mut self.socks[sock].up } else { &mut self.socks[sock].down };
@@ -465,10 +477,11 @@ impl Net {
         let s = &mut self.socks[sock];
         let n = s.down.arrived.min(most);
         if n == 0 {
-            return if s.far_reset {
-                Read::Reset
-            } else if s.down.fin && s.down.arrived == 0 {
+            // An end that came before the reset is an end.
+            return if s.down.fin {
                 Read::End
+            } else if s.far_reset {
+                Read::Reset
             } else {
                 Read::Nothing
             };
@@ -561,6 +574,12 @@ impl Net {
         {
             self.excuse = (self.turn, shard, machine);
         }
+        self.part(sock, reset);
+    }
+
+    /// The proxy's end is closed: as a kernel does it, by a reset if anything was left unread.
+    pub(crate) fn part(&mut self, sock: usize, reset: bool) {
+        let s = &mut self.socks[sock];
         s.open = false;
         let unread = s.up.arrived > 0;
         s.up.bytes.clear();
