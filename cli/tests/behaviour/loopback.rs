@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ruststrom_core::config::Driver;
 use ruststrom_driver::lookup::Lookups;
 
-use crate::script::{Came, Script, Stage, backend_of};
+use crate::script::{Came, Listens, Script, Stage, backend_of};
 use crate::stand::Stand;
 use crate::talk::{WAIT, connect, reset};
 
@@ -19,18 +19,23 @@ pub(crate) struct Loopback {
     listeners: BTreeMap<String, TcpListener>,
     names: Vec<(String, String)>,
     streams: BTreeMap<String, TcpStream>,
+    /// Those who wait where nobody is let in.
+    _queue: Vec<TcpStream>,
 }
 
 impl Loopback {
     pub(crate) fn start(driver: Driver, script: &Script) -> Self {
-        let (mut listeners, mut names, mut addresses) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (mut listeners, mut names, mut addresses, mut queue) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, listens) in &script.backends {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let address = listener.local_addr().expect("bound");
             listener.set_nonblocking(true).expect("a socket");
             names.push((address.to_string(), format!("{{{name}}}")));
             addresses.push(address.to_string());
-            if *listens {
+            if *listens == Listens::Silently {
+                queue.extend(fill(&listener));
+            }
+            if *listens != Listens::No {
                 listeners.insert(name.clone(), listener);
             }
         }
@@ -39,7 +44,7 @@ impl Loopback {
         let address = stand.address;
         names.push((address.to_string(), "{proxy}".into()));
         names.push((address.port().to_string(), "{port}".into()));
-        Self { stand: Some(stand), address, listeners, names, streams: BTreeMap::new() }
+        Self { stand: Some(stand), address, listeners, names, streams: BTreeMap::new(), _queue: queue }
     }
 
     /// The connection of that name: `A2` is the second that the proxy made to A, and is waited for.
@@ -53,6 +58,15 @@ impl Loopback {
         }
         self.streams.get_mut(who).expect("it is there")
     }
+}
+
+/// Connects until there is no room for another one in a listener's queue, which is made as short as it can be.
+fn fill(listener: &TcpListener) -> Vec<TcpStream> {
+    rustix::net::listen(listener, 0).expect("it listens already");
+    let address = listener.local_addr().expect("bound");
+    let streams: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()).take(10).collect();
+    assert!(streams.len() < 10, "the queue is never full");
+    streams
 }
 
 fn accept(listener: &TcpListener, who: &str) -> TcpStream {

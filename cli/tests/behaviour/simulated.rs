@@ -7,7 +7,7 @@ use std::time::Duration;
 use ruststrom_core::config;
 use ruststrom_sim::scripted::{self, Door, FarEnd, Scripted};
 
-use crate::script::{Came, Script, Stage, backend_of};
+use crate::script::{Came, Listens, Script, Stage, backend_of};
 use crate::stand::{Recorder, Told};
 
 pub(crate) struct Simulated {
@@ -23,7 +23,11 @@ impl Simulated {
         let text = script.config(&addresses);
         let parsed = config::parse(&text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
-        let doors = script.backends.iter().map(|(_, listens)| if *listens { Door::Open } else { Door::Refusing });
+        let doors = script.backends.iter().map(|(_, listens)| match listens {
+            Listens::Yes => Door::Open,
+            Listens::No => Door::Refusing,
+            Listens::Silently => Door::Silent,
+        });
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let world = Scripted::new(Arc::new(config), "test", seed, Recorder(told.clone()), &doors.collect::<Vec<_>>());
         let backends = script.backends.iter().map(|(name, _)| name.clone()).collect();
