@@ -231,7 +231,7 @@ impl Draw {
                 send_blocks: on(d, 200),
                 interrupted: on(d, 60),
                 delay: d.one(&[0, 20_000, 200_000]),
-                window: d.one(&[20_000, 70_000, 200_000]),
+                window: d.one(&[400_000, 4_000_000]),
                 tiny: false,
                 late_timer: on(d, 500),
             },

@@ -74,7 +74,10 @@ impl Callers for Cast {
     }
 
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
-        net.adopt(self.clients[client], shard, c);
+        let sock = self.clients[client];
+        net.adopt(sock, shard, c);
+        // Whoever begins to poll a socket is told what has come to it before, as by epoll.
+        net.edge(sock);
     }
 
     fn refused(&mut self, client: usize, net: &mut Net) {
@@ -132,6 +135,9 @@ impl<O: Observer> Scripted<O> {
     }
 
     /// The next connection to a machine, once the proxy has made it; `None` if it never does.
+    ///
+    /// # Panics
+    /// If there is no such machine.
     pub fn take(&mut self, machine: usize) -> Option<FarEnd> {
         self.wait_for(|s| s.cast.waiting[machine].pop_front()).map(FarEnd)
     }
