@@ -291,6 +291,9 @@ fn head(bytes: &[u8]) -> Option<usize> {
 fn message(bytes: &[u8]) -> Option<usize> {
     let head = head(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    if ["http/1.1 1", "http/1.1 204", "http/1.1 304"].iter().any(|s| text.starts_with(s)) {
+        return Some(head);
+    }
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
     if let Some(length) = field("content-length") {
         let length = head + length.parse::<usize>().ok()?;
@@ -299,9 +302,7 @@ fn message(bytes: &[u8]) -> Option<usize> {
     if field("transfer-encoding").is_some() {
         return chunks(bytes, head);
     }
-    let answer = text.starts_with("http/");
-    let bare = ["http/1.1 1", "http/1.1 204", "http/1.1 304"].iter().any(|s| text.starts_with(s));
-    (!answer || bare).then_some(head)
+    (!text.starts_with("http/")).then_some(head)
 }
 
 /// Where the chunks that begin at `at` end, trailers and all.
@@ -345,6 +346,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET", Some(27)),
             (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", None),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP", Some(25)),
+            (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nHTTP", Some(48)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", None),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok!", Some(40)),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", None),
