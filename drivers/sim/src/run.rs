@@ -28,6 +28,8 @@ pub(crate) struct Sim {
     pumps: Vec<Pump<Proxy<Log>>>,
     shared: Arc<Shared>,
     clients: Vec<Client>,
+    /// So many of the first ones are done.
+    clients_seen_done: usize,
     servers: Vec<Option<Server>>,
     queues: Vec<VecDeque<usize>>,
     paused: Vec<u64>,
@@ -59,6 +61,7 @@ impl Sim {
             pumps,
             shared,
             clients: Vec::new(),
+            clients_seen_done: 0,
             servers: Vec::new(),
             queues: vec![VecDeque::new(); shards],
             paused: vec![0; shards],
@@ -151,7 +154,7 @@ impl Sim {
         }
         if self.phase != Phase::Traffic && self.settled() {
             self.next_phase();
-        } else if self.phase == Phase::Traffic && self.net.count.is_multiple_of(64) && self.clients.iter().all(|c| c.done) {
+        } else if self.phase == Phase::Traffic && self.net.count.is_multiple_of(64) && self.clients_done() {
             self.heal();
         }
     }
@@ -235,8 +238,8 @@ impl Sim {
         for i in (1..batch.len()).rev() {
             batch.swap(i, self.net.dice.below(i as u64 + 1) as usize);
         }
-        let told: Vec<_> = batch.iter().filter(|s| self.net.socks[**s].open).copied().collect();
-        let told: Vec<_> = told.into_iter().map(|s| (self.net.socks[s].conn, self.net.readiness(s))).collect();
+        batch.retain(|s| self.net.socks[*s].open);
+        let told: Vec<_> = batch.iter().map(|s| (self.net.socks[*s].conn, self.net.readiness(*s))).collect();
         self.net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || format!("shard {shard} turns: {told:?}"));
         let mut view = View { net: &mut self.net, shard };
         if now >= self.wall_at[shard] {
