@@ -58,6 +58,8 @@ pub(crate) struct Net {
     /// Lookups that got no answer, asked again by nobody: answered when all heals.
     pub(crate) holes: Vec<usize>,
     pub(crate) client_socks: Vec<usize>,
+    /// Lent to whichever far end reads.
+    pub(crate) room: Vec<u8>,
 }
 
 /// How a machine is as a whole.
@@ -95,6 +97,7 @@ impl Net {
             trace: traced.then(VecDeque::new),
             holes: Vec::new(),
             client_socks: Vec::new(),
+            room: Vec::new(),
             versions: vec![draw.pools.clone()],
             version_of: vec![0; shards],
             turn: 0,

@@ -29,6 +29,8 @@ pub(crate) struct Sim {
     shards: Vec<Shard<Log>>,
     shared: Arc<Shared>,
     clients: Vec<Client>,
+    /// So many of the first ones are done.
+    clients_seen_done: usize,
     servers: Vec<Option<Server>>,
     drain_wanted: bool,
     drain_by: u64,
@@ -51,6 +53,7 @@ impl Sim {
             shards,
             shared,
             clients: Vec::new(),
+            clients_seen_done: 0,
             servers: Vec::new(),
             drain_wanted: false,
             drain_by: 0,
@@ -138,7 +141,7 @@ impl Sim {
         }
         if self.phase != Phase::Traffic && self.settled() {
             self.next_phase();
-        } else if self.phase == Phase::Traffic && self.net.count.is_multiple_of(64) && self.clients.iter().all(|c| c.done) {
+        } else if self.phase == Phase::Traffic && self.net.count.is_multiple_of(64) && self.clients_done() {
             self.heal();
         }
     }

@@ -69,8 +69,8 @@ impl<O: Observer> Shard<O> {
         for i in (1..batch.len()).rev() {
             batch.swap(i, net.dice.below(i as u64 + 1) as usize);
         }
-        let told: Vec<_> = batch.iter().filter(|s| net.socks[**s].open).copied().collect();
-        let told: Vec<_> = told.into_iter().map(|s| (net.socks[s].conn, net.readiness(s))).collect();
+        batch.retain(|s| net.socks[*s].open);
+        let told: Vec<_> = batch.iter().map(|s| (net.socks[*s].conn, net.readiness(*s))).collect();
         net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || format!("shard {shard} turns: {told:?}"));
         let mut view = View { net, shard };
         if now >= self.wall_at {

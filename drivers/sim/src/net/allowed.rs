@@ -36,12 +36,16 @@ impl Net {
 
     /// Whether every pool that names a machine has known it to be unhealthy since an earlier turn.
     pub(super) fn known_bad(&self, machine: usize) -> bool {
+        let mut all = self.versions.iter().flatten().flat_map(|pool| &pool.backends);
+        if self.draw.check_every_ms == 0 || (self.unhealthy.is_empty() && all.any(|b| b.at == machine)) {
+            return false;
+        }
         let named = |pool: &PoolDef| {
             pool.backends.iter().filter(|b| b.at == machine).map(|b| (pool.name.to_owned(), b.label())).collect::<Vec<_>>()
         };
         let names: Vec<_> = self.versions.iter().flatten().flat_map(named).collect();
         let bad =
             |name: &(String, String)| !self.tainted.contains(&name.1) && self.unhealthy.get(name).is_some_and(|since| *since < self.turn);
-        self.draw.check_every_ms > 0 && names.iter().all(bad)
+        names.iter().all(bad)
     }
 }

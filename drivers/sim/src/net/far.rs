@@ -30,7 +30,7 @@ impl Net {
         }
         let n = self.space(&s.up).min(bytes.len());
         if n > 0 {
-            self.send_off(sock, true, &bytes[..n]);
+            self.send_off(sock, true, std::iter::once(bytes), n);
         }
         n
     }
@@ -50,9 +50,7 @@ impl Net {
                 Read::Nothing
             };
         }
-        into.extend(s.down.bytes.drain(..n));
-        s.down.arrived -= n;
-        s.down.read_total += n as u64;
+        s.down.take(n, |bytes| into.extend_from_slice(bytes));
         if s.short && (window - s.down.bytes.len().min(window)) * 3 >= window {
             s.short = false;
             self.edge(sock);

@@ -23,6 +23,19 @@ pub(crate) struct Pipe {
     pub(crate) written_total: u64,
 }
 
+impl Pipe {
+    /// Bytes leave at this end, in two pieces at most.
+    pub(super) fn take(&mut self, n: usize, mut each: impl FnMut(&[u8])) {
+        let (a, b) = self.bytes.as_slices();
+        let of_a = n.min(a.len());
+        each(&a[..of_a]);
+        each(&b[..n - of_a]);
+        self.bytes.drain(..n);
+        self.arrived -= n;
+        self.read_total += n as u64;
+    }
+}
+
 /// Who is at the far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Far {
@@ -154,22 +167,27 @@ impl Net {
         }
     }
 
-    /// Puts bytes under way.
-    pub(super) fn send_off(&mut self, sock: usize, up: bool, bytes: &[u8]) {
+    /// Puts the first `n` bytes of some slices under way.
+    pub(super) fn send_off<'a>(&mut self, sock: usize, up: bool, slices: impl Iterator<Item = &'a [u8]>, n: usize) {
         let delay = self.delay();
-        let whole = bytes.len() <= 1 || up && self.draw.net.whole || self.dice.below(6) > 0;
-        let split = if whole { bytes.len() } else { 1 + self.dice.below(bytes.len() as u64 - 1) as usize };
+        let whole = n <= 1 || up && self.draw.net.whole || self.dice.below(6) > 0;
+        let split = if whole { n } else { 1 + self.dice.below(n as u64 - 1) as usize };
         let again = self.delay();
         let now = self.now;
         let pipe = if up { &mut self.socks[sock].up } else { &mut self.socks[sock].down };
-        pipe.bytes.extend(bytes);
-        pipe.written_total += bytes.len() as u64;
+        let mut left = n;
+        for slice in slices {
+            let these = slice.len().min(left);
+            pipe.bytes.extend(&slice[..these]);
+            left -= these;
+        }
+        pipe.written_total += n as u64;
         let first = (now + delay).max(pipe.last_at);
         let second = first + again;
-        pipe.last_at = if split < bytes.len() { second } else { first };
+        pipe.last_at = if split < n { second } else { first };
         self.at(first, Event::Arrive { sock, up, n: split });
-        if split < bytes.len() {
-            self.at(second, Event::Arrive { sock, up, n: bytes.len() - split });
+        if split < n {
+            self.at(second, Event::Arrive { sock, up, n: n - split });
         }
     }
 

@@ -51,16 +51,14 @@ impl World for View<'_> {
             net.at(later, Event::Edge(sock));
         }
         let s = &mut net.socks[sock];
-        let (a, b) = s.up.bytes.as_slices();
-        let of_a = n.min(a.len());
-        buf[..of_a].copy_from_slice(&a[..of_a]);
-        buf[of_a..n].copy_from_slice(&b[..n - of_a]);
-        s.up.bytes.drain(..n);
-        s.up.arrived -= n;
         if matches!(s.far, Far::Machine(_)) {
             s.reads.push((s.up.read_total, net.now));
         }
-        s.up.read_total += n as u64;
+        let mut filled = 0;
+        s.up.take(n, |bytes| {
+            buf[filled..filled + bytes.len()].copy_from_slice(bytes);
+            filled += bytes.len();
+        });
         net.wake_far(sock, net.now + 1 + net.draw.net.delay / 2);
         net.say(1 << 40 | (sock as u64) << 20 | n as u64, || format!("read {n} of {sock}"));
         Ok(n)
@@ -109,17 +107,12 @@ impl World for View<'_> {
             net.at(later, Event::Edge(sock));
         }
         net.socks[sock].short = n < sum;
-        let mut all = Vec::with_capacity(n);
-        for slice in slices {
-            let take = slice.len().min(n - all.len());
-            all.extend_from_slice(&slice[..take]);
-        }
         let s = &mut net.socks[sock];
         if matches!(s.far, Far::Machine(_)) {
             s.writes.push((s.down.written_total, net.now));
         }
-        net.send_off(sock, false, &all);
-        net.say(2 << 40 | (sock as u64) << 20 | n as u64, || format!("wrote {n} to {sock}: {}", peek(&all)));
+        net.send_off(sock, false, slices.iter().map(|slice| &**slice), n);
+        net.say(2 << 40 | (sock as u64) << 20 | n as u64, || format!("wrote {n} to {sock}: {}", peek(slices, n)));
         Ok(n)
     }
 
@@ -233,6 +226,7 @@ impl World for View<'_> {
 }
 
 /// The beginning of some bytes for the trace.
-fn peek(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).escape_debug().to_string()
+fn peek(slices: &[IoSlice<'_>], n: usize) -> String {
+    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(n.min(60)).collect();
+    String::from_utf8_lossy(&bytes).escape_debug().to_string()
 }

@@ -18,18 +18,25 @@ pub(super) enum Phase {
 }
 
 impl Sim {
-    pub(super) fn settled(&self) -> bool {
+    pub(super) fn settled(&mut self) -> bool {
         match self.phase {
             Phase::Traffic | Phase::Over => false,
-            Phase::Healed | Phase::Last => self.clients.iter().all(|c| c.done),
+            Phase::Healed | Phase::Last => self.clients_done(),
             Phase::Recovering => self.net.now >= self.recover_from && self.recovered(),
             Phase::Draining => self.net.drained.iter().all(|d| *d),
         }
     }
 
+    /// Asked at every event: those found done before, who stay so, are not looked at again.
+    pub(super) fn clients_done(&mut self) -> bool {
+        let more = self.clients[self.clients_seen_done..].iter().take_while(|c| c.done);
+        self.clients_seen_done += more.count();
+        self.clients_seen_done == self.clients.len()
+    }
+
     /// Every backend of the configuration is known to be well.
     pub(super) fn recovered(&self) -> bool {
-        if self.net.draw.check_every_ms == 0 {
+        if self.net.draw.check_every_ms == 0 || self.net.unhealthy.is_empty() {
             return self.net.unhealthy.is_empty();
         }
         let pools = self.net.versions.last().expect("one");
