@@ -1,7 +1,5 @@
 //! An exchange: one request, its answer, and the two legs they travel on.
 
-use std::time::Duration;
-
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
@@ -110,7 +108,7 @@ pub(crate) struct Exchange {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
     pub(crate) started: Instant,
-    pub(crate) head: Duration,
+    pub(crate) head: Instant,
     pub(crate) chosen: Option<Instant>,
     pub(crate) connected: Option<Instant>,
     pub(crate) sent: Option<Instant>,
