@@ -290,18 +290,16 @@ impl<O: Observer> Proxy<O> {
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
     /// connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        if !self.conns.get(c).is_some_and(|conn| self.wants_recv(conn)) {
-            return &mut [];
-        }
-        let conn = &mut self.conns[c];
+        let Some(conn) = self.conns.get(c).filter(|conn| self.wants_recv(conn)) else { return &mut [] };
         if conn.inbox.page.is_none() {
             let large = wants_large(conn, &self.exchanges);
             let Some(page) = self.lend_for(c, large) else { return &mut [] };
-            self.conns[c].inbox.page = Some(page);
+            let page = self.conns[c].inbox.page.insert(page);
+            return self.pages.bytes_mut(page);
         }
         let conn = &mut self.conns[c];
         conn.inbox.make_room(&mut self.pages);
-        let page = conn.inbox.page.as_ref().expect("just lent");
+        let page = conn.inbox.page.as_ref().expect("it has one");
         &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
     }
 

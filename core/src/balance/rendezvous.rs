@@ -1,14 +1,15 @@
 //! Clients to backends by hash: everyone's own backend stays the same while the set of configured backends does, in every process.
 //!
 //! A table of 65536 entries, each given to the backend with the highest score for it (weighted rendezvous hashing). So adding or
-//! removing one of n backends moves 1 / n of the entries and no more, and a choice is one look. Making it costs 65536 scores a backend,
-//! once for a configuration and for all shards.
+//! removing one of n backends moves 1 / n of the entries and no more, and a choice is one look. An entry is worked out when the first client
+//! needs it: all at once they are 65536 scores a backend, and a shard that stood still for them would let every client wait for a reload.
 //!
 //! The keys are fixed, not taken from the seed: several instances and the time after a restart must agree. A client that could choose its
 //! address could choose its backend, as it could with any published hash; it gains nothing else by that, no table grows or slows.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use siphasher::sip::SipHasher13;
 
@@ -19,8 +20,11 @@ const WEIGHT_MAX: u32 = 1023;
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Rendezvous {
-    /// Empty if there are no backends.
-    entries: Box<[u16]>,
+    /// Place, hash and weight.
+    backends: Box<[(u16, u64, u32)]>,
+    /// Places, each plus one; 0: not worked out yet. Empty if there are no backends. Shards that meet at an entry write the same, whichever is
+    /// first, and nothing else hangs on it: no order is needed.
+    entries: Box<[AtomicU16]>,
 }
 
 impl Rendezvous {
@@ -32,7 +36,7 @@ impl Rendezvous {
         if backends.is_empty() {
             return Self::default();
         }
-        Self { entries: (0..ENTRIES).map(|entry| best(mix(entry as u64 + 1), &backends)).collect() }
+        Self { backends: backends.into(), entries: (0..ENTRIES).map(|_| AtomicU16::new(0)).collect() }
     }
 
     /// Of a client. IPv4 written as IPv6 is IPv4.
@@ -53,7 +57,19 @@ impl Rendezvous {
     /// The client's own backend, then its next choices, with repetitions and without end; nothing if there are no backends.
     pub(crate) fn walk(&self, hash: u64) -> impl Iterator<Item = u16> + '_ {
         let steps = std::iter::successors(Some(hash), |&hash| Some(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15))));
-        steps.map_while(|hash| self.entries.get(hash as usize % ENTRIES).copied())
+        steps.map_while(|hash| self.entry(hash as usize % ENTRIES))
+    }
+
+    fn entry(&self, at: usize) -> Option<u16> {
+        let entry = self.entries.get(at)?;
+        let known = entry.load(Ordering::Relaxed);
+        if known > 0 {
+            return Some(known - 1);
+        }
+        let place = best(mix(at as u64 + 1), &self.backends);
+        // A pool has at most 65535 backends: the last place is one less.
+        entry.store(place + 1, Ordering::Relaxed);
+        Some(place)
     }
 }
 
@@ -112,9 +128,13 @@ mod tests {
         (0..count).map(|place| (place, mix(u64::from(place) + 77), weight)).collect()
     }
 
+    fn all(table: &Rendezvous) -> Vec<u16> {
+        (0..ENTRIES).map_while(|at| table.entry(at)).collect()
+    }
+
     fn counts(table: &Rendezvous, count: usize) -> Vec<usize> {
         let mut counts = vec![0; count];
-        table.entries.iter().for_each(|&place| counts[usize::from(place)] += 1);
+        all(table).into_iter().for_each(|place| counts[usize::from(place)] += 1);
         counts
     }
 
@@ -166,7 +186,8 @@ mod tests {
     fn adding_one_moves_only_to_it_and_about_its_share() {
         for (count, weight) in [(1, 1), (2, 1), (3, 7), (10, 1), (100, 1)] {
             let (before, after) = (Rendezvous::new(&backends(count, weight)), Rendezvous::new(&backends(count + 1, weight)));
-            let moved: Vec<_> = before.entries.iter().zip(&after.entries).filter(|(a, b)| a != b).collect();
+            let (before, after) = (all(&before), all(&after));
+            let moved: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
             assert!(moved.iter().all(|(_, to)| **to == count));
             let share = ENTRIES as f64 / f64::from(count + 1);
             assert!((0.8 * share..1.2 * share).contains(&(moved.len() as f64)), "{} of {share}", moved.len());
@@ -176,9 +197,26 @@ mod tests {
     #[test]
     fn the_order_in_the_file_does_not_matter() {
         let mut turned = backends(7, 3);
-        let forward = Rendezvous::new(&turned);
+        let forward = all(&Rendezvous::new(&turned));
         turned.reverse();
-        assert_eq!(forward.entries, Rendezvous::new(&turned).entries);
+        assert_eq!(forward, all(&Rendezvous::new(&turned)));
+    }
+
+    #[test]
+    fn an_entry_is_worked_out_once_and_the_same_by_whoever_is_first() {
+        let of = backends(9, 2);
+        let (asked, whole) = (Rendezvous::new(&of), all(&Rendezvous::new(&of)));
+        let known = |table: &Rendezvous| table.entries.iter().filter(|entry| entry.load(Ordering::Relaxed) > 0).count();
+        assert_eq!(known(&asked), 0);
+        for _ in 0..2 {
+            assert_eq!(asked.walk(77).next(), Some(whole[77]));
+            assert_eq!(known(&asked), 1);
+        }
+        let threads = std::thread::scope(|s| [0, 1, 2].map(|_| s.spawn(|| all(&asked))).map(|t| t.join().expect("no panic")));
+        assert!(threads.iter().all(|found| *found == whole));
+        assert_eq!(known(&asked), ENTRIES);
+        // The highest place there can be.
+        assert_eq!(Rendezvous::new(&[(u16::MAX - 1, 3, 1)]).walk(0).next(), Some(u16::MAX - 1));
     }
 
     #[test]

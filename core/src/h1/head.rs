@@ -29,8 +29,8 @@ pub struct HeadLimits {
 /// Room for the fields of one head. It is 2.5 KiB: keep it.
 #[derive(Debug, Default)]
 pub struct Store {
-    /// Empty until it is used.
-    lines: Vec<Line>,
+    /// Made when it is used first.
+    lines: Option<Box<[Line; MAX_FIELDS]>>,
 }
 
 impl Store {
@@ -42,10 +42,8 @@ impl Store {
 
     #[inline]
     fn room(&mut self, limits: &HeadLimits) -> &mut [Line] {
-        if self.lines.is_empty() {
-            self.lines.resize(MAX_FIELDS, Line::NONE);
-        }
-        &mut self.lines[..limits.fields.min(MAX_FIELDS)]
+        let lines = self.lines.get_or_insert_with(|| Box::new([Line::NONE; MAX_FIELDS]));
+        &mut lines[..limits.fields.min(MAX_FIELDS)]
     }
 }
 
@@ -294,9 +292,11 @@ fn request_line(head: &[u8]) -> Result<RequestLine<'_>, Uncut> {
 /// 11 or 10.
 #[inline(always)]
 fn version(head: &[u8], at: usize) -> Result<u8, Uncut> {
-    match head.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(b"HTTP/1.1") => Ok(11),
-        Some(b"HTTP/1.0") => Ok(10),
+    const HTTP_1_1: u64 = u64::from_le_bytes(*b"HTTP/1.1");
+    const HTTP_1_0: u64 = u64::from_le_bytes(*b"HTTP/1.0");
+    match head.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_le_bytes(*bytes)) {
+        Some(HTTP_1_1) => Ok(11),
+        Some(HTTP_1_0) => Ok(10),
         Some(_) => Err(Uncut::Wrong),
         None => Err(Uncut::Partial),
     }
@@ -317,7 +317,8 @@ fn checked_request<'s>(
         return Err(Violation::TargetTooLong);
     }
     let lines = &mut lines[..cut.count];
-    let seen = Seen::of(head, lines, cut.kinds);
+    let mut seen = Seen::default();
+    seen.read_all(head, lines, cut.kinds);
     let fields = seen.fields(head, lines, cut)?;
     let target = Target::parse(method, raw, scratch)?;
     let host = match seen.hosts {
@@ -432,7 +433,8 @@ fn checked_answer<'s>(
         return Err(Violation::StatusLine);
     }
     let lines = &mut lines[..cut.count];
-    let seen = Seen::of(head, lines, cut.kinds);
+    let mut seen = Seen::default();
+    seen.read_all(head, lines, cut.kinds);
     let fields = seen.fields(head, lines, cut)?;
     let upgrade = if matches!(status, 101 | 426) { seen.upgrade() } else { None };
     if status == 101 && (!asked.upgrade || version == 10 || upgrade.is_none()) {

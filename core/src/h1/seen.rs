@@ -39,16 +39,14 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// What these lines say.
+    /// Looks through these lines, of these kinds.
     #[inline]
-    pub(super) fn of(head: &'a [u8], lines: &[Line], kinds: u64) -> Self {
-        let mut seen = Self::default();
+    pub(super) fn read_all(&mut self, head: &'a [u8], lines: &[Line], kinds: u64) {
         if kinds & READ != 0 {
             for line in lines.iter().filter(|line| line.known.in_set(READ)) {
-                seen.read(line.known, line.value(head));
+                self.read(line.known, line.value(head));
             }
         }
-        seen
     }
 
     fn read(&mut self, known: Known, value: &'a [u8]) {

@@ -243,7 +243,9 @@ impl<O: Observer> Proxy<O> {
         if e.request.head_sent == e.request.head_len {
             e.request.drop_head(&mut self.pages);
         }
-        self.push_request(x);
+        if !(e.request_gone && e.request.is_bare(&self.conns[e.client.conn].inbox)) {
+            self.push_request(x);
+        }
         let e = &self.exchanges[x.0];
         if e.answer.ended {
             let b = e.backend.expect("answering").conn;

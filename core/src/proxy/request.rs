@@ -272,7 +272,7 @@ impl<O: Observer> Proxy<O> {
         let most = config.limits.requests_per_connection;
         e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
         e.asked_close = !request.keep_alive;
-        e.times.head = now.since(e.times.started);
+        e.times.head = now;
         e.request.trailers_pass = !request.nominates;
         e.request.begin(request.framing, request.framing);
         e.awaits_continue = request.expect_continue && !e.request.ended;

@@ -340,19 +340,24 @@ impl Client {
     }
 
     fn read(&mut self, net: &mut Net, sock: usize) {
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut net.room);
+        self.read_into(&mut bytes, net, sock);
+        net.room = bytes;
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>, net: &mut Net, sock: usize) {
         loop {
             let slow = self.slow_reader.filter(|_| net.faults);
             if slow.is_some() && net.now < self.read_at {
                 return net.wake_far(sock, self.read_at);
             }
             bytes.clear();
-            let got = net.far_read(sock, slow.map_or(65_536, |(n, _)| n), &mut bytes);
+            let got = net.far_read(sock, slow.map_or(65_536, |(n, _)| n), bytes);
             if let Some((_, wait)) = slow {
                 self.read_at = net.now + wait;
             }
             match got {
-                Read::Bytes => self.take(net, &bytes),
+                Read::Bytes => self.take(net, bytes),
                 Read::Nothing => return,
                 Read::End => return self.ended(net),
                 Read::Reset => {
@@ -525,7 +530,7 @@ impl Client {
         Ok(())
     }
 
-    fn own_head(&mut self, net: &mut Net, r: &Request, head: &Head, status: u16, last: bool) -> Result<(), String> {
+    fn own_head(&mut self, net: &mut Net, r: &Request, head: &Head<'_>, status: u16, last: bool) -> Result<(), String> {
         if net.draw.fault_free {
             net.ledger.fail("fault-free", format!("client {}: request {} gets {status}: {:?}", self.index, r.id, head.get("proxy-status")));
         }

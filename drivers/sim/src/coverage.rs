@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 macro_rules! marks {
     ($($variant:ident $name:literal;)+) => {
         /// Something worth having happened.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the names say it")]
         pub enum Mark {
             $($variant,)+
@@ -108,9 +108,9 @@ marks! {
 }
 
 /// Counts by mark, and by the cause of every exchange that failed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Coverage {
-    marks: BTreeMap<Mark, u64>,
+    marks: [u64; Mark::ALL.len()],
     causes: BTreeMap<&'static str, u64>,
 }
 
@@ -140,10 +140,16 @@ pub const CAUSES: &[&str] = &[
     "drained",
 ];
 
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { marks: [0; Mark::ALL.len()], causes: BTreeMap::new() }
+    }
+}
+
 impl Coverage {
     /// It happened.
     pub fn mark(&mut self, mark: Mark) {
-        *self.marks.entry(mark).or_default() += 1;
+        self.marks[mark as usize] += 1;
     }
 
     /// An exchange failed for this.
@@ -154,13 +160,13 @@ impl Coverage {
     /// How often a mark was met.
     #[must_use]
     pub fn of(&self, mark: Mark) -> u64 {
-        self.marks.get(&mark).copied().unwrap_or(0)
+        self.marks[mark as usize]
     }
 
     /// Another run's counts, added.
     pub fn add(&mut self, other: &Self) {
-        for (mark, n) in &other.marks {
-            *self.marks.entry(*mark).or_default() += n;
+        for (sum, n) in self.marks.iter_mut().zip(&other.marks) {
+            *sum += n;
         }
         for (cause, n) in &other.causes {
             *self.causes.entry(cause).or_default() += n;

@@ -13,15 +13,38 @@ pub(crate) enum Lane {
     TunnelDown = 4,
 }
 
-/// The byte at an offset: it differs between exchanges, lanes, neighbours, and places a multiple of 256 apart.
-pub(crate) fn byte(id: u64, lane: Lane, at: u64) -> u8 {
+/// Twice around the bytes in steps of [`STEP`]: any 256 bytes of a lane that begin at a multiple of 256 lie in here in one piece.
+static RAMP: [u8; 512] = {
+    let mut ramp = [0; 512];
+    let mut at = 0;
+    while at < 512 {
+        ramp[at] = (at as u8).wrapping_mul(STEP);
+        at += 1;
+    }
+    ramp
+};
+const STEP: u8 = 7;
+/// How many steps make one.
+const STEPS_TO_ONE: u8 = 183;
+
+/// The bytes of a lane from an offset on, up to `most` or to the next multiple of 256. They differ between exchanges, lanes, neighbours, and
+/// places a multiple of 256 apart.
+fn run(id: u64, lane: Lane, at: u64, most: u64) -> &'static [u8] {
     let of = (id.wrapping_mul(0x9e37_79b9) >> 7) ^ ((lane as u64) * 0x55);
-    (at.wrapping_add(at >> 8).wrapping_mul(7).wrapping_add((at >> 16) * 13).wrapping_add(of)) as u8
+    let first = (at.wrapping_add(at >> 8).wrapping_mul(u64::from(STEP)).wrapping_add((at >> 16) * 13).wrapping_add(of)) as u8;
+    let start = usize::from(first.wrapping_mul(STEPS_TO_ONE));
+    &RAMP[start..start + most.min(256 - at % 256) as usize]
 }
 
 /// Bytes of a lane.
 pub(crate) fn fill(id: u64, lane: Lane, from: u64, len: u64, out: &mut Vec<u8>) {
-    out.extend((from..from + len).map(|at| byte(id, lane, at)));
+    out.reserve(len as usize);
+    let (mut at, to) = (from, from + len);
+    while at < to {
+        let run = run(id, lane, at, to - at);
+        out.extend_from_slice(run);
+        at += run.len() as u64;
+    }
 }
 
 /// How a body is framed.
@@ -39,41 +62,54 @@ pub(crate) fn chunk(id: u64, lane: Lane, len: u64, trailer: bool, d: &mut Dice, 
     let small = d.below(3) == 0;
     while at < len {
         let n = (1 + if small { d.below(20) } else { d.size(len) }).min(len - at);
-        let ext = if d.below(30) == 0 { ";a=b" } else { "" };
-        out.extend(format!("{n:x}{ext}\r\n").bytes());
+        let ext: &[u8] = if d.below(30) == 0 { b";a=b" } else { b"" };
+        hex(n, out);
+        out.extend_from_slice(ext);
+        out.extend_from_slice(b"\r\n");
         fill(id, lane, at, n, out);
-        out.extend(b"\r\n");
+        out.extend_from_slice(b"\r\n");
         at += n;
     }
-    out.extend(b"0\r\n");
+    out.extend_from_slice(b"0\r\n");
     if trailer {
-        out.extend(format!("X-Trailer: {id}\r\n").bytes());
+        out.extend_from_slice(format!("X-Trailer: {id}\r\n").as_bytes());
     }
-    out.extend(b"\r\n");
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Digits without zeros before them.
+fn hex(n: u64, out: &mut Vec<u8>) {
+    for place in (0..16 - n.max(1).leading_zeros() / 4).rev() {
+        out.push(b"0123456789abcdef"[(n >> (4 * place)) as usize & 0xf]);
+    }
 }
 
 /// A head, cut at its lines.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Head {
-    pub(crate) start: String,
-    pub(crate) fields: Vec<(String, String)>,
+pub(crate) struct Head<'a> {
+    pub(crate) start: &'a str,
+    pub(crate) fields: Vec<(&'a str, &'a str)>,
 }
 
-impl Head {
+impl<'a> Head<'a> {
     /// Reads a head; `None` if it is none by the plainest reading.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut lines = text.strip_suffix("\r\n\r\n")?.split("\r\n");
-        let start = lines.next()?.to_owned();
-        let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-        Some(Self { start, fields: lines.map(field).collect::<Option<_>>()? })
+        let mut lines = text.strip_suffix("\r\n").filter(|lines| lines.ends_with("\r\n"))?.split_terminator('\n');
+        let start = lines.next()?.strip_suffix('\r')?;
+        let mut fields = Vec::with_capacity(12);
+        for line in lines {
+            let (name, value) = line.strip_suffix('\r')?.split_once(':')?;
+            fields.push((name, value.trim()));
+        }
+        Some(Self { start, fields })
     }
 
     /// The one value of a field; `Err` if there are more.
-    pub(crate) fn get(&self, name: &str) -> Result<Option<&str>, String> {
-        let mut found = self.fields.iter().filter(|(n, _)| n == name);
+    pub(crate) fn get(&self, name: &str) -> Result<Option<&'a str>, String> {
+        let mut found = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
-            (one, None) => Ok(one.map(|(_, v)| v.as_str())),
+            (one, None) => Ok(one.map(|(_, v)| *v)),
             _ => Err(format!("more than one {name}")),
         }
     }
@@ -102,12 +138,15 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// Takes bytes up to the end of a head, and says how many; the head once it is whole.
     pub(crate) fn head(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
-        for (i, b) in bytes.iter().enumerate() {
-            self.head.push(*b);
-            if *b == b'\n' && self.head.ends_with(b"\r\n\r\n") {
-                return (i + 1, Some(std::mem::take(&mut self.head)));
+        let mut taken = 0;
+        while let Some(line) = bytes[taken..].iter().position(|b| *b == b'\n') {
+            self.head.extend_from_slice(&bytes[taken..=taken + line]);
+            taken += line + 1;
+            if self.head.ends_with(b"\r\n\r\n") {
+                return (taken, Some(std::mem::take(&mut self.head)));
             }
         }
+        self.head.extend_from_slice(&bytes[taken..]);
         (bytes.len(), None)
     }
 
@@ -206,13 +245,17 @@ impl Body {
     }
 
     fn payload(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if self.strict {
-            for (i, b) in bytes.iter().enumerate() {
-                let want = byte(self.id, self.lane, self.got + i as u64);
-                if *b != want {
-                    return Err(format!("exchange {} {:?}: byte {} is {b:#x}, not {want:#x}", self.id, self.lane, self.got + i as u64));
-                }
+        let mut left = if self.strict { bytes } else { &[] };
+        let mut at = self.got;
+        while !left.is_empty() {
+            let want = run(self.id, self.lane, at, left.len() as u64);
+            let (these, rest) = left.split_at(want.len());
+            if these != want {
+                let wrong = these.iter().zip(want).position(|(is, want)| is != want).unwrap_or(0);
+                let (is, want, at) = (these[wrong], want[wrong], at + wrong as u64);
+                return Err(format!("exchange {} {:?}: byte {at} is {is:#x}, not {want:#x}", self.id, self.lane));
             }
+            (left, at) = (rest, at + want.len() as u64);
         }
         self.got += bytes.len() as u64;
         Ok(())
@@ -221,11 +264,9 @@ impl Body {
 
 /// A value of many letters that differs between exchanges.
 pub(crate) fn padding(id: u64, len: u64) -> String {
-    let mut text = String::with_capacity(len as usize);
-    for at in 0..len {
-        text.push(char::from(b'a' + byte(id, Lane::Request, at) % 26));
-    }
-    text
+    let mut bytes = Vec::new();
+    fill(id, Lane::Request, 0, len, &mut bytes);
+    bytes.into_iter().map(|byte| char::from(b'a' + byte % 26)).collect()
 }
 
 /// The request head of a plan.
@@ -253,4 +294,73 @@ pub(crate) fn request_head(r: &crate::ledger::Request) -> String {
     }
     head.push_str("\r\n");
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: [Lane; 4] = [Lane::Request, Lane::Answer, Lane::TunnelUp, Lane::TunnelDown];
+
+    fn bytes(id: u64, lane: Lane, from: u64, len: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        fill(id, lane, from, len, &mut out);
+        out
+    }
+
+    #[test]
+    fn bytes_know_their_place() {
+        let whole = bytes(5, Lane::Answer, 0, 200_000);
+        for (at, byte) in whole.iter().enumerate() {
+            let at = at as u64;
+            let of = (5_u64.wrapping_mul(0x9e37_79b9) >> 7) ^ 0xaa;
+            assert_eq!(*byte, ((at + (at >> 8)) * 7 + (at >> 16) * 13 + of) as u8, "{at}");
+        }
+        for (from, len) in [(0, 0), (255, 1), (255, 2), (256, 256), (1000, 5000), (65_535, 2), (131_072, 300)] {
+            assert_eq!(bytes(5, Lane::Answer, from, len), whole[from as usize..(from + len) as usize]);
+        }
+        assert!(LANES.iter().all(|lane| *lane == Lane::Answer || bytes(5, *lane, 0, 64) != whole[..64]));
+        assert_ne!(bytes(6, Lane::Answer, 0, 64), whole[..64]);
+        assert!((256..whole.len() - 256).all(|at| whole[at] != whole[at + 1] && whole[at] != whole[at + 256]));
+    }
+
+    #[test]
+    fn one_wrong_byte_is_found_wherever_the_reads_end() {
+        let mut dice = Dice::new(1);
+        for _ in 0..300 {
+            let (len, id) = (1 + dice.below(3000), dice.below(1000));
+            let mut sent = bytes(id, Lane::TunnelUp, 0, len);
+            let wrong = dice.below(2) == 0;
+            let at = dice.below(len);
+            sent[at as usize] ^= if wrong { 1 + dice.below(255) as u8 } else { 0 };
+            let mut body = Body::new(id, Lane::TunnelUp, true, Frame::Length(len));
+            let mut rest = &sent[..];
+            let mut found = Ok(0);
+            while !rest.is_empty() && found.is_ok() {
+                let n = 1 + dice.below(rest.len() as u64) as usize;
+                found = body.take(&rest[..n]);
+                rest = &rest[n..];
+            }
+            assert_eq!(found.as_ref().is_err_and(|why| why.contains(&format!("byte {at} is"))), wrong, "{found:?}");
+            assert_eq!(body.done(), !wrong);
+        }
+    }
+
+    #[test]
+    fn heads_and_chunks() {
+        let head = Head::read(b"HTTP/1.1 200 OK\r\nX-Sim:  7 \r\ncontent-length: 3\r\nb: 1\r\nB: 2\r\n\r\n").expect("a head");
+        assert_eq!((head.start, head.number("x-sim"), head.frame(Frame::Close)), ("HTTP/1.1 200 OK", Ok(Some(7)), Ok(Frame::Length(3))));
+        assert!(head.get("b").is_err() && head.get("c") == Ok(None));
+        for none in ["x\r\nno colon\r\n\r\n", "x\r\na: b\nc: d\r\n\r\n", "x\ny: z\r\n\r\n", "x\r\ny: z\r\n", "\r\n"] {
+            assert!(Head::read(none.as_bytes()).is_none(), "{none:?}");
+        }
+        let mut dice = Dice::new(2);
+        for len in [0, 1, 15, 16, 255, 4096, 70_000] {
+            let mut sent = Vec::new();
+            chunk(9, Lane::Request, len, true, &mut dice, &mut sent);
+            let mut body = Body::new(9, Lane::Request, true, Frame::Chunked);
+            assert_eq!(body.take(&sent), Ok(sent.len()));
+            assert!(body.done() && body.got == len && body.trailers == ["X-Trailer: 9"]);
+        }
+    }
 }
