@@ -123,8 +123,8 @@ pub(super) fn field_lines(buf: &[u8], mut at: usize, lines: &mut [Line], loose: 
         let Some((name, behind @ [_, ..])) = line.split_at_checked(colon) else { return Err(no_colon(line)) };
         let mut known = Known::of(name);
         let mut name_len = colon;
-        // The names that are known are tokens.
-        if known == Known::Other && !is_token(name) || name.is_empty() {
+        // The names that are known are tokens; what only looks like one of them may be anything, line ends too.
+        if matches!(known, Known::Other | Known::Alias) && !is_token(name) || name.is_empty() {
             (known, name_len) = loose_name(name, loose)?;
         }
         // Colon, blank, and something.
