@@ -126,6 +126,8 @@ pub struct Pump<M> {
     backlog: VecDeque<ConnId>,
     turn: u16,
     served: u32,
+    /// Reads that brought bytes.
+    reads: u64,
     now: Instant,
     serving: Option<ConnId>,
 }
@@ -133,7 +135,7 @@ pub struct Pump<M> {
 impl<M: Machine> Pump<M> {
     /// A pump without connections.
     pub fn new(machine: M, now: Instant) -> Self {
-        Self { machine, flags: Vec::new(), backlog: VecDeque::with_capacity(64), turn: 0, served: 0, now, serving: None }
+        Self { machine, flags: Vec::new(), backlog: VecDeque::with_capacity(64), turn: 0, served: 0, reads: 0, now, serving: None }
     }
 
     /// The machine.
@@ -181,16 +183,21 @@ impl<M: Machine> Pump<M> {
     /// A connection was accepted. Unless it is refused, put its socket into the world under the id and call [`Pump::opened`].
     pub fn accept(&mut self, a: &Accepted) -> Result<ConnId, Refused> {
         let c = self.machine.handle_accept(a, self.now)?;
-        // A fresh socket has room. Its request mostly lies there already (the client sends it right behind its ACK), so a read is tried
-        // at once: the poll for the event is saved more often than the read is wasted.
-        self.remember(c, OPEN | WRITABLE | READABLE);
+        // A fresh socket has room.
+        self.remember(c, OPEN | WRITABLE);
         Ok(c)
     }
 
-    /// The socket of an accepted connection is in the world.
-    pub fn opened<W: World>(&mut self, c: ConnId, w: &mut W) {
-        self.serve(c, w);
+    /// The socket of an accepted connection is in the world. `at_once`: what lies there is read without an event. Returns whether anything did.
+    pub fn opened<W: World>(&mut self, c: ConnId, at_once: bool, w: &mut W) -> bool {
+        let before = self.reads;
+        if at_once && let Some(f) = self.live(c) {
+            f.set(READABLE);
+            self.serve(c, w);
+        }
+        let read = self.reads != before;
         self.settle(w);
+        read
     }
 
     /// An event.
@@ -487,6 +494,7 @@ impl<M: Machine> Pump<M> {
                 if n < len && !f.has(READ_CLOSED) {
                     f.clear(READABLE);
                 }
+                self.reads += 1;
                 self.machine.handle_recv(c, n, self.now);
                 true
             }
