@@ -128,11 +128,11 @@ impl<'a> Seen<'a> {
     #[inline]
     pub(super) fn fields<'s>(&self, head: &'s [u8], lines: &'s mut [Line], cut: &Cut) -> Result<Fields<'s>, Violation> {
         let kinds = match self.options {
-            0 => cut.kinds,
+            0 => cut.kinds(),
             1..=OPTIONS => nominate(head, lines),
             _ => return Err(Violation::TooManyOptions),
         };
-        Ok(Fields::new(head, lines, kinds, cut.plain))
+        Ok(Fields::new(head, lines, kinds, cut.plain()))
     }
 
     /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
