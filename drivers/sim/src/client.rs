@@ -193,6 +193,7 @@ impl Client {
             head_end: 0,
             attempts: Vec::new(),
             told: None,
+            told_at: 0,
             seen: Seen::Nothing,
             up_ended: false,
             switched: false,
