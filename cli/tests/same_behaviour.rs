@@ -1,20 +1,20 @@
 //! The scripts of `testdata/behaviour` on every driver: each of them gives what is written there, so all of them behave the same.
 
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use ruststrom_core::config::Driver;
-use ruststrom_driver::lookup::Lookups;
 
-use script::{Came, Script, Stage};
-use stand::Stand;
-use talk::{WAIT, connect, reset};
+use loopback::Loopback;
+use script::Script;
+use simulated::Simulated;
 
+#[path = "behaviour/loopback.rs"]
+mod loopback;
 #[path = "behaviour/script.rs"]
 mod script;
+#[path = "behaviour/simulated.rs"]
+mod simulated;
 #[path = "support/stand.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod stand;
@@ -25,125 +25,11 @@ mod talk;
 /// What else may be asked to be the same, `Stand::start` runs on.
 const DRIVER: Driver = Driver::Mio;
 
-/// A driver in this process, clients and backends on the loopback.
-struct Loopback {
-    stand: Option<Stand>,
-    address: SocketAddr,
-    listeners: BTreeMap<String, TcpListener>,
-    names: Vec<(String, String)>,
-    streams: BTreeMap<String, TcpStream>,
-}
+/// Each a network with moods of its own.
+const SEEDS: u64 = 40;
 
-impl Loopback {
-    fn start(driver: Driver, script: &Script) -> Self {
-        let (mut listeners, mut names, mut addresses) = (BTreeMap::new(), Vec::new(), Vec::new());
-        for (name, listens) in &script.backends {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let address = listener.local_addr().expect("bound");
-            listener.set_nonblocking(true).expect("a socket");
-            names.push((address.to_string(), format!("{{{name}}}")));
-            addresses.push(address.to_string());
-            if *listens {
-                listeners.insert(name.clone(), listener);
-            }
-        }
-        // One worker and one seed: whatever is drawn is drawn alike.
-        let stand = Stand::seeded(driver, &script.config(&addresses), 1, Lookups::default(), 1);
-        let address = stand.address;
-        names.push((address.to_string(), "{proxy}".into()));
-        names.push((address.port().to_string(), "{port}".into()));
-        Self { stand: Some(stand), address, listeners, names, streams: BTreeMap::new() }
-    }
-
-    /// The connection of that name: `A2` is the second that the proxy made to A, and is waited for.
-    fn stream(&mut self, who: &str) -> &mut TcpStream {
-        if !self.streams.contains_key(who) {
-            let backend = who.trim_end_matches(|c: char| c.is_ascii_digit());
-            let stream = match self.listeners.get(backend) {
-                Some(listener) => accept(listener, who),
-                None => connect(self.address),
-            };
-            self.streams.insert(who.to_owned(), stream);
-        }
-        self.streams.get_mut(who).expect("it is there")
-    }
-}
-
-fn accept(listener: &TcpListener, who: &str) -> TcpStream {
-    let begun = Instant::now();
-    let stream = loop {
-        match listener.accept() {
-            Ok((stream, _)) => break stream,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => panic!("{who}: {e}"),
-        }
-        assert!(begun.elapsed() < WAIT, "{who} is never connected to");
-        std::thread::sleep(Duration::from_millis(1));
-    };
-    stream.set_nonblocking(false).expect("a socket");
-    stream.set_read_timeout(Some(WAIT)).expect("a socket");
-    stream.set_nodelay(true).expect("a socket");
-    stream
-}
-
-impl Stage for Loopback {
-    fn connect(&mut self, client: &str) -> bool {
-        let Ok(stream) = TcpStream::connect(self.address) else { return false };
-        stream.set_read_timeout(Some(WAIT)).expect("a socket");
-        self.streams.insert(client.to_owned(), stream);
-        true
-    }
-
-    fn send(&mut self, who: &str, bytes: &[u8]) -> bool {
-        self.stream(who).write_all(bytes).is_ok()
-    }
-
-    fn receive(&mut self, who: &str) -> Came {
-        let mut buf = [0; 4096];
-        match self.stream(who).read(&mut buf) {
-            Ok(0) => Came::End,
-            Ok(n) => Came::Bytes(buf[..n].to_vec()),
-            Err(e) if e.kind() == ErrorKind::ConnectionReset => Came::Reset,
-            Err(e) => panic!("{who} waits in vain: {e}"),
-        }
-    }
-
-    fn finish(&mut self, who: &str) {
-        self.stream(who).shutdown(Shutdown::Write).expect("open");
-    }
-
-    fn close(&mut self, who: &str) {
-        self.stream(who);
-        self.streams.remove(who);
-    }
-
-    fn reset(&mut self, who: &str) {
-        self.stream(who);
-        reset(self.streams.remove(who).expect("it is there"));
-    }
-
-    fn wait(&mut self, time: Duration) {
-        std::thread::sleep(time);
-    }
-
-    fn drain(&mut self) {
-        self.stand.as_ref().expect("it runs").drain();
-    }
-
-    fn end(&mut self) -> Vec<String> {
-        self.streams.clear();
-        let (outcome, told) = self.stand.take().expect("it runs").finish();
-        let told = told.into_iter().map(|t| format!("{} {} {} tries={}", t.target, t.status, t.cause.unwrap_or("-"), t.attempts));
-        std::iter::once(format!("{outcome:?}")).chain(told).collect()
-    }
-
-    fn names(&self) -> Vec<(String, String)> {
-        self.names.clone()
-    }
-}
-
-#[test]
-fn every_driver_does_what_is_written() {
+/// The scripts, by name.
+fn scripts() -> Vec<(String, Script)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/behaviour");
     let mut files: Vec<_> = std::fs::read_dir(folder).expect("the scripts").map(|e| e.expect("an entry").path()).collect();
     files.sort();
@@ -154,17 +40,29 @@ fn every_driver_does_what_is_written() {
         let script = Script::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         (name, script)
     });
-    let scripts: Vec<_> = scripts.collect();
+    scripts.collect()
+}
+
+/// What is wrong with a transcript, if anything is.
+fn judge(name: &str, driver: &str, script: &Script, transcript: &str) -> Option<String> {
+    (transcript != script.text()).then(|| {
+        // To look at, or to copy when it is right.
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{driver}.txt"));
+        std::fs::write(&file, transcript).expect("a temporary file");
+        format!("{name} on {driver}: see {}\n{transcript}", file.display())
+    })
+}
+
+#[test]
+fn mio_and_smol_do_what_is_written() {
+    let scripts = scripts();
     let wrong: Vec<String> = std::thread::scope(|s| {
         let mut running = Vec::new();
         for (name, script) in &scripts {
             for (driver, driver_name) in [(Driver::Mio, "mio"), (Driver::Smol, "smol")] {
                 let running_script = s.spawn(move || {
                     let transcript = script.play(&mut Loopback::start(driver, script));
-                    // To look at, or to copy when it is right.
-                    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{driver_name}.txt"));
-                    std::fs::write(&file, &transcript).expect("a temporary file");
-                    (transcript != script.text()).then(|| format!("{name} on {driver_name}: see {}\n{transcript}", file.display()))
+                    judge(name, driver_name, script, &transcript)
                 });
                 running.push((name, driver_name, running_script));
             }
@@ -174,4 +72,34 @@ fn every_driver_does_what_is_written() {
         ended.flatten().collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_simulator_does_what_is_written() {
+    let wrong: Vec<String> = scripts()
+        .iter()
+        .filter_map(|(name, script)| {
+            (0..SEEDS).find_map(|seed| {
+                let played = catch_unwind(AssertUnwindSafe(|| script.play(&mut Simulated::start(seed, script))));
+                let transcript = played.unwrap_or_else(|_| "it did not end\n".into());
+                judge(name, "sim", script, &transcript).map(|wrong| format!("seed {seed}: {wrong}"))
+            })
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_line_that_is_not_so_is_found() {
+    for (name, script) in scripts() {
+        let lines: Vec<&str> = script.text().lines().collect();
+        let got = || lines.iter().enumerate().filter(|(_, l)| l.starts_with("    ")).map(|(at, _)| at);
+        for at in got().take(1).chain(got().next_back()) {
+            let mut lines = lines.clone();
+            lines[at] = "    something else";
+            let wrong = Script::parse(&(lines.join("\n") + "\n")).expect("it still makes sense");
+            let transcript = wrong.play(&mut Simulated::start(0, &wrong));
+            assert_ne!(transcript, wrong.text(), "{name}: line {} may be anything", at + 1);
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod diagnose;
 pub mod head;
 pub mod machine;
 pub mod rechunk;
+mod scan;
 mod seen;
 pub mod trailers;
 mod upgrade;
@@ -20,4 +21,6 @@ pub use machine::{Broken, Event, Machine, Side, State};
 pub use rechunk::ChunkWriter;
 pub use trailers::{TrailerStore, Trailers, trailers};
 pub use upgrade::was_offered;
-pub use write::{AnswerForward, Forward, Writer, client_framing, forward_answer, forward_interim, forward_request, forward_trailers};
+pub use write::{
+    AnswerForward, Arrival, Forward, RequestId, Writer, client_framing, forward_answer, forward_interim, forward_request, forward_trailers,
+};

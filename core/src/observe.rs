@@ -2,7 +2,6 @@
 //! a driver turns records into log lines and counters.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::cause::Cause;
 
@@ -108,19 +107,19 @@ pub struct Record<'a> {
     pub timings: Timings,
 }
 
-/// Phases as time from the first byte of the request head; `None`: not reached.
+/// Phases as whole microseconds from the first byte of the request head; `None`: not reached.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
     /// First byte to whole head.
-    pub head: Duration,
+    pub head_us: u64,
     /// A backend was chosen (the queue is in between).
-    pub chosen: Option<Duration>,
+    pub chosen_us: Option<u64>,
     /// The connection to the backend was there.
-    pub connected: Option<Duration>,
+    pub connected_us: Option<u64>,
     /// The request had been sent whole.
-    pub sent: Option<Duration>,
+    pub sent_us: Option<u64>,
     /// The head of the final answer had been read.
-    pub answered: Option<Duration>,
+    pub answered_us: Option<u64>,
     /// The last byte had gone to the client, or the exchange had broken.
-    pub total: Duration,
+    pub total_us: u64,
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Inbox, Role};
+use crate::h1::{Arrival, RequestId, Store};
 use crate::health::Schedule;
 use crate::http::date;
 use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
@@ -200,11 +201,14 @@ pub struct Proxy<O: Observer> {
     lookups: lookup::Lookups,
     date: [u8; 29],
     /// Sixteen seeded digits and as many of a counter make a request id.
-    id_prefix: [u8; 16],
-    id_count: u64,
+    last_id: RequestId,
+    /// By listener: few.
+    arrivals: Vec<Arrival>,
     /// Buffers of exchanges that have ended, for those to come.
     spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
+    /// Room for the fields of the head that is being read.
+    store: Store,
     /// Runtimes whose queues may be served now.
     to_serve: Vec<u32>,
     drain: Option<Instant>,
@@ -220,8 +224,8 @@ impl<O: Observer> Proxy<O> {
     /// A shard without connections. `seed` must be unpredictable to clients: it keys hashes, random choices and request ids.
     pub fn new(config: Arc<Config>, shared: Arc<Shared>, shard: u16, seed: u64, observer: O, now: Instant) -> Self {
         let mut rng = Rng::new(seed);
-        let mut id_prefix = [0; 16];
-        for (place, digit) in id_prefix.iter_mut().zip(format!("{:016x}", rng.next_u64()).bytes()) {
+        let mut last_id = [b'0'; 32];
+        for (place, digit) in last_id.iter_mut().zip(format!("{:016x}", rng.next_u64()).bytes()) {
             *place = digit;
         }
         let schedule = Schedule::new(rng.next_u64());
@@ -245,10 +249,11 @@ impl<O: Observer> Proxy<O> {
             schedule,
             lookups: lookup::Lookups::default(),
             date: [b'0'; 29],
-            id_prefix,
-            id_count: 0,
+            last_id,
+            arrivals: Vec::new(),
             spare: Vec::new(),
             scratch: Vec::new(),
+            store: Store::new(),
             to_serve: Vec::new(),
             drain: None,
             drained: false,
@@ -285,18 +290,16 @@ impl<O: Observer> Proxy<O> {
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
     /// connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        if !self.conns.get(c).is_some_and(|conn| self.wants_recv(conn)) {
-            return &mut [];
-        }
-        let conn = &mut self.conns[c];
+        let Some(conn) = self.conns.get(c).filter(|conn| self.wants_recv(conn)) else { return &mut [] };
         if conn.inbox.page.is_none() {
             let large = wants_large(conn, &self.exchanges);
             let Some(page) = self.lend_for(c, large) else { return &mut [] };
-            self.conns[c].inbox.page = Some(page);
+            let page = self.conns[c].inbox.page.insert(page);
+            return self.pages.bytes_mut(page);
         }
         let conn = &mut self.conns[c];
         conn.inbox.make_room(&mut self.pages);
-        let page = conn.inbox.page.as_ref().expect("just lent");
+        let page = conn.inbox.page.as_ref().expect("it has one");
         &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
     }
 

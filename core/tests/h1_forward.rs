@@ -1,10 +1,11 @@
 //! Heads on the way through: what came in, and the exact bytes that go out.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use ruststrom_core::h1::{
-    AnswerForward, Asked, Forward, HeadLimits, Store, TrailerStore, Trailers, Writer, answer, client_framing, forward_answer,
+    AnswerForward, Arrival, Asked, Forward, HeadLimits, Store, TrailerStore, Trailers, Writer, answer, client_framing, forward_answer,
     forward_interim, forward_request, forward_trailers, request, trailers,
 };
 use ruststrom_core::http::{Framing, Known};
@@ -12,13 +13,14 @@ use ruststrom_core::http::{Framing, Known};
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 100, target_bytes: 4096 };
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
+const ID: &[u8; 32] = b"0123456789abcdef0000000000000001";
+static HTTP: LazyLock<Arrival> = LazyLock::new(|| Arrival::new("http", 8080, "edge"));
+
 fn forward() -> Forward<'static> {
     Forward {
         peer: IpAddr::from([192, 0, 2, 7]),
-        proto: "http",
-        local_port: 8080,
-        server: b"edge",
-        request_id: b"id-1",
+        arrival: &HTTP,
+        request_id: ID,
         trusted: false,
         keep_expect: false,
         own_body: None,
@@ -46,8 +48,8 @@ fn out(raw: &[u8], f: &Forward<'_>) -> String {
 /// What every forwarded request ends with.
 fn tail(host: &str) -> String {
     format!(
-        "Via: 1.1 rust-strom\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n\
-         X-Forwarded-Port: 8080\r\nX-Real-IP: 192.0.2.7\r\nX-Forwarded-Server: edge\r\nX-Request-ID: id-1\r\n\r\n"
+        "Via: 1.1 rust-strom\r\nX-Forwarded-For: 192.0.2.7\r\nX-Real-IP: 192.0.2.7\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Proto: http\r\n\
+         X-Forwarded-Port: 8080\r\nX-Forwarded-Server: edge\r\nX-Request-ID: 0123456789abcdef0000000000000001\r\n\r\n"
     )
 }
 
@@ -139,7 +141,7 @@ fn requests_with_a_wish() {
     assert_eq!(out(raw, &keep), format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n{}", tail("a")));
     let own = Forward { own_body: Some(Framing::Chunked), ..forward() };
     assert_eq!(out(raw, &own), format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{}", tail("a")));
-    let v6 = Forward { peer: "2001:db8::7".parse().unwrap(), proto: "https", ..forward() };
+    let v6 = Forward { peer: "2001:db8::7".parse().unwrap(), arrival: &Arrival::new("https", 8080, "edge"), ..forward() };
     let expected = tail("a").replace("192.0.2.7", "2001:db8::7").replace("Proto: http", "Proto: https");
     assert_eq!(out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &v6), format!("GET / HTTP/1.1\r\nHost: a\r\n{expected}"));
     let mapped = Forward { peer: "::ffff:192.0.2.7".parse().unwrap(), ..forward() };
@@ -152,7 +154,7 @@ fn requests_of_a_trusted_proxy() {
     let raw = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2, 3.3.3.3\r\nX-Forwarded-For:\r\nX-Forwarded-Proto: https\r\n\
                X-Forwarded-Host: site\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Server: front\r\nX-Real-IP: 1.1.1.1\r\nX-Request-ID: r-9\r\nX_Forwarded_For: 6\r\n\r\n";
     let expected = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 rust-strom\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.7\r\n\
-                    X-Forwarded-Proto: https\r\nX-Forwarded-Host: site\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 1.1.1.1\r\n\
+                    X-Real-IP: 1.1.1.1\r\nX-Forwarded-Host: site\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
                     X-Forwarded-Server: front, edge\r\nX-Request-ID: r-9\r\n\r\n";
     assert_eq!(out(raw.as_bytes(), &trusted), expected);
     assert_eq!(out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &trusted), format!("GET / HTTP/1.1\r\nHost: a\r\n{}", tail("a")));
@@ -343,7 +345,7 @@ proptest! {
             r.fields.iter().filter(|f| matches!(f.known, Known::Other | Known::Cookie) || all && f.known == Known::Alias).map(|f| (f.name.to_vec(), f.value.to_vec())).collect()
         };
         prop_assert_eq!(passing(&before, false), passing(&after, true));
-        for (known, value) in [(Known::XForwardedFor, &b"192.0.2.7"[..]), (Known::XRealIp, b"192.0.2.7"), (Known::XRequestId, b"id-1")] {
+        for (known, value) in [(Known::XForwardedFor, &b"192.0.2.7"[..]), (Known::XRealIp, b"192.0.2.7"), (Known::XRequestId, ID)] {
             let found: Vec<&[u8]> = after.fields.iter().filter(|f| f.known == known).map(|f| f.value).collect();
             prop_assert_eq!(found, vec![value]);
         }

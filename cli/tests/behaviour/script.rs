@@ -1,20 +1,22 @@
 //! Scripts of `testdata/behaviour`: what clients and backends do in turn, and below it, indented, what they get. A script knows nothing of sockets
 //! or drivers: a [`Stage`] has those.
 //!
-//! Before the first empty line: what it is about (`#`), `backends A B` (`C!` refuses connections), and lines for their pool (`pool …`), which serves
-//! `/p`. Then steps. `a` is a client, `A1` the first connection to backend A. `\r`, `\n` and `\\` are escapes.
+//! Before the first empty line: what it is about (`#`), `backends A B` (`C!` refuses connections, `C?` leaves them unanswered), lines of configuration
+//! for all of them (`each …`), for their pool (`pool …`), which serves `/p`, and for the top (`proxy …`, instead of [`CONFIG`]'s of that name). Then steps. `a` is a client, `A1` the first connection to backend A. `\r`, `\n` and `\\` are escapes.
 //!
 //! ```text
 //! a connects                 a finishes (ends its direction)
 //! a sends BYTES              a closes
-//! a gets                     a resets
-//! a gets head                wait 100ms
-//! a gets 5 (bytes)           drain
+//! a repeats 5 x (xxxxx)      a resets
+//! a gets                     wait 100ms
+//! a gets head                drain
+//! a gets 5 (bytes)
 //! a gets end
 //! ```
 //!
 //! Who gets waits for it, a whole message if nothing else is said. Clients connect by themselves when they first send. What a script gets at the
-//! very end is the outcome, and what was told of exchanges.
+//! very end is the outcome, and what was told of exchanges. Many equal bytes are
+//! written as their number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,12 +46,23 @@ enum Until {
 const CONFIG: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = { check_every = 0 }\n\
     timeouts = { head = \"1s\", idle = \"2s\", connect = \"1s\", backend_head = \"1s\", stall = \"1s\", drain = \"1s\" }\n";
 
+/// How a backend takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listens {
+    Yes,
+    /// They are refused.
+    No,
+    /// They are neither taken nor refused.
+    Silently,
+}
+
 /// A script.
 pub(crate) struct Script {
     text: String,
-    /// Names, and whether somebody listens there.
-    pub(crate) backends: Vec<(String, bool)>,
+    pub(crate) backends: Vec<(String, Listens)>,
+    each: String,
     pool: String,
+    proxy: String,
     /// Each with its line as it was written.
     steps: Vec<(String, Step)>,
     preamble: String,
@@ -85,16 +98,24 @@ pub(crate) trait Stage {
 impl Script {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (preamble, rest) = text.split_once("\n\n").ok_or("no empty line behind the preamble")?;
-        let mut script =
-            Self { text: text.into(), backends: Vec::new(), pool: String::new(), steps: Vec::new(), preamble: preamble.into() };
+        let mut script = Self {
+            text: text.into(),
+            backends: Vec::new(),
+            each: String::new(),
+            pool: String::new(),
+            proxy: String::new(),
+            steps: Vec::new(),
+            preamble: preamble.into(),
+        };
         for line in preamble.lines() {
             match line.split_once(' ').unwrap_or((line, "")) {
                 ("#", _) => {}
                 ("backends", names) => {
-                    let names = names.split_ascii_whitespace().map(|n| (n.trim_end_matches('!').to_owned(), !n.ends_with('!')));
-                    script.backends.extend(names);
+                    script.backends.extend(names.split_ascii_whitespace().map(backend));
                 }
+                ("each", toml) => script.each += &format!(", {toml}"),
                 ("pool", toml) => script.pool += &format!("{toml}\n"),
+                ("proxy", toml) => script.proxy += &format!("{toml}\n"),
                 _ => return Err(format!("what is this: {line}")),
             }
         }
@@ -107,9 +128,13 @@ impl Script {
 
     /// The configuration, with these addresses for the backends.
     pub(crate) fn config(&self, addresses: &[String]) -> String {
-        let addresses: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
+        let addresses: Vec<String> = addresses.iter().map(|a| format!("{{ address = \"{a}\"{} }}", self.each)).collect();
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let own: Vec<String> = self.proxy.lines().map(key).collect();
+        let top: String = CONFIG.lines().filter(|l| !own.contains(&key(l))).map(|l| format!("{l}\n")).collect();
         format!(
-            "{CONFIG}[[backend_pools]]\nname = \"p\"\nmatcher = \"PathPrefix('/p')\"\nschemes = [\"HTTP\"]\naddresses = [{}]\n{}",
+            "{top}{}[[backend_pools]]\nname = \"p\"\nmatcher = \"PathPrefix('/p')\"\nschemes = [\"HTTP\"]\naddresses = [{}]\n{}",
+            self.proxy,
             addresses.join(", "),
             self.pool
         )
@@ -137,6 +162,22 @@ impl Script {
     }
 }
 
+/// `A` for its connection `A2`; a client's name is nobody's.
+pub(crate) fn backend_of(who: &str) -> &str {
+    who.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
+/// A backend as it is declared.
+fn backend(name: &str) -> (String, Listens) {
+    let bare = name.trim_end_matches(['!', '?']);
+    let listens = match &name[bare.len()..] {
+        "!" => Listens::No,
+        "?" => Listens::Silently,
+        _ => Listens::Yes,
+    };
+    (bare.to_owned(), listens)
+}
+
 fn step(line: &str) -> Option<Step> {
     if line == "drain" {
         return Some(Step::Drain);
@@ -149,6 +190,10 @@ fn step(line: &str) -> Option<Step> {
     Some(match (does, words.next()) {
         ("connects", None) => Step::Connect(who),
         ("sends", Some(bytes)) => Step::Send(who, unescaped(bytes)?),
+        ("repeats", Some(what)) => {
+            let (times, bytes) = what.split_once(' ')?;
+            Step::Send(who, unescaped(bytes)?.repeat(times.parse().ok()?))
+        }
         ("gets", None) => Step::Get(who, Until::Message),
         ("gets", Some("head")) => Step::Get(who, Until::Head),
         ("gets", Some("end")) => Step::Get(who, Until::End),
@@ -221,11 +266,20 @@ fn get(who: &str, until: Until, stage: &mut impl Stage, inbox: &mut Inbox) -> Ve
         }
     };
     let got: Vec<u8> = inbox.bytes.drain(..length).collect();
-    let mut lines: Vec<String> = got.split_inclusive(|b| *b == b'\n').map(|l| l.escape_ascii().to_string()).collect();
+    let mut lines: Vec<String> = got.split_inclusive(|b| *b == b'\n').map(written).collect();
     if inbox.bytes.is_empty() {
         lines.extend(inbox.end.map(str::to_owned));
     }
     lines
+}
+
+/// A line as a transcript has it.
+fn written(line: &[u8]) -> String {
+    let runs = line.chunk_by(|a, b| a == b).map(|run| match run.len() {
+        0..=99 => run.escape_ascii().to_string(),
+        many => format!("({many} times {})", run[..1].escape_ascii()),
+    });
+    runs.collect()
 }
 
 /// The length of the head that `bytes` begin with.
@@ -237,6 +291,9 @@ fn head(bytes: &[u8]) -> Option<usize> {
 fn message(bytes: &[u8]) -> Option<usize> {
     let head = head(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    if ["http/1.1 1", "http/1.1 204", "http/1.1 304"].iter().any(|s| text.starts_with(s)) {
+        return Some(head);
+    }
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
     if let Some(length) = field("content-length") {
         let length = head + length.parse::<usize>().ok()?;
@@ -245,9 +302,7 @@ fn message(bytes: &[u8]) -> Option<usize> {
     if field("transfer-encoding").is_some() {
         return chunks(bytes, head);
     }
-    let answer = text.starts_with("http/");
-    let bare = ["http/1.1 1", "http/1.1 204", "http/1.1 304"].iter().any(|s| text.starts_with(s));
-    (!answer || bare).then_some(head)
+    (!text.starts_with("http/")).then_some(head)
 }
 
 /// Where the chunks that begin at `at` end, trailers and all.
@@ -291,6 +346,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET", Some(27)),
             (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", None),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP", Some(25)),
+            (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nHTTP", Some(48)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", None),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok!", Some(40)),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", None),
@@ -302,8 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn many_equal_bytes_are_counted() {
+        assert_eq!(written(b"aab\r\n"), "aab\\r\\n");
+        assert_eq!(written(&[b"x".repeat(99), b"y".repeat(100), b"\n".to_vec()].concat()), format!("{}(100 times y)\\n", "x".repeat(99)));
+    }
+
+    #[test]
     fn scripts_that_make_no_sense_are_refused() {
-        for text in ["# no steps", "what\n\na gets\n", "#\n\na get\n", "#\n\na sends \\q\n", "#\n\nwait 5\n", "#\n\na gets much\n"] {
+        for text in [
+            "# no steps",
+            "what\n\na gets\n",
+            "#\n\na get\n",
+            "#\n\na sends \\q\n",
+            "#\n\nwait 5\n",
+            "#\n\na gets much\n",
+            "#\n\na repeats x\n",
+        ] {
             assert!(Script::parse(text).is_err(), "{text}");
         }
     }

@@ -43,7 +43,14 @@ pub(crate) struct Told {
     pub(crate) attempts: u8,
 }
 
-struct Recorder(Arc<Mutex<Vec<Told>>>);
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {} tries={}", self.target, self.status, self.cause.unwrap_or("-"), self.attempts)
+    }
+}
+
+/// Writes down what it hears.
+pub(crate) struct Recorder(pub(crate) Arc<Mutex<Vec<Told>>>);
 
 impl Observer for Recorder {
     fn wants_texts(&self) -> bool {

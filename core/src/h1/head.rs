@@ -1,14 +1,14 @@
-//! Heads of requests and answers: httparse for the bytes, our own strict rules around it.
+//! Heads of requests and answers: what their lines say, held against the rules.
 
-use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::{memchr_iter, memmem};
 
 use super::diagnose::{Start, diagnose};
-use super::seen::{Seen, nominate};
+use super::scan::{Cut, LONGEST, Uncut, expect, field_lines, find_gap, find_line_end};
+use super::seen::Seen;
 use super::upgrade::carries_http;
-use crate::http::fields::{is_token_char, offset};
+use crate::http::fields::{Line, is_token, is_token_char};
 use crate::http::target::valid_host;
 use crate::http::{Fields, Framing, Known, Target, Violation};
 
@@ -26,24 +26,24 @@ pub struct HeadLimits {
     pub target_bytes: usize,
 }
 
-/// Room for the fields of one head: on the stack, not initialised beforehand.
-pub struct Store<'b> {
-    headers: [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS],
-    tags: [Known; MAX_FIELDS],
+/// Room for the fields of one head. It is 2.5 KiB: keep it.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// Made when it is used first.
+    lines: Option<Box<[Line; MAX_FIELDS]>>,
 }
 
-impl Store<'_> {
+impl Store {
     /// Empty room.
     #[must_use]
-    #[inline]
     pub fn new() -> Self {
-        Self { headers: [const { MaybeUninit::uninit() }; MAX_FIELDS], tags: [Known::Other; MAX_FIELDS] }
+        Self::default()
     }
-}
 
-impl Default for Store<'_> {
-    fn default() -> Self {
-        Self::new()
+    #[inline]
+    fn room(&mut self, limits: &HeadLimits) -> &mut [Line] {
+        let lines = self.lines.get_or_insert_with(|| Box::new([Line::NONE; MAX_FIELDS]));
+        &mut lines[..limits.fields.min(MAX_FIELDS)]
     }
 }
 
@@ -197,12 +197,7 @@ pub(super) fn find_empty_line(buf: &[u8], start: usize, from: usize) -> Result<O
 }
 
 /// Reads a complete head of a request: `buf` ends with its empty line.
-pub fn request<'s, 'b: 's>(
-    buf: &'b [u8],
-    store: &'s mut Store<'b>,
-    limits: &HeadLimits,
-    scratch: &'s mut Vec<u8>,
-) -> Result<Request<'s>, Violation> {
+pub fn request<'s>(buf: &'s [u8], store: &'s mut Store, limits: &HeadLimits, scratch: &'s mut Vec<u8>) -> Result<Request<'s>, Violation> {
     match request_before(buf, store, limits, scratch) {
         Ok(Some((request, n))) if n == buf.len() => Ok(request),
         Err(Stopped::By(violation)) => Err(violation),
@@ -223,70 +218,108 @@ pub enum Stopped {
     Somewhere,
 }
 
+impl From<Violation> for Stopped {
+    fn from(violation: Violation) -> Self {
+        Self::By(violation)
+    }
+}
+
+#[cold]
+fn not_cut<T>(uncut: Uncut) -> Result<Option<T>, Stopped> {
+    match uncut {
+        Uncut::Partial => Ok(None),
+        Uncut::Wrong => Err(Stopped::Somewhere),
+        Uncut::TooMany => Err(Stopped::By(Violation::TooManyFields)),
+    }
+}
+
 /// Reads the head of a request at the front of `buf`, whatever follows it, and says where it ends; `None`: it is not complete. One pass where
 /// [`find_end`] and [`request`] take two.
-pub fn request_before<'s, 'b: 's>(
-    buf: &'b [u8],
-    store: &'s mut Store<'b>,
+#[inline]
+pub fn request_before<'s>(
+    buf: &'s [u8],
+    store: &'s mut Store,
     limits: &HeadLimits,
     scratch: &'s mut Vec<u8>,
 ) -> Result<Option<(Request<'s>, usize)>, Stopped> {
-    let blank = blank_lines(buf).map_err(Stopped::By)?;
-    let Store { headers, tags } = store;
-    let mut line = httparse::Request::new(&mut []);
-    let n = match line.parse_with_uninit_headers(&buf[blank..], &mut headers[..limits.fields.min(MAX_FIELDS)]) {
-        Ok(httparse::Status::Complete(n)) => n,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Stopped::By(Violation::TooManyFields)),
-        Err(_) => return Err(Stopped::Somewhere),
+    let blank = if matches!(buf, [b'\r' | b'\n', ..]) { blank_lines(buf)? } else { 0 };
+    let head = clipped(&buf[blank..]);
+    let lines = store.room(limits);
+    let (start, cut) = match request_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, false)?, start))) {
+        Ok((cut, start)) => (start, cut),
+        Err(uncut) => return not_cut(uncut),
     };
-    let head = &buf[blank..blank + n];
+    let n = cut.end;
     if blank + n > limits.head_bytes {
         return Err(Stopped::By(too_large(&buf[..blank + n], limits)));
     }
-    if !head.ends_with(b"\r\n\r\n") {
-        return Err(Stopped::Somewhere);
-    }
-    let line = Line {
-        method: line.method.unwrap_or_default().as_bytes(),
-        target: line.path.unwrap_or_default().as_bytes(),
-        version: if line.version == Some(1) { 11 } else { 10 },
-        headers: line.headers,
-    };
-    let request = checked_request(head, &line, tags, limits, scratch).map_err(Stopped::By)?;
+    let request = checked_request(&head[..n], &start, &cut, lines, limits, scratch)?;
     Ok(Some((request, blank + n)))
 }
 
-/// What httparse has read of a request.
-struct Line<'s, 'b> {
-    method: &'b [u8],
-    target: &'b [u8],
-    version: u8,
-    headers: &'s [httparse::Header<'b>],
+/// What a head can be at most: the bytes behind that are never looked at.
+#[inline]
+fn clipped(buf: &[u8]) -> &[u8] {
+    &buf[..buf.len().min(LONGEST)]
 }
 
-/// What httparse has read, held against the rules.
-fn checked_request<'s, 'b: 's>(
-    head: &'b [u8],
-    line: &Line<'s, 'b>,
-    tags: &'s mut [Known],
+/// A request line, cut.
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: u8,
+    /// Where the field lines begin.
+    end: usize,
+}
+
+/// Method, target and version, one blank between each two (RFC 9112 §3). What the target is made of is not looked at.
+#[inline(always)]
+fn request_line(head: &[u8]) -> Result<RequestLine<'_>, Uncut> {
+    let method_end = find_gap(head);
+    expect(head, method_end, b' ')?;
+    let target_end = method_end + 1 + find_gap(&head[method_end + 1..]);
+    expect(head, target_end, b' ')?;
+    let (method, target, at) = (&head[..method_end], &head[method_end + 1..target_end], target_end + 1);
+    let version = version(head, at)?;
+    if method.is_empty() || target.is_empty() || !is_token(method) {
+        return Err(Uncut::Wrong);
+    }
+    expect(head, at + 8, b'\r')?;
+    expect(head, at + 9, b'\n')?;
+    Ok(RequestLine { method, target, version, end: at + 10 })
+}
+
+/// 11 or 10.
+#[inline(always)]
+fn version(head: &[u8], at: usize) -> Result<u8, Uncut> {
+    const HTTP_1_1: u64 = u64::from_le_bytes(*b"HTTP/1.1");
+    const HTTP_1_0: u64 = u64::from_le_bytes(*b"HTTP/1.0");
+    match head.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_le_bytes(*bytes)) {
+        Some(HTTP_1_1) => Ok(11),
+        Some(HTTP_1_0) => Ok(10),
+        Some(_) => Err(Uncut::Wrong),
+        None => Err(Uncut::Partial),
+    }
+}
+
+/// A head that has been cut into lines, held against the rules.
+#[inline(always)]
+fn checked_request<'s>(
+    head: &'s [u8],
+    line: &RequestLine<'s>,
+    cut: &Cut,
+    lines: &'s mut [Line],
     limits: &HeadLimits,
     scratch: &'s mut Vec<u8>,
 ) -> Result<Request<'s>, Violation> {
-    let Line { method, target: raw, version, headers } = *line;
+    let RequestLine { method, target: raw, version, .. } = *line;
     if raw.len() > limits.target_bytes {
         return Err(Violation::TargetTooLong);
     }
-
+    let lines = &mut lines[..cut.count];
     let mut seen = Seen::default();
-    for (header, tag) in headers.iter().zip(tags.iter_mut()) {
-        *tag = seen.field(head, header)?;
-    }
-    let tags = &mut tags[..headers.len()];
-    if seen.options > 0 {
-        nominate(headers, tags);
-    }
-
+    seen.read_all(head, lines, cut.kinds);
+    let fields = seen.fields(head, lines, cut)?;
     let target = Target::parse(method, raw, scratch)?;
     let host = match seen.hosts {
         1 if valid_host(seen.host) => target.authority.unwrap_or(seen.host),
@@ -313,7 +346,7 @@ fn checked_request<'s, 'b: 's>(
         method,
         target,
         version,
-        fields: Fields::new(head, headers, tags),
+        fields,
         framing,
         host,
         keep_alive: seen.keep_alive(version),
@@ -328,7 +361,7 @@ fn checked_request<'s, 'b: 's>(
 }
 
 /// Reads a complete head of an answer: `buf` ends with its empty line.
-pub fn answer<'s, 'b: 's>(buf: &'b [u8], store: &'s mut Store<'b>, limits: &HeadLimits, asked: Asked) -> Result<AnswerHead<'s>, Violation> {
+pub fn answer<'s>(buf: &'s [u8], store: &'s mut Store, limits: &HeadLimits, asked: Asked) -> Result<AnswerHead<'s>, Violation> {
     match answer_before(buf, store, limits, asked) {
         Ok(Some((answer, n))) if n == buf.len() => Ok(answer),
         Err(Stopped::By(violation)) => Err(violation),
@@ -338,65 +371,71 @@ pub fn answer<'s, 'b: 's>(buf: &'b [u8], store: &'s mut Store<'b>, limits: &Head
 }
 
 /// Reads the head of an answer at the front of `buf`, as [`request_before`] does for requests.
-pub fn answer_before<'s, 'b: 's>(
-    buf: &'b [u8],
-    store: &'s mut Store<'b>,
+#[inline]
+pub fn answer_before<'s>(
+    buf: &'s [u8],
+    store: &'s mut Store,
     limits: &HeadLimits,
     asked: Asked,
 ) -> Result<Option<(AnswerHead<'s>, usize)>, Stopped> {
-    // Empty lines before a status line, which httparse would skip, are none of RFC 9112's leniencies.
-    if !buf.starts_with(b"HTTP/") {
-        return Err(Stopped::Somewhere);
-    }
-    let Store { headers, tags } = store;
-    let mut line = httparse::Response::new(&mut []);
-    let mut config = httparse::ParserConfig::default();
-    // A blank before the colon has to be removed from answers (RFC 9112 §5.1); in requests it is refused.
-    config.allow_spaces_after_header_name_in_responses(true);
-    let n = match config.parse_response_with_uninit_headers(&mut line, buf, &mut headers[..limits.fields.min(MAX_FIELDS)]) {
-        Ok(httparse::Status::Complete(n)) => n,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Stopped::By(Violation::TooManyFields)),
-        Err(_) => return Err(Stopped::Somewhere),
+    let head = clipped(buf);
+    let lines = store.room(limits);
+    let (start, cut) = match status_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, true)?, start))) {
+        Ok((cut, start)) => (start, cut),
+        Err(uncut) => return not_cut(uncut),
     };
+    let n = cut.end;
     if n > limits.head_bytes {
         return Err(Stopped::By(Violation::HeadTooLarge));
     }
-    let head = &buf[..n];
-    if !head.ends_with(b"\r\n\r\n") {
-        return Err(Stopped::Somewhere);
-    }
-    let (status, version) = (line.code.unwrap_or_default(), if line.version == Some(1) { 11 } else { 10 });
-    let answer = checked_answer(head, status, version, line.headers, tags, asked).map_err(Stopped::By)?;
+    let answer = checked_answer(&head[..n], &start, &cut, lines, asked)?;
     Ok(Some((answer, n)))
 }
 
-/// What httparse has read, held against the rules.
-fn checked_answer<'s, 'b: 's>(
-    buf: &'b [u8],
+/// A status line, cut.
+struct StatusLine<'a> {
     status: u16,
+    reason: &'a [u8],
     version: u8,
-    headers: &'s [httparse::Header<'b>],
-    tags: &'s mut [Known],
+    /// Where the field lines begin.
+    end: usize,
+}
+
+/// Version, status and reason (RFC 9112 §4), the last one with its blank or neither.
+#[inline(always)]
+fn status_line(head: &[u8]) -> Result<StatusLine<'_>, Uncut> {
+    let version = version(head, 0)?;
+    let &[b' ', a, b, c] = head.get(8..12).and_then(<[u8]>::first_chunk).ok_or(Uncut::Partial)? else { return Err(Uncut::Wrong) };
+    let digits = [a, b, c].map(|d| u16::from(d.wrapping_sub(b'0')));
+    if digits.iter().any(|&d| d > 9) {
+        return Err(Uncut::Wrong);
+    }
+    let line_end = 12 + find_line_end(&head[12..])?;
+    let reason = match &head[12..line_end] {
+        [b' ', reason @ ..] => reason,
+        [] => &[],
+        _ => return Err(Uncut::Wrong),
+    };
+    Ok(StatusLine { status: digits[0] * 100 + digits[1] * 10 + digits[2], reason, version, end: line_end + 2 })
+}
+
+/// A head that has been cut into lines, held against the rules.
+#[inline(always)]
+fn checked_answer<'s>(
+    head: &'s [u8],
+    line: &StatusLine<'s>,
+    cut: &Cut,
+    lines: &'s mut [Line],
     asked: Asked,
 ) -> Result<AnswerHead<'s>, Violation> {
-    let line_end = headers.first().map_or(buf.len() - 4, |h| offset(buf, h.name.as_bytes()) - 2);
-    // httparse took 12 bytes up to the status; it hides a reason beyond ASCII.
-    let reason = &buf[12..line_end.max(12)];
-    let reason = reason.strip_prefix(b" ").unwrap_or(reason);
+    let StatusLine { status, reason, version, .. } = *line;
     if status < 100 {
         return Err(Violation::StatusLine);
     }
-
+    let lines = &mut lines[..cut.count];
     let mut seen = Seen::default();
-    for (header, tag) in headers.iter().zip(tags.iter_mut()) {
-        *tag = seen.field(buf, header)?;
-    }
-    let tags = &mut tags[..headers.len()];
-    if seen.options > 0 {
-        nominate(headers, tags);
-    }
-    let has_date = tags.contains(&Known::Date);
+    seen.read_all(head, lines, cut.kinds);
+    let fields = seen.fields(head, lines, cut)?;
     let upgrade = if matches!(status, 101 | 426) { seen.upgrade() } else { None };
     if status == 101 && (!asked.upgrade || version == 10 || upgrade.is_none()) {
         return Err(Violation::UnexpectedSwitch);
@@ -417,13 +456,13 @@ fn checked_answer<'s, 'b: 's>(
         status,
         reason,
         version,
-        fields: Fields::new(buf, headers, tags),
+        fields,
         framing,
         content_length,
         keep_alive: framing != Framing::Close && seen.keep_alive(version),
         keep_alive_timeout: seen.keep_alive_timeout,
         upgrade,
-        has_date,
+        has_date: fields.has(Known::Date),
         nominates: seen.options > 0,
     })
 }

@@ -2,8 +2,9 @@
 
 use memchr::memchr;
 
-use crate::http::fields::{is, offset};
-use crate::http::{Framing, Known, Violation};
+use super::scan::Cut;
+use crate::http::fields::{Line, is};
+use crate::http::{Fields, Framing, Known, Violation};
 
 /// Options of `Connection` that name fields; each costs a walk over the head.
 const OPTIONS: usize = 32;
@@ -38,21 +39,17 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
+    /// Looks through these lines, of these kinds.
     #[inline]
-    pub(super) fn field(&mut self, head: &[u8], header: &httparse::Header<'a>) -> Result<Known, Violation> {
-        let name = header.name.as_bytes();
-        // httparse lets a bare LF end a line. The line before this name ends well if its LF has a CR before it: no value has one.
-        if head.get(offset(head, name).wrapping_sub(2)) != Some(&b'\r') {
-            return Err(Violation::BareLf);
+    pub(super) fn read_all(&mut self, head: &'a [u8], lines: &[Line], kinds: u64) {
+        if kinds & READ != 0 {
+            for line in lines.iter().filter(|line| line.known.in_set(READ)) {
+                self.read(line.known, line.value(head));
+            }
         }
-        let known = Known::of(name);
-        if known.in_set(READ) {
-            self.read(known, header.value)?;
-        }
-        Ok(known)
     }
 
-    fn read(&mut self, known: Known, value: &'a [u8]) -> Result<(), Violation> {
+    fn read(&mut self, known: Known, value: &'a [u8]) {
         match known {
             Known::Host => {
                 self.host = value;
@@ -63,7 +60,7 @@ impl<'a> Seen<'a> {
                 self.lengths += 1;
             }
             Known::TransferEncoding => self.codings(value),
-            Known::Connection => self.connection(value)?,
+            Known::Connection => self.connection(value),
             Known::Upgrade => {
                 self.upgrade = value;
                 self.upgrades += 1;
@@ -89,7 +86,6 @@ impl<'a> Seen<'a> {
             }
             _ => {}
         }
-        Ok(())
     }
 
     fn codings(&mut self, value: &[u8]) {
@@ -107,20 +103,15 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
+    fn connection(&mut self, value: &[u8]) {
         // By far the commonest are lists of one known member.
         let whole = ConnectionOption::of(value);
         if whole != ConnectionOption::Field {
-            self.option(&whole);
-            return Ok(());
+            return self.option(&whole);
         }
         for option in list(value) {
             self.option(&ConnectionOption::of(option));
-            if self.options > OPTIONS {
-                return Err(Violation::TooManyOptions);
-            }
         }
-        Ok(())
     }
 
     fn option(&mut self, option: &ConnectionOption) {
@@ -131,6 +122,17 @@ impl<'a> Seen<'a> {
             ConnectionOption::Te => {}
             ConnectionOption::Field => self.options += 1,
         }
+    }
+
+    /// The fields, of which these are the lines; those that `Connection` names are marked.
+    #[inline]
+    pub(super) fn fields<'s>(&self, head: &'s [u8], lines: &'s mut [Line], cut: &Cut) -> Result<Fields<'s>, Violation> {
+        let kinds = match self.options {
+            0 => cut.kinds,
+            1..=OPTIONS => nominate(head, lines),
+            _ => return Err(Violation::TooManyOptions),
+        };
+        Ok(Fields::new(head, lines, kinds, cut.plain))
     }
 
     /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
@@ -151,8 +153,11 @@ impl<'a> Seen<'a> {
     pub(super) fn length(&self) -> Result<Option<u64>, Violation> {
         match self.lengths {
             0 => Ok(None),
-            1 if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
-            1 => decimal(self.length).map(Some).ok_or(Violation::Length),
+            1 => match decimal(self.length) {
+                None if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
+                None => Err(Violation::Length),
+                length => Ok(length),
+            },
             _ => Err(Violation::SeveralLengths),
         }
     }
@@ -182,10 +187,10 @@ enum ConnectionOption {
 impl ConnectionOption {
     fn of(option: &[u8]) -> Self {
         match option.len() {
-            2 if is(option, b"te") => Self::Te,
-            5 if is(option, b"close") => Self::Close,
-            7 if is(option, b"upgrade") => Self::Upgrade,
-            10 if is(option, b"keep-alive") => Self::KeepAlive,
+            2 if is!(option, b"te") => Self::Te,
+            5 if is!(option, b"close") => Self::Close,
+            7 if is!(option, b"upgrade") => Self::Upgrade,
+            10 if is!(option, b"keep-alive") => Self::KeepAlive,
             _ => Self::Field,
         }
     }
@@ -219,26 +224,33 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 
 /// 1*DIGIT below 2^63.
 fn decimal(digits: &[u8]) -> Option<u64> {
-    let mut n: i64 = 0;
+    let mut n: u64 = 0;
     for &d in digits {
-        n = n.checked_mul(10)?.checked_add(i64::from(d.is_ascii_digit().then(|| d - b'0')?))?;
+        let d = d.wrapping_sub(b'0');
+        // Below 2^63 before it, so far from overflowing with it as not to be taken for less.
+        if d > 9 || n > (1 << 63) / 10 {
+            return None;
+        }
+        n = n * 10 + u64::from(d);
     }
-    if digits.is_empty() { None } else { u64::try_from(n).ok() }
+    (!digits.is_empty() && n < 1 << 63).then_some(n)
 }
 
-/// Marks the fields that `Connection` names (RFC 9110 §7.6.1).
+/// Marks the fields that `Connection` names (RFC 9110 §7.6.1). Gives back the kinds that are there now.
 #[cold]
-pub(super) fn nominate(headers: &[httparse::Header<'_>], tags: &mut [Known]) {
-    for connection in 0..tags.len() {
-        if tags[connection] != Known::Connection {
+pub(super) fn nominate(head: &[u8], lines: &mut [Line]) -> u64 {
+    for connection in 0..lines.len() {
+        if lines[connection].known != Known::Connection {
             continue;
         }
-        for option in list(headers[connection].value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
-            for (header, tag) in headers.iter().zip(tags.iter_mut()) {
-                if tag.may_be_nominated() && header.name.as_bytes().eq_ignore_ascii_case(option) {
-                    *tag = Known::Nominated;
+        let value = lines[connection].value(head);
+        for option in list(value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
+            for line in lines.iter_mut() {
+                if line.known.may_be_nominated() && line.name(head).eq_ignore_ascii_case(option) {
+                    line.known = Known::Nominated;
                 }
             }
         }
     }
+    lines.iter().fold(0, |kinds, line| kinds | Known::set(&[line.known]))
 }

@@ -2,26 +2,27 @@
 
 use super::diagnose::{Start, diagnose};
 use super::head::{HeadLimits, find_empty_line};
-use crate::http::fields::offset;
+use super::scan::{LONGEST, Uncut, field_lines};
+use crate::http::fields::Line;
 use crate::http::{Field, Known, Violation};
 
 /// The most trailer fields a message can have.
 pub const MAX_TRAILERS: usize = 64;
 
 /// Room for the fields of a trailer section.
-pub struct TrailerStore<'b> {
-    headers: [httparse::Header<'b>; MAX_TRAILERS],
+pub struct TrailerStore {
+    lines: [Line; MAX_TRAILERS],
 }
 
-impl TrailerStore<'_> {
+impl TrailerStore {
     /// Empty room.
     #[must_use]
     pub fn new() -> Self {
-        Self { headers: [httparse::EMPTY_HEADER; MAX_TRAILERS] }
+        Self { lines: [Line::NONE; MAX_TRAILERS] }
     }
 }
 
-impl Default for TrailerStore<'_> {
+impl Default for TrailerStore {
     fn default() -> Self {
         Self::new()
     }
@@ -44,25 +45,20 @@ pub enum Trailers<'a> {
 /// The fields of a trailer section that may pass (RFC 9110 §6.5.1): none that frames, routes, authenticates, controls or describes content.
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerFields<'a> {
-    headers: &'a [httparse::Header<'a>],
+    section: &'a [u8],
+    lines: &'a [Line],
 }
 
 impl<'a> TrailerFields<'a> {
     /// Them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        let headers = self.headers;
-        let fields = headers.iter().map(|h| Field { name: h.name.as_bytes(), value: h.value, known: Known::Other });
-        fields.filter(|f| may_trail(f.name))
+        let (section, lines) = (self.section, self.lines);
+        lines.iter().map(|line| line.field(section)).filter(may_trail)
     }
 }
 
 /// Reads a trailer section that begins at `buf[0]` and of which the first `from` bytes were already looked at.
-pub fn trailers<'s, 'b: 's>(
-    buf: &'b [u8],
-    from: usize,
-    store: &'s mut TrailerStore<'b>,
-    limits: &HeadLimits,
-) -> Result<Trailers<'s>, Violation> {
+pub fn trailers<'s>(buf: &'s [u8], from: usize, store: &'s mut TrailerStore, limits: &HeadLimits) -> Result<Trailers<'s>, Violation> {
     let end = match buf {
         [] | [b'\r'] => None,
         [b'\r', b'\n', ..] => Some(2),
@@ -70,26 +66,21 @@ pub fn trailers<'s, 'b: 's>(
         _ => find_empty_line(buf, 0, from)?,
     };
     let len = match end {
-        Some(len) if len <= limits.head_bytes => len,
+        Some(len) if len <= limits.head_bytes.min(LONGEST) => len,
         None if buf.len() < limits.head_bytes => return Ok(Trailers::Partial),
         _ => return Err(Violation::TrailersTooLarge),
     };
     let section = &buf[..len];
-    let headers = match httparse::parse_headers(section, &mut store.headers[..limits.fields.min(MAX_TRAILERS)]) {
-        Ok(httparse::Status::Complete((n, headers))) if n == len => headers,
-        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TrailersTooLarge),
-        _ => return Err(diagnose(section, Start::Field)),
-    };
-    // As in a head: httparse lets a bare LF end a line.
-    for header in headers.iter().skip(1) {
-        if section.get(offset(section, header.name.as_bytes()).wrapping_sub(2)) != Some(&b'\r') {
-            return Err(Violation::BareLf);
-        }
+    let room = &mut store.lines[..limits.fields.min(MAX_TRAILERS)];
+    match field_lines(section, 0, room, false) {
+        Ok(cut) if cut.end == len => Ok(Trailers::Done { len, fields: TrailerFields { section, lines: &room[..cut.count] } }),
+        Err(Uncut::TooMany) => Err(Violation::TrailersTooLarge),
+        _ => Err(diagnose(section, Start::Field)),
     }
-    Ok(Trailers::Done { len, fields: TrailerFields { headers } })
 }
 
-fn may_trail(name: &[u8]) -> bool {
+fn may_trail(field: &Field<'_>) -> bool {
+    let name = field.name;
     const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "proxy-"];
     const NAMES: [&str; 12] = [
         "age",
@@ -105,7 +96,7 @@ fn may_trail(name: &[u8]) -> bool {
         "www-authenticate",
         "accept-ranges",
     ];
-    Known::of(name) == Known::Other
+    field.known == Known::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }

@@ -4,11 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::head::{AnswerHead, Request};
 use super::trailers::TrailerFields;
-use crate::http::decimal::digits;
+use crate::http::decimal::{digits, ipv4};
 use crate::http::{Framing, Known};
-
-/// Our name in `Via` (RFC 9110 §7.6.3).
-const VIA: &[u8] = b"rust-strom";
 
 /// Writes into lent room. What does not fit is dropped and remembered; it never panics.
 pub struct Writer<'a> {
@@ -33,12 +30,33 @@ impl<'a> Writer<'a> {
                 room.copy_from_slice(bytes);
                 self.len = end;
             }
-            None => {
-                // Nothing fits from now on, so that nothing is left out in the middle.
-                self.full = true;
-                self.buf = &mut std::mem::take(&mut self.buf)[..self.len];
-            }
+            None => self.overflow(),
         }
+    }
+
+    /// A text of known length: a few moves.
+    #[inline(always)]
+    pub(crate) fn lit<const N: usize>(&mut self, text: &[u8; N]) {
+        self.padded(text, N);
+    }
+
+    /// The first `len` bytes of `text`, where there is room for all of it; else they are put as any others.
+    #[inline(always)]
+    fn padded<const N: usize>(&mut self, text: &[u8; N], len: usize) {
+        match self.buf.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+            Some(room) => {
+                *room = *text;
+                self.len += len;
+            }
+            None => self.put(&text[..len]),
+        }
+    }
+
+    /// Nothing fits from now on, so that nothing is left out in the middle.
+    #[cold]
+    fn overflow(&mut self) {
+        self.full = true;
+        self.buf = &mut std::mem::take(&mut self.buf)[..self.len];
     }
 
     /// A whole field line.
@@ -69,8 +87,12 @@ impl<'a> Writer<'a> {
     }
 
     /// An address; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
-    pub fn ip(&mut self, ip: IpAddr) {
-        self.put(IpText::new(ip).as_bytes());
+    #[inline]
+    fn address(&mut self, ip: &IpText) {
+        match ip.text.first_chunk::<16>() {
+            Some(short) if ip.len <= 16 => self.padded(short, ip.len),
+            _ => self.put(ip.as_bytes()),
+        }
     }
 
     /// How many bytes were written; `None` if they did not all fit.
@@ -109,18 +131,9 @@ impl IpText {
         let mut text = Self { text: [0; 39], len: 0 };
         match ip.to_canonical() {
             IpAddr::V4(v4) => {
-                for (i, octet) in v4.octets().into_iter().enumerate() {
-                    if i > 0 {
-                        text.push(b'.');
-                    }
-                    if octet >= 100 {
-                        text.push(b'0' + octet / 100);
-                    }
-                    if octet >= 10 {
-                        text.push(b'0' + octet / 10 % 10);
-                    }
-                    text.push(b'0' + octet % 10);
-                }
+                let (digits, len) = ipv4(v4);
+                text.text[..16].copy_from_slice(&digits);
+                text.len = len;
             }
             IpAddr::V6(v6) => text.v6(v6),
         }
@@ -168,19 +181,40 @@ impl IpText {
     }
 }
 
+/// Where clients arrive: what backends are told of it, in one piece that is made once.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    proto: &'static str,
+    port: u16,
+    server: Box<[u8]>,
+    text: Box<[u8]>,
+}
+
+impl Arrival {
+    /// `proto` is `http` or `https`, `port` that of the listener, `server` our name.
+    #[must_use]
+    pub fn new(proto: &'static str, port: u16, server: &str) -> Self {
+        let text = format!("\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Port: {port}\r\nX-Forwarded-Server: {server}\r\nX-Request-ID: ");
+        Self { proto, port, server: server.as_bytes().into(), text: text.into_bytes().into() }
+    }
+
+    /// Whether it is this one.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, proto: &'static str, port: u16) -> bool {
+        self.port == port && self.proto == proto
+    }
+}
+
 /// What a request to a backend says beyond what the client said.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
     /// The client.
     pub peer: IpAddr,
-    /// `http` or `https`.
-    pub proto: &'static str,
-    /// Where the client arrived.
-    pub local_port: u16,
-    /// Our name, for `X-Forwarded-Server`.
-    pub server: &'a [u8],
+    /// Where it arrived.
+    pub arrival: &'a Arrival,
     /// For `X-Request-ID`, unless a trusted peer sent one.
-    pub request_id: &'a [u8],
+    pub request_id: &'a RequestId,
     /// The peer is a trusted proxy: what it says of its own clients is kept and added to.
     pub trusted: bool,
     /// Pass `Expect: 100-continue` on.
@@ -190,6 +224,9 @@ pub struct Forward<'a> {
     /// `Host` for a client of HTTP/1.0 that named none (RFC 9112 §3.3): say, the backend's own name.
     pub default_host: &'a [u8],
 }
+
+/// A request's id, as it is sent.
+pub type RequestId = [u8; 32];
 
 /// What never passes by itself in either direction: framing and hop-by-hop fields (RFC 9110 §7.6.1). `Trailer` passes where trailers can.
 const HOP: u64 = Known::set(&[
@@ -269,46 +306,56 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
     if let Some(protocols) = request.upgrade {
         w.field(b"Upgrade", protocols);
     }
-    w.put(if request.version == 10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
-    w.put(VIA);
-    w.put(b"\r\n");
-    forwarded(w, request, host, f);
-    w.put(b"\r\n");
+    if request.version == 10 {
+        w.lit(b"Via: 1.0 rust-strom\r\nX-Forwarded-For: ");
+    } else {
+        w.lit(b"Via: 1.1 rust-strom\r\nX-Forwarded-For: ");
+    }
+    if f.trusted {
+        return forwarded(w, request, host, f);
+    }
+    let peer = IpText::new(f.peer);
+    w.address(&peer);
+    w.lit(b"\r\nX-Real-IP: ");
+    w.address(&peer);
+    w.lit(b"\r\nX-Forwarded-Host: ");
+    w.put(host);
+    w.put(&f.arrival.text);
+    w.lit(f.request_id);
+    w.lit(b"\r\n\r\n");
 }
 
-/// What backends are told of the client. A trusted proxy's lists are continued and its single values kept; nobody else's are believed.
+/// What backends are told of a trusted proxy's client: its lists are continued and its single values kept. Nobody else's are believed.
+#[cold]
 fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward<'_>) {
-    let said = |known| if f.trusted { request.fields.get(known).filter(|value| !value.is_empty()) } else { None };
+    let said = |known| request.fields.get(known).filter(|value| !value.is_empty());
     let list = |w: &mut Writer<'_>, known| {
-        if f.trusted {
-            for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
-                w.put(before.value);
-                w.put(b", ");
-            }
+        for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
+            w.put(before.value);
+            w.put(b", ");
         }
     };
 
     let peer = IpText::new(f.peer);
-    w.put(b"X-Forwarded-For: ");
     list(w, Known::XForwardedFor);
     w.put(peer.as_bytes());
-    w.put(b"\r\nX-Forwarded-Proto: ");
-    w.put(said(Known::XForwardedProto).unwrap_or(f.proto.as_bytes()));
+    w.put(b"\r\nX-Real-IP: ");
+    w.put(said(Known::XRealIp).unwrap_or(peer.as_bytes()));
     w.put(b"\r\nX-Forwarded-Host: ");
     w.put(said(Known::XForwardedHost).unwrap_or(host));
+    w.put(b"\r\nX-Forwarded-Proto: ");
+    w.put(said(Known::XForwardedProto).unwrap_or(f.arrival.proto.as_bytes()));
     w.put(b"\r\nX-Forwarded-Port: ");
     match said(Known::XForwardedPort) {
         Some(port) => w.put(port),
-        None => w.decimal(u64::from(f.local_port)),
+        None => w.decimal(u64::from(f.arrival.port)),
     }
-    w.put(b"\r\nX-Real-IP: ");
-    w.put(said(Known::XRealIp).unwrap_or(peer.as_bytes()));
     w.put(b"\r\nX-Forwarded-Server: ");
     list(w, Known::XForwardedServer);
-    w.put(f.server);
+    w.put(&f.arrival.server);
     w.put(b"\r\nX-Request-ID: ");
     w.put(said(Known::XRequestId).unwrap_or(f.request_id));
-    w.put(b"\r\n");
+    w.put(b"\r\n\r\n");
 }
 
 /// What an answer to a client says beyond what the backend said.
@@ -403,7 +450,7 @@ pub fn forward_trailers(w: &mut Writer<'_>, fields: &TrailerFields<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::Writer;
+    use super::{IpText, Writer};
     use std::net::IpAddr;
 
     fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
@@ -441,9 +488,9 @@ mod tests {
         ];
         for text in table {
             let ip: IpAddr = text.parse().unwrap();
-            assert_eq!(written(|w| w.ip(ip)), ip.to_string(), "{text}");
+            assert_eq!(written(|w| w.address(&IpText::new(ip))), ip.to_string(), "{text}");
         }
-        assert_eq!(written(|w| w.ip("::ffff:10.0.0.1".parse().unwrap())), "10.0.0.1");
+        assert_eq!(written(|w| w.address(&IpText::new("::ffff:10.0.0.1".parse().unwrap()))), "10.0.0.1");
     }
 
     #[test]

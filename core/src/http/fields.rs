@@ -58,45 +58,88 @@ pub struct Field<'a> {
     pub known: Known,
 }
 
-/// The fields of a head in their order.
+/// Where a field line lies in its head, which is shorter than 64 KiB.
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pub(crate) name: u16,
+    pub(crate) name_len: u16,
+    /// Without the blanks around it.
+    pub(crate) value: u16,
+    pub(crate) value_end: u16,
+    pub(crate) known: Known,
+    /// Written `Name: value`, with one blank and no other.
+    pub(crate) plain: bool,
+}
+
+impl Line {
+    pub(crate) const NONE: Self = Self { name: 0, name_len: 0, value: 0, value_end: 0, known: Known::Other, plain: true };
+
+    #[inline]
+    pub(crate) fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[usize::from(self.name)..][..usize::from(self.name_len)]
+    }
+
+    #[inline]
+    pub(crate) fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[usize::from(self.value)..usize::from(self.value_end)]
+    }
+
+    #[inline]
+    pub(crate) fn field<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        Field { name: self.name(head), value: self.value(head), known: self.known }
+    }
+}
+
+/// The fields of a head in their order.
+#[derive(Clone, Copy)]
 pub struct Fields<'a> {
-    /// The bytes that names and values lie in.
+    /// The bytes that names and values lie in, with the empty line at their end.
     head: &'a [u8],
-    headers: &'a [httparse::Header<'a>],
-    tags: &'a [Known],
+    lines: &'a [Line],
+    /// The kinds that are there.
+    kinds: u64,
+    /// Every line is.
+    plain: bool,
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(head: &'a [u8], headers: &'a [httparse::Header<'a>], tags: &'a [Known]) -> Self {
-        debug_assert_eq!(headers.len(), tags.len());
-        Self { head, headers, tags }
+    /// `kinds` and `plain` sum up `lines`.
+    #[inline]
+    pub(crate) fn new(head: &'a [u8], lines: &'a [Line], kinds: u64, plain: bool) -> Self {
+        debug_assert_eq!(kinds, lines.iter().fold(0, |kinds, line| kinds | Known::set(&[line.known])));
+        debug_assert_eq!(plain, lines.iter().all(|line| line.plain));
+        Self { head, lines, kinds, plain }
     }
 
     /// Gives every field whose mark is in `set` to `put`, in order, as `Name: value CRLF` in one or more pieces. Neighbours that were
-    /// already written so are one piece: most heads are copied in two or three.
+    /// already written so are one piece: most heads are copied in one, two or three.
     ///
-    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark.
+    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark, which no other field has.
     pub(crate) fn copy(&self, line: bool, first: bool, set: u64, mut put: impl FnMut(&[u8])) {
         let head = self.head;
-        let mut run = 0..if line { self.line_len() } else { 0 };
-        for (i, (header, tag)) in self.headers.iter().zip(self.tags).enumerate() {
-            if !(tag.in_set(set) || first && i == 0) {
+        let begin = if line { 0 } else { self.line_len() };
+        let extra = match self.lines {
+            [one, ..] if first => Known::set(&[one.known]),
+            _ => 0,
+        };
+        if self.plain && self.kinds & !(set | extra) == 0 {
+            return put(&head[begin..head.len() - 2]);
+        }
+        let mut run = begin..if line { self.line_len() } else { begin };
+        for line in self.lines {
+            if !line.known.in_set(set | extra) {
                 continue;
             }
-            let name_at = offset(head, header.name.as_bytes());
-            let value_at = offset(head, header.value);
-            let end = value_at + header.value.len();
-            let plain = value_at == name_at + header.name.len() + 2 && head[value_at - 1] == b' ' && head[end..].starts_with(b"\r\n");
-            if plain {
-                if run.end != name_at {
+            let at = usize::from(line.name);
+            if line.plain {
+                if run.end != at {
                     put(&head[run]);
-                    run = name_at..name_at;
+                    run = at..at;
                 }
-                run.end = end + 2;
+                run.end = usize::from(line.value_end) + 2;
             } else {
                 put(&head[std::mem::take(&mut run)]);
-                for piece in [header.name.as_bytes(), b": ", header.value, b"\r\n"] {
+                for piece in [line.name(head), b": ", line.value(head), b"\r\n"] {
                     put(piece);
                 }
             }
@@ -105,18 +148,19 @@ impl<'a> Fields<'a> {
     }
 
     /// Length of the start line with its CRLF.
+    #[inline]
     pub(crate) fn line_len(&self) -> usize {
-        self.headers.first().map_or(self.head.len() - 2, |h| offset(self.head, h.name.as_bytes()))
+        self.lines.first().map_or(self.head.len() - 2, |l| usize::from(l.name))
     }
 
     /// Whether the first field is one of this kind, with this very value.
     pub(crate) fn begins_with(&self, known: Known, value: &[u8]) -> bool {
-        matches!((self.tags.first(), self.headers.first()), (Some(&k), Some(h)) if k == known && std::ptr::eq(h.value, value))
+        self.lines.first().is_some_and(|l| l.known == known && std::ptr::eq(l.value(self.head), value))
     }
 
     /// Whether the last field is one of this kind.
     pub(crate) fn ends_with(&self, known: Known) -> bool {
-        self.tags.last() == Some(&known)
+        self.lines.last().is_some_and(|l| l.known == known)
     }
 
     /// The start line without its CRLF.
@@ -127,30 +171,48 @@ impl<'a> Fields<'a> {
     /// How many field lines.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.headers.len()
+        self.lines.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty()
+        self.lines.is_empty()
     }
 
     /// Every field line in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        let (headers, tags) = (self.headers, self.tags);
-        headers.iter().zip(tags).map(|(h, &known)| Field { name: h.name.as_bytes(), value: h.value, known })
+        let (head, lines) = (self.head, self.lines);
+        lines.iter().map(|line| line.field(head))
+    }
+
+    /// Whether there is a field of this kind.
+    #[inline]
+    #[must_use]
+    pub fn has(&self, known: Known) -> bool {
+        known.in_set(self.kinds)
     }
 
     /// The value of the first field of this kind.
+    #[inline]
     #[must_use]
     pub fn get(&self, known: Known) -> Option<&'a [u8]> {
-        self.tags.iter().position(|&k| k == known).map(|i| self.headers[i].value)
+        if self.has(known) { self.find(known) } else { None }
+    }
+
+    fn find(&self, known: Known) -> Option<&'a [u8]> {
+        self.lines.iter().find(|l| l.known == known).map(|l| l.value(self.head))
     }
 
     /// The values of every field with this name, in any case; for matchers.
     pub fn named<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.headers.iter().filter(move |h| h.name.as_bytes().eq_ignore_ascii_case(name)).map(|h| h.value)
+        self.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+    }
+}
+
+impl std::fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -168,40 +230,40 @@ impl Known {
     /// Length first, then a few words: most names are dismissed by their length alone.
     fn spelt(n: &[u8]) -> Self {
         match n.len() {
-            2 if is(n, b"te") => Self::Te,
-            3 if is(n, b"via") => Self::Via,
-            4 if is(n, b"host") => Self::Host,
-            4 if is(n, b"date") => Self::Date,
-            6 if is(n, b"accept") => Self::Accept,
-            6 if is(n, b"cookie") => Self::Cookie,
-            6 if is(n, b"server") => Self::Server,
-            6 if is(n, b"expect") => Self::Expect,
-            7 if is(n, b"referer") => Self::Referer,
-            7 if is(n, b"upgrade") => Self::Upgrade,
-            7 if is(n, b"trailer") => Self::Trailer,
-            9 if is(n, b"x-real-ip") => Self::XRealIp,
-            10 if is(n, b"user-agent") => Self::UserAgent,
-            10 if is(n, b"connection") => Self::Connection,
-            10 if is(n, b"set-cookie") => Self::SetCookie,
-            10 if is(n, b"keep-alive") => Self::KeepAlive,
-            11 if is(n, b"retry-after") => Self::RetryAfter,
-            12 if is(n, b"content-type") => Self::ContentType,
-            12 if is(n, b"x-request-id") => Self::XRequestId,
-            12 if is(n, b"max-forwards") => Self::MaxForwards,
-            13 if is(n, b"cache-control") => Self::CacheControl,
-            13 if is(n, b"authorization") => Self::Authorization,
-            14 if is(n, b"content-length") => Self::ContentLength,
-            15 if is(n, b"accept-encoding") => Self::AcceptEncoding,
-            15 if is(n, b"x-forwarded-for") => Self::XForwardedFor,
-            16 if is(n, b"content-encoding") => Self::ContentEncoding,
-            16 if is(n, b"x-forwarded-host") => Self::XForwardedHost,
-            16 if is(n, b"x-forwarded-port") => Self::XForwardedPort,
-            16 if is(n, b"proxy-connection") => Self::ProxyConnection,
-            17 if is(n, b"transfer-encoding") => Self::TransferEncoding,
-            17 if is(n, b"x-forwarded-proto") => Self::XForwardedProto,
-            18 if is(n, b"x-forwarded-server") => Self::XForwardedServer,
-            18 if is(n, b"proxy-authenticate") => Self::ProxyAuthenticate,
-            19 if is(n, b"proxy-authorization") => Self::ProxyAuthorization,
+            2 if is!(n, b"te") => Self::Te,
+            3 if is!(n, b"via") => Self::Via,
+            4 if is!(n, b"host") => Self::Host,
+            4 if is!(n, b"date") => Self::Date,
+            6 if is!(n, b"accept") => Self::Accept,
+            6 if is!(n, b"cookie") => Self::Cookie,
+            6 if is!(n, b"server") => Self::Server,
+            6 if is!(n, b"expect") => Self::Expect,
+            7 if is!(n, b"referer") => Self::Referer,
+            7 if is!(n, b"upgrade") => Self::Upgrade,
+            7 if is!(n, b"trailer") => Self::Trailer,
+            9 if is!(n, b"x-real-ip") => Self::XRealIp,
+            10 if is!(n, b"user-agent") => Self::UserAgent,
+            10 if is!(n, b"connection") => Self::Connection,
+            10 if is!(n, b"set-cookie") => Self::SetCookie,
+            10 if is!(n, b"keep-alive") => Self::KeepAlive,
+            11 if is!(n, b"retry-after") => Self::RetryAfter,
+            12 if is!(n, b"content-type") => Self::ContentType,
+            12 if is!(n, b"x-request-id") => Self::XRequestId,
+            12 if is!(n, b"max-forwards") => Self::MaxForwards,
+            13 if is!(n, b"cache-control") => Self::CacheControl,
+            13 if is!(n, b"authorization") => Self::Authorization,
+            14 if is!(n, b"content-length") => Self::ContentLength,
+            15 if is!(n, b"accept-encoding") => Self::AcceptEncoding,
+            15 if is!(n, b"x-forwarded-for") => Self::XForwardedFor,
+            16 if is!(n, b"content-encoding") => Self::ContentEncoding,
+            16 if is!(n, b"x-forwarded-host") => Self::XForwardedHost,
+            16 if is!(n, b"x-forwarded-port") => Self::XForwardedPort,
+            16 if is!(n, b"proxy-connection") => Self::ProxyConnection,
+            17 if is!(n, b"transfer-encoding") => Self::TransferEncoding,
+            17 if is!(n, b"x-forwarded-proto") => Self::XForwardedProto,
+            18 if is!(n, b"x-forwarded-server") => Self::XForwardedServer,
+            18 if is!(n, b"proxy-authenticate") => Self::ProxyAuthenticate,
+            19 if is!(n, b"proxy-authorization") => Self::ProxyAuthorization,
             _ => Self::Other,
         }
     }
@@ -270,46 +332,71 @@ impl Known {
     }
 }
 
-/// Compares a token or field value of the length `N` with lower-case letters, `-` and digits, without regard to case. Setting bit 5 makes
-/// lower case of letters and leaves `-` and digits as they are; of the other bytes only control characters become one of them, which neither has.
-#[inline]
-pub(crate) fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
-    const LOWER: u64 = 0x2020_2020_2020_2020;
-    let Some(name) = name.first_chunk::<N>() else { return false };
-    let eight =
-        |b: &[u8; N], at: usize| u64::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7]]);
-    let four = |b: &[u8; N], at: usize| u64::from(u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]));
-    let mut diff = 0;
-    if N >= 8 {
-        let mut at = 0;
-        while at + 8 <= N {
-            diff |= (eight(name, at) | LOWER) ^ eight(lower, at);
-            at += 8;
-        }
-        diff |= (eight(name, N - 8) | LOWER) ^ eight(lower, N - 8);
-    } else if N >= 4 {
-        diff |= (four(name, 0) | LOWER & 0xffff_ffff) ^ four(lower, 0);
-        diff |= (four(name, N - 4) | LOWER & 0xffff_ffff) ^ four(lower, N - 4);
-    } else {
+/// A name or value to compare with, without capitals, and where it has letters.
+pub(crate) struct Lower<const N: usize> {
+    text: [u8; N],
+    /// The bit that makes small letters of capitals, where a letter is: another byte may lack it too.
+    case: [u8; N],
+}
+
+impl<const N: usize> Lower<N> {
+    pub(crate) const fn new(text: &[u8; N]) -> Self {
+        let mut case = [0; N];
         let mut at = 0;
         while at < N {
-            diff |= u64::from((name[at] | 0x20) ^ lower[at]);
+            case[at] = if text[at].is_ascii_lowercase() { 0x20 } else { 0 };
             at += 1;
         }
+        Self { text: *text, case }
     }
-    diff == 0
+
+    /// Whether `name` is this one, in any case. It has the same length.
+    #[inline(always)]
+    pub(crate) fn is(&self, name: &[u8]) -> bool {
+        let Some(name) = name.first_chunk::<N>() else { return false };
+        let eight = |b: &[u8; N], at: usize| u64::from_le_bytes(std::array::from_fn(|i| b[at + i]));
+        let four = |b: &[u8; N], at: usize| u32::from_le_bytes(std::array::from_fn(|i| b[at + i]));
+        let eights = |at: usize| (eight(name, at) | eight(&self.case, at)) ^ eight(&self.text, at);
+        let fours = |at: usize| (four(name, at) | four(&self.case, at)) ^ four(&self.text, at);
+        match N {
+            17.. => eights(0) | eights(8) | eights(N - 8) == 0,
+            9..=16 => eights(0) | eights(N - 8) == 0,
+            8 => eights(0) == 0,
+            4.. => fours(0) | fours(N - 4) == 0,
+            _ => (0..N).all(|at| name[at] | self.case[at] == self.text[at]),
+        }
+    }
 }
+
+/// Whether a name or value of the same length is this text, which has no capitals, in any case.
+macro_rules! is {
+    ($name:expr, $text:literal) => {
+        const { $crate::http::fields::Lower::new($text) }.is($name)
+    };
+}
+pub(crate) use is;
 
 /// tchar (RFC 9110 §5.6.2).
 #[inline]
-pub(crate) fn is_token_char(b: u8) -> bool {
+pub(crate) const fn is_token_char(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
-/// Where `part`, a piece of `whole`, begins in it.
-#[inline]
-pub(crate) fn offset(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
+/// Which bytes are token characters.
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = is_token_char(b as u8);
+        b += 1;
+    }
+    table
+};
+
+/// A token (RFC 9110 §5.6.2), or nothing.
+#[inline(never)]
+pub(crate) fn is_token(name: &[u8]) -> bool {
+    name.iter().fold(true, |good, &b| good & TOKEN[usize::from(b)])
 }
 
 #[cfg(test)]
@@ -377,6 +464,8 @@ mod tests {
             ("Content+Type", Known::Other),
             ("Transfer-Encodin-", Known::Other),
             ("Connectioo", Known::Other),
+            ("X\rReal-IP", Known::Alias),
+            ("Keep\rAlive", Known::Other),
         ];
         for (name, known) in table {
             assert_eq!(Known::of(name.as_bytes()), *known, "{name}");

@@ -61,8 +61,6 @@ pub struct Host<'a> {
 const BAD: u8 = 1;
 const ESCAPE: u8 = 2;
 const DOT: u8 = 4;
-/// Twice [`DOT`]: see [`Target::normalise`].
-const SLASH: u8 = 8;
 const BACKSLASH: u8 = 16;
 const UNRESERVED: u8 = 32;
 const REG_NAME: u8 = 64;
@@ -91,7 +89,6 @@ static CLASS: [u8; 256] = {
     table[b'#' as usize] |= BAD;
     table[b'%' as usize] |= ESCAPE;
     table[b'.' as usize] |= DOT;
-    table[b'/' as usize] |= SLASH;
     table[b'?' as usize] |= QUESTION;
     table[b'\\' as usize] |= BACKSLASH;
     table
@@ -135,15 +132,10 @@ impl<'a> Target<'a> {
 
     /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110 §4.2.3).
     fn normalise(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        // One quick look is enough for most. `hidden` has the bit of `/` once a `.` follows one.
-        let (mut seen, mut hidden, mut before) = (0, 0, 0);
-        for &b in raw {
-            let class = CLASS[b as usize];
-            seen |= class;
-            hidden |= class << 1 & before;
-            before = class;
-        }
-        if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && hidden & SLASH == 0 && !raw.is_empty() {
+        // One quick look is enough for most.
+        let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
+        let hidden = seen & DOT != 0 && raw.windows(2).any(|pair| pair == b"/.");
+        if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && !hidden && !raw.is_empty() {
             return Ok(Self { form, path: raw, query: None, scheme: None, authority, as_sent: raw, raw });
         }
         let (path, rest) = raw.split_at(memchr::memchr(b'?', raw).unwrap_or(raw.len()));
@@ -152,7 +144,7 @@ impl<'a> Target<'a> {
             return Err(Violation::Target);
         }
         let query = rest.split_first().map(|(_, query)| query);
-        if !path.is_empty() && in_path & ESCAPE == 0 && (hidden & SLASH == 0 || !has_dot_segment(path)) {
+        if !path.is_empty() && in_path & ESCAPE == 0 && (!hidden || !has_dot_segment(path)) {
             return Ok(Self { form, path, query, scheme: None, authority, as_sent: raw, raw });
         }
         scratch.clear();
@@ -242,15 +234,14 @@ impl<'a> Host<'a> {
             std::str::from_utf8(&value[1..end]).ok()?.parse::<std::net::Ipv6Addr>().ok()?;
             value.split_at(end + 1)
         } else {
-            let mut end = 0;
-            let mut seen = 0;
-            while let Some(&b) = value.get(end) {
+            let (mut end, mut seen) = (value.len(), 0);
+            for (at, &b) in value.iter().enumerate() {
                 let class = CLASS[b as usize];
                 if class & (REG_NAME | ESCAPE) == 0 {
+                    end = at;
                     break;
                 }
                 seen |= class;
-                end += 1;
             }
             let (name, rest) = value.split_at(end);
             if seen & ESCAPE != 0 && !good_escapes(name) {

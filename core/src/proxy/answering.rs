@@ -6,7 +6,7 @@ use super::request::head_limits;
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
-    AnswerForward, AnswerHead, Asked, Event, Side, Store, Writer, answer, answer_before, client_framing, find_answer_end, forward_answer,
+    AnswerForward, AnswerHead, Asked, Event, Side, Writer, answer, answer_before, client_framing, find_answer_end, forward_answer,
     forward_interim, was_offered,
 };
 use crate::http::{Framing, Violation};
@@ -92,7 +92,7 @@ impl<O: Observer> Proxy<O> {
         let (start, end) = (inbox.raw as usize, inbox.end as usize);
         let page = inbox.page.take().expect("a head lies in a page");
         let memory = self.pages.detach(&page);
-        let mut store = Store::new();
+        let mut store = std::mem::take(&mut self.store);
         let read = match len {
             Some(len) => match answer(&memory[start..start + len], &mut store, &limits, asked) {
                 Ok(head) => Some((self.read_answer(x, b, &head, now), len)),
@@ -103,6 +103,7 @@ impl<O: Observer> Proxy<O> {
                 _ => None,
             },
         };
+        self.store = store;
         self.pages.restore(&page, memory);
         let inbox = &mut self.conns[b].inbox;
         inbox.page = Some(page);
@@ -242,7 +243,9 @@ impl<O: Observer> Proxy<O> {
         if e.request.head_sent == e.request.head_len {
             e.request.drop_head(&mut self.pages);
         }
-        self.push_request(x);
+        if !(e.request_gone && e.request.is_bare(&self.conns[e.client.conn].inbox)) {
+            self.push_request(x);
+        }
         let e = &self.exchanges[x.0];
         if e.answer.ended {
             let b = e.backend.expect("answering").conn;

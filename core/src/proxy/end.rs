@@ -235,12 +235,12 @@ impl<O: Observer> Proxy<O> {
             bytes_in: e.request.payload_bytes,
             bytes_out: e.bytes_out,
             timings: Timings {
-                head: e.times.head,
-                chosen: e.times.chosen.map(|at| at.since(started)),
-                connected: e.times.connected.map(|at| at.since(started)),
-                sent: e.times.sent.map(|at| at.since(started)),
-                answered: e.times.answered.map(|at| at.since(started)),
-                total: now.since(started),
+                head_us: e.times.head.micros_since(started),
+                chosen_us: e.times.chosen.map(|at| at.micros_since(started)),
+                connected_us: e.times.connected.map(|at| at.micros_since(started)),
+                sent_us: e.times.sent.map(|at| at.micros_since(started)),
+                answered_us: e.times.answered.map(|at| at.micros_since(started)),
+                total_us: now.micros_since(started),
             },
         };
         self.observer.exchange(&record);

@@ -1,7 +1,5 @@
 //! An exchange: one request, its answer, and the two legs they travel on.
 
-use std::time::Duration;
-
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
@@ -110,7 +108,7 @@ pub(crate) struct Exchange {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
     pub(crate) started: Instant,
-    pub(crate) head: Duration,
+    pub(crate) head: Instant,
     pub(crate) chosen: Option<Instant>,
     pub(crate) connected: Option<Instant>,
     pub(crate) sent: Option<Instant>,
@@ -422,6 +420,12 @@ impl Flow {
         self.head_len = end as u32;
         inbox.release(len);
         len
+    }
+
+    /// Whether there is a head and nothing else, now and later: no payload to frame, to keep or to let go of.
+    #[inline]
+    pub(crate) fn is_bare(&self, inbox: &Inbox) -> bool {
+        self.ended && inbox.payload_len() == 0 && matches!((&self.pipe, &self.sink), (Pipe::Lent { .. }, Sink::Plain))
     }
 
     /// Whether there is anything to send.

@@ -8,12 +8,15 @@ use super::{Answer, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
-use crate::h1::{Event, Forward, HeadLimits, Request, Side, Store, Writer, find_end, forward_request, request, request_before};
+use crate::h1::{
+    Arrival, Event, Forward, HeadLimits, Request, RequestId, Side, Writer, find_end, forward_request, request, request_before,
+};
 use crate::http::{Known, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::Observer;
 use crate::route::{self, Ask};
+use crate::shared::Shared;
 use crate::time::Instant;
 
 /// A body longer than this cannot stay here for a retry.
@@ -91,16 +94,16 @@ impl<O: Observer> Proxy<O> {
         let (start, end) = (inbox.raw as usize, inbox.end as usize);
         let page = inbox.page.take().expect("bytes lie in a page");
         let memory = self.pages.detach(&page);
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let (mut scratch, mut store) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.store));
         let limits = head_limits(&self.routing.config.limits);
-        let taken = match request_before(&memory[start..end], &mut Store::new(), &limits, &mut scratch) {
+        let taken = match request_before(&memory[start..end], &mut store, &limits, &mut scratch) {
             Ok(Some((request, len))) => {
                 let x = self.begin(c, now);
                 Some((x, len, self.take_request(x, &request, None, now)))
             }
             _ => None,
         };
-        self.scratch = scratch;
+        (self.scratch, self.store) = (scratch, store);
         self.pages.restore(&page, memory);
         self.conns[c].inbox.page = Some(page);
         let Some((x, len, outcome)) = taken else { return false };
@@ -230,8 +233,7 @@ impl<O: Observer> Proxy<O> {
     /// Reads a head, routes it, asks the stages, and writes what the backend will see.
     fn read_head(&mut self, x: ExchangeId, raw: &[u8], answer: Option<&Answer>, now: Instant) -> Outcome {
         let config = self.routing.config.clone();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut store = Store::new();
+        let (mut scratch, mut store) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.store));
         let outcome = match request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
             Err(violation) => {
                 let e = &mut self.exchanges[x.0];
@@ -244,7 +246,7 @@ impl<O: Observer> Proxy<O> {
             Ok(request) => self.take_request(x, &request, answer, now),
         };
         scratch.clear();
-        self.scratch = scratch;
+        (self.scratch, self.store) = (scratch, store);
         outcome
     }
 
@@ -270,7 +272,7 @@ impl<O: Observer> Proxy<O> {
         let most = config.limits.requests_per_connection;
         e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
         e.asked_close = !request.keep_alive;
-        e.times.head = now.since(e.times.started);
+        e.times.head = now;
         e.request.trailers_pass = !request.nominates;
         e.request.begin(request.framing, request.framing);
         e.awaits_continue = request.expect_continue && !e.request.ended;
@@ -279,8 +281,8 @@ impl<O: Observer> Proxy<O> {
         }
 
         let kind = client.kind;
-        let id = next_id(&self.id_prefix, &mut self.id_count);
-        let id = request.fields.get(Known::XRequestId).filter(|_| client.trusted).unwrap_or(&id);
+        let own_id = next_id(&mut self.last_id);
+        let id = if client.trusted { request.fields.get(Known::XRequestId).unwrap_or(&own_id) } else { &own_id };
         if self.observer.wants_texts() {
             let field = |known| request.fields.get(known).unwrap_or_default();
             e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);
@@ -342,10 +344,8 @@ impl<O: Observer> Proxy<O> {
         let backend = rt.pool().backends.first().map_or(&b""[..], |b| b.label.as_bytes());
         let forward = Forward {
             peer: client.ip,
-            proto: if kind == ListenerKind::Https { "https" } else { "http" },
-            local_port: client.port,
-            server: self.shared.hostname().as_bytes(),
-            request_id: id,
+            arrival: arrival(&mut self.arrivals, &self.shared, kind, client.port),
+            request_id: &own_id,
             trusted: client.trusted,
             keep_expect: e.awaits_continue,
             own_body: None,
@@ -436,18 +436,33 @@ impl route::Fields for RequestFields<'_, '_> {
     }
 }
 
-/// A request id: unlike any other of this shard, and its first half unlike any other shard's.
-fn next_id(prefix: &[u8; 16], count: &mut u64) -> [u8; 32] {
-    *count += 1;
-    let mut id = [b'0'; 32];
-    id[..16].copy_from_slice(prefix);
-    let (mut n, mut at) = (*count, 32);
-    while n > 0 {
-        at -= 1;
-        id[at] = b"0123456789abcdef"[(n & 15) as usize];
-        n >>= 4;
+/// A request id: unlike any other of this shard, and its first half unlike any other shard's. The second half counts in hexadecimal.
+#[inline]
+fn next_id(last: &mut RequestId) -> RequestId {
+    for digit in last[16..].iter_mut().rev() {
+        let next = match *digit {
+            b'9' => b'a',
+            b'f' => {
+                *digit = b'0';
+                continue;
+            }
+            other => other + 1,
+        };
+        *digit = next;
+        break;
     }
-    id
+    *last
+}
+
+/// What backends are told of the listener that a client came by.
+#[inline]
+fn arrival<'a>(known: &'a mut Vec<Arrival>, shared: &Shared, kind: ListenerKind, port: u16) -> &'a Arrival {
+    let proto = if kind == ListenerKind::Https { "https" } else { "http" };
+    let at = known.iter().position(|a| a.is(proto, port)).unwrap_or_else(|| {
+        known.push(Arrival::new(proto, port, shared.hostname()));
+        known.len() - 1
+    });
+    &known[at]
 }
 
 impl Exchange {

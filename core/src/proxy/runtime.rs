@@ -82,6 +82,8 @@ impl<O: Observer> Proxy<O> {
     /// Takes a configuration into use. Exchanges under way keep the one they began with.
     pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
         self.pages.set_cap(config.limits.buffer_bytes);
+        // Ports of listeners that are gone need not pile up.
+        self.arrivals.clear();
         for old in self.routing.runtimes.clone() {
             self.runtimes[old as usize].as_mut().expect("a current runtime").retired = true;
         }

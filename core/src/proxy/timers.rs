@@ -94,6 +94,11 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
+        // By far the commonest wait, and what all the looks below would come to: the request has gone, and no byte of an answer has come.
+        if let (Phase::Sending, true, 0, Some(sent), Some(b)) = (e.phase, e.request_gone, e.interims, e.times.sent, backend) {
+            self.arm(client, Due::Never, stall, now);
+            return self.arm(b, Due::At(sent + backend_head), stall, now);
+        }
         let wants = self.wants(client);
         let waits_for_client = (wants.recv && !e.awaits_continue) || wants.send;
         let e = &self.exchanges[x.0];

@@ -36,7 +36,9 @@ impl<O: Observer> Proxy<O> {
         let Some(x) = self.conns[b].exchange else { return };
         let e = &mut self.exchanges[x.0];
         e.request.sent(n);
-        self.push_request(x);
+        if !e.request.is_bare(&self.conns[e.client.conn].inbox) {
+            self.push_request(x);
+        }
         let e = &mut self.exchanges[x.0];
         if e.awaits_continue && e.request.head_sent == e.request.head_len {
             // The backend has all that it gets before it says something.

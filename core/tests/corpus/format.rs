@@ -364,8 +364,8 @@ fn added(version: &str, host: &str) -> String {
 fn forwarded(host: &str) -> String {
     let host = if host.is_empty() { String::new() } else { format!("X-Forwarded-Host: {host}\\r\\n") };
     format!(
-        "X-Forwarded-For: 192.0.2.7\\r\\nX-Forwarded-Proto: http\\r\\n{host}X-Forwarded-Port: 80\\r\\n\
-         X-Real-IP: 192.0.2.7\\r\\nX-Forwarded-Server: lb.test\\r\\nX-Request-ID: {{id}}\\r\\n"
+        "X-Forwarded-For: 192.0.2.7\\r\\nX-Real-IP: 192.0.2.7\\r\\n{host}X-Forwarded-Proto: http\\r\\nX-Forwarded-Port: 80\\r\\n\
+         X-Forwarded-Server: lb.test\\r\\nX-Request-ID: {{id}}\\r\\n"
     )
 }
 

@@ -1,7 +1,6 @@
 //! What the proxy tells of itself.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, HealthState, Level, Record};
 use ruststrom_core::{Cause, Observer};
@@ -17,7 +16,7 @@ pub(crate) struct Told {
     pub(crate) target: String,
     pub(crate) client: SocketAddr,
     pub(crate) bytes: (u64, u64),
-    pub(crate) total: Duration,
+    pub(crate) total_us: u64,
 }
 
 /// What the proxy told.
@@ -45,7 +44,7 @@ impl Observer for Log {
             target: String::from_utf8_lossy(r.target).into_owned(),
             client: r.client,
             bytes: (r.bytes_in, r.bytes_out),
-            total: r.timings.total,
+            total_us: r.timings.total_us,
         });
     }
     fn health(&mut self, c: &HealthChange<'_>) {

@@ -3,8 +3,6 @@
 //! Lines are gathered in a chunk of the worker's own and handed over when its turn ends: no allocation, no `fmt`, no lock that anybody holds for
 //! longer than a swap. What the sink cannot take is dropped and counted.
 
-use std::time::Duration;
-
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::observe::{HealthChange, HealthState, Level, Observer, Record, Timings};
 use ruststrom_core::{Instant, Wall};
@@ -174,18 +172,18 @@ fn text(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
         l.lit(b" fresh");
     }
     l.lit(b" head=");
-    l.millis(r.timings.head);
-    let Timings { chosen, connected, sent, answered, .. } = r.timings;
+    l.millis(r.timings.head_us);
+    let Timings { chosen_us, connected_us, sent_us, answered_us, .. } = r.timings;
     l.lit(b" chosen=");
-    millis_or_dash(chosen, l);
+    millis_or_dash(chosen_us, l);
     l.lit(b" connected=");
-    millis_or_dash(connected, l);
+    millis_or_dash(connected_us, l);
     l.lit(b" sent=");
-    millis_or_dash(sent, l);
+    millis_or_dash(sent_us, l);
     l.lit(b" answered=");
-    millis_or_dash(answered, l);
+    millis_or_dash(answered_us, l);
     l.lit(b" total=");
-    l.millis(r.timings.total);
+    l.millis(r.timings.total_us);
     l.lit(b" cause=");
     l.raw(r.cause.map_or("-", |c| c.name()).as_bytes());
     l.lit(b" id=\"");
@@ -198,9 +196,9 @@ fn text(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
 }
 
 #[inline]
-fn millis_or_dash(d: Option<Duration>, l: &mut Line<'_>) {
-    match d {
-        Some(d) => l.millis(d),
+fn millis_or_dash(us: Option<u64>, l: &mut Line<'_>) {
+    match us {
+        Some(us) => l.millis(us),
         None => l.byte(b'-'),
     }
 }
@@ -247,18 +245,18 @@ fn json(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
     l.lit(b",\"bytes_out\":");
     l.number(r.bytes_out);
     l.lit(b",\"head_us\":");
-    l.micros(r.timings.head);
-    let Timings { chosen, connected, sent, answered, .. } = r.timings;
+    l.number(r.timings.head_us);
+    let Timings { chosen_us, connected_us, sent_us, answered_us, .. } = r.timings;
     l.lit(b",\"chosen_us\":");
-    micros_or_null(chosen, l);
+    micros_or_null(chosen_us, l);
     l.lit(b",\"connected_us\":");
-    micros_or_null(connected, l);
+    micros_or_null(connected_us, l);
     l.lit(b",\"sent_us\":");
-    micros_or_null(sent, l);
+    micros_or_null(sent_us, l);
     l.lit(b",\"answered_us\":");
-    micros_or_null(answered, l);
+    micros_or_null(answered_us, l);
     l.lit(b",\"total_us\":");
-    l.micros(r.timings.total);
+    l.number(r.timings.total_us);
     l.lit(b",\"request_id\":\"");
     l.json(r.request_id);
     l.lit(b"\",\"user_agent\":\"");
@@ -269,9 +267,9 @@ fn json(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
 }
 
 #[inline]
-fn micros_or_null(d: Option<Duration>, l: &mut Line<'_>) {
-    match d {
-        Some(d) => l.micros(d),
+fn micros_or_null(us: Option<u64>, l: &mut Line<'_>) {
+    match us {
+        Some(us) => l.number(us),
         None => l.lit(b"null"),
     }
 }

@@ -3,7 +3,6 @@
 //! The slice must be long enough: see [`MARGIN`] and [`ESCAPED`]. A short one is a programming error and panics, it never cuts a line in silence.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use ruststrom_core::Wall;
 
@@ -137,18 +136,16 @@ impl<'a> Line<'a> {
         self.lit(&[b'0' + (n / 100) as u8, b, c]);
     }
 
-    /// Whole microseconds.
-    pub fn micros(&mut self, d: Duration) {
-        self.number(micros(d));
-    }
-
-    /// Milliseconds with three decimals.
-    pub fn millis(&mut self, d: Duration) {
-        let us = micros(d);
-        self.number(us / 1000);
+    /// Microseconds as milliseconds with three decimals.
+    #[inline]
+    pub fn millis(&mut self, us: u64) {
         let below = (us % 1000) as usize;
-        let [b, c] = PAIRS[below % 100];
-        self.lit(&[b'.', b'0' + (below / 100) as u8, b, c]);
+        let ([b, c], a) = (PAIRS[below % 100], b'0' + (below / 100) as u8);
+        if us < 10_000 {
+            return self.lit(&[b'0' + (us / 1000) as u8, b'.', a, b, c]);
+        }
+        self.number(us / 1000);
+        self.lit(&[b'.', a, b, c]);
     }
 
     /// Address and port; a v4-mapped address as what it is.
@@ -217,7 +214,6 @@ impl<'a> Line<'a> {
 
     /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and copies eight bytes at a time, the last
     /// eight overlapping those before.
-    #[inline]
     fn plain(&mut self, text: &[u8]) -> bool {
         let to = &mut self.rest[..text.len()];
         let seen = if let Some(last) = text.last_chunk::<8>() {
@@ -261,10 +257,15 @@ impl<'a> Line<'a> {
 
     /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8 become the characters of the same
     /// number, so that any bytes make valid JSON.
+    #[inline]
     pub fn json(&mut self, text: &[u8]) {
-        if self.plain(text) {
-            return;
+        if !text.is_empty() && !self.plain(text) {
+            self.json_slowly(text);
         }
+    }
+
+    #[cold]
+    fn json_slowly(&mut self, text: &[u8]) {
         for chunk in text.utf8_chunks() {
             for b in chunk.valid().bytes() {
                 match b {
@@ -285,10 +286,15 @@ impl<'a> Line<'a> {
 
     /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not printable ASCII escaped, so that nobody
     /// writes lines of their own into the log.
+    #[inline]
     pub fn quoted(&mut self, text: &[u8]) {
-        if self.plain(text) {
-            return;
+        if !text.is_empty() && !self.plain(text) {
+            self.quoted_slowly(text);
         }
+    }
+
+    #[cold]
+    fn quoted_slowly(&mut self, text: &[u8]) {
         for &b in text {
             match b {
                 b'"' | b'\\' => self.lit(&[b'\\', b]),
@@ -297,10 +303,6 @@ impl<'a> Line<'a> {
             }
         }
     }
-}
-
-fn micros(d: Duration) -> u64 {
-    d.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(d.subsec_micros()))
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -383,9 +385,10 @@ mod tests {
             }
             n = n.wrapping_mul(10).wrapping_add(step & 1).max(1);
         }
-        assert_eq!(text(|l| l.millis(Duration::from_nanos(12_034_999))), "12.034");
-        assert_eq!(text(|l| l.micros(Duration::from_nanos(12_034_999))), "12034");
-        text(|l| l.millis(Duration::MAX));
+        for (us, expected) in [(0, "0.000"), (7, "0.007"), (9_999, "9.999"), (10_000, "10.000"), (12_034, "12.034")] {
+            assert_eq!(text(|l| l.millis(us)), expected);
+        }
+        assert_eq!(text(|l| l.millis(u64::MAX)), "18446744073709551.615");
     }
 
     #[test]

@@ -49,7 +49,6 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_line_costs_no_allocation() {
-    let us = Duration::from_micros;
     let record = Record {
         client: "[2001:db8::7]:50312".parse().expect("an address"),
         scheme: "http",
@@ -71,12 +70,12 @@ fn a_line_costs_no_allocation() {
         bytes_in: 0,
         bytes_out: 1234,
         timings: Timings {
-            head: us(12),
-            chosen: Some(us(15)),
-            connected: None,
-            sent: Some(us(40)),
-            answered: Some(us(1530)),
-            total: us(1600),
+            head_us: 12,
+            chosen_us: Some(15),
+            connected_us: None,
+            sent_us: Some(40),
+            answered_us: Some(1530),
+            total_us: 1600,
         },
     };
     for format in [LogFormat::Text, LogFormat::Json] {

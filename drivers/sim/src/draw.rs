@@ -27,6 +27,8 @@ pub(crate) struct NetDraw {
     /// Bytes that lie in a socket at most, each way.
     pub(crate) window: u64,
     pub(crate) tiny: bool,
+    /// What a far end writes arrives in one piece.
+    pub(crate) whole: bool,
     pub(crate) late_timer: u32,
 }
 
@@ -195,6 +197,48 @@ impl Draw {
         draw.draw_pools(d);
         draw.draw_settings(d);
         draw
+    }
+
+    /// For a script, which brings its own faults and configuration. What is drawn is only what nobody may notice.
+    pub(crate) fn scripted(seed: u64, machines: usize) -> Self {
+        let mut dice = Dice::new(seed);
+        let d = &mut dice;
+        let on = |d: &mut Dice, most: u64| if d.below(2) == 0 { 0 } else { d.size(most) as u32 };
+        Self {
+            seed,
+            fault_free: false,
+            shards: 1,
+            clients: 0,
+            most_requests: 0,
+            largest_body: 0,
+            pages: 0,
+            machines,
+            pools: Vec::new(),
+            settings: String::new(),
+            pool_settings: String::new(),
+            check_every_ms: 0,
+            has_catch_all: false,
+            asks: false,
+            transforms: false,
+            check_often: true,
+            requests_per_connection: 0,
+            net: NetDraw {
+                // How the proxy's writes are cut, nobody sees; how its reads are, chunks that are framed anew show.
+                short_read: 0,
+                whole: true,
+                short_write: on(d, 300),
+                recv_blocks: on(d, 200),
+                send_blocks: on(d, 200),
+                interrupted: on(d, 60),
+                delay: d.one(&[0, 20_000, 200_000]),
+                window: d.one(&[400_000, 4_000_000]),
+                tiny: false,
+                late_timer: on(d, 500),
+            },
+            client: ClientDraw::default(),
+            backend: BackendDraw::default(),
+            world: WorldDraw::default(),
+        }
     }
 
     fn draw_net(&mut self, d: &mut Dice) {

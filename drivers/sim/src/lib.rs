@@ -1,5 +1,8 @@
 //! The third driver: the real pump and the real core in a world that is all dice. Sockets, timers, clients and backends come from one seed; faults
 //! happen as the seed has drawn them; judges look on at every event. A run that fails is a number that anyone can run again.
+//!
+//! The same sockets and shards without the dice's clients and backends are [`scripted`]: a test says what those do, and what it sees must be what it
+//! sees of the drivers that have a kernel.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -10,7 +13,9 @@ mod ledger;
 mod net;
 pub mod planted;
 mod run;
+pub mod scripted;
 mod server;
+mod shard;
 mod smuggle;
 mod stages;
 mod wire;

@@ -1,82 +1,69 @@
 //! One run: shards with their pumps, clients and machines, until everybody is done, all is healed, and nothing is left.
 
+mod callers;
 mod judges;
 mod log;
 mod phases;
 mod world;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ruststrom_core::config::Config;
-use ruststrom_core::{Accepted, Instant, ListenerId, Proxy, Shared, Wall};
+use ruststrom_core::{Instant, Proxy, Shared};
 use ruststrom_driver::pump::Pump;
 
 use self::log::Log;
 use self::phases::Phase;
 use crate::client::{self, Client};
 use crate::coverage::{Coverage, Mark};
-use crate::draw::{Draw, MS, SEC};
+use crate::draw::{Draw, SEC};
 use crate::ledger::Violation;
-use crate::net::{Event, Far, Net, View};
+use crate::net::{Event, Far, Net};
 use crate::server::Server;
+use crate::shard::Shard;
 use crate::stages::{Asks, Copies};
 
 /// Everything of one run.
 pub(crate) struct Sim {
     pub(crate) net: Net,
-    pumps: Vec<Pump<Proxy<Log>>>,
+    shards: Vec<Shard<Log>>,
     shared: Arc<Shared>,
     clients: Vec<Client>,
     /// So many of the first ones are done.
     clients_seen_done: usize,
     servers: Vec<Option<Server>>,
-    queues: Vec<VecDeque<usize>>,
-    paused: Vec<u64>,
-    wall_at: Vec<u64>,
-    draining: Vec<bool>,
     drain_wanted: bool,
     drain_by: u64,
     configs: Vec<Arc<Config>>,
     phase: Phase,
     phase_until: u64,
     recover_from: u64,
-    spin: (u64, u64),
 }
-
-const LISTENER: ListenerId = ListenerId(0);
 
 impl Sim {
     pub(crate) fn new(draw: &Draw, traced: bool) -> Self {
         let mut net = Net::new(draw.clone(), traced);
         let config = draw.config(&draw.pools);
-        let shards = usize::from(draw.shards);
         let shared = Arc::new(Shared::new("lb.test", draw.shards));
         let now = Instant::from_nanos(net.now);
-        let pumps = (0..draw.shards)
-            .map(|s| Pump::new(Proxy::new(config.clone(), shared.clone(), s, draw.seed ^ u64::from(s), Log::default(), now), now))
-            .collect();
+        let proxy = |s| Proxy::new(config.clone(), shared.clone(), s, draw.seed ^ u64::from(s), Log::default(), now);
+        let shards = (0..draw.shards).map(|s| Shard::new(Pump::new(proxy(s), now), usize::from(s))).collect();
         let heal_at = net.dice.between(2, 9) * SEC;
         let mut sim = Self {
-            pumps,
+            shards,
             shared,
             clients: Vec::new(),
             clients_seen_done: 0,
             servers: Vec::new(),
-            queues: vec![VecDeque::new(); shards],
-            paused: vec![0; shards],
-            wall_at: vec![0; shards],
-            draining: vec![false; shards],
             drain_wanted: false,
             drain_by: 0,
             configs: vec![config],
             phase: Phase::Traffic,
             phase_until: heal_at,
             recover_from: 0,
-            spin: (0, 0),
             net,
         };
-        for shard in 0..shards {
+        for shard in 0..sim.shards.len() {
             sim.set_chains(shard);
             sim.net.wake(shard, 0);
         }
@@ -131,7 +118,7 @@ impl Sim {
                 chain.push(Box::new(Copies));
                 self.net.mark(Mark::Transformed);
             }
-            self.pumps[shard].machine_mut().set_chain(pool, chain);
+            self.shards[shard].pump.machine_mut().set_chain(pool, chain);
         }
     }
 
@@ -195,14 +182,8 @@ impl Sim {
             }
             Event::ConnectFails(sock, code) => self.net.connect_fails(sock, code),
             Event::Client(index) => {
-                let shard = self.net.dice.below(self.pumps.len() as u64) as usize;
-                if self.draining[shard] {
-                    self.clients[index].refused(&mut self.net);
-                } else {
-                    self.queues[shard].push_back(index);
-                    let soon = self.net.now + self.net.delay();
-                    self.net.wake(shard, soon);
-                }
+                let shard = self.net.dice.below(self.shards.len() as u64) as usize;
+                self.shards[shard].call(index, &mut self.clients, &mut self.net);
             }
             Event::Nudge(shard) => {
                 self.net.nudged[shard] = true;
@@ -224,132 +205,14 @@ impl Sim {
         }
     }
 
-    /// One turn of a shard's event loop, as a worker does it.
     fn turn(&mut self, shard: usize) {
         if self.net.drained[shard] {
             return;
         }
-        self.net.turn += 1;
-        let now = self.net.now;
-        let pump = &mut self.pumps[shard];
-        pump.begin(Instant::from_nanos(now));
-        // The poller tells of a whole batch at once; what happens meanwhile makes some of it stale.
-        let mut batch: Vec<usize> = std::mem::take(&mut self.net.ready[shard]);
-        for i in (1..batch.len()).rev() {
-            batch.swap(i, self.net.dice.below(i as u64 + 1) as usize);
-        }
-        batch.retain(|s| self.net.socks[*s].open);
-        let told: Vec<_> = batch.iter().map(|s| (self.net.socks[*s].conn, self.net.readiness(*s))).collect();
-        self.net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || format!("shard {shard} turns: {told:?}"));
-        let mut view = View { net: &mut self.net, shard };
-        if now >= self.wall_at[shard] {
-            self.wall_at[shard] = now + SEC;
-            pump.wall(Wall { unix_secs: 1_700_000_000 + now / SEC, millis: 0 }, &mut view);
-        }
-        let often = view.net.draw.check_often;
-        for (c, readiness) in told {
-            if view.net.sock_of(shard, c).is_none() {
-                view.net.mark(Mark::StaleEvent);
-            }
-            pump.ready(c, readiness, &mut view);
-            if often {
-                pump.machine().check();
-                pump.check();
-            }
-        }
-        if std::mem::take(&mut view.net.nudged[shard]) {
-            pump.nudged(&mut view);
-        }
-        for (id, answer) in std::mem::take(&mut view.net.found[shard]) {
-            pump.answer(id, answer, &mut view);
-        }
-        pump.resume(&mut view);
-        self.accept(shard, 16);
-        let pump = &mut self.pumps[shard];
-        let mut view = View { net: &mut self.net, shard };
-        pump.tick(&mut view);
-        pump.settle(&mut view);
-        if self.drain_wanted && !self.draining[shard] {
-            self.draining[shard] = true;
-            self.accept(shard, usize::MAX);
-            for index in std::mem::take(&mut self.queues[shard]) {
-                self.clients[index].refused(&mut self.net);
-            }
-            let until = Instant::from_nanos(self.drain_by);
-            self.pumps[shard].drain(until, &mut View { net: &mut self.net, shard });
-        }
+        let drain = self.drain_wanted.then(|| Instant::from_nanos(self.drain_by));
+        self.shards[shard].turn(drain, &mut self.clients, &mut self.net);
         self.judge(shard);
-        self.schedule(shard);
-    }
-
-    fn accept(&mut self, shard: usize, most: usize) {
-        let files = self.net.draw.world.files as usize;
-        for _ in 0..most {
-            if self.queues[shard].is_empty() || (!self.pumps[shard].accepting(LISTENER) && most < usize::MAX) {
-                return;
-            }
-            if self.net.faults && files > 0 && self.net.open[shard] >= files {
-                if self.paused[shard] <= self.net.now {
-                    self.net.mark(Mark::AcceptPaused);
-                    self.paused[shard] = self.net.now + 100 * MS;
-                }
-                return;
-            }
-            let Some(index) = self.queues[shard].pop_front() else { return };
-            let peer = self.clients[index].address;
-            let local = "192.0.2.1:80".parse().expect("an address");
-            let pump = &mut self.pumps[shard];
-            match pump.accept(&Accepted { listener: LISTENER, peer, local }) {
-                Ok(c) => {
-                    let sock = self.net.insert(shard, c, Far::Client(index), false);
-                    self.net.say(31 << 40 | sock as u64, || format!("shard {shard} accepts client {index} as {sock}, {c:?}"));
-                    self.net.client_socks[index] = sock;
-                    let version = self.net.version_of[shard];
-                    self.net.socks[sock].read_at_reload.push((0, version));
-                    let client = &mut self.clients[index];
-                    client.sock = Some(sock);
-                    client.turn(&mut self.net);
-                    self.pumps[shard].opened(c, &mut View { net: &mut self.net, shard });
-                }
-                Err(_) => {
-                    self.net.mark(Mark::Refused);
-                    self.clients[index].refused(&mut self.net);
-                }
-            }
-        }
-    }
-
-    /// When the shard's loop turns again.
-    fn schedule(&mut self, shard: usize) {
-        if self.net.drained[shard] {
-            return;
-        }
-        let ms = self.net.now / MS;
-        self.spin = if self.spin.0 == ms { (ms, self.spin.1 + 1) } else { (ms, 0) };
-        if self.spin.1 > 20_000 {
-            self.net.ledger.fail("spins", format!("shard {shard} turns and turns"));
-        }
-        if self.pumps[shard].has_backlog() {
-            self.net.mark(Mark::Backlogged);
-            let soon = self.net.now + 1_000;
-            self.net.wake(shard, soon);
-        }
-        if self.paused[shard] > self.net.now {
-            let until = self.paused[shard];
-            self.net.wake(shard, until);
-        } else if !self.queues[shard].is_empty() && self.pumps[shard].accepting(LISTENER) {
-            let soon = self.net.now + 1_000;
-            self.net.wake(shard, soon);
-        }
-        if let Some(at) = self.pumps[shard].poll_timeout().filter(|t| *t != Instant::NEVER) {
-            let mut at = at.as_nanos();
-            let late = self.net.draw.net.late_timer;
-            if self.net.dice.hits(late) {
-                self.net.mark(Mark::LateTimer);
-                at += self.net.dice.size(50 * MS);
-            }
-            self.net.wake(shard, at);
-        }
+        self.shards[shard].schedule(&mut self.net);
     }
 
     pub(crate) fn result(self) -> (Option<Violation>, Coverage, u64, u64, Vec<String>) {

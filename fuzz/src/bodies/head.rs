@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use ruststrom_core::h1::{
-    AnswerForward, Forward, HeadLimits, Store, Writer, answer, answer_before, client_framing, find_answer_end, find_end, forward_answer,
-    forward_request, request, request_before,
+    AnswerForward, Arrival, Forward, HeadLimits, Store, Writer, answer, answer_before, client_framing, find_answer_end, find_end,
+    forward_answer, forward_request, request, request_before,
 };
 use ruststrom_core::http::{Framing, Violation};
 
@@ -70,10 +70,8 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     let mut w = Writer::new(&mut room);
     let forward = Forward {
         peer: IpAddr::from([192, 0, 2, 7]),
-        proto: "http",
-        local_port: 80,
-        server: b"lb",
-        request_id: b"id-1",
+        arrival: &Arrival::new("http", 80, "lb"),
+        request_id: b"0123456789abcdef0000000000000001",
         trusted: false,
         keep_expect: false,
         own_body: None,

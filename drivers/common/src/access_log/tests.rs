@@ -1,14 +1,12 @@
 //! Lines as tables, and any bytes make valid JSON.
 
+use std::time::Duration;
+
 use super::*;
 use crate::sink::tests::Written;
 use ruststrom_core::Cause;
 
 const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
-
-fn us(n: u64) -> Duration {
-    Duration::from_micros(n)
-}
 
 fn full<'a>() -> Record<'a> {
     Record {
@@ -32,12 +30,12 @@ fn full<'a>() -> Record<'a> {
         bytes_in: 0,
         bytes_out: 1234,
         timings: Timings {
-            head: us(12),
-            chosen: Some(us(15)),
-            connected: Some(us(15)),
-            sent: Some(us(40)),
-            answered: Some(us(1530)),
-            total: us(1600),
+            head_us: 12,
+            chosen_us: Some(15),
+            connected_us: Some(15),
+            sent_us: Some(40),
+            answered_us: Some(1530),
+            total_us: 1600,
         },
     }
 }
@@ -59,7 +57,7 @@ fn empty<'a>() -> Record<'a> {
         attempts: 0,
         reused: false,
         bytes_out: 0,
-        timings: Timings { head: us(0), total: Duration::from_secs(10), ..Timings::default() },
+        timings: Timings { head_us: 0, total_us: 10_000_000, ..Timings::default() },
         ..full()
     }
 }
@@ -206,7 +204,7 @@ fn any_bytes_make_one_valid_line() {
             request_id: &texts[5],
             bytes_in: u64::MAX,
             bytes_out: dice() as u64,
-            timings: Timings { total: Duration::MAX, answered: Some(Duration::MAX), ..full().timings },
+            timings: Timings { total_us: u64::MAX, answered_us: Some(u64::MAX), ..full().timings },
             ..full()
         };
         let json = line(LogFormat::Json, &r);
@@ -234,12 +232,12 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
         bytes_in: u64::MAX,
         bytes_out: u64::MAX,
         timings: Timings {
-            head: Duration::MAX,
-            chosen: Some(Duration::MAX),
-            connected: Some(Duration::MAX),
-            sent: Some(Duration::MAX),
-            answered: Some(Duration::MAX),
-            total: Duration::MAX,
+            head_us: u64::MAX,
+            chosen_us: Some(u64::MAX),
+            connected_us: Some(u64::MAX),
+            sent_us: Some(u64::MAX),
+            answered_us: Some(u64::MAX),
+            total_us: u64::MAX,
         },
         ..full()
     };

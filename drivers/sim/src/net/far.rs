@@ -41,10 +41,11 @@ impl Net {
         let s = &mut self.socks[sock];
         let n = s.down.arrived.min(most);
         if n == 0 {
-            return if s.far_reset {
-                Read::Reset
-            } else if s.down.fin && s.down.arrived == 0 {
+            // An end that came before the reset is an end.
+            return if s.down.fin {
                 Read::End
+            } else if s.far_reset {
+                Read::Reset
             } else {
                 Read::Nothing
             };

@@ -71,6 +71,9 @@ pub(crate) struct Sock {
     pub(crate) read_at_reload: Vec<(u64, usize)>,
 }
 
+/// The name of a socket that the proxy has not accepted yet.
+const NOBODYS: ConnId = ConnId { slot: u32::MAX, epoch: u32::MAX };
+
 /// What a far end finds when it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
@@ -85,12 +88,19 @@ impl Net {
         (self.draw.net.window as usize).saturating_sub(pipe.bytes.len())
     }
 
-    /// A client's connection, accepted.
+    /// A connection, accepted or asked for.
     pub(crate) fn insert(&mut self, shard: usize, conn: ConnId, far: Far, connecting: bool) -> usize {
+        let sock = self.open_sock(far, connecting);
+        self.adopt(sock, shard, conn);
+        sock
+    }
+
+    /// A connection that the proxy has no name for yet: what comes meanwhile waits.
+    pub(crate) fn open_sock(&mut self, far: Far, connecting: bool) -> usize {
         let sock = self.socks.len();
         self.socks.push(Sock {
-            shard,
-            conn,
+            shard: 0,
+            conn: NOBODYS,
             far,
             up: Pipe::default(),
             down: Pipe::default(),
@@ -108,7 +118,6 @@ impl Net {
             suspect: false,
             read_at_reload: Vec::new(),
         });
-        self.adopt(sock, shard, conn);
         sock
     }
 
@@ -135,7 +144,7 @@ impl Net {
     /// An edge: the proxy's poller tells of this socket at its next turn.
     pub(crate) fn edge(&mut self, sock: usize) {
         let s = &mut self.socks[sock];
-        if s.open && !s.connecting && !s.queued {
+        if s.open && !s.connecting && !s.queued && s.conn != NOBODYS {
             s.queued = true;
             let shard = s.shard;
             self.ready[shard].push(sock);
@@ -161,7 +170,8 @@ impl Net {
     /// Puts the first `n` bytes of some slices under way.
     pub(super) fn send_off<'a>(&mut self, sock: usize, up: bool, slices: impl Iterator<Item = &'a [u8]>, n: usize) {
         let delay = self.delay();
-        let split = if n > 1 && self.dice.below(6) == 0 { 1 + self.dice.below(n as u64 - 1) as usize } else { n };
+        let whole = n <= 1 || up && self.draw.net.whole || self.dice.below(6) > 0;
+        let split = if whole { n } else { 1 + self.dice.below(n as u64 - 1) as usize };
         let again = self.delay();
         let now = self.now;
         let pipe = if up { &mut self.socks[sock].up } else { &mut self.socks[sock].down };
@@ -250,6 +260,12 @@ impl Net {
         {
             self.excuse = (self.turn, shard, machine);
         }
+        self.part(sock, reset);
+    }
+
+    /// The proxy's end is closed: as a kernel does it, by a reset if anything was left unread.
+    pub(crate) fn part(&mut self, sock: usize, reset: bool) {
+        let s = &mut self.socks[sock];
         s.open = false;
         let unread = s.up.arrived > 0;
         s.up.bytes.clear();

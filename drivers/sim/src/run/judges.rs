@@ -50,8 +50,8 @@ impl Sim {
 
     /// After a drain nothing is left.
     pub(super) fn judge_empty(&mut self) {
-        for shard in 0..self.pumps.len() {
-            let counts = self.pumps[shard].machine().counts();
+        for shard in 0..self.shards.len() {
+            let counts = self.shards[shard].pump.machine().counts();
             if counts != ruststrom_core::proxy::Counts::default() {
                 self.net.ledger.fail("nothing-left", format!("shard {shard}: {counts:?}"));
             }
@@ -123,7 +123,7 @@ impl Sim {
 
     /// What must hold whenever a shard has settled.
     pub(super) fn judge(&mut self, shard: usize) {
-        let pump = &mut self.pumps[shard];
+        let pump = &mut self.shards[shard].pump;
         pump.machine().check();
         pump.check();
         let log = pump.machine_mut().observer_mut();
@@ -153,13 +153,13 @@ impl Sim {
             }
         }
         self.net.suspects.clear();
-        let counts = (self.net.draw.check_often || self.net.draw.pages > 0).then(|| self.pumps[shard].machine().counts());
+        let counts = (self.net.draw.check_often || self.net.draw.pages > 0).then(|| self.shards[shard].pump.machine().counts());
         if let Some(counts) = counts {
             if self.net.draw.pages > 0 && counts.pages as u64 >= self.net.draw.pages {
                 self.net.mark(Mark::Starved);
             }
             if self.net.draw.world.reloads == 0 {
-                let busy: usize = self.pumps.iter().map(|p| p.machine().counts().backends_busy).sum();
+                let busy: usize = self.shards.iter().map(|s| s.pump.machine().counts().backends_busy).sum();
                 if busy != counts.in_flight {
                     self.net.ledger.fail("slots", format!("{busy} connections carry exchanges, {} slots are taken", counts.in_flight));
                 }

@@ -27,7 +27,7 @@ impl Observer for Log {
     fn exchange(&mut self, r: &Record<'_>) {
         let told =
             Told { status: r.status, cause: r.cause.map(cause_name), bytes_in: r.bytes_in, bytes_out: r.bytes_out, attempts: r.attempts };
-        let waited = r.timings.chosen.is_some_and(|chosen| chosen > r.timings.head);
+        let waited = r.timings.chosen_us.is_some_and(|chosen| chosen > r.timings.head_us);
         self.records.push((String::from_utf8_lossy(r.target).into_owned(), told, waited));
     }
     fn health(&mut self, c: &HealthChange<'_>) {

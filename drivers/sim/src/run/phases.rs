@@ -79,11 +79,11 @@ impl Sim {
             }
             Phase::Healed | Phase::Last => {
                 let left: Vec<String> = self.clients.iter().filter(|c| !c.done).map(Client::state).collect();
-                let counts: Vec<_> = self.pumps.iter().map(|p| p.machine().counts()).collect();
+                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
                 self.net.ledger.fail("everybody-answered", format!("{left:?} {counts:?}"));
             }
             Phase::Draining => {
-                let counts: Vec<_> = self.pumps.iter().map(|p| p.machine().counts()).collect();
+                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
                 self.net.ledger.fail("drain-ends", format!("{counts:?}"));
             }
             Phase::Over => {}

@@ -48,7 +48,7 @@ impl Sim {
         self.net.mark(Mark::Reloaded);
         self.configs.push(draw.config(&pools));
         self.net.versions.push(pools);
-        for shard in 0..self.pumps.len() {
+        for shard in 0..self.shards.len() {
             let at = self.net.now + self.net.dice.below(20 * MS);
             self.net.at(at, Event::ReloadShard(shard));
         }
@@ -69,7 +69,7 @@ impl Sim {
         }
         let now = Instant::from_nanos(self.net.now);
         let config = self.configs[version].clone();
-        let pump = &mut self.pumps[shard];
+        let pump = &mut self.shards[shard].pump;
         pump.begin(now);
         pump.machine_mut().handle_config(config, now);
         pump.settle(&mut View { net: &mut self.net, shard });
@@ -95,7 +95,7 @@ impl Sim {
         self.drain_by = self.net.now + within.as_nanos() as u64;
         self.phase = Phase::Draining;
         self.phase_until = self.drain_by + 2 * SEC;
-        for shard in 0..self.pumps.len() {
+        for shard in 0..self.shards.len() {
             self.net.wake(shard, 0);
         }
     }
@@ -119,9 +119,8 @@ impl Sim {
         for s in self.servers.iter_mut().flatten() {
             s.heal(&mut self.net);
         }
-        for shard in 0..self.pumps.len() {
-            self.paused[shard] = 0;
-            self.net.wake(shard, 0);
+        for shard in 0..self.shards.len() {
+            self.shards[shard].unpause(&mut self.net);
         }
     }
 }

@@ -1,0 +1,73 @@
+//! The world that does as it is told keeps its own time, and ends with nothing left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruststrom_core::Observer;
+use ruststrom_core::config;
+use ruststrom_core::observe::{HealthChange, Level, Record};
+use ruststrom_driver::worker::Outcome;
+use ruststrom_sim::scripted::{Came, Door, Scripted, machine};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn wants_texts(&self) -> bool {
+        false
+    }
+    fn exchange(&mut self, _: &Record<'_>) {}
+    fn health(&mut self, _: &HealthChange<'_>) {}
+    fn note(&mut self, _: Level, _: &str) {}
+}
+
+fn world(seed: u64, settings: &str) -> Scripted<Silent> {
+    let text = format!(
+        "http_address = \"127.0.0.1:80\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n{settings}\n\
+         [[backend_pools]]\naddresses = [\"{}\"]\n",
+        machine(0)
+    );
+    let config = config::parse(&text).config.expect("a good configuration");
+    Scripted::new(Arc::new(config), "test", seed, Silent, &[Door::Open])
+}
+
+#[test]
+fn hours_pass_at_once() {
+    for seed in 0..20 {
+        let mut world = world(seed, "timeouts = { head = \"10h\", idle = \"10h\", drain = \"1h\" }");
+        let client = world.connect().expect("it listens");
+        assert_eq!(world.read(client), None, "nothing comes, however patient the client is");
+        world.wait(Duration::from_secs(9 * 3600));
+        assert_eq!(world.read(client), None);
+        world.wait(Duration::from_secs(3600));
+        assert_eq!(world.read(client), Some(Came::End));
+        world.close(client);
+        assert_eq!(world.end(), Ok(Outcome::Finished));
+    }
+}
+
+#[test]
+fn what_runs_is_finished_and_nobody_else_gets_in() {
+    for seed in 0..20 {
+        let mut world = world(seed, "");
+        let client = world.connect().expect("it listens");
+        assert!(world.write(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let backend = world.take(0).expect("it is asked");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let Some(Came::Bytes(bytes)) = world.read(backend) else { panic!("{} and no more", request.escape_ascii()) };
+            request.extend(bytes);
+        }
+        assert!(request.starts_with(b"GET / HTTP/1.1\r\n"));
+        world.drain();
+        world.wait(Duration::from_millis(1));
+        assert_eq!(world.connect(), None);
+        assert!(world.write(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        let mut answer = Vec::new();
+        while let Some(Came::Bytes(bytes)) = world.read(client) {
+            answer.extend(bytes);
+        }
+        assert!(answer.ends_with(b"Connection: close\r\n\r\nok"), "{}", answer.escape_ascii());
+        assert_eq!(world.end(), Ok(Outcome::Finished));
+        assert_eq!(world.read(backend), Some(Came::End));
+    }
+}
