@@ -119,7 +119,7 @@ pub(super) fn field_lines(buf: &[u8], mut at: usize, lines: &mut [Line], loose: 
             expect(line, 1, b'\n')?;
             return Ok(Cut { count: room - lines.len(), end: at + 2, kinds: sum & !NOT_PLAIN, plain: sum & NOT_PLAIN == 0 });
         }
-        let colon = find(line, |word| below(word ^ ONES * u64::from(b':'), 1));
+        let colon = find(line, |word| below(word ^ (ONES * u64::from(b':')), 1));
         let Some((name, behind @ [_, ..])) = line.split_at_checked(colon) else { return Err(no_colon(line)) };
         let mut known = Known::of(name);
         let mut name_len = colon;
