@@ -135,7 +135,7 @@ pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bo
             expect(buf, at as usize + 1, b'\n')?;
             return Ok(Cut { count: (room - lines.len()) as u32, end: at + 2, sum });
         }
-        let colon = find(buf, at, |word| below(word ^ ONES * u64::from(b':'), 1));
+        let colon = find(buf, at, |word| below(word ^ (ONES * u64::from(b':')), 1));
         let Some(name) = buf.get(at as usize..colon as usize) else { return Err(Uncut::Partial) };
         let (mut known, mut name_len) = (Known::of(name), name.len());
         // The names that are known are tokens.
