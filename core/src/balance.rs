@@ -145,10 +145,6 @@ impl Balancer {
             Kind::LeastConnection => Needs::Weights,
             Kind::IpHash => Needs::Set,
         };
-        if strategy == Kind::IpHash {
-            // Now, not on some request's way.
-            state.rendezvous();
-        }
         Self {
             strategy,
             needs,
@@ -161,6 +157,11 @@ impl Balancer {
             rng: Rng::new(seed),
             state,
         }
+    }
+
+    /// Whether a pool of this strategy needs [`PoolState::rendezvous`].
+    pub(crate) fn hashes_clients(strategy: &Strategy) -> bool {
+        Kind::of(strategy) == Kind::IpHash
     }
 
     /// The shared state it chooses by.

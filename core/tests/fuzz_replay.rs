@@ -40,6 +40,11 @@ fn all_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Bytes without a pattern, for targets that choose by them.
+fn choices(n: u8) -> Vec<u8> {
+    (0..120_u8).map(|i| i.wrapping_mul(37).wrapping_add(n.wrapping_mul(91)) ^ i >> 2).collect()
+}
+
 /// What a target begins with: inputs made of the corpus, the example files and a few matchers.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
@@ -91,11 +96,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ];
             seeds.extend(matchers.iter().enumerate().map(|(n, m)| (format!("matcher-{n}"), format!("{m}\n{requests}").into_bytes())));
         }
-        "script" => seeds.extend((0..8_u8).map(|n| {
-            let bytes: Vec<u8> = (0..120_u8).map(|i| i.wrapping_mul(37).wrapping_add(n.wrapping_mul(91)) ^ i >> 2).collect();
-            (format!("script-{n}"), [&[n, n, 1][..], &bytes].concat())
-        })),
+        "script" => seeds.extend((0..8).map(|n| (format!("script-{n}"), [&[n, n, 1][..], &choices(n)].concat()))),
         _ => {}
+    }
+    if matches!(target, "config" | "matcher") {
+        seeds.extend((0..8).map(|n| (format!("words-{n}"), [&[0][..], &choices(n)].concat())));
     }
     assert!(!seeds.is_empty(), "{target} has no seeds");
     seeds
@@ -125,10 +130,10 @@ fn seeds_and_everything_kept() {
 
 /// For the fuzzer, which wants files: `cargo test -p ruststrom-core --test fuzz_replay -- --ignored`.
 #[test]
-#[ignore = "writes fuzz/corpus"]
+#[ignore = "writes fuzz/target/corpus"]
 fn write_seeds() {
     for target in bodies::TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/target/corpus").join(target);
         std::fs::create_dir_all(&folder).expect("a folder");
         for (name, data) in seeds(target).into_iter().chain(kept(target)) {
             std::fs::write(folder.join(name), data).expect("writable");

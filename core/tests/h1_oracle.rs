@@ -23,6 +23,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         1 => (bytes.clone(), bytes.clone()).prop_map(|(a, b)| [&a[..], b": ", &b, b"\r\n"].concat()),
         1 => bytes,
         1 => Just(b"A : b\r\n".to_vec()),
+        1 => any::<u8>().prop_map(|b| [b"Content", &[b][..], b"Length: 1\r\n"].concat()),
     ]
 }
 
@@ -38,7 +39,7 @@ fn head(line: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> 
 
 fn request_line() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![8 => Just("GET".to_owned()), 1 => "[!-~]{0,12}"];
-    let version = prop_oneof![8 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1.2"), 1 => Just("HTTP/1")];
+    let version = prop_oneof![8 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1.2"), 1 => Just("HTTP/1"), 1 => Just("a")];
     let end = prop_oneof![8 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r")];
     (method, "/[!-~]{0,30}", version, end)
         .prop_map(|(method, target, version, end)| format!("{method} {target} {version}{end}").into_bytes())

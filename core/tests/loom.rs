@@ -1,27 +1,73 @@
 //! What shards share, in every order in which two of them can meet: `RUSTFLAGS="--cfg loom" cargo test -p ruststrom-core --test loom`.
+//!
+//! Each operation of a shared type meets each other one in `pairs`. Here is what takes several operations: whoever waits is nudged, whoever chooses
+//! sees the last change, a reload takes all that is known along.
 #![cfg(loom)]
 
-use std::net::IpAddr;
-use std::sync::Arc;
+#[path = "loom/orders.rs"]
+mod orders;
+#[path = "loom/pairs.rs"]
+mod pairs;
 
-use loom::thread;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use orders::both_ways;
 use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
-use ruststrom_core::config::{self, Config};
+use ruststrom_core::cause::Cause;
+use ruststrom_core::config::{self, Config, Strategy};
+use ruststrom_core::health::Probe;
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::shared::PoolState;
 use ruststrom_core::{Instant, Shared};
 
 const NOW: Instant = Instant::from_millis(1_000);
+/// The pause of a backend that fell at [`NOW`] is over.
+const LATER: Instant = Instant::from_millis(3_000);
+const GOOD: Probe = Probe::Answered { status: 200, after: Duration::ZERO };
+const SLOW: Probe = Probe::Answered { status: 200, after: Duration::from_secs(1) };
+const BAD: Probe = Probe::Failed { why: Cause::ConnectRefused };
 
+const ONE: &str = "\"10.0.0.1:80\"";
+const TWO: &str = "\"10.0.0.1:80\", \"10.0.0.2:80\"";
+const NAMED: &str = "\"b.test:80\"";
+
+/// With probes that decide at the second.
 fn config(backends: &str) -> Config {
-    let text =
-        format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 1\n[[backend_pools]]\naddresses = [{backends}]\n");
+    with_checks(1, backends)
+}
+
+/// Without probes: real requests try what is Unhealthy.
+fn unchecked(backends: &str) -> Config {
+    with_checks(0, backends)
+}
+
+fn with_checks(every: u32, backends: &str) -> Config {
+    let text = format!(
+        "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [{backends}]\n[backend_pools.health_config]\ncheck_every = {every}\n\
+         rise = 2\nfall = 2\n"
+    );
     config::parse(&text).config.expect("a good text")
 }
 
 fn pool(config: &Config) -> Arc<PoolState> {
     Shared::new("lb.test", 2).adopt(config).swap_remove(0)
 }
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn balancer(config: &Config, pool: &Arc<PoolState>) -> Balancer {
+    Balancer::new(&config.pools[0], pool.clone(), 1)
+}
+
+fn choose(balancer: &mut Balancer, now: Instant) -> Choice {
+    balancer.choose(&Ask { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() }, now)
+}
+
+// ---- slots
 
 /// Takes a slot of the only backend, as an exchange on `shard` does: again after the mark, before it waits.
 fn start_or_wait(pool: &PoolState, shard: u16) -> bool {
@@ -32,26 +78,13 @@ fn start_or_wait(pool: &PoolState, shard: u16) -> bool {
 }
 
 #[test]
-fn a_cap_holds() {
-    let config = config("\"10.0.0.1:80\"");
-    loom::model(move || {
-        let pool = pool(&config);
-        let other = pool.clone();
-        let t = thread::spawn(move || other.backends()[0].try_start(Some(1)));
-        let mine = pool.backends()[0].try_start(Some(1));
-        assert!(mine ^ t.join().unwrap());
-        assert_eq!(pool.backends()[0].in_flight(), 1);
-    });
-}
-
-#[test]
 fn whoever_waits_is_nudged_or_has_its_slot() {
-    let config = config("\"10.0.0.1:80\"");
-    loom::model(move || {
+    let config = config(ONE);
+    both_ways(move |order| {
         let pool = pool(&config);
         assert!(pool.backends()[0].try_start(Some(1)));
         let other = pool.clone();
-        let finishing = thread::spawn(move || other.finish(0).collect::<Vec<u16>>());
+        let finishing = order.spawn(move || other.finish(0).collect::<Vec<u16>>());
         let got = start_or_wait(&pool, 1);
         let nudged = finishing.join().unwrap();
         assert!(got || nudged.contains(&1), "a lost wake-up");
@@ -62,13 +95,13 @@ fn whoever_waits_is_nudged_or_has_its_slot() {
 
 #[test]
 fn of_two_that_wait_none_is_forgotten() {
-    let config = config("\"10.0.0.1:80\"");
-    loom::model(move || {
+    let config = config(ONE);
+    both_ways(move |order| {
         let pool = pool(&config);
         assert!(pool.backends()[0].try_start(Some(1)));
         let (finisher, waiter) = (pool.clone(), pool.clone());
-        let finishing = thread::spawn(move || finisher.finish(0).collect::<Vec<u16>>());
-        let waiting = thread::spawn(move || start_or_wait(&waiter, 1));
+        let finishing = order.spawn(move || finisher.finish(0).collect::<Vec<u16>>());
+        let waiting = order.spawn(move || start_or_wait(&waiter, 1));
         let first = start_or_wait(&pool, 0);
         let (nudged, second) = (finishing.join().unwrap(), waiting.join().unwrap());
         assert!(!(first && second));
@@ -83,15 +116,159 @@ fn of_two_that_wait_none_is_forgotten() {
     });
 }
 
+/// The marks of many shards lie in several words: each is given out once all the same.
+#[test]
+fn of_two_slots_that_come_free_one_nudges_each_that_waits() {
+    let config = config(ONE);
+    both_ways(move |order| {
+        let pool = Shared::new("lb.test", 100).adopt(&config).swap_remove(0);
+        assert!(pool.backends()[0].try_start(None) && pool.backends()[0].try_start(None));
+        [3, 70].iter().for_each(|&shard| pool.wait(shard));
+        let other = pool.clone();
+        let t = order.spawn(move || other.finish(0).collect::<Vec<u16>>());
+        let mut nudged: Vec<u16> = pool.finish(0).collect();
+        nudged.extend(t.join().unwrap());
+        nudged.sort_unstable();
+        assert_eq!(nudged, [3, 70]);
+        assert!(pool.take_waiting().is_empty());
+    });
+}
+
+// ---- choices
+
+#[test]
+fn turns_are_taken_once() {
+    let config = config(TWO);
+    both_ways(move |order| {
+        let pool = pool(&config);
+        let (mut other, mut mine) = (balancer(&config, &pool), balancer(&config, &pool));
+        let t = order.spawn(move || choose(&mut other, NOW));
+        let mine = choose(&mut mine, NOW);
+        let theirs = t.join().unwrap();
+        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))));
+    });
+}
+
+/// Where both see the same backend as the least loaded and it has one slot, the one that comes late takes the next.
+#[test]
+fn the_last_slot_of_the_least_loaded_goes_to_one() {
+    let mut config = config(TWO);
+    config.pools[0].strategy = Strategy::LeastConnection;
+    config.pools[0].backends.iter_mut().for_each(|backend| backend.max_connections = Some(1));
+    both_ways(move |order| {
+        let pool = pool(&config);
+        let (mut other, mut mine) = (balancer(&config, &pool), balancer(&config, &pool));
+        let t = order.spawn(move || choose(&mut other, NOW));
+        let mine = choose(&mut mine, NOW);
+        let theirs = t.join().unwrap();
+        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))));
+    });
+}
+
+/// While one shard makes the plan that another will follow, `change` happens. Both choose by what is true then at their next choice.
+fn nobody_keeps_an_outdated_plan(config: Config, before: fn(&PoolState), change: fn(&PoolState), at: Instant, expected: &'static [u16]) {
+    both_ways(move |order| {
+        let pool = pool(&config);
+        before(&pool);
+        let (mut mine, mut late) = (balancer(&config, &pool), balancer(&config, &pool));
+        let other = pool.clone();
+        let t = order.spawn(move || change(&other));
+        choose(&mut mine, at);
+        t.join().unwrap();
+        for balancer in [&mut mine, &mut late] {
+            let mut met: Vec<u16> = (0..2)
+                .filter_map(|_| match choose(balancer, at) {
+                    Choice::Backend(backend) => Some(backend),
+                    Choice::Full | Choice::None => None,
+                })
+                .collect();
+            met.sort_unstable();
+            assert_eq!(met, expected);
+        }
+    });
+}
+
+#[test]
+fn a_choice_beside_a_bad_probe() {
+    let fail = |pool: &PoolState| assert!(pool.probed(0, &BAD, NOW).is_some());
+    nobody_keeps_an_outdated_plan(config(TWO), |_| (), fail, NOW, &[1, 1]);
+}
+
+#[test]
+fn a_choice_beside_a_good_probe() {
+    let two_failed = |pool: &PoolState| {
+        assert!(pool.probed(0, &BAD, NOW).is_some() && pool.probed(1, &BAD, NOW).is_some() && pool.probed(1, &GOOD, NOW).is_none());
+    };
+    nobody_keeps_an_outdated_plan(config(TWO), two_failed, |pool| assert!(pool.probed(1, &GOOD, NOW).is_some()), NOW, &[1, 1]);
+}
+
+#[test]
+fn a_choice_beside_the_third_failed_connect() {
+    let two = |pool: &PoolState| assert!((0..2).all(|_| pool.connect_failed(1, NOW).is_none()));
+    nobody_keeps_an_outdated_plan(config(TWO), two, |pool| assert!(pool.connect_failed(1, NOW).is_some()), NOW, &[0, 0]);
+}
+
+#[test]
+fn a_choice_beside_the_connection_that_ends_a_trial() {
+    let down = |pool: &PoolState| {
+        assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
+        assert!(pool.backends()[0].health().try_trial(pool.rules(), LATER));
+    };
+    nobody_keeps_an_outdated_plan(unchecked(ONE), down, |pool| assert!(pool.connected(0, LATER).is_some()), LATER, &[0, 0]);
+}
+
+#[test]
+fn a_choice_beside_the_first_lookup() {
+    let found = |pool: &PoolState| assert!(pool.resolved(0, &[address("10.0.0.1:80")]));
+    nobody_keeps_an_outdated_plan(config(NAMED), |_| (), found, NOW, &[0, 0]);
+}
+
+/// Shares grow, so the plan runs out by itself just when something happens.
+#[test]
+fn a_choice_by_a_plan_that_runs_out_beside_a_change() {
+    let config = config(TWO);
+    both_ways(move |order| {
+        let pool = pool(&config);
+        assert!(pool.probed(0, &BAD, NOW).is_some());
+        assert!(pool.probed(0, &GOOD, NOW).is_none() && pool.probed(0, &GOOD, NOW).is_some());
+        assert!((0..2).all(|_| pool.connect_failed(1, NOW).is_none()));
+        let (mut mine, mut theirs) = (balancer(&config, &pool), balancer(&config, &pool));
+        assert!([&mut mine, &mut theirs].into_iter().all(|balancer| matches!(choose(balancer, NOW), Choice::Backend(_))));
+        let other = pool.clone();
+        let t = order.spawn(move || assert!(other.connect_failed(1, LATER).is_some()));
+        choose(&mut mine, LATER);
+        t.join().unwrap();
+        assert_eq!([choose(&mut mine, LATER), choose(&mut theirs, LATER)], [Choice::Backend(0); 2]);
+    });
+}
+
+/// One exchange of all shards tries what is Unhealthy; the others are told that there is no backend.
+#[test]
+fn a_trial_is_one_request() {
+    let config = unchecked(ONE);
+    both_ways(move |order| {
+        let pool = pool(&config);
+        assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
+        let (mut other, mut mine) = (balancer(&config, &pool), balancer(&config, &pool));
+        let t = order.spawn(move || choose(&mut other, LATER));
+        let mine = choose(&mut mine, LATER);
+        let theirs = t.join().unwrap();
+        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::None) | (Choice::None, Choice::Backend(0))));
+        assert_eq!(pool.backends()[0].in_flight(), 1);
+    });
+}
+
+// ---- health
+
 #[test]
 fn the_third_failure_is_told_once() {
-    let config = config("\"10.0.0.1:80\"");
-    loom::model(move || {
+    let config = config(ONE);
+    both_ways(move |order| {
         let pool = pool(&config);
         assert_eq!(pool.connect_failed(0, NOW), None);
         let before = pool.version();
         let other = pool.clone();
-        let t = thread::spawn(move || other.connect_failed(0, NOW).is_some());
+        let t = order.spawn(move || other.connect_failed(0, NOW).is_some());
         let mine = pool.connect_failed(0, NOW).is_some();
         assert!(mine ^ t.join().unwrap(), "a failure was lost, or told twice");
         assert_eq!(pool.backends()[0].health().state(), HealthState::Unhealthy);
@@ -99,34 +276,167 @@ fn the_third_failure_is_told_once() {
     });
 }
 
+/// Who is told that all shards are ready finds what each of them has learnt.
 #[test]
-fn turns_are_taken_once() {
-    let config = config("\"10.0.0.1:80\", \"10.0.0.2:80\"");
-    loom::model(move || {
-        let pool = pool(&config);
-        let choose = |pool: Arc<PoolState>, config: &Config, seed| {
-            let ask = Ask { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() };
-            Balancer::new(&config.pools[0], pool, seed).choose(&ask, NOW)
-        };
-        let (other, others) = (pool.clone(), config.clone());
-        let t = thread::spawn(move || choose(other, &others, 1));
-        let mine = choose(pool, &config, 2);
-        let theirs = t.join().unwrap();
-        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))));
+fn ready_is_said_when_all_is_known() {
+    let config = config(TWO);
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let pool = shared.adopt(&config).swap_remove(0);
+        let shards = [0, 1].map(|shard: u16| {
+            let (shared, pool) = (shared.clone(), pool.clone());
+            order.spawn(move || {
+                assert!(pool.probed(shard, &GOOD, NOW).is_some());
+                shared.set_ready(shard);
+            })
+        });
+        let known = || pool.backends().iter().all(|backend| backend.health().state() == HealthState::Healthy);
+        let ready = shared.all_ready();
+        assert!(!ready || known(), "ready before the first round was over");
+        for shard in shards {
+            shard.join().unwrap();
+        }
+        assert!(shared.all_ready() && known());
     });
 }
 
+// ---- addresses
+
+/// From the moment that a name is told to have an address, there is one.
 #[test]
-fn clients_are_counted() {
-    loom::model(|| {
+fn what_is_resolved_has_an_address() {
+    let config = config(NAMED);
+    both_ways(move |order| {
+        let pool = pool(&config);
+        let other = pool.clone();
+        let t = order.spawn(move || {
+            let first = other.resolved(0, &[address("10.0.0.1:80")]);
+            (first, other.resolved(0, &[address("10.0.0.2:80"), address("10.0.0.3:80")]))
+        });
+        let backend = &pool.backends()[0];
+        if backend.resolved() {
+            assert!(backend.address(1).is_some_and(|found| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found)));
+        }
+        assert_eq!(t.join().unwrap(), (true, false));
+    });
+}
+
+// ---- clients
+
+/// Who sees that a client has left finds its place free, in all and of its address.
+#[test]
+fn a_client_leaves_both_counts() {
+    let ip = IpAddr::from([192, 0, 2, 7]);
+    both_ways(move |order| {
         let shared = Arc::new(Shared::new("lb.test", 2));
-        let ip = IpAddr::from([192, 0, 2, 7]);
+        assert_eq!(shared.admit(ip, 9, 1), Ok(()));
         let other = shared.clone();
-        let t = thread::spawn(move || other.admit(ip, 10, 1).is_ok());
-        let mine = shared.admit(ip, 10, 1).is_ok();
-        assert!(mine ^ t.join().unwrap());
-        assert_eq!(shared.connections(), 1);
-        shared.leave(ip, true);
-        assert_eq!((shared.admit(ip, 10, 1), shared.connections()), (Ok(()), 1));
+        let t = order.spawn(move || other.leave(ip, true));
+        if shared.connections() == 0 {
+            assert_eq!(shared.admit(ip, 9, 1), Ok(()));
+        }
+        t.join().unwrap();
+    });
+}
+
+// ---- reloads
+
+/// Pool `a` before and after a reload: another weight, another place, one backend more.
+fn reload() -> &'static [Config; 2] {
+    static BOTH: OnceLock<[Config; 2]> = OnceLock::new();
+    BOTH.get_or_init(|| [config(ONE), config("\"10.0.0.2:80\", { address = \"10.0.0.1:80\", weight = 2 }")])
+}
+
+#[test]
+fn all_shards_get_the_same_of_a_reload() {
+    let [old, new] = reload();
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let before = shared.adopt(old);
+        let other = shared.clone();
+        let t = order.spawn(move || other.adopt(new));
+        let mine = shared.adopt(new);
+        let theirs = t.join().unwrap();
+        assert!(Arc::ptr_eq(&mine[0], &theirs[0]));
+        assert!(Arc::ptr_eq(&mine[0].backends()[1], &before[0].backends()[0]));
+    });
+}
+
+/// A shard that comes to the old configuration late gets the old states, and whoever is at the new one keeps his.
+#[test]
+fn a_late_shard_changes_nothing_for_the_others() {
+    let [old, new] = reload();
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let before = shared.adopt(old);
+        let other = shared.clone();
+        let t = order.spawn(move || {
+            let late = other.adopt(old);
+            (late, other.adopt(new))
+        });
+        let mine = shared.adopt(new);
+        let (late, theirs) = t.join().unwrap();
+        assert!(Arc::ptr_eq(&late[0], &before[0]) && Arc::ptr_eq(&mine[0], &theirs[0]));
+    });
+}
+
+/// The last shard lets go of the old states while another makes the new ones of them, or before.
+#[test]
+fn a_reload_forgets_nothing() {
+    let [old, new] = reload();
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let before = shared.adopt(old);
+        assert!(before[0].probed(0, &SLOW, NOW).is_some());
+        let other = shared.clone();
+        let t = order.spawn(move || other.adopt(new));
+        drop(before);
+        let after = t.join().unwrap();
+        assert_eq!(after[0].backends()[1].health().state(), HealthState::Slow);
+    });
+}
+
+/// Two configurations that differ arrive at two shards in either order: what both name is one backend, what one names is its own.
+#[test]
+fn two_reloads_at_once_agree_on_what_they_share() {
+    let [old, new] = reload();
+    let third = config("\"10.0.0.3:80\", \"10.0.0.1:80\"");
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let before = shared.adopt(old);
+        let other = shared.clone();
+        let t = order.spawn(move || other.adopt(new));
+        let mine = shared.adopt(&third);
+        let theirs = t.join().unwrap();
+        let identities = |states: &[Arc<PoolState>]| [0, 1].map(|place| states[0].backends()[place].identity());
+        let ([own, same], [others, again]) = (identities(&mine), identities(&theirs));
+        assert_eq!((same, again), (before[0].backends()[0].identity(), same));
+        assert!(own != others && own != same && others != same, "one identity for two backends");
+    });
+}
+
+/// A shard that is still at the old configuration speaks of health and waits; one at the new sees both, and gives back a slot taken before.
+#[test]
+fn a_reload_beside_what_goes_on_in_the_old() {
+    let [old, new] = reload();
+    both_ways(move |order| {
+        let shared = Arc::new(Shared::new("lb.test", 2));
+        let before = shared.adopt(old).swap_remove(0);
+        assert!(before.backends()[0].try_start(None));
+        let late = before.clone();
+        let t = order.spawn(move || {
+            assert!(late.probed(0, &BAD, NOW).is_some());
+            late.wait(0);
+        });
+        let after = shared.adopt(new).swap_remove(0);
+        let mut chooser = balancer(new, &after);
+        let first = choose(&mut chooser, NOW);
+        let nudged: Vec<u16> = after.finish(1).collect();
+        t.join().unwrap();
+        let left: Vec<u16> = after.take_waiting().collect();
+        assert_eq!([nudged, left].concat(), [0], "a mark was lost, or given out twice");
+        assert_eq!([0; 3].map(|_| choose(&mut chooser, NOW)), [Choice::Backend(0); 3]);
+        let backend = &before.backends()[0];
+        assert_eq!((backend.in_flight(), backend.health().usable()), (u32::from(first == Choice::Backend(1)), false));
     });
 }

@@ -19,6 +19,8 @@ mod matcher;
 mod naive;
 #[path = "bodies/play.rs"]
 mod play;
+#[path = "bodies/words.rs"]
+mod words;
 
 #[allow(unused_imports, reason = "the replay makes the seeds")]
 pub(crate) use connection::seed as connection_seed;

@@ -299,8 +299,14 @@ fn version(head: &[u8], at: usize) -> Result<u8, Uncut> {
         Some(HTTP_1_1) => Ok(11),
         Some(HTTP_1_0) => Ok(10),
         Some(_) => Err(Uncut::Wrong),
-        None => Err(Uncut::Partial),
+        None => Err(short_version(head.get(at..).unwrap_or_default())),
     }
+}
+
+/// A version that ends too early is not waited for if it cannot become one: the whole head may be there.
+#[cold]
+fn short_version(text: &[u8]) -> Uncut {
+    if b"HTTP/1.1".starts_with(text) || b"HTTP/1.0".starts_with(text) { Uncut::Partial } else { Uncut::Wrong }
 }
 
 /// A head that has been cut into lines, held against the rules.

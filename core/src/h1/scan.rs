@@ -138,8 +138,8 @@ pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bo
         let colon = find(buf, at, |word| below(word ^ (ONES * u64::from(b':')), 1));
         let Some(name) = buf.get(at as usize..colon as usize) else { return Err(Uncut::Partial) };
         let (mut known, mut name_len) = (Known::of(name), name.len());
-        // The names that are known are tokens.
-        if known == Known::Other && (name.is_empty() || !is_token(name)) {
+        // The names that are known are tokens; what only looks like one of them may be anything, line ends too.
+        if matches!(known, Known::Other | Known::Alias) && (name.is_empty() || !is_token(name)) {
             if at as usize == buf.len() {
                 return Err(Uncut::Partial);
             }

@@ -126,7 +126,7 @@ impl BackendState {
 
     /// The same with its place, for [`BackendState::refused`]. One that refused us is used only if all did.
     #[must_use]
-    pub(crate) fn pick(&self, turn: u32) -> Option<(u8, SocketAddr)> {
+    pub fn pick(&self, turn: u32) -> Option<(u8, SocketAddr)> {
         if let Some(literal) = self.literal {
             return Some((0, literal));
         }
@@ -139,7 +139,7 @@ impl BackendState {
     }
 
     /// No connection came about to the address at `place`. True if another one has not refused us yet.
-    pub(crate) fn refused(&self, place: u8) -> bool {
+    pub fn refused(&self, place: u8) -> bool {
         if self.literal.is_some() {
             return false;
         }

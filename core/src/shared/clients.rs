@@ -37,34 +37,39 @@ impl Default for Clients {
 
 impl Clients {
     pub(super) fn admit(&self, ip: IpAddr, max_total: u32, max_per_ip: u32) -> Result<(), TooMany> {
-        let one_more = |n| (n < max_total).then_some(n + 1);
-        self.total.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map_err(|_| TooMany::Total)?;
-        if max_per_ip > 0 {
-            let key = key(ip);
-            let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
-            let count = stripe.entry(key).or_insert(0);
-            if *count >= max_per_ip {
-                drop(stripe);
-                self.total.0.fetch_sub(1, Ordering::AcqRel);
-                return Err(TooMany::FromAddress);
-            }
-            *count += 1;
+        if max_per_ip == 0 {
+            return self.one_more(max_total);
         }
+        let key = key(ip);
+        let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = stripe.get(&key).copied().unwrap_or(0);
+        if count >= max_per_ip {
+            return Err(TooMany::FromAddress);
+        }
+        // Last: a place that is taken only to be given back would keep another address out for that moment.
+        self.one_more(max_total)?;
+        stripe.insert(key, count + 1);
         Ok(())
+    }
+
+    fn one_more(&self, max_total: u32) -> Result<(), TooMany> {
+        let one_more = |n| (n < max_total).then_some(n + 1);
+        self.total.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map(drop).map_err(|_| TooMany::Total)
     }
 
     /// A connection admitted while addresses were not counted has no entry and takes none away.
     pub(super) fn leave(&self, ip: IpAddr, counted: bool) {
+        let key = key(ip);
+        // Held over both counts, as in `admit`: they tell of the same connections.
+        let stripe = counted.then(|| self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner));
         let before = self.total.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a client left twice");
-        if counted {
-            let key = key(ip);
-            let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = stripe.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    stripe.remove(&key);
-                }
+        if let Some(mut stripe) = stripe
+            && let Some(count) = stripe.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                stripe.remove(&key);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! One pool, as all shards see it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{BackendState, Padded};
+use crate::balance::Balancer;
 use crate::balance::plan::Plan;
 use crate::balance::rendezvous::Rendezvous;
 use crate::config;
@@ -49,21 +50,30 @@ pub struct PoolState {
     rules: Rules,
     /// The order that all shards follow while nothing changes.
     pub(crate) plan: Mutex<Option<Arc<Plan>>>,
-    /// For hashing clients, main backends and backups: made once, by whoever needs it first.
-    rendezvous: OnceLock<(Rendezvous, Rendezvous)>,
+    /// For hashing clients, main backends and backups; empty for a strategy that does not.
+    rendezvous: (Rendezvous, Rendezvous),
 }
 
 impl PoolState {
     pub(super) fn new(pool: &config::Pool, common: Arc<Common>, backends: Box<[Arc<BackendState>]>) -> Self {
+        let table = |backup| {
+            let places = pool.backends.iter().zip(&backends).enumerate();
+            let those = places.filter(|(_, (configured, _))| configured.backup == backup);
+            Rendezvous::new(
+                &those.map(|(index, (configured, known))| (index as u16, known.stable_hash(), configured.weight)).collect::<Vec<_>>(),
+            )
+        };
+        // Now, not on some request's way.
+        let rendezvous = if Balancer::hashes_clients(&pool.strategy) { (table(false), table(true)) } else { Default::default() };
         Self {
             common,
-            backends,
             name: pool.name.clone(),
             configured: pool.backends.clone().into(),
             strategy: pool.strategy.clone(),
             rules: Rules::of(pool),
             plan: Mutex::new(None),
-            rendezvous: OnceLock::new(),
+            rendezvous,
+            backends,
         }
     }
 
@@ -112,16 +122,7 @@ impl PoolState {
 
     /// For hashing clients: the tables of main backends and of backups.
     pub(crate) fn rendezvous(&self) -> &(Rendezvous, Rendezvous) {
-        self.rendezvous.get_or_init(|| {
-            let table = |backup| {
-                let places = self.configured.iter().zip(&self.backends).enumerate();
-                let those = places.filter(|(_, (configured, _))| configured.backup == backup);
-                Rendezvous::new(
-                    &those.map(|(index, (configured, known))| (index as u16, known.stable_hash(), configured.weight)).collect::<Vec<_>>(),
-                )
-            };
-            (table(false), table(true))
-        })
+        &self.rendezvous
     }
 
     /// A probe of backend `index` has ended. `Some`: log it and nudge the other shards.

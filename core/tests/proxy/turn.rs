@@ -209,9 +209,12 @@ impl World {
                 return false;
             }
             let n = n.min(room.len());
-            for (to, from) in room.iter_mut().zip(self.peers[sock.0].inbox.drain(..n)) {
-                *to = from;
-            }
+            let inbox = &mut self.peers[sock.0].inbox;
+            let (front, back) = inbox.as_slices();
+            let in_front = n.min(front.len());
+            room[..in_front].copy_from_slice(&front[..in_front]);
+            room[in_front..n].copy_from_slice(&back[..n - in_front]);
+            inbox.drain(..n);
             self.shards[shard].handle_recv(conn, n, self.now);
         } else if peer.ending {
             peer.ended = true;
@@ -227,8 +230,10 @@ impl World {
     /// A backend looks at what it has.
     fn serve(&mut self, sock: Sock) {
         let Some(to) = self.peers[sock.0].to else { return };
-        if self.peers[sock.0].received.windows(17).any(|w| w == b"rust-strom-health") {
-            self.peers[sock.0].probe = true;
+        // A probe is short, and content need not be searched time and again.
+        let peer = &mut self.peers[sock.0];
+        if peer.received[..peer.received.len().min(1024)].windows(17).any(|w| w == b"rust-strom-health") {
+            peer.probe = true;
         }
         let script = self.scripts.entry(to).or_default();
         if let (Reply::Hold, true) = (&script.reply, script.replies.is_empty())

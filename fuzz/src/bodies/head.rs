@@ -87,9 +87,27 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     assert_eq!((&sent.host[..], sent.version), (host, version));
     assert_eq!(sent.framing.is_empty(), request.framing.is_empty(), "{:?} and {:?}", sent.framing, request.framing);
     assert!(request.framing.is_empty() || sent.framing == request.framing);
-    for (name, _) in &sent.fields {
-        let hop = ["keep-alive", "proxy-connection", "transfer_encoding", "content_length", "x_forwarded_for"];
-        assert!(!hop.iter().any(|h| name.eq_ignore_ascii_case(h.as_bytes())), "{} was forwarded", name.escape_ascii());
+    // What is the client's arrives as it was, in its order and with nothing between; what is ours is said once.
+    let chunked = sent.framing == Framing::Chunked;
+    let counted = matches!(request.method, b"OPTIONS" | b"TRACE");
+    let not_counted = |(name, _): &(Vec<u8>, Vec<u8>)| !(counted && name.eq_ignore_ascii_case(b"max-forwards"));
+    let said: Vec<_> = request.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
+    let mut expected = naive::passing(&said, true, chunked);
+    expected.retain(not_counted);
+    let mut arrived = naive::passing(&sent.fields, true, chunked);
+    arrived.retain(not_counted);
+    let via = arrived.pop().expect("a Via");
+    assert!(via.0 == b"Via" && via.1.starts_with(if request.version == 10 { b"1.0 " } else { b"1.1 " }), "{via:?}");
+    assert_eq!(arrived, expected);
+    let ours: [(&[u8], &[u8]); 4] = [
+        (b"x-forwarded-for", b"192.0.2.7"),
+        (b"x-real-ip", b"192.0.2.7"),
+        (b"x-forwarded-host", host),
+        (b"x-request-id", forward.request_id),
+    ];
+    for (name, value) in ours {
+        let said: Vec<_> = sent.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &v[..]).collect();
+        assert_eq!(said, [value], "{}", name.escape_ascii());
     }
 }
 
@@ -129,4 +147,11 @@ fn answers(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, ea
         assert!(same, "{:?} goes out as {:?}", framing, sent.framing);
     }
     assert!(sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")), "an answer without a date");
+    let said: Vec<_> = answer.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
+    let [expected, arrived] = [&said, &sent.fields].map(|fields| {
+        let mut passing = naive::passing(fields, false, framing == Framing::Chunked);
+        passing.retain(|(name, _)| !name.eq_ignore_ascii_case(b"date"));
+        passing
+    });
+    assert_eq!(arrived, expected);
 }

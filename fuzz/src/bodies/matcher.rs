@@ -1,12 +1,16 @@
-//! Matchers: read, printed, read again; and the answer of the router is that of a plain walk over the tree.
+//! Matchers: read, printed, read again; and the answer of the router is that of a plain walk over the trees.
 //!
-//! An input is lines: a matcher, a host, a target, a method, a client's address, and fields as `name: value`.
+//! An input is lines: matchers (a byte of one between them), a host, a target, a method, a client's address, and fields as `name: value`. After a
+//! zero byte it chooses words for all of these instead.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use ruststrom_core::config::{self, Matcher, Pool};
 use ruststrom_core::route::{Ask, Fields, Router};
+
+use super::input::Input;
+use super::words;
 
 struct List(Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -16,32 +20,44 @@ impl Fields for List {
     }
 }
 
+/// More of them than are tried one after the other.
+const OTHERS: usize = 10;
+
 fn plain_pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     POOL.get_or_init(|| {
         let parsed = config::parse("http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [\"192.0.2.20:80\"]\n");
-        parsed.config.expect("a good text").pools.swap_remove(0)
+        Pool { backends: Vec::new(), ..parsed.config.expect("a good text").pools.swap_remove(0) }
     })
 }
 
 pub(super) fn run(data: &[u8]) {
-    let mut lines = data.split(|&b| b == b'\n');
-    let Ok(text) = std::str::from_utf8(lines.next().unwrap_or_default()) else { return };
-    let tree = match Matcher::parse(text) {
-        Ok(tree) => tree,
-        Err(problems) => {
-            assert!(!problems.is_empty());
-            for p in problems {
-                assert!(text.get(p.at.clone()).is_some() && !p.message.is_empty(), "{p:?}");
-            }
-            return;
-        }
+    let [0, choices @ ..] = data else {
+        let end = data.iter().position(|&b| b == b'\n');
+        let Ok(texts) = std::str::from_utf8(&data[..end.unwrap_or(data.len())]) else { return };
+        play(&texts.split('\u{1}').collect::<Vec<_>>(), end.map_or(&[], |at| &data[at + 1..]), 0);
+        return;
     };
-    let printed = tree.to_string();
-    let again = Matcher::parse(&printed);
-    assert_eq!(again.as_ref(), Ok(&tree), "{printed}");
-    assert_eq!(again.map(|t| t.to_string()).as_ref(), Ok(&printed));
+    let mut input = Input(choices);
+    let schemes = input.byte();
+    let texts: Vec<String> = (0..=input.below(6))
+        .map(|_| {
+            let mut text = String::new();
+            words::matcher(&mut input, 4, &mut text);
+            text
+        })
+        .collect();
+    let asked = words::asked(&mut input);
+    assert!(play(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), asked.as_bytes(), schemes), "a good matcher is refused: {texts:?}");
+}
 
+/// Whether all are matchers. A bit of `schemes` for each: it takes http only.
+fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
+    let trees: Vec<Matcher> = texts.iter().filter_map(|text| read(text)).collect();
+    if trees.len() < texts.len() {
+        return false;
+    }
+    let mut lines = asked.split(|&b| b == b'\n');
     let host = lines.next().unwrap_or_default();
     let target = lines.next().unwrap_or(b"/");
     let method = lines.next().unwrap_or(b"GET");
@@ -53,7 +69,7 @@ pub(super) fn run(data: &[u8]) {
     });
     let fields = List(fields.collect());
     let ask = Ask {
-        https: false,
+        https: schemes & 1 != 0,
         host,
         path: &target[..mark.unwrap_or(target.len())],
         query: mark.map(|at| &target[at + 1..]),
@@ -61,17 +77,42 @@ pub(super) fn run(data: &[u8]) {
         client,
         fields: &fields,
     };
-    let expected = naive(&tree, &ask, &fields);
-    let pool = |matcher: &Matcher| Pool { matcher: matcher.clone(), ..plain_pool().clone() };
-    let alone = Router::new(&[pool(&tree)]);
-    assert_eq!(alone.route(&ask).is_some(), expected, "{printed}");
-    // Among many, where hosts are looked up in a table: the places before it are other hosts' and its own negation's.
-    let mut many: Vec<Pool> = (0..10).map(|n| pool(&Matcher::Host(format!("other-{n}.invalid").into()))).collect();
-    many.push(pool(&tree));
-    many.push(pool(&Matcher::Any));
-    let other = many[..10].iter().position(|p| naive(&p.matcher, &ask, &fields));
-    let wanted = other.unwrap_or(if expected { 10 } else { 11 });
-    assert_eq!(Router::new(&many).route(&ask), Some(wanted as u16), "{printed}");
+    let pool = |(place, matcher): (usize, &Matcher)| Pool {
+        matcher: matcher.clone(),
+        https: schemes >> (1 + place % 7) & 1 == 0,
+        ..plain_pool().clone()
+    };
+    let mut pools: Vec<Pool> = trees.iter().enumerate().map(pool).collect();
+    let takes = |p: &Pool| (p.https || !ask.https) && naive(&p.matcher, &ask, &fields);
+    let expected = pools.iter().position(takes);
+    assert_eq!(Router::new(&pools).route(&ask).map(usize::from), expected, "{texts:?}");
+    // Among many, where hosts are looked up in a table: other hosts' places before, one that takes everything behind.
+    let others = (0..OTHERS).map(|n| Matcher::Host(format!("other-{n}.invalid").into()));
+    pools.splice(..0, others.map(|matcher| pool((0, &matcher))));
+    pools.push(pool((pools.len(), &Matcher::Any)));
+    let wanted = pools.iter().position(takes);
+    assert_eq!(Router::new(&pools).route(&ask).map(usize::from), wanted, "{texts:?}");
+    true
+}
+
+/// A matcher that prints as itself; or problems that lie in the text.
+fn read(text: &str) -> Option<Matcher> {
+    match Matcher::parse(text) {
+        Ok(tree) => {
+            let printed = tree.to_string();
+            let again = Matcher::parse(&printed);
+            assert_eq!(again.as_ref(), Ok(&tree), "{printed}");
+            assert_eq!(again.map(|t| t.to_string()).as_ref(), Ok(&printed));
+            Some(tree)
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            for p in problems {
+                assert!(text.get(p.at.clone()).is_some() && !p.message.is_empty(), "{p:?}");
+            }
+            None
+        }
+    }
 }
 
 /// The host without port and final dot, as text would be cut by hand.

@@ -1,8 +1,6 @@
 //! The rules for heads once more, written from the RFCs the long way round: whole lines, copied pieces, no state. Nothing here is shared with
 //! the parser that it judges.
 
-use std::net::Ipv6Addr;
-
 use ruststrom_core::h1::{Asked, HeadLimits};
 use ruststrom_core::http::Framing;
 
@@ -295,7 +293,7 @@ fn is_host(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((v6, after)) if v6.parse::<Ipv6Addr>().is_ok() => ("v6", after),
+            Some((v6, after)) if is_v6(v6) => ("v6", after),
             _ => return false,
         },
         None => match text.find(':') {
@@ -321,6 +319,65 @@ fn is_host(text: &[u8]) -> bool {
         }
     }
     good_port && !name.is_empty()
+}
+
+/// RFC 3986 §3.2.2 `IPv6address`: eight groups, or fewer with one `::`; the last two may be an IPv4 address.
+fn is_v6(text: &str) -> bool {
+    let groups = |text: &str, v4_may_end: bool| -> Option<usize> {
+        if text.is_empty() {
+            return Some(0);
+        }
+        let all: Vec<&str> = text.split(':').collect();
+        let (last, before) = all.split_last()?;
+        let is_group = |g: &str| (1..=4).contains(&g.len()) && g.bytes().all(|b| b.is_ascii_hexdigit());
+        if !before.iter().all(|g| is_group(g)) {
+            return None;
+        }
+        if is_group(last) {
+            return Some(all.len());
+        }
+        (v4_may_end && is_v4(last)).then_some(all.len() + 1)
+    };
+    match text.split_once("::") {
+        None => groups(text, true) == Some(8),
+        Some((before, after)) => {
+            let (before, after) = (groups(before, false), groups(after, true));
+            before.zip(after).is_some_and(|(before, after)| before + after <= 7)
+        }
+    }
+}
+
+/// Four numbers from 0 to 255 without leading zeros.
+fn is_v4(text: &str) -> bool {
+    let is_octet = |o: &str| {
+        let digits = (1..=3).contains(&o.len()) && o.bytes().all(|b| b.is_ascii_digit());
+        digits && (o.len() == 1 || !o.starts_with('0')) && o.parse::<u16>().is_ok_and(|n| n <= 255)
+    };
+    text.split('.').count() == 4 && text.split('.').all(is_octet)
+}
+
+/// Fields that we say ourselves to a backend, beside those that frame the content.
+const OURS: [&str; 7] =
+    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server", "x-real-ip", "x-request-id"];
+
+/// What passes a proxy unchanged, in its order (RFC 9110 §7.6.1): neither framing, nor what is meant for one hop, nor what `Connection` names, nor, on
+/// the way to a backend, what we say ourselves under any spelling.
+pub(super) fn passing(fields: &[(Vec<u8>, Vec<u8>)], to_backend: bool, chunked: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let framing = ["content-length", "transfer-encoding"];
+    let hop = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
+    // Names that are no message to us, so that naming them takes nothing away.
+    let stay = ["host", "via", "cookie", "set-cookie", "authorization", "proxy-authorization", "proxy-authenticate"];
+    let options = members(fields, "connection");
+    let passes = |name: &[u8]| {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let spelt: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let guarded = framing.contains(&&*spelt) || OURS.contains(&&*spelt);
+        let is_option = ["close", "keep-alive", "upgrade", "te"].contains(&&*name);
+        let named = !is_option && options.iter().any(|o| o == name.as_bytes()) && !guarded && !stay.contains(&&*name);
+        let for_one_hop = framing.contains(&&*name) || hop.contains(&&*name) || name == "trailer" && !chunked || named;
+        !for_one_hop && !(to_backend && (guarded || ["host", "expect"].contains(&&*name)))
+    };
+    fields.iter().filter(|(name, _)| passes(name)).cloned().collect()
 }
 
 /// A whole head of an answer; `None` if a rule is broken.
