@@ -227,7 +227,16 @@ fn has_hidden_dot_segment(mut segment: &[u8]) -> bool {
 impl<'a> Host<'a> {
     /// Splits and checks `uri-host [":" port]` (RFC 9110 §7.2). An empty name is none: `http` URIs have no such host (§4.2.1).
     #[must_use]
+    #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
+        // Most have no port, and nothing that needs a closer look.
+        if !value.is_empty() && value.iter().fold(REG_NAME, |all, &b| all & CLASS[b as usize]) != 0 {
+            return Some(Self { name: value, port: None });
+        }
+        Self::parse_slowly(value)
+    }
+
+    fn parse_slowly(value: &'a [u8]) -> Option<Self> {
         let (name, rest) = if value.first() == Some(&b'[') {
             let end = memchr::memchr(b']', value)?;
             // Only IPv6: there is no later version (RFC 3986 §3.2.2).
