@@ -27,11 +27,14 @@ struct Class {
 }
 
 impl Class {
+    #[inline]
     fn take(&mut self, bytes: usize) -> u32 {
         self.lent += 1;
-        if let Some(at) = self.warm.pop() {
-            return at;
-        }
+        self.warm.pop().unwrap_or_else(|| self.make(bytes))
+    }
+
+    #[cold]
+    fn make(&mut self, bytes: usize) -> u32 {
         let memory = vec![0; bytes].into_boxed_slice();
         if let Some(at) = self.cold.pop() {
             self.memory[at as usize] = memory;
@@ -41,6 +44,7 @@ impl Class {
         (self.memory.len() - 1) as u32
     }
 
+    #[inline]
     fn give(&mut self, at: u32, keep: usize) {
         self.lent -= 1;
         if self.warm.len() < keep {
@@ -97,6 +101,7 @@ impl Pages {
     }
 
     /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
+    #[inline]
     pub fn lend(&mut self) -> Option<PageId> {
         if self.lent_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
             return None;
@@ -113,6 +118,7 @@ impl Pages {
     }
 
     /// Takes a page back.
+    #[inline]
     pub fn give_back(&mut self, page: PageId) {
         let (large, at) = split(&page);
         if large {
