@@ -139,8 +139,9 @@ impl Inbox {
     }
 
     /// Gives the page back if nothing in it is needed.
+    #[inline]
     pub(crate) fn trim(&mut self, pages: &mut Pages) {
-        if self.is_empty() {
+        if self.page.is_some() && self.is_empty() {
             self.clear(pages);
         }
     }

@@ -486,7 +486,7 @@ impl Flow {
     }
 
     /// Gives back the page of the head, once it is needed no more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn drop_head(&mut self, pages: &mut Pages) {
         if let Some(page) = self.head.take() {
             pages.give_back(page);

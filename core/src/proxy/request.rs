@@ -131,7 +131,8 @@ impl<O: Observer> Proxy<O> {
         let first = conn.client().requests == 0;
         conn.client_mut().requests += 1;
         conn.window_start = Instant::NEVER;
-        let x = Exchange {
+        let (own, texts) = (self.spare.pop().unwrap_or_default(), Texts::recycled(self.spare.pop().unwrap_or_default()));
+        let x = self.exchanges.insert_with(|| Exchange {
             client: Leg::h1(c),
             backend: None,
             phase: Phase::Choosing,
@@ -170,10 +171,10 @@ impl<O: Observer> Proxy<O> {
             // A first request's time begins with its first byte too, not when its connection was made.
             times: Times { started: if first { now } else { started }, ..Times::default() },
             own_body: 0,
-            own: self.spare.pop().unwrap_or_default(),
-            texts: Texts::recycled(self.spare.pop().unwrap_or_default()),
-        };
-        let x = ExchangeId(self.exchanges.insert(x));
+            own,
+            texts,
+        });
+        let x = ExchangeId(x);
         self.conns[c].exchange = Some(x);
         x
     }
