@@ -147,6 +147,7 @@ impl Inbox {
     }
 
     /// Drops everything.
+    #[inline(always)]
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
         if let Some(page) = self.page.take()
             && !planted!(1)

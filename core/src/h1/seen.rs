@@ -150,9 +150,13 @@ impl<'a> Seen<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn length(&self) -> Result<Option<u64>, Violation> {
+        if self.lengths == 0 { Ok(None) } else { self.declared_length() }
+    }
+
+    fn declared_length(&self) -> Result<Option<u64>, Violation> {
         match self.lengths {
-            0 => Ok(None),
             1 => match decimal(self.length) {
                 None if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
                 None => Err(Violation::Length),
@@ -167,9 +171,15 @@ impl<'a> Seen<'a> {
         !self.close && (version == 11 || self.keep)
     }
 
+    #[inline]
     pub(super) fn upgrade(&self) -> Option<&'a [u8]> {
-        // A list without members names no protocol.
-        (self.says_upgrade && self.upgrades == 1 && list(self.upgrade).next().is_some()).then_some(self.upgrade)
+        if self.says_upgrade && self.upgrades == 1 { self.named_upgrade() } else { None }
+    }
+
+    /// A list without members names no protocol.
+    #[cold]
+    fn named_upgrade(&self) -> Option<&'a [u8]> {
+        list(self.upgrade).next().is_some().then_some(self.upgrade)
     }
 }
 
