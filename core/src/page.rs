@@ -61,6 +61,7 @@ impl Class {
 pub struct Pages {
     small: Class,
     large: Class,
+    lent_bytes: u64,
     cap_bytes: u64,
 }
 
@@ -68,7 +69,7 @@ impl Pages {
     /// At most `cap_bytes` are lent at once.
     #[must_use]
     pub fn new(cap_bytes: u64) -> Self {
-        Self { small: Class::default(), large: Class::default(), cap_bytes }
+        Self { small: Class::default(), large: Class::default(), lent_bytes: 0, cap_bytes }
     }
 
     /// A new cap; what is lent beyond it stays lent.
@@ -79,7 +80,7 @@ impl Pages {
     /// Bytes lent now.
     #[must_use]
     pub fn lent_bytes(&self) -> u64 {
-        (self.small.lent * SMALL_BYTES + self.large.lent * LARGE_BYTES) as u64
+        self.lent_bytes
     }
 
     /// Pages lent now.
@@ -106,6 +107,7 @@ impl Pages {
         if self.lent_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
             return None;
         }
+        self.lent_bytes += SMALL_BYTES as u64;
         NonZeroU32::new(self.small.take(SMALL_BYTES) + 1).map(PageId)
     }
 
@@ -114,6 +116,7 @@ impl Pages {
         if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
             return None;
         }
+        self.lent_bytes += LARGE_BYTES as u64;
         NonZeroU32::new((self.large.take(LARGE_BYTES) + 1) | LARGE_BIT).map(PageId)
     }
 
@@ -121,6 +124,7 @@ impl Pages {
     #[inline]
     pub fn give_back(&mut self, page: PageId) {
         let (large, at) = split(&page);
+        self.lent_bytes -= Self::size(&page) as u64;
         if large {
             self.large.give(at, KEEP_LARGE);
         } else {

@@ -385,7 +385,7 @@ impl Flow {
     }
 
     /// Head and payload to send now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plain_slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 2] {
         let head = if self.head_sent == self.head_len {
             &[]

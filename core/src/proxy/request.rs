@@ -40,14 +40,6 @@ pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
 }
 
 impl<O: Observer> Proxy<O> {
-    /// Bytes came from a client.
-    pub(super) fn client_input(&mut self, c: ConnId, now: Instant) {
-        match self.conns[c].exchange {
-            None => self.read_request(c, now),
-            Some(x) => self.request_body(x, now),
-        }
-    }
-
     /// Looks for the head of the next request in what lies there.
     pub(super) fn read_request(&mut self, c: ConnId, now: Instant) {
         let conn = &mut self.conns[c];
@@ -366,7 +358,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// More of a request's body came.
-    fn request_body(&mut self, x: ExchangeId, now: Instant) {
+    pub(super) fn request_body(&mut self, x: ExchangeId, now: Instant) {
         if self.exchanges[x.0].phase == Phase::Own || !self.receive_request(x, now) {
             return;
         }
