@@ -9,6 +9,8 @@ mod exchanges;
 mod heads;
 #[path = "core/routing.rs"]
 mod routing;
+#[path = "core/simulator.rs"]
+mod simulator;
 #[path = "core/strategies.rs"]
 mod strategies;
 #[path = "core/wheel.rs"]
@@ -22,7 +24,8 @@ fn main() {
     // Nothing here needs longer: what varies is the machine.
     let quick = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
     let mut criterion = quick.configure_from_args();
-    for bench in [exchanges::bench, heads::bench, chunked::bench, routing::bench, strategies::bench, wheel::bench] {
+    let benches = [exchanges::bench, heads::bench, chunked::bench, routing::bench, strategies::bench, wheel::bench, simulator::bench];
+    for bench in benches {
         bench(&mut criterion);
     }
     criterion.final_summary();

@@ -82,7 +82,12 @@ impl Tried {
 
     /// Whether `backend` has been added.
     #[must_use]
+    #[inline]
     pub fn contains(&self, backend: u16) -> bool {
+        !self.is_empty() && self.holds(backend)
+    }
+
+    fn holds(&self, backend: u16) -> bool {
         self.few[..usize::from(self.used)].contains(&backend) || self.more.contains(&backend)
     }
 

@@ -139,13 +139,15 @@ impl Inbox {
     }
 
     /// Gives the page back if nothing in it is needed.
+    #[inline]
     pub(crate) fn trim(&mut self, pages: &mut Pages) {
-        if self.is_empty() {
+        if self.page.is_some() && self.is_empty() {
             self.clear(pages);
         }
     }
 
     /// Drops everything.
+    #[inline(always)]
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
         if let Some(page) = self.page.take()
             && !planted!(1)

@@ -4,6 +4,7 @@
 pub mod date;
 pub(crate) mod decimal;
 pub mod fields;
+pub mod ip;
 pub mod target;
 mod violation;
 

@@ -27,11 +27,14 @@ struct Class {
 }
 
 impl Class {
+    #[inline]
     fn take(&mut self, bytes: usize) -> u32 {
         self.lent += 1;
-        if let Some(at) = self.warm.pop() {
-            return at;
-        }
+        self.warm.pop().unwrap_or_else(|| self.make(bytes))
+    }
+
+    #[cold]
+    fn make(&mut self, bytes: usize) -> u32 {
         let memory = vec![0; bytes].into_boxed_slice();
         if let Some(at) = self.cold.pop() {
             self.memory[at as usize] = memory;
@@ -41,6 +44,7 @@ impl Class {
         (self.memory.len() - 1) as u32
     }
 
+    #[inline]
     fn give(&mut self, at: u32, keep: usize) {
         self.lent -= 1;
         if self.warm.len() < keep {
@@ -57,6 +61,7 @@ impl Class {
 pub struct Pages {
     small: Class,
     large: Class,
+    lent_bytes: u64,
     cap_bytes: u64,
 }
 
@@ -64,7 +69,7 @@ impl Pages {
     /// At most `cap_bytes` are lent at once.
     #[must_use]
     pub fn new(cap_bytes: u64) -> Self {
-        Self { small: Class::default(), large: Class::default(), cap_bytes }
+        Self { small: Class::default(), large: Class::default(), lent_bytes: 0, cap_bytes }
     }
 
     /// A new cap; what is lent beyond it stays lent.
@@ -75,7 +80,7 @@ impl Pages {
     /// Bytes lent now.
     #[must_use]
     pub fn lent_bytes(&self) -> u64 {
-        (self.small.lent * SMALL_BYTES + self.large.lent * LARGE_BYTES) as u64
+        self.lent_bytes
     }
 
     /// Pages lent now.
@@ -97,10 +102,12 @@ impl Pages {
     }
 
     /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
+    #[inline]
     pub fn lend(&mut self) -> Option<PageId> {
         if self.lent_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
             return None;
         }
+        self.lent_bytes += SMALL_BYTES as u64;
         NonZeroU32::new(self.small.take(SMALL_BYTES) + 1).map(PageId)
     }
 
@@ -109,12 +116,15 @@ impl Pages {
         if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
             return None;
         }
+        self.lent_bytes += LARGE_BYTES as u64;
         NonZeroU32::new((self.large.take(LARGE_BYTES) + 1) | LARGE_BIT).map(PageId)
     }
 
     /// Takes a page back.
+    #[inline]
     pub fn give_back(&mut self, page: PageId) {
         let (large, at) = split(&page);
+        self.lent_bytes -= Self::size(&page) as u64;
         if large {
             self.large.give(at, KEEP_LARGE);
         } else {

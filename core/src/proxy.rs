@@ -290,14 +290,16 @@ impl<O: Observer> Proxy<O> {
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
     /// connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        let Some(conn) = self.conns.get(c).filter(|conn| self.wants_recv(conn)) else { return &mut [] };
-        if conn.inbox.page.is_none() {
-            let large = wants_large(conn, &self.exchanges);
-            let Some(page) = self.lend_for(c, large) else { return &mut [] };
-            let page = self.conns[c].inbox.page.insert(page);
-            return self.pages.bytes_mut(page);
+        let Some(conn) = self.conns.get_mut(c) else { return &mut [] };
+        let x = conn.exchange.map(|x| &self.exchanges[x.0]);
+        if !wants_recv(conn, x) {
+            return &mut [];
         }
-        let conn = &mut self.conns[c];
+        if conn.inbox.page.is_none() {
+            let page = starved::lend(&mut self.pages, conn.begins(), wants_large(conn, x));
+            let Some(page) = page else { return self.starve(c) };
+            return self.pages.bytes_mut(conn.inbox.page.insert(page));
+        }
         conn.inbox.make_room(&mut self.pages);
         let page = conn.inbox.page.as_ref().expect("it has one");
         &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
@@ -315,8 +317,15 @@ impl<O: Observer> Proxy<O> {
         conn.window_bytes += n as u64;
         match &conn.role {
             Role::Client(client) if client.lingering => conn.inbox.clear(&mut self.pages),
-            Role::Client(_) => self.client_input(c, now),
-            Role::Backend(_) => self.backend_input(c, now),
+            Role::Client(_) => match conn.exchange {
+                None => self.read_request(c, now),
+                Some(x) => self.request_body(x, now),
+            },
+            Role::Backend(_) => match conn.exchange {
+                // Whatever comes on an idle connection is no answer to anything.
+                None => self.close(c),
+                Some(x) => self.backend_input(x, c, now),
+            },
             Role::Probe(_) => self.probe_input(c, now),
         }
         self.settle(now);
@@ -342,10 +351,11 @@ impl<O: Observer> Proxy<O> {
     pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(c) else { return };
         conn.window_bytes += n as u64;
-        match &mut conn.role {
-            Role::Client(_) => self.client_sent(c, n, now),
-            Role::Backend(_) => self.backend_sent(c, n, now),
-            Role::Probe(p) => p.sent += n as u32,
+        match (&mut conn.role, conn.exchange) {
+            (Role::Client(_), Some(x)) => self.client_sent(x, n, now),
+            (Role::Backend(_), Some(x)) => self.backend_sent(x, c, n, now),
+            (Role::Probe(p), _) => p.sent += n as u32,
+            (_, None) => {}
         }
         self.settle(now);
     }
@@ -404,24 +414,9 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn wants(&self, c: ConnId) -> Wants {
         match self.conns.get(c) {
-            Some(conn) => Wants { recv: self.wants_recv(conn), send: self.wants_send(conn) },
+            Some(conn) => Wants { recv: wants_recv(conn, conn.exchange.map(|x| &self.exchanges[x.0])), send: self.wants_send(conn) },
             None => Wants::default(),
         }
-    }
-
-    fn wants_recv(&self, conn: &Conn) -> bool {
-        let open = match &conn.role {
-            Role::Client(client) => match conn.exchange {
-                None => true,
-                Some(x) => {
-                    let x = &self.exchanges[x.0];
-                    !client.lingering && !x.request.ended && x.takes_request_body()
-                }
-            },
-            Role::Backend(b) => b.connected && conn.exchange.is_none_or(|x| !self.exchanges[x.0].answer.ended),
-            Role::Probe(p) => p.connected,
-        };
-        open && !conn.recv_ended && conn.inbox.has_room()
     }
 
     fn wants_send(&self, conn: &Conn) -> bool {
@@ -555,12 +550,24 @@ const NOT_LISTED: u8 = 0;
 const RECV: u8 = 1;
 const SEND: u8 = 2;
 
-/// Whether what comes is known to be much more than a page.
-fn wants_large(conn: &Conn, exchanges: &Slab<Exchange>) -> bool {
-    let Some(x) = conn.exchange.and_then(|x| exchanges.get(x.0)) else { return false };
-    let reader = match conn.role {
-        Role::Client(_) => &x.request.reader,
-        Role::Backend(_) if x.phase == exchange::Phase::Answering => &x.answer.reader,
+/// Whether a connection wants to read. `x`: its exchange.
+#[inline]
+fn wants_recv(conn: &Conn, x: Option<&Exchange>) -> bool {
+    let open = match (&conn.role, x) {
+        (Role::Client(_), None) => true,
+        (Role::Client(client), Some(x)) => !client.lingering && !x.request.ended && x.takes_request_body(),
+        (Role::Backend(b), x) => b.connected && x.is_none_or(|x| !x.answer.ended),
+        (Role::Probe(p), _) => p.connected,
+    };
+    open && !conn.recv_ended && conn.inbox.has_room()
+}
+
+/// Whether what comes is known to be much more than a page. `x`: its exchange.
+#[inline]
+fn wants_large(conn: &Conn, x: Option<&Exchange>) -> bool {
+    let reader = match (&conn.role, x) {
+        (Role::Client(_), Some(x)) => &x.request.reader,
+        (Role::Backend(_), Some(x)) if x.phase == exchange::Phase::Answering => &x.answer.reader,
         _ => return false,
     };
     reader.remaining().is_some_and(|n| n >= 2 * crate::page::SMALL_BYTES as u64)

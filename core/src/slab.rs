@@ -41,18 +41,30 @@ impl<T> Slab<T> {
 
     /// Puts a value in; its id differs from every id given out before.
     pub fn insert(&mut self, value: T) -> ConnId {
-        self.len += 1;
+        self.insert_with(|| value)
+    }
+
+    /// The same for a large value, which is made where it is to lie.
+    #[inline(always)]
+    pub fn insert_with(&mut self, value: impl FnOnce() -> T) -> ConnId {
         if self.free == NONE {
-            let slot = u32::try_from(self.places.len()).unwrap_or(NONE);
-            assert!(slot != NONE, "four thousand million connections");
-            self.places.push(Place { epoch: 0, next_free: NONE, value: Some(value) });
-            return ConnId { slot, epoch: 0 };
+            self.grow();
         }
+        self.len += 1;
         let slot = self.free;
         let place = &mut self.places[slot as usize];
         self.free = place.next_free;
-        place.value = Some(value);
+        place.value.get_or_insert_with(value);
         ConnId { slot, epoch: place.epoch }
+    }
+
+    /// One place more.
+    #[cold]
+    fn grow(&mut self) {
+        let slot = u32::try_from(self.places.len()).unwrap_or(NONE);
+        assert!(slot != NONE, "four thousand million connections");
+        self.places.push(Place { epoch: 0, next_free: NONE, value: None });
+        self.free = slot;
     }
 
     /// The value, unless the id is stale.

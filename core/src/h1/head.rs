@@ -249,7 +249,7 @@ pub fn request_before<'s>(
         Ok((cut, start)) => (start, cut),
         Err(uncut) => return not_cut(uncut),
     };
-    let n = cut.end;
+    let n = cut.end as usize;
     if blank + n > limits.head_bytes {
         return Err(Stopped::By(too_large(&buf[..blank + n], limits)));
     }
@@ -269,24 +269,25 @@ struct RequestLine<'a> {
     target: &'a [u8],
     version: u8,
     /// Where the field lines begin.
-    end: usize,
+    end: u32,
 }
 
 /// Method, target and version, one blank between each two (RFC 9112 §3). What the target is made of is not looked at.
 #[inline(always)]
 fn request_line(head: &[u8]) -> Result<RequestLine<'_>, Uncut> {
-    let method_end = find_gap(head);
-    expect(head, method_end, b' ')?;
-    let target_end = method_end + 1 + find_gap(&head[method_end + 1..]);
-    expect(head, target_end, b' ')?;
-    let (method, target, at) = (&head[..method_end], &head[method_end + 1..target_end], target_end + 1);
+    let method_end = find_gap(head, 0);
+    expect(head, method_end as usize, b' ')?;
+    let target_end = find_gap(head, method_end + 1);
+    expect(head, target_end as usize, b' ')?;
+    let (method, target) = (&head[..method_end as usize], &head[method_end as usize + 1..target_end as usize]);
+    let at = target_end as usize + 1;
     let version = version(head, at)?;
     if method.is_empty() || target.is_empty() || !is_token(method) {
         return Err(Uncut::Wrong);
     }
     expect(head, at + 8, b'\r')?;
     expect(head, at + 9, b'\n')?;
-    Ok(RequestLine { method, target, version, end: at + 10 })
+    Ok(RequestLine { method, target, version, end: target_end + 11 })
 }
 
 /// 11 or 10.
@@ -322,9 +323,9 @@ fn checked_request<'s>(
     if raw.len() > limits.target_bytes {
         return Err(Violation::TargetTooLong);
     }
-    let lines = &mut lines[..cut.count];
+    let lines = &mut lines[..cut.count as usize];
     let mut seen = Seen::default();
-    seen.read_all(head, lines, cut.kinds);
+    seen.read_all(head, lines, cut.kinds());
     let fields = seen.fields(head, lines, cut)?;
     let target = Target::parse(method, raw, scratch)?;
     let host = match seen.hosts {
@@ -390,7 +391,7 @@ pub fn answer_before<'s>(
         Ok((cut, start)) => (start, cut),
         Err(uncut) => return not_cut(uncut),
     };
-    let n = cut.end;
+    let n = cut.end as usize;
     if n > limits.head_bytes {
         return Err(Stopped::By(Violation::HeadTooLarge));
     }
@@ -404,7 +405,7 @@ struct StatusLine<'a> {
     reason: &'a [u8],
     version: u8,
     /// Where the field lines begin.
-    end: usize,
+    end: u32,
 }
 
 /// Version, status and reason (RFC 9112 §4), the last one with its blank or neither.
@@ -416,8 +417,8 @@ fn status_line(head: &[u8]) -> Result<StatusLine<'_>, Uncut> {
     if digits.iter().any(|&d| d > 9) {
         return Err(Uncut::Wrong);
     }
-    let line_end = 12 + find_line_end(&head[12..])?;
-    let reason = match &head[12..line_end] {
+    let line_end = find_line_end(head, 12)?;
+    let reason = match &head[12..line_end as usize] {
         [b' ', reason @ ..] => reason,
         [] => &[],
         _ => return Err(Uncut::Wrong),
@@ -438,9 +439,9 @@ fn checked_answer<'s>(
     if status < 100 {
         return Err(Violation::StatusLine);
     }
-    let lines = &mut lines[..cut.count];
+    let lines = &mut lines[..cut.count as usize];
     let mut seen = Seen::default();
-    seen.read_all(head, lines, cut.kinds);
+    seen.read_all(head, lines, cut.kinds());
     let fields = seen.fields(head, lines, cut)?;
     let upgrade = if matches!(status, 101 | 426) { seen.upgrade() } else { None };
     if status == 101 && (!asked.upgrade || version == 10 || upgrade.is_none()) {

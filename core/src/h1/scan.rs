@@ -46,107 +46,121 @@ const fn control(word: u64) -> u64 {
     (word.wrapping_sub(ONES * b' ' as u64) | word.wrapping_add(ONES)) & !word & HIGH
 }
 
-/// Where the first byte is whose bit `mask` sets; the length if there is none.
+/// Where the first byte from `at` on is whose bit `mask` sets; the length of `buf` if there is none. Offsets have 32 bits: then one comparison
+/// says whether a word is there.
 #[inline(always)]
-fn find(text: &[u8], mask: impl Fn(u64) -> u64) -> usize {
-    let (words, rest) = text.as_chunks::<8>();
-    for (at, bytes) in words.iter().enumerate() {
+fn find(buf: &[u8], mut at: u32, mask: impl Fn(u64) -> u64) -> u32 {
+    while let Some(bytes) = buf.get(at as usize..at as usize + 8).and_then(<[u8]>::first_chunk) {
         let found = mask(u64::from_le_bytes(*bytes));
         if found != 0 {
-            return at * 8 + found.trailing_zeros() as usize / 8;
+            return at + found.trailing_zeros() / 8;
         }
+        at += 8;
     }
+    find_in_rest(buf, at, mask)
+}
+
+/// The same where less than a word is left.
+#[inline(always)]
+fn find_in_rest(buf: &[u8], at: u32, mask: impl Fn(u64) -> u64) -> u32 {
+    let rest = (buf.len() as u32).saturating_sub(at);
     // The last bytes, and zeros behind them.
-    let last = match text.last_chunk() {
-        Some(bytes) => u64::from_le_bytes(*bytes).checked_shr(64 - 8 * rest.len() as u32).unwrap_or(0),
-        None => rest.iter().rev().fold(0, |word, &b| word << 8 | u64::from(b)),
+    let last = match buf.last_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes).checked_shr(64 - 8 * rest).unwrap_or(0),
+        None => buf.iter().skip(at as usize).rev().fold(0, |word, &b| word << 8 | u64::from(b)),
     };
-    text.len() - rest.len() + rest.len().min(mask(last).trailing_zeros() as usize / 8)
+    at + rest.min(mask(last).trailing_zeros() / 8)
 }
 
-/// The first blank or control character.
+/// The first blank or control character from `at` on.
 #[inline(always)]
-pub(super) fn find_gap(text: &[u8]) -> usize {
-    find(text, |word| below(word, b' ' + 1))
+pub(super) fn find_gap(buf: &[u8], at: u32) -> u32 {
+    find(buf, at, |word| below(word, b' ' + 1))
 }
 
-/// Where a text ends with CRLF. It has no control characters but tabs (RFC 9110 §5.5).
+/// Where the text that begins at `at` ends with CRLF. It has no control characters but tabs (RFC 9110 §5.5).
 #[inline(always)]
-pub(super) fn find_line_end(text: &[u8]) -> Result<usize, Uncut> {
-    let mut end = find(text, control);
+pub(super) fn find_line_end(buf: &[u8], at: u32) -> Result<u32, Uncut> {
+    let end = find(buf, at, control);
     // It nearly always is as it should be.
-    if let Some([b'\r', b'\n', ..]) = text.get(end..) {
-        return Ok(end);
-    }
-    end = find_slowly(text, end);
-    expect(text, end, b'\r')?;
-    expect(text, end + 1, b'\n')?;
-    Ok(end)
+    if let Some(b"\r\n") = buf.get(end as usize..end as usize + 2) { Ok(end) } else { find_line_end_slowly(buf, end) }
 }
 
-/// The same behind a tab or a false alarm.
+/// The same behind a tab, a false alarm, or where it is not so.
 #[cold]
-fn find_slowly(text: &[u8], from: usize) -> usize {
+fn find_line_end_slowly(buf: &[u8], from: u32) -> Result<u32, Uncut> {
     let is_control = |b: &u8| b.is_ascii_control() && *b != b'\t';
-    text[from.min(text.len())..].iter().position(is_control).map_or(text.len(), |at| from + at)
+    let end = buf.iter().skip(from as usize).position(is_control).map_or(buf.len(), |at| from as usize + at);
+    expect(buf, end, b'\r')?;
+    expect(buf, end + 1, b'\n')?;
+    Ok(end as u32)
 }
 
 /// What [`field_lines`] has cut.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     /// Field lines.
-    pub(super) count: usize,
+    pub(super) count: u32,
     /// Where the empty line behind them ends.
-    pub(super) end: usize,
+    pub(super) end: u32,
+    /// The kinds of fields that are there, and [`NOT_PLAIN`].
+    sum: u64,
+}
+
+/// A line is not [plain](Line::plain): a bit that no kind has.
+const NOT_PLAIN: u64 = 1 << 63;
+
+impl Cut {
     /// The kinds of fields that are there.
-    pub(super) kinds: u64,
+    pub(super) fn kinds(&self) -> u64 {
+        self.sum & !NOT_PLAIN
+    }
+
     /// Every line is [plain](Line::plain).
-    pub(super) plain: bool,
+    pub(super) fn plain(&self) -> bool {
+        self.sum & NOT_PLAIN == 0
+    }
 }
 
 /// Cuts the field lines at `at` and the empty line behind them. `buf` is not longer than [`LONGEST`].
 ///
 /// `loose`: blanks before a colon are removed (RFC 9112 §5.1, answers), else they are wrong.
 #[inline(never)]
-pub(super) fn field_lines(buf: &[u8], mut at: usize, lines: &mut [Line], loose: bool) -> Result<Cut, Uncut> {
+pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bool) -> Result<Cut, Uncut> {
     debug_assert!(buf.len() <= LONGEST);
-    // In one word: the kinds, and in the highest bit whether a line is not plain.
     let (mut sum, room) = (0, lines.len());
     let mut lines = lines.iter_mut();
     loop {
-        let line = &buf[at..];
-        if line.first() == Some(&b'\r') {
-            expect(line, 1, b'\n')?;
-            return Ok(Cut { count: room - lines.len(), end: at + 2, kinds: sum & !NOT_PLAIN, plain: sum & NOT_PLAIN == 0 });
+        if buf.get(at as usize) == Some(&b'\r') {
+            expect(buf, at as usize + 1, b'\n')?;
+            return Ok(Cut { count: (room - lines.len()) as u32, end: at + 2, sum });
         }
-        let colon = find(line, |word| below(word ^ ONES * u64::from(b':'), 1));
-        let Some((name, behind @ [_, ..])) = line.split_at_checked(colon) else { return Err(no_colon(line)) };
-        let mut known = Known::of(name);
-        let mut name_len = colon;
+        let colon = find(buf, at, |word| below(word ^ (ONES * u64::from(b':')), 1));
+        let Some(name) = buf.get(at as usize..colon as usize) else { return Err(Uncut::Partial) };
+        let (mut known, mut name_len) = (Known::of(name), name.len());
         // The names that are known are tokens; what only looks like one of them may be anything, line ends too.
-        if matches!(known, Known::Other | Known::Alias) && !is_token(name) || name.is_empty() {
+        if matches!(known, Known::Other | Known::Alias) && (name.is_empty() || !is_token(name)) {
+            if at as usize == buf.len() {
+                return Err(Uncut::Partial);
+            }
             (known, name_len) = loose_name(name, loose)?;
         }
         // Colon, blank, and something.
-        let (skip, mut plain) = match behind {
-            &[_, b' ', first, ..] if first > b' ' => (2, name_len == colon),
-            _ => (blanks(behind), false),
+        let (value, mut plain) = match buf.get(colon as usize..colon as usize + 3) {
+            Some(&[_, b' ', first]) if first > b' ' => (colon + 2, name_len == name.len()),
+            _ => (behind_blanks(buf, colon, at)?, false),
         };
-        let text = &behind[skip..];
-        let mut len = find_line_end(text)?;
-        let next = at + colon + skip + len + 2;
-        if text[..len].last().is_none_or(|b| *b <= b' ') {
-            (len, plain) = (without_blanks(&text[..len]), false);
+        let line_end = find_line_end(buf, value)?;
+        let mut end = line_end;
+        if buf[end as usize - 1] <= b' ' {
+            (end, plain) = (before_blanks(buf, value, end), false);
         }
-        let value = (at + colon + skip) as u16;
         let Some(place) = lines.next() else { return Err(Uncut::TooMany) };
-        *place = Line { name: at as u16, name_len: name_len as u16, value, value_end: value + len as u16, known, plain };
-        sum |= Known::set(&[known]) | if plain { 0 } else { NOT_PLAIN };
-        at = next;
+        *place = Line { name: at as u16, name_len: name_len as u16, value: value as u16, value_end: end as u16, known, plain };
+        sum |= Known::set(&[known]) | u64::from(!plain) << 63;
+        at = line_end + 2;
     }
 }
-
-const NOT_PLAIN: u64 = 1 << 63;
 
 /// A name that has blanks behind it, where that is allowed.
 #[cold]
@@ -158,16 +172,23 @@ fn loose_name(name: &[u8], loose: bool) -> Result<(Known, usize), Uncut> {
     if bare.is_empty() || !is_token(bare) { Err(Uncut::Wrong) } else { Ok((Known::of(bare), bare.len())) }
 }
 
-/// How long the colon at the front of `behind` and the blanks after it are. Such a line is not plain.
+/// Where a value begins that has not just one blank before it, if there is a colon. Such a line is not plain.
 #[cold]
-fn blanks(behind: &[u8]) -> usize {
-    1 + behind[1..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count()
+fn behind_blanks(buf: &[u8], colon: u32, at: u32) -> Result<u32, Uncut> {
+    if colon as usize == buf.len() {
+        return Err(no_colon(&buf[at as usize..]));
+    }
+    let blanks = buf.iter().skip(colon as usize + 1).take_while(|b| matches!(b, b' ' | b'\t')).count();
+    Ok(colon + 1 + blanks as u32)
 }
 
-/// The length of a value without the blanks at its end. Such a line is not plain, nor is one without a value.
+/// Where a value ends that has blanks behind it, or that is none. Such a line is not plain.
 #[cold]
-fn without_blanks(value: &[u8]) -> usize {
-    value.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |last| last + 1)
+fn before_blanks(buf: &[u8], value: u32, mut end: u32) -> u32 {
+    while end > value && matches!(buf[end as usize - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    end
 }
 
 #[cold]

@@ -128,11 +128,11 @@ impl<'a> Seen<'a> {
     #[inline]
     pub(super) fn fields<'s>(&self, head: &'s [u8], lines: &'s mut [Line], cut: &Cut) -> Result<Fields<'s>, Violation> {
         let kinds = match self.options {
-            0 => cut.kinds,
+            0 => cut.kinds(),
             1..=OPTIONS => nominate(head, lines),
             _ => return Err(Violation::TooManyOptions),
         };
-        Ok(Fields::new(head, lines, kinds, cut.plain))
+        Ok(Fields::new(head, lines, kinds, cut.plain()))
     }
 
     /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
@@ -150,9 +150,13 @@ impl<'a> Seen<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn length(&self) -> Result<Option<u64>, Violation> {
+        if self.lengths == 0 { Ok(None) } else { self.declared_length() }
+    }
+
+    fn declared_length(&self) -> Result<Option<u64>, Violation> {
         match self.lengths {
-            0 => Ok(None),
             1 => match decimal(self.length) {
                 None if memchr(b',', self.length).is_some() => Err(Violation::SeveralLengths),
                 None => Err(Violation::Length),
@@ -167,9 +171,15 @@ impl<'a> Seen<'a> {
         !self.close && (version == 11 || self.keep)
     }
 
+    #[inline]
     pub(super) fn upgrade(&self) -> Option<&'a [u8]> {
-        // A list without members names no protocol.
-        (self.says_upgrade && self.upgrades == 1 && list(self.upgrade).next().is_some()).then_some(self.upgrade)
+        if self.says_upgrade && self.upgrades == 1 { self.named_upgrade() } else { None }
+    }
+
+    /// A list without members names no protocol.
+    #[cold]
+    fn named_upgrade(&self) -> Option<&'a [u8]> {
+        list(self.upgrade).next().is_some().then_some(self.upgrade)
     }
 }
 

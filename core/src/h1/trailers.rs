@@ -73,7 +73,9 @@ pub fn trailers<'s>(buf: &'s [u8], from: usize, store: &'s mut TrailerStore, lim
     let section = &buf[..len];
     let room = &mut store.lines[..limits.fields.min(MAX_TRAILERS)];
     match field_lines(section, 0, room, false) {
-        Ok(cut) if cut.end == len => Ok(Trailers::Done { len, fields: TrailerFields { section, lines: &room[..cut.count] } }),
+        Ok(cut) if cut.end as usize == len => {
+            Ok(Trailers::Done { len, fields: TrailerFields { section, lines: &room[..cut.count as usize] } })
+        }
         Err(Uncut::TooMany) => Err(Violation::TrailersTooLarge),
         _ => Err(diagnose(section, Start::Field)),
     }

@@ -158,9 +158,9 @@ impl<'a> Fields<'a> {
         self.lines.first().is_some_and(|l| l.known == known && std::ptr::eq(l.value(self.head), value))
     }
 
-    /// Whether the last field is one of this kind.
-    pub(crate) fn ends_with(&self, known: Known) -> bool {
-        self.lines.last().is_some_and(|l| l.known == known)
+    /// The value of the last field, if it is one of this kind.
+    pub(crate) fn last(&self, known: Known) -> Option<&'a [u8]> {
+        self.lines.last().filter(|l| l.known == known).map(|l| l.value(self.head))
     }
 
     /// The start line without its CRLF.

@@ -97,7 +97,19 @@ static CLASS: [u8; 256] = {
 impl<'a> Target<'a> {
     /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form into `scratch` (which it
     /// clears).
+    #[inline(always)]
     pub fn parse(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+        // One quick look is enough for most: a path in which nothing has to be changed, and no query.
+        if raw.first() == Some(&b'/') && method != b"CONNECT" {
+            let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
+            if seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0 {
+                return Ok(Self { form: Form::Origin, path: raw, query: None, scheme: None, authority: None, as_sent: raw, raw });
+            }
+        }
+        Self::parse_slowly(method, raw, scratch)
+    }
+
+    fn parse_slowly(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         match raw.first() {
             _ if method == b"CONNECT" => Err(Violation::Connect),
             Some(b'/') => Self::normalise(Form::Origin, None, raw, scratch),
@@ -132,7 +144,6 @@ impl<'a> Target<'a> {
 
     /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110 §4.2.3).
     fn normalise(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        // One quick look is enough for most.
         let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
         let hidden = seen & DOT != 0 && raw.windows(2).any(|pair| pair == b"/.");
         if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && !hidden && !raw.is_empty() {
@@ -227,7 +238,16 @@ fn has_hidden_dot_segment(mut segment: &[u8]) -> bool {
 impl<'a> Host<'a> {
     /// Splits and checks `uri-host [":" port]` (RFC 9110 §7.2). An empty name is none: `http` URIs have no such host (§4.2.1).
     #[must_use]
+    #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
+        // Most have no port, and nothing that needs a closer look.
+        if !value.is_empty() && value.iter().fold(REG_NAME, |all, &b| all & CLASS[b as usize]) != 0 {
+            return Some(Self { name: value, port: None });
+        }
+        Self::parse_slowly(value)
+    }
+
+    fn parse_slowly(value: &'a [u8]) -> Option<Self> {
         let (name, rest) = if value.first() == Some(&b'[') {
             let end = memchr::memchr(b']', value)?;
             // Only IPv6: there is no later version (RFC 3986 §3.2.2).

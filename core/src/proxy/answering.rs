@@ -31,9 +31,7 @@ enum Outcome {
 
 impl<O: Observer> Proxy<O> {
     /// Bytes came from a backend.
-    pub(super) fn backend_input(&mut self, b: ConnId, now: Instant) {
-        // Whatever comes on an idle connection is no answer to anything.
-        let Some(x) = self.conns[b].exchange else { return self.close(b) };
+    pub(super) fn backend_input(&mut self, x: ExchangeId, b: ConnId, now: Instant) {
         let e = &mut self.exchanges[x.0];
         if e.phase == Phase::Sending && e.request.head_sent == 0 && e.reused {
             // What comes before a byte of the request has gone belongs to an earlier one: nothing on this connection can be believed.
@@ -235,7 +233,7 @@ impl<O: Observer> Proxy<O> {
         Ok(())
     }
 
-    /// The final head is there: no other attempt will be needed.
+    /// The final head is there: no other attempt will be needed. What has come behind it is received next.
     fn answer_began(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
         e.phase = Phase::Answering;
@@ -251,8 +249,6 @@ impl<O: Observer> Proxy<O> {
             let b = e.backend.expect("answering").conn;
             let _ = self.conns[b].machine.apply(Side::Server, Event::End);
         }
-        self.push_answer(x);
-        self.touch(x);
     }
 
     /// Decodes what lies in the backend's inbox.
@@ -268,15 +264,18 @@ impl<O: Observer> Proxy<O> {
         if e.answer.ended && !had_ended {
             let _ = conn.machine.apply(Side::Server, Event::End);
         }
-        self.push_answer(x);
+        let answering = e.phase == Phase::Answering;
+        if self.push_answer(x) && answering {
+            return self.touch(x);
+        }
         // The end of a body may be framing alone, with nothing to send.
         self.finish_if_done(x, now);
     }
 
-    /// Frames what lies ready for the client and lets it look.
-    pub(super) fn push_answer(&mut self, x: ExchangeId) {
+    /// Frames what lies ready for the client and lets it look. Whether there is anything to send.
+    pub(super) fn push_answer(&mut self, x: ExchangeId) -> bool {
         let e = &mut self.exchanges[x.0];
-        let Some(leg) = e.backend else { return };
+        let Some(leg) = e.backend else { return false };
         let backend = &mut self.conns[leg.conn];
         if e.phase == Phase::Answering {
             e.bytes_out += e.answer.join(&mut backend.inbox, &mut self.pages) as u64;
@@ -290,6 +289,7 @@ impl<O: Observer> Proxy<O> {
         if output && !planted!(28) {
             self.list(c);
         }
+        output
     }
 
     /// The backend closed its direction.

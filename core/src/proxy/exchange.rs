@@ -277,8 +277,13 @@ impl Flow {
     }
 
     /// Reads what has come into the source's inbox.
+    #[inline]
     pub(crate) fn receive(&mut self, inbox: &mut Inbox, pages: &mut Pages, limits: &HeadLimits) -> Result<(), Violation> {
-        let Some(page) = inbox.page.as_ref().filter(|_| !self.ended && inbox.raw < inbox.end) else { return Ok(()) };
+        if self.ended || inbox.raw == inbox.end { Ok(()) } else { self.receive_raw(inbox, pages, limits) }
+    }
+
+    fn receive_raw(&mut self, inbox: &mut Inbox, pages: &mut Pages, limits: &HeadLimits) -> Result<(), Violation> {
+        let Some(page) = &inbox.page else { return Ok(()) };
         let got = match self.reader.progress() {
             Progress::More => {
                 let raw = &mut pages.bytes_mut(page)[inbox.raw as usize..inbox.end as usize];
@@ -347,7 +352,14 @@ impl Flow {
     }
 
     /// Gets ready to send what can be sent: runs the transform, frames what lies ready.
+    #[inline]
     pub(crate) fn frame(&mut self, inbox: Option<&mut Inbox>, pages: &mut Pages) {
+        if !matches!((&self.pipe, &self.sink), (Pipe::Lent { .. }, Sink::Plain)) {
+            self.frame_anew(inbox, pages);
+        }
+    }
+
+    fn frame_anew(&mut self, inbox: Option<&mut Inbox>, pages: &mut Pages) {
         let ended = self.ended;
         let unsent = match (&mut self.pipe, inbox) {
             (Pipe::Lent { kept }, inbox) => inbox.map_or(0, |i| i.payload_len() - *kept as usize),
@@ -373,7 +385,7 @@ impl Flow {
     }
 
     /// Head and payload to send now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plain_slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 2] {
         let head = if self.head_sent == self.head_len {
             &[]
@@ -438,6 +450,7 @@ impl Flow {
     }
 
     /// `n` bytes of [`Flow::slices`] have gone; returns how many of them were payload.
+    #[inline]
     pub(crate) fn sent(&mut self, n: usize) -> usize {
         let of_head = n.min((self.head_len - self.head_sent) as usize);
         self.head_sent += of_head as u32;
@@ -473,6 +486,7 @@ impl Flow {
     }
 
     /// Gives back the page of the head, once it is needed no more.
+    #[inline(always)]
     pub(crate) fn drop_head(&mut self, pages: &mut Pages) {
         if let Some(page) = self.head.take() {
             pages.give_back(page);
@@ -481,9 +495,12 @@ impl Flow {
     }
 
     /// Gives back every page of its own.
+    #[inline]
     pub(crate) fn drop_pages(&mut self, pages: &mut Pages) {
         self.drop_head(pages);
-        if let Pipe::Own(own) = std::mem::replace(&mut self.pipe, Pipe::Lent { kept: 0 }) {
+        if matches!(self.pipe, Pipe::Own(_))
+            && let Pipe::Own(own) = std::mem::replace(&mut self.pipe, Pipe::Lent { kept: 0 })
+        {
             pages.give_back(own.page);
         }
     }

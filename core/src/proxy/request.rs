@@ -40,14 +40,6 @@ pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
 }
 
 impl<O: Observer> Proxy<O> {
-    /// Bytes came from a client.
-    pub(super) fn client_input(&mut self, c: ConnId, now: Instant) {
-        match self.conns[c].exchange {
-            None => self.read_request(c, now),
-            Some(x) => self.request_body(x, now),
-        }
-    }
-
     /// Looks for the head of the next request in what lies there.
     pub(super) fn read_request(&mut self, c: ConnId, now: Instant) {
         let conn = &mut self.conns[c];
@@ -131,7 +123,8 @@ impl<O: Observer> Proxy<O> {
         let first = conn.client().requests == 0;
         conn.client_mut().requests += 1;
         conn.window_start = Instant::NEVER;
-        let x = Exchange {
+        let (own, texts) = (self.spare.pop().unwrap_or_default(), Texts::recycled(self.spare.pop().unwrap_or_default()));
+        let x = self.exchanges.insert_with(|| Exchange {
             client: Leg::h1(c),
             backend: None,
             phase: Phase::Choosing,
@@ -170,10 +163,10 @@ impl<O: Observer> Proxy<O> {
             // A first request's time begins with its first byte too, not when its connection was made.
             times: Times { started: if first { now } else { started }, ..Times::default() },
             own_body: 0,
-            own: self.spare.pop().unwrap_or_default(),
-            texts: Texts::recycled(self.spare.pop().unwrap_or_default()),
-        };
-        let x = ExchangeId(self.exchanges.insert(x));
+            own,
+            texts,
+        });
+        let x = ExchangeId(x);
         self.conns[c].exchange = Some(x);
         x
     }
@@ -365,7 +358,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// More of a request's body came.
-    fn request_body(&mut self, x: ExchangeId, now: Instant) {
+    pub(super) fn request_body(&mut self, x: ExchangeId, now: Instant) {
         if self.exchanges[x.0].phase == Phase::Own || !self.receive_request(x, now) {
             return;
         }

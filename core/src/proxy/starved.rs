@@ -10,7 +10,7 @@ use crate::config::ListenerKind;
 use crate::conn::{Conn, Role};
 use crate::id::ConnId;
 use crate::observe::Observer;
-use crate::page::PageId;
+use crate::page::{PageId, Pages};
 
 /// Connections that want to read but found no page, oldest first.
 #[derive(Debug, Default)]
@@ -20,24 +20,31 @@ pub(super) struct Starved {
     new: VecDeque<ConnId>,
 }
 
+/// A page to read into, if there is one for that.
+#[inline]
+pub(super) fn lend(pages: &mut Pages, begins: bool, large: bool) -> Option<PageId> {
+    match (begins, large) {
+        (true, _) if pages.scarce() => None,
+        (_, true) => pages.lend_large().or_else(|| pages.lend()),
+        (_, false) => pages.lend(),
+    }
+}
+
 impl Conn {
     /// Whether what is read from it begins an exchange. Our own page is asked for just when everything else is full.
-    fn begins(&self) -> bool {
+    #[inline]
+    pub(super) fn begins(&self) -> bool {
         matches!(&self.role, Role::Client(client) if client.kind != ListenerKind::Admin) && self.exchange.is_none()
     }
 }
 
 impl<O: Observer> Proxy<O> {
-    /// A page to read into; without one the connection waits.
-    pub(super) fn lend_for(&mut self, c: ConnId, large: bool) -> Option<PageId> {
+    /// No page to read into is free: the connection waits for one.
+    #[cold]
+    pub(super) fn starve(&mut self, c: ConnId) -> &mut [u8] {
         let conn = &mut self.conns[c];
         let begins = conn.begins();
-        let page = match (begins, large) {
-            (true, _) if self.pages.scarce() => None,
-            (_, true) => self.pages.lend_large().or_else(|| self.pages.lend()),
-            (_, false) => self.pages.lend(),
-        };
-        if page.is_none() && !std::mem::replace(&mut conn.starved, true) {
+        if !std::mem::replace(&mut conn.starved, true) {
             let queue = if begins { &mut self.starved.new } else { &mut self.starved.under_way };
             queue.push_back(c);
             // Those that have gone are still in it: now and then they leave.
@@ -46,7 +53,7 @@ impl<O: Observer> Proxy<O> {
                 queue.retain(|c| conns.get(*c).is_some());
             }
         }
-        page
+        &mut []
     }
 
     /// Lists as many of those that wait as there are pages.

@@ -9,8 +9,7 @@ use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {
     /// `n` bytes have gone to a client.
-    pub(super) fn client_sent(&mut self, c: ConnId, n: usize, now: Instant) {
-        let Some(x) = self.conns[c].exchange else { return };
+    pub(super) fn client_sent(&mut self, x: ExchangeId, n: usize, now: Instant) {
         let e = &mut self.exchanges[x.0];
         e.bytes_out += e.answer.sent(n) as u64;
         if e.phase == Phase::Own {
@@ -32,8 +31,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// `n` bytes have gone to a backend.
-    pub(super) fn backend_sent(&mut self, b: ConnId, n: usize, now: Instant) {
-        let Some(x) = self.conns[b].exchange else { return };
+    pub(super) fn backend_sent(&mut self, x: ExchangeId, b: ConnId, n: usize, now: Instant) {
         let e = &mut self.exchanges[x.0];
         e.request.sent(n);
         if !e.request.is_bare(&self.conns[e.client.conn].inbox) {

@@ -36,6 +36,31 @@ pub(crate) struct Acceptor<L> {
     most_open: usize,
     paused: Option<Instant>,
     told: Option<Instant>,
+    early: Early,
+}
+
+/// Whether requests mostly lie there already when their connections are taken. Then a read at once saves the event; else it would block, and the
+/// event comes all the same. Which of both it is hangs on the clients and on the load, so the last ones tell.
+struct Early {
+    /// 0 to [`Early::SURE`].
+    hope: u32,
+    since_tried: u32,
+}
+
+impl Early {
+    const SURE: u32 = 16;
+    /// Without hope one of so many is tried.
+    const EVERY: u32 = 16;
+
+    fn worth_a_read(&mut self) -> bool {
+        self.since_tried += 1;
+        self.hope > 0 || self.since_tried >= Self::EVERY
+    }
+
+    fn tried(&mut self, read: bool) {
+        self.since_tried = 0;
+        self.hope = if read { (self.hope + 4).min(Self::SURE) } else { self.hope.saturating_sub(1) };
+    }
 }
 
 impl<L: AsFd> Acceptor<L> {
@@ -50,7 +75,13 @@ impl<L: AsFd> Acceptor<L> {
             let listener = sockets.listen(place, listener)?;
             ears.push(Ear { id, kind, address, listener, ready: true });
         }
-        Ok(Self { ears, most_open: files - (files / 4).min(1024), paused: None, told: None })
+        Ok(Self {
+            ears,
+            most_open: files - (files / 4).min(1024),
+            paused: None,
+            told: None,
+            early: Early { hope: Early::SURE, since_tried: 0 },
+        })
     }
 
     /// An event of a listener.
@@ -93,7 +124,7 @@ impl<L: AsFd> Acceptor<L> {
         self.paused = None;
     }
 
-    fn accept_from<O: Watch>(&mut self, place: usize, most: usize, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
+    fn accept_from<O: Watch, S: Sockets<Listener = L>>(&mut self, place: usize, most: usize, pump: &mut Pump<Proxy<O>>, sockets: &mut S) {
         let ear = &mut self.ears[place];
         for _ in 0..most {
             // Our own page must answer when everything else is full.
@@ -111,7 +142,13 @@ impl<L: AsFd> Acceptor<L> {
                         }
                     };
                     match sockets.insert(c, socket) {
-                        Ok(()) => pump.opened(c, sockets),
+                        Ok(()) => {
+                            let at_once = !S::TELLS || self.early.worth_a_read();
+                            let read = pump.opened(c, at_once, sockets);
+                            if at_once {
+                                self.early.tried(read);
+                            }
+                        }
                         Err(e) => {
                             log::error!("cannot poll a connection: {e}");
                             pump.fault(c, Fault::NoResources, sockets);
@@ -148,4 +185,30 @@ fn accept(listener: &impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
     let (socket, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     let peer = peer.and_then(|p| SocketAddr::try_from(p).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
     Ok((socket.into(), peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Early;
+
+    #[test]
+    fn reads_at_once_are_given_up_and_taken_up_again() {
+        let mut early = Early { hope: Early::SURE, since_tried: 0 };
+        let mut tried = |there: bool, times: usize| {
+            (0..times)
+                .filter(|_| {
+                    let tried = early.worth_a_read();
+                    if tried {
+                        early.tried(there);
+                    }
+                    tried
+                })
+                .count()
+        };
+        assert_eq!(tried(true, 1000), 1000);
+        // Sixteen times in vain, then now and then.
+        assert_eq!(tried(false, 16 + 160), 16 + 10);
+        // The next one that is tried brings hope.
+        assert!(tried(true, 100) >= 85);
+    }
 }

@@ -35,6 +35,8 @@ pub trait Sockets: World {
     type Listener: AsFd;
     /// What the engine found, before it is looked at.
     type Found;
+    /// An accepted socket that has bytes is an event by itself, without a read that would have blocked.
+    const TELLS: bool;
 
     /// Waits for the connections of a listener, which is the one at `place` from now on.
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener>;

@@ -2,9 +2,10 @@
 //!
 //! The slice must be long enough: see [`MARGIN`] and [`ESCAPED`]. A short one is a programming error and panics, it never cuts a line in silence.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use ruststrom_core::Wall;
+use ruststrom_core::http::ip::IpText;
 
 /// One byte of text takes at most so many bytes in a line.
 pub const ESCAPED: usize = 6;
@@ -31,21 +32,12 @@ const PAIRS: [[u8; 2]; 100] = {
     t
 };
 
-/// `0.` to `255.`, filled up behind the dot.
-const OCTETS: [[u8; 4]; 256] = {
-    let mut t = [[b'.'; 4]; 256];
+/// `.000` to `.999`.
+static THOUSANDTHS: [[u8; 4]; 1000] = {
+    let mut t = [[b'.'; 4]; 1000];
     let mut i = 0;
-    while i < 256 {
-        let mut at = 0;
-        if i >= 100 {
-            t[i][at] = b'0' + (i / 100) as u8;
-            at += 1;
-        }
-        if i >= 10 {
-            t[i][at] = b'0' + (i / 10 % 10) as u8;
-            at += 1;
-        }
-        t[i][at] = b'0' + (i % 10) as u8;
+    while i < 1000 {
+        t[i] = [b'.', b'0' + (i / 100) as u8, b'0' + (i / 10 % 10) as u8, b'0' + (i % 10) as u8];
         i += 1;
     }
     t
@@ -139,77 +131,31 @@ impl<'a> Line<'a> {
     /// Microseconds as milliseconds with three decimals.
     #[inline]
     pub fn millis(&mut self, us: u64) {
-        let below = (us % 1000) as usize;
-        let ([b, c], a) = (PAIRS[below % 100], b'0' + (below / 100) as u8);
-        if us < 10_000 {
-            return self.lit(&[b'0' + (us / 1000) as u8, b'.', a, b, c]);
+        let (ms, [dot, a, b, c]) = (us / 1000, THOUSANDTHS[(us % 1000) as usize]);
+        if ms < 10 {
+            return self.lit(&[b'0' + ms as u8, dot, a, b, c]);
         }
-        self.number(us / 1000);
-        self.lit(&[b'.', a, b, c]);
+        self.number(ms);
+        self.lit(&[dot, a, b, c]);
     }
 
     /// Address and port; a v4-mapped address as what it is.
     pub fn address(&mut self, a: SocketAddr) {
-        let ip = if let SocketAddr::V4(a) = a { IpAddr::V4(*a.ip()) } else { a.ip().to_canonical() };
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                self.octet(a, 1);
-                self.octet(b, 1);
-                self.octet(c, 1);
-                self.octet(d, 0);
+        let ip = IpText::new(a.ip());
+        match ip.short() {
+            Some((text, len)) if a.is_ipv4() => {
+                *self.rest.first_chunk_mut().expect("room for a line") = *text;
+                self.advance(len);
             }
-            IpAddr::V6(ip) => {
+            _ if ip.as_bytes().contains(&b':') => {
                 self.byte(b'[');
-                self.v6(ip);
+                self.raw(ip.as_bytes());
                 self.byte(b']');
             }
+            _ => self.raw(ip.as_bytes()),
         }
         self.byte(b':');
         self.number(u64::from(a.port()));
-    }
-
-    /// `0` to `255`, and the dot behind it if it is counted: four bytes are written, the rest of them is overwritten by what follows.
-    #[inline]
-    fn octet(&mut self, n: u8, dot: usize) {
-        *self.rest.first_chunk_mut().expect("room for a line") = OCTETS[usize::from(n)];
-        self.advance(1 + usize::from(n >= 10) + usize::from(n >= 100) + dot);
-    }
-
-    /// The canonical text of RFC 5952 §4: lower case, no leading zeros, the longest run of two or more zeros (the first of equals) as `::`.
-    fn v6(&mut self, ip: Ipv6Addr) {
-        let s = ip.segments();
-        let (mut best, mut best_len, mut run) = (0, 1, 0);
-        for (i, part) in s.iter().enumerate() {
-            run = if *part == 0 { run + 1 } else { 0 };
-            if run > best_len {
-                (best, best_len) = (i + 1 - run, run);
-            }
-        }
-        let gap = if best_len > 1 { best..best + best_len } else { 0..0 };
-        let mut i = 0;
-        while i < 8 {
-            if gap.start == i && !gap.is_empty() {
-                self.lit(b"::");
-                i = gap.end;
-                continue;
-            }
-            if i > 0 && i != gap.end {
-                self.byte(b':');
-            }
-            let mut shift = 12;
-            while shift > 0 && s[i] >> shift == 0 {
-                shift -= 4;
-            }
-            loop {
-                self.byte(HEX[usize::from(s[i] >> shift & 15)]);
-                if shift == 0 {
-                    break;
-                }
-                shift -= 4;
-            }
-            i += 1;
-        }
     }
 
     /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and copies eight bytes at a time, the last

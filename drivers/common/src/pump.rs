@@ -5,6 +5,7 @@
 //! input to the core followed by [settling](Pump::settle): the core's two lists are drained until both are empty. One connection gets at most
 //! [`ROUNDS`] rounds in a turn of the event loop and is then put on the backlog for the next, or a quick pair of peers would starve the rest.
 
+mod lane;
 mod machine;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 
 use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Question, Refused, Wall};
 
+use lane::Lane;
 pub use machine::Machine;
 
 /// Rounds (at most one write and one read each) for one connection in one turn.
@@ -99,6 +101,21 @@ impl Flags {
     fn fault(self) -> Option<Fault> {
         FAULTS.get(usize::from(self.rounds_fault >> 5).wrapping_sub(1)).copied()
     }
+    /// Rounds of this turn so far.
+    fn rounds(self) -> u8 {
+        self.rounds_fault & 0x1f
+    }
+    /// Served in this turn: rounds of another one do not count.
+    fn begin(&mut self, turn: u16) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.rounds_fault &= !0x1f;
+        }
+    }
+    /// Something is left to do with it once its bytes have been dealt with.
+    fn parts(self) -> bool {
+        self.has(SHUT) || self.rounds_fault > 0x1f
+    }
     fn set_fault(&mut self, f: Fault) {
         let code = FAULTS.iter().position(|x| *x == f).unwrap_or(FAULTS.len() - 1) as u8 + 1;
         self.rounds_fault = self.rounds_fault & 0x1f | code << 5;
@@ -126,6 +143,8 @@ pub struct Pump<M> {
     backlog: VecDeque<ConnId>,
     turn: u16,
     served: u32,
+    /// Reads that brought bytes.
+    reads: u64,
     now: Instant,
     serving: Option<ConnId>,
 }
@@ -133,7 +152,7 @@ pub struct Pump<M> {
 impl<M: Machine> Pump<M> {
     /// A pump without connections.
     pub fn new(machine: M, now: Instant) -> Self {
-        Self { machine, flags: Vec::new(), backlog: VecDeque::with_capacity(64), turn: 0, served: 0, now, serving: None }
+        Self { machine, flags: Vec::new(), backlog: VecDeque::with_capacity(64), turn: 0, served: 0, reads: 0, now, serving: None }
     }
 
     /// The machine.
@@ -181,16 +200,21 @@ impl<M: Machine> Pump<M> {
     /// A connection was accepted. Unless it is refused, put its socket into the world under the id and call [`Pump::opened`].
     pub fn accept(&mut self, a: &Accepted) -> Result<ConnId, Refused> {
         let c = self.machine.handle_accept(a, self.now)?;
-        // A fresh socket has room. Its request mostly lies there already (the client sends it right behind its ACK), so a read is tried
-        // at once: the poll for the event is saved more often than the read is wasted.
-        self.remember(c, OPEN | WRITABLE | READABLE);
+        // A fresh socket has room.
+        self.remember(c, OPEN | WRITABLE);
         Ok(c)
     }
 
-    /// The socket of an accepted connection is in the world.
-    pub fn opened<W: World>(&mut self, c: ConnId, w: &mut W) {
-        self.serve(c, w);
+    /// The socket of an accepted connection is in the world. `at_once`: what lies there is read without an event. Returns whether anything did.
+    pub fn opened<W: World>(&mut self, c: ConnId, at_once: bool, w: &mut W) -> bool {
+        let before = self.reads;
+        if at_once && let Some(f) = self.live(c) {
+            f.set(READABLE);
+            self.serve(c, w);
+        }
+        let read = self.reads != before;
         self.settle(w);
+        read
     }
 
     /// An event.
@@ -359,206 +383,65 @@ impl<M: Machine> Pump<M> {
         self.flags.get_mut(c.slot as usize).filter(|f| f.has(OPEN) && f.epoch == c.epoch)
     }
 
-    /// Whether this turn's rounds are used up; then the backlog has it.
-    fn used_up(&mut self, c: ConnId) -> bool {
-        let f = &mut self.flags[c.slot as usize];
-        if f.turn != self.turn {
-            f.turn = self.turn;
-            f.rounds_fault &= !0x1f;
-        }
-        if f.rounds_fault & 0x1f < ROUNDS {
-            return false;
-        }
-        if !f.has(QUEUED) {
-            f.set(QUEUED);
-            self.backlog.push_back(c);
-        }
-        true
-    }
-
-    /// Writes and reads as wanted and possible. Writing comes first: it frees pages, and what is read may have to be answered.
+    /// Writes and reads as wanted and possible.
     fn serve<W: World>(&mut self, c: ConnId, w: &mut W) {
         self.serving = Some(c);
         self.serve_rounds(c, w);
         self.serving = None;
     }
 
-    /// Nothing in here forgets a connection: that is an effect, and effects come later. So its flags stay where they are.
     fn serve_rounds<W: World>(&mut self, c: ConnId, w: &mut W) {
-        match self.live(c) {
-            Some(f) if !f.has(CONNECTING) => {}
-            _ => return,
-        }
+        let live = |f: &&mut Flags| f.epoch == c.epoch && f.bits & (OPEN | CONNECTING) == OPEN;
+        let Some(f) = self.flags.get_mut(c.slot as usize).filter(live) else { return };
         self.served += 1;
         if self.served >= SERVED_PER_CLOCK {
             self.served = 0;
             self.now = self.now.max(w.now());
         }
-        let slot = c.slot as usize;
-        loop {
-            let f = self.flags[slot];
-            if !f.has(WRITABLE | LISTED) && !f.has(READABLE) {
-                break;
-            }
-            if self.used_up(c) {
+        f.begin(self.turn);
+        let mut lane = Lane { machine: &mut self.machine, f, c, now: self.now };
+        while lane.could_move() {
+            if lane.f.rounds() >= ROUNDS {
+                // This turn's are used up: the backlog has it.
+                if !lane.f.has(QUEUED) {
+                    lane.f.set(QUEUED);
+                    self.backlog.push_back(c);
+                }
                 return;
             }
-            let mut moved = f.has(WRITABLE | LISTED) && self.write(c, w);
+            let mut moved = lane.could_write() && lane.write(w);
             // Writing may have broken the socket, so look again.
-            if self.flags[slot].has(READABLE) {
-                moved |= self.read(c, w);
+            if lane.f.has(READABLE) {
+                moved |= lane.read(w, &mut self.reads);
             }
             if !moved {
                 break;
             }
-            self.flags[slot].rounds_fault += 1;
+            lane.f.rounds_fault += 1;
         }
-        let f = self.flags[slot];
-        if f.has(SHUT) || f.fault().is_some() {
-            self.part(c, w);
-        }
-    }
-
-    /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt with.
-    #[cold]
-    fn part<W: World>(&mut self, c: ConnId, w: &mut W) {
-        let wants = self.machine.wants(c);
-        let f = &mut self.flags[c.slot as usize];
-        if let Some(fault) = f.fault()
-            && !wants.recv
-        {
-            self.break_off(c, fault);
-        } else if f.has(SHUT) && !wants.send {
-            f.clear(SHUT);
-            w.shutdown(c);
+        if lane.f.parts() {
+            lane.part(w);
         }
     }
 
-    /// One write; whether anything changed.
-    fn write<W: World>(&mut self, c: ConnId, w: &mut W) -> bool {
-        let (room, sent) = self.machine.with_slices(c, |slices| {
-            let room: usize = slices.iter().map(|s| s.len()).sum();
-            (room, if room == 0 { Ok(0) } else { w.send(c, slices) })
-        });
-        let f = &mut self.flags[c.slot as usize];
-        match sent {
-            Ok(0) if room == 0 => {
-                f.clear(LISTED);
-                false
-            }
-            Ok(n) => {
-                // If there is more by now, the core lists it again.
-                f.clear(if n < room { WRITABLE } else { LISTED });
-                if n > 0 {
-                    self.machine.handle_sent(c, n, self.now);
-                }
-                n > 0
-            }
-            Err(e) => self.write_failed(c, &e),
-        }
+    /// The lane of a connection that is open.
+    fn lane(&mut self, c: ConnId) -> Option<Lane<'_, M>> {
+        let now = self.now;
+        let f = self.flags.get_mut(c.slot as usize).filter(|f| f.has(OPEN) && f.epoch == c.epoch)?;
+        Some(Lane { machine: &mut self.machine, f, c, now })
     }
 
-    #[cold]
-    fn write_failed(&mut self, c: ConnId, e: &io::Error) -> bool {
-        match e.kind() {
-            io::ErrorKind::WouldBlock => {
-                self.flags[c.slot as usize].clear(WRITABLE);
-                false
-            }
-            io::ErrorKind::Interrupted => true,
-            _ => {
-                self.broken(c, fault_of(e));
-                true
-            }
-        }
-    }
-
-    /// One read; whether anything changed.
-    fn read<W: World>(&mut self, c: ConnId, w: &mut W) -> bool {
-        let room = self.machine.recv_buf(c);
-        let len = room.len();
-        if len == 0 {
-            return self.no_room(c);
-        }
-        let got = w.recv(c, room);
-        let f = &mut self.flags[c.slot as usize];
-        match got {
-            Ok(n) if n > 0 => {
-                if n < len && !f.has(READ_CLOSED) {
-                    f.clear(READABLE);
-                }
-                self.machine.handle_recv(c, n, self.now);
-                true
-            }
-            other => self.read_nothing(c, other.err()),
-        }
-    }
-
-    /// It does not want to read, or no page is free: the core lists the connection again when it does and there is. A broken socket does not
-    /// wait for that.
-    fn no_room(&mut self, c: ConnId) -> bool {
-        if let Some(fault) = self.flags[c.slot as usize].fault() {
-            self.break_off(c, fault);
-        }
-        false
-    }
-
-    /// A read ended, would block, or failed.
-    #[cold]
-    fn read_nothing(&mut self, c: ConnId, e: Option<io::Error>) -> bool {
-        let f = &mut self.flags[c.slot as usize];
-        let fault = f.fault();
-        match e {
-            None => {
-                // A socket that broke reads as ended once its error has been told: that is no end of stream.
-                if let Some(fault) = fault {
-                    self.break_off(c, fault);
-                } else {
-                    f.clear(READABLE | READ_CLOSED);
-                    self.machine.handle_recv_end(c, self.now);
-                }
-                true
-            }
-            Some(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                f.clear(READABLE);
-                self.machine.handle_recv(c, 0, self.now);
-                if let Some(fault) = fault {
-                    self.break_off(c, fault);
-                }
-                false
-            }
-            Some(e) if e.kind() == io::ErrorKind::Interrupted => {
-                self.machine.handle_recv(c, 0, self.now);
-                true
-            }
-            Some(e) => {
-                self.break_off(c, fault.unwrap_or_else(|| fault_of(&e)));
-                true
-            }
-        }
-    }
-
-    /// The socket broke, but what the peer had sent before may still lie in it: a backend that answers early and closes with our request unread
-    /// resets the connection behind its answer. Reads go on until they fail or are not wanted; then the fault is told.
     fn broken(&mut self, c: ConnId, fault: Fault) {
-        let wants = self.machine.wants(c);
-        let Some(f) = self.live(c) else { return };
-        f.clear(WRITABLE | SHUT);
-        if wants.recv {
-            f.set(READABLE | READ_CLOSED);
-            f.set_fault(fault);
-        } else {
-            self.break_off(c, fault);
+        if let Some(mut lane) = self.lane(c) {
+            lane.broken(fault);
         }
     }
 
-    /// Tells the fault; nothing more is done with the socket but closing it.
     fn break_off(&mut self, c: ConnId, fault: Fault) {
-        if let Some(f) = self.live(c) {
-            f.clear(READABLE | WRITABLE | READ_CLOSED | CONNECTING | SHUT);
-            f.rounds_fault = 0;
+        match self.lane(c) {
+            Some(mut lane) => lane.break_off(fault),
+            None => self.machine.handle_fault(c, fault, self.now),
         }
-        self.machine.handle_fault(c, fault, self.now);
     }
 
     /// No connection that could be written to, or told of a fault, is forgotten. For tests, between turns.

@@ -128,6 +128,7 @@ impl World for Sockets {
 impl engine::Sockets for Sockets {
     type Listener = TcpListener;
     type Found = Event;
+    const TELLS: bool = true;
 
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<TcpListener> {
         self.registry.register(&mut SourceFd(&listener.as_raw_fd()), About::Listener(place).token(), Interest::READABLE)?;

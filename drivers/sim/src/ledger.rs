@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) head_end: u64,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) told: Option<Told>,
+    /// When that was.
+    pub(crate) told_at: u64,
     pub(crate) seen: Seen,
     /// The client ended its half of the tunnel cleanly after all its bytes.
     pub(crate) up_ended: bool,
@@ -111,7 +113,7 @@ impl Ledger {
     }
 
     /// A record of the observer: one for each exchange, and it tells the truth.
-    pub(crate) fn tell(&mut self, target: &str, told: Told) {
+    pub(crate) fn tell(&mut self, target: &str, told: Told, now: u64) {
         // What could not be read is told of as it came: that begins with the method.
         let Some(id) = target.strip_prefix('/').and_then(|t| t.split_once("/r")?.1.parse::<u64>().ok()) else { return };
         let Some(request) = self.at(id) else { return };
@@ -126,7 +128,8 @@ impl Ledger {
                 return self.fail("bytes-counted", text);
             }
         }
-        self.at(id).expect("found").told = Some(told);
+        let request = self.at(id).expect("found");
+        (request.told, request.told_at) = (Some(told), now);
     }
 }
 

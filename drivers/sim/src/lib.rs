@@ -45,6 +45,14 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
+impl Outcome {
+    /// Answers that clients have seen whole, from backends or from the proxy itself. Probes, tunnels and answers that were cut are none.
+    #[must_use]
+    pub fn exchanges(&self) -> u64 {
+        self.coverage.of(Mark::Exchange) + self.coverage.of(Mark::OwnAnswer)
+    }
+}
+
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }

@@ -4,7 +4,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ruststrom_sim::{Coverage, Draw, Mark, Outcome, planted, run, run_twice};
+use rustix::time::{ClockId, clock_gettime};
+use ruststrom_sim::{Coverage, Draw, Outcome, planted, run, run_twice};
 
 const USAGE: &str = "\
 ruststrom-sim [--seeds N] [--from SEED] [--keep-going] [--once]   run seeds, each twice
@@ -85,13 +86,20 @@ fn replay(seed: u64, all: bool) -> bool {
         report(&again);
     }
     if again.violation.is_none() {
-        println!("{seed:#018x} clean: {} events, {} exchanges, hash {:016x}", again.events, again.coverage.of(Mark::Exchange), again.hash);
+        println!("{seed:#018x} clean: {} events, {} exchanges, hash {:016x}", again.events, again.exchanges(), again.hash);
     }
     outcome.violation.is_none() && again.violation.is_none()
 }
 
+/// User and system time of this process, from its start.
+fn cpu_seconds() -> f64 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Runs the seeds, and ends with how fast that was: exchanges of all runs by the CPU time of the whole process.
 fn sweep(args: &Args) -> bool {
-    let (mut all, mut failures, mut events, mut hash) = (Coverage::default(), 0u64, 0u64, 0u64);
+    let (mut all, mut failures, mut runs, mut events, mut exchanges, mut hash) = (Coverage::default(), 0u64, 0u64, 0u64, 0u64, 0u64);
     let started = Instant::now();
     let shows = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
@@ -100,7 +108,11 @@ fn sweep(args: &Args) -> bool {
         let outcome = if args.once { run(seed, false) } else { run_twice(seed) };
         done += 1;
         all.add(&outcome.coverage);
-        events += outcome.events;
+        // The second run of a seed was the same as the first, or it is a failure.
+        let times = if args.once || outcome.violation.is_some() { 1 } else { 2 };
+        runs += times;
+        events += outcome.events * times;
+        exchanges += outcome.exchanges() * times;
         // One number for the whole sweep: a change that was to change nothing can be held against it.
         hash = hash.rotate_left(1) ^ outcome.hash;
         if outcome.violation.is_some() {
@@ -125,12 +137,9 @@ fn sweep(args: &Args) -> bool {
     for (name, count) in all.table() {
         println!("{count:>10}  {name}");
     }
-    let runs = if args.once { 1.0 } else { 2.0 };
-    let exchanges = (all.of(Mark::Exchange) + all.of(Mark::OwnAnswer)) as f64 * runs;
-    println!(
-        "{done} seeds, {failures} failed, {events} events, {exchanges} exchanges in {took:.1} s: {:.0} exchanges a second, hash {hash:016x}",
-        exchanges / took
-    );
+    let cpu = cpu_seconds();
+    println!("{done} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
+    println!("{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second", exchanges as f64 / cpu);
     let missing = all.missing();
     let uncovered = done >= COVERS_FROM && !missing.is_empty();
     if uncovered {

@@ -190,7 +190,7 @@ impl Sim {
                 self.net.wake(shard, 0);
             }
             Event::Found(shard, id, answer) => {
-                self.net.found[shard].push((id, answer));
+                self.net.found[shard].push((id, *answer));
                 self.net.wake(shard, 0);
             }
             Event::Reload => self.reload(),

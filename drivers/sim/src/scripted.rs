@@ -277,7 +277,7 @@ impl<O: Observer> Scripted<O> {
                 self.net.wake(shard, 0);
             }
             Event::Found(shard, id, answer) => {
-                self.net.found[shard].push((id, answer));
+                self.net.found[shard].push((id, *answer));
                 self.net.wake(shard, 0);
             }
             // Nobody at a far end acts by himself, and nothing is drawn.

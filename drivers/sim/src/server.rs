@@ -14,6 +14,8 @@ struct Piece {
     bytes: Vec<u8>,
     sent: usize,
     not_before: u64,
+    /// An answer ends here; what lies behind it is surplus.
+    answer_end: usize,
 }
 
 /// What follows the last piece.
@@ -363,7 +365,8 @@ impl Server {
     }
 
     fn push(&mut self, bytes: Vec<u8>, not_before: u64) {
-        self.out.push_back(Piece { bytes, sent: 0, not_before });
+        let answer_end = bytes.len();
+        self.out.push_back(Piece { bytes, sent: 0, not_before, answer_end });
     }
 
     fn answer(&mut self, net: &mut Net, r: &Request, how: How) {
@@ -453,7 +456,11 @@ impl Server {
                 bytes.truncate(keep as usize);
                 self.then = if cut_cleanly { Then::Reset } else { self.ending(net) };
             }
-            How::Surplus if frame != Frame::Close => bytes.extend((0..net.dice.between(1, 300)).map(|i| i as u8)),
+            How::Surplus if frame != Frame::Close => {
+                let answer_end = bytes.len();
+                bytes.extend((0..net.dice.between(1, 300)).map(|i| i as u8));
+                return self.out.push_back(Piece { bytes, sent: 0, not_before: begins, answer_end });
+            }
             How::StopsMidway => {
                 let keep = net.dice.below(bytes.len() as u64) as usize;
                 let rest = bytes.split_off(keep);
@@ -476,8 +483,13 @@ impl Server {
             }
             let left = &piece.bytes[piece.sent..];
             let n = net.far_write(self.sock, left);
+            let before = piece.sent;
             piece.sent += n;
             if piece.sent < piece.bytes.len() {
+                // Who has read the answer may ask again before the surplus has found room.
+                if before < piece.answer_end && piece.sent >= piece.answer_end && matches!(self.rx, Rx::Head) {
+                    self.answering = false;
+                }
                 return;
             }
             self.out.pop_front();

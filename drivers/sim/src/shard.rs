@@ -127,7 +127,7 @@ impl<O: Observer> Shard<O> {
             match self.pump.accept(&Accepted { listener: LISTENER, peer, local }) {
                 Ok(c) => {
                     callers.accepted(client, shard, c, net);
-                    self.pump.opened(c, &mut View { net, shard });
+                    self.pump.opened(c, true, &mut View { net, shard });
                 }
                 Err(_) => {
                     net.mark(Mark::Refused);

@@ -242,6 +242,7 @@ impl World for Sockets {
 impl engine::Sockets for Sockets {
     type Listener = Async<TcpListener>;
     type Found = Rang;
+    const TELLS: bool = false;
 
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
         debug_assert_eq!(place, self.listener_bells.len());

@@ -264,7 +264,7 @@ fn relay(pairs: u32, room: usize, cap: usize) -> (Pump<Relay>, Sockets) {
         };
         let c = pump.accept(&a).expect("taken");
         world.sockets.insert(c.slot, Socket { room: 1 << 30, ..Socket::default() });
-        pump.opened(c, &mut world);
+        pump.opened(c, true, &mut world);
     }
     world.calls.clear();
     pump.machine.told.clear();

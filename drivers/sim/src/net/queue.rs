@@ -18,7 +18,7 @@ pub(crate) enum Event {
     ConnectFails(usize, i32),
     Client(usize),
     Nudge(usize),
-    Found(usize, LookupId, Answer),
+    Found(usize, LookupId, Box<Answer>),
     Reload,
     ReloadShard(usize),
     Flap,
@@ -28,11 +28,15 @@ pub(crate) enum Event {
 /// Events to come.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    /// When, in which order, and at which place: one number, because comparing such is most of the work here.
+    heap: BinaryHeap<Reverse<u128>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     seq: u64,
 }
+
+/// Events at once, and 2^40 in a run.
+const PLACE_BITS: u32 = 24;
 
 impl Queue {
     pub(super) fn push(&mut self, when: u64, event: Event) {
@@ -47,17 +51,17 @@ impl Queue {
             }
         };
         self.seq += 1;
-        self.heap.push(Reverse((when, self.seq << 24 | place as u64)));
+        self.heap.push(Reverse(u128::from(when) << 64 | u128::from(self.seq << PLACE_BITS | place as u64)));
     }
 
     pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
-        let Reverse((when, key)) = self.heap.pop()?;
-        let place = (key & 0xff_ffff) as usize;
+        let Reverse(key) = self.heap.pop()?;
+        let place = key as usize & ((1 << PLACE_BITS) - 1);
         self.free.push(place);
-        Some((when, self.events[place].take()?))
+        Some(((key >> 64) as u64, self.events[place].take()?))
     }
 
     pub(super) fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((when, _))| *when)
+        self.heap.peek().map(|Reverse(key)| (key >> 64) as u64)
     }
 }

@@ -197,9 +197,9 @@ impl World for View<'_> {
         };
         if net.fault(net.draw.world.double_lookup, Mark::DoubleLookup) {
             let again = later + net.dice.below(50 * MS);
-            net.at(again, Event::Found(self.shard, id, answer.clone()));
+            net.at(again, Event::Found(self.shard, id, Box::new(answer.clone())));
         }
-        net.at(later, Event::Found(self.shard, id, answer));
+        net.at(later, Event::Found(self.shard, id, Box::new(answer)));
     }
 
     fn nudge(&mut self, shard: u16) {
