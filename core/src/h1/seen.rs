@@ -44,21 +44,25 @@ impl<'a> Seen<'a> {
     pub(super) fn read_all(&mut self, head: &'a [u8], lines: &[Line], kinds: u64) {
         if kinds & READ != 0 {
             for line in lines.iter().filter(|line| line.known.in_set(READ)) {
-                self.read(line.known, line.value(head));
+                let value = line.value(head);
+                match line.known {
+                    Known::Host => {
+                        self.host = value;
+                        self.hosts += 1;
+                    }
+                    Known::ContentLength => {
+                        self.length = value;
+                        self.lengths += 1;
+                    }
+                    other => self.read(other, value),
+                }
             }
         }
     }
 
+    /// What is not in nearly every head.
     fn read(&mut self, known: Known, value: &'a [u8]) {
         match known {
-            Known::Host => {
-                self.host = value;
-                self.hosts += 1;
-            }
-            Known::ContentLength => {
-                self.length = value;
-                self.lengths += 1;
-            }
             Known::TransferEncoding => self.codings(value),
             Known::Connection => self.connection(value),
             Known::Upgrade => {

@@ -32,7 +32,7 @@ pub struct IpText {
 
 impl IpText {
     /// Of this address.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
         let mut text = Self { text: [0; 39], len: 0 };

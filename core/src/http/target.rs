@@ -292,6 +292,7 @@ fn good_escapes(name: &[u8]) -> bool {
 }
 
 /// Whether a `Host` field value or an authority is one.
+#[inline]
 #[must_use]
 pub fn valid_host(value: &[u8]) -> bool {
     Host::parse(value).is_some()

@@ -9,6 +9,7 @@ use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::planted::planted;
+use crate::shared::Waiting;
 use crate::time::Instant;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
@@ -304,9 +305,14 @@ impl<O: Observer> Proxy<O> {
         }
         let (runtime, choice) = (e.runtime.expect("routed"), e.choice.expect("chosen"));
         let waiting = self.rt(runtime).state.finish(choice);
-        if waiting.is_empty() || planted!(16) {
-            return;
+        if !waiting.is_empty() && !planted!(16) {
+            self.call_waiting(waiting);
         }
+    }
+
+    /// A slot has come free, and these shards wait for one.
+    #[cold]
+    fn call_waiting(&mut self, waiting: Waiting) {
         for shard in waiting {
             if shard == self.shard {
                 self.serve_soon();

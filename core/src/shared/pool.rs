@@ -168,6 +168,7 @@ impl PoolState {
 
     /// Gives back the slot that a choice of backend `index` took. What it returns are the shards with exchanges waiting for one:
     /// nudge each (the caller's own among them, it may serve itself at once).
+    #[inline]
     pub fn finish(&self, index: u16) -> Waiting {
         if let Some(backend) = self.backends.get(usize::from(index))
             && !planted!(2)
@@ -186,11 +187,20 @@ impl PoolState {
     }
 
     /// The shards that wait, their marks taken away: a change of health or of addresses may have made room too.
+    #[inline]
     pub fn take_waiting(&self) -> Waiting {
         in_one_order();
+        // A look first: on the usual way nobody waits, and a swap would take the line from the other shards.
+        if self.common.waiting.0.iter().fold(0, |all, word| all | word.load(Ordering::SeqCst)) == 0 {
+            return Waiting { words: [0; WORDS], shards: self.common.shards, last: None };
+        }
+        self.take_marks()
+    }
+
+    #[cold]
+    fn take_marks(&self) -> Waiting {
         let mut waiting = Waiting { words: [0; WORDS], shards: self.common.shards, last: None };
         for (taken, word) in waiting.words.iter_mut().zip(&self.common.waiting.0) {
-            // A look first: on the usual way nobody waits, and a swap would take the line from the other shards.
             if word.load(Ordering::SeqCst) != 0 {
                 *taken = word.swap(0, Ordering::SeqCst);
             }
