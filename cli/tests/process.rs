@@ -245,6 +245,32 @@ fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
 }
 
 #[test]
+fn who_has_asked_before_a_stop_is_answered_although_clients_were_slow_to_ask() {
+    for driver in ["mio", "smol"] {
+        let config = config(&[backend("here", Duration::ZERO)], &format!("workers = 1\ndriver = \"{driver}\""));
+        let mut daemon = Daemon::start(&format!("asked{driver}"), &config, None);
+        let address = daemon.address();
+        // Connections whose requests come a moment later: reading at once is given up.
+        for _ in 0..24 {
+            let mut late = connect(address);
+            std::thread::sleep(Duration::from_millis(10));
+            get(&mut late, "/late");
+        }
+        daemon.signal(Signal::STOP);
+        let mut clients: Vec<_> = (0..300).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            client.write_all(b"GET /asked HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        }
+        daemon.signal(Signal::TERM);
+        daemon.signal(Signal::CONT);
+        for (n, client) in clients.iter_mut().enumerate() {
+            assert_eq!(answer(client).1, "here", "{driver}: client {n}");
+        }
+        assert_eq!(daemon.end().code(), Some(0), "{}", daemon.said());
+    }
+}
+
+#[test]
 fn the_deadline_and_a_second_int_cut() {
     let hangs = backend("hangs", Duration::from_secs(60));
     for (name, more, signals) in [

@@ -298,6 +298,8 @@ impl<O: Observer> Proxy<O> {
         if conn.inbox.page.is_none() {
             let page = starved::lend(&mut self.pages, conn.begins(), wants_large(conn, x));
             let Some(page) = page else { return self.starve(c) };
+            // Afresh: a panic may have lost the page before it.
+            conn.inbox = Inbox::default();
             return self.pages.bytes_mut(conn.inbox.page.insert(page));
         }
         conn.inbox.make_room(&mut self.pages);

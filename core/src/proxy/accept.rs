@@ -14,7 +14,7 @@ use crate::shared::TooMany;
 use crate::time::Instant;
 
 /// How long what a client still sends is read and dropped after our last answer (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// A drain should not be late for those who linger.
 pub(super) const BEFORE_DRAINED: Duration = Duration::from_millis(20);
 /// Refused connections are told of this often.

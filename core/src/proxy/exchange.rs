@@ -197,7 +197,8 @@ pub(crate) enum Sink {
 impl Exchange {
     /// The client need not hold its content back any more. The time for the answer begins when all of that has gone.
     pub(crate) fn expectation_met(&mut self) {
-        if std::mem::replace(&mut self.awaits_continue, false) {
+        // One whose content is empty may have gone before anything was said.
+        if std::mem::replace(&mut self.awaits_continue, false) && !self.request_gone {
             self.times.sent = None;
         }
     }
@@ -498,9 +499,15 @@ impl Flow {
     #[inline]
     pub(crate) fn drop_pages(&mut self, pages: &mut Pages) {
         self.drop_head(pages);
-        if matches!(self.pipe, Pipe::Own(_))
-            && let Pipe::Own(own) = std::mem::replace(&mut self.pipe, Pipe::Lent { kept: 0 })
-        {
+        match &mut self.pipe {
+            Pipe::Lent { kept } => *kept = 0,
+            Pipe::Own(_) => self.drop_own(pages),
+        }
+    }
+
+    #[cold]
+    fn drop_own(&mut self, pages: &mut Pages) {
+        if let Pipe::Own(own) = std::mem::replace(&mut self.pipe, Pipe::Lent { kept: 0 }) {
             pages.give_back(own.page);
         }
     }

@@ -275,7 +275,8 @@ impl<O: Observer> Proxy<O> {
 
         let kind = client.kind;
         let own_id = next_id(&mut self.last_id);
-        let id = if client.trusted { request.fields.get(Known::XRequestId).unwrap_or(&own_id) } else { &own_id };
+        let id =
+            if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(&own_id) } else { &own_id };
         if self.observer.wants_texts() {
             let field = |known| request.fields.get(known).unwrap_or_default();
             e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);

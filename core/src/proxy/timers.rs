@@ -221,6 +221,11 @@ impl<O: Observer> Proxy<O> {
             self.conns.iter().filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty()).map(|(c, _)| c).collect();
         for c in idle {
             match self.conns.get(c).map(|conn| &conn.role) {
+                // Who has just come may have asked already, and may not ask again by itself: it has a moment, and then its answer.
+                Some(Role::Client(client)) if !client.lingering && client.requests == 0 => {
+                    let at = self.conns[c].deadline.min(now + super::accept::LINGER).min(until - super::accept::BEFORE_DRAINED);
+                    self.set_deadline(c, at);
+                }
                 Some(Role::Client(client)) if !client.lingering => {
                     // What has reached the socket but not yet us would be lost to a reset.
                     self.linger(c, now);

@@ -355,7 +355,7 @@ fn drains() {
     let tunnel = w.client_asks(UPGRADE);
     let queued = w.client_asks(&get("/queued"));
     let half = w.client_asks("GET /half HTTP/1.1\r\n");
-    let fresh = w.client();
+    let (fresh, silent) = (w.client(), w.client());
     let of = |w: &World, target: &str| w.arrived.iter().find(|(_, t)| t == target).expect("arrived").0;
     let (to_busy, to_streaming, to_tunnel) = (of(&w, "/busy"), of(&w, "/streaming"), of(&w, "/"));
     w.send(to_streaming, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
@@ -365,15 +365,16 @@ fn drains() {
     w.drain(Duration::from_secs(20));
     assert_eq!(w.accept(0, addr("192.0.2.9:1"), ListenerId(0)), Err(Refused::Draining));
     assert!(!w.shards[0].accepting(ListenerId(0)));
-    for c in [idle, fresh] {
-        assert!(w.peer(c).shut && !w.peer(c).closed, "the end is said, and the other's waited for");
-    }
-    for c in [busy, streaming, tunnel, queued, half] {
+    assert!(w.peer(idle).shut && !w.peer(idle).closed, "the end is said, and the other's waited for");
+    for c in [busy, streaming, tunnel, queued, half, fresh, silent] {
         assert!(!w.peer(c).shut, "under way");
     }
     assert_eq!(w.counts().backends_idle, 0);
-    w.advance_ms(2_010);
-    assert!(w.peer(idle).closed && w.peer(fresh).closed);
+    w.advance_ms(1_900);
+    // Its request was on its way.
+    w.send(fresh, "GET /fresh HTTP/1.1\r\n");
+    w.advance_ms(110);
+    assert!(w.peer(idle).closed && w.peer(silent).closed && !w.peer(silent).cut && !w.peer(fresh).closed);
 
     w.reply(to_busy, ok("done"));
     assert!(w.got(busy).contains("Connection: close\r\n") && w.peer(busy).shut);
@@ -388,6 +389,11 @@ fn drains() {
     w.reply(to_half, ok("done"));
     assert!(w.got(half).contains("Connection: close\r\n"));
     w.end(half);
+    w.send(fresh, "Host: a.test\r\n\r\n");
+    let to_fresh = of(&w, "/fresh");
+    w.reply(to_fresh, ok("done"));
+    assert!(w.got(fresh).contains("Connection: close\r\n"));
+    w.end(fresh);
     // It had promised to go on before anyone knew of the drain.
     w.send(to_streaming, "cd");
     assert!(w.got(streaming).ends_with("abcd") && w.peer(streaming).closed);

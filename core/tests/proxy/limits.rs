@@ -134,6 +134,18 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
+            what: "an expectation that is met when there is nothing to send any more",
+            before: |w| {
+                all_reply(w, Reply::Hold);
+                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+                let b = w.to(A)[0];
+                w.send(b, "HTTP/1.1 100 Continue\r\n\r\n");
+            },
+            due: 4_000,
+            record: Some((504, Cause::BackendTimeout)),
+            backends_closed: true,
+        },
+        Row {
             what: "the same without waiting for the 100",
             before: |w| {
                 all_reply(w, Reply::Hold);

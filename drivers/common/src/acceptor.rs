@@ -101,8 +101,8 @@ impl<L: AsFd> Acceptor<L> {
         self.paused
     }
 
-    /// Takes what this turn may take.
-    pub(crate) fn accept<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
+    /// Takes what this turn may take. `last`: it is the last turn before a stop.
+    pub(crate) fn accept<O: Watch>(&mut self, last: bool, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
         if self.paused.is_some_and(|until| until > pump.now()) {
             return;
         }
@@ -110,7 +110,7 @@ impl<L: AsFd> Acceptor<L> {
         for place in 0..self.ears.len() {
             let ear = &self.ears[place];
             if ear.ready && pump.accepting(ear.id) {
-                self.accept_from(place, ACCEPTS, pump, sockets);
+                self.accept_from(place, ACCEPTS, last, pump, sockets);
             }
         }
     }
@@ -118,13 +118,20 @@ impl<L: AsFd> Acceptor<L> {
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.
     pub(crate) fn close<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
         for place in 0..self.ears.len() {
-            self.accept_from(place, 65_536, pump, sockets);
+            self.accept_from(place, 65_536, true, pump, sockets);
         }
         self.ears.clear();
         self.paused = None;
     }
 
-    fn accept_from<O: Watch, S: Sockets<Listener = L>>(&mut self, place: usize, most: usize, pump: &mut Pump<Proxy<O>>, sockets: &mut S) {
+    fn accept_from<O: Watch, S: Sockets<Listener = L>>(
+        &mut self,
+        place: usize,
+        most: usize,
+        last: bool,
+        pump: &mut Pump<Proxy<O>>,
+        sockets: &mut S,
+    ) {
         let ear = &mut self.ears[place];
         for _ in 0..most {
             // Our own page must answer when everything else is full.
@@ -143,7 +150,8 @@ impl<L: AsFd> Acceptor<L> {
                     };
                     match sockets.insert(c, socket) {
                         Ok(()) => {
-                            let at_once = !S::TELLS || self.early.worth_a_read();
+                            // A stop leaves no time for an event: what has been asked is asked now.
+                            let at_once = !S::TELLS || last || self.early.worth_a_read();
                             let read = pump.opened(c, at_once, sockets);
                             if at_once {
                                 self.early.tried(read);

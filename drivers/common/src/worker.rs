@@ -153,10 +153,11 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
             }
         }
         self.pump.resume(&mut self.sockets);
-        self.acceptor.accept(&mut self.pump, &mut self.sockets);
+        let stops = self.until.is_none() && self.plan.stop.stage() != Stage::Run;
+        self.acceptor.accept(stops, &mut self.pump, &mut self.sockets);
         self.pump.tick(&mut self.sockets);
         self.pump.settle(&mut self.sockets);
-        if self.until.is_none() && self.plan.stop.stage() != Stage::Run {
+        if stops {
             self.drain();
         }
         if !self.ready && self.pump.machine().is_ready() {
