@@ -2,6 +2,8 @@
 //! must not do, and limits that are reached. Each time the process stays up, everyone else is served, and afterwards nothing is left: the core's own
 //! counters say so.
 
+#[path = "support/address.rs"]
+mod address;
 #[path = "faults/backends.rs"]
 mod backends;
 #[path = "faults/clients.rs"]

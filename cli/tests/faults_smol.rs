@@ -1,5 +1,7 @@
 //! What `faults.rs` does, done to the smol driver.
 
+#[path = "support/address.rs"]
+mod address;
 #[path = "faults/backends.rs"]
 mod backends;
 #[path = "faults/clients.rs"]

@@ -1,5 +1,8 @@
 //! The built binary as a process: it serves, it stops as it should, and it stays up.
 
+#[path = "support/address.rs"]
+mod address;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -385,7 +388,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 #[test]
 fn a_backend_that_is_gone_and_a_client_that_resets_hurt_nobody() {
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let gone = address::lone();
     let mut daemon = Daemon::start("gone", &config(&[gone, backend("here", Duration::ZERO)], ""), None);
     let address = daemon.address();
     daemon.wait_for(&format!("backend {gone} is unhealthy"));

@@ -2,6 +2,8 @@
 //! a recording backend. What either refuses without the backend having seen a byte, we refuse too, or the case has a `right` line
 //! with the clause that says why accepting is right.
 
+#[path = "support/address.rs"]
+mod address;
 #[allow(dead_code, reason = "only the requests of the corpus matter here")]
 #[path = "../../core/tests/corpus/format.rs"]
 mod format;
@@ -82,10 +84,6 @@ impl Drop for Peer {
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address")
-}
-
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -97,7 +95,7 @@ impl Peer {
     fn start(name: &'static str, config: impl Fn(&Path, &[(SocketAddr, Backend)]) -> String, arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("strictness-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for its files");
-        let lanes: Vec<_> = (0..LANES).map(|_| (free_address(), Backend::start())).collect();
+        let lanes: Vec<_> = (0..LANES).map(|_| (address::lone(), Backend::start())).collect();
         let file = folder.join("config");
         std::fs::write(&file, config(&folder, &lanes)).expect("its configuration");
         let mut command = Command::new(program(name));

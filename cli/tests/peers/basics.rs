@@ -227,7 +227,7 @@ fn both_families_come_to_one_listener() {
 
 #[test]
 fn names_resolve_and_those_that_do_not_hang_nobody() {
-    let backend = Nginx::start("named");
+    let backend = Backend::good("named");
     let pool = |matcher: &str, address: &str| {
         format!(
             "[[backend_pools]]\nmatcher = \"{matcher}\"\naddresses = [\"{address}\"]\nschemes = [\"HTTP\"]\nhealth_config = {{ path = \"/health\" }}\n"

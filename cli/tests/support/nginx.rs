@@ -1,12 +1,13 @@
 //! Real backends: an nginx of Debian each, one process, so that signals reach all of it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::address;
 use crate::daemon::Folder;
 use crate::talk::WAIT;
 
@@ -39,14 +40,9 @@ impl Nginx {
     /// It answers `/` with its name, serves files of its folder below `/files/`, and keeps what is uploaded to `/kept/`.
     pub(crate) fn start(name: &'static str) -> Self {
         let folder = Folder::new(name);
-        // The port may be taken between our look and its bind.
-        for _ in 0..5 {
-            let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
-            if let Some(child) = spawn(name, &folder.0, address) {
-                return Self { name, address, folder, child };
-            }
-        }
-        panic!("nginx does not start: {}", std::fs::read_to_string(folder.0.join("error.log")).unwrap_or_default());
+        let address = address::lone();
+        let child = spawn(name, &folder.0, address);
+        Self { name, address, folder, child }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -61,7 +57,7 @@ impl Nginx {
 
     /// On the same port.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.name, &self.folder.0, self.address).expect("its port is still free");
+        self.child = spawn(self.name, &self.folder.0, self.address);
     }
 
     /// Requests that it has answered, without health checks: method and target of each.
@@ -79,7 +75,7 @@ impl Drop for Nginx {
     }
 }
 
-fn spawn(name: &str, folder: &Path, address: SocketAddr) -> Option<Child> {
+fn spawn(name: &str, folder: &Path, address: SocketAddr) -> Child {
     let here = folder.display();
     let config = format!(
         "daemon off; master_process off; pid {here}/pid; error_log {here}/error.log;
@@ -109,17 +105,14 @@ http {{
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
-        if child.try_wait().expect("our child").is_some() {
-            return None;
-        }
-        if begun.elapsed() > WAIT {
+        if child.try_wait().expect("our child").is_some() || begun.elapsed() > WAIT {
             let _ = child.kill();
             let _ = child.wait();
-            return None;
+            panic!("nginx does not start: {}", std::fs::read_to_string(folder.join("error.log")).unwrap_or_default());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Some(child)
+    child
 }
 
 /// The quick-start configuration before these backends: only addresses and times are replaced.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::address;
 use crate::talk::{self, WAIT};
 
 /// What a backend has seen.
@@ -64,7 +65,7 @@ impl Backend {
 
     /// An address where nobody listens.
     pub(crate) fn nobody() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound")
+        address::lone()
     }
 }
 
