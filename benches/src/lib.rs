@@ -23,9 +23,6 @@ pub struct Told {
 }
 
 impl Observer for Told {
-    fn wants_texts(&self) -> bool {
-        false
-    }
     fn exchange(&mut self, record: &Record<'_>) {
         match record.cause {
             None => self.good += 1,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::config::{self, Driver};
-use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
+use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Observer, Record};
 use ruststrom_core::{Instant, Shared, Wall};
 use ruststrom_driver::clock;
 use ruststrom_driver::crew::Setup;
@@ -20,11 +20,11 @@ use ruststrom_driver::worker::Outcome;
 struct Trap;
 
 impl Observer for Trap {
-    fn wants_texts(&self) -> bool {
-        true
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        kept.copy(head.target);
     }
     fn exchange(&mut self, record: &Record<'_>) {
-        assert!(record.target != b"/trap", "the trap was sprung: this panic belongs to the test");
+        assert!(record.kept.bytes() != b"/trap", "the trap was sprung: this panic belongs to the test");
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
     fn note(&mut self, _: Level, _: &str) {}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::config::ListenerKind;
 use crate::h1::machine::Machine;
 use crate::health::Target;
+use crate::http::ip::IpText;
 use crate::id::ExchangeId;
 use crate::page::{PageId, Pages};
 use crate::planted::planted;
@@ -53,6 +54,8 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
+    /// Its address as text, which every request tells.
+    pub(crate) peer_text: IpText,
     pub(crate) local_port: u16,
     /// Kept from accepting: after a reload the same place may be another listener's.
     pub(crate) kind: ListenerKind,

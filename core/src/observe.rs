@@ -4,14 +4,21 @@
 use std::net::SocketAddr;
 
 use crate::cause::Cause;
+use crate::h1::RequestId;
+use crate::http::Scheme;
+use crate::http::ip::IpText;
+use crate::time::Instant;
 
 /// Hears of everything that ended. Called inline on the request path: it must not block.
 pub trait Observer {
-    /// Whether the texts of a request (method, target, host, ...) are wanted in [`Record`]: copying them costs a little.
-    fn wants_texts(&self) -> bool;
-    /// Whether [`Observer::exchange`] is wanted at all: making a [`Record`] costs a little too.
+    /// Whether [`Observer::head`] and [`Observer::exchange`] are wanted at all: making what they are told costs a little.
     fn wants_records(&self) -> bool {
         true
+    }
+    /// The head of a request has been read, or could not be. It will be gone when the exchange ends: what is wanted of it then has to be kept now.
+    /// A request that waits for a lookup is told again; what was kept before is overwritten.
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        let _ = (head, kept);
     }
     /// An exchange has ended, well or not.
     fn exchange(&mut self, record: &Record<'_>);
@@ -62,31 +69,133 @@ pub struct HealthChange<'a> {
     pub why: &'a str,
 }
 
-/// One exchange, told when it has ended.
+/// A request as it came. All texts are bounded, and empty if no head was understood.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct Head<'a> {
     /// The peer of the client connection.
     pub client: SocketAddr,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// As received; empty if no head was understood. So are the other texts. All are bounded, and empty unless wanted.
+    /// Its address as text.
+    pub client_ip: &'a IpText,
+    /// What the connection was secured by.
+    pub scheme: Scheme,
+    /// As received; cut to 32 bytes. It is a token (RFC 9110 §5.6.2), so nothing in it has to be escaped anywhere.
     pub method: &'a [u8],
     /// The normalised target, or the first line of what could not be read; cut to 1 KiB.
     pub target: &'a [u8],
-    /// `Host`, cut to 255 bytes.
+    /// 10 or 11; 0 if no head was understood.
+    pub version: u8,
+    /// `Host`, cut to 255 bytes: `host[:port]` (RFC 9110 §7.2), so nothing in it has to be escaped anywhere.
     pub host: &'a [u8],
     /// `User-Agent`, cut to 255 bytes.
     pub user_agent: &'a [u8],
     /// `Referer`, cut to 255 bytes.
     pub referer: &'a [u8],
-    /// `X-Request-ID` as forwarded.
-    pub request_id: &'a [u8],
-    /// 10 or 11; 0 if no head was understood.
-    pub version: u8,
+    /// `X-Request-ID` as forwarded, cut to 128 bytes.
+    pub request_id: Named<'a>,
+}
+
+/// Who named a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Named<'a> {
+    /// We did: hexadecimal digits.
+    Ours(&'a RequestId),
+    /// A trusted peer, with any bytes; or nobody, with none.
+    Theirs(&'a [u8]),
+}
+
+impl<'a> Head<'a> {
+    /// What there is if no head was understood: `target` is the first line of it.
+    pub(crate) fn unread(client: SocketAddr, client_ip: &'a IpText, target: &'a [u8]) -> Self {
+        let (scheme, request_id) = (Scheme::Http, Named::Theirs(b""));
+        Self { client, client_ip, scheme, method: b"", target, version: 0, host: b"", user_agent: b"", referer: b"", request_id }
+    }
+}
+
+/// What an observer keeps of a request until its exchange has ended: bytes of its own making, in two parts if it likes.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Longer than what is used: it is never made shorter, so that room costs nothing.
+    bytes: Vec<u8>,
+    first: usize,
+    used: usize,
+}
+
+impl Kept {
+    /// In memory that was used before.
+    pub(crate) fn recycled(bytes: Vec<u8>) -> Self {
+        Self { bytes, first: 0, used: 0 }
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// At least `len` bytes to write to; what lies there means nothing.
+    #[inline]
+    pub fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() < len {
+            self.grow(len);
+        }
+        &mut self.bytes
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        self.bytes.resize(len.next_multiple_of(128), 0);
+    }
+
+    /// The first `used` bytes of the room are to be kept, and the first `first` of those are the first part.
+    #[inline]
+    pub fn keep(&mut self, first: usize, used: usize) {
+        debug_assert!(first <= used && used <= self.bytes.len());
+        (self.first, self.used) = (first, used);
+    }
+
+    /// Keeps a copy of this, as one part.
+    pub fn copy(&mut self, text: &[u8]) {
+        self.room(text.len())[..text.len()].copy_from_slice(text);
+        self.keep(text.len(), text.len());
+    }
+
+    /// So many bytes were kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Nothing was kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    /// Both parts.
+    #[inline]
+    #[must_use]
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.bytes[..self.first], &self.bytes[self.first..self.used])
+    }
+}
+
+/// One exchange, told when it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// What [`Observer::head`] has kept.
+    pub kept: &'a Kept,
+    /// The peer of the client connection.
+    pub client: SocketAddr,
     /// Pool name, or empty.
     pub pool: &'a str,
     /// Label of the last backend tried, or empty.
     pub backend: &'a str,
+    /// Both of these are printable ASCII without `"` and `\`.
+    pub plain_names: bool,
     /// Place of the pool in the configuration.
     pub pool_index: Option<u16>,
     /// Place of the backend in the pool.
@@ -104,22 +213,40 @@ pub struct Record<'a> {
     /// Body bytes to the client (payload, without framing).
     pub bytes_out: u64,
     /// When each phase was reached.
-    pub timings: Timings,
+    pub timings: &'a Timings,
 }
 
-/// Phases as whole microseconds from the first byte of the request head; `None`: not reached.
-#[derive(Clone, Copy, Debug, Default)]
+/// When each phase of an exchange was reached; [`Instant::NEVER`]: it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// First byte to whole head.
-    pub head_us: u64,
+    /// The first byte of the request's head.
+    pub started: Instant,
+    /// The whole head.
+    pub head: Instant,
     /// A backend was chosen (the queue is in between).
-    pub chosen_us: Option<u64>,
+    pub chosen: Instant,
     /// The connection to the backend was there.
-    pub connected_us: Option<u64>,
+    pub connected: Instant,
     /// The request had been sent whole.
-    pub sent_us: Option<u64>,
+    pub sent: Instant,
     /// The head of the final answer had been read.
-    pub answered_us: Option<u64>,
+    pub answered: Instant,
     /// The last byte had gone to the client, or the exchange had broken.
-    pub total_us: u64,
+    pub ended: Instant,
+}
+
+impl Timings {
+    /// Of an exchange that begins.
+    #[must_use]
+    pub const fn new(started: Instant) -> Self {
+        const N: Instant = Instant::NEVER;
+        Self { started, head: N, chosen: N, connected: N, sent: N, answered: N, ended: N }
+    }
+
+    /// Whole microseconds from the first byte to one of the phases; `None` if that was not reached.
+    #[inline]
+    #[must_use]
+    pub fn micros(&self, phase: Instant) -> Option<u64> {
+        if phase == Instant::NEVER { None } else { Some(phase.micros_since(self.started)) }
+    }
 }

@@ -37,10 +37,16 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The same as nanoseconds.
+    #[must_use]
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The same in whole microseconds.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0) / 1_000
+        self.nanos_since(earlier) / 1_000
     }
 }
 

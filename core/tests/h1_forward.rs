@@ -1,6 +1,5 @@
 //! Heads on the way through: what came in, and the exact bytes that go out.
 
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -8,24 +7,18 @@ use ruststrom_core::h1::{
     AnswerForward, Arrival, Asked, Forward, HeadLimits, Store, TrailerStore, Trailers, Writer, answer, client_framing, forward_answer,
     forward_interim, forward_request, forward_trailers, request, trailers,
 };
+use ruststrom_core::http::ip::IpText;
 use ruststrom_core::http::{Framing, Known};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 100, target_bytes: 4096 };
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 const ID: &[u8; 32] = b"0123456789abcdef0000000000000001";
+static PEER: LazyLock<IpText> = LazyLock::new(|| IpText::new([192, 0, 2, 7].into()));
 static HTTP: LazyLock<Arrival> = LazyLock::new(|| Arrival::new("http", 8080, "edge"));
 
 fn forward() -> Forward<'static> {
-    Forward {
-        peer: IpAddr::from([192, 0, 2, 7]),
-        arrival: &HTTP,
-        request_id: ID,
-        trusted: false,
-        keep_expect: false,
-        own_body: None,
-        default_host: b"backend:81",
-    }
+    Forward { peer: &PEER, arrival: &HTTP, request_id: ID, trusted: false, keep_expect: false, own_body: None, default_host: b"backend:81" }
 }
 
 fn out(raw: &[u8], f: &Forward<'_>) -> String {
@@ -141,10 +134,10 @@ fn requests_with_a_wish() {
     assert_eq!(out(raw, &keep), format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n{}", tail("a")));
     let own = Forward { own_body: Some(Framing::Chunked), ..forward() };
     assert_eq!(out(raw, &own), format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{}", tail("a")));
-    let v6 = Forward { peer: "2001:db8::7".parse().unwrap(), arrival: &Arrival::new("https", 8080, "edge"), ..forward() };
+    let v6 = Forward { peer: &IpText::new("2001:db8::7".parse().unwrap()), arrival: &Arrival::new("https", 8080, "edge"), ..forward() };
     let expected = tail("a").replace("192.0.2.7", "2001:db8::7").replace("Proto: http", "Proto: https");
     assert_eq!(out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &v6), format!("GET / HTTP/1.1\r\nHost: a\r\n{expected}"));
-    let mapped = Forward { peer: "::ffff:192.0.2.7".parse().unwrap(), ..forward() };
+    let mapped = Forward { peer: &IpText::new("::ffff:192.0.2.7".parse().unwrap()), ..forward() };
     assert_eq!(out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &mapped), format!("GET / HTTP/1.1\r\nHost: a\r\n{}", tail("a")));
 }
 

@@ -372,6 +372,25 @@ fn names_and_statuses() {
 }
 
 /// Bytes that look enough like a request to get deep into the reader.
+/// Logs rely on it: no method or host can end a quoted text or a line.
+#[test]
+fn methods_and_hosts_need_no_escapes() {
+    let plain = |text: &[u8]| text.iter().all(|b| matches!(b, 0x21..0x7f) && !matches!(b, b'"' | b'\\'));
+    let mut taken = 0;
+    for b in 0..=255 {
+        let heads = [
+            [b"G", &[b][..], b"T / HTTP/1.1\r\nHost: a\r\n\r\n"].concat(),
+            [b"GET / HTTP/1.1\r\nHost: a", &[b][..], b"b\r\n\r\n"].concat(),
+            [b"GET / HTTP/1.1\r\nHost: [::", &[b][..], b"]:80\r\n\r\n"].concat(),
+            [b"GET http://a", &[b][..], b"b/ HTTP/1.1\r\nHost: a\r\n\r\n"].concat(),
+        ];
+        for raw in heads {
+            taken += with(&raw, &LIMITS, |r| assert!(plain(r.method) && plain(r.host), "{}", raw.escape_ascii())).map_or(0, |()| 1);
+        }
+    }
+    assert!(taken > 150, "{taken}");
+}
+
 fn almost_a_request() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just("GET ".to_owned()),

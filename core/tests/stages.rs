@@ -66,9 +66,6 @@ impl Stage for Asking {
 struct Told(Vec<(u16, Option<Cause>)>);
 
 impl Observer for Told {
-    fn wants_texts(&self) -> bool {
-        false
-    }
     fn exchange(&mut self, r: &Record<'_>) {
         self.0.push((r.status, r.cause));
     }

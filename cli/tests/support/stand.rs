@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ruststrom_core::config::{self, Driver};
-use ruststrom_core::observe::{HealthChange, Level, Observer, Record};
+use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Observer, Record};
 use ruststrom_core::{Shared, Wall};
 use ruststrom_driver::clock;
 use ruststrom_driver::crew::{Running, Setup};
@@ -53,11 +53,11 @@ impl std::fmt::Display for Told {
 pub(crate) struct Recorder(pub(crate) Arc<Mutex<Vec<Told>>>);
 
 impl Observer for Recorder {
-    fn wants_texts(&self) -> bool {
-        true
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        kept.copy(head.target);
     }
     fn exchange(&mut self, r: &Record<'_>) {
-        let target = String::from_utf8_lossy(r.target).into_owned();
+        let target = String::from_utf8_lossy(r.kept.bytes()).into_owned();
         let told = Told { target, status: r.status, cause: r.cause.map(ruststrom_core::Cause::name), attempts: r.attempts };
         self.0.lock().expect("no panic").push(told);
     }

@@ -1,7 +1,5 @@
 //! Heads on the way out: framing and hop-by-hop fields are re-made, never copied.
 
-use std::net::IpAddr;
-
 use super::head::{AnswerHead, Request};
 use super::trailers::TrailerFields;
 use crate::http::decimal::digits;
@@ -150,7 +148,7 @@ impl Arrival {
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
     /// The client.
-    pub peer: IpAddr,
+    pub peer: &'a IpText,
     /// Where it arrived.
     pub arrival: &'a Arrival,
     /// For `X-Request-ID`, unless a trusted peer sent one.
@@ -254,10 +252,9 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
     if f.trusted {
         return forwarded(w, request, host, f);
     }
-    let peer = IpText::new(f.peer);
-    w.address(&peer);
+    w.address(f.peer);
     w.lit(b"\r\nX-Real-IP: ");
-    w.address(&peer);
+    w.address(f.peer);
     w.lit(b"\r\nX-Forwarded-Host: ");
     w.put(host);
     w.put(&f.arrival.text);
@@ -276,11 +273,11 @@ fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward
         }
     };
 
-    let peer = IpText::new(f.peer);
+    let peer = f.peer.as_bytes();
     list(w, Known::XForwardedFor);
-    w.put(peer.as_bytes());
+    w.put(peer);
     w.put(b"\r\nX-Real-IP: ");
-    w.put(said(Known::XRealIp).unwrap_or(peer.as_bytes()));
+    w.put(said(Known::XRealIp).unwrap_or(peer));
     w.put(b"\r\nX-Forwarded-Host: ");
     w.put(said(Known::XForwardedHost).unwrap_or(host));
     w.put(b"\r\nX-Forwarded-Proto: ");

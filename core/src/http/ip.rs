@@ -23,86 +23,97 @@ const OCTETS: [[u8; 4]; 256] = {
 };
 
 /// An address as text; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
-#[derive(Clone, Copy, Debug)]
-pub struct IpText {
-    /// At most eight groups of four digits and seven colons.
-    text: [u8; 39],
-    len: usize,
+#[derive(Clone, Debug)]
+pub struct IpText(Text);
+
+#[derive(Clone, Debug)]
+enum Text {
+    /// What lies behind it means nothing.
+    Short {
+        text: [u8; 16],
+        len: u8,
+    },
+    Long(Box<[u8]>),
 }
 
 impl IpText {
-    /// Of this address.
-    #[inline(always)]
+    /// Of this address. Some of IPv6 take an allocation.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
-        let mut text = Self { text: [0; 39], len: 0 };
         match ip.to_canonical() {
-            IpAddr::V4(v4) => text.v4(v4),
-            IpAddr::V6(v6) => text.v6(v6),
+            IpAddr::V4(v4) => Self(short(v4)),
+            IpAddr::V6(v6) => Self(long(v6)),
         }
-        text
     }
 
     /// The text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
+        match &self.0 {
+            Text::Short { text, len } => &text[..usize::from(*len)],
+            Text::Long(text) => text,
+        }
     }
 
     /// A text that fits into 16 bytes, with what lies behind it, and its length: a move for who has room.
     #[inline]
     #[must_use]
     pub fn short(&self) -> Option<(&[u8; 16], usize)> {
-        self.text.first_chunk().filter(|_| self.len <= 16).map(|text| (text, self.len))
-    }
-
-    #[inline]
-    fn v4(&mut self, ip: Ipv4Addr) {
-        let mut at = 0;
-        for octet in ip.octets() {
-            // Four bytes are written, what lies behind the dot is overwritten by what follows.
-            if let Some(room) = self.text[at..].first_chunk_mut() {
-                *room = OCTETS[usize::from(octet)];
-            }
-            at += 2 + usize::from(octet >= 10) + usize::from(octet >= 100);
-        }
-        self.len = at - 1;
-    }
-
-    fn push(&mut self, b: u8) {
-        if let Some(to) = self.text.get_mut(self.len) {
-            *to = b;
-            self.len += 1;
+        match &self.0 {
+            Text::Short { text, len } => Some((text, usize::from(*len))),
+            Text::Long(_) => None,
         }
     }
+}
 
-    fn v6(&mut self, ip: Ipv6Addr) {
-        let segments = ip.segments();
-        // The longest run of two zeros or more, the first of equals.
-        let (mut from, mut longest, mut run) = (8, 1, 0);
-        for (i, &segment) in segments.iter().enumerate() {
-            run = if segment == 0 { run + 1 } else { 0 };
-            if run > longest {
-                (from, longest) = (i + 1 - run, run);
-            }
+fn short(ip: Ipv4Addr) -> Text {
+    let (mut text, mut at) = ([0; 16], 0);
+    for octet in ip.octets() {
+        // Four bytes are written, what lies behind the dot is overwritten by what follows.
+        if let Some(room) = text[at..].first_chunk_mut() {
+            *room = OCTETS[usize::from(octet)];
         }
-        let mut i = 0;
-        while i < 8 {
-            if i == from {
-                self.push(b':');
-                self.push(b':');
-                i += longest;
-                continue;
-            }
-            if i > 0 && i != from + longest {
-                self.push(b':');
-            }
-            let digits = (16 - segments[i].leading_zeros()).div_ceil(4).max(1);
-            for digit in (0..digits).rev() {
-                self.push(b"0123456789abcdef"[(segments[i] >> (4 * digit) & 15) as usize]);
-            }
-            i += 1;
+        at += 2 + usize::from(octet >= 10) + usize::from(octet >= 100);
+    }
+    Text::Short { text, len: at as u8 - 1 }
+}
+
+fn long(ip: Ipv6Addr) -> Text {
+    // At most eight groups of four digits and seven colons.
+    let (mut text, mut len) = ([0; 39], 0);
+    let mut push = |b: u8| {
+        text[len] = b;
+        len += 1;
+    };
+    let segments = ip.segments();
+    // The longest run of two zeros or more, the first of equals.
+    let (mut from, mut longest, mut run) = (8, 1, 0);
+    for (i, &segment) in segments.iter().enumerate() {
+        run = if segment == 0 { run + 1 } else { 0 };
+        if run > longest {
+            (from, longest) = (i + 1 - run, run);
         }
+    }
+    let mut i = 0;
+    while i < 8 {
+        if i == from {
+            push(b':');
+            push(b':');
+            i += longest;
+            continue;
+        }
+        if i > 0 && i != from + longest {
+            push(b':');
+        }
+        let digits = (16 - segments[i].leading_zeros()).div_ceil(4).max(1);
+        for digit in (0..digits).rev() {
+            push(b"0123456789abcdef"[(segments[i] >> (4 * digit) & 15) as usize]);
+        }
+        i += 1;
+    }
+    match text.first_chunk() {
+        Some(text) if len <= 16 => Text::Short { text: *text, len: len as u8 },
+        _ => Text::Long(text[..len].into()),
     }
 }
 

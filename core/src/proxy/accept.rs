@@ -7,6 +7,7 @@ use super::{Accepted, Effect, Proxy, Refused};
 use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Inbox, Role};
 use crate::h1::{Event, Machine, Side};
+use crate::http::ip::IpText;
 use crate::id::ConnId;
 use crate::observe::{Level, Observer};
 use crate::planted::planted;
@@ -82,6 +83,7 @@ impl<O: Observer> Proxy<O> {
         let peer_ip = a.peer.ip().to_canonical();
         let client = Client {
             peer: a.peer,
+            peer_text: IpText::new(peer_ip),
             local_port: a.local.port(),
             kind,
             counted: per_ip > 0,

@@ -193,7 +193,7 @@ impl<O: Observer> Proxy<O> {
         let keep_alive = e.keep_alive;
         let forward = AnswerForward { date: &date, client_version: e.version, framing, keep_alive, extra: &line };
         e.status = head.status;
-        e.times.answered = Some(now);
+        e.times.answered = now;
         e.answer.trailers_pass = !head.nominates;
         e.answer.begin(head.framing, framing);
         if e.answer.head.is_none() && e.request_gone {

@@ -38,9 +38,7 @@ impl<O: Observer> Proxy<O> {
         if let Choice::Backend(b) = choice {
             e.choice = Some(b);
             e.holds_slot = true;
-            if e.times.chosen.is_none() {
-                e.times.chosen = Some(now);
-            }
+            e.times.chosen = e.times.chosen.min(now);
         }
         choice
     }
@@ -197,9 +195,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let leg = e.backend.expect("attached");
         e.phase = Phase::Sending;
-        if e.times.connected.is_none() {
-            e.times.connected = Some(now);
-        }
+        e.times.connected = e.times.connected.min(now);
         let conn = &mut self.conns[leg.conn];
         let applied = conn.machine.apply(Side::Client, if e.upgrade { Event::HeadUpgrade } else { Event::Head });
         debug_assert!(applied.is_ok(), "a connection that carries an exchange may carry one");
@@ -277,7 +273,7 @@ impl<O: Observer> Proxy<O> {
             e.replays += 1;
             e.request.rewind();
             e.request_gone = false;
-            e.times.sent = None;
+            e.times.sent = Instant::NEVER;
             return self.attach(x, false, now);
         }
         let first = *e.first_failure.get_or_insert(cause);
@@ -292,7 +288,7 @@ impl<O: Observer> Proxy<O> {
         e.tried.add(choice);
         e.request.rewind();
         e.request_gone = false;
-        e.times.sent = None;
+        e.times.sent = Instant::NEVER;
         e.phase = Phase::Choosing;
         self.choose(x, now);
     }

@@ -1,14 +1,15 @@
 //! How exchanges end: answered, refused, broken or cut. Each ends once and is told of once.
 
 use super::Proxy;
-use super::exchange::{Flow, Phase, Texts};
+use super::exchange::{Flow, Phase};
+use super::request::unread;
 use crate::answer::{self, Own};
 use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::Role;
 use crate::h1::{Event, Side};
-use crate::id::{ConnId, ExchangeId};
-use crate::observe::{Observer, Record, Timings};
+use crate::id::ExchangeId;
+use crate::observe::{Observer, Record};
 use crate::planted::planted;
 use crate::time::Instant;
 
@@ -173,7 +174,7 @@ impl<O: Observer> Proxy<O> {
         let runtime = e.runtime;
         if self.spare.len() < KEEP_BUFFERS {
             self.spare.push(std::mem::take(&mut e.own));
-            self.spare.push(std::mem::take(&mut e.texts).into_bytes());
+            self.spare.push(std::mem::take(&mut e.kept).into_bytes());
         }
         self.exchanges.discard(x.0);
         if let Some(runtime) = runtime {
@@ -201,32 +202,31 @@ impl<O: Observer> Proxy<O> {
         if planted!(19) && self.exchanges[x.0].attempts > 1 {
             return;
         }
-        let e = &self.exchanges[x.0];
-        let conn: ConnId = e.client.conn;
-        if self.conns[conn].client().kind == ListenerKind::Admin {
+        let e = &mut self.exchanges[x.0];
+        let client = self.conns[e.client.conn].client();
+        if client.kind == ListenerKind::Admin {
             return;
         }
-        let started = e.times.started;
-        let (pool, backend) = match e.runtime {
-            None => ("", ""),
+        e.times.ended = now;
+        if e.kept.is_empty() {
+            // It ended before there was a head.
+            unread(&mut self.observer, &mut e.kept, client, b"");
+        }
+        let (pool, backend, pool_index, plain_names) = match e.runtime {
+            None => ("", "", None, true),
             Some(r) => {
-                let pool = self.runtimes[r as usize].as_ref().expect("a runtime in use").pool();
-                (&*pool.name, e.choice.map_or("", |b| &*pool.backends[b as usize].label))
+                let rt = self.runtimes[r as usize].as_ref().expect("a runtime in use");
+                let pool = rt.pool();
+                (&*pool.name, e.choice.map_or("", |b| &*pool.backends[b as usize].label), Some(rt.index), rt.plain_names)
             }
         };
         let record = Record {
-            client: self.conns[conn].client().peer,
-            scheme: "http",
-            method: e.texts.get(Texts::METHOD),
-            target: e.texts.get(Texts::TARGET),
-            host: e.texts.get(Texts::HOST),
-            user_agent: e.texts.get(Texts::USER_AGENT),
-            referer: e.texts.get(Texts::REFERER),
-            request_id: e.texts.get(Texts::REQUEST_ID),
-            version: e.version,
+            kept: &e.kept,
+            client: client.peer,
             pool,
             backend,
-            pool_index: e.runtime.map(|r| self.runtimes[r as usize].as_ref().expect("a runtime in use").index),
+            plain_names,
+            pool_index,
             backend_index: e.choice,
             status: e.status,
             cause: e.cause,
@@ -234,14 +234,7 @@ impl<O: Observer> Proxy<O> {
             reused: e.reused,
             bytes_in: e.request.payload_bytes,
             bytes_out: e.bytes_out,
-            timings: Timings {
-                head_us: e.times.head.micros_since(started),
-                chosen_us: e.times.chosen.map(|at| at.micros_since(started)),
-                connected_us: e.times.connected.map(|at| at.micros_since(started)),
-                sent_us: e.times.sent.map(|at| at.micros_since(started)),
-                answered_us: e.times.answered.map(|at| at.micros_since(started)),
-                total_us: now.micros_since(started),
-            },
+            timings: &e.times,
         };
         self.observer.exchange(&record);
     }

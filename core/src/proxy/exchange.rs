@@ -7,6 +7,7 @@ use crate::h1::{BodyReader, ChunkWriter, HeadLimits, Progress, TrailerStore, Tra
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, LookupId};
 use crate::middleware::Transform;
+use crate::observe::{Kept, Timings};
 use crate::page::{PageId, Pages};
 use crate::planted::planted;
 use crate::time::Instant;
@@ -98,67 +99,12 @@ pub(crate) struct Exchange {
 
     pub(crate) status: u16,
     pub(crate) cause: Option<Cause>,
-    pub(crate) times: Times,
+    pub(crate) times: Timings,
     /// An answer of our own, and how much of it is body.
     pub(crate) own: Vec<u8>,
     pub(crate) own_body: u32,
-    pub(crate) texts: Texts,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Times {
-    pub(crate) started: Instant,
-    pub(crate) head: Instant,
-    pub(crate) chosen: Option<Instant>,
-    pub(crate) connected: Option<Instant>,
-    pub(crate) sent: Option<Instant>,
-    pub(crate) answered: Option<Instant>,
-}
-
-/// What the log wants of a head, copied before the page goes: each cut to a few hundred bytes.
-#[derive(Debug, Default)]
-pub(crate) struct Texts {
-    bytes: Vec<u8>,
-    ends: [u16; Texts::COUNT],
-}
-
-impl Texts {
-    pub(crate) const METHOD: usize = 0;
-    pub(crate) const TARGET: usize = 1;
-    pub(crate) const HOST: usize = 2;
-    pub(crate) const USER_AGENT: usize = 3;
-    pub(crate) const REFERER: usize = 4;
-    pub(crate) const REQUEST_ID: usize = 5;
-    const COUNT: usize = 6;
-    const CUTS: [usize; Self::COUNT] = [32, 1024, 255, 255, 255, 128];
-
-    pub(crate) fn set(&mut self, texts: [&[u8]; Self::COUNT]) {
-        self.bytes.clear();
-        for ((text, end), cut) in texts.iter().zip(&mut self.ends).zip(Self::CUTS) {
-            self.bytes.extend_from_slice(&text[..text.len().min(cut)]);
-            *end = self.bytes.len() as u16;
-        }
-    }
-
-    /// Of a head that could not be read there is its first line: the log shows what was refused.
-    pub(crate) fn set_line(&mut self, raw: &[u8]) {
-        let line = raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-        self.set([b"", line, b"", b"", b"", b""]);
-    }
-
-    pub(crate) fn get(&self, which: usize) -> &[u8] {
-        let start = if which == 0 { 0 } else { self.ends[which - 1] };
-        &self.bytes[start as usize..self.ends[which] as usize]
-    }
-
-    pub(crate) fn recycled(mut bytes: Vec<u8>) -> Self {
-        bytes.clear();
-        Self { bytes, ends: [0; Self::COUNT] }
-    }
-
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
+    /// What the observer wants of the head.
+    pub(crate) kept: Kept,
 }
 
 /// A payload up to this length is copied behind its head: the copy costs less than a second slice.
@@ -199,7 +145,7 @@ impl Exchange {
     pub(crate) fn expectation_met(&mut self) {
         // One whose content is empty may have gone before anything was said.
         if std::mem::replace(&mut self.awaits_continue, false) && !self.request_gone {
-            self.times.sent = None;
+            self.times.sent = Instant::NEVER;
         }
     }
 }

@@ -1,20 +1,19 @@
 //! The way in: from a client's bytes to a head ready for a backend.
 
-use std::net::IpAddr;
-
 use super::admin;
-use super::exchange::{Exchange, Flow, Leg, Phase, Texts, Times};
+use super::exchange::{Exchange, Flow, Leg, Phase};
 use super::{Answer, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
+use crate::conn::Client;
 use crate::h1::{
     Arrival, Event, Forward, HeadLimits, Request, RequestId, Side, Writer, find_end, forward_request, request, request_before,
 };
 use crate::http::{Known, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
-use crate::observe::Observer;
+use crate::observe::{Head, Kept, Named, Observer, Timings};
 use crate::route::{self, Ask};
 use crate::shared::Shared;
 use crate::time::Instant;
@@ -108,10 +107,9 @@ impl<O: Observer> Proxy<O> {
         let x = self.begin(c, now);
         self.exchanges[x.0].keep_alive = false;
         let inbox = &self.conns[c].inbox;
-        if let Some(page) = &inbox.page
-            && self.observer.wants_texts()
-        {
-            self.exchanges[x.0].texts.set_line(&self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize]);
+        if let Some(page) = &inbox.page {
+            let raw = &self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
+            unread(&mut self.observer, &mut self.exchanges[x.0].kept, self.conns[c].client(), raw);
         }
         self.refuse(x, cause);
     }
@@ -123,7 +121,7 @@ impl<O: Observer> Proxy<O> {
         let first = conn.client().requests == 0;
         conn.client_mut().requests += 1;
         conn.window_start = Instant::NEVER;
-        let (own, texts) = (self.spare.pop().unwrap_or_default(), Texts::recycled(self.spare.pop().unwrap_or_default()));
+        let (kept, own) = (Kept::recycled(self.spare.pop().unwrap_or_default()), self.spare.pop().unwrap_or_default());
         let x = self.exchanges.insert_with(|| Exchange {
             client: Leg::h1(c),
             backend: None,
@@ -161,10 +159,10 @@ impl<O: Observer> Proxy<O> {
             status: 0,
             cause: None,
             // A first request's time begins with its first byte too, not when its connection was made.
-            times: Times { started: if first { now } else { started }, ..Times::default() },
+            times: Timings::new(if first { now } else { started }),
             own_body: 0,
             own,
-            texts,
+            kept,
         });
         let x = ExchangeId(x);
         self.conns[c].exchange = Some(x);
@@ -231,9 +229,7 @@ impl<O: Observer> Proxy<O> {
             Err(violation) => {
                 let e = &mut self.exchanges[x.0];
                 (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
-                if self.observer.wants_texts() {
-                    e.texts.set_line(raw);
-                }
+                unread(&mut self.observer, &mut e.kept, self.conns[e.client.conn].client(), raw);
                 Outcome::Refuse(Cause::BadRequest(violation))
             }
             Ok(request) => self.take_request(x, &request, answer, now),
@@ -247,9 +243,6 @@ impl<O: Observer> Proxy<O> {
         let config = &self.routing.config;
         let e = &mut self.exchanges[x.0];
         let conn = &mut self.conns[e.client.conn];
-        let client = conn.client();
-        let client =
-            Peer { ip: client.peer.ip(), port: client.local_port, trusted: client.trusted, kind: client.kind, requests: client.requests };
         if answer.is_none() {
             let upgrade = request.upgrade.is_some();
             let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
@@ -262,8 +255,6 @@ impl<O: Observer> Proxy<O> {
         e.idempotent = request.idempotent;
         e.version = request.version;
         e.upgrade = request.upgrade.is_some();
-        let most = config.limits.requests_per_connection;
-        e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
         e.asked_close = !request.keep_alive;
         e.times.head = now;
         e.request.trailers_pass = !request.nominates;
@@ -272,14 +263,13 @@ impl<O: Observer> Proxy<O> {
         if e.request.ended && answer.is_none() {
             let _ = conn.machine.apply(Side::Client, Event::End);
         }
-
+        let client = conn.client();
+        let most = config.limits.requests_per_connection;
+        e.keep_alive = request.keep_alive && self.drain.is_none() && (most == 0 || client.requests < most);
         let kind = client.kind;
         let own_id = next_id(&mut self.last_id);
-        let id =
-            if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(&own_id) } else { &own_id };
-        if self.observer.wants_texts() {
-            let field = |known| request.fields.get(known).unwrap_or_default();
-            e.texts.set([request.method, request.target.as_sent, request.host, field(Known::UserAgent), field(Known::Referer), id]);
+        if self.observer.wants_records() {
+            tell(&mut self.observer, &mut e.kept, client, request, &own_id);
         }
         if kind == ListenerKind::Admin {
             let (status, body) = admin::page(request, self.shared.all_ready() && self.drain.is_none());
@@ -303,7 +293,7 @@ impl<O: Observer> Proxy<O> {
                     path: request.target.path,
                     query: request.target.query,
                     method: request.method,
-                    client: client.ip,
+                    client: client.peer.ip(),
                     fields: &RequestFields(request),
                 };
                 let Some(pool) = self.routing.router.route(&ask) else { return Outcome::Refuse(Cause::NoRoute) };
@@ -337,8 +327,8 @@ impl<O: Observer> Proxy<O> {
         let Some(page) = self.pages.lend() else { return Outcome::Refuse(Cause::NoPages) };
         let backend = rt.pool().backends.first().map_or(&b""[..], |b| b.label.as_bytes());
         let forward = Forward {
-            peer: client.ip,
-            arrival: arrival(&mut self.arrivals, &self.shared, kind, client.port),
+            peer: &client.peer_text,
+            arrival: arrival(&mut self.arrivals, &self.shared, kind, client.local_port),
             request_id: &own_id,
             trusted: client.trusted,
             keep_expect: e.awaits_continue,
@@ -412,13 +402,36 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
-/// What is needed of a client while its connection is borrowed elsewhere.
-struct Peer {
-    ip: IpAddr,
-    port: u16,
-    trusted: bool,
-    kind: ListenerKind,
-    requests: u32,
+/// Tells of a head.
+#[inline(never)]
+fn tell(observer: &mut impl Observer, kept: &mut Kept, client: &Client, request: &Request<'_>, own_id: &RequestId) {
+    let field = |known| request.fields.get(known).unwrap_or_default();
+    let theirs = if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()) } else { None };
+    let head = Head {
+        client: client.peer,
+        client_ip: &client.peer_text,
+        scheme: if client.kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http },
+        method: cut(request.method, 32),
+        target: cut(request.target.as_sent, 1024),
+        version: request.version,
+        host: cut(request.host, 255),
+        user_agent: cut(field(Known::UserAgent), 255),
+        referer: cut(field(Known::Referer), 255),
+        request_id: theirs.map_or(Named::Ours(own_id), |id| Named::Theirs(cut(id, 128))),
+    };
+    observer.head(&head, kept);
+}
+
+/// Tells of a head that could not be read: its first line is there, so that a log shows what was refused.
+pub(super) fn unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client, raw: &[u8]) {
+    let line = raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    if observer.wants_records() {
+        observer.head(&Head::unread(client.peer, &client.peer_text, cut(line, 1024)), kept);
+    }
+}
+
+fn cut(text: &[u8], most: usize) -> &[u8] {
+    &text[..text.len().min(most)]
 }
 
 /// The router asks for fields by name without knowing what a head is.

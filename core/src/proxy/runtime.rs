@@ -36,6 +36,8 @@ pub(crate) struct Runtime {
     pub(crate) retired: bool,
     retry_tenths: u32,
     pub(crate) chain: Arc<[Box<dyn Stage>]>,
+    /// Nothing of its names and labels has to be escaped in a log: printable ASCII without `"` and `\`.
+    pub(crate) plain_names: bool,
     /// The probe of each backend, as bytes.
     pub(crate) probes: Box<[Box<[u8]>]>,
 }
@@ -132,6 +134,8 @@ impl<O: Observer> Proxy<O> {
                 .into_boxed_slice()
             })
             .collect();
+        let mut names = pool.backends.iter().map(|b| &*b.label).chain([&*pool.name]);
+        let plain_names = names.all(|name| name.bytes().all(|b| matches!(b, 0x20..0x7f) && b != b'"' && b != b'\\'));
         let runtime = Runtime {
             config: config.clone(),
             index: index as u16,
@@ -144,6 +148,7 @@ impl<O: Observer> Proxy<O> {
             retired: false,
             retry_tenths: RETRY_BUDGET_TENTHS,
             chain: Arc::new([]),
+            plain_names,
             probes,
         };
         match self.runtimes.iter().position(Option::is_none) {
@@ -206,9 +211,6 @@ mod tests {
     struct Silent;
 
     impl Observer for Silent {
-        fn wants_texts(&self) -> bool {
-            false
-        }
         fn exchange(&mut self, _: &Record<'_>) {}
         fn health(&mut self, _: &HealthChange<'_>) {}
         fn note(&mut self, _: Level, _: &str) {}

@@ -95,7 +95,8 @@ impl<O: Observer> Proxy<O> {
             _ => {}
         }
         // By far the commonest wait, and what all the looks below would come to: the request has gone, and no byte of an answer has come.
-        if let (Phase::Sending, true, 0, Some(sent), Some(b)) = (e.phase, e.request_gone, e.interims, e.times.sent, backend) {
+        if let (Phase::Sending, true, 0, Some(b)) = (e.phase, e.request_gone, e.interims, backend) {
+            let sent = e.times.sent;
             self.arm(client, Due::Never, stall, now);
             return self.arm(b, Due::At(sent + backend_head), stall, now);
         }
@@ -110,7 +111,8 @@ impl<O: Observer> Proxy<O> {
                 Phase::Answering if e.answer.ended => Some(Due::Never),
                 Phase::Answering if wants.recv => Some(Due::Window),
                 Phase::Answering => Some(Due::Never),
-                _ => Some(e.times.sent.map_or(Due::Never, |at| Due::At(at + backend_head))),
+                // Never, as long as it has not gone.
+                _ => Some(Due::At(e.times.sent + backend_head)),
             }
         });
         self.arm(client, if waits_for_client { Due::Window } else { Due::Never }, stall, now);
@@ -180,7 +182,7 @@ impl<O: Observer> Proxy<O> {
                             self.rearm(x, now);
                         }
                     }
-                    _ if self.exchanges[x.0].times.sent.is_some() => self.attempt_failed(x, Cause::BackendTimeout, now),
+                    _ if self.exchanges[x.0].times.sent != Instant::NEVER => self.attempt_failed(x, Cause::BackendTimeout, now),
                     _ if self.window_over(c, 0, now) => self.attempt_failed(x, Cause::BackendStalled, now),
                     _ => self.rearm(x, now),
                 }

@@ -40,7 +40,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         if e.awaits_continue && e.request.head_sent == e.request.head_len {
             // The backend has all that it gets before it says something.
-            e.times.sent = Some(now);
+            e.times.sent = now;
         }
         let inbox = &self.conns[e.client.conn].inbox;
         if e.request.is_done(Some(inbox)) {
@@ -51,7 +51,7 @@ impl<O: Observer> Proxy<O> {
                 return self.finish_if_done(x, now);
             }
             if !std::mem::replace(&mut e.request_gone, true) {
-                e.times.sent = Some(now);
+                e.times.sent = now;
                 let _ = self.conns[b].machine.apply(Side::Client, Event::End);
             }
             if e.phase == Phase::Answering {

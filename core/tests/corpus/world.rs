@@ -19,9 +19,6 @@ pub(crate) struct Ended {
 }
 
 impl Observer for Ended {
-    fn wants_texts(&self) -> bool {
-        true
-    }
     fn exchange(&mut self, _record: &Record<'_>) {
         self.exchanges += 1;
     }

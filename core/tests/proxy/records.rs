@@ -23,6 +23,70 @@ fn a_refused_head_shows_its_first_line() {
 }
 
 #[test]
+fn a_head_is_told_whole_but_not_without_end() {
+    let long = "x".repeat(3000);
+    let (path, text) = (format!("/{}", &long[..1023]), &long[..255]);
+    let table = [
+        (
+            "GET /a?b HTTP/1.1\r\nHost: A.test:80\r\nUser-Agent: me \"1\"\r\nReferer: http://b/\r\n\r\n".to_owned(),
+            r#"198.51.100.7 Http 11 GET|/a?b|A.test:80|me "1"|http://b/ ours"#.to_owned(),
+        ),
+        (
+            // It is not believed.
+            "M /%41/../b HTTP/1.0\r\nX-Request-ID: mine\r\n\r\n".to_owned(),
+            r#"198.51.100.7 Http 10 M|/b||| ours"#.to_owned(),
+        ),
+        (
+            format!("{} /{long} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n", "M".repeat(40), &long[..300]),
+            format!(r#"198.51.100.7 Http 11 {}|{path}|{text}|{text}|{text} ours"#, "M".repeat(32)),
+        ),
+        ("nonsense\r\n\r\n".to_owned(), r#"198.51.100.7 Http 0 |nonsense||| theirs "#.to_owned()),
+    ];
+    for (sent, told) in table {
+        let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+        w.client_asks(&sent);
+        let heads = w.heads();
+        assert!(heads.len() == 1 && heads[0].starts_with(&told), "{sent:?}\n{heads:#?}\n{told}");
+        w.finish();
+    }
+}
+
+#[test]
+fn a_trusted_peer_names_its_requests() {
+    let text = format!("trusted_proxies = [\"198.51.100.0/24\"]\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
+    let long = "i".repeat(200);
+    for (sent, told) in [("mine", "theirs mine"), ("", "ours "), (&long, &*format!("theirs {}", &long[..128]))] {
+        let mut w = World::new(&text);
+        w.client_asks(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: {sent}\r\n\r\n"));
+        let heads = w.heads();
+        assert!(heads.len() == 1 && heads[0].contains(told), "{sent:?} {heads:?}");
+        w.finish();
+    }
+}
+
+#[test]
+fn who_says_nothing_is_told_of_too() {
+    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+    let c = w.client();
+    w.send(c, "GET / HT");
+    w.advance(Duration::from_secs(60));
+    assert_eq!(w.heads(), [r#"198.51.100.7 Http 0 |GET / HT||| theirs "#]);
+    assert_eq!(w.told()[0].status, 408);
+    w.finish();
+}
+
+#[test]
+fn names_are_called_plain_only_if_they_are() {
+    for (name, plain) in [("web", true), ("a b~", true), ("m\u{fc}nchen", false), ("a\\\"b", false), ("a\\\\b", false)] {
+        let mut w = World::new(&one_pool(&format!("name = \"{name}\"\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]")));
+        w.client_asks(&get("/there"));
+        let names = w.names();
+        assert!(names.len() == 1 && names[0].1 == plain, "{name} {names:?}");
+        w.finish();
+    }
+}
+
+#[test]
 fn answers_of_our_own_have_bytes_too() {
     let mut w = World::new(&one_pool("matcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"));
     w.client_asks(&get("/"));

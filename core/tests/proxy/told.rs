@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ruststrom_core::observe::{HealthChange, HealthState, Level, Record};
+use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Record};
 use ruststrom_core::{Cause, Observer};
 
 /// One record of the observer.
@@ -28,23 +28,35 @@ pub(crate) struct Log {
     /// Why it last changed.
     pub(crate) why: String,
     pub(crate) notes: Vec<String>,
+    /// Every request as it came, all that is told of it.
+    pub(crate) heads: Vec<String>,
+    /// Pools of which records were told, and whether their names were called plain.
+    pub(crate) names: Vec<(String, bool)>,
 }
 
 impl Observer for Log {
-    fn wants_texts(&self) -> bool {
-        true
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        kept.copy(head.target);
+        let texts = [head.method, head.target, head.host, head.user_agent, head.referer].map(String::from_utf8_lossy).join("|");
+        let (whose, id) = match head.request_id {
+            Named::Ours(id) => ("ours", &id[..]),
+            Named::Theirs(id) => ("theirs", id),
+        };
+        let ip = head.client_ip.as_bytes().escape_ascii();
+        self.heads.push(format!("{ip} {:?} {} {texts} {whose} {}", head.scheme, head.version, id.escape_ascii()));
     }
     fn exchange(&mut self, r: &Record<'_>) {
+        self.names.push((r.pool.to_owned(), r.plain_names));
         self.told.push(Told {
             status: r.status,
             cause: r.cause,
             attempts: r.attempts,
             backend: r.backend.to_owned(),
             reused: r.reused,
-            target: String::from_utf8_lossy(r.target).into_owned(),
+            target: String::from_utf8_lossy(r.kept.bytes()).into_owned(),
             client: r.client,
             bytes: (r.bytes_in, r.bytes_out),
-            total_us: r.timings.total_us,
+            total_us: r.timings.micros(r.timings.ended).expect("an end"),
         });
     }
     fn health(&mut self, c: &HealthChange<'_>) {

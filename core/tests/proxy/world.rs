@@ -317,6 +317,16 @@ impl World {
         self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().notes)).collect()
     }
 
+    /// Every request as it was told of when it came, taken.
+    pub(crate) fn heads(&mut self) -> Vec<String> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().heads)).collect()
+    }
+
+    /// Pools as they were told of, and whether their names were called plain; taken.
+    pub(crate) fn names(&mut self) -> Vec<(String, bool)> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().names)).collect()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.shards[0].counts()
     }

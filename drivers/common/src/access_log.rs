@@ -4,7 +4,8 @@
 //! longer than a swap. What the sink cannot take is dropped and counted.
 
 use ruststrom_core::config::LogFormat;
-use ruststrom_core::observe::{HealthChange, HealthState, Level, Observer, Record, Timings};
+use ruststrom_core::http::Scheme;
+use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Observer, Record, Timings};
 use ruststrom_core::{Instant, Wall};
 
 use crate::line::{ESCAPED, Line, MARGIN, Stamp};
@@ -23,18 +24,21 @@ struct Access {
     format: LogFormat,
     source: Source,
     chunk: Chunk,
-    stamp: Stamp,
-    /// The turn's time, and a wall time that was true at some instant: stamps are made from them when a line is written.
+    /// The turn's time, and a wall time that was true at some instant: a turn's first line makes a stamp from them.
     now: Instant,
     wall: (Wall, Instant),
+    stamp: Stamp,
+    /// When that is of; [`Instant::NEVER`]: of no time.
+    stamped: Instant,
 }
 
 impl Reporter {
     /// One that writes access lines to a sink.
     #[must_use]
     pub fn new(format: LogFormat, sink: &Sink) -> Self {
-        let (chunk, stamp, wall) = (Chunk::default(), Stamp::default(), (Wall::default(), Instant::ZERO));
-        Self { access: Some(Access { format, source: sink.source(), chunk, stamp, now: Instant::ZERO, wall }) }
+        let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
+        let (source, chunk, stamp, stamped) = (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
+        Self { access: Some(Access { format, source, chunk, now, wall, stamp, stamped }) }
     }
 
     /// One that writes no access lines.
@@ -54,8 +58,12 @@ impl Observer for Reporter {
     fn wants_records(&self) -> bool {
         self.access.is_some()
     }
-    fn wants_texts(&self) -> bool {
-        self.access.is_some()
+
+    #[inline]
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        if let Some(a) = &self.access {
+            keep(a.format, head, kept);
+        }
     }
 
     fn exchange(&mut self, record: &Record<'_>) {
@@ -95,6 +103,7 @@ impl Watch for Reporter {
     fn wall(&mut self, wall: Wall, now: Instant) {
         if let Some(a) = &mut self.access {
             a.wall = (wall, now);
+            a.stamped = Instant::NEVER;
         }
     }
 
@@ -114,17 +123,20 @@ impl Drop for Access {
 
 impl Access {
     fn exchange(&mut self, r: &Record<'_>) {
-        let texts = r.method.len() + r.target.len() + r.host.len() + r.user_agent.len() + r.referer.len() + r.request_id.len();
-        let most = (texts + r.pool.len() + r.backend.len()) * ESCAPED + MARGIN;
         if self.chunk.len() >= FULL {
             let _ = self.source.hand_over(&mut self.chunk);
         }
-        let wall = self.wall_now();
-        let Some(room) = self.chunk.room(most) else { return self.source.drop_lines(1) };
+        if self.stamped != self.now {
+            self.stamped = self.now;
+            let wall = self.wall_now();
+            self.stamp.of(wall);
+        }
+        let names = (r.pool.len() + r.backend.len()) * ESCAPED;
+        let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else { return self.source.drop_lines(1) };
         let mut line = Line::new(room);
         match self.format {
-            LogFormat::Text => text(r, &mut self.stamp, wall, &mut line),
-            LogFormat::Json => json(r, &mut self.stamp, wall, &mut line),
+            LogFormat::Text => text(r, self.stamp.last(), &mut line),
+            LogFormat::Json => json(r, self.stamp.last(), &mut line),
         }
         let len = line.len();
         self.chunk.commit(len);
@@ -137,92 +149,172 @@ impl Access {
     }
 }
 
-/// `TIME CLIENT "METHOD TARGET HTTP/V" STATUS key=value ...`, times in milliseconds.
-fn text(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
-    stamp.write(wall, l);
+/// Writes that part of a line which is known when a request comes, so that its texts are copied and looked at once only.
+#[inline]
+fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept) {
+    let id = match head.request_id {
+        Named::Ours(id) => id.len(),
+        Named::Theirs(id) => id.len(),
+    };
+    let texts = head.method.len() + head.target.len() + head.host.len() + head.user_agent.len() + head.referer.len() + id;
+    if !put_head(format, head, kept, texts + MARGIN, |line, text| line.plain(text)) {
+        keep_escaped(format, head, kept, texts * ESCAPED + MARGIN);
+    }
+}
+
+#[cold]
+fn keep_escaped(format: LogFormat, head: &Head<'_>, kept: &mut Kept, most: usize) {
+    put_head(format, head, kept, most, |line, text| {
+        match format {
+            LogFormat::Text => line.quoted(text),
+            LogFormat::Json => line.json(text),
+        }
+        true
+    });
+}
+
+/// `put` writes a text, or says that it can't; so does this.
+#[inline]
+fn put_head(format: LogFormat, head: &Head<'_>, kept: &mut Kept, most: usize, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> bool {
+    let mut line = Line::new(kept.room(most));
+    let (first, whole) = match format {
+        LogFormat::Text => text_head(head, &mut line, put),
+        LogFormat::Json => json_head(head, &mut line, put),
+    };
+    let used = line.len();
+    kept.keep(first, used);
+    whole
+}
+
+#[inline]
+fn put_id(id: Named<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> bool {
+    match id {
+        Named::Ours(id) => {
+            l.lit(id);
+            true
+        }
+        Named::Theirs(id) => put(l, id),
+    }
+}
+
+/// What is before the status, and what ends the line.
+#[inline]
+fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> (usize, bool) {
     l.byte(b' ');
-    l.address(r.client);
+    l.address(h.client, h.client_ip);
     l.lit(b" \"");
-    l.quoted(r.method);
+    l.raw(h.method);
     l.byte(b' ');
-    l.quoted(r.target);
-    match r.version {
+    let mut whole = put(l, h.target);
+    match h.version {
         11 => l.lit(b" HTTP/1.1\" "),
         10 => l.lit(b" HTTP/1.0\" "),
         _ => l.lit(b" -\" "),
     }
+    let first = l.len();
+    match h.scheme {
+        Scheme::Http => l.lit(b" http host=\""),
+        Scheme::Https => l.lit(b" https host=\""),
+    }
+    l.raw(h.host);
+    l.lit(b"\" id=\"");
+    whole &= put_id(h.request_id, l, &put);
+    l.lit(b"\" agent=\"");
+    whole &= put(l, h.user_agent);
+    l.lit(b"\" referer=\"");
+    whole &= put(l, h.referer);
+    l.lit(b"\"\n");
+    (first, whole)
+}
+
+/// `TIME CLIENT "METHOD TARGET HTTP/V" STATUS key=value ...`, times in milliseconds.
+#[inline(always)]
+fn text(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
+    let (request, rest) = r.kept.parts();
+    l.lit(stamp);
+    l.raw(request);
     l.number(u64::from(r.status));
-    l.byte(b' ');
-    l.raw(r.scheme.as_bytes());
-    l.lit(b" host=\"");
-    l.quoted(r.host);
-    l.lit(b"\" in=");
-    l.number(r.bytes_in);
-    l.lit(b" out=");
-    l.number(r.bytes_out);
+    l.keyed_number(b" in=", r.bytes_in);
+    l.keyed_number(b" out=", r.bytes_out);
     l.lit(b" pool=\"");
-    l.quoted(r.pool.as_bytes());
+    l.name(r.pool, r.plain_names, Line::quoted);
     l.lit(b"\" backend=\"");
-    l.quoted(r.backend.as_bytes());
-    l.lit(b"\" tries=");
-    l.number(u64::from(r.attempts));
+    l.name(r.backend, r.plain_names, Line::quoted);
+    l.keyed_number(b"\" tries=", u64::from(r.attempts));
     if r.reused {
         l.lit(b" reused");
     } else {
         l.lit(b" fresh");
     }
-    l.lit(b" head=");
-    l.millis(r.timings.head_us);
-    let Timings { chosen_us, connected_us, sent_us, answered_us, .. } = r.timings;
-    l.lit(b" chosen=");
-    millis_or_dash(chosen_us, l);
-    l.lit(b" connected=");
-    millis_or_dash(connected_us, l);
-    l.lit(b" sent=");
-    millis_or_dash(sent_us, l);
-    l.lit(b" answered=");
-    millis_or_dash(answered_us, l);
-    l.lit(b" total=");
-    l.millis(r.timings.total_us);
-    l.lit(b" cause=");
-    l.raw(r.cause.map_or("-", |c| c.name()).as_bytes());
-    l.lit(b" id=\"");
-    l.quoted(r.request_id);
-    l.lit(b"\" agent=\"");
-    l.quoted(r.user_agent);
-    l.lit(b"\" referer=\"");
-    l.quoted(r.referer);
-    l.lit(b"\"\n");
+    let t = r.timings;
+    phase(b" head=0.000", t, t.head, l);
+    phase(b" chosen=0.000", t, t.chosen, l);
+    phase(b" connected=0.000", t, t.connected, l);
+    phase(b" sent=0.000", t, t.sent, l);
+    phase(b" answered=0.000", t, t.answered, l);
+    phase(b" total=0.000", t, t.ended, l);
+    match r.cause {
+        None => l.lit(b" cause=-"),
+        Some(c) => {
+            l.lit(b" cause=");
+            l.raw(c.name().as_bytes());
+        }
+    }
+    l.raw(rest);
 }
 
-#[inline]
-fn millis_or_dash(us: Option<u64>, l: &mut Line<'_>) {
+/// `key` ends with `0.000`.
+#[inline(always)]
+fn phase<const N: usize>(key: &[u8; N], t: &Timings, at: Instant, l: &mut Line<'_>) {
+    // A phase that was not reached is far away.
+    if !l.short_millis(key, at.nanos_since(t.started)) {
+        l.apart(|line| long_phase(&key[..N - 5], t.micros(at), line));
+    }
+}
+
+#[inline(never)]
+fn long_phase<'a>(key: &[u8], us: Option<u64>, mut l: Line<'a>) -> Line<'a> {
+    l.raw(key);
     match us {
         Some(us) => l.millis(us),
         None => l.byte(b'-'),
     }
+    l
+}
+
+/// What is known of a request when it comes.
+#[inline]
+fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> (usize, bool) {
+    l.lit(b"\",\"client\":\"");
+    l.address(h.client, h.client_ip);
+    match h.scheme {
+        Scheme::Http => l.lit(b"\",\"scheme\":\"http\",\"method\":\""),
+        Scheme::Https => l.lit(b"\",\"scheme\":\"https\",\"method\":\""),
+    }
+    l.raw(h.method);
+    l.lit(b"\",\"target\":\"");
+    let mut whole = put(l, h.target);
+    match h.version {
+        11 => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
+        10 => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),
+        _ => l.lit(b"\",\"version\":null,\"host\":\""),
+    }
+    l.raw(h.host);
+    l.lit(b"\",\"request_id\":\"");
+    whole &= put_id(h.request_id, l, &put);
+    l.lit(b"\",\"user_agent\":\"");
+    whole &= put(l, h.user_agent);
+    l.lit(b"\",\"referer\":\"");
+    whole &= put(l, h.referer);
+    (l.len(), whole)
 }
 
 /// One object a line, times in microseconds; a phase that was not reached is `null`.
-fn json(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
+fn json(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
     l.lit(b"{\"time\":\"");
-    stamp.write(wall, l);
-    l.lit(b"\",\"client\":\"");
-    l.address(r.client);
-    l.lit(b"\",\"scheme\":\"");
-    l.raw(r.scheme.as_bytes());
-    l.lit(b"\",\"method\":\"");
-    l.json(r.method);
-    l.lit(b"\",\"target\":\"");
-    l.json(r.target);
-    l.lit(b"\",\"host\":\"");
-    l.json(r.host);
-    match r.version {
-        11 => l.lit(b"\",\"version\":\"1.1\",\"status\":"),
-        10 => l.lit(b"\",\"version\":\"1.0\",\"status\":"),
-        _ => l.lit(b"\",\"version\":null,\"status\":"),
-    }
-    l.number(u64::from(r.status));
+    l.lit(stamp);
+    l.raw(r.kept.bytes());
+    l.keyed_number(b"\",\"status\":", u64::from(r.status));
     match r.cause {
         None => l.lit(b",\"cause\":null,\"pool\":\""),
         Some(c) => {
@@ -231,46 +323,35 @@ fn json(r: &Record<'_>, stamp: &mut Stamp, wall: Wall, l: &mut Line<'_>) {
             l.lit(b"\",\"pool\":\"");
         }
     }
-    l.json(r.pool.as_bytes());
+    l.name(r.pool, r.plain_names, Line::json);
     l.lit(b"\",\"backend\":\"");
-    l.json(r.backend.as_bytes());
-    l.lit(b"\",\"attempts\":");
-    l.number(u64::from(r.attempts));
+    l.name(r.backend, r.plain_names, Line::json);
+    l.keyed_number(b"\",\"attempts\":", u64::from(r.attempts));
     if r.reused {
         l.lit(b",\"reused\":true,\"bytes_in\":");
     } else {
         l.lit(b",\"reused\":false,\"bytes_in\":");
     }
     l.number(r.bytes_in);
-    l.lit(b",\"bytes_out\":");
-    l.number(r.bytes_out);
-    l.lit(b",\"head_us\":");
-    l.number(r.timings.head_us);
-    let Timings { chosen_us, connected_us, sent_us, answered_us, .. } = r.timings;
-    l.lit(b",\"chosen_us\":");
-    micros_or_null(chosen_us, l);
-    l.lit(b",\"connected_us\":");
-    micros_or_null(connected_us, l);
-    l.lit(b",\"sent_us\":");
-    micros_or_null(sent_us, l);
-    l.lit(b",\"answered_us\":");
-    micros_or_null(answered_us, l);
-    l.lit(b",\"total_us\":");
-    l.number(r.timings.total_us);
-    l.lit(b",\"request_id\":\"");
-    l.json(r.request_id);
-    l.lit(b"\",\"user_agent\":\"");
-    l.json(r.user_agent);
-    l.lit(b"\",\"referer\":\"");
-    l.json(r.referer);
-    l.lit(b"\"}\n");
+    l.keyed_number(b",\"bytes_out\":", r.bytes_out);
+    let t = r.timings;
+    micros(b",\"head_us\":", t, t.head, l);
+    micros(b",\"chosen_us\":", t, t.chosen, l);
+    micros(b",\"connected_us\":", t, t.connected, l);
+    micros(b",\"sent_us\":", t, t.sent, l);
+    micros(b",\"answered_us\":", t, t.answered, l);
+    micros(b",\"total_us\":", t, t.ended, l);
+    l.lit(b"}\n");
 }
 
 #[inline]
-fn micros_or_null(us: Option<u64>, l: &mut Line<'_>) {
-    match us {
-        Some(us) => l.number(us),
-        None => l.lit(b"null"),
+fn micros<const N: usize>(key: &[u8; N], t: &Timings, at: Instant, l: &mut Line<'_>) {
+    match t.micros(at) {
+        Some(us) => l.keyed_number(key, us),
+        None => {
+            l.lit(key);
+            l.lit(b"null");
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Journal {
         let level = record.level();
         match self.format {
             LogFormat::Text => {
-                stamp.write(wall, line);
+                line.lit(stamp.of(wall));
                 line.byte(b' ');
                 line.raw(level.as_str().as_bytes());
                 line.raw(if level.as_str().len() == 4 { b"  " } else { b" " });
@@ -126,7 +126,7 @@ impl Journal {
             }
             LogFormat::Json => {
                 line.lit(b"{\"time\":\"");
-                stamp.write(wall, line);
+                line.lit(stamp.of(wall));
                 line.lit(b"\",\"level\":\"");
                 line.raw(level.as_str().as_bytes());
                 line.lit(b"\",\"target\":\"");

@@ -13,11 +13,15 @@ pub const ESCAPED: usize = 6;
 pub const MARGIN: usize = 1024;
 
 /// A line being written.
+#[derive(Default)]
 pub struct Line<'a> {
     /// What is left of the room.
     rest: &'a mut [u8],
     room: usize,
 }
+
+/// Room for a key and a short number.
+const PIECE: usize = 24;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -27,6 +31,22 @@ const PAIRS: [[u8; 2]; 100] = {
     let mut i = 0;
     while i < 100 {
         t[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
+        i += 1;
+    }
+    t
+};
+
+/// `0` to `999`, each with its length behind it.
+static SHORT: [[u8; 4]; 1000] = {
+    let mut t = [[0; 4]; 1000];
+    let mut i = 0;
+    while i < 1000 {
+        let [a, b, c] = [b'0' + (i / 100) as u8, b'0' + (i / 10 % 10) as u8, b'0' + (i % 10) as u8];
+        t[i] = match i {
+            0..10 => [c, 0, 0, 1],
+            10..100 => [b, c, 0, 2],
+            _ => [a, b, c, 3],
+        };
         i += 1;
     }
     t
@@ -66,6 +86,12 @@ impl<'a> Line<'a> {
         self.rest = &mut std::mem::take(&mut self.rest)[n..];
     }
 
+    /// Calls what is rarely needed, with the line by value: so the compiler need not keep it in memory for the sake of a call that does not happen.
+    #[inline(always)]
+    pub fn apart(&mut self, rare: impl FnOnce(Self) -> Self) {
+        *self = rare(std::mem::take(self));
+    }
+
     /// A text of known length: a few moves.
     #[inline]
     pub fn lit<const N: usize>(&mut self, text: &[u8; N]) {
@@ -83,84 +109,124 @@ impl<'a> Line<'a> {
     /// Bytes as they are.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.rest[..bytes.len()].copy_from_slice(bytes);
+        let to = &mut self.rest[..bytes.len()];
+        if let (..=16, Some(first), Some(last)) = (bytes.len(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            // Names and hosts are short: two moves, which may overlap, cost less than a call.
+            if let Some(to) = to.first_chunk_mut() {
+                *to = *first;
+            }
+            if let Some(to) = to.last_chunk_mut() {
+                *to = *last;
+            }
+        } else {
+            to.copy_from_slice(bytes);
+        }
         self.advance(bytes.len());
     }
 
     /// A number.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, n: u64) {
-        if n < 10_000 { self.small(n as usize) } else { self.large(n) }
+        self.keyed_number(b"", n);
     }
 
-    #[inline]
-    fn small(&mut self, n: usize) {
-        let (high, low) = (n / 100, n % 100);
-        match n {
-            0..10 => self.byte(b'0' + n as u8),
-            10..100 => self.lit(&PAIRS[low]),
-            100..1000 => self.lit(&[b'0' + high as u8, PAIRS[low][0], PAIRS[low][1]]),
-            _ => self.four(n),
+    /// A key and a number: most are short, and then both are one piece.
+    #[inline(always)]
+    pub fn keyed_number<const N: usize>(&mut self, key: &[u8; N], n: u64) {
+        const { assert!(N + 4 <= PIECE) };
+        match (n, self.rest.first_chunk_mut::<PIECE>()) {
+            (0..1000, Some(piece)) => {
+                let short = &SHORT[n as usize];
+                piece[..N].copy_from_slice(key);
+                piece[N..N + 4].copy_from_slice(short);
+                self.advance(N + usize::from(short[3]));
+            }
+            (1000..1_000_000, Some(piece)) => {
+                let short = &SHORT[n as usize / 1000];
+                piece[..N].copy_from_slice(key);
+                piece[N..N + 4].copy_from_slice(short);
+                self.advance(N + usize::from(short[3]));
+                self.lit(three(n % 1000));
+            }
+            _ => self.apart(|line| line.long_number(key, n)),
         }
     }
 
-    /// Four digits, 0..=9999.
-    #[inline]
-    fn four(&mut self, n: usize) {
-        let ([a, b], [c, d]) = (PAIRS[n / 100 % 100], PAIRS[n % 100]);
-        self.lit(&[a, b, c, d]);
+    #[inline(never)]
+    fn long_number(mut self, key: &[u8], n: u64) -> Self {
+        self.raw(key);
+        self.large(n);
+        self
     }
 
     fn large(&mut self, n: u64) {
-        let high = n / 10_000;
-        if high < 10_000 {
-            self.small(high as usize)
-        } else {
-            self.large(high)
+        if n < 1000 {
+            let short = &SHORT[n as usize];
+            *self.rest.first_chunk_mut().expect("room for a line") = *short;
+            return self.advance(usize::from(short[3]));
         }
-        self.four((n % 10_000) as usize);
-    }
-
-    /// Three digits, 0..=999.
-    #[inline]
-    pub fn thousandth(&mut self, n: u16) {
-        let [b, c] = PAIRS[usize::from(n % 100)];
-        self.lit(&[b'0' + (n / 100) as u8, b, c]);
+        self.large(n / 1000);
+        self.lit(three(n % 1000));
     }
 
     /// Microseconds as milliseconds with three decimals.
-    #[inline]
     pub fn millis(&mut self, us: u64) {
-        let (ms, [dot, a, b, c]) = (us / 1000, THOUSANDTHS[(us % 1000) as usize]);
-        if ms < 10 {
-            return self.lit(&[b'0' + ms as u8, dot, a, b, c]);
-        }
-        self.number(ms);
-        self.lit(&[dot, a, b, c]);
+        self.large(us / 1000);
+        self.lit(&THOUSANDTHS[(us % 1000) as usize]);
     }
 
-    /// Address and port; a v4-mapped address as what it is.
-    pub fn address(&mut self, a: SocketAddr) {
-        let ip = IpText::new(a.ip());
+    /// A key that ends with `0.000`, and nanoseconds as milliseconds with three decimals instead of that. Only if they are less than ten: `false`,
+    /// and nothing is written, if they are not. Most phases of an exchange take no time at all.
+    #[inline(always)]
+    pub fn short_millis<const N: usize>(&mut self, key: &[u8; N], ns: u64) -> bool {
+        const { assert!(5 <= N && N <= PIECE) };
+        let Some(piece) = self.rest.first_chunk_mut::<PIECE>() else { return false };
+        if ns >= 10_000_000 {
+            return false;
+        }
+        piece[..N].copy_from_slice(key);
+        if ns >= 1000 {
+            let us = ns as u32 / 1000;
+            piece[N - 5] = b'0' + (us / 1000) as u8;
+            piece[N - 4..N].copy_from_slice(&THOUSANDTHS[(us % 1000) as usize]);
+        }
+        self.advance(N);
+        true
+    }
+
+    /// Address and port; `ip` is its text. A v4-mapped address is written as what it is.
+    #[inline(always)]
+    pub fn address(&mut self, a: SocketAddr, ip: &IpText) {
         match ip.short() {
             Some((text, len)) if a.is_ipv4() => {
                 *self.rest.first_chunk_mut().expect("room for a line") = *text;
                 self.advance(len);
             }
-            _ if ip.as_bytes().contains(&b':') => {
-                self.byte(b'[');
-                self.raw(ip.as_bytes());
-                self.byte(b']');
-            }
-            _ => self.raw(ip.as_bytes()),
+            _ => self.apart(|line| line.other_address(ip)),
         }
-        self.byte(b':');
-        self.number(u64::from(a.port()));
+        self.keyed_number(b":", u64::from(a.port()));
+    }
+
+    #[inline(never)]
+    fn other_address(mut self, ip: &IpText) -> Self {
+        if ip.as_bytes().contains(&b':') {
+            self.byte(b'[');
+            self.raw(ip.as_bytes());
+            self.byte(b']');
+        } else {
+            self.raw(ip.as_bytes());
+        }
+        self
     }
 
     /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and copies eight bytes at a time, the last
     /// eight overlapping those before.
-    fn plain(&mut self, text: &[u8]) -> bool {
+    #[inline]
+    pub fn plain(&mut self, text: &[u8]) -> bool {
+        text.is_empty() || self.plain_text(text)
+    }
+
+    fn plain_text(&mut self, text: &[u8]) -> bool {
         let to = &mut self.rest[..text.len()];
         let seen = if let Some(last) = text.last_chunk::<8>() {
             // Leaving at the first odd word also keeps the compiler from splitting this into two loops for long texts: most are short.
@@ -205,7 +271,7 @@ impl<'a> Line<'a> {
     /// number, so that any bytes make valid JSON.
     #[inline]
     pub fn json(&mut self, text: &[u8]) {
-        if !text.is_empty() && !self.plain(text) {
+        if !self.plain(text) {
             self.json_slowly(text);
         }
     }
@@ -234,8 +300,21 @@ impl<'a> Line<'a> {
     /// writes lines of their own into the log.
     #[inline]
     pub fn quoted(&mut self, text: &[u8]) {
-        if !text.is_empty() && !self.plain(text) {
+        if !self.plain(text) {
             self.quoted_slowly(text);
+        }
+    }
+
+    /// A name that is known to be `plain`, or else is escaped.
+    #[inline]
+    pub fn name(&mut self, name: &str, plain: bool, escape: impl Fn(&mut Self, &[u8])) {
+        if plain {
+            self.raw(name.as_bytes());
+        } else {
+            self.apart(|mut line| {
+                escape(&mut line, name.as_bytes());
+                line
+            });
         }
     }
 
@@ -251,6 +330,13 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Three digits of 0..=999.
+#[inline]
+fn three(n: u64) -> &'static [u8; 3] {
+    let [_, digits @ ..] = &THOUSANDTHS[n as usize];
+    digits
+}
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII. Sums may carry into the byte above, but only out of an odd one.
@@ -263,30 +349,35 @@ fn odd(w: u64) -> u64 {
     (above | below | quote | backslash) & (ONES * 0x80)
 }
 
-/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339); the part up to the second is kept.
+/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339). Making another one of the same second costs little.
 pub struct Stamp {
     secs: u64,
-    text: [u8; 20],
+    text: [u8; 24],
 }
 
 impl Default for Stamp {
     fn default() -> Self {
-        let mut s = Self { secs: 0, text: [0; 20] };
+        let mut s = Self { secs: 0, text: *b"0000-00-00T00:00:00.000Z" };
         s.make(0);
         s
     }
 }
 
 impl Stamp {
-    /// Writes the time.
-    #[inline]
-    pub fn write(&mut self, wall: Wall, line: &mut Line<'_>) {
+    /// The text of this time.
+    pub fn of(&mut self, wall: Wall) -> &[u8; 24] {
         if wall.unix_secs != self.secs {
             self.make(wall.unix_secs);
         }
-        line.lit(&self.text);
-        line.thousandth(wall.millis.min(999));
-        line.byte(b'Z');
+        self.text[19..23].copy_from_slice(&THOUSANDTHS[usize::from(wall.millis.min(999))]);
+        &self.text
+    }
+
+    /// The text of the last time.
+    #[inline]
+    #[must_use]
+    pub fn last(&self) -> &[u8; 24] {
+        &self.text
     }
 
     #[cold]
@@ -303,7 +394,6 @@ impl Stamp {
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         let year = era * 400 + year_of_era + u64::from(month <= 2);
         let pair = |n: u64| PAIRS[(n % 100) as usize];
-        self.text = *b"0000-00-00T00:00:00.";
         for (at, n) in [(0, year / 100), (2, year), (5, month), (8, day), (11, of_day / 3600), (14, of_day / 60 % 60), (17, of_day % 60)] {
             self.text[at..at + 2].copy_from_slice(&pair(n));
         }
@@ -338,6 +428,24 @@ mod tests {
     }
 
     #[test]
+    fn short_times_are_one_piece_with_their_key() {
+        let table = [
+            (0, " k=0.000"),
+            (999, " k=0.000"),
+            (1000, " k=0.001"),
+            (999_999, " k=0.999"),
+            (1_000_000, " k=1.000"),
+            (9_999_999, " k=9.999"),
+        ];
+        for (ns, expected) in table {
+            assert_eq!(text(|l| assert!(l.short_millis(b" k=0.000", ns))), expected);
+        }
+        for ns in [10_000_000, u64::MAX] {
+            assert_eq!(text(|l| assert!(!l.short_millis(b" k=0.000", ns))), "");
+        }
+    }
+
+    #[test]
     fn addresses_are_as_fmt_writes_them() {
         let table = [
             "127.0.0.1:80",
@@ -355,9 +463,10 @@ mod tests {
         ];
         for a in table {
             let a: SocketAddr = a.parse().expect("an address");
-            assert_eq!(text(|l| l.address(a)), a.to_string());
+            assert_eq!(text(|l| l.address(a, &IpText::new(a.ip()))), a.to_string());
         }
-        assert_eq!(text(|l| l.address("[::ffff:10.1.2.3]:5".parse().expect("an address"))), "10.1.2.3:5");
+        let mapped: SocketAddr = "[::ffff:10.1.2.3]:5".parse().expect("an address");
+        assert_eq!(text(|l| l.address(mapped, &IpText::new(mapped.ip()))), "10.1.2.3:5");
         let mut state = 1_u64;
         for _ in 0..5000 {
             let mut segments = [0_u16; 8];
@@ -368,7 +477,7 @@ mod tests {
             let a = SocketAddr::from((segments, 1));
             let want = SocketAddr::new(a.ip().to_canonical(), 1).to_string();
             // fmt writes v4-compatible tails (::a.b.c.d) like any other since Rust 1.73, as RFC 5952 §5 allows.
-            assert_eq!(text(|l| l.address(a)), want);
+            assert_eq!(text(|l| l.address(a, &IpText::new(a.ip()))), want);
         }
     }
 
@@ -386,7 +495,7 @@ mod tests {
         let mut stamp = Stamp::default();
         for (unix_secs, millis, want) in table {
             for _ in 0..2 {
-                assert_eq!(text(|l| stamp.write(Wall { unix_secs, millis }, l)), want);
+                assert_eq!(text(|l| l.lit(stamp.of(Wall { unix_secs, millis }))), want);
             }
         }
     }

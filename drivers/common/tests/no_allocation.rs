@@ -2,10 +2,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ruststrom_core::config::LogFormat;
-use ruststrom_core::observe::{Observer, Record, Timings};
+use ruststrom_core::http::Scheme;
+use ruststrom_core::http::ip::IpText;
+use ruststrom_core::observe::{Head, Kept, Named, Observer, Record, Timings};
 use ruststrom_core::{Cause, Instant, Wall};
 use ruststrom_driver::access_log::Reporter;
 use ruststrom_driver::sink::Sink;
@@ -49,44 +52,51 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_line_costs_no_allocation() {
-    let record = Record {
-        client: "[2001:db8::7]:50312".parse().expect("an address"),
-        scheme: "http",
+    let client: SocketAddr = "[2001:db8::7]:50312".parse().expect("an address");
+    let client_ip = IpText::new(client.ip());
+    let head = Head {
+        client,
+        client_ip: &client_ip,
+        scheme: Scheme::Http,
         method: b"GET",
         target: "/a?\"b\"=\u{fc}".as_bytes(),
+        version: 11,
         host: b"example.com",
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
         referer: b"http://example.com/",
-        request_id: b"0123456789abcdef",
-        version: 11,
-        pool: "web",
-        backend: "127.0.0.1:8081",
-        pool_index: Some(0),
-        backend_index: Some(1),
-        status: 502,
-        cause: Some(Cause::BackendReset),
-        attempts: 2,
-        reused: true,
-        bytes_in: 0,
-        bytes_out: 1234,
-        timings: Timings {
-            head_us: 12,
-            chosen_us: Some(15),
-            connected_us: None,
-            sent_us: Some(40),
-            answered_us: Some(1530),
-            total_us: 1600,
-        },
+        request_id: Named::Theirs(b"0123456789abcdef"),
     };
+    let at = |us: u64| Instant::from_nanos(us * 1000);
+    let timings =
+        Timings { head: at(12), chosen: at(15), sent: at(40), answered: at(1530), ended: at(1600), ..Timings::new(Instant::ZERO) };
     for format in [LogFormat::Text, LogFormat::Json] {
         let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
         let mut reporter = Reporter::new(format, &sink);
         reporter.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
+        // As the core does: what is kept of one exchange is overwritten by the next.
+        let mut kept = Kept::default();
+        reporter.head(&head, &mut kept);
         let before = COUNT.with(Cell::get);
         for turn in 0..5000 {
             reporter.turn(Instant::from_millis(turn));
             for _ in 0..10 {
-                reporter.exchange(&record);
+                reporter.head(&head, &mut kept);
+                reporter.exchange(&Record {
+                    kept: &kept,
+                    client,
+                    pool: "web",
+                    backend: "127.0.0.1:8081",
+                    plain_names: true,
+                    pool_index: Some(0),
+                    backend_index: Some(1),
+                    status: 502,
+                    cause: Some(Cause::BackendReset),
+                    attempts: 2,
+                    reused: true,
+                    bytes_in: 0,
+                    bytes_out: 1234,
+                    timings: &timings,
+                });
             }
             reporter.turn_ended();
         }

@@ -12,9 +12,6 @@ use ruststrom_sim::scripted::{Came, Door, Scripted, machine};
 struct Silent;
 
 impl Observer for Silent {
-    fn wants_texts(&self) -> bool {
-        false
-    }
     fn exchange(&mut self, _: &Record<'_>) {}
     fn health(&mut self, _: &HealthChange<'_>) {}
     fn note(&mut self, _: Level, _: &str) {}

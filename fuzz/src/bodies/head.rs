@@ -1,11 +1,10 @@
 //! Heads at any cut, by both ways of reading them; and what is forwarded is a good head again, with the same meaning.
 
-use std::net::IpAddr;
-
 use ruststrom_core::h1::{
     AnswerForward, Arrival, Forward, HeadLimits, Store, Writer, answer, answer_before, client_framing, find_answer_end, find_end,
     forward_answer, forward_request, request, request_before,
 };
+use ruststrom_core::http::ip::IpText;
 use ruststrom_core::http::{Framing, Violation};
 
 use super::differential::{asked, limits};
@@ -69,7 +68,7 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     let mut room = vec![0; 2 * bytes.len() + 2048];
     let mut w = Writer::new(&mut room);
     let forward = Forward {
-        peer: IpAddr::from([192, 0, 2, 7]),
+        peer: &IpText::new([192, 0, 2, 7].into()),
         arrival: &Arrival::new("http", 80, "lb"),
         request_id: b"0123456789abcdef0000000000000001",
         trusted: false,

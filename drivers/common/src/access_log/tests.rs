@@ -1,77 +1,120 @@
 //! Lines as tables, and any bytes make valid JSON.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
 use crate::sink::tests::Written;
 use ruststrom_core::Cause;
+use ruststrom_core::http::ip::IpText;
 
 const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
 
-fn full<'a>() -> Record<'a> {
-    Record {
-        client: "192.0.2.7:50312".parse().expect("an address"),
-        scheme: "http",
-        method: b"GET",
-        target: b"/a?b=c",
-        host: b"example.com",
-        user_agent: b"curl/8",
-        referer: b"http://example.com/",
-        request_id: b"0123456789abcdef",
-        version: 11,
-        pool: "web",
-        backend: "127.0.0.1:8081",
-        pool_index: Some(0),
-        backend_index: Some(1),
-        status: 200,
-        cause: None,
-        attempts: 1,
-        reused: true,
-        bytes_in: 0,
-        bytes_out: 1234,
-        timings: Timings {
-            head_us: 12,
-            chosen_us: Some(15),
-            connected_us: Some(15),
-            sent_us: Some(40),
-            answered_us: Some(1530),
-            total_us: 1600,
+static NOTHING: LazyLock<Kept> = LazyLock::new(Kept::default);
+static V4: LazyLock<IpText> = LazyLock::new(|| IpText::new([192, 0, 2, 7].into()));
+static V6: LazyLock<IpText> = LazyLock::new(|| IpText::new("2001:db8::1".parse().expect("an address")));
+static TIMINGS: Timings =
+    Timings { head: at(12), chosen: at(15), connected: at(15), sent: at(40), answered: at(1530), ended: at(1600), ..Timings::new(at(0)) };
+static TIMEOUT: Timings = Timings { ended: at(10_000_000), ..Timings::new(at(0)) };
+
+const fn at(us: u64) -> Instant {
+    Instant::from_nanos(777 + us * 1000)
+}
+
+/// What is told of an exchange, at its beginning and at its end.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    head: Head<'a>,
+    record: Record<'a>,
+}
+
+fn full<'a>() -> Told<'a> {
+    let client = "192.0.2.7:50312".parse().expect("an address");
+    Told {
+        head: Head {
+            client,
+            client_ip: &V4,
+            scheme: Scheme::Http,
+            method: b"GET",
+            target: b"/a?b=c",
+            version: 11,
+            host: b"example.com",
+            user_agent: b"curl/8",
+            referer: b"http://example.com/",
+            request_id: Named::Ours(b"0123456789abcdef0123456789abcdef"),
+        },
+        record: Record {
+            kept: &NOTHING,
+            client,
+            pool: "web",
+            backend: "127.0.0.1:8081",
+            plain_names: true,
+            pool_index: Some(0),
+            backend_index: Some(1),
+            status: 200,
+            cause: None,
+            attempts: 1,
+            reused: true,
+            bytes_in: 0,
+            bytes_out: 1234,
+            timings: &TIMINGS,
         },
     }
 }
 
-fn empty<'a>() -> Record<'a> {
-    Record {
-        client: "[2001:db8::1]:9".parse().expect("an address"),
-        method: b"",
-        target: b"",
-        host: b"",
-        user_agent: b"",
-        referer: b"",
-        request_id: b"",
-        version: 0,
-        pool: "",
-        backend: "",
-        status: 408,
-        cause: Some(Cause::HeadTimeout),
-        attempts: 0,
-        reused: false,
-        bytes_out: 0,
-        timings: Timings { head_us: 0, total_us: 10_000_000, ..Timings::default() },
-        ..full()
+fn empty<'a>() -> Told<'a> {
+    let (full, client) = (full(), "[2001:db8::1]:9".parse().expect("an address"));
+    Told {
+        head: Head {
+            client,
+            client_ip: &V6,
+            method: b"",
+            target: b"",
+            version: 0,
+            host: b"",
+            user_agent: b"",
+            referer: b"",
+            request_id: Named::Theirs(b""),
+            ..full.head
+        },
+        record: Record {
+            client,
+            pool: "",
+            backend: "",
+            status: 408,
+            cause: Some(Cause::HeadTimeout),
+            attempts: 0,
+            reused: false,
+            bytes_out: 0,
+            timings: &TIMEOUT,
+            ..full.record
+        },
     }
 }
 
-fn nasty<'a>() -> Record<'a> {
-    Record { target: b"/\"\\\n\xff", user_agent: "gr\u{fc}n\r\n".as_bytes(), pool: "a\"b", version: 10, ..full() }
+fn nasty<'a>() -> Told<'a> {
+    let full = full();
+    Told {
+        head: Head {
+            scheme: Scheme::Https,
+            target: b"/\"\\\n\xff",
+            version: 10,
+            user_agent: "gr\u{fc}n\r\n".as_bytes(),
+            request_id: Named::Theirs(b"a\tb"),
+            ..full.head
+        },
+        record: Record { pool: "a\"b", plain_names: false, ..full.record },
+    }
 }
 
-fn line(format: LogFormat, r: &Record<'_>) -> String {
-    let mut buf = vec![0; 64 << 10];
+fn line(format: LogFormat, told: &Told<'_>) -> String {
+    let (mut buf, mut kept) = (vec![0; 64 << 10], Kept::default());
+    keep(format, &told.head, &mut kept);
+    let r = Record { kept: &kept, ..told.record };
     let mut l = Line::new(&mut buf);
     match format {
-        LogFormat::Text => text(r, &mut Stamp::default(), WALL, &mut l),
-        LogFormat::Json => json(r, &mut Stamp::default(), WALL, &mut l),
+        LogFormat::Text => text(&r, Stamp::default().of(WALL), &mut l),
+        LogFormat::Json => json(&r, Stamp::default().of(WALL), &mut l),
     }
     let len = l.len();
     buf.truncate(len);
@@ -84,54 +127,56 @@ fn lines() {
         (
             full(),
             concat!(
-                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /a?b=c HTTP/1.1" 200 http host="example.com" in=0 out=1234 pool="web" "#,
-                r#"backend="127.0.0.1:8081" tries=1 reused head=0.012 chosen=0.015 connected=0.015 sent=0.040 answered=1.530 total=1.600 cause=- "#,
-                r#"id="0123456789abcdef" agent="curl/8" referer="http://example.com/""#,
+                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /a?b=c HTTP/1.1" 200 in=0 out=1234 pool="web" backend="127.0.0.1:8081" "#,
+                r#"tries=1 reused head=0.012 chosen=0.015 connected=0.015 sent=0.040 answered=1.530 total=1.600 cause=- "#,
+                r#"http host="example.com" id="0123456789abcdef0123456789abcdef" agent="curl/8" referer="http://example.com/""#,
                 "\n"
             ),
             concat!(
-                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"http","method":"GET","target":"/a?b=c","host":"example.com","#,
-                r#""version":"1.1","status":200,"cause":null,"pool":"web","backend":"127.0.0.1:8081","attempts":1,"reused":true,"bytes_in":0,"#,
-                r#""bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"answered_us":1530,"total_us":1600,"#,
-                r#""request_id":"0123456789abcdef","user_agent":"curl/8","referer":"http://example.com/"}"#,
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"http","method":"GET","target":"/a?b=c","#,
+                r#""version":"1.1","host":"example.com","request_id":"0123456789abcdef0123456789abcdef","user_agent":"curl/8","#,
+                r#""referer":"http://example.com/","status":200,"cause":null,"pool":"web","backend":"127.0.0.1:8081","attempts":1,"#,
+                r#""reused":true,"bytes_in":0,"bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"#,
+                r#""answered_us":1530,"total_us":1600}"#,
                 "\n"
             ),
         ),
         (
             empty(),
             concat!(
-                r#"2026-11-23T11:58:03.123Z [2001:db8::1]:9 "  -" 408 http host="" in=0 out=0 pool="" backend="" tries=0 fresh head=0.000 chosen=- "#,
-                r#"connected=- sent=- answered=- total=10000.000 cause=head_timeout id="" agent="" referer="""#,
+                r#"2026-11-23T11:58:03.123Z [2001:db8::1]:9 "  -" 408 in=0 out=0 pool="" backend="" tries=0 fresh head=- chosen=- connected=- "#,
+                r#"sent=- answered=- total=10000.000 cause=head_timeout http host="" id="" agent="" referer="""#,
                 "\n"
             ),
             concat!(
-                r#"{"time":"2026-11-23T11:58:03.123Z","client":"[2001:db8::1]:9","scheme":"http","method":"","target":"","host":"","#,
-                r#""version":null,"status":408,"cause":"head_timeout","pool":"","backend":"","attempts":0,"reused":false,"bytes_in":0,"#,
-                r#""bytes_out":0,"head_us":0,"chosen_us":null,"connected_us":null,"sent_us":null,"answered_us":null,"total_us":10000000,"#,
-                r#""request_id":"","user_agent":"","referer":""}"#,
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"[2001:db8::1]:9","scheme":"http","method":"","target":"","version":null,"#,
+                r#""host":"","request_id":"","user_agent":"","referer":"","status":408,"cause":"head_timeout","pool":"","backend":"","#,
+                r#""attempts":0,"reused":false,"bytes_in":0,"bytes_out":0,"head_us":null,"chosen_us":null,"connected_us":null,"#,
+                r#""sent_us":null,"answered_us":null,"total_us":10000000}"#,
                 "\n"
             ),
         ),
         (
             nasty(),
             concat!(
-                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /\"\\\x0a\xff HTTP/1.0" 200 http host="example.com" in=0 out=1234 pool="a\"b" "#,
+                r#"2026-11-23T11:58:03.123Z 192.0.2.7:50312 "GET /\"\\\x0a\xff HTTP/1.0" 200 in=0 out=1234 pool="a\"b" "#,
                 r#"backend="127.0.0.1:8081" tries=1 reused head=0.012 chosen=0.015 connected=0.015 sent=0.040 answered=1.530 total=1.600 cause=- "#,
-                r#"id="0123456789abcdef" agent="gr\xc3\xbcn\x0d\x0a" referer="http://example.com/""#,
+                r#"https host="example.com" id="a\x09b" agent="gr\xc3\xbcn\x0d\x0a" referer="http://example.com/""#,
                 "\n"
             ),
             concat!(
-                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"http","method":"GET","target":"/\"\\\u000a\u00ff","#,
-                r#""host":"example.com","version":"1.0","status":200,"cause":null,"pool":"a\"b","backend":"127.0.0.1:8081","attempts":1,"#,
-                r#""reused":true,"bytes_in":0,"bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"answered_us":1530,"#,
-                r#""total_us":1600,"request_id":"0123456789abcdef","user_agent":"grün\u000d\u000a","referer":"http://example.com/"}"#,
+                r#"{"time":"2026-11-23T11:58:03.123Z","client":"192.0.2.7:50312","scheme":"https","method":"GET","target":"/\"\\\u000a\u00ff","#,
+                r#""version":"1.0","host":"example.com","request_id":"a\u0009b","user_agent":"grün\u000d\u000a","#,
+                r#""referer":"http://example.com/","status":200,"cause":null,"pool":"a\"b","backend":"127.0.0.1:8081","attempts":1,"#,
+                r#""reused":true,"bytes_in":0,"bytes_out":1234,"head_us":12,"chosen_us":15,"connected_us":15,"sent_us":40,"#,
+                r#""answered_us":1530,"total_us":1600}"#,
                 "\n"
             ),
         ),
     ];
-    for (record, text, json) in table {
-        assert_eq!(line(LogFormat::Text, &record), text);
-        assert_eq!(line(LogFormat::Json, &record), json);
+    for (told, text, json) in table {
+        assert_eq!(line(LogFormat::Text, &told), text);
+        assert_eq!(line(LogFormat::Json, &told), json);
     }
 }
 
@@ -185,7 +230,7 @@ fn any_bytes_make_one_valid_line() {
     };
     for _ in 0..2000 {
         let mut texts: Vec<Vec<u8>> = Vec::new();
-        for most in [16, 1024, 255, 255, 255, 64] {
+        for most in [1024, 255, 255, 64, 64] {
             let len = dice() % (most + 1);
             // Odd bytes, pieces of UTF-8 and plain ones.
             let kind = dice() % 4;
@@ -195,21 +240,28 @@ fn any_bytes_make_one_valid_line() {
                     .collect(),
             );
         }
-        let r = Record {
-            method: &texts[0],
-            target: &texts[1],
-            host: &texts[2],
-            user_agent: &texts[3],
-            referer: &texts[4],
-            request_id: &texts[5],
-            bytes_in: u64::MAX,
-            bytes_out: dice() as u64,
-            timings: Timings { total_us: u64::MAX, answered_us: Some(u64::MAX), ..full().timings },
-            ..full()
+        let Told { head, record } = full();
+        let timings = Timings { answered: Instant::from_nanos(u64::MAX - 1), ended: Instant::from_nanos(u64::MAX - 1), ..TIMINGS };
+        let told = Told {
+            head: Head {
+                target: &texts[0],
+                user_agent: &texts[1],
+                referer: &texts[2],
+                request_id: if dice() % 2 == 0 { Named::Theirs(&texts[3]) } else { head.request_id },
+                ..head
+            },
+            record: Record {
+                pool: std::str::from_utf8(&texts[4]).unwrap_or("\u{1f600}\n"),
+                plain_names: false,
+                bytes_in: u64::MAX,
+                bytes_out: dice() as u64,
+                timings: &timings,
+                ..record
+            },
         };
-        let json = line(LogFormat::Json, &r);
+        let json = line(LogFormat::Json, &told);
         assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]), "{json}");
-        let text = line(LogFormat::Text, &r);
+        let text = line(LogFormat::Text, &told);
         assert!(text.is_ascii() && text.bytes().filter(|b| b.is_ascii_control()).eq(*b"\n"), "{text}");
         // Quotes that are not escaped are ours: as many in every line.
         let bare = text.replace("\\\\", "").replace("\\\"", "");
@@ -220,31 +272,37 @@ fn any_bytes_make_one_valid_line() {
 #[test]
 fn the_longest_line_fits_the_room_that_is_asked_for() {
     let (target, text) = (vec![0xff; 1024], vec![0xff; 255]);
-    let r = Record {
-        client: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"),
-        method: &text,
-        target: &target,
-        host: &text,
-        user_agent: &text,
-        referer: &text,
-        request_id: &text,
-        cause: Some(Cause::ConnectUnreachable),
-        bytes_in: u64::MAX,
-        bytes_out: u64::MAX,
-        timings: Timings {
-            head_us: u64::MAX,
-            chosen_us: Some(u64::MAX),
-            connected_us: Some(u64::MAX),
-            sent_us: Some(u64::MAX),
-            answered_us: Some(u64::MAX),
-            total_us: u64::MAX,
+    let name = "\u{7f}".repeat(255);
+    let client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address");
+    let ip = IpText::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().expect("an address"));
+    let end = Instant::from_nanos(u64::MAX - 1);
+    let Told { head, record } = full();
+    let timings = Timings { head: end, chosen: end, connected: end, sent: end, answered: end, ended: end, ..Timings::new(Instant::ZERO) };
+    let told = Told {
+        head: Head { client, client_ip: &ip, target: &target, user_agent: &text, referer: &text, request_id: Named::Theirs(&text), ..head },
+        record: Record {
+            client,
+            pool: &name,
+            backend: &name,
+            plain_names: false,
+            cause: Some(Cause::ConnectUnreachable),
+            bytes_in: u64::MAX,
+            bytes_out: u64::MAX,
+            timings: &timings,
+            ..record
         },
-        ..full()
     };
-    let texts = 1024 + 5 * 255 + r.pool.len() + r.backend.len();
     for format in [LogFormat::Text, LogFormat::Json] {
-        assert!(line(format, &r).len() <= texts * ESCAPED + MARGIN);
+        let mut kept = Kept::default();
+        keep(format, &told.head, &mut kept);
+        assert!(line(format, &told).len() <= kept.len() + 2 * 255 * ESCAPED + MARGIN);
     }
+}
+
+fn tell(reporter: &mut Reporter) {
+    let (Told { head, record }, mut kept) = (full(), Kept::default());
+    reporter.head(&head, &mut kept);
+    reporter.exchange(&Record { kept: &kept, ..record });
 }
 
 #[test]
@@ -252,12 +310,12 @@ fn lines_arrive_with_the_time_of_their_turn() {
     let to = Written::default();
     let sink = Sink::start("test", to.clone()).expect("a thread");
     let mut reporter = Reporter::new(LogFormat::Json, &sink);
-    assert!(reporter.wants_texts());
+    assert!(reporter.wants_records());
     let start = Instant::from_millis(5000);
     reporter.wall(WALL, start);
     for ms in [0, 876, 877, 60_000] {
         reporter.turn(start + Duration::from_millis(ms));
-        reporter.exchange(&full());
+        tell(&mut reporter);
         while reporter.turn_ended() {}
     }
     drop(reporter);
@@ -266,8 +324,8 @@ fn lines_arrive_with_the_time_of_their_turn() {
     let times: Vec<&str> = text.lines().map(|l| &l[9..33]).collect();
     assert_eq!(times, ["2026-11-23T11:58:03.123Z", "2026-11-23T11:58:03.999Z", "2026-11-23T11:58:04.000Z", "2026-11-23T11:59:03.123Z"]);
     let mut quiet = Reporter::quiet();
-    quiet.exchange(&full());
-    assert!(!quiet.wants_texts() && !quiet.turn_ended() && quiet.dropped() == 0);
+    tell(&mut quiet);
+    assert!(!quiet.wants_records() && !quiet.turn_ended() && quiet.dropped() == 0);
 }
 
 #[test]
@@ -281,7 +339,7 @@ fn a_sink_that_hangs_costs_lines_and_is_counted() {
     for turns in [1, 2000] {
         for _ in 0..turns {
             for _ in 0..20_000 / turns {
-                reporter.exchange(&full());
+                tell(&mut reporter);
                 lines += 1;
             }
             let _ = reporter.turn_ended();

@@ -1,7 +1,7 @@
 //! What the core tells while it runs, kept until the judges look.
 
-use ruststrom_core::observe::{HealthChange, HealthState, Level, Record};
-use ruststrom_core::{Cause, Observer};
+use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Record};
+use ruststrom_core::{Cause, Instant, Observer};
 
 use crate::ledger::Told;
 
@@ -21,14 +21,14 @@ fn cause_name(cause: Cause) -> &'static str {
 }
 
 impl Observer for Log {
-    fn wants_texts(&self) -> bool {
-        true
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        kept.copy(head.target);
     }
     fn exchange(&mut self, r: &Record<'_>) {
         let told =
             Told { status: r.status, cause: r.cause.map(cause_name), bytes_in: r.bytes_in, bytes_out: r.bytes_out, attempts: r.attempts };
-        let waited = r.timings.chosen_us.is_some_and(|chosen| chosen > r.timings.head_us);
-        self.records.push((String::from_utf8_lossy(r.target).into_owned(), told, waited));
+        let waited = r.timings.chosen != Instant::NEVER && r.timings.chosen > r.timings.head;
+        self.records.push((String::from_utf8_lossy(r.kept.bytes()).into_owned(), told, waited));
     }
     fn health(&mut self, c: &HealthChange<'_>) {
         self.health.push((c.pool.to_owned(), c.backend.to_owned(), c.to));
