@@ -344,7 +344,7 @@ fn the_access_log_has_one_line_for_each_request() {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(line.contains(&format!("\"reused\":{}", i > 0)) || i == 0, "{line}");
-        assert!(line.starts_with("{\"time\":\"20") && line.ends_with("\"}"), "{line}");
+        assert!(line.starts_with("{\"time\":\"20") && line.ends_with('}'), "{line}");
     }
 }
 
