@@ -9,6 +9,8 @@ use loopback::Loopback;
 use script::Script;
 use simulated::Simulated;
 
+#[path = "support/address.rs"]
+mod address;
 #[path = "behaviour/loopback.rs"]
 mod loopback;
 #[path = "behaviour/script.rs"]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ruststrom_core::config::Driver;
 use ruststrom_driver::lookup::Lookups;
 
+use crate::address;
 use crate::script::{Came, Listens, Script, Stage, backend_of};
 use crate::stand::Stand;
 use crate::talk::{WAIT, connect, reset};
@@ -27,17 +28,16 @@ impl Loopback {
     pub(crate) fn start(driver: Driver, script: &Script) -> Self {
         let (mut listeners, mut names, mut addresses, mut queue) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, listens) in &script.backends {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let address = listener.local_addr().expect("bound");
-            listener.set_nonblocking(true).expect("a socket");
+            let listener = (*listens != Listens::No).then(|| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+            let address = listener.as_ref().map_or_else(address::lone, |l| l.local_addr().expect("bound"));
             names.push((address.to_string(), format!("{{{name}}}")));
             addresses.push(address.to_string());
+            let Some(listener) = listener else { continue };
+            listener.set_nonblocking(true).expect("a socket");
             if *listens == Listens::Silently {
                 queue.extend(fill(&listener));
             }
-            if *listens != Listens::No {
-                listeners.insert(name.clone(), listener);
-            }
+            listeners.insert(name.clone(), listener);
         }
         // One worker and one seed: whatever is drawn is drawn alike.
         let stand = Stand::seeded(driver, &script.config(&addresses), 1, Lookups::default(), 1);
