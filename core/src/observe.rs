@@ -15,8 +15,8 @@ pub trait Observer {
     fn wants_records(&self) -> bool {
         true
     }
-    /// The head of a request has been read, or could not be. It will be gone when the exchange ends: what is wanted of it then has to be kept now.
-    /// A request that waits for a lookup is told again; what was kept before is overwritten.
+    /// The head of a request has been read, or could not be; each exchange that ends has been told of so before. The head will be gone by then: what
+    /// is wanted of it has to be kept now. A request that waits for a lookup is told again; what was kept before is overwritten.
     fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
         let _ = (head, kept);
     }
@@ -103,14 +103,6 @@ pub enum Named<'a> {
     Theirs(&'a [u8]),
 }
 
-impl<'a> Head<'a> {
-    /// What there is if no head was understood: `target` is the first line of it.
-    pub(crate) fn unread(client: SocketAddr, client_ip: &'a IpText, target: &'a [u8]) -> Self {
-        let (scheme, request_id) = (Scheme::Http, Named::Theirs(b""));
-        Self { client, client_ip, scheme, method: b"", target, version: 0, host: b"", user_agent: b"", referer: b"", request_id }
-    }
-}
-
 /// What an observer keeps of a request until its exchange has ended: bytes of its own making, in two parts if it likes.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -141,7 +133,9 @@ impl Kept {
 
     #[cold]
     fn grow(&mut self, len: usize) {
-        self.bytes.resize(len.next_multiple_of(128), 0);
+        let len = len.next_multiple_of(128);
+        self.bytes.reserve_exact(len - self.bytes.len());
+        self.bytes.resize(len, 0);
     }
 
     /// The first `used` bytes of the room are to be kept, and the first `first` of those are the first part.
@@ -153,8 +147,16 @@ impl Kept {
 
     /// Keeps a copy of this, as one part.
     pub fn copy(&mut self, text: &[u8]) {
-        self.room(text.len())[..text.len()].copy_from_slice(text);
-        self.keep(text.len(), text.len());
+        self.copy_parts(text, b"");
+    }
+
+    /// Keeps a copy of two parts.
+    pub fn copy_parts(&mut self, first: &[u8], second: &[u8]) {
+        let used = first.len() + second.len();
+        let (to_first, to_second) = self.room(used)[..used].split_at_mut(first.len());
+        to_first.copy_from_slice(first);
+        to_second.copy_from_slice(second);
+        self.keep(first.len(), used);
     }
 
     /// So many bytes were kept.

@@ -1,4 +1,4 @@
-//! Addresses as text, without `fmt` and without allocating.
+//! Addresses as text, without `fmt`; only long ones of IPv6 are kept in memory of their own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -2,7 +2,6 @@
 
 use super::Proxy;
 use super::exchange::{Flow, Phase};
-use super::request::unread;
 use crate::answer::{self, Own};
 use crate::cause::Cause;
 use crate::config::ListenerKind;
@@ -15,6 +14,8 @@ use crate::time::Instant;
 
 /// Buffers kept for exchanges to come; two are used by each.
 const KEEP_BUFFERS: usize = 1024;
+/// Longer ones are not kept.
+const KEEP_BYTES: usize = 2048;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
@@ -173,8 +174,10 @@ impl<O: Observer> Proxy<O> {
         e.answer.drop_pages(&mut self.pages);
         let runtime = e.runtime;
         if self.spare.len() < KEEP_BUFFERS {
-            self.spare.push(std::mem::take(&mut e.own));
-            self.spare.push(std::mem::take(&mut e.kept).into_bytes());
+            for buffer in [std::mem::take(&mut e.own), std::mem::take(&mut e.kept).into_bytes()] {
+                // Who wants long ones has them made.
+                self.spare.push(if buffer.capacity() <= KEEP_BYTES { buffer } else { Vec::new() });
+            }
         }
         self.exchanges.discard(x.0);
         if let Some(runtime) = runtime {
@@ -208,10 +211,6 @@ impl<O: Observer> Proxy<O> {
             return;
         }
         e.times.ended = now;
-        if e.kept.is_empty() {
-            // It ended before there was a head.
-            unread(&mut self.observer, &mut e.kept, client, b"");
-        }
         let (pool, backend, pool_index, plain_names) = match e.runtime {
             None => ("", "", None, true),
             Some(r) => {

@@ -106,11 +106,10 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn reject(&mut self, c: ConnId, cause: Cause, now: Instant) {
         let x = self.begin(c, now);
         self.exchanges[x.0].keep_alive = false;
-        let inbox = &self.conns[c].inbox;
-        if let Some(page) = &inbox.page {
-            let raw = &self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
-            unread(&mut self.observer, &mut self.exchanges[x.0].kept, self.conns[c].client(), raw);
-        }
+        let conn = &self.conns[c];
+        let (from, to) = (conn.inbox.raw as usize, conn.inbox.end as usize);
+        let raw = conn.inbox.page.as_ref().map_or(&b""[..], |page| &self.pages.bytes(page)[from..to]);
+        tell_unread(&mut self.observer, &mut self.exchanges[x.0].kept, conn.client(), raw);
         self.refuse(x, cause);
     }
 
@@ -229,7 +228,7 @@ impl<O: Observer> Proxy<O> {
             Err(violation) => {
                 let e = &mut self.exchanges[x.0];
                 (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
-                unread(&mut self.observer, &mut e.kept, self.conns[e.client.conn].client(), raw);
+                tell_unread(&mut self.observer, &mut e.kept, self.conns[e.client.conn].client(), raw);
                 Outcome::Refuse(Cause::BadRequest(violation))
             }
             Ok(request) => self.take_request(x, &request, answer, now),
@@ -402,15 +401,15 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
-/// Tells of a head.
+/// Tells of a head, if it is not for our own page.
 #[inline(never)]
 fn tell(observer: &mut impl Observer, kept: &mut Kept, client: &Client, request: &Request<'_>, own_id: &RequestId) {
     let field = |known| request.fields.get(known).unwrap_or_default();
     let theirs = if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()) } else { None };
+    if client.kind == ListenerKind::Admin {
+        return;
+    }
     let head = Head {
-        client: client.peer,
-        client_ip: &client.peer_text,
-        scheme: if client.kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http },
         method: cut(request.method, 32),
         target: cut(request.target.as_sent, 1024),
         version: request.version,
@@ -418,15 +417,32 @@ fn tell(observer: &mut impl Observer, kept: &mut Kept, client: &Client, request:
         user_agent: cut(field(Known::UserAgent), 255),
         referer: cut(field(Known::Referer), 255),
         request_id: theirs.map_or(Named::Ours(own_id), |id| Named::Theirs(cut(id, 128))),
+        ..unread(client)
     };
     observer.head(&head, kept);
 }
 
 /// Tells of a head that could not be read: its first line is there, so that a log shows what was refused.
-pub(super) fn unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client, raw: &[u8]) {
+fn tell_unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client, raw: &[u8]) {
     let line = raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-    if observer.wants_records() {
-        observer.head(&Head::unread(client.peer, &client.peer_text, cut(line, 1024)), kept);
+    if observer.wants_records() && client.kind != ListenerKind::Admin {
+        observer.head(&Head { target: cut(line, 1024), ..unread(client) }, kept);
+    }
+}
+
+/// What there is to tell if no head was understood.
+fn unread(client: &Client) -> Head<'_> {
+    Head {
+        client: client.peer,
+        client_ip: &client.peer_text,
+        scheme: if client.kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http },
+        method: b"",
+        target: b"",
+        version: 0,
+        host: b"",
+        user_agent: b"",
+        referer: b"",
+        request_id: Named::Theirs(b""),
     }
 }
 

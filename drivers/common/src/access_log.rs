@@ -15,6 +15,9 @@ use crate::watch::Watch;
 /// A turn that gathers more hands over in between.
 const FULL: usize = 256 << 10;
 
+/// Room for everything of a head that is not text from outside.
+const HEAD_MARGIN: usize = 224;
+
 /// A worker's observer.
 pub struct Reporter {
     access: Option<Access>,
@@ -30,6 +33,8 @@ struct Access {
     stamp: Stamp,
     /// When that is of; [`Instant::NEVER`]: of no time.
     stamped: Instant,
+    /// For heads that need escapes.
+    scratch: Vec<u8>,
 }
 
 impl Reporter {
@@ -38,7 +43,7 @@ impl Reporter {
     pub fn new(format: LogFormat, sink: &Sink) -> Self {
         let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
         let (source, chunk, stamp, stamped) = (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
-        Self { access: Some(Access { format, source, chunk, now, wall, stamp, stamped }) }
+        Self { access: Some(Access { format, source, chunk, now, wall, stamp, stamped, scratch: Vec::new() }) }
     }
 
     /// One that writes no access lines.
@@ -61,8 +66,8 @@ impl Observer for Reporter {
 
     #[inline]
     fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
-        if let Some(a) = &self.access {
-            keep(a.format, head, kept);
+        if let Some(a) = &mut self.access {
+            keep(a.format, head, kept, &mut a.scratch);
         }
     }
 
@@ -151,39 +156,45 @@ impl Access {
 
 /// Writes that part of a line which is known when a request comes, so that its texts are copied and looked at once only.
 #[inline]
-fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept) {
+fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u8>) {
     let id = match head.request_id {
         Named::Ours(id) => id.len(),
         Named::Theirs(id) => id.len(),
     };
     let texts = head.method.len() + head.target.len() + head.host.len() + head.user_agent.len() + head.referer.len() + id;
-    if !put_head(format, head, kept, texts + MARGIN, |line, text| line.plain(text)) {
-        keep_escaped(format, head, kept, texts * ESCAPED + MARGIN);
+    let (first, used, whole) = put_head(format, head, kept.room(texts + HEAD_MARGIN), |line, text| line.plain(text));
+    if whole {
+        kept.keep(first, used);
+    } else {
+        keep_escaped(format, head, kept, scratch, texts * ESCAPED + HEAD_MARGIN);
     }
 }
 
+/// Escapes may take much room, and are rare: only what was needed is kept.
 #[cold]
-fn keep_escaped(format: LogFormat, head: &Head<'_>, kept: &mut Kept, most: usize) {
-    put_head(format, head, kept, most, |line, text| {
+fn keep_escaped(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u8>, most: usize) {
+    if scratch.len() < most {
+        scratch.resize(most, 0);
+    }
+    let (first, used, _) = put_head(format, head, scratch, |line, text| {
         match format {
             LogFormat::Text => line.quoted(text),
             LogFormat::Json => line.json(text),
         }
         true
     });
+    kept.copy_parts(&scratch[..first], &scratch[first..used]);
 }
 
-/// `put` writes a text, or says that it can't; so does this.
+/// Where the second part begins, where it ends, and whether each text was written: `put` writes one, or says that it can't.
 #[inline]
-fn put_head(format: LogFormat, head: &Head<'_>, kept: &mut Kept, most: usize, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> bool {
-    let mut line = Line::new(kept.room(most));
+fn put_head(format: LogFormat, head: &Head<'_>, room: &mut [u8], put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> (usize, usize, bool) {
+    let mut line = Line::new(room);
     let (first, whole) = match format {
         LogFormat::Text => text_head(head, &mut line, put),
         LogFormat::Json => json_head(head, &mut line, put),
     };
-    let used = line.len();
-    kept.keep(first, used);
-    whole
+    (first, line.len(), whole)
 }
 
 #[inline]

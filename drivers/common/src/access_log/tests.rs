@@ -1,5 +1,6 @@
 //! Lines as tables, and any bytes make valid JSON.
 
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
 
 static NOTHING: LazyLock<Kept> = LazyLock::new(Kept::default);
 static V4: LazyLock<IpText> = LazyLock::new(|| IpText::new([192, 0, 2, 7].into()));
+static V6_LONG: LazyLock<IpText> = LazyLock::new(|| IpText::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().expect("an address")));
 static V6: LazyLock<IpText> = LazyLock::new(|| IpText::new("2001:db8::1".parse().expect("an address")));
 static TIMINGS: Timings =
     Timings { head: at(12), chosen: at(15), connected: at(15), sent: at(40), answered: at(1530), ended: at(1600), ..Timings::new(at(0)) };
@@ -109,7 +111,7 @@ fn nasty<'a>() -> Told<'a> {
 
 fn line(format: LogFormat, told: &Told<'_>) -> String {
     let (mut buf, mut kept) = (vec![0; 64 << 10], Kept::default());
-    keep(format, &told.head, &mut kept);
+    keep(format, &told.head, &mut kept, &mut Vec::new());
     let r = Record { kept: &kept, ..told.record };
     let mut l = Line::new(&mut buf);
     match format {
@@ -274,12 +276,19 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
     let (target, text) = (vec![0xff; 1024], vec![0xff; 255]);
     let name = "\u{7f}".repeat(255);
     let client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address");
-    let ip = IpText::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().expect("an address"));
     let end = Instant::from_nanos(u64::MAX - 1);
     let Told { head, record } = full();
     let timings = Timings { head: end, chosen: end, connected: end, sent: end, answered: end, ended: end, ..Timings::new(Instant::ZERO) };
     let told = Told {
-        head: Head { client, client_ip: &ip, target: &target, user_agent: &text, referer: &text, request_id: Named::Theirs(&text), ..head },
+        head: Head {
+            client,
+            client_ip: &V6_LONG,
+            target: &target,
+            user_agent: &text,
+            referer: &text,
+            request_id: Named::Theirs(&text),
+            ..head
+        },
         record: Record {
             client,
             pool: &name,
@@ -294,7 +303,7 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
     };
     for format in [LogFormat::Text, LogFormat::Json] {
         let mut kept = Kept::default();
-        keep(format, &told.head, &mut kept);
+        keep(format, &told.head, &mut kept, &mut Vec::new());
         assert!(line(format, &told).len() <= kept.len() + 2 * 255 * ESCAPED + MARGIN);
     }
 }
@@ -303,6 +312,23 @@ fn tell(reporter: &mut Reporter) {
     let (Told { head, record }, mut kept) = (full(), Kept::default());
     reporter.head(&head, &mut kept);
     reporter.exchange(&Record { kept: &kept, ..record });
+}
+
+/// An exchange may last, and there may be many: what is kept of one is little more than its texts.
+#[test]
+fn what_is_kept_is_short() {
+    let (client, ip): (SocketAddr, _) = ("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"), &*V6_LONG);
+    let (target, text) = ([b'/'; 1024], [b'a'; 255]);
+    let Told { head, .. } = full();
+    let long = Head { client, client_ip: ip, target: &target, user_agent: &text, referer: &text, scheme: Scheme::Https, ..head };
+    let odd = Head { user_agent: b"\"", ..long };
+    for format in [LogFormat::Text, LogFormat::Json] {
+        for (head, most) in [(head, 384), (long, 2048), (odd, 2048)] {
+            let mut kept = Kept::default();
+            keep(format, &head, &mut kept, &mut Vec::new());
+            assert!(kept.room(0).len() <= most, "{format:?}: {} for {}", kept.room(0).len(), kept.len());
+        }
+    }
 }
 
 #[test]
