@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ruststrom_core::config::ListenerKind;
+
 use crate::script::{config, get, one_pool};
 use crate::world::World;
 
@@ -72,6 +74,22 @@ fn who_says_nothing_is_told_of_too() {
     w.advance(Duration::from_secs(60));
     assert_eq!(w.heads(), [r#"198.51.100.7 Http 0 |GET / HT||| theirs "#]);
     assert_eq!(w.told()[0].status, 408);
+    w.finish();
+}
+
+#[test]
+fn our_own_page_is_not_told_of() {
+    let config = config(&format!("metrics_address = \"127.0.0.1:9\"\n{}", one_pool("addresses = [\"10.0.0.1:80\"]")));
+    let place = config.listeners.iter().position(|l| l.kind == ListenerKind::Admin).expect("a listener");
+    let mut w = World::of(&config, 1);
+    for (sent, status) in [("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "200"), ("nonsense\r\n\r\n", "400")] {
+        let listener = ruststrom_core::ListenerId(place as u16);
+        let c = w.accept(0, "198.51.100.7:1".parse().expect("an address"), listener).expect("room");
+        w.send(c, sent);
+        assert!(w.got(c).starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}");
+        w.end(c);
+        assert_eq!((w.heads(), w.told()), (vec![], vec![]));
+    }
     w.finish();
 }
 
