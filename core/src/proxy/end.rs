@@ -14,8 +14,8 @@ use crate::time::Instant;
 
 /// Buffers kept for exchanges to come; two are used by each.
 const KEEP_BUFFERS: usize = 1024;
-/// Longer ones are not kept.
-const KEEP_BYTES: usize = 2048;
+/// Longer ones are not kept: it is enough for the longest texts of a head with what a log line has between them.
+const KEEP_BYTES: usize = 2304;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
@@ -236,5 +236,50 @@ impl<O: Observer> Proxy<O> {
             timings: &e.times,
         };
         self.observer.exchange(&record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::id::ListenerId;
+    use crate::observe::{Head, HealthChange, Kept, Level};
+    use crate::proxy::Accepted;
+    use crate::shared::Shared;
+
+    /// Keeps as many bytes of each request as it says.
+    struct Greedy(usize);
+
+    impl Observer for Greedy {
+        fn head(&mut self, _: &Head<'_>, kept: &mut Kept) {
+            kept.copy(&vec![b'x'; self.0]);
+        }
+        fn exchange(&mut self, _: &Record<'_>) {}
+        fn health(&mut self, _: &HealthChange<'_>) {}
+        fn note(&mut self, _: Level, _: &str) {}
+    }
+
+    #[test]
+    fn buffers_are_used_again_unless_they_are_long() {
+        for (wanted, stays) in [(100, true), (KEEP_BYTES, true), (KEEP_BYTES + 1, false), (100_000, false)] {
+            let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]\n";
+            let config = Arc::new(config::parse(text).config.expect("a good configuration"));
+            let mut proxy = Proxy::new(config, Arc::new(Shared::new("host", 1)), 0, 1, Greedy(wanted), Instant::ZERO);
+            let (peer, local) = ("192.0.2.7:5000".parse().expect("an address"), "192.0.2.1:80".parse().expect("an address"));
+            let c = proxy.handle_accept(&Accepted { listener: ListenerId(0), peer, local }, Instant::ZERO).expect("room");
+            let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            for _ in 0..3 {
+                proxy.recv_buf(c)[..head.len()].copy_from_slice(head);
+                proxy.handle_recv(c, head.len(), Instant::ZERO);
+                let sent = proxy.with_transmit(c, |slices| slices.iter().map(|s| s.len()).sum());
+                proxy.handle_sent(c, sent, Instant::ZERO);
+            }
+            assert_eq!(proxy.spare.len(), 2, "those of one exchange, again and again");
+            assert_eq!(proxy.spare.iter().any(|b| b.capacity() >= wanted), stays, "{wanted}");
+            assert!(proxy.spare.iter().all(|b| b.capacity() <= KEEP_BYTES));
+        }
     }
 }

@@ -404,11 +404,11 @@ impl<O: Observer> Proxy<O> {
 /// Tells of a head, if it is not for our own page.
 #[inline(never)]
 fn tell(observer: &mut impl Observer, kept: &mut Kept, client: &Client, request: &Request<'_>, own_id: &RequestId) {
-    let field = |known| request.fields.get(known).unwrap_or_default();
-    let theirs = if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()) } else { None };
     if client.kind == ListenerKind::Admin {
         return;
     }
+    let field = |known| request.fields.get(known).unwrap_or_default();
+    let theirs = if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()) } else { None };
     let head = Head {
         method: cut(request.method, 32),
         target: cut(request.target.as_sent, 1024),

@@ -149,7 +149,7 @@ impl Access {
 
     fn wall_now(&self) -> Wall {
         let (wall, at) = self.wall;
-        let ms = u64::from(wall.millis) + self.now.since(at).as_nanos() as u64 / 1_000_000;
+        let ms = u64::from(wall.millis) + self.now.nanos_since(at) / 1_000_000;
         Wall { unix_secs: wall.unix_secs + ms / 1000, millis: (ms % 1000) as u16 }
     }
 }
