@@ -1,4 +1,5 @@
-//! `cargo bench -p ruststrom-benches`: what the core costs where no kernel takes its share. A word after `--` runs what has it in its name.
+//! `cargo bench -p ruststrom-benches`: what the core costs where no kernel takes its share. A word after `--`
+//! runs what has it in its name.
 #![forbid(unsafe_code)]
 
 #[path = "core/chunked.rs"]
@@ -22,9 +23,20 @@ use criterion::Criterion;
 
 fn main() {
     // Nothing here needs longer: what varies is the machine.
-    let quick = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    let quick = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(30);
     let mut criterion = quick.configure_from_args();
-    let benches = [exchanges::bench, heads::bench, chunked::bench, routing::bench, strategies::bench, wheel::bench, simulator::bench];
+    let benches = [
+        exchanges::bench,
+        heads::bench,
+        chunked::bench,
+        routing::bench,
+        strategies::bench,
+        wheel::bench,
+        simulator::bench,
+    ];
     for bench in benches {
         bench(&mut criterion);
     }

@@ -1,4 +1,5 @@
-//! Finding the pool of a request: by host, for which there is a table, and by path, which are tried in the file's order.
+//! Finding the pool of a request: by host, for which there is a table, and by path, which are tried in the
+//! file's order.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -19,7 +20,8 @@ impl Fields for NoFields {
 fn router(pools: usize, matcher: impl Fn(usize) -> String) -> Router {
     let mut text = "http_address = \"127.0.0.1:80\"\n".to_owned();
     for pool in 0..pools {
-        writeln!(text, "[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\nmatcher = \"{}\"", matcher(pool)).expect("memory");
+        writeln!(text, "[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\nmatcher = \"{}\"", matcher(pool))
+            .expect("memory");
     }
     Router::new(&config::parse(&text).config.expect("a good configuration").pools)
 }
@@ -40,12 +42,16 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         };
         let tables = [
             ("hosts", router(pools, |i| format!("Host('h{i}.example.com')"))),
-            ("hosts and paths", router(pools, |i| format!("Host('h{i}.example.com') && PathPrefix('/p{i}')"))),
+            (
+                "hosts and paths",
+                router(pools, |i| format!("Host('h{i}.example.com') && PathPrefix('/p{i}')")),
+            ),
             ("paths", router(pools, |i| format!("PathPrefix('/p{i}')"))),
         ];
         for (name, router) in &tables {
             assert_eq!(router.route(&ask), u16::try_from(last).ok(), "{name}");
-            group.bench_function(BenchmarkId::new(*name, pools), |b| b.iter(|| router.route(black_box(&ask))));
+            group
+                .bench_function(BenchmarkId::new(*name, pools), |b| b.iter(|| router.route(black_box(&ask))));
         }
     }
     group.finish();

@@ -1,8 +1,9 @@
 //! How fast the simulator plays its default swarm: exchanges per CPU second, on one thread.
 //!
-//! A bench is a release build, without debug assertions and overflow checks: every judge of the simulator and every `check()` of the core looks
-//! on, but for what the core asserts in debug builds only (wants handed out, lost wake-ups). So this is the speed of the code, to compare one
-//! commit with another. A soak has all assertions, and ends with its own figure: `cargo run --profile sim -p ruststrom-sim`.
+//! A bench is a release build, without debug assertions and overflow checks: every judge of the simulator and
+//! every `check()` of the core looks on, but for what the core asserts in debug builds only (wants handed
+//! out, lost wake-ups). So this is the speed of the code, to compare one commit with another. A soak has all
+//! assertions, and ends with its own figure: `cargo run --profile sim -p ruststrom-sim`.
 
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ fn cpu_time() -> Duration {
 
 fn play() -> u64 {
     let played = SEEDS.map(|seed| run(seed, false));
-    played.map(|outcome| if outcome.violation.is_none() { outcome.exchanges() } else { panic!("{outcome:?}") }).sum()
+    played
+        .map(|outcome| if outcome.violation.is_none() { outcome.exchanges() } else { panic!("{outcome:?}") })
+        .sum()
 }
 
 pub(crate) fn bench(criterion: &mut Criterion) {

@@ -24,7 +24,8 @@ const STRATEGIES: &[(&str, &str, bool)] = &[
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("choose");
     for backends in [10_u16, 1000] {
-        let addresses: Vec<_> = (0..backends).map(|i| format!("\"10.1.{}.{}:80\"", i / 250, 1 + i % 250)).collect();
+        let addresses: Vec<_> =
+            (0..backends).map(|i| format!("\"10.1.{}.{}:80\"", i / 250, 1 + i % 250)).collect();
         for (name, strategy, sticky) in STRATEGIES {
             let text = format!(
                 "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [{}]\nstrategy = {strategy}\n",
@@ -38,7 +39,12 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 // What a browser sends back of the line that set it: name and value.
                 (true, Some(sticky)) => (0..backends)
                     .map(|backend| String::from_utf8_lossy(sticky.set_cookie(backend)).into_owned())
-                    .map(|line| format!("theme=dark; {}", line["Set-Cookie: ".len()..].split(';').next().expect("a pair")))
+                    .map(|line| {
+                        format!(
+                            "theme=dark; {}",
+                            line["Set-Cookie: ".len()..].split(';').next().expect("a pair")
+                        )
+                    })
                     .collect(),
                 _ => Vec::new(),
             };
@@ -50,8 +56,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     now = now + std::time::Duration::from_micros(10);
                     let cookie = cookies.get(client as usize % cookies.len().max(1));
                     let sticky = cookie.and_then(|line| balancer.sticky()?.find(line.as_bytes()));
-                    let ask = Ask { client: IpAddr::from((0x0a00_0000 | client & 0xffff).to_be_bytes()), sticky, tried: &tried };
-                    let Choice::Backend(chosen) = balancer.choose(&ask, now) else { panic!("all are usable") };
+                    let ask = Ask {
+                        client: IpAddr::from((0x0a00_0000 | client & 0xffff).to_be_bytes()),
+                        sticky,
+                        tried: &tried,
+                    };
+                    let Choice::Backend(chosen) = balancer.choose(&ask, now) else {
+                        panic!("all are usable")
+                    };
                     running.push_back(chosen);
                     if running.len() > IN_FLIGHT
                         && let Some(ended) = running.pop_front()

@@ -1,5 +1,6 @@
-//! The core between a client and a backend that are nothing but bytes in memory: what the benches drive, and what the test here proves to be
-//! whole exchanges. What is measured lies in `core/`, what compares the whole program with others in `compare/`.
+//! The core between a client and a backend that are nothing but bytes in memory: what the benches drive, and
+//! what the test here proves to be whole exchanges. What is measured lies in `core/`, what compares the whole
+//! program with others in `compare/`.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -33,8 +34,8 @@ impl Observer for Told {
     fn note(&mut self, _: Level, _: &str) {}
 }
 
-/// A proxy of one shard, a backend, and a client at a time. It does what a driver does after each input; what a driver would write to a
-/// socket is counted, and taken at once.
+/// A proxy of one shard, a backend, and a client at a time. It does what a driver does after each input; what
+/// a driver would write to a socket is counted, and taken at once.
 pub struct Rig {
     proxy: Proxy<Told>,
     now: Instant,
@@ -85,14 +86,15 @@ impl Rig {
         assert!(self.client.is_none(), "an idle connection ends with its client");
     }
 
-    /// The client sends `request`, and the backend answers it with `answer`. Bytes that the backend got, and the client.
+    /// The client sends `request`, and the backend answers it with `answer`. Bytes that the backend got, and
+    /// the client.
     ///
     /// # Panics
     /// If there is no client, or the proxy does not read what it is given.
-    pub fn exchange(&mut self, request: &[u8], answer: &[u8]) -> (u64, u64) {
+    pub fn exchange(&mut self, request: &[u8], response: &[u8]) -> (u64, u64) {
         let before = self.sent;
         self.give(self.client.expect("a client"), request);
-        self.give(self.backend.expect("a connection to the backend"), answer);
+        self.give(self.backend.expect("a connection to the backend"), response);
         (self.sent.0 - before.0, self.sent.1 - before.1)
     }
 
@@ -146,7 +148,9 @@ impl Rig {
 
     fn take(&mut self, from: ConnId) {
         loop {
-            let n = self.proxy.with_transmit(from, |slices| slices.iter().map(|s| std::hint::black_box(&**s).len()).sum::<usize>());
+            let n = self.proxy.with_transmit(from, |slices| {
+                slices.iter().map(|s| std::hint::black_box(&**s).len()).sum::<usize>()
+            });
             if n == 0 {
                 return;
             }
@@ -163,21 +167,22 @@ mod tests {
     #[test]
     fn what_is_measured_are_whole_exchanges() {
         let table = [
-            ("small", messages::SMALL_REQUEST.to_vec(), messages::small_answer()),
-            ("browser", messages::BROWSER_REQUEST.to_vec(), messages::browser_answer()),
-            ("large answer", messages::SMALL_REQUEST.to_vec(), messages::answer(1 << 20)),
-            ("large request", messages::upload(1 << 20), messages::small_answer()),
-            ("chunked answer", messages::SMALL_REQUEST.to_vec(), messages::chunked_answer(1 << 18, 4096)),
+            ("small", messages::SMALL_REQUEST.to_vec(), messages::small_response()),
+            ("browser", messages::BROWSER_REQUEST.to_vec(), messages::browser_response()),
+            ("large answer", messages::SMALL_REQUEST.to_vec(), messages::response(1 << 20)),
+            ("large request", messages::upload(1 << 20), messages::small_response()),
+            ("chunked answer", messages::SMALL_REQUEST.to_vec(), messages::chunked_response(1 << 18, 4096)),
         ];
-        for (name, request, answer) in table {
+        for (name, request, response) in table {
             let mut rig = Rig::new("");
             for _ in 0..3 {
                 rig.connect();
                 for _ in 0..3 {
-                    let (to_backend, to_client) = rig.exchange(&request, &answer);
-                    // Nothing is taken out of these heads; a request gets its `X-Forwarded-For`, an answer a `Date` unless it has one.
+                    let (to_backend, to_client) = rig.exchange(&request, &response);
+                    // Nothing is taken out of these heads; a request gets its `X-Forwarded-For`, an answer a
+                    // `Date` unless it has one.
                     assert!(to_backend > request.len() as u64, "{name}: {to_backend} bytes to the backend");
-                    let least = if name == "chunked answer" { 1 << 18 } else { answer.len() as u64 };
+                    let least = if name == "chunked answer" { 1 << 18 } else { response.len() as u64 };
                     assert!(to_client >= least, "{name}: {to_client} bytes to the client");
                 }
                 rig.disconnect();

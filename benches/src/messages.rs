@@ -19,10 +19,11 @@ pub const BROWSER_REQUEST: &[u8] = b"GET /some/page/index.html?q=1&lang=en HTTP/
     Upgrade-Insecure-Requests: 1\r\n\r\n";
 
 /// The head of a small answer.
-pub const SMALL_ANSWER_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 200\r\n\r\n";
+pub const SMALL_RESPONSE_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 200\r\n\r\n";
 
 /// The head of an application's answer.
-pub const BROWSER_ANSWER_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
+pub const BROWSER_RESPONSE_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Server: app/1.0\r\n\
     Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n\
     Content-Type: text/html; charset=utf-8\r\n\
@@ -43,26 +44,32 @@ fn with_body(mut head: Vec<u8>, size: usize) -> Vec<u8> {
 
 /// The small answer with its 200 bytes.
 #[must_use]
-pub fn small_answer() -> Vec<u8> {
-    with_body(SMALL_ANSWER_HEAD.to_vec(), 200)
+pub fn small_response() -> Vec<u8> {
+    with_body(SMALL_RESPONSE_HEAD.to_vec(), 200)
 }
 
 /// The application's answer with its 200 bytes.
 #[must_use]
-pub fn browser_answer() -> Vec<u8> {
-    with_body(BROWSER_ANSWER_HEAD.to_vec(), 200)
+pub fn browser_response() -> Vec<u8> {
+    with_body(BROWSER_RESPONSE_HEAD.to_vec(), 200)
 }
 
 /// An answer of `size` bytes.
 #[must_use]
-pub fn answer(size: usize) -> Vec<u8> {
-    with_body(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n").into_bytes(), size)
+pub fn response(size: usize) -> Vec<u8> {
+    with_body(
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n").into_bytes(),
+        size,
+    )
 }
 
 /// A request with `size` bytes of content.
 #[must_use]
 pub fn upload(size: usize) -> Vec<u8> {
-    with_body(format!("POST /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n").into_bytes(), size)
+    with_body(
+        format!("POST /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n").into_bytes(),
+        size,
+    )
 }
 
 /// `size` bytes in chunks of `chunk`, the last chunk, and no trailers.
@@ -83,8 +90,9 @@ pub fn chunks(size: usize, chunk: usize) -> Vec<u8> {
 
 /// An answer of `size` bytes in chunks of `chunk`.
 #[must_use]
-pub fn chunked_answer(size: usize, chunk: usize) -> Vec<u8> {
-    let mut wire = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+pub fn chunked_response(size: usize, chunk: usize) -> Vec<u8> {
+    let mut wire =
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     wire.extend_from_slice(&chunks(size, chunk));
     wire
 }

@@ -19,12 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs until a signal ends it.
 pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCode, String> {
-    let backend = |name: &&'static str| backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"));
+    let backend = |name: &&'static str| {
+        backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"))
+    };
     let backends = NAMES.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
     let text = configuration("127.0.0.1:0", &backends);
     let loaded = load::load("demo", &text)?;
     serve(Start { loaded, folder: PathBuf::new(), workers, driver }, |bound| {
-        let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else { return };
+        let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else {
+            return;
+        };
         let said = writeln!(
             io::stdout(),
             "Three backends ({}) are behind this proxy. Try it a few times:\n\n    curl http://{address}/hello\n\n\
@@ -75,12 +79,14 @@ fn converse(name: &str, stream: TcpStream) -> io::Result<()> {
         }
         skip_body(&mut reader, request.body)?;
         let body = format!("{name} answers {} {}\n", request.method, request.target);
-        let mut answer =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Backend: {name}\r\n\r\n", body.len());
+        let mut response = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Backend: {name}\r\n\r\n",
+            body.len()
+        );
         if request.method != "HEAD" {
-            answer.push_str(&body);
+            response.push_str(&body);
         }
-        writer.write_all(answer.as_bytes())?;
+        writer.write_all(response.as_bytes())?;
         if request.close {
             return Ok(());
         }
@@ -102,7 +108,8 @@ struct Request {
     close: bool,
 }
 
-/// The next head; `None` at the end of the stream. The proxy has checked what comes here, so this need only understand it.
+/// The next head; `None` at the end of the stream. The proxy has checked what comes here, so this need only
+/// understand it.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let mut lines = reader.take(HEAD).lines();
@@ -141,7 +148,8 @@ fn skip_body(reader: &mut impl BufRead, body: Body) -> io::Result<()> {
             let mut line = String::new();
             reader.by_ref().take(HEAD).read_line(&mut line)?;
             let digits = line.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            let size =
+                u64::from_str_radix(digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
             if size > 0 {
                 skip(reader, size.saturating_add(2))?;
                 continue;
@@ -162,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_answer_one_request_after_another() {
+    fn backends_response_one_request_after_another() {
         let address = backend("alpha").expect("a free port");
         let mut stream = TcpStream::connect(address).expect("listening");
         let table = [
@@ -177,9 +185,9 @@ mod tests {
         ];
         // All at once: they are answered in turn.
         stream.write_all(table.map(|t| t.0).concat().as_bytes()).expect("sent");
-        let mut answers = String::new();
-        stream.read_to_string(&mut answers).expect("closed after the last");
-        let mut rest = answers.as_str();
+        let mut responses = String::new();
+        stream.read_to_string(&mut responses).expect("closed after the last");
+        let mut rest = responses.as_str();
         for (request, body) in table {
             let (head, after) = rest.split_once("\r\n\r\n").expect("a head");
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{request}: {head}");

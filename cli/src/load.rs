@@ -1,4 +1,5 @@
-//! Configuration files: from a path to a checked configuration, or to everything that is wrong with it as text.
+//! Configuration files: from a path to a checked configuration, or to everything that is wrong with it as
+//! text.
 
 use std::fs::File;
 use std::io::Read;
@@ -28,7 +29,8 @@ pub(crate) struct Verdict {
 /// The text of a file.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let name = path.display();
-    let what = std::fs::metadata(path).map_err(|e| format!("cannot read {name}: {e}; give the path of a configuration file"))?;
+    let what = std::fs::metadata(path)
+        .map_err(|e| format!("cannot read {name}: {e}; give the path of a configuration file"))?;
     if what.is_dir() {
         return Err(format!("cannot read {name}: it is a folder; give the path of a configuration file"));
     }
@@ -37,7 +39,9 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| format!("cannot read {name}: {e}"))?;
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(format!("cannot read {name}: it has more than {MOST_BYTES} bytes; no configuration is that long"));
+        return Err(format!(
+            "cannot read {name}: it has more than {MOST_BYTES} bytes; no configuration is that long"
+        ));
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
@@ -69,7 +73,8 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
     }
 }
 
-/// The seam to the core's parser. What is rightly asked for and not built yet counts as an error, in the order of the file.
+/// The seam to the core's parser. What is rightly asked for and not built yet counts as an error, in the
+/// order of the file.
 fn parse(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     let mut parsed = config::parse(text);
     let mut said = parsed.diagnostics;

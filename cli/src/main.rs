@@ -1,4 +1,5 @@
-//! `rust-strom`: arguments here, configuration files in [`load`], the daemon in [`serve`], its signals in [`signals`], and the [`demo`].
+//! `rust-strom`: arguments here, configuration files in [`load`], the daemon in [`serve`], its signals in
+//! [`signals`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
@@ -86,7 +87,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
     });
     match (arguments.command, arguments.config) {
         (Some(Command::Demo), None) => demo::run(arguments.workers, driver),
-        (Some(Command::Demo), Some(_)) => Err("the demo has its own configuration; leave --config out".into()),
+        (Some(Command::Demo), Some(_)) => {
+            Err("the demo has its own configuration; leave --config out".into())
+        }
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
             let text = load::read(&file)?;

@@ -47,11 +47,17 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCo
         log::warn!("{warning}");
     }
     let access = if config.access_log.enabled {
-        let target = config.access_log.path.as_deref().map_or(Target::Stdout, |p| Target::File(folder.join(p)));
+        let target =
+            config.access_log.path.as_deref().map_or(Target::Stdout, |p| Target::File(folder.join(p)));
         Some(match &target {
             Target::Stdout => stdout.clone(),
             Target::File(path) => {
-                let unusable = |e| format!("cannot write the access log {}: {e}; choose another access_log.path", path.display());
+                let unusable = |e| {
+                    format!(
+                        "cannot write the access log {}: {e}; choose another access_log.path",
+                        path.display()
+                    )
+                };
                 Sink::open(&target).map_err(unusable)?
             }
         })
@@ -60,7 +66,13 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCo
     };
     let files = limits::raise_files();
     log::debug!("open files: {files:?}");
-    let cores = || std::thread::available_parallelism().ok().and_then(|n| u16::try_from(n.get()).ok()).unwrap_or(1).min(1024);
+    let cores = || {
+        std::thread::available_parallelism()
+            .ok()
+            .and_then(|n| u16::try_from(n.get()).ok())
+            .unwrap_or(1)
+            .min(1024)
+    };
     let workers = workers.or(config.workers).unwrap_or_else(cores);
     let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
     for e in left_out {

@@ -11,7 +11,8 @@ use signal_hook::iterator::Signals;
 
 use crate::FORCED;
 
-/// Listens from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends the process at once.
+/// Listens from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends the
+/// process at once.
 pub(crate) fn listen(stop: Arc<Stop>, sink: Sink) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {

@@ -6,7 +6,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rust-strom")).args(arguments).env_remove("RUST_LOG").output().expect("it starts")
+    Command::new(env!("CARGO_BIN_EXE_rust-strom"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("it starts")
 }
 
 /// A file of this test's own; removed at the end.
@@ -29,8 +33,7 @@ impl Drop for File {
     }
 }
 
-const GOOD: &str =
-    "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"127.0.0.1:9\"]\nschemes = [\"HTTP\"]\n";
+const GOOD: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"127.0.0.1:9\"]\nschemes = [\"HTTP\"]\n";
 
 #[test]
 fn arguments() {
@@ -68,7 +71,8 @@ fn arguments() {
 
 #[test]
 fn checks() {
-    let tls = "[certificates.\"a.example\"]\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }\n";
+    let tls =
+        "[certificates.\"a.example\"]\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }\n";
     let table: &[(&str, String, i32, &[&str])] = &[
         // file, text, exit code of --check, parts of what is said
         ("good", GOOD.into(), 0, &["good.toml: good\n"]),
@@ -81,7 +85,12 @@ fn checks() {
             &[":2:1: error: ", ":4:", "did you mean"],
         ),
         ("warns", GOOD.replace("[\"127.0.0.1:9\"]", "[]"), 0, &["warning: ", "warns.toml: good\n"]),
-        ("compression", GOOD.to_owned() + "[backend_pools.middlewares.Compression]\n", 1, &["Compression is not built yet"]),
+        (
+            "compression",
+            GOOD.to_owned() + "[backend_pools.middlewares.Compression]\n",
+            1,
+            &["Compression is not built yet"],
+        ),
         ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 1, &["not built yet"]),
         ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 1, &["not built yet"]),
         ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
@@ -100,7 +109,10 @@ fn checks() {
             let out = run(&["--config", file.path()]);
             let start = String::from_utf8_lossy(&out.stderr).into_owned();
             assert_eq!(out.status.code(), Some(1), "{name}: {start}");
-            assert!(start.starts_with("rust-strom: ") && start.contains(said[said.len() - 1]), "{name}: {start}");
+            assert!(
+                start.starts_with("rust-strom: ") && start.contains(said[said.len() - 1]),
+                "{name}: {start}"
+            );
         }
     }
 }
@@ -120,7 +132,10 @@ fn a_start_that_fails_is_one_line_with_what_to_do() {
     let taken = holder.local_addr().expect("bound").to_string();
     let table = [
         (GOOD.replace("127.0.0.1:0", &taken), format!("cannot listen on {taken}: the port is taken")),
-        (GOOD.replace("127.0.0.1:0", "192.0.2.1:0"), "cannot listen on 192.0.2.1:0: no interface of this machine has that address".into()),
+        (
+            GOOD.replace("127.0.0.1:0", "192.0.2.1:0"),
+            "cannot listen on 192.0.2.1:0: no interface of this machine has that address".into(),
+        ),
         (
             GOOD.to_owned() + "[access_log]\npath = \"/nonexistent/access.log\"\n",
             "cannot write the access log /nonexistent/access.log: ".into(),
@@ -175,8 +190,15 @@ fn a_limit_of_open_files_that_serves_nobody_is_refused() {
     let file = File::new("files.toml", GOOD.as_bytes());
     // A start that is not refused goes on until it is stopped.
     let line = "ulimit -n 64 && exec timeout 5 \"$0\" --config \"$1\" --workers 4";
-    let out = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_rust-strom"), file.path()]).output().expect("a shell");
+    let out = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_rust-strom"), file.path()])
+        .output()
+        .expect("a shell");
     let err = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{err}");
-    assert!(err.contains("a limit of 64 open files is too low for 4 workers; raise it") && err.matches('\n').count() == 1, "{err}");
+    assert!(
+        err.contains("a limit of 64 open files is too low for 4 workers; raise it")
+            && err.matches('\n').count() == 1,
+        "{err}"
+    );
 }

@@ -1,6 +1,6 @@
-//! What goes wrong in the world, done to a real driver: clients that dawdle, break off or come in crowds, backends that do everything a backend
-//! must not do, and limits that are reached. Each time the process stays up, everyone else is served, and afterwards nothing is left: the core's own
-//! counters say so.
+//! What goes wrong in the world, done to a real driver: clients that dawdle, break off or come in crowds,
+//! backends that do everything a backend must not do, and limits that are reached. Each time the process
+//! stays up, everyone else is served, and afterwards nothing is left: the core's own counters say so.
 
 #[path = "support/address.rs"]
 mod address;

@@ -1,4 +1,5 @@
-//! A panic costs the connection that was being served, not the process; a worker that panics again and again starts afresh.
+//! A panic costs the connection that was being served, not the process; a worker that panics again and again
+//! starts afresh.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -72,7 +73,9 @@ fn get(stream: &mut TcpStream, target: &str) -> bool {
     while !got.ends_with(b"hello") {
         match stream.read(&mut buf) {
             Ok(n) if n > 0 => got.extend_from_slice(&buf[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer to {target} and no end"),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("no answer to {target} and no end")
+            }
             _ => return false,
         }
     }
@@ -116,7 +119,8 @@ fn spring_the_trap(driver: Driver) {
     assert!(get(&mut bystander, "/"), "one panic leaves the others alone");
     assert!(get(&mut connect(address), "/"));
     // Many more within seconds: the proxy is made anew, and those who come are served.
-    // A proxy that is given up keeps nothing of what all share, or those of earlier ones would count against `connections`.
+    // A proxy that is given up keeps nothing of what all share, or those of earlier ones would count against
+    // `connections`.
     for _ in 0..40 {
         get(&mut connect(address), "/trap");
     }

@@ -1,5 +1,5 @@
-//! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client` and `websockets` as clients of the built binary.
-//! A peer that is not installed fails the test: it says which Debian package has it.
+//! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client` and `websockets` as clients of
+//! the built binary. A peer that is not installed fails the test: it says which Debian package has it.
 
 #[path = "support/address.rs"]
 mod address;

@@ -144,8 +144,8 @@ fn backend(name: &'static str, delay: Duration) -> SocketAddr {
                     if !head.contains(" /health ") {
                         std::thread::sleep(delay);
                     }
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
-                    if stream.write_all(answer.as_bytes()).is_err() {
+                    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                    if stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }
                     head.clear();
@@ -172,15 +172,24 @@ fn connect(to: SocketAddr) -> TcpStream {
 }
 
 /// One answer: its head and its body, by Content-Length.
-fn answer(stream: &mut TcpStream) -> (String, String) {
+fn response(stream: &mut TcpStream) -> (String, String) {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        assert_eq!(stream.read(&mut byte).expect("in time"), 1, "closed after {:?}", String::from_utf8_lossy(&head));
+        assert_eq!(
+            stream.read(&mut byte).expect("in time"),
+            1,
+            "closed after {:?}",
+            String::from_utf8_lossy(&head)
+        );
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).expect("text");
-    let length = head.lines().find_map(|l| l.strip_prefix("Content-Length: ")).and_then(|n| n.parse().ok()).expect("a length");
+    let length = head
+        .lines()
+        .find_map(|l| l.strip_prefix("Content-Length: "))
+        .and_then(|n| n.parse().ok())
+        .expect("a length");
     let mut body = vec![0; length];
     stream.read_exact(&mut body).expect("in time");
     (head, String::from_utf8(body).expect("text"))
@@ -188,7 +197,7 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
 
 fn get(stream: &mut TcpStream, target: &str) -> (String, String) {
     stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
-    answer(stream)
+    response(stream)
 }
 
 fn closed(stream: &mut TcpStream) -> bool {
@@ -225,7 +234,9 @@ fn the_demo_takes_turns_over_all_workers_and_ends_on_int() {
 
 #[test]
 fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
-    for (signal, driver) in [(Signal::TERM, "mio"), (Signal::TERM, "smol"), (Signal::QUIT, "mio"), (Signal::INT, "mio")] {
+    for (signal, driver) in
+        [(Signal::TERM, "mio"), (Signal::TERM, "smol"), (Signal::QUIT, "mio"), (Signal::INT, "mio")]
+    {
         let slow = backend("slow", Duration::from_millis(700));
         let config = config(&[slow], &format!("workers = 2\ndriver = \"{driver}\""));
         let mut daemon = Daemon::start(&format!("graceful{}{driver}", signal.as_raw()), &config, None);
@@ -238,7 +249,7 @@ fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
         daemon.signal(signal);
         daemon.wait_for("stopping");
         assert!(closed(&mut idle), "idle connections are closed");
-        let (head, body) = answer(&mut busy);
+        let (head, body) = response(&mut busy);
         assert_eq!(body, "slow");
         assert!(head.contains("Connection: close\r\n"), "{head}");
         assert!(closed(&mut busy));
@@ -248,9 +259,10 @@ fn a_graceful_stop_finishes_what_runs_and_closes_what_does_not() {
 }
 
 #[test]
-fn who_has_asked_before_a_stop_is_answered_although_clients_were_slow_to_ask() {
+fn who_has_asked_before_a_stop_is_responded_although_clients_were_slow_to_ask() {
     for driver in ["mio", "smol"] {
-        let config = config(&[backend("here", Duration::ZERO)], &format!("workers = 1\ndriver = \"{driver}\""));
+        let config =
+            config(&[backend("here", Duration::ZERO)], &format!("workers = 1\ndriver = \"{driver}\""));
         let mut daemon = Daemon::start(&format!("asked{driver}"), &config, None);
         let address = daemon.address();
         // Connections whose requests come a moment later: reading at once is given up.
@@ -267,7 +279,7 @@ fn who_has_asked_before_a_stop_is_answered_although_clients_were_slow_to_ask() {
         daemon.signal(Signal::TERM);
         daemon.signal(Signal::CONT);
         for (n, client) in clients.iter_mut().enumerate() {
-            assert_eq!(answer(client).1, "here", "{driver}: client {n}");
+            assert_eq!(response(client).1, "here", "{driver}: client {n}");
         }
         assert_eq!(daemon.end().code(), Some(0), "{}", daemon.said());
     }
@@ -299,13 +311,19 @@ fn the_deadline_and_a_second_int_cut() {
 fn the_driver_is_the_files_unless_an_argument_says_otherwise() {
     let backend = backend("here", Duration::ZERO);
     // What the file says, what is said behind it, and whether smol's reactor runs then.
-    for (file, argument, smol) in
-        [("", "mio", false), ("", "smol", true), ("driver = \"smol\"", "mio", false), ("driver = \"smol\"", "", true), ("", "", false)]
-    {
+    for (file, argument, smol) in [
+        ("", "mio", false),
+        ("", "smol", true),
+        ("driver = \"smol\"", "mio", false),
+        ("driver = \"smol\"", "", true),
+        ("", "", false),
+    ] {
         let arguments: &[&str] = if argument.is_empty() { &[] } else { &["--driver", argument] };
         let daemon = Daemon::start_with("driver", &config(&[backend], file), None, arguments);
         assert_eq!(get(&mut connect(daemon.address()), "/").1, "here");
-        let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).expect("it runs").map_while(Result::ok);
+        let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id()))
+            .expect("it runs")
+            .map_while(Result::ok);
         let names = threads.map(|t| std::fs::read_to_string(t.path().join("comm")).unwrap_or_default());
         assert_eq!(names.collect::<Vec<_>>().contains(&"async-io\n".to_owned()), smol, "{file} {argument}");
     }
@@ -315,7 +333,11 @@ fn the_driver_is_the_files_unless_an_argument_says_otherwise() {
 fn signals_that_mean_nothing_yet_do_not_kill() {
     let mut daemon = Daemon::start("hup", &config(&[backend("here", Duration::ZERO)], ""), None);
     let address = daemon.address();
-    for (signal, said) in [(Signal::HUP, "HUP changes nothing"), (Signal::USR1, "USR1 and USR2"), (Signal::USR2, "USR1 and USR2")] {
+    for (signal, said) in [
+        (Signal::HUP, "HUP changes nothing"),
+        (Signal::USR1, "USR1 and USR2"),
+        (Signal::USR2, "USR1 and USR2"),
+    ] {
         daemon.signal(signal);
         daemon.wait_for(said);
     }
@@ -334,13 +356,18 @@ fn the_access_log_has_one_line_for_each_request() {
     drop(stream);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code(), Some(0), "{}", daemon.said());
-    let log = std::fs::read_to_string(daemon.folder.join("access.log")).expect("in the configuration's folder");
+    let log =
+        std::fs::read_to_string(daemon.folder.join("access.log")).expect("in the configuration's folder");
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 50, "{log}");
     for (i, line) in lines.iter().enumerate() {
-        for part in
-            [&format!("\"target\":\"/n{i}\"") as &str, "\"status\":200", "\"cause\":null", "\"bytes_out\":4", "\"host\":\"localhost\""]
-        {
+        for part in [
+            &format!("\"target\":\"/n{i}\"") as &str,
+            "\"status\":200",
+            "\"cause\":null",
+            "\"bytes_out\":4",
+            "\"host\":\"localhost\"",
+        ] {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(line.contains(&format!("\"reused\":{}", i > 0)) || i == 0, "{line}");
@@ -373,7 +400,7 @@ fn run_out_of_descriptors(driver: &str) {
     let mut last = clients.pop().expect("150");
     last.write_all(b"GET /last HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     drop(clients);
-    assert_eq!(answer(&mut last).1, "here");
+    assert_eq!(response(&mut last).1, "here");
     assert!(daemon.runs());
     assert_eq!(daemon.said().matches("accepting is paused").count(), 1, "told once");
 }

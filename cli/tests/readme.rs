@@ -1,4 +1,5 @@
-//! The README is true: its configurations are good, its tables name every key, cause and matcher there is, and no other.
+//! The README is true: its configurations are good, its tables name every key, cause and matcher there is,
+//! and no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,12 @@ impl Drop for File {
 
 fn check(name: &str, text: &str) -> (Output, String) {
     let file = File::new(name, text);
-    let out = Command::new(env!("CARGO_BIN_EXE_rust-strom")).arg("--config").arg(&file.0).arg("--check").output().expect("it starts");
+    let out = Command::new(env!("CARGO_BIN_EXE_rust-strom"))
+        .arg("--config")
+        .arg(&file.0)
+        .arg("--check")
+        .output()
+        .expect("it starts");
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     (out, said)
 }
@@ -113,7 +119,9 @@ fn configurations_are_good() {
     for (number, (info, text)) in blocks(&readme).into_iter().enumerate() {
         let whole = match info.as_str() {
             "toml" | "toml not-built" => text,
-            "toml pool" => format!("http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n{text}"),
+            "toml pool" => format!(
+                "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n{text}"
+            ),
             _ => {
                 assert!(!info.starts_with("toml"), "what is {info}?");
                 continue;
@@ -128,7 +136,10 @@ fn configurations_are_good() {
         } else {
             good += 1;
             assert_eq!(out.status.code(), Some(0), "{whole}\n{said}");
-            assert!(said.ends_with(": good\n") && said.lines().count() == 1, "warnings too would be unkind: {said}");
+            assert!(
+                said.ends_with(": good\n") && said.lines().count() == 1,
+                "warnings too would be unkind: {said}"
+            );
         }
     }
     assert!(good >= 4 && refused >= 1, "{good} and {refused} were found");
@@ -137,7 +148,10 @@ fn configurations_are_good() {
 #[test]
 fn the_error_shown_is_the_error_given() {
     let readme = read("README.md");
-    let (_, shown) = blocks(&readme).into_iter().find(|(_, text)| text.contains("strateggy")).expect("an example of an error");
+    let (_, shown) = blocks(&readme)
+        .into_iter()
+        .find(|(_, text)| text.contains("strateggy"))
+        .expect("an example of an error");
     let rest = shown.split_once(": error: ").expect("an error").1;
     let text = "http_address = \"127.0.0.1:8000\"\n\n[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n\nstrateggy = \"RoundRobin\"\n";
     let (_, said) = check("shown", text);
@@ -168,7 +182,8 @@ fn reference() -> Reference {
         // A key is a word before ` = `, in a comment and in an inline table too.
         for (at, _) in line.match_indices(" = ") {
             let key = line[..at].rsplit([' ', '{', '(', '`', ',']).next().unwrap_or_default();
-            // Names of strategies are no keys of their own, and what prose says of a key may stand before its table.
+            // Names of strategies are no keys of their own, and what prose says of a key may stand before its
+            // table.
             if matches!(key, "RoundRobin" | "StickyCookie") || line[..at - key.len()].ends_with('`') {
                 continue;
             }
@@ -187,13 +202,16 @@ fn every_key_is_explained_and_no_other() {
     let mut explained = BTreeMap::new();
     for table in tables(&readme) {
         let titles = code(&table.header[0]);
-        let Some(title) = titles.first().filter(|t| t.starts_with('[') || **t == "top level") else { continue };
+        let Some(title) = titles.first().filter(|t| t.starts_with('[') || **t == "top level") else {
+            continue;
+        };
         let section = section(title);
         let default = table.header.iter().position(|h| h == "default");
         let of_a_pool = table.header.iter().position(|h| h == "of a pool too");
         for row in &table.rows {
             for (n, key) in code(&row[0]).into_iter().enumerate() {
-                let default = default.filter(|_| n == 0).and_then(|at| code(&row[at]).first().map(|d| (*d).to_owned()));
+                let default =
+                    default.filter(|_| n == 0).and_then(|at| code(&row[at]).first().map(|d| (*d).to_owned()));
                 explained.insert((section.clone(), key.to_owned()), default.clone());
                 if of_a_pool.is_some_and(|at| row[at] == "yes") {
                     explained.insert((format!("backend_pools.{section}"), key.to_owned()), default);
@@ -203,13 +221,20 @@ fn every_key_is_explained_and_no_other() {
     }
     let missing: Vec<_> = keys.keys().filter(|k| !explained.contains_key(*k)).collect();
     assert!(missing.is_empty(), "in the reference and not in the README: {missing:?}");
-    let is_word_of = |key: &str, text: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '"').any(|w| w == key);
-    let unknown: Vec<_> = explained.keys().filter(|(s, k)| !text.get(s).is_some_and(|text| is_word_of(k, text))).collect();
+    let is_word_of = |key: &str, text: &str| {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '"').any(|w| w == key)
+    };
+    let unknown: Vec<_> =
+        explained.keys().filter(|(s, k)| !text.get(s).is_some_and(|text| is_word_of(k, text))).collect();
     assert!(unknown.is_empty(), "in the README and not in the reference: {unknown:?}");
     let mut compared = 0;
     for (key, default) in &keys {
         // What the reference has to say somehow, though it has no default.
-        let (Some(default), false) = (default, matches!(key.1.as_str(), "http_address" | "name" | "addresses")) else { continue };
+        let (Some(default), false) =
+            (default, matches!(key.1.as_str(), "http_address" | "name" | "addresses"))
+        else {
+            continue;
+        };
         assert_eq!(explained[key].as_ref(), Some(default), "{key:?}");
         compared += 1;
     }
@@ -231,7 +256,7 @@ const CAUSES: &[Cause] = &[
     Cause::BackendClosed,
     Cause::BackendReset,
     Cause::BackendTimeout,
-    Cause::AnswerTruncated,
+    Cause::ResponseTruncated,
     Cause::BackendStalled,
     Cause::HeadTimeout,
     Cause::ClientStalled,
@@ -242,7 +267,7 @@ const CAUSES: &[Cause] = &[
 
 const fn is_in_the_list(cause: Cause) -> bool {
     match cause {
-        Cause::BadRequest(_) | Cause::BadAnswer(_) => false,
+        Cause::BadRequest(_) | Cause::BadResponse(_) => false,
         Cause::NoRoute
         | Cause::NoBackend
         | Cause::QueueFull
@@ -256,7 +281,7 @@ const fn is_in_the_list(cause: Cause) -> bool {
         | Cause::BackendClosed
         | Cause::BackendReset
         | Cause::BackendTimeout
-        | Cause::AnswerTruncated
+        | Cause::ResponseTruncated
         | Cause::BackendStalled
         | Cause::HeadTimeout
         | Cause::ClientStalled
@@ -273,13 +298,18 @@ fn every_cause_is_explained_with_its_status_and_no_other() {
         let tables = tables(&readme);
         let table = tables.iter().find(|t| t.header[0] == column).expect("a table");
         let statuses = table.column("status").expect("statuses");
-        statuses.map(|(row, status)| (code(&row[0])[0].to_owned(), status.parse().expect("a status"))).collect()
+        statuses
+            .map(|(row, status)| (code(&row[0])[0].to_owned(), status.parse().expect("a status")))
+            .collect()
     };
     assert!(CAUSES.iter().all(|c| is_in_the_list(*c)));
     let causes = CAUSES.iter().map(|c| (c.name().to_owned(), c.status())).collect::<BTreeMap<_, _>>();
     assert_eq!(causes.len(), CAUSES.len());
     assert_eq!(explained("cause"), causes);
-    assert_eq!(explained("violation"), Violation::ALL.iter().map(|v| (v.name().to_owned(), v.status())).collect());
+    assert_eq!(
+        explained("violation"),
+        Violation::ALL.iter().map(|v| (v.name().to_owned(), v.status())).collect()
+    );
 }
 
 #[test]
@@ -293,13 +323,17 @@ fn matchers_and_strategies_shown_are_good_and_all() {
     for text in first("matcher") {
         assert!(Matcher::parse(&text).is_ok(), "{text}: {:?}", Matcher::parse(&text));
     }
-    let shown = first("matcher").iter().map(|m| m.split('(').next().unwrap_or_default().to_owned()).collect::<BTreeSet<_>>();
+    let shown = first("matcher")
+        .iter()
+        .map(|m| m.split('(').next().unwrap_or_default().to_owned())
+        .collect::<BTreeSet<_>>();
     // An unknown one is answered with the names of all.
     let unknown = Matcher::parse("Xyzzyquux('')").expect_err("no such matcher");
     let help = unknown[0].help.as_deref().and_then(|h| h.strip_prefix("there are ")).expect("a list");
     assert_eq!(shown, help.split(", ").map(str::to_owned).collect());
 
-    let text = "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = []\nstrategy = \"Xyzzyquux\"\n";
+    let text =
+        "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = []\nstrategy = \"Xyzzyquux\"\n";
     let (_, said) = check("strategy", text);
     let all = said.lines().find_map(|l| l.split_once("use one of ")).expect("a list").1;
     assert_eq!(first("strategy"), all.split(", ").map(str::to_owned).collect::<Vec<_>>());

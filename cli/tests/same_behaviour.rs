@@ -1,4 +1,5 @@
-//! The scripts of `testdata/behaviour` on every driver: each of them gives what is written there, so all of them behave the same.
+//! The scripts of `testdata/behaviour` on every driver: each of them gives what is written there, so all of
+//! them behave the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -33,7 +34,8 @@ const SEEDS: u64 = 40;
 /// The scripts, by name.
 fn scripts() -> Vec<(String, Script)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/behaviour");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the scripts").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the scripts").map(|e| e.expect("an entry").path()).collect();
     files.sort();
     assert!(!files.is_empty());
     let scripts = files.iter().map(|file| {
@@ -69,8 +71,9 @@ fn mio_and_smol_do_what_is_written() {
                 running.push((name, driver_name, running_script));
             }
         }
-        let ended =
-            running.into_iter().map(|(name, driver, r)| r.join().unwrap_or_else(|_| Some(format!("{name} on {driver} did not end"))));
+        let ended = running.into_iter().map(|(name, driver, r)| {
+            r.join().unwrap_or_else(|_| Some(format!("{name} on {driver} did not end")))
+        });
         ended.flatten().collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -82,7 +85,8 @@ fn the_simulator_does_what_is_written() {
         .iter()
         .filter_map(|(name, script)| {
             (0..SEEDS).find_map(|seed| {
-                let played = catch_unwind(AssertUnwindSafe(|| script.play(&mut Simulated::start(seed, script))));
+                let played =
+                    catch_unwind(AssertUnwindSafe(|| script.play(&mut Simulated::start(seed, script))));
                 let transcript = played.unwrap_or_else(|_| "it did not end\n".into());
                 judge(name, "sim", script, &transcript).map(|wrong| format!("seed {seed}: {wrong}"))
             })

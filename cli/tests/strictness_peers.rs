@@ -1,6 +1,6 @@
-//! We are at least as strict as the famous ones: every request of the corpus goes through real HAProxy and real nginx in front of
-//! a recording backend. What either refuses without the backend having seen a byte, we refuse too, or the case has a `right` line
-//! with the clause that says why accepting is right.
+//! We are at least as strict as the famous ones: every request of the corpus goes through real HAProxy and
+//! real nginx in front of a recording backend. What either refuses without the backend having seen a byte, we
+//! refuse too, or the case has a `right` line with the clause that says why accepting is right.
 
 #[path = "support/address.rs"]
 mod address;
@@ -42,7 +42,7 @@ impl Backend {
                 let (seen, open) = (seen_by.clone(), open_by.clone());
                 open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    answer(stream, &seen);
+                    response(stream, &seen);
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -51,7 +51,7 @@ impl Backend {
     }
 }
 
-fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
+fn response(mut stream: TcpStream, seen: &AtomicUsize) {
     let mut all = Vec::new();
     let mut buf = [0; 4096];
     stream.set_read_timeout(Some(2 * PATIENCE)).expect("a timeout");
@@ -88,11 +88,17 @@ fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let found = places.map(|p| p.join(name)).find(|p| p.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not installed: this test compares us with it (apt-get install {name})"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is not installed: this test compares us with it (apt-get install {name})")
+    })
 }
 
 impl Peer {
-    fn start(name: &'static str, config: impl Fn(&Path, &[(SocketAddr, Backend)]) -> String, arguments: &[&str]) -> Self {
+    fn start(
+        name: &'static str,
+        config: impl Fn(&Path, &[(SocketAddr, Backend)]) -> String,
+        arguments: &[&str],
+    ) -> Self {
         let folder = std::env::temp_dir().join(format!("strictness-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for its files");
         let lanes: Vec<_> = (0..LANES).map(|_| (address::lone(), Backend::start())).collect();
@@ -142,7 +148,10 @@ fn nginx_config(folder: &Path, lanes: &[(SocketAddr, Backend)]) -> String {
         all += &format!("  {kind}_temp_path {folder}/{kind};\n");
     }
     for (front, backend) in lanes {
-        all += &format!("  server {{ listen {front}; location / {{ proxy_pass http://{}; }} }}\n", backend.address);
+        all += &format!(
+            "  server {{ listen {front}; location / {{ proxy_pass http://{}; }} }}\n",
+            backend.address
+        );
     }
     all + "}\n"
 }
@@ -190,13 +199,15 @@ fn refused(front: SocketAddr, backend: &Backend, blocks: &[Vec<u8>]) -> Option<u
     while backend.open.load(Ordering::SeqCst) > 0 && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
     }
-    let status: u16 = got.strip_prefix(b"HTTP/1.")?.get(2..5).and_then(|s| std::str::from_utf8(s).ok())?.parse().ok()?;
+    let status: u16 =
+        got.strip_prefix(b"HTTP/1.")?.get(2..5).and_then(|s| std::str::from_utf8(s).ok())?.parse().ok()?;
     (status >= 400 && backend.seen.load(Ordering::SeqCst) == before).then_some(status)
 }
 
 /// Whether we forward anything of a case.
 fn we_forward(case: &Case) -> bool {
-    case.verdict == Verdict::Forward && case.steps.iter().any(|s| matches!(s, Step::Receive(Side::Backend(_), _)))
+    case.verdict == Verdict::Forward
+        && case.steps.iter().any(|s| matches!(s, Step::Receive(Side::Backend(_), _)))
 }
 
 /// What the peer refuses of what we forward, and how many sendings it refused in all.
@@ -255,7 +266,12 @@ fn what_others_refuse_we_refuse() {
         }
     });
     told.sort();
-    assert!(told.is_empty(), "{} ways of the corpus are refused elsewhere and not here:\n{}", told.len(), told.join("\n"));
+    assert!(
+        told.is_empty(),
+        "{} ways of the corpus are refused elsewhere and not here:\n{}",
+        told.len(),
+        told.join("\n")
+    );
     // The test can fail: both do refuse, and would be believed.
     assert!(refusals.iter().all(|&n| n > 100), "the peers refused {refusals:?} ways");
 }

@@ -1,10 +1,12 @@
 //! Which backend gets the next exchange.
 //!
-//! One [`Balancer`] for each shard and pool; what must be exact over all shards (whose turn it is, how many are in flight, who is usable)
-//! lies in the [`PoolState`] they share. A choice is O(1) but for least connection, which looks at every usable backend.
+//! One [`Balancer`] for each shard and pool; what must be exact over all shards (whose turn it is, how many
+//! are in flight, who is usable) lies in the [`PoolState`] they share. A choice is O(1) but for least
+//! connection, which looks at every usable backend.
 //!
-//! Who may be chosen: backends that are not Unhealthy, have an address and a weight; backups only while no other is left. Those that this
-//! exchange has tried are avoided while another is usable; if all main ones have been tried, backups come first, then the tried again.
+//! Who may be chosen: backends that are not Unhealthy, have an address and a weight; backups only while no
+//! other is left. Those that this exchange has tried are avoided while another is usable; if all main ones
+//! have been tried, backups come first, then the tried again.
 
 pub(crate) mod plan;
 pub(crate) mod rendezvous;
@@ -42,7 +44,8 @@ pub struct Ask<'a> {
 pub enum Choice {
     /// This one, and a slot of it is taken: give it back with [`PoolState::finish`].
     Backend(u16),
-    /// The one that has to be used, or every usable one, is at its `max_connections`: wait ([`PoolState::wait`]).
+    /// The one that has to be used, or every usable one, is at its `max_connections`: wait
+    /// ([`PoolState::wait`]).
     Full,
     /// No backend is usable.
     None,
@@ -140,7 +143,8 @@ impl Kind {
 }
 
 impl Balancer {
-    /// For `pool` with the state that [`crate::Shared::adopt`] gave for it. `seed` matters for what is random only.
+    /// For `pool` with the state that [`crate::Shared::adopt`] gave for it. `seed` matters for what is random
+    /// only.
     #[must_use]
     pub fn new(pool: &config::Pool, state: Arc<PoolState>, seed: u64) -> Self {
         debug_assert_eq!(pool.backends.len(), state.backends().len(), "the state of another pool");
@@ -197,7 +201,8 @@ impl Balancer {
         }
         if self.strategy != Kind::IpHash
             && self.trial_due(ask.tried, now)
-            && let Some(backend) = self.plan.sick.iter().copied().find(|&sick| self.trial(sick, ask.tried, now))
+            && let Some(backend) =
+                self.plan.sick.iter().copied().find(|&sick| self.trial(sick, ask.tried, now))
         {
             return Choice::Backend(backend);
         }
@@ -240,11 +245,14 @@ impl Balancer {
         if self.plan.is_usable(wanted) {
             return Some(if self.take(wanted) { Choice::Backend(wanted) } else { Choice::Full });
         }
-        let trial = self.trial_due(ask.tried, now) && self.plan.sick.contains(&wanted) && self.trial(wanted, ask.tried, now);
+        let trial = self.trial_due(ask.tried, now)
+            && self.plan.sick.contains(&wanted)
+            && self.trial(wanted, ask.tried, now);
         trial.then_some(Choice::Backend(wanted))
     }
 
-    /// Whether this exchange may try an Unhealthy backend: one that has failed once already has no attempt to spare while there are others.
+    /// Whether this exchange may try an Unhealthy backend: one that has failed once already has no attempt to
+    /// spare while there are others.
     fn trial_due(&self, tried: &Tried, now: Instant) -> bool {
         now >= self.plan.trial_at && (tried.is_empty() || self.plan.usable.is_empty())
     }
@@ -289,12 +297,23 @@ impl Balancer {
     fn any_from(&self, start: usize, tried: &Tried) -> Choice {
         let usable = &self.plan.usable;
         let (before, after) = usable.split_at(start % usable.len());
-        let free = after.iter().chain(before).copied().find(|&backend| !tried.contains(backend) && self.take(backend));
+        let free = after
+            .iter()
+            .chain(before)
+            .copied()
+            .find(|&backend| !tried.contains(backend) && self.take(backend));
         free.map_or(Choice::Full, Choice::Backend)
     }
 
-    /// The one with the fewest in flight for its weight. Among equals: by turns, or, if there are `weights`, by lot (missing ones are 1).
-    fn least(state: &PoolState, caps: &[Option<u32>], rng: &mut Rng, (among, weights): (&[u16], Option<&[u32]>), tried: &Tried) -> Choice {
+    /// The one with the fewest in flight for its weight. Among equals: by turns, or, if there are `weights`,
+    /// by lot (missing ones are 1).
+    fn least(
+        state: &PoolState,
+        caps: &[Option<u32>],
+        rng: &mut Rng,
+        (among, weights): (&[u16], Option<&[u32]>),
+        tried: &Tried,
+    ) -> Choice {
         // Another shard may take the last slot of the one found: look again, some times.
         for _ in 0..4 {
             let cursor = state.cursor().load(Ordering::Relaxed);
@@ -307,9 +326,12 @@ impl Balancer {
                 if tried.contains(backend) || caps[usize::from(backend)].is_some_and(|cap| in_flight >= cap) {
                     continue;
                 }
-                let (in_flight, weight) =
-                    (u64::from(in_flight), weights.and_then(|weights| weights.get(place)).map_or(1, |&weight| u64::from(weight)));
-                let order = best.map_or(Less, |(_, fewest, its_weight)| (in_flight * its_weight).cmp(&(fewest * weight)));
+                let (in_flight, weight) = (
+                    u64::from(in_flight),
+                    weights.and_then(|weights| weights.get(place)).map_or(1, |&weight| u64::from(weight)),
+                );
+                let order = best
+                    .map_or(Less, |(_, fewest, its_weight)| (in_flight * its_weight).cmp(&(fewest * weight)));
                 match order {
                     Less => tied_weight = weight,
                     Equal => tied_weight += weight,
@@ -327,7 +349,8 @@ impl Balancer {
         Choice::Full
     }
 
-    /// The client's own backend; where that one is unusable, the client's next, which differs among the clients of one backend.
+    /// The client's own backend; where that one is unusable, the client's next, which differs among the
+    /// clients of one backend.
     fn hashed(&self, client: IpAddr, tried: &Tried, now: Instant) -> Choice {
         let plan = &*self.plan;
         let (main, backups) = self.state.rendezvous();
@@ -346,7 +369,9 @@ impl Balancer {
             }
         }
         let left = plan.usable.iter().copied().filter(|&backend| !tried.contains(backend));
-        let next = left.max_by_key(|&backend| Rendezvous::score(hash, self.state.backends()[usize::from(backend)].stable_hash()));
+        let next = left.max_by_key(|&backend| {
+            Rendezvous::score(hash, self.state.backends()[usize::from(backend)].stable_hash())
+        });
         next.map_or(Choice::None, taken)
     }
 }

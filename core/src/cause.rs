@@ -32,11 +32,11 @@ pub enum Cause {
     /// The backend reset the connection before its answer.
     BackendReset,
     /// The backend's answer breaks a rule of HTTP.
-    BadAnswer(Violation),
+    BadResponse(Violation),
     /// No head of an answer in time.
     BackendTimeout,
     /// The backend stopped in the middle of its answer.
-    AnswerTruncated,
+    ResponseTruncated,
     /// The backend sent or took nothing for too long in the middle of a body.
     BackendStalled,
     /// The client was too slow with its head.
@@ -69,9 +69,9 @@ impl Cause {
             Self::ConnectFailed => "connect_failed",
             Self::BackendClosed => "backend_closed",
             Self::BackendReset => "backend_reset",
-            Self::BadAnswer(v) => v.name(),
+            Self::BadResponse(v) => v.name(),
             Self::BackendTimeout => "backend_timeout",
-            Self::AnswerTruncated => "answer_truncated",
+            Self::ResponseTruncated => "answer_truncated",
             Self::BackendStalled => "backend_stalled",
             Self::HeadTimeout => "head_timeout",
             Self::ClientStalled => "client_stalled",
@@ -87,7 +87,12 @@ impl Cause {
         match self {
             Self::BadRequest(v) => v.status(),
             Self::NoRoute => 404,
-            Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::LookupFailed | Self::NoPages | Self::Drained => 503,
+            Self::NoBackend
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::LookupFailed
+            | Self::NoPages
+            | Self::Drained => 503,
             Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled => 504,
             Self::HeadTimeout | Self::ClientStalled => 408,
             Self::ClientGone | Self::TunnelTimeout => 400,

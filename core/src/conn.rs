@@ -64,7 +64,8 @@ pub(crate) struct Client {
     pub(crate) requests: u32,
     /// The peer is one of `trusted_proxies`.
     pub(crate) trusted: bool,
-    /// Nothing more is answered: bytes are read and dropped, so that the last answer is not lost to a reset (RFC 9112 §9.6).
+    /// Nothing more is answered: bytes are read and dropped, so that the last answer is not lost to a reset
+    /// (RFC 9112 §9.6).
     pub(crate) lingering: bool,
 }
 
@@ -94,8 +95,8 @@ pub(crate) struct Probe {
     pub(crate) sent: u32,
 }
 
-/// Received bytes that are still needed: `[pay.0, pay.1)` is decoded payload, `[raw, end)` is not yet understood.
-/// `pay.0 <= pay.1 <= raw <= end`; what lies between is free.
+/// Received bytes that are still needed: `[pay.0, pay.1)` is decoded payload, `[raw, end)` is not yet
+/// understood. `pay.0 <= pay.1 <= raw <= end`; what lies between is free.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) page: Option<PageId>,
@@ -128,8 +129,8 @@ impl Inbox {
         }
     }
 
-    /// Moving costs a copy. Payload moves only if that gains half a page, so each byte is moved once at most, on average;
-    /// the beginning of a head has to move to have room for its end, and does so once.
+    /// Moving costs a copy. Payload moves only if that gains half a page, so each byte is moved once at most,
+    /// on average; the beginning of a head has to move to have room for its end, and does so once.
     fn movable(&self, size: usize) -> bool {
         let (from, _) = self.needed();
         from > 0 && (from as usize * 2 >= size || self.pay.0 == self.pay.1) || self.is_empty()

@@ -9,8 +9,9 @@
 //! | Healthy, Slow | Healthy or Slow at once | Unhealthy after `fall` in a row | Unhealthy |
 //! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; the pause before the next trial starts anew |
 //!
-//! With probes off (`check_every` zero) an Unhealthy backend is tried by one real request ([`Health::try_trial`]) after a pause
-//! that doubles from 1 s to 60 s; a connection that comes about makes it Healthy, with a ramp.
+//! With probes off (`check_every` zero) an Unhealthy backend is tried by one real request
+//! ([`Health::try_trial`]) after a pause that doubles from 1 s to 60 s; a connection that comes about makes
+//! it Healthy, with a ramp.
 
 pub mod schedule;
 mod word;
@@ -27,10 +28,12 @@ use crate::time::Instant;
 pub use schedule::{Item, Schedule, Target};
 use word::Word;
 
-/// Failed connects of real traffic in a row, over all shards, that mark a backend Unhealthy before its next probe.
+/// Failed connects of real traffic in a row, over all shards, that mark a backend Unhealthy before its next
+/// probe.
 pub const CONNECT_FAILURES: u8 = 3;
 
-/// The pause before the first trial of an Unhealthy backend when there are no probes. It doubles with each trial.
+/// The pause before the first trial of an Unhealthy backend when there are no probes. It doubles with each
+/// trial.
 const TRIAL_PAUSE_MS: u64 = 1_000;
 /// The longest such pause.
 const TRIAL_PAUSE_MAX_MS: u64 = 60_000;
@@ -75,7 +78,7 @@ impl Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// With an answer.
-    Answered {
+    Responded {
         /// Its status.
         status: u16,
         /// From the start of the probe to the end of the answer's head.
@@ -92,7 +95,7 @@ impl Probe {
     /// 200 to 399, in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Answered { status: 200..=399, .. })
+        matches!(self, Self::Responded { status: 200..=399, .. })
     }
 }
 
@@ -100,7 +103,7 @@ impl fmt::Display for Probe {
     /// For the log: "status 500 after 12 ms", "connect_refused".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered { status, after } => write!(f, "status {status} after {} ms", after.as_millis()),
+            Self::Responded { status, after } => write!(f, "status {status} after {} ms", after.as_millis()),
             Self::Failed { why } => f.write_str(why.name()),
         }
     }
@@ -177,8 +180,9 @@ impl Health {
         (word.state == HealthState::Unhealthy && rules.check_every.is_zero()).then(|| word.stamp())
     }
 
-    /// Claims the one trial that is due. True for one caller only, over all shards; the next is due a pause later.
-    /// Whoever got it must send a request there and tell how connecting went (if it never comes to that, the next trial decides).
+    /// Claims the one trial that is due. True for one caller only, over all shards; the next is due a pause
+    /// later. Whoever got it must send a request there and tell how connecting went (if it never comes to
+    /// that, the next trial decides).
     pub fn try_trial(&self, rules: &Rules, now: Instant) -> bool {
         let bits = self.word.load(Ordering::Acquire);
         let word = Word::from_bits(bits);
@@ -186,7 +190,8 @@ impl Health {
             return false;
         }
         // The connect itself gets its time, so that no second trial runs beside it.
-        let lease = self.pause_ms(word.trials + 1, now).max(millis(rules.connect).min(TRIAL_PAUSE_MAX_MS) + 1);
+        let lease =
+            self.pause_ms(word.trials + 1, now).max(millis(rules.connect).min(TRIAL_PAUSE_MAX_MS) + 1);
         let next = word.stamped(now, lease).tried();
         self.word.compare_exchange(bits, next.to_bits(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -194,14 +199,20 @@ impl Health {
     /// A probe has ended.
     pub fn probed(&self, probe: &Probe, rules: &Rules, now: Instant) -> Option<Change> {
         let good = match *probe {
-            Probe::Answered { status: 200..=399, after } if after < rules.slow_threshold => Some(HealthState::Healthy),
-            Probe::Answered { status: 200..=399, .. } => Some(HealthState::Slow),
-            Probe::Answered { .. } | Probe::Failed { .. } => None,
+            Probe::Responded { status: 200..=399, after } if after < rules.slow_threshold => {
+                Some(HealthState::Healthy)
+            }
+            Probe::Responded { status: 200..=399, .. } => Some(HealthState::Slow),
+            Probe::Responded { .. } | Probe::Failed { .. } => None,
         };
         self.step(|word| match (word.state, good) {
             (HealthState::Unknown, None) => self.fallen(now),
-            (HealthState::Unknown | HealthState::Healthy | HealthState::Slow, Some(to)) => Word { state: to, run: 0, ..word },
-            (HealthState::Healthy | HealthState::Slow, None) if u32::from(word.run) + 1 >= rules.fall => self.fallen(now),
+            (HealthState::Unknown | HealthState::Healthy | HealthState::Slow, Some(to)) => {
+                Word { state: to, run: 0, ..word }
+            }
+            (HealthState::Healthy | HealthState::Slow, None) if u32::from(word.run) + 1 >= rules.fall => {
+                self.fallen(now)
+            }
             (HealthState::Unhealthy, Some(to)) if u32::from(word.run) + 1 >= rules.rise => recovered(to, now),
             (HealthState::Healthy | HealthState::Slow, None) | (HealthState::Unhealthy, Some(_)) => {
                 Word { run: word.run.saturating_add(1), ..word }
@@ -213,7 +224,9 @@ impl Health {
     /// Real traffic could not connect.
     pub fn connect_failed(&self, rules: &Rules, now: Instant) -> Option<Change> {
         self.step(|word| match word.state {
-            HealthState::Unhealthy if rules.check_every.is_zero() => word.stamped(now, self.pause_ms(word.trials, now)),
+            HealthState::Unhealthy if rules.check_every.is_zero() => {
+                word.stamped(now, self.pause_ms(word.trials, now))
+            }
             HealthState::Unhealthy => word,
             _ if word.failures + 1 >= CONNECT_FAILURES => self.fallen(now),
             _ => Word { failures: word.failures + 1, ..word },
@@ -252,7 +265,9 @@ impl Health {
                 return None;
             }
             match self.word.compare_exchange_weak(bits, to.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return (from.state != to.state).then_some(Change { from: from.state, to: to.state }),
+                Ok(_) => {
+                    return (from.state != to.state).then_some(Change { from: from.state, to: to.state });
+                }
                 Err(other) => bits = other,
             }
         }

@@ -1,5 +1,5 @@
-//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share: fields and what they are, request targets, dates, and the rules a
-//! message can break. Nothing here knows how bytes are framed on a connection.
+//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share: fields and what they are, request targets, dates,
+//! and the rules a message can break. Nothing here knows how bytes are framed on a connection.
 
 pub mod date;
 pub(crate) mod decimal;
@@ -8,7 +8,7 @@ pub mod ip;
 pub mod target;
 mod violation;
 
-pub use fields::{Field, Fields, Known};
+pub use fields::{Field, Fields, HeaderKind};
 pub use target::{Form, Host, Scheme, Target};
 pub use violation::Violation;
 

@@ -1,6 +1,7 @@
 //! Ids: small, copyable, and stale ones are recognised by their epoch.
 
-/// A connection of one shard (or, inside an `ExchangeId`, an exchange). It fits a `u64`, so a driver can use it as its poll token.
+/// A connection of one shard (or, inside an `ExchangeId`, an exchange). It fits a `u64`, so a driver can use
+/// it as its poll token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     /// Place in the shard's table.

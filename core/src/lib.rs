@@ -1,7 +1,6 @@
 //! RustStrom's core: everything that decides, nothing that touches the world.
 #![forbid(unsafe_code)]
 
-mod answer;
 pub mod balance;
 pub mod cause;
 pub mod config;
@@ -10,6 +9,7 @@ pub mod h1;
 pub mod health;
 pub mod http;
 mod id;
+mod local_reply;
 pub mod middleware;
 pub mod observe;
 pub mod page;
@@ -32,6 +32,6 @@ pub use cause::Cause;
 pub use config::Config;
 pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;
-pub use proxy::{Accepted, Answer, Effect, Fault, Listed, Proxy, Question, Refused, Transmit, Wants};
+pub use proxy::{Accepted, Effect, Fault, Listed, LookupResult, Proxy, Query, Refused, Transmit, Wants};
 pub use shared::Shared;
 pub use time::{Instant, Wall};

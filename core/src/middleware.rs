@@ -1,13 +1,14 @@
 //! Where middlewares plug in: a chain of stages for each pool. The stages themselves come one file each.
 //!
-//! In file order on the way in, in reverse on the way out. A stage sees the request once, before a backend is chosen; it may pass, answer,
-//! or ask the driver something and be asked again when the answer is there. On the way out it may put a transform into the body's way.
+//! In file order on the way in, in reverse on the way out. A stage sees the request once, before a backend is
+//! chosen; it may pass, answer, or ask the driver something and be asked again when the answer is there. On
+//! the way out it may put a transform into the body's way.
 
 use std::fmt::Debug;
 
 use crate::cause::Cause;
-use crate::h1::{AnswerHead, Request};
-use crate::proxy::{Answer, Question};
+use crate::h1::{Request, ResponseHead};
+use crate::proxy::{LookupResult, Query};
 
 /// One middleware of a pool, as configured. It holds no state of an exchange.
 pub trait Stage: Debug + Send + Sync {
@@ -15,12 +16,12 @@ pub trait Stage: Debug + Send + Sync {
     fn request(&self, request: &Request<'_>) -> Verdict;
 
     /// What was asked has been answered; the request is at hand again.
-    fn answered(&self, _request: &Request<'_>, _answer: &Answer) -> Verdict {
+    fn responded(&self, _request: &Request<'_>, _response: &LookupResult) -> Verdict {
         Verdict::Pass
     }
 
     /// An answer on its way out: a transform for its body, or none.
-    fn answer(&self, _head: &AnswerHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _head: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
         None
     }
 }
@@ -33,10 +34,11 @@ pub enum Verdict {
     /// This is the answer.
     Refuse(Cause),
     /// Ask the driver first.
-    Ask(Question),
+    Ask(Query),
 }
 
-/// Changes a body as it passes; it keeps what it needs between calls. Its output lies in a page of the exchange's own.
+/// Changes a body as it passes; it keeps what it needs between calls. Its output lies in a page of the
+/// exchange's own.
 pub trait Transform: Debug + Send {
     /// Takes from `input`, puts into `output`. `ended`: nothing comes after `input`.
     fn run(&mut self, input: &[u8], output: &mut [u8], ended: bool) -> Progress;

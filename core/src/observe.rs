@@ -11,12 +11,14 @@ use crate::time::Instant;
 
 /// Hears of everything that ended. Called inline on the request path: it must not block.
 pub trait Observer {
-    /// Whether [`Observer::head`] and [`Observer::exchange`] are wanted at all: making what they are told costs a little.
+    /// Whether [`Observer::head`] and [`Observer::exchange`] are wanted at all: making what they are told
+    /// costs a little.
     fn wants_records(&self) -> bool {
         true
     }
-    /// The head of a request has been read, or could not be; each exchange that ends has been told of so before. The head will be gone by then: what
-    /// is wanted of it has to be kept now. A request that waits for a lookup is told again; what was kept before is overwritten.
+    /// The head of a request has been read, or could not be; each exchange that ends has been told of so
+    /// before. The head will be gone by then: what is wanted of it has to be kept now. A request that
+    /// waits for a lookup is told again; what was kept before is overwritten.
     fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
         let _ = (head, kept);
     }
@@ -78,7 +80,8 @@ pub struct Head<'a> {
     pub client_ip: &'a IpText,
     /// What the connection was secured by.
     pub scheme: Scheme,
-    /// As received; cut to 32 bytes. It is a token (RFC 9110 §5.6.2), so nothing in it has to be escaped anywhere.
+    /// As received; cut to 32 bytes. It is a token (RFC 9110 §5.6.2), so nothing in it has to be escaped
+    /// anywhere.
     pub method: &'a [u8],
     /// The normalised target, or the first line of what could not be read; cut to 1 KiB.
     pub target: &'a [u8],
@@ -103,7 +106,8 @@ pub enum Named<'a> {
     Theirs(&'a [u8]),
 }
 
-/// What an observer keeps of a request until its exchange has ended: bytes of its own making, in two parts if it likes.
+/// What an observer keeps of a request until its exchange has ended: bytes of its own making, in two parts if
+/// it likes.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// Longer than what is used: it is never made shorter, so that room costs nothing.
@@ -232,7 +236,7 @@ pub struct Timings {
     /// The request had been sent whole.
     pub sent: Instant,
     /// The head of the final answer had been read.
-    pub answered: Instant,
+    pub responded: Instant,
     /// The last byte had gone to the client, or the exchange had broken.
     pub ended: Instant,
 }
@@ -242,7 +246,7 @@ impl Timings {
     #[must_use]
     pub const fn new(started: Instant) -> Self {
         const N: Instant = Instant::NEVER;
-        Self { started, head: N, chosen: N, connected: N, sent: N, answered: N, ended: N }
+        Self { started, head: N, chosen: N, connected: N, sent: N, responded: N, ended: N }
     }
 
     /// Whole microseconds from the first byte to one of the phases; `None` if that was not reached.

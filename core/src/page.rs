@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageId(NonZeroU32);
 
-/// A head and the body of a 16 KiB answer fit into one. Not a multiple of 4 KiB, so that page starts do not all compete for the same cache lines.
+/// A head and the body of a 16 KiB answer fit into one. Not a multiple of 4 KiB, so that page starts do not
+/// all compete for the same cache lines.
 pub const SMALL_BYTES: usize = 17 * 1024 + 576;
 /// For bodies that are known to be long.
 pub const LARGE_BYTES: usize = 64 * 1024;
@@ -92,7 +93,8 @@ impl Pages {
     /// How often [`Pages::lend`] would succeed.
     #[must_use]
     pub fn free(&self) -> usize {
-        usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64).unwrap_or(usize::MAX)
+        usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64)
+            .unwrap_or(usize::MAX)
     }
 
     /// Less than a tenth of the cap is left: new connections had better wait.
@@ -246,11 +248,11 @@ mod tests {
         for (page, with) in [(&a, 1), (&b, 2), (&c, 3)] {
             pages.bytes_mut(page).fill(with);
         }
-        assert!(
-            [(&a, 1, SMALL_BYTES), (&b, 2, SMALL_BYTES), (&c, 3, LARGE_BYTES)].iter().all(|(p, with, size)| pages.bytes(p).len() == *size
+        assert!([(&a, 1, SMALL_BYTES), (&b, 2, SMALL_BYTES), (&c, 3, LARGE_BYTES)].iter().all(
+            |(p, with, size)| pages.bytes(p).len() == *size
                 && Pages::size(p) == *size
-                && pages.bytes(p).iter().all(|x| x == with))
-        );
+                && pages.bytes(p).iter().all(|x| x == with)
+        ));
         let memory = pages.detach(&a);
         assert!(pages.bytes(&a).is_empty() && memory[0] == 1);
         pages.restore(&a, memory);

@@ -1,5 +1,5 @@
-//! Bugs on purpose, chosen at run time, for the simulator to find. Without the feature `planted` nothing of this is compiled, and with it no
-//! build without debug assertions is.
+//! Bugs on purpose, chosen at run time, for the simulator to find. Without the feature `planted` nothing of
+//! this is compiled, and with it no build without debug assertions is.
 
 #[cfg(feature = "planted")]
 #[cfg(not(debug_assertions))]

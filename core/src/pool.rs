@@ -1,4 +1,5 @@
-//! Idle backend connections of one shard, shared by all its clients: a list for each backend, linked through the connections' slots.
+//! Idle backend connections of one shard, shared by all its clients: a list for each backend, linked through
+//! the connections' slots.
 
 const NONE: u32 = u32::MAX;
 

@@ -2,7 +2,6 @@
 
 mod accept;
 mod admin;
-mod answering;
 mod check;
 mod choose;
 mod end;
@@ -10,6 +9,7 @@ mod exchange;
 mod lookup;
 mod probe;
 mod request;
+mod response;
 mod runtime;
 mod starved;
 mod timers;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, Inbox, Role};
-use crate::h1::{Arrival, RequestId, Store};
+use crate::h1::{FieldIndex, ForwardedHeaders, RequestId};
 use crate::health::Schedule;
 use crate::http::date;
 use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
@@ -40,8 +40,8 @@ use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
 
 pub use check::Counts;
-use exchange::{Exchange, Flow};
-use runtime::{Local, Routing, Runtime};
+use exchange::{Exchange, MessagePipe};
+use runtime::{Routing, ShardBackend, ShardPool};
 
 /// A connection that a listener accepted.
 #[derive(Clone, Copy, Debug)]
@@ -139,14 +139,15 @@ pub enum Effect {
     Shutdown(ConnId),
     /// Close the socket. The id is already stale. What had not been sent is dropped.
     Close(ConnId),
-    /// The same, but by a reset, so that the peer cannot take what it has for the whole. The id is already stale.
+    /// The same, but by a reset, so that the peer cannot take what it has for the whole. The id is already
+    /// stale.
     Reset(ConnId),
     /// Find out something; answer with `handle_answer`.
     Lookup {
         /// Names the question.
         id: LookupId,
         /// The question.
-        question: Question,
+        query: Query,
     },
     /// Let that shard's driver call `handle_shared` soon.
     Nudge(u16),
@@ -156,7 +157,7 @@ pub enum Effect {
 
 /// What a lookup asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Query {
     /// The addresses of a host name, with this port.
     Resolve {
         /// Name.
@@ -168,7 +169,7 @@ pub enum Question {
 
 /// What a lookup found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum LookupResult {
     /// Addresses of a name; never empty.
     Addresses(Vec<SocketAddr>),
     /// Nothing, with a few words why.
@@ -177,16 +178,17 @@ pub enum Answer {
 
 /// One worker shard: every connection it holds and what to do next with each.
 ///
-/// Verbs follow one grammar: `handle_*` takes what the world did, `poll_*` hands out what to do, plain names are getters.
-/// **One input; then drain [`Proxy::poll_conn`] and [`Proxy::poll_effect`] until both are empty; then read [`Proxy::poll_timeout`].**
+/// Verbs follow one grammar: `handle_*` takes what the world did, `poll_*` hands out what to do, plain names
+/// are getters. **One input; then drain [`Proxy::poll_conn`] and [`Proxy::poll_effect`] until both are empty;
+/// then read [`Proxy::poll_timeout`].**
 pub struct Proxy<O: Observer> {
     observer: O,
     shared: Arc<Shared>,
     shard: u16,
     rng: Rng,
     routing: Routing,
-    runtimes: Vec<Option<Runtime>>,
-    locals: Vec<Local>,
+    runtimes: Vec<Option<ShardPool>>,
+    locals: Vec<ShardBackend>,
     links: Links,
     conns: Slab<Conn>,
     exchanges: Slab<Exchange>,
@@ -203,12 +205,12 @@ pub struct Proxy<O: Observer> {
     /// Sixteen seeded digits and as many of a counter make a request id.
     last_id: RequestId,
     /// By listener: few.
-    arrivals: Vec<Arrival>,
+    forwarded_headers: Vec<ForwardedHeaders>,
     /// Buffers of exchanges that have ended, for those to come.
     spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
     /// Room for the fields of the head that is being read.
-    store: Store,
+    store: FieldIndex,
     /// Runtimes whose queues may be served now.
     to_serve: Vec<u32>,
     drain: Option<Instant>,
@@ -221,8 +223,16 @@ pub struct Proxy<O: Observer> {
 }
 
 impl<O: Observer> Proxy<O> {
-    /// A shard without connections. `seed` must be unpredictable to clients: it keys hashes, random choices and request ids.
-    pub fn new(config: Arc<Config>, shared: Arc<Shared>, shard: u16, seed: u64, observer: O, now: Instant) -> Self {
+    /// A shard without connections. `seed` must be unpredictable to clients: it keys hashes, random choices
+    /// and request ids.
+    pub fn new(
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        shard: u16,
+        seed: u64,
+        observer: O,
+        now: Instant,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let mut last_id = [b'0'; 32];
         for (place, digit) in last_id.iter_mut().zip(format!("{:016x}", rng.next_u64()).bytes()) {
@@ -250,10 +260,10 @@ impl<O: Observer> Proxy<O> {
             lookups: lookup::Lookups::default(),
             date: [b'0'; 29],
             last_id,
-            arrivals: Vec::new(),
+            forwarded_headers: Vec::new(),
             spare: Vec::new(),
             scratch: Vec::new(),
-            store: Store::new(),
+            store: FieldIndex::new(),
             to_serve: Vec::new(),
             drain: None,
             drained: false,
@@ -287,8 +297,8 @@ impl<O: Observer> Proxy<O> {
         self.settle(now);
     }
 
-    /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before anything else is said of this
-    /// connection.
+    /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before
+    /// anything else is said of this connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
         let Some(conn) = self.conns.get_mut(c) else { return &mut [] };
         let x = conn.exchange.map(|x| &self.exchanges[x.0]);
@@ -416,16 +426,22 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn wants(&self, c: ConnId) -> Wants {
         match self.conns.get(c) {
-            Some(conn) => Wants { recv: wants_recv(conn, conn.exchange.map(|x| &self.exchanges[x.0])), send: self.wants_send(conn) },
+            Some(conn) => Wants {
+                recv: wants_recv(conn, conn.exchange.map(|x| &self.exchanges[x.0])),
+                send: self.wants_send(conn),
+            },
             None => Wants::default(),
         }
     }
 
     fn wants_send(&self, conn: &Conn) -> bool {
-        let inbox = |leg: Option<exchange::Leg>| leg.and_then(|leg| self.conns.get(leg.conn)).map(|c| &c.inbox);
+        let inbox =
+            |leg: Option<exchange::Leg>| leg.and_then(|leg| self.conns.get(leg.conn)).map(|c| &c.inbox);
         match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(_), Some(x)) => x.answer.has_output(inbox(x.backend)),
-            (Role::Backend(b), Some(x)) => b.connected && !conn.broken && x.request.has_output(inbox(Some(x.client))),
+            (Role::Client(_), Some(x)) => x.response.has_output(inbox(x.backend)),
+            (Role::Backend(b), Some(x)) => {
+                b.connected && !conn.broken && x.request.has_output(inbox(Some(x.client)))
+            }
             (Role::Probe(p), _) => p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
             (_, None) => false,
         }
@@ -466,11 +482,11 @@ impl<O: Observer> Proxy<O> {
 
     /// What an exchange's connection sends from: the flow, an answer of our own, and the inbox of its source.
     #[inline]
-    fn outgoing(&self, c: ConnId) -> Option<(&Flow, &[u8], Option<&Inbox>)> {
+    fn outgoing(&self, c: ConnId) -> Option<(&MessagePipe, &[u8], Option<&Inbox>)> {
         let conn = self.conns.get(c)?;
         let x = &self.exchanges[conn.exchange?.0];
         let (flow, own, from) = match &conn.role {
-            Role::Client(_) => (&x.answer, &x.own[..], x.backend.map(|leg| leg.conn)),
+            Role::Client(_) => (&x.response, &x.own[..], x.backend.map(|leg| leg.conn)),
             Role::Backend(b) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
             _ => return None,
         };
@@ -485,7 +501,8 @@ impl<O: Observer> Proxy<O> {
     /// Whether to accept on a listener now.
     #[must_use]
     pub fn accepting(&self, l: ListenerId) -> bool {
-        let admin = self.routing.config.listeners.get(l.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
+        let admin =
+            self.routing.config.listeners.get(l.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
         self.drain.is_none() && (admin || !self.pages.scarce())
     }
 
@@ -530,8 +547,8 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
-/// What all shards share outlives one that is given up: its clients and its slots are given back. Who drops it nudges the others:
-/// they may have waited for those.
+/// What all shards share outlives one that is given up: its clients and its slots are given back. Who drops
+/// it nudges the others: they may have waited for those.
 impl<O: Observer> Drop for Proxy<O> {
     fn drop(&mut self) {
         for (_, conn) in self.conns.iter() {
@@ -540,7 +557,9 @@ impl<O: Observer> Drop for Proxy<O> {
             }
         }
         for (_, e) in self.exchanges.iter().filter(|(_, e)| e.holds_slot) {
-            if let (Some(Some(rt)), Some(choice)) = (e.runtime.map(|at| self.runtimes[at as usize].as_ref()), e.choice) {
+            if let (Some(Some(rt)), Some(choice)) =
+                (e.runtime.map(|at| self.runtimes[at as usize].as_ref()), e.choice)
+            {
                 rt.state.finish(choice);
             }
         }
@@ -558,7 +577,7 @@ fn wants_recv(conn: &Conn, x: Option<&Exchange>) -> bool {
     let open = match (&conn.role, x) {
         (Role::Client(_), None) => true,
         (Role::Client(client), Some(x)) => !client.lingering && !x.request.ended && x.takes_request_body(),
-        (Role::Backend(b), x) => b.connected && x.is_none_or(|x| !x.answer.ended),
+        (Role::Backend(b), x) => b.connected && x.is_none_or(|x| !x.response.ended),
         (Role::Probe(p), _) => p.connected,
     };
     open && !conn.recv_ended && conn.inbox.has_room()
@@ -569,7 +588,7 @@ fn wants_recv(conn: &Conn, x: Option<&Exchange>) -> bool {
 fn wants_large(conn: &Conn, x: Option<&Exchange>) -> bool {
     let reader = match (&conn.role, x) {
         (Role::Client(_), Some(x)) => &x.request.reader,
-        (Role::Backend(_), Some(x)) if x.phase == exchange::Phase::Answering => &x.answer.reader,
+        (Role::Backend(_), Some(x)) if x.phase == exchange::Phase::Responding => &x.response.reader,
         _ => return false,
     };
     reader.remaining().is_some_and(|n| n >= 2 * crate::page::SMALL_BYTES as u64)

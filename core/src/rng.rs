@@ -3,7 +3,8 @@
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-/// A ChaCha generator with twelve rounds. The driver seeds it with the system's entropy, a test with a number.
+/// A ChaCha generator with twelve rounds. The driver seeds it with the system's entropy, a test with a
+/// number.
 #[derive(Clone, Debug)]
 pub struct Rng(ChaCha12Rng);
 
@@ -24,7 +25,8 @@ impl Rng {
         if n == 0 {
             return 0;
         }
-        // Lemire's multiplication: the high word is the result; the few low words that would favour some results are drawn again.
+        // Lemire's multiplication: the high word is the result; the few low words that would favour some
+        // results are drawn again.
         let mut wide = u128::from(self.next_u64()) * u128::from(n);
         if (wide as u64) < n {
             let unfair = n.wrapping_neg() % n;

@@ -1,7 +1,7 @@
 //! Which pool takes a request: the first in file order whose scheme and matcher fit.
 //!
-//! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request is held only against
-//! pools that may take it. Nothing is allocated on the way.
+//! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request
+//! is held only against pools that may take it. Nothing is allocated on the way.
 
 mod evaluate;
 mod hosts;
@@ -33,14 +33,16 @@ pub struct Ask<'a> {
 
 /// The header fields of a request, however they are stored.
 pub trait Fields {
-    /// Whether `test` is true for the value of any field with this name (given in lower case; names are compared in any case).
+    /// Whether `test` is true for the value of any field with this name (given in lower case; names are
+    /// compared in any case).
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 
 /// Few pools with few hosts are faster tried one after the other.
 const FEW: usize = 8;
 
-/// The pools of a configuration, ready to be chosen from. One for each shard: regular expressions keep scratch memory.
+/// The pools of a configuration, ready to be chosen from. One for each shard: regular expressions keep
+/// scratch memory.
 #[derive(Debug)]
 pub struct Router {
     rules: Vec<Rule>,
@@ -77,7 +79,12 @@ impl Router {
                 None => rest.push(index),
             }
             let only_hosts = only_hosts(&pool.matcher);
-            rules.push(Rule { http: pool.http, https: pool.https, matcher: pool.matcher.clone(), only_hosts });
+            rules.push(Rule {
+                http: pool.http,
+                https: pool.https,
+                matcher: pool.matcher.clone(),
+                only_hosts,
+            });
         }
         let many = rules.len() > FEW || known.len() > FEW;
         let table = many.then(|| Table { hosts: Hosts::new(known), rest });
@@ -90,7 +97,8 @@ impl Router {
         let seen = Seen { ask, host: bare_host(ask.host) };
         let right_scheme = |rule: &Rule| if ask.https { rule.https } else { rule.http };
         let Some(table) = &self.table else {
-            let found = self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &seen));
+            let found =
+                self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &seen));
             return found.and_then(|index| u16::try_from(index).ok());
         };
         // Two sorted lists, merged as they are walked.
@@ -141,7 +149,8 @@ fn only_hosts(matcher: &Matcher) -> bool {
     }
 }
 
-/// The host without its port and without a final dot. What has no such form is left as it is, and matches no name.
+/// The host without its port and without a final dot. What has no such form is left as it is, and matches no
+/// name.
 fn bare_host(host: &[u8]) -> &[u8] {
     let mut end = host.len();
     while end > 0 && host[end - 1].is_ascii_digit() {

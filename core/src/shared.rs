@@ -1,8 +1,9 @@
-//! What worker shards share, and nothing else is: client counts, the round-robin cursors, health, exchanges in flight.
+//! What worker shards share, and nothing else is: client counts, the round-robin cursors, health, exchanges
+//! in flight.
 //!
-//! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. On a request's way
-//! no lock is taken: only accepting (if connections are counted by address), connecting to a host name, and rebuilding an order
-//! after a change take one.
+//! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. On
+//! a request's way no lock is taken: only accepting (if connections are counted by address), connecting to a
+//! host name, and rebuilding an order after a change take one.
 
 mod backend;
 mod clients;
@@ -52,10 +53,17 @@ impl Shared {
     #[must_use]
     pub fn new(hostname: &str, shards: u16) -> Self {
         let ready = (0..shards).map(|_| AtomicBool::new(false)).collect();
-        Self { hostname: hostname.into(), shards, clients: Clients::default(), ready, registry: Mutex::default() }
+        Self {
+            hostname: hostname.into(),
+            shards,
+            clients: Clients::default(),
+            ready,
+            registry: Mutex::default(),
+        }
     }
 
-    /// Every backend of this shard has been probed once. It stays so: what a later configuration adds does not take the process out of service.
+    /// Every backend of this shard has been probed once. It stays so: what a later configuration adds does
+    /// not take the process out of service.
     pub fn set_ready(&self, shard: u16) {
         if let Some(ready) = self.ready.get(usize::from(shard)) {
             ready.store(true, Ordering::Release);
@@ -80,7 +88,8 @@ impl Shared {
         &self.hostname
     }
 
-    /// A client connection arrives. `max_per_ip` zero: addresses are not counted. Whoever is admitted leaves with [`Shared::leave`].
+    /// A client connection arrives. `max_per_ip` zero: addresses are not counted. Whoever is admitted leaves
+    /// with [`Shared::leave`].
     ///
     /// # Errors
     /// If there are `max_total` already, or `max_per_ip` from this address (IPv6: from its /64).
@@ -99,8 +108,9 @@ impl Shared {
         self.clients.total()
     }
 
-    /// The states of a configuration's pools, in its order. What was known of a pool or a backend (by pool name and label) is
-    /// carried over; every shard gets the same states for the same configuration. For config load only: it takes a lock.
+    /// The states of a configuration's pools, in its order. What was known of a pool or a backend (by pool
+    /// name and label) is carried over; every shard gets the same states for the same configuration. For
+    /// config load only: it takes a lock.
     #[must_use]
     pub fn adopt(&self, config: &Config) -> Vec<Arc<PoolState>> {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,14 +124,23 @@ impl Shared {
                 if let Some(same) = same_name().find(|known| known.is_for(pool)) {
                     return Arc::clone(same);
                 }
-                let common = same_name().next().map_or_else(|| Arc::new(Common::new(self.shards)), |known| Arc::clone(&known.common));
+                let common = same_name()
+                    .next()
+                    .map_or_else(|| Arc::new(Common::new(self.shards)), |known| Arc::clone(&known.common));
                 let backends = pool.backends.iter().map(|backend| {
-                    let known = same_name().flat_map(|known| known.backends()).find(|known| known.label() == &*backend.label);
+                    let known = same_name()
+                        .flat_map(|known| known.backends())
+                        .find(|known| known.label() == &*backend.label);
                     known.filter(|known| known.is_at(&backend.address)).map_or_else(
                         || {
                             registry.identities += 1;
                             let hash = stable_hash(&pool.name, &backend.label);
-                            Arc::new(BackendState::new(&backend.label, &backend.address, registry.identities, hash))
+                            Arc::new(BackendState::new(
+                                &backend.label,
+                                &backend.address,
+                                registry.identities,
+                                hash,
+                            ))
                         },
                         Arc::clone,
                     )
@@ -142,7 +161,8 @@ impl Shared {
         for (pool, state) in pools.iter().enumerate() {
             for (backend, known) in state.backends().iter().enumerate() {
                 if known.owner(self.shards) == shard && !state.rules().check_every.is_zero() {
-                    let target = Target { pool: pool as u16, backend: backend as u16, identity: known.identity() };
+                    let target =
+                        Target { pool: pool as u16, backend: backend as u16, identity: known.identity() };
                     items.push(Item { target, every: state.rules().check_every });
                 }
             }

@@ -98,9 +98,14 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// Drops a value where it lies; its id is stale from now on. For large values cheaper than [`Slab::remove`], which moves them out.
+    /// Drops a value where it lies; its id is stale from now on. For large values cheaper than
+    /// [`Slab::remove`], which moves them out.
     pub fn discard(&mut self, id: ConnId) {
-        let Some(place) = self.places.get_mut(id.slot as usize).filter(|p| p.epoch == id.epoch && p.value.is_some()) else { return };
+        let Some(place) =
+            self.places.get_mut(id.slot as usize).filter(|p| p.epoch == id.epoch && p.value.is_some())
+        else {
+            return;
+        };
         place.value = None;
         place.epoch = if place.epoch == u32::MAX - 1 { 0 } else { place.epoch + 1 };
         place.next_free = self.free;
@@ -116,7 +121,9 @@ impl<T> Slab<T> {
 
     /// Every value with its id.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
-        self.places.iter().enumerate().filter_map(|(slot, p)| p.value.as_ref().map(|v| (ConnId { slot: slot as u32, epoch: p.epoch }, v)))
+        self.places.iter().enumerate().filter_map(|(slot, p)| {
+            p.value.as_ref().map(|v| (ConnId { slot: slot as u32, epoch: p.epoch }, v))
+        })
     }
 }
 

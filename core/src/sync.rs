@@ -1,5 +1,5 @@
-//! Atomics and locks of what shards share: the standard library's, or loom's, which plays every order in which threads can meet
-//! (`RUSTFLAGS="--cfg loom"`, `core/tests/loom.rs`).
+//! Atomics and locks of what shards share: the standard library's, or loom's, which plays every order in
+//! which threads can meet (`RUSTFLAGS="--cfg loom"`, `core/tests/loom.rs`).
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -12,8 +12,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Between two `SeqCst` accesses of one thread. They need nothing more, but loom takes such accesses as `AcqRel` and knows one order of all only
-/// from fences.
+/// Between two `SeqCst` accesses of one thread. They need nothing more, but loom takes such accesses as
+/// `AcqRel` and knows one order of all only from fences.
 #[cfg(loom)]
 pub(crate) fn in_one_order() {
     loom::sync::atomic::fence(Ordering::SeqCst);

@@ -31,7 +31,8 @@ impl Instant {
         self.0
     }
 
-    /// Time from `earlier` to `self`; zero if `earlier` is later, since clocks of several shards may be read a little apart.
+    /// Time from `earlier` to `self`; zero if `earlier` is later, since clocks of several shards may be read
+    /// a little apart.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

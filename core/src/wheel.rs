@@ -34,7 +34,14 @@ pub struct Wheel {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self { nodes: Vec::new(), heads: Box::new([NONE; SLOTS * LEVELS]), occupied: [0; LEVELS], now: 0, filed: 0, next: u64::MAX }
+        Self {
+            nodes: Vec::new(),
+            heads: Box::new([NONE; SLOTS * LEVELS]),
+            occupied: [0; LEVELS],
+            now: 0,
+            filed: 0,
+            next: u64::MAX,
+        }
     }
 }
 

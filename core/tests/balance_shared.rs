@@ -24,7 +24,8 @@ fn named(name: &str, strategy: Strategy, backends: Vec<Backend>) -> Pool {
 #[test]
 fn all_shards_get_the_same_states() {
     let shared = Shared::new("host", 4);
-    let one = config(vec![named("a", Strategy::RoundRobin, equal(3)), named("b", Strategy::Random, equal(3))]);
+    let one =
+        config(vec![named("a", Strategy::RoundRobin, equal(3)), named("b", Strategy::Random, equal(3))]);
     let states = shared.adopt(&one);
     // A configuration that was read again counts as the same.
     for again in [shared.adopt(&one), shared.adopt(&one.clone())] {
@@ -39,13 +40,14 @@ fn all_shards_get_the_same_states() {
 fn a_reload_carries_over_what_is_known() {
     let shared = Shared::new("host", 2);
     let old = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]));
-    let slow = Probe::Answered { status: 200, after: Duration::from_secs(1) };
+    let slow = Probe::Responded { status: 200, after: Duration::from_secs(1) };
     assert!(old[0].probed(2, &slow, START).is_some());
     assert!(old[0].backends()[2].try_start(None));
 
     // b2 comes first now, b0 is gone, c is new; another pool stands before it.
     let backends = vec![Backend { weight: 5, ..backend("b2") }, backend("c"), backend("b1")];
-    let new = config(vec![named("z", Strategy::Random, equal(1)), named("a", Strategy::LeastConnection, backends)]);
+    let new =
+        config(vec![named("z", Strategy::Random, equal(1)), named("a", Strategy::LeastConnection, backends)]);
     let states = shared.adopt(&new);
     let (b2, c) = (&states[1].backends()[0], &states[1].backends()[1]);
     assert!(Arc::ptr_eq(b2, &old[0].backends()[2]));
@@ -62,11 +64,16 @@ fn a_reload_carries_over_what_is_known() {
     assert_ne!(states[1].version(), version);
     assert_eq!(states[1].take_waiting().collect::<Vec<_>>(), [1]);
 
-    // The late shard reads the old configuration once more, then the new: it still gets the same as the others.
-    assert!(Arc::ptr_eq(&shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]))[0], &old[0]));
+    // The late shard reads the old configuration once more, then the new: it still gets the same as the
+    // others.
+    assert!(Arc::ptr_eq(
+        &shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]))[0],
+        &old[0]
+    ));
     assert!(Arc::ptr_eq(&shared.adopt(&new)[1], &states[1]));
 
-    // An address that changed under the same label is another backend. A removed one is forgotten with its last user.
+    // An address that changed under the same label is another backend. A removed one is forgotten with its
+    // last user.
     let mut moved = backend("b2");
     moved.address = backend("elsewhere").address;
     let other = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, vec![moved])]));
@@ -83,13 +90,18 @@ fn one_owner_probes_each_backend() {
         let shared = Shared::new("host", shards);
         let mut unprobed = named("b", Strategy::Random, equal(5));
         unprobed.health.check_every = Duration::ZERO;
-        let states =
-            shared.adopt(&config(vec![named("a", Strategy::Random, equal(400)), unprobed, named("c", Strategy::Random, equal(3))]));
+        let states = shared.adopt(&config(vec![
+            named("a", Strategy::Random, equal(400)),
+            unprobed,
+            named("c", Strategy::Random, equal(3)),
+        ]));
         let all: Vec<_> = (0..shards).map(|shard| shared.probes(&states, shard)).collect();
         assert!(all.iter().all(|own| own.len() > 200 / usize::from(shards)), "unevenly spread");
-        let mut met: Vec<_> = all.concat().into_iter().map(|item| (item.target.pool, item.target.backend)).collect();
+        let mut met: Vec<_> =
+            all.concat().into_iter().map(|item| (item.target.pool, item.target.backend)).collect();
         met.sort_unstable();
-        let expected: Vec<_> = (0..400).map(|backend| (0, backend)).chain((0..3).map(|backend| (2, backend))).collect();
+        let expected: Vec<_> =
+            (0..400).map(|backend| (0, backend)).chain((0..3).map(|backend| (2, backend))).collect();
         assert_eq!(met, expected);
         let mut schedule = Schedule::new(1);
         schedule.adopt(&all[0], START);
@@ -147,7 +159,9 @@ fn round_robin_is_exact_while_shards_run() {
                 let got = &got;
                 scope.spawn(move || {
                     for _ in 0..EACH {
-                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), START) else { panic!("one is usable") };
+                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), START) else {
+                            panic!("one is usable")
+                        };
                         got[usize::from(chosen)].fetch_add(1, Ordering::Relaxed);
                         balancer.state().finish(chosen);
                     }
@@ -169,7 +183,8 @@ fn caps_hold_and_no_waiter_is_forgotten() {
         backends.iter_mut().for_each(|backend| backend.max_connections = Some(1));
         let bench = Bench::new(SHARDS, pool(strategy, backends));
         let running = [AtomicU32::new(0), AtomicU32::new(0)];
-        let (senders, receivers): (Vec<Sender<()>>, Vec<Receiver<()>>) = (0..SHARDS).map(|_| channel()).unzip();
+        let (senders, receivers): (Vec<Sender<()>>, Vec<Receiver<()>>) =
+            (0..SHARDS).map(|_| channel()).unzip();
         std::thread::scope(|scope| {
             for (shard, receiver) in receivers.into_iter().enumerate() {
                 let mut balancer = Balancer::new(&bench.pool, Arc::clone(&bench.state), shard as u64);
@@ -210,7 +225,11 @@ fn one_trial_over_all_shards() {
     let bench = Bench::new(4, one);
     for round in 0..50u64 {
         let now = START + Duration::from_secs(1_000) * round as u32;
-        (0..3).for_each(|_| assert!(bench.state.connect_failed(1, now).is_none_or(|change| change.to == HealthState::Unhealthy)));
+        (0..3).for_each(|_| {
+            assert!(
+                bench.state.connect_failed(1, now).is_none_or(|change| change.to == HealthState::Unhealthy)
+            )
+        });
         let due = now + Duration::from_secs(100);
         let trials = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -219,7 +238,9 @@ fn one_trial_over_all_shards() {
                 let trials = &trials;
                 scope.spawn(move || {
                     for _ in 0..20 {
-                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), due) else { panic!("one is usable") };
+                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), due) else {
+                            panic!("one is usable")
+                        };
                         trials.fetch_add(u32::from(chosen), Ordering::Relaxed);
                         balancer.state().finish(chosen);
                     }

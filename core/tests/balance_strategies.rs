@@ -1,4 +1,5 @@
-//! The balance of each strategy: shares, order, disruption on loss, ties, stickiness, over one and several shards.
+//! The balance of each strategy: shares, order, disruption on loss, ties, stickiness, over one and several
+//! shards.
 
 #[path = "balance/bench.rs"]
 mod bench;
@@ -124,7 +125,13 @@ fn full_ones_are_skipped() {
                 other => panic!("{strategy:?}: {other:?} although there is room, turn {turn}"),
             }
         }
-        assert!(in_flight.iter().enumerate().all(|(backend, &count)| count == if backend == 150 { 100 } else { 1 }), "{strategy:?}");
+        assert!(
+            in_flight
+                .iter()
+                .enumerate()
+                .all(|(backend, &count)| count == if backend == 150 { 100 } else { 1 }),
+            "{strategy:?}"
+        );
         assert_eq!(bench.start(0), Choice::Full, "{strategy:?}");
         bench.state.finish(7);
         assert_eq!(bench.start(1), Choice::Backend(7), "{strategy:?}");
@@ -144,8 +151,11 @@ fn random_shares() {
             let mut bench = Bench::new(3, pool(Config::Random, weighted(weights)));
             // Other seeds than the bench's own.
             bench.shards.iter_mut().enumerate().for_each(|(shard, balancer)| {
-                *balancer =
-                    ruststrom_core::balance::Balancer::new(&bench.pool, std::sync::Arc::clone(&bench.state), seed * 100 + shard as u64);
+                *balancer = ruststrom_core::balance::Balancer::new(
+                    &bench.pool,
+                    std::sync::Arc::clone(&bench.state),
+                    seed * 100 + shard as u64,
+                );
             });
             let shares = bench.shares(20_000);
             let chi = chi_square(&shares, weights);
@@ -194,12 +204,19 @@ fn losing_one_moves_only_its_clients_and_they_come_back() {
         }
         // The lost one's clients are spread over all the others.
         let fifth = to.iter().sum::<usize>() / 5;
-        assert!((0..6).all(|other| other == usize::from(lost) || (fifth / 2..fifth * 2).contains(&to[other])), "{to:?}");
+        assert!(
+            (0..6).all(|other| other == usize::from(lost) || (fifth / 2..fifth * 2).contains(&to[other])),
+            "{to:?}"
+        );
         // A second loss moves no client but the second one's.
         let second = (lost + 1) % 6;
         bench.bad(second);
         let both = homes(&mut bench, CLIENTS);
-        assert!(after.iter().zip(&both).all(|(after, both)| if *after == second { ![lost, second].contains(both) } else { after == both }));
+        assert!(after.iter().zip(&both).all(|(after, both)| if *after == second {
+            ![lost, second].contains(both)
+        } else {
+            after == both
+        }));
         bench.good(lost);
         bench.good(second);
         // At once, while their shares still grow, and when they are slow.
@@ -217,8 +234,14 @@ fn configured_changes_move_few_clients() {
         let before = homes(&mut Bench::new(1, pool(Config::IpHash, equal(count))), CLIENTS);
         let after = homes(&mut Bench::new(2, pool(Config::IpHash, equal(count + 1))), CLIENTS);
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-        assert!(before.iter().zip(&after).all(|(before, after)| before == after || usize::from(*after) == count), "moved between old ones");
-        assert!(moved as f64 <= 1.5 * f64::from(CLIENTS) / (count + 1) as f64, "{moved} of {CLIENTS} at {count}");
+        assert!(
+            before.iter().zip(&after).all(|(before, after)| before == after || usize::from(*after) == count),
+            "moved between old ones"
+        );
+        assert!(
+            moved as f64 <= 1.5 * f64::from(CLIENTS) / (count + 1) as f64,
+            "{moved} of {CLIENTS} at {count}"
+        );
         assert!(moved > 0);
     }
 }
@@ -324,13 +347,22 @@ fn ties_rotate() {
 
 fn cookie(inner: Config) -> Config {
     let inner = Box::new(inner);
-    Config::StickyCookie(StickyCookie { cookie_name: "SESSION".into(), http_only: true, secure: true, same_site: SameSite::Strict, inner })
+    Config::StickyCookie(StickyCookie {
+        cookie_name: "SESSION".into(),
+        http_only: true,
+        secure: true,
+        same_site: SameSite::Strict,
+        inner,
+    })
 }
 
 fn value(bench: &Bench, backend: u16) -> String {
     let line = bench.shards[0].sticky().expect("sticky").set_cookie(backend);
     let line = std::str::from_utf8(line).expect("text");
-    line.strip_prefix("Set-Cookie: SESSION=").and_then(|rest| rest.split(';').next()).expect("a value").to_owned()
+    line.strip_prefix("Set-Cookie: SESSION=")
+        .and_then(|rest| rest.split(';').next())
+        .expect("a value")
+        .to_owned()
 }
 
 #[test]
@@ -343,10 +375,19 @@ fn cookie_lines() {
     ];
     for (http_only, secure, same_site, expected) in table {
         let inner = Box::new(Config::Random);
-        let strategy = Config::StickyCookie(StickyCookie { cookie_name: "SESSION".into(), http_only, secure, same_site, inner });
+        let strategy = Config::StickyCookie(StickyCookie {
+            cookie_name: "SESSION".into(),
+            http_only,
+            secure,
+            same_site,
+            inner,
+        });
         let bench = Bench::new(1, pool(strategy, equal(3)));
         let line = bench.shards[0].sticky().expect("sticky").set_cookie(2).to_owned();
-        assert_eq!(String::from_utf8(line).expect("text"), format!("Set-Cookie: SESSION={}{expected}", value(&bench, 2)));
+        assert_eq!(
+            String::from_utf8(line).expect("text"),
+            format!("Set-Cookie: SESSION={}{expected}", value(&bench, 2))
+        );
         assert_eq!(bench.shards[0].sticky().expect("sticky").set_cookie(3), b"");
     }
 }
@@ -383,7 +424,9 @@ fn cookies_are_found_by_their_exact_name() {
     // Everyone has its own, and no value shows a label.
     let values: BTreeSet<_> = (0..300).map(|backend| value(&bench, backend)).collect();
     assert_eq!(values.len(), 300);
-    assert!((0..300).all(|backend| sticky.find(format!("SESSION={}", value(&bench, backend)).as_bytes()) == Some(backend)));
+    assert!((0..300).all(
+        |backend| sticky.find(format!("SESSION={}", value(&bench, backend)).as_bytes()) == Some(backend)
+    ));
 }
 
 #[test]
@@ -401,7 +444,10 @@ fn cookies_outlive_restarts_and_changes_of_the_file() {
     let mut pool = pool(cookie(Config::RoundRobin), equal(4));
     pool.name = "another".into();
     let another = Bench::new(1, pool);
-    assert_eq!(another.shards[0].sticky().expect("sticky").find(format!("SESSION={COOKIE}").as_bytes()), None);
+    assert_eq!(
+        another.shards[0].sticky().expect("sticky").find(format!("SESSION={COOKIE}").as_bytes()),
+        None
+    );
 }
 
 const COOKIE: &str = "baa7111e19976e70";
@@ -445,7 +491,8 @@ fn all_strategies() -> Vec<Config> {
 fn who_may_be_chosen() {
     let backup = |label| Backend { backup: true, ..backend(label) };
     let drained = |label| Backend { weight: 0, ..backend(label) };
-    let named = |label: &str| Backend { address: Address::Name { host: label.into(), port: 80 }, ..backend(label) };
+    let named =
+        |label: &str| Backend { address: Address::Name { host: label.into(), port: 80 }, ..backend(label) };
     // Backends, the bad ones, the tried ones, who may be chosen.
     type Row = (Vec<Backend>, &'static [u16], &'static [u16], &'static [u16]);
     let table: Vec<Row> = vec![
@@ -486,7 +533,11 @@ fn who_may_be_chosen() {
                     other => assert_eq!(other, Choice::None),
                 }
             }
-            assert_eq!(met.into_iter().collect::<Vec<_>>(), *expected, "{strategy:?} {backends:?} bad {bad:?} tried {tried:?}");
+            assert_eq!(
+                met.into_iter().collect::<Vec<_>>(),
+                *expected,
+                "{strategy:?} {backends:?} bad {bad:?} tried {tried:?}"
+            );
             assert!(bench.state.backends().iter().all(|backend| backend.in_flight() == 0));
         }
     }
@@ -504,7 +555,10 @@ fn a_name_is_usable_once_resolved() {
         assert!(bench.state.resolved(0, &found));
         assert!(!bench.state.resolved(0, &found));
         assert_eq!((bench.once(0), bench.once(1)), (Some(0), Some(0)));
-        assert_eq!([0, 1, 2].map(|turn| bench.state.backends()[0].address(turn)), [0, 1, 0].map(|place| Some(found[place])));
+        assert_eq!(
+            [0, 1, 2].map(|turn| bench.state.backends()[0].address(turn)),
+            [0, 1, 0].map(|place| Some(found[place]))
+        );
         bench.state.resolved(0, &[]);
         assert_eq!(bench.state.backends()[0].address(0), Some(found[0]), "the last good ones are kept");
     }
@@ -517,7 +571,12 @@ fn without_probes_one_real_request_tries_again() {
             let mut pool = pool(strategy.clone(), equal(1 + others));
             pool.health.check_every = Duration::ZERO;
             let mut bench = Bench::new(3, pool);
-            (0..3).for_each(|_| assert!(bench.state.connect_failed(0, bench.now).is_none() || bench.state.backends()[0].in_flight() == 0));
+            (0..3).for_each(|_| {
+                assert!(
+                    bench.state.connect_failed(0, bench.now).is_none()
+                        || bench.state.backends()[0].in_flight() == 0
+                )
+            });
             let mut trials = Vec::new();
             let begin = bench.now;
             // 100 s of requests, five each 10 ms, from many clients, all shards; trials fail after 20 ms.
@@ -542,10 +601,14 @@ fn without_probes_one_real_request_tries_again() {
                 }
                 bench.pass(10);
             }
-            // After 1, 2, 4, 8, 16, 32 s: give or take a tenth, and the wait for a client of this very backend.
+            // After 1, 2, 4, 8, 16, 32 s: give or take a tenth, and the wait for a client of this very
+            // backend.
             assert_eq!(trials.len(), 6, "{strategy:?}: {trials:?}");
             for (trial, expected) in trials.iter().zip([1_000, 3_000, 7_000, 15_000, 31_000, 63_000]) {
-                assert!((expected * 9 / 10..expected * 11 / 10 + 400).contains(trial), "{strategy:?}: {trials:?}");
+                assert!(
+                    (expected * 9 / 10..expected * 11 / 10 + 400).contains(trial),
+                    "{strategy:?}: {trials:?}"
+                );
             }
             bench.state.connected(0, bench.now);
             assert!(bench.state.backends()[0].health().usable());

@@ -82,11 +82,18 @@ fn exactly_as_shown() {
 #[test]
 fn long_lines_are_cut_around_the_place() {
     let many = (1..200).map(|i| format!("\"a:{i}\"")).collect::<Vec<_>>().join(", ");
-    let text = format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{many}, \"bad\", {}]\n", many.replace("a:", "b:"));
+    let text = format!(
+        "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{many}, \"bad\", {}]\n",
+        many.replace("a:", "b:")
+    );
     let out = told(&text);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "f:3:1697: error: bad address \"bad\": the port is missing");
-    assert!(lines[1].chars().count() < 160 && lines[1].starts_with("3 | …") && lines[1].ends_with('…'), "{}", lines[1]);
+    assert!(
+        lines[1].chars().count() < 160 && lines[1].starts_with("3 | …") && lines[1].ends_with('…'),
+        "{}",
+        lines[1]
+    );
     let at = lines[2].chars().position(|c| c == '^').unwrap();
     assert_eq!(lines[1].chars().skip(at).take(5).collect::<String>(), "\"bad\"");
 }
@@ -101,20 +108,40 @@ fn errors(text: &str) -> Vec<(usize, usize, String)> {
 fn errors_of_the_file() {
     let cases = [
         ("http_addres = 1", 2, 1, "unknown key \"http_addres\" in the file"),
-        ("https_address = 443", 2, 17, "`https_address` must be a string or a list of strings, found an integer"),
+        (
+            "https_address = 443",
+            2,
+            17,
+            "`https_address` must be a string or a list of strings, found an integer",
+        ),
         ("https_address = []", 2, 17, "`https_address` is an empty list"),
         ("https_address = \"[::]:80\"", 2, 17, "\"[::]:80\" is already listened on"),
         ("https_address = [443]", 2, 18, "each of `https_address` must be a string, found an integer"),
-        ("metrics_address = true", 2, 19, "`metrics_address` must be an address, or false for no page, found a boolean"),
+        (
+            "metrics_address = true",
+            2,
+            19,
+            "`metrics_address` must be an address, or false for no page, found a boolean",
+        ),
         ("metrics_address = \"[::]:80\"", 2, 19, "\"[::]:80\" is already listened on"),
-        ("metrics_address = \"9090\"", 2, 19, "bad address \"9090\" for `metrics_address`: the address before the port is missing"),
+        (
+            "metrics_address = \"9090\"",
+            2,
+            19,
+            "bad address \"9090\" for `metrics_address`: the address before the port is missing",
+        ),
         (
             "metrics_address = \"[::]:1\"\nprometheus_metrics_address = \"[::]:2\"",
             3,
             1,
             "`prometheus_metrics_address` is another name of `metrics_address`: give one of them",
         ),
-        ("trusted_proxies = [\"10.0.0.0/8\", \"proxy\"]", 2, 34, "\"proxy\" is not an address or a network: it is no IP address"),
+        (
+            "trusted_proxies = [\"10.0.0.0/8\", \"proxy\"]",
+            2,
+            34,
+            "\"proxy\" is not an address or a network: it is no IP address",
+        ),
         ("workers = 1025", 2, 11, "`workers` must be from 0 to 1024"),
         ("workers = -1", 2, 11, "`workers` must be from 0 to 1024"),
         ("workers = \"4\"", 2, 11, "`workers` must be an integer, found a string"),
@@ -159,7 +186,12 @@ fn errors_of_the_file() {
             1,
             "a certificate has either `Local` or `ACME`, not both",
         ),
-        ("[certificates.a]\nLocal = { certificate_path = \"c\" }", 3, 9, "missing `private_key_path` in `Local`"),
+        (
+            "[certificates.a]\nLocal = { certificate_path = \"c\" }",
+            3,
+            9,
+            "missing `private_key_path` in `Local`",
+        ),
         (
             "[certificates.a]\nLocal = { certificate_path = \"c\", private_key_path = 1 }",
             3,
@@ -178,7 +210,12 @@ fn errors_of_the_file() {
             15,
             "ACME can't make a wildcard certificate here: that needs access to the name's DNS",
         ),
-        ("[certificates.a]\ntype = \"ACME\"\nemail = \"a\"\npersist_dir = \"c\"", 4, 9, "\"a\" is not an address for e-mail"),
+        (
+            "[certificates.a]\ntype = \"ACME\"\nemail = \"a\"\npersist_dir = \"c\"",
+            4,
+            9,
+            "\"a\" is not an address for e-mail",
+        ),
         (
             "[certificates]\nA = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }\na = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }",
             4,
@@ -203,23 +240,53 @@ fn errors_of_a_pool() {
     let cases = [
         ("name = \"\"", 4, 8, "`name` must not be empty"),
         ("name = \"a\\nb\"", 4, 8, "`name` must have at most 100 bytes and no control characters"),
-        ("name = \"a\"\n[[backend_pools]]\nname = \"a\"\naddresses = []", 6, 8, "pool 1 is already named \"a\""),
-        ("name = \"pool-2\"\n[[backend_pools]]\naddresses = []", 4, 8, "\"pool-2\" is what pool 2 is called, which has no name of its own"),
+        (
+            "name = \"a\"\n[[backend_pools]]\nname = \"a\"\naddresses = []",
+            6,
+            8,
+            "pool 1 is already named \"a\"",
+        ),
+        (
+            "name = \"pool-2\"\n[[backend_pools]]\naddresses = []",
+            4,
+            8,
+            "\"pool-2\" is what pool 2 is called, which has no name of its own",
+        ),
         ("matcher = 1", 4, 11, "`matcher` must be a string, found an integer"),
         ("matcher = \"\"", 4, 11, "bad matcher: matcher is empty"),
         ("schemes = \"HTTP\"", 4, 11, "`schemes` must be a list like [\"HTTP\", \"HTTPS\"], found a string"),
         ("schemes = []", 4, 11, "`schemes` is an empty list"),
         ("schemes = [\"http\"]", 4, 12, "unknown scheme \"http\""),
         ("strategy = \"roundrobin\"", 4, 12, "unknown strategy \"roundrobin\""),
-        ("strategy = 1", 4, 12, "`strategy` must be a name like \"RoundRobin\" or a table like { RoundRobin = {} }, found an integer"),
+        (
+            "strategy = 1",
+            4,
+            12,
+            "`strategy` must be a name like \"RoundRobin\" or a table like { RoundRobin = {} }, found an integer",
+        ),
         ("strategy = {}", 4, 12, "`strategy` names none"),
-        ("strategy = { Random = {}, IPHash = {} }", 4, 27, "a pool has one strategy, and \"Random\" comes first"),
+        (
+            "strategy = { Random = {}, IPHash = {} }",
+            4,
+            27,
+            "a pool has one strategy, and \"Random\" comes first",
+        ),
         ("strategy = { Random = { seed = 1 } }", 4, 25, "unknown key \"seed\" in this strategy"),
         ("strategy = { Random = 1 }", 4, 23, "this strategy must be a table, found an integer"),
         ("strategy = \"StickyCookie\"", 4, 12, "StickyCookie needs at least a `cookie_name`"),
         ("strategy = { StickyCookie = {} }", 4, 29, "missing `cookie_name` in `StickyCookie`"),
-        ("strategy = { StickyCookie = { cookie_name = \"a;b\" } }", 4, 45, "\"a;b\" is not a cookie name (RFC 6265)"),
-        ("strategy = { StickyCookie = { cookie_name = \"a\", same_site = \"lax\" } }", 4, 62, "unknown same_site \"lax\""),
+        (
+            "strategy = { StickyCookie = { cookie_name = \"a;b\" } }",
+            4,
+            45,
+            "\"a;b\" is not a cookie name (RFC 6265)",
+        ),
+        (
+            "strategy = { StickyCookie = { cookie_name = \"a\", same_site = \"lax\" } }",
+            4,
+            62,
+            "unknown same_site \"lax\"",
+        ),
         (
             "strategy = { StickyCookie = { cookie_name = \"a\", inner = { StickyCookie = { cookie_name = \"b\" } } } }",
             4,
@@ -228,33 +295,108 @@ fn errors_of_a_pool() {
         ),
         ("retries = 21", 4, 11, "`retries` must be from 0 to 20"),
         ("[backend_pools.health_config]\npath = \"/a b\"", 5, 8, "\"/a b\" is not the path of a request"),
-        ("[backend_pools.health_config]\ntimeout = 0", 5, 11, "`timeout` of a health check must be at least 1 ms"),
+        (
+            "[backend_pools.health_config]\ntimeout = 0",
+            5,
+            11,
+            "`timeout` of a health check must be at least 1 ms",
+        ),
         ("[backend_pools.health_config]\nrise = 0", 5, 8, "`rise` must be from 1 to 1000"),
         ("[backend_pools.health_config]\nslow_weight = 0.0", 5, 15, "`slow_weight` must be from 0.001 to 1"),
         ("[backend_pools.health_config]\nslow_weight = 1.5", 5, 15, "`slow_weight` must be from 0.001 to 1"),
         ("[backend_pools.health_config]\nretries = 2", 5, 1, "unknown key \"retries\" in `health_config`"),
-        ("[backend_pools.client]\npool_idle_timeout = { nanos = 1 }", 5, 21, "missing `secs` in `pool_idle_timeout`"),
-        ("[backend_pools.client]\npool_idle_timeout = { secs = 1, nanos = 1000000000 }", 5, 41, "`nanos` must be from 0 to 999999999"),
-        ("[backend_pools.timeouts]\nidle = 1", 5, 1, "`idle` can't be set for one pool: it matters before a pool is chosen"),
-        ("[backend_pools.limits]\nconnections = 1", 5, 1, "`connections` can't be set for one pool: it matters before a pool is chosen"),
+        (
+            "[backend_pools.client]\npool_idle_timeout = { nanos = 1 }",
+            5,
+            21,
+            "missing `secs` in `pool_idle_timeout`",
+        ),
+        (
+            "[backend_pools.client]\npool_idle_timeout = { secs = 1, nanos = 1000000000 }",
+            5,
+            41,
+            "`nanos` must be from 0 to 999999999",
+        ),
+        (
+            "[backend_pools.timeouts]\nidle = 1",
+            5,
+            1,
+            "`idle` can't be set for one pool: it matters before a pool is chosen",
+        ),
+        (
+            "[backend_pools.limits]\nconnections = 1",
+            5,
+            1,
+            "`connections` can't be set for one pool: it matters before a pool is chosen",
+        ),
         ("[backend_pools.middlewares.compression]", 4, 28, "unknown middleware \"compression\""),
-        ("[backend_pools.middlewares.Compression]\nlevel = 1", 5, 1, "unknown key \"level\" in `Compression`"),
-        ("[backend_pools.middlewares.RateLimiter]\nlimit = 0\nwindow_sec = 60", 5, 9, "`limit` must be from 1 to 4294967295"),
-        ("[backend_pools.middlewares.RateLimiter]\nlimit = 1\nwindow = 60", 6, 1, "unknown key \"window\" in `RateLimiter`"),
+        (
+            "[backend_pools.middlewares.Compression]\nlevel = 1",
+            5,
+            1,
+            "unknown key \"level\" in `Compression`",
+        ),
+        (
+            "[backend_pools.middlewares.RateLimiter]\nlimit = 0\nwindow_sec = 60",
+            5,
+            9,
+            "`limit` must be from 1 to 4294967295",
+        ),
+        (
+            "[backend_pools.middlewares.RateLimiter]\nlimit = 1\nwindow = 60",
+            6,
+            1,
+            "unknown key \"window\" in `RateLimiter`",
+        ),
         ("[backend_pools.middlewares.MaxBodySize]", 4, 1, "missing `limit` in `MaxBodySize`"),
-        ("[backend_pools.middlewares.MaxBodySize]\nlimit = -1", 5, 9, "`limit` must be from 0 to 18446744073709551615"),
+        (
+            "[backend_pools.middlewares.MaxBodySize]\nlimit = -1",
+            5,
+            9,
+            "`limit` must be from 0 to 18446744073709551615",
+        ),
         (
             "[backend_pools.middlewares.Authentication]\nldap_address = \"http://a\"",
             5,
             16,
             "bad address \"http://a\" for `ldap_address`: it begins with neither ldap:// nor ldaps://",
         ),
-        ("[backend_pools.middlewares.Authentication]\nuser_directory = \"users\"", 5, 18, "\"users\" is not a distinguished name"),
-        ("[backend_pools.middlewares.Authentication]\nrdn_identifier = \"u)(d\"", 5, 18, "\"u)(d\" is not an LDAP attribute"),
-        ("[backend_pools.middlewares.CustomErrorPages]\n\"200\" = \"ok.html\"", 5, 1, "\"200\" is not the status of an error"),
-        ("[backend_pools.middlewares.CustomErrorPages]\n404 = \"\"", 5, 7, "the path of a page must not be empty"),
-        ("[backend_pools.middlewares.CustomErrorPages]\nerrors = [404]", 4, 1, "missing `location` in `CustomErrorPages`"),
-        ("[backend_pools.middlewares.CustomErrorPages]\nlocation = \"p\"\nerrors = [404, 404]", 6, 16, "there are two pages for 404"),
+        (
+            "[backend_pools.middlewares.Authentication]\nuser_directory = \"users\"",
+            5,
+            18,
+            "\"users\" is not a distinguished name",
+        ),
+        (
+            "[backend_pools.middlewares.Authentication]\nrdn_identifier = \"u)(d\"",
+            5,
+            18,
+            "\"u)(d\" is not an LDAP attribute",
+        ),
+        (
+            "[backend_pools.middlewares.CustomErrorPages]\n\"200\" = \"ok.html\"",
+            5,
+            1,
+            "\"200\" is not the status of an error",
+        ),
+        (
+            "[backend_pools.middlewares.CustomErrorPages]\n404 = \"\"",
+            5,
+            7,
+            "the path of a page must not be empty",
+        ),
+        (
+            "[backend_pools.middlewares.CustomErrorPages]\nerrors = [404]",
+            4,
+            1,
+            "missing `location` in `CustomErrorPages`",
+        ),
+        (
+            "[backend_pools.middlewares.CustomErrorPages]\nlocation = \"p\"\nerrors = [404, 404]",
+            6,
+            16,
+            "there are two pages for 404",
+        ),
         (
             "[backend_pools.middlewares.CustomErrorPages]\nlocation = \"p\"\nerrors = [200, \"x\"]",
             6,
@@ -276,7 +418,11 @@ fn errors_of_backends() {
         ("\"a:1\", \"https://a:1\"", 21, "\"a:1\" is already in this pool"),
         ("\"[::1]:1\", { address = \"[0:0::1]:1\" }", 37, "\"[0:0::1]:1\" is already in this pool"),
         ("\"127.0.0.1:1\", \"[::ffff:127.0.0.1]:1\"", 29, "\"[::ffff:127.0.0.1]:1\" is already in this pool"),
-        ("1", 14, "each of `addresses` must be a string like \"127.0.0.1:8080\" or a table, found an integer"),
+        (
+            "1",
+            14,
+            "each of `addresses` must be a string like \"127.0.0.1:8080\" or a table, found an integer",
+        ),
         ("{ weight = 1 }", 14, "missing `address` in a backend"),
         ("{ address = \"a:1\", weight = 1001 }", 42, "`weight` must be from 0 to 1000"),
         ("{ address = \"a:1\", max_conns = 1 }", 33, "unknown key \"max_conns\" in a backend"),
@@ -289,7 +435,10 @@ fn errors_of_backends() {
     }
     for (text, message) in [
         ("[[backend_pools]]", "missing `addresses` in a backend pool"),
-        ("[[backend_pools]]\naddresses = \"a:1\"", "`addresses` must be a list like [\"127.0.0.1:8080\"], found a string"),
+        (
+            "[[backend_pools]]\naddresses = \"a:1\"",
+            "`addresses` must be a list like [\"127.0.0.1:8080\"], found a string",
+        ),
         ("[backend_pools]\naddresses = [\"a:1\"]", "`backend_pools` must be a list of tables, found a table"),
         ("backend_pools = [1]", "a backend pool must be a table, found an integer"),
     ] {
@@ -326,7 +475,9 @@ fn doubts_about_matchers() {
     let certificate = "[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\"\n";
     for (first, second, wanted) in cases {
         let pool = "[[backend_pools]]\naddresses = [\"a:1\"]\n";
-        let text = format!("http_address = \"[::]:80\"\nhttps_address = \"[::]:443\"\n{pool}{first}\n{pool}{second}\n{certificate}");
+        let text = format!(
+            "http_address = \"[::]:80\"\nhttps_address = \"[::]:443\"\n{pool}{first}\n{pool}{second}\n{certificate}"
+        );
         assert_eq!(warnings(&text), wanted.into_iter().collect::<Vec<_>>(), "{text}");
     }
     let anchors = [
@@ -344,7 +495,11 @@ fn doubts_about_matchers() {
         ("Method('GET') && Host('a')", false),
     ];
     for (matcher, doubtful) in anchors {
-        assert_eq!(warnings(&in_pool(&format!("matcher = '''{matcher}'''"))).len(), usize::from(doubtful), "{matcher}");
+        assert_eq!(
+            warnings(&in_pool(&format!("matcher = '''{matcher}'''"))).len(),
+            usize::from(doubtful),
+            "{matcher}"
+        );
     }
 }
 
@@ -379,15 +534,25 @@ fn doubts_about_the_rest() {
             "CustomErrorPages does not see what RateLimiter before it in the file answers",
         ),
         (in_pool("[backend_pools.middlewares.CustomErrorPages]"), "CustomErrorPages has no pages"),
-        (in_file("https_address = \"[::]:443\""), "there is no certificate, so nothing listens on `https_address`"),
+        (
+            in_file("https_address = \"[::]:443\""),
+            "there is no certificate, so nothing listens on `https_address`",
+        ),
         (
             in_file("[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\""),
             "there are certificates, but nothing listens for HTTPS",
         ),
-        ("http_address = \"[::]:80\"".to_owned(), "there are no [[backend_pools]]: every request is answered 404"),
-        ("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = []".to_owned(), "pool \"pool-1\" has no backends: it answers 503"),
         (
-            "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{ address = \"a:1\", weight = 0 }]".to_owned(),
+            "http_address = \"[::]:80\"".to_owned(),
+            "there are no [[backend_pools]]: every request is answered 404",
+        ),
+        (
+            "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = []".to_owned(),
+            "pool \"pool-1\" has no backends: it answers 503",
+        ),
+        (
+            "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{ address = \"a:1\", weight = 0 }]"
+                .to_owned(),
             "every backend of pool \"pool-1\" has weight 0: none takes new requests",
         ),
         (
@@ -401,7 +566,9 @@ fn doubts_about_the_rest() {
     let fine = [
         in_pool(""),
         in_pool("[backend_pools.health_config]\nslow_threshold = 0"),
-        in_pool("[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p\" }\nRateLimiter = { limit = 1, window_sec = 1 }"),
+        in_pool(
+            "[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p\" }\nRateLimiter = { limit = 1, window_sec = 1 }",
+        ),
         in_pool("[backend_pools.middlewares]\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }"),
         in_pool("strategy.StickyCookie = { cookie_name = \"s\" }"),
     ];

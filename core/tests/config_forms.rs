@@ -1,10 +1,11 @@
-//! Every form of the configuration that has been promised loads: whole files, fragments within a minimal pool, and lists of alternatives
-//! one by one. What a form leaves to the reader stands in it as `#: ` lines.
+//! Every form of the configuration that has been promised loads: whole files, fragments within a minimal
+//! pool, and lists of alternatives one by one. What a form leaves to the reader stands in it as `#: ` lines.
 
 use std::time::Duration;
 
 use ruststrom_core::config::{
-    CertificateSource, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite, Strategy, Timeouts, parse, render,
+    CertificateSource, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite, Strategy,
+    Timeouts, parse, render,
 };
 
 fn read(name: &str) -> String {
@@ -14,8 +15,11 @@ fn read(name: &str) -> String {
 
 fn names(folder: &str) -> Vec<String> {
     let path = format!("{}/../testdata/configs/{folder}", env!("CARGO_MANIFEST_DIR"));
-    let mut names: Vec<String> =
-        std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n.ends_with(".toml")).collect();
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.ends_with(".toml"))
+        .collect();
     names.sort();
     names
 }
@@ -29,7 +33,11 @@ const POOL: &str = "[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n";
 
 /// A fragment within as little as makes a file of it.
 fn wrapped(fragment: &str) -> String {
-    if fragment.contains("[[backend_pools]]") { format!("{LISTENERS}{fragment}") } else { format!("{LISTENERS}{POOL}{fragment}") }
+    if fragment.contains("[[backend_pools]]") {
+        format!("{LISTENERS}{fragment}")
+    } else {
+        format!("{LISTENERS}{POOL}{fragment}")
+    }
 }
 
 /// Splits where a key or a header comes again; a new alternative keeps the header it stands under.
@@ -38,7 +46,11 @@ fn alternatives(text: &str) -> Vec<String> {
     for line in text.lines().filter(|l| !l.is_empty()) {
         let key = line.split('=').next().unwrap().trim();
         if seen.contains(&key) {
-            let start = if line.starts_with('[') || header.is_empty() { String::new() } else { format!("{header}\n") };
+            let start = if line.starts_with('[') || header.is_empty() {
+                String::new()
+            } else {
+                format!("{header}\n")
+            };
             all.push(start);
             seen.clear();
         }
@@ -74,8 +86,15 @@ fn whole_files() {
         assert!(!config.listeners.is_empty(), "{name}");
     }
     let (config, _) = good("v1-metrics", &read("whole/v1-metrics.toml"));
-    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
-    assert_eq!(listeners, [("0.0.0.0:8000".to_owned(), ListenerKind::Http, true), ("0.0.0.0:9090".to_owned(), ListenerKind::Admin, true)]);
+    let listeners: Vec<_> =
+        config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+    assert_eq!(
+        listeners,
+        [
+            ("0.0.0.0:8000".to_owned(), ListenerKind::Http, true),
+            ("0.0.0.0:9090".to_owned(), ListenerKind::Admin, true)
+        ]
+    );
 }
 
 #[test]
@@ -83,10 +102,20 @@ fn the_quick_start() {
     let (config, parsed) = good("quick-start", &read("quick-start.toml"));
     assert!(parsed.not_built.is_empty());
     // HTTPS waits for a certificate.
-    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
-    assert_eq!(listeners, [("[::]:80".to_owned(), ListenerKind::Http, true), ("127.0.0.1:9090".to_owned(), ListenerKind::Admin, false)]);
+    let listeners: Vec<_> =
+        config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+    assert_eq!(
+        listeners,
+        [
+            ("[::]:80".to_owned(), ListenerKind::Http, true),
+            ("127.0.0.1:9090".to_owned(), ListenerKind::Admin, false)
+        ]
+    );
     let pool = &config.pools[0];
-    assert_eq!((&*pool.name, pool.http, pool.https, &pool.strategy), ("pool-1", true, true, &Strategy::RoundRobin));
+    assert_eq!(
+        (&*pool.name, pool.http, pool.https, &pool.strategy),
+        ("pool-1", true, true, &Strategy::RoundRobin)
+    );
     assert_eq!(pool.matcher.to_string(), "Host('example.com')");
     let labels: Vec<&str> = pool.backends.iter().map(|b| &*b.label).collect();
     assert_eq!(labels, ["127.0.0.1:8080", "127.0.0.1:8081"]);
@@ -104,11 +133,17 @@ fn every_fragment() {
 
 #[test]
 fn what_is_left_to_the_reader_is_missed_by_name() {
-    for (name, wanted) in [("fragments/health", 1), ("fragments/middleware-order", 6), ("whole/basic-structure", 2)] {
+    for (name, wanted) in
+        [("fragments/health", 1), ("fragments/middleware-order", 6), ("whole/basic-structure", 2)]
+    {
         let text = read(&format!("{name}.toml"));
         let text = if name.starts_with("whole") { text } else { wrapped(&text) };
         let parsed = parse(&text);
-        let missing = parsed.diagnostics.iter().filter(|d| d.message.starts_with("missing") || d.message.contains("needs `Local`")).count();
+        let missing = parsed
+            .diagnostics
+            .iter()
+            .filter(|d| d.message.starts_with("missing") || d.message.contains("needs `Local`"))
+            .count();
         assert_eq!((parsed.config.is_some(), missing), (false, wanted), "{name}");
     }
 }
@@ -169,7 +204,10 @@ fn strategies() {
         ("[backend_pools.strategy.IPHash]", Strategy::IpHash),
         ("strategy.Random = {}", Strategy::Random),
         ("strategy.StickyCookie = { cookie_name = \"s\", same_site = \"Strict\" }", cookie("s")),
-        ("[backend_pools.strategy.StickyCookie]\ncookie_name = \"s\"\nsame_site = \"Strict\"\ninner = \"RoundRobin\"", cookie("s")),
+        (
+            "[backend_pools.strategy.StickyCookie]\ncookie_name = \"s\"\nsame_site = \"Strict\"\ninner = \"RoundRobin\"",
+            cookie("s"),
+        ),
         (
             "[backend_pools.strategy.StickyCookie]\ncookie_name = \"s\"\nsame_site = \"Strict\"\n[backend_pools.strategy.StickyCookie.inner.RoundRobin]",
             cookie("s"),
@@ -186,7 +224,14 @@ fn middlewares_keep_the_order_of_the_file() {
     assert_eq!(order(&fragment("middleware-order")), ["RateLimiter", "Authentication", "Compression"]);
     assert_eq!(
         order(&fragment("all-middlewares")),
-        ["HttpsRedirector", "RateLimiter", "MaxBodySize", "Authentication", "Compression", "CustomErrorPages"]
+        [
+            "HttpsRedirector",
+            "RateLimiter",
+            "MaxBodySize",
+            "Authentication",
+            "Compression",
+            "CustomErrorPages"
+        ]
     );
     let inline = "middlewares = { MaxBodySize = { limit = 1 }, Compression = {}, HttpsRedirector = {} }";
     assert_eq!(order(&good("inline", &wrapped(inline)).0), ["MaxBodySize", "Compression", "HttpsRedirector"]);
@@ -195,7 +240,9 @@ fn middlewares_keep_the_order_of_the_file() {
 #[test]
 fn values_of_fragments() {
     let pages = |c: &Config| match &c.pools[0].middlewares[0] {
-        Middleware::CustomErrorPages { pages } => pages.iter().map(|(s, p)| (*s, p.to_string())).collect::<Vec<_>>(),
+        Middleware::CustomErrorPages { pages } => {
+            pages.iter().map(|(s, p)| (*s, p.to_string())).collect::<Vec<_>>()
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -204,10 +251,15 @@ fn values_of_fragments() {
     );
     assert_eq!(pages(&fragment("custom-error-pages"))[3], (503, "/var/www/errors/503.html".to_owned()));
 
-    let local =
-        CertificateSource::Local { certificate_path: "certs/example.com.crt".into(), private_key_path: "certs/example.com.key".into() };
-    let acme =
-        |staging, email: &str, persist_dir: &str| CertificateSource::Acme { staging, email: email.into(), persist_dir: persist_dir.into() };
+    let local = CertificateSource::Local {
+        certificate_path: "certs/example.com.crt".into(),
+        private_key_path: "certs/example.com.key".into(),
+    };
+    let acme = |staging, email: &str, persist_dir: &str| CertificateSource::Acme {
+        staging,
+        email: email.into(),
+        persist_dir: persist_dir.into(),
+    };
     let sources = [
         ("certificate-local", local.clone()),
         ("v1-certificate-local", local),
@@ -218,7 +270,11 @@ fn values_of_fragments() {
     ];
     for (name, wanted) in sources {
         let config = fragment(name);
-        assert_eq!((&*config.certificates[0].name, &config.certificates[0].source), ("example.com", &wanted), "{name}");
+        assert_eq!(
+            (&*config.certificates[0].name, &config.certificates[0].source),
+            ("example.com", &wanted),
+            "{name}"
+        );
         // With a certificate, HTTPS is listened on, between HTTP and the metrics page.
         let kinds: Vec<_> = config.listeners.iter().map(|l| l.kind).collect();
         assert_eq!(kinds, [ListenerKind::Http, ListenerKind::Https, ListenerKind::Admin], "{name}");
@@ -227,7 +283,10 @@ fn values_of_fragments() {
     let client = fragment("client").pools[0].client;
     assert_eq!((client.idle_timeout, client.max_idle_per_host), (Duration::from_secs(90), 64));
     let health = &fragment("pool").pools[0].health;
-    assert_eq!((health.slow_threshold.as_millis(), health.timeout.as_millis(), &*health.path), (300, 500, "/"));
+    assert_eq!(
+        (health.slow_threshold.as_millis(), health.timeout.as_millis(), &*health.path),
+        (300, 500, "/")
+    );
 }
 
 #[test]
@@ -267,7 +326,9 @@ fn what_is_not_built_is_named() {
 
 #[test]
 fn drivers() {
-    for (line, wanted) in [("", Driver::Mio), ("driver = \"mio\"", Driver::Mio), ("driver = \"smol\"", Driver::Smol)] {
+    for (line, wanted) in
+        [("", Driver::Mio), ("driver = \"mio\"", Driver::Mio), ("driver = \"smol\"", Driver::Smol)]
+    {
         let (config, parsed) = good("driver", &format!("{line}\n{}", wrapped("")));
         assert_eq!((config.driver, parsed.not_built.len()), (wanted, 0), "{line}");
     }
@@ -279,7 +340,8 @@ fn backends_as_tables() {
         "[[backend_pools]]\naddresses = [\"a:1\", { address = \"b:2\", weight = 2, max_connections = 100, backup = true }, { address = \"http://[::1]:3\" }]",
     );
     let (config, _) = good("tables", &text);
-    let found: Vec<_> = config.pools[0].backends.iter().map(|b| (&*b.label, b.weight, b.max_connections, b.backup)).collect();
+    let found: Vec<_> =
+        config.pools[0].backends.iter().map(|b| (&*b.label, b.weight, b.max_connections, b.backup)).collect();
     assert_eq!(found, [("a:1", 1, None, false), ("b:2", 2, Some(100), true), ("[::1]:3", 1, None, false)]);
 }
 
@@ -288,7 +350,10 @@ fn listeners() {
     use ListenerKind::{Admin, Http};
     type Wanted = &'static [(&'static str, ListenerKind, bool)];
     let cases: [(&str, Wanted); 8] = [
-        ("http_address = \"127.0.0.1:80\"", &[("127.0.0.1:80", Http, true), ("127.0.0.1:9090", Admin, false)]),
+        (
+            "http_address = \"127.0.0.1:80\"",
+            &[("127.0.0.1:80", Http, true), ("127.0.0.1:9090", Admin, false)],
+        ),
         (
             "http_address = [\"127.0.0.1:80\", \"[::1]:80\"]\nmetrics_address = false",
             &[("127.0.0.1:80", Http, true), ("[::1]:80", Http, true)],
@@ -310,7 +375,8 @@ fn listeners() {
     ];
     for (text, wanted) in cases {
         let (config, _) = good(text, &format!("{text}\n{POOL}"));
-        let found: Vec<_> = config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
+        let found: Vec<_> =
+            config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
         let wanted: Vec<_> = wanted.iter().map(|&(a, k, e)| (a.to_owned(), k, e)).collect();
         assert_eq!(found, wanted, "{text}");
     }
@@ -336,7 +402,10 @@ fn durations() {
         assert_eq!(config.timeouts.head, wanted, "{text}");
     }
     // In health checks a bare number counts milliseconds, and zero seconds of `check_every` are no checks.
-    let (config, _) = good("health", &wrapped("[backend_pools.health_config]\ntimeout = 1500.5\nslow_threshold = \"1s\"\ncheck_every = 0"));
+    let (config, _) = good(
+        "health",
+        &wrapped("[backend_pools.health_config]\ntimeout = 1500.5\nslow_threshold = \"1s\"\ncheck_every = 0"),
+    );
     let health = &config.pools[0].health;
     assert_eq!(
         (health.timeout, health.slow_threshold, health.check_every),
@@ -352,7 +421,10 @@ fn a_pool_inherits_and_overrides() {
     let (config, _) = good("inherit", &text);
     let [a, b] = config.pools.as_slice() else { panic!("two pools") };
     let seconds = |t: &Timeouts| (t.connect.as_secs(), t.stall.as_secs());
-    assert_eq!((seconds(&a.timeouts), seconds(&b.timeouts), seconds(&config.timeouts)), ((1, 9), (1, 2), (1, 2)));
+    assert_eq!(
+        (seconds(&a.timeouts), seconds(&b.timeouts), seconds(&config.timeouts)),
+        ((1, 9), (1, 2), (1, 2))
+    );
     assert_eq!(((a.limits.queue, a.limits.fields), (b.limits.queue, b.limits.fields)), ((7, 50), (7, 100)));
     assert_eq!(a.health.check_every, Duration::from_secs(3));
 }
@@ -370,7 +442,10 @@ fn the_reference_states_the_defaults() {
     assert!(!bare.listeners[1].explicit);
     bare.listeners[1].explicit = true;
     assert_eq!(reference, bare);
-    assert_eq!((reference.workers, reference.access_log.format, &reference.access_log.path), (None, LogFormat::Text, &None));
+    assert_eq!(
+        (reference.workers, reference.access_log.format, &reference.access_log.path),
+        (None, LogFormat::Text, &None)
+    );
 }
 
 #[test]
@@ -455,7 +530,10 @@ fn the_reference_names_every_key() {
 fn ten_thousand_pools() {
     let mut text = LISTENERS.to_owned();
     for i in 0..10_000 {
-        text.push_str(&format!("[[backend_pools]]\nmatcher = \"Host('app-{i}.example.com')\"\naddresses = [\"10.0.0.1:{}\"]\n", 1000 + i));
+        text.push_str(&format!(
+            "[[backend_pools]]\nmatcher = \"Host('app-{i}.example.com')\"\naddresses = [\"10.0.0.1:{}\"]\n",
+            1000 + i
+        ));
     }
     assert_eq!(good("many", &text).0.pools.len(), 10_000);
 }

@@ -1,4 +1,5 @@
-//! The matcher language: what is read, what is refused and where, and that a printed tree reads back as itself.
+//! The matcher language: what is read, what is refused and where, and that a printed tree reads back as
+//! itself.
 
 use proptest::prelude::*;
 use ruststrom_core::config::Matcher;
@@ -72,8 +73,16 @@ fn refuses() {
         ("'a'", "'", "expected a term, found a text"),
         ("ä('a')", "ä", "unknown matcher \"ä\""),
         ("Host('a') && §", "§", "expected a term"),
-        ("Host('a b')", "'a b'", "\"a b\" is not a host name: only letters, digits, `-`, `_` and `.` are allowed"),
-        ("Host('a:80')", "'a:80'", "Host takes a name without a port: the port of a request is not looked at"),
+        (
+            "Host('a b')",
+            "'a b'",
+            "\"a b\" is not a host name: only letters, digits, `-`, `_` and `.` are allowed",
+        ),
+        (
+            "Host('a:80')",
+            "'a:80'",
+            "Host takes a name without a port: the port of a request is not looked at",
+        ),
         ("Host('*.a')", "'*.a'", "Host takes one name, no wildcard"),
         ("HostRegexp('(')", "'('", "bad regular expression: unclosed group"),
         ("PathRegexp('a{1000}{1000}')", "'a{1000}{1000}'", "regular expression is too big"),
@@ -85,8 +94,16 @@ fn refuses() {
         ("Path('/a/../b')", "'/a/../b'", "`.` and `..` are resolved before matching, so this never matches"),
         ("Method('GE T')", "'GE T'", "\"GE T\" is not a method"),
         ("Header('a b', 'c')", "'a b'", "\"a b\" is not the name of a header field"),
-        ("Header('a', ' c')", "' c'", "a header field's value neither begins nor ends with a blank, so this never matches"),
-        ("ClientIP('10.0.0.0/33')", "'10.0.0.0/33'", "\"10.0.0.0/33\" is not an address or a network: the prefix must be from 0 to 32"),
+        (
+            "Header('a', ' c')",
+            "' c'",
+            "a header field's value neither begins nor ends with a blank, so this never matches",
+        ),
+        (
+            "ClientIP('10.0.0.0/33')",
+            "'10.0.0.0/33'",
+            "\"10.0.0.0/33\" is not an address or a network: the prefix must be from 0 to 32",
+        ),
         ("Hosst('a') || Path('b')", "Hosst;'b'", "unknown matcher \"Hosst\";a path begins with `/`"),
     ];
     for (text, place, message) in cases {
@@ -103,7 +120,10 @@ fn helps() {
         ("Hots('a')", "did you mean \"Host\"?"),
         ("host('a')", "did you mean \"Host\"?"),
         ("PathRegex('a')", "did you mean \"PathRegexp\"?"),
-        ("Xyzzy('a')", "there are Host, HostRegexp, Path, PathPrefix, PathRegexp, Method, Header, HeaderRegexp, Query, ClientIP"),
+        (
+            "Xyzzy('a')",
+            "there are Host, HostRegexp, Path, PathPrefix, PathRegexp, Method, Header, HeaderRegexp, Query, ClientIP",
+        ),
         ("Host('a') & Host('b')", "write `&&`"),
         ("Host('a') OR Host('b')", "write `||`"),
         ("not Host('a')", "write `!`"),
@@ -153,10 +173,13 @@ fn leaf() -> impl Strategy<Value = Matcher> {
         text.prop_map(move |t| format!("PathRegexp({})", quoted(&regex_escaped(&t)))),
         "[A-Z]{1,7}".prop_map(|m| format!("Method('{m}')")),
         ("[a-zA-Z-]{1,6}", text).prop_map(move |(k, v)| format!("Header('{k}', {})", quoted(v.trim()))),
-        ("[a-zA-Z-]{1,6}", text).prop_map(move |(k, v)| format!("HeaderRegexp('{k}', {})", quoted(&regex_escaped(&v)))),
+        ("[a-zA-Z-]{1,6}", text)
+            .prop_map(move |(k, v)| format!("HeaderRegexp('{k}', {})", quoted(&regex_escaped(&v)))),
         (text, text).prop_map(move |(k, v)| format!("Query({}, {})", quoted(&k), quoted(&v))),
-        (any::<[u8; 4]>(), 0..=32_u8).prop_map(|([a, b, c, d], p)| format!("ClientIP('{a}.{b}.{c}.{d}/{p}')")),
-        (any::<u128>(), 0..=128_u8).prop_map(|(a, p)| format!("ClientIP('{}/{p}')", std::net::Ipv6Addr::from_bits(a))),
+        (any::<[u8; 4]>(), 0..=32_u8)
+            .prop_map(|([a, b, c, d], p)| format!("ClientIP('{a}.{b}.{c}.{d}/{p}')")),
+        (any::<u128>(), 0..=128_u8)
+            .prop_map(|(a, p)| format!("ClientIP('{}/{p}')", std::net::Ipv6Addr::from_bits(a))),
     ];
     source.prop_map(|text| Matcher::parse(&text).unwrap_or_else(|p| panic!("{text}: {p:?}")))
 }

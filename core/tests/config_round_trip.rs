@@ -1,10 +1,13 @@
-//! A random description written as a file: what is read from it is what was described, and what was not is the default.
+//! A random description written as a file: what is read from it is what was described, and what was not is
+//! the default.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use ruststrom_core::config::{self, Backend, ClientPool, Health, Limits, Matcher, Protocol, Strategy as Choosing, Timeouts};
+use ruststrom_core::config::{
+    self, Backend, ClientPool, Health, Limits, Matcher, Protocol, Strategy as Choosing, Timeouts,
+};
 
 /// Last byte of the address, port, weight, cap, backup.
 type Written = (u8, u16, Option<u32>, Option<u32>, bool);
@@ -22,12 +25,26 @@ struct Described {
     limits: Option<(u32, u32)>,
 }
 
-const MATCHERS: &[&str] =
-    &["Host('a.example')", "PathPrefix('/x') && !Method('POST')", "Query('a', 'b\\'c') || HeaderRegexp('x-y', '^\\d+\\.')"];
+const MATCHERS: &[&str] = &[
+    "Host('a.example')",
+    "PathPrefix('/x') && !Method('POST')",
+    "Query('a', 'b\\'c') || HeaderRegexp('x-y', '^\\d+\\.')",
+];
 
 fn pool() -> impl Strategy<Value = Described> {
-    let strategy = prop_oneof![Just(Choosing::RoundRobin), Just(Choosing::Random), Just(Choosing::IpHash), Just(Choosing::LeastConnection)];
-    let backend = (any::<u8>(), 1..=u16::MAX, proptest::option::of(0..=1000_u32), proptest::option::of(0..100_000_u32), any::<bool>());
+    let strategy = prop_oneof![
+        Just(Choosing::RoundRobin),
+        Just(Choosing::Random),
+        Just(Choosing::IpHash),
+        Just(Choosing::LeastConnection)
+    ];
+    let backend = (
+        any::<u8>(),
+        1..=u16::MAX,
+        proptest::option::of(0..=1000_u32),
+        proptest::option::of(0..100_000_u32),
+        any::<bool>(),
+    );
     // Each address once: the same twice is an error of its own.
     let backends = proptest::collection::vec(backend, 1..6).prop_map(|mut all| {
         all.sort();
@@ -44,15 +61,8 @@ fn pool() -> impl Strategy<Value = Described> {
         proptest::option::of(0..1000_u64),
         proptest::option::of((1024..=16_384_u32, 8..=256_u32)),
     )
-        .prop_map(|(strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits)| Described {
-            strategy,
-            retries,
-            matcher,
-            backends,
-            rise_and_fall,
-            idle,
-            connect,
-            limits,
+        .prop_map(|(strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits)| {
+            Described { strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits }
         })
 }
 
@@ -80,7 +90,8 @@ fn written(pools: &[Described], connect: Option<u64>) -> String {
         }
         put("addresses = [".into());
         for (ip, port, weight, cap, backup) in &p.backends {
-            let more = [weight.map(|w| format!(", weight = {w}")), cap.map(|c| format!(", max_connections = {c}"))];
+            let more =
+                [weight.map(|w| format!(", weight = {w}")), cap.map(|c| format!(", max_connections = {c}"))];
             let more: String = more.into_iter().flatten().collect();
             put(format!("  {{ address = \"10.0.0.{ip}:{port}\"{more}, backup = {backup} }},"));
         }
@@ -89,7 +100,9 @@ fn written(pools: &[Described], connect: Option<u64>) -> String {
             put(format!("[backend_pools.health_config]\nrise = {rise}\nfall = {fall}"));
         }
         if let Some((seconds, most)) = p.idle {
-            put(format!("[backend_pools.client]\npool_idle_timeout = {seconds}\npool_max_idle_per_host = {most}"));
+            put(format!(
+                "[backend_pools.client]\npool_idle_timeout = {seconds}\npool_max_idle_per_host = {most}"
+            ));
         }
         if let Some(connect) = p.connect {
             put(format!("[backend_pools.timeouts]\nconnect = {connect}"));

@@ -23,11 +23,15 @@ fn pools(text: &str) -> Vec<Pool> {
 
 fn with_matchers<S: AsRef<str>>(matchers: &[S]) -> Vec<Pool> {
     pools(
-        &matchers.iter().map(|m| format!("[[backend_pools]]\naddresses = [\"a:1\"]\nmatcher = '''{}'''\n", m.as_ref())).collect::<String>(),
+        &matchers
+            .iter()
+            .map(|m| format!("[[backend_pools]]\naddresses = [\"a:1\"]\nmatcher = '''{}'''\n", m.as_ref()))
+            .collect::<String>(),
     )
 }
 
-const FIELDS: List<'_> = List(&[("Host", "example.com"), ("X-Key", "one"), ("x-key", "two"), ("User-Agent", "Some Bot/1.0")]);
+const FIELDS: List<'_> =
+    List(&[("Host", "example.com"), ("X-Key", "one"), ("x-key", "two"), ("User-Agent", "Some Bot/1.0")]);
 
 fn ask<'a>(host: &'a str, target: &'a str) -> Ask<'a> {
     let (path, query) = match target.split_once('?') {
@@ -120,7 +124,8 @@ fn the_first_in_the_file_with_the_right_scheme() {
 
 #[test]
 fn ten_thousand_hosts_are_not_walked() {
-    // Each pool asks for a field too: the number of questions shows how many pools were held against the request.
+    // Each pool asks for a field too: the number of questions shows how many pools were held against the
+    // request.
     struct Counting(Cell<u32>);
     impl Fields for Counting {
         fn any(&self, _: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -128,10 +133,11 @@ fn ten_thousand_hosts_are_not_walked() {
             test(b"v")
         }
     }
-    let mut matchers: Vec<String> = (0..10_000).map(|i| format!("Header('k', 'v') && Host('app-{i}.example.com')")).collect();
+    let mut matchers: Vec<String> =
+        (0..10_000).map(|i| format!("Header('k', 'v') && Host('app-{i}.example.com')")).collect();
     matchers.insert(5_000, "Header('k', 'x')".into());
     let router = Router::new(&with_matchers(&matchers));
-    for (host, wanted, questions) in [
+    for (host, wanted, queries) in [
         ("app-0.example.com", Some(0), 1),
         ("APP-4999.example.com:80", Some(4_999), 1),
         ("app-9999.example.com", Some(10_000), 2),
@@ -139,7 +145,7 @@ fn ten_thousand_hosts_are_not_walked() {
     ] {
         let fields = Counting(Cell::new(0));
         assert_eq!(router.route(&Ask { fields: &fields, ..ask(host, "/") }), wanted, "{host}");
-        assert_eq!(fields.0.get(), questions, "{host}");
+        assert_eq!(fields.0.get(), queries, "{host}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Every rule of HTTP/1.1 that concerns a gateway, as bytes in and bytes out: `testdata/h1` through the whole core.
-//! Each case runs whole, byte by byte, and cut in two at every byte of everything that is sent.
+//! Every rule of HTTP/1.1 that concerns a gateway, as bytes in and bytes out: `testdata/h1` through the whole
+//! core. Each case runs whole, byte by byte, and cut in two at every byte of everything that is sent.
 
 #[path = "corpus/format.rs"]
 mod format;
@@ -108,7 +108,10 @@ fn run(folder_name: &str) {
             Ok(Ok(n)) => runs += n,
             Ok(Err(e)) => failed.push(format!("{e}\n    {}: {}", case.clause, case.rule)),
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                let text = panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
                 failed.push(format!("{} ({}): panic: {}", case.name, case.place, text.unwrap_or_default()));
             }
         }
@@ -123,22 +126,25 @@ fn requests() {
 }
 
 #[test]
-fn answers() {
+fn responses() {
     run("answers");
 }
 
 /// The corpus holds what it promises: enough rules, each named once, with its clause and its words.
 #[test]
 fn corpus_is_whole() {
-    let (requests, answers) = (format::read_folder(&folder("requests")), format::read_folder(&folder("answers")));
+    let (requests, responses) =
+        (format::read_folder(&folder("requests")), format::read_folder(&folder("answers")));
     assert!(requests.len() >= 250, "{} request cases", requests.len());
-    assert!(answers.len() >= 100, "{} answer cases", answers.len());
+    assert!(responses.len() >= 100, "{} answer cases", responses.len());
     let mut names = BTreeSet::new();
     let mut sent = BTreeSet::new();
-    for case in requests.iter().chain(&answers) {
+    for case in requests.iter().chain(&responses) {
         assert!(names.insert(&case.name), "{}: the name {} is taken", case.place, case.name);
         assert!(
-            case.clause.starts_with("RFC ") || case.clause.starts_with("SPEC ") || case.clause.starts_with("ANCHORS"),
+            case.clause.starts_with("RFC ")
+                || case.clause.starts_with("SPEC ")
+                || case.clause.starts_with("ANCHORS"),
             "{}: clause",
             case.place
         );
@@ -151,8 +157,14 @@ fn corpus_is_whole() {
 }
 
 fn tells_the_end(case: &Case) -> bool {
-    let sends = case.steps.iter().any(|s| matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Open(_)));
-    let expects = case.steps.iter().any(|s| !matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Wait(_) | Step::Refuse));
+    let sends = case
+        .steps
+        .iter()
+        .any(|s| matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Open(_)));
+    let expects = case
+        .steps
+        .iter()
+        .any(|s| !matches!(s, Step::Send(..) | Step::End(_) | Step::Reset(_) | Step::Wait(_) | Step::Refuse));
     sends && expects
 }
 

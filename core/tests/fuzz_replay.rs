@@ -1,5 +1,5 @@
-//! Plays the inputs that were kept (`testdata/fuzz`, a folder for each target of `fuzz/`) through the bodies of the fuzz targets: seeds, and
-//! everything that once broke something.
+//! Plays the inputs that were kept (`testdata/fuzz`, a folder for each target of `fuzz/`) through the bodies
+//! of the fuzz targets: seeds, and everything that once broke something.
 
 #[path = "../../fuzz/src/bodies.rs"]
 mod bodies;
@@ -48,28 +48,33 @@ fn choices(n: u8) -> Vec<u8> {
 /// What a target begins with: inputs made of the corpus, the example files and a few matchers.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
-    let cases = ["requests", "answers"].map(|name| (name == "answers", format::read_folder(&testdata("h1").join(name))));
-    let cases = cases.iter().flat_map(|(answers, cases)| cases.iter().map(|case| (*answers, case)));
+    let cases = ["requests", "answers"]
+        .map(|name| (name == "answers", format::read_folder(&testdata("h1").join(name))));
+    let cases = cases.iter().flat_map(|(responses, cases)| cases.iter().map(|case| (*responses, case)));
     // Of each case the first message of the side that it is about.
-    let first = |answers: bool, case: &format::Case| {
+    let first = |responses: bool, case: &format::Case| {
         case.steps.iter().find_map(|step| match step {
-            format::Step::Send(side, all) if matches!(side, format::Side::Backend(_)) == answers => Some(all[0].clone()),
+            format::Step::Send(side, all) if matches!(side, format::Side::Backend(_)) == responses => {
+                Some(all[0].clone())
+            }
             _ => None,
         })
     };
     match target {
-        "connection" => seeds.extend(cases.map(|(_, case)| (case.name.clone(), bodies::connection_seed(case)))),
+        "connection" => {
+            seeds.extend(cases.map(|(_, case)| (case.name.clone(), bodies::connection_seed(case))))
+        }
         "head" | "differential" => {
-            for (answers, case) in cases {
-                let Some(message) = first(answers, case) else { continue };
-                let choice = if answers { 4 } else { 0 };
+            for (responses, case) in cases {
+                let Some(message) = first(responses, case) else { continue };
+                let choice = if responses { 4 } else { 0 };
                 let prefix: &[u8] = if target == "head" { &[choice, 2] } else { &[choice] };
                 seeds.push((case.name.clone(), [prefix, &message].concat()));
             }
         }
         "chunked" => {
-            for (answers, case) in cases {
-                let Some(message) = first(answers, case) else { continue };
+            for (responses, case) in cases {
+                let Some(message) = first(responses, case) else { continue };
                 let Some(at) = message.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
                 if message.windows(7).any(|w| w == b"chunked") && message.len() > at + 4 {
                     seeds.push((case.name.clone(), [&[2, 3][..], &message[at + 4..]].concat()));
@@ -94,9 +99,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 "Query('k', 'v') && Query(\"x\", \" y\")",
                 "ClientIP('10.0.0.0/8') || ClientIP('2001:db8::/32')",
             ];
-            seeds.extend(matchers.iter().enumerate().map(|(n, m)| (format!("matcher-{n}"), format!("{m}\n{requests}").into_bytes())));
+            seeds.extend(
+                matchers
+                    .iter()
+                    .enumerate()
+                    .map(|(n, m)| (format!("matcher-{n}"), format!("{m}\n{requests}").into_bytes())),
+            );
         }
-        "script" => seeds.extend((0..8).map(|n| (format!("script-{n}"), [&[n, n, 1][..], &choices(n)].concat()))),
+        "script" => {
+            seeds.extend((0..8).map(|n| (format!("script-{n}"), [&[n, n, 1][..], &choices(n)].concat())))
+        }
         _ => {}
     }
     if matches!(target, "config" | "matcher") {

@@ -1,8 +1,10 @@
-//! Our own way of cutting heads into lines, beside httparse: what both read they read alike, and what it alone takes is one of the leniencies
-//! that we do without.
+//! Our own way of cutting heads into lines, beside httparse: what both read they read alike, and what it
+//! alone takes is one of the leniencies that we do without.
 
 use proptest::prelude::*;
-use ruststrom_core::h1::{Asked, HeadLimits, Store, answer_before, request_before};
+use ruststrom_core::h1::{
+    FieldIndex, HeadLimits, ResponseContext, parse_request_prefix, parse_response_prefix,
+};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 40, target_bytes: 4096 };
 
@@ -10,10 +12,20 @@ type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Pieces that heads are made of, good and bad: mostly good ones, or nothing would get far.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let name =
-        prop_oneof![Just("Host"), Just("A"), Just("Content-Length"), Just("X-Quite-A-Long-Name-Of-A-Field"), Just("dAtE"), Just("te")];
-    let good =
-        (name, prop_oneof![Just(": "), Just(":"), Just(":\t "), Just(":  ")], "[ -~]{0,40}", prop_oneof![4 => Just(""), 1 => Just(" \t")]);
+    let name = prop_oneof![
+        Just("Host"),
+        Just("A"),
+        Just("Content-Length"),
+        Just("X-Quite-A-Long-Name-Of-A-Field"),
+        Just("dAtE"),
+        Just("te")
+    ];
+    let good = (
+        name,
+        prop_oneof![Just(": "), Just(":"), Just(":\t "), Just(":  ")],
+        "[ -~]{0,40}",
+        prop_oneof![4 => Just(""), 1 => Just(" \t")],
+    );
     let bytes = prop::collection::vec(
         prop_oneof![6 => 0x20..0x7f_u8, 2 => any::<u8>(), 1 => Just(b':'), 1 => Just(b'\r'), 1 => Just(b'\n')],
         0..12,
@@ -49,7 +61,8 @@ fn status_line() -> impl Strategy<Value = Vec<u8>> {
     let version = prop_oneof![8 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/2.0")];
     let status = prop_oneof![8 => "[1-9][0-9][0-9]", 1 => "[0-9a]{1,4}"];
     let reason = prop_oneof![4 => " [ -~\t]{0,20}", 1 => Just(String::new()), 1 => "[ -\u{ff}]{0,5}"];
-    (version, status, reason).prop_map(|(version, status, reason)| format!("{version} {status}{reason}\r\n").into_bytes())
+    (version, status, reason)
+        .prop_map(|(version, status, reason)| format!("{version} {status}{reason}\r\n").into_bytes())
 }
 
 fn lines(headers: &[httparse::Header<'_>]) -> Lines {
@@ -69,8 +82,8 @@ proptest! {
         let mut room = [httparse::EMPTY_HEADER; 40];
         let mut theirs = httparse::Request::new(&mut room);
         let read = theirs.parse(&bytes);
-        let (mut store, mut scratch) = (Store::new(), Vec::new());
-        let ours = request_before(&bytes, &mut store, &LIMITS, &mut scratch);
+        let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
+        let ours = parse_request_prefix(&bytes, &mut store, &LIMITS, &mut scratch);
         if let Ok(Some((ours, n))) = &ours {
             prop_assert_eq!(read, Ok(httparse::Status::Complete(*n)));
             prop_assert_eq!(ours.method, theirs.method.unwrap_or_default().as_bytes());
@@ -81,20 +94,20 @@ proptest! {
         if let (Ok(None), Ok(httparse::Status::Complete(n))) = (&ours, read) {
             prop_assert!(false, "we wait, but {} is a head", bytes[..n].escape_ascii());
         }
-        if let (Err(ruststrom_core::h1::Stopped::Somewhere), Ok(httparse::Status::Complete(n))) = (&ours, read) {
+        if let (Err(ruststrom_core::h1::ParseError::Somewhere), Ok(httparse::Status::Complete(n))) = (&ours, read) {
             prop_assert!(has_bare_lf(&bytes[..n]), "only httparse reads {}", bytes[..n].escape_ascii());
         }
     }
 
     #[test]
-    fn answers(bytes in head(status_line())) {
+    fn responses(bytes in head(status_line())) {
         let mut room = [httparse::EMPTY_HEADER; 40];
         let mut theirs = httparse::Response::new(&mut room);
         let mut config = httparse::ParserConfig::default();
         config.allow_spaces_after_header_name_in_responses(true);
         let read = config.parse_response(&mut theirs, &bytes);
-        let mut store = Store::new();
-        let ours = answer_before(&bytes, &mut store, &LIMITS, Asked::default());
+        let mut store = FieldIndex::new();
+        let ours = parse_response_prefix(&bytes, &mut store, &LIMITS, ResponseContext::default());
         if let Ok(Some((ours, n))) = &ours {
             prop_assert_eq!(read, Ok(httparse::Status::Complete(*n)));
             prop_assert_eq!((Some(ours.status), Some(ours.version - 10)), (theirs.code, theirs.version));
@@ -106,7 +119,7 @@ proptest! {
         if let (Ok(None), Ok(httparse::Status::Complete(n))) = (&ours, read) {
             prop_assert!(false, "we wait, but {} is a head", bytes[..n].escape_ascii());
         }
-        if let (Err(ruststrom_core::h1::Stopped::Somewhere), Ok(httparse::Status::Complete(n))) = (&ours, read) {
+        if let (Err(ruststrom_core::h1::ParseError::Somewhere), Ok(httparse::Status::Complete(n))) = (&ours, read) {
             prop_assert!(has_bare_lf(&bytes[..n]), "only httparse reads {}", bytes[..n].escape_ascii());
         }
     }

@@ -1,13 +1,13 @@
 //! Heads of requests: every rule as a row of input and verdict.
 
 use proptest::prelude::*;
-use ruststrom_core::h1::{HeadLimits, Request, Store, find_end, request, too_large};
-use ruststrom_core::http::{Framing, Known, Violation as V};
+use ruststrom_core::h1::{FieldIndex, HeadLimits, Request, find_request_end, request, too_large};
+use ruststrom_core::http::{Framing, HeaderKind, Violation as V};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 20, target_bytes: 100 };
 
 fn with<T>(raw: &[u8], limits: &HeadLimits, look: impl FnOnce(&Request<'_>) -> T) -> Result<T, V> {
-    let (mut store, mut scratch) = (Store::new(), Vec::new());
+    let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
     request(raw, &mut store, limits, &mut scratch).map(|r| look(&r))
 }
 
@@ -192,7 +192,11 @@ fn persistence() {
     ];
     for (version, lines, expected) in table {
         let raw = format!("GET / HTTP/1.{}\r\nHost: a\r\n{lines}\r\n", version - 10);
-        assert_eq!(with(raw.as_bytes(), &LIMITS, |r| (r.version, r.keep_alive)), Ok((version, expected)), "{raw:?}");
+        assert_eq!(
+            with(raw.as_bytes(), &LIMITS, |r| (r.version, r.keep_alive)),
+            Ok((version, expected)),
+            "{raw:?}"
+        );
     }
 }
 
@@ -207,7 +211,11 @@ fn hosts() {
         ("OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "[::1]:80"),
     ];
     for (raw, host) in table {
-        assert_eq!(with(raw.as_bytes(), &LIMITS, |r| String::from_utf8(r.host.to_vec()).unwrap()).as_deref(), Ok(host), "{raw:?}");
+        assert_eq!(
+            with(raw.as_bytes(), &LIMITS, |r| String::from_utf8(r.host.to_vec()).unwrap()).as_deref(),
+            Ok(host),
+            "{raw:?}"
+        );
     }
 }
 
@@ -234,13 +242,17 @@ fn upgrades_and_expectations() {
     ];
     for (lines, upgrade, expect) in table {
         let raw = post(lines);
-        let found = with(raw.as_bytes(), &LIMITS, |r| (r.upgrade.map(|u| String::from_utf8(u.to_vec()).unwrap()), r.expect_continue));
+        let found = with(raw.as_bytes(), &LIMITS, |r| {
+            (r.upgrade.map(|u| String::from_utf8(u.to_vec()).unwrap()), r.expect_continue)
+        });
         assert_eq!(found, Ok((upgrade.map(str::to_owned), expect)), "{raw:?}");
     }
     // HTTP/1.0 knows neither.
-    let raw =
-        "POST / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\nExpect: a\r\nExpect: 100-continue\r\n\r\n";
-    assert_eq!(with(raw.as_bytes(), &LIMITS, |r| (r.upgrade.is_some(), r.expect_continue)), Ok((false, false)));
+    let raw = "POST / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\nExpect: a\r\nExpect: 100-continue\r\n\r\n";
+    assert_eq!(
+        with(raw.as_bytes(), &LIMITS, |r| (r.upgrade.is_some(), r.expect_continue)),
+        Ok((false, false))
+    );
 }
 
 #[test]
@@ -260,7 +272,9 @@ fn methods() {
     ];
     for (method, idempotent, is_head, max_forwards) in table {
         let raw = format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n");
-        let found = with(raw.as_bytes(), &LIMITS, |r| (r.method == method.as_bytes(), r.idempotent, r.is_head, r.max_forwards));
+        let found = with(raw.as_bytes(), &LIMITS, |r| {
+            (r.method == method.as_bytes(), r.idempotent, r.is_head, r.max_forwards)
+        });
         assert_eq!(found, Ok((true, idempotent, is_head, max_forwards)), "{method}");
     }
 }
@@ -272,29 +286,39 @@ fn marks() {
         "Connection: close, A, b,host, content-length, Authorization, cookie, X-Forwarded-For, cache-control\r\nA: 1\r\nCookie: c\r\n\
                    B: 2\r\nContent-Length: 3\r\na: 4\r\nAuthorization: d\r\nX-Forwarded-For: e\r\nCache-Control: f\r\nX_Real_IP: g\r\nC: h\r\n",
     );
-    let found = with(raw.as_bytes(), &LIMITS, |r| (r.nominates, r.fields.iter().map(|f| f.known).collect::<Vec<_>>()));
-    use Known::*;
+    let found = with(raw.as_bytes(), &LIMITS, |r| {
+        (r.nominates, r.fields.iter().map(|f| f.known).collect::<Vec<_>>())
+    });
+    use HeaderKind::*;
     let expected = vec![
         Host,
         Connection,
-        Nominated,
+        ConnectionListed,
         Cookie,
-        Nominated,
+        ConnectionListed,
         ContentLength,
-        Nominated,
+        ConnectionListed,
         Authorization,
         XForwardedFor,
-        Nominated,
-        Alias,
+        ConnectionListed,
+        UnderscoreAlias,
         Other,
     ];
     assert_eq!(found, Ok((true, expected)));
 
-    let found = with(get("Connection: keep-alive, te\r\nTE: gzip, Trailers\r\n").as_bytes(), &LIMITS, |r| (r.nominates, r.te_trailers));
+    let found = with(get("Connection: keep-alive, te\r\nTE: gzip, Trailers\r\n").as_bytes(), &LIMITS, |r| {
+        (r.nominates, r.te_trailers)
+    });
     assert_eq!(found, Ok((false, true)));
     let found = with(get("A: 1\r\nCookie: b\r\nCookie: c\r\na: 2\r\n").as_bytes(), &LIMITS, |r| {
         let named: Vec<Vec<u8>> = r.fields.named(b"A").map(<[u8]>::to_vec).collect();
-        (r.fields.len(), r.fields.is_empty(), r.fields.get(Known::Cookie).map(<[u8]>::to_vec), r.fields.get(Known::Via).is_none(), named)
+        (
+            r.fields.len(),
+            r.fields.is_empty(),
+            r.fields.get(HeaderKind::Cookie).map(<[u8]>::to_vec),
+            r.fields.get(HeaderKind::Via).is_none(),
+            named,
+        )
     });
     assert_eq!(found, Ok((5, false, Some(b"b".to_vec()), true, vec![b"1".to_vec(), b"2".to_vec()])));
 }
@@ -305,10 +329,13 @@ fn values_are_trimmed_and_may_be_beyond_ascii() {
         r.fields
             .iter()
             .skip(1)
-            .map(|f| (String::from_utf8(f.name.to_vec()).unwrap(), String::from_utf8(f.value.to_vec()).unwrap()))
+            .map(|f| {
+                (String::from_utf8(f.name.to_vec()).unwrap(), String::from_utf8(f.value.to_vec()).unwrap())
+            })
             .collect::<Vec<_>>()
     });
-    let expected = [("A", "b"), ("C", "ä d"), ("E", ""), ("F", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let expected =
+        [("A", "b"), ("C", "ä d"), ("E", ""), ("F", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(found, Ok(expected.to_vec()));
 }
 
@@ -337,11 +364,11 @@ fn ends_of_heads() {
         ("{\"json\": 1}".into(), Err(V::Method)),
     ];
     for (raw, expected) in table {
-        assert_eq!(find_end(raw.as_bytes(), 0), expected, "{raw:?}");
+        assert_eq!(find_request_end(raw.as_bytes(), 0), expected, "{raw:?}");
         // Resumed at every byte it comes to the same.
         let (mut found, mut from) = (Ok(None), 0);
         for n in 0..=raw.len() {
-            found = find_end(&raw.as_bytes()[..n], from);
+            found = find_request_end(&raw.as_bytes()[..n], from);
             from = n;
             if found != Ok(None) {
                 break;
@@ -364,7 +391,10 @@ fn names_and_statuses() {
     let mut names: Vec<&str> = V::ALL.iter().map(|v| v.name()).collect();
     for violation in V::ALL {
         assert!([400, 414, 417, 421, 431, 501, 505].contains(&violation.status()), "{violation:?}");
-        assert!(violation.name().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{violation:?}");
+        assert!(
+            violation.name().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+            "{violation:?}"
+        );
     }
     names.sort_unstable();
     names.dedup();
@@ -385,7 +415,9 @@ fn methods_and_hosts_need_no_escapes() {
             [b"GET http://a", &[b][..], b"b/ HTTP/1.1\r\nHost: a\r\n\r\n"].concat(),
         ];
         for raw in heads {
-            taken += with(&raw, &LIMITS, |r| assert!(plain(r.method) && plain(r.host), "{}", raw.escape_ascii())).map_or(0, |()| 1);
+            taken +=
+                with(&raw, &LIMITS, |r| assert!(plain(r.method) && plain(r.host), "{}", raw.escape_ascii()))
+                    .map_or(0, |()| 1);
         }
     }
     assert!(taken > 150, "{taken}");
@@ -414,11 +446,11 @@ fn almost_a_request() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn nothing_panics(raw in prop_oneof![almost_a_request(), proptest::collection::vec(any::<u8>(), 0..200)]) {
-        let _ = find_end(&raw, 0);
+        let _ = find_request_end(&raw, 0);
         let _ = with(&raw, &LIMITS, |_| ());
         let mut ended = raw.clone();
         ended.extend_from_slice(b"\r\n\r\n");
-        let _ = find_end(&ended, raw.len());
+        let _ = find_request_end(&ended, raw.len());
         let _ = with(&ended, &LIMITS, |_| ());
         let _ = too_large(&raw, &LIMITS);
     }
@@ -427,7 +459,7 @@ proptest! {
     fn a_head_that_is_taken_was_found(raw in almost_a_request()) {
         let raw = [raw.as_slice(), b"\r\n\r\n"].concat();
         if with(&raw, &LIMITS, |_| ()).is_ok() {
-            prop_assert_eq!(find_end(&raw, 0), Ok(Some(raw.len())));
+            prop_assert_eq!(find_request_end(&raw, 0), Ok(Some(raw.len())));
         }
     }
 }

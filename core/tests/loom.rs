@@ -1,7 +1,8 @@
-//! What shards share, in every order in which two of them can meet: `RUSTFLAGS="--cfg loom" cargo test -p ruststrom-core --test loom`.
+//! What shards share, in every order in which two of them can meet: `RUSTFLAGS="--cfg loom" cargo test -p
+//! ruststrom-core --test loom`.
 //!
-//! Each operation of a shared type meets each other one in `pairs`. Here is what takes several operations: whoever waits is nudged, whoever chooses
-//! sees the last change, a reload takes all that is known along.
+//! Each operation of a shared type meets each other one in `pairs`. Here is what takes several operations:
+//! whoever waits is nudged, whoever chooses sees the last change, a reload takes all that is known along.
 #![cfg(loom)]
 
 #[path = "loom/orders.rs"]
@@ -25,8 +26,8 @@ use ruststrom_core::{Instant, Shared};
 const NOW: Instant = Instant::from_millis(1_000);
 /// The pause of a backend that fell at [`NOW`] is over.
 const LATER: Instant = Instant::from_millis(3_000);
-const GOOD: Probe = Probe::Answered { status: 200, after: Duration::ZERO };
-const SLOW: Probe = Probe::Answered { status: 200, after: Duration::from_secs(1) };
+const GOOD: Probe = Probe::Responded { status: 200, after: Duration::ZERO };
+const SLOW: Probe = Probe::Responded { status: 200, after: Duration::from_secs(1) };
 const BAD: Probe = Probe::Failed { why: Cause::ConnectRefused };
 
 const ONE: &str = "\"10.0.0.1:80\"";
@@ -145,11 +146,15 @@ fn turns_are_taken_once() {
         let t = order.spawn(move || choose(&mut other, NOW));
         let mine = choose(&mut mine, NOW);
         let theirs = t.join().unwrap();
-        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))));
+        assert!(matches!(
+            (mine, theirs),
+            (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))
+        ));
     });
 }
 
-/// Where both see the same backend as the least loaded and it has one slot, the one that comes late takes the next.
+/// Where both see the same backend as the least loaded and it has one slot, the one that comes late takes the
+/// next.
 #[test]
 fn the_last_slot_of_the_least_loaded_goes_to_one() {
     let mut config = config(TWO);
@@ -161,12 +166,22 @@ fn the_last_slot_of_the_least_loaded_goes_to_one() {
         let t = order.spawn(move || choose(&mut other, NOW));
         let mine = choose(&mut mine, NOW);
         let theirs = t.join().unwrap();
-        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))));
+        assert!(matches!(
+            (mine, theirs),
+            (Choice::Backend(0), Choice::Backend(1)) | (Choice::Backend(1), Choice::Backend(0))
+        ));
     });
 }
 
-/// While one shard makes the plan that another will follow, `change` happens. Both choose by what is true then at their next choice.
-fn nobody_keeps_an_outdated_plan(config: Config, before: fn(&PoolState), change: fn(&PoolState), at: Instant, expected: &'static [u16]) {
+/// While one shard makes the plan that another will follow, `change` happens. Both choose by what is true
+/// then at their next choice.
+fn nobody_keeps_an_outdated_plan(
+    config: Config,
+    before: fn(&PoolState),
+    change: fn(&PoolState),
+    at: Instant,
+    expected: &'static [u16],
+) {
     both_ways(move |order| {
         let pool = pool(&config);
         before(&pool);
@@ -197,15 +212,31 @@ fn a_choice_beside_a_bad_probe() {
 #[test]
 fn a_choice_beside_a_good_probe() {
     let two_failed = |pool: &PoolState| {
-        assert!(pool.probed(0, &BAD, NOW).is_some() && pool.probed(1, &BAD, NOW).is_some() && pool.probed(1, &GOOD, NOW).is_none());
+        assert!(
+            pool.probed(0, &BAD, NOW).is_some()
+                && pool.probed(1, &BAD, NOW).is_some()
+                && pool.probed(1, &GOOD, NOW).is_none()
+        );
     };
-    nobody_keeps_an_outdated_plan(config(TWO), two_failed, |pool| assert!(pool.probed(1, &GOOD, NOW).is_some()), NOW, &[1, 1]);
+    nobody_keeps_an_outdated_plan(
+        config(TWO),
+        two_failed,
+        |pool| assert!(pool.probed(1, &GOOD, NOW).is_some()),
+        NOW,
+        &[1, 1],
+    );
 }
 
 #[test]
 fn a_choice_beside_the_third_failed_connect() {
     let two = |pool: &PoolState| assert!((0..2).all(|_| pool.connect_failed(1, NOW).is_none()));
-    nobody_keeps_an_outdated_plan(config(TWO), two, |pool| assert!(pool.connect_failed(1, NOW).is_some()), NOW, &[0, 0]);
+    nobody_keeps_an_outdated_plan(
+        config(TWO),
+        two,
+        |pool| assert!(pool.connect_failed(1, NOW).is_some()),
+        NOW,
+        &[0, 0],
+    );
 }
 
 #[test]
@@ -214,7 +245,13 @@ fn a_choice_beside_the_connection_that_ends_a_trial() {
         assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
         assert!(pool.backends()[0].health().try_trial(pool.rules(), LATER));
     };
-    nobody_keeps_an_outdated_plan(unchecked(ONE), down, |pool| assert!(pool.connected(0, LATER).is_some()), LATER, &[0, 0]);
+    nobody_keeps_an_outdated_plan(
+        unchecked(ONE),
+        down,
+        |pool| assert!(pool.connected(0, LATER).is_some()),
+        LATER,
+        &[0, 0],
+    );
 }
 
 #[test]
@@ -233,7 +270,11 @@ fn a_choice_by_a_plan_that_runs_out_beside_a_change() {
         assert!(pool.probed(0, &GOOD, NOW).is_none() && pool.probed(0, &GOOD, NOW).is_some());
         assert!((0..2).all(|_| pool.connect_failed(1, NOW).is_none()));
         let (mut mine, mut theirs) = (balancer(&config, &pool), balancer(&config, &pool));
-        assert!([&mut mine, &mut theirs].into_iter().all(|balancer| matches!(choose(balancer, NOW), Choice::Backend(_))));
+        assert!(
+            [&mut mine, &mut theirs]
+                .into_iter()
+                .all(|balancer| matches!(choose(balancer, NOW), Choice::Backend(_)))
+        );
         let other = pool.clone();
         let t = order.spawn(move || assert!(other.connect_failed(1, LATER).is_some()));
         choose(&mut mine, LATER);
@@ -253,7 +294,10 @@ fn a_trial_is_one_request() {
         let t = order.spawn(move || choose(&mut other, LATER));
         let mine = choose(&mut mine, LATER);
         let theirs = t.join().unwrap();
-        assert!(matches!((mine, theirs), (Choice::Backend(0), Choice::None) | (Choice::None, Choice::Backend(0))));
+        assert!(matches!(
+            (mine, theirs),
+            (Choice::Backend(0), Choice::None) | (Choice::None, Choice::Backend(0))
+        ));
         assert_eq!(pool.backends()[0].in_flight(), 1);
     });
 }
@@ -315,7 +359,11 @@ fn what_is_resolved_has_an_address() {
         });
         let backend = &pool.backends()[0];
         if backend.resolved() {
-            assert!(backend.address(1).is_some_and(|found| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found)));
+            assert!(
+                backend
+                    .address(1)
+                    .is_some_and(|found| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found))
+            );
         }
         assert_eq!(t.join().unwrap(), (true, false));
     });
@@ -362,7 +410,8 @@ fn all_shards_get_the_same_of_a_reload() {
     });
 }
 
-/// A shard that comes to the old configuration late gets the old states, and whoever is at the new one keeps his.
+/// A shard that comes to the old configuration late gets the old states, and whoever is at the new one keeps
+/// his.
 #[test]
 fn a_late_shard_changes_nothing_for_the_others() {
     let [old, new] = reload();
@@ -396,7 +445,8 @@ fn a_reload_forgets_nothing() {
     });
 }
 
-/// Two configurations that differ arrive at two shards in either order: what both name is one backend, what one names is its own.
+/// Two configurations that differ arrive at two shards in either order: what both name is one backend, what
+/// one names is its own.
 #[test]
 fn two_reloads_at_once_agree_on_what_they_share() {
     let [old, new] = reload();
@@ -408,14 +458,16 @@ fn two_reloads_at_once_agree_on_what_they_share() {
         let t = order.spawn(move || other.adopt(new));
         let mine = shared.adopt(&third);
         let theirs = t.join().unwrap();
-        let identities = |states: &[Arc<PoolState>]| [0, 1].map(|place| states[0].backends()[place].identity());
+        let identities =
+            |states: &[Arc<PoolState>]| [0, 1].map(|place| states[0].backends()[place].identity());
         let ([own, same], [others, again]) = (identities(&mine), identities(&theirs));
         assert_eq!((same, again), (before[0].backends()[0].identity(), same));
         assert!(own != others && own != same && others != same, "one identity for two backends");
     });
 }
 
-/// A shard that is still at the old configuration speaks of health and waits; one at the new sees both, and gives back a slot taken before.
+/// A shard that is still at the old configuration speaks of health and waits; one at the new sees both, and
+/// gives back a slot taken before.
 #[test]
 fn a_reload_beside_what_goes_on_in_the_old() {
     let [old, new] = reload();
@@ -437,6 +489,9 @@ fn a_reload_beside_what_goes_on_in_the_old() {
         assert_eq!([nudged, left].concat(), [0], "a mark was lost, or given out twice");
         assert_eq!([0; 3].map(|_| choose(&mut chooser, NOW)), [Choice::Backend(0); 3]);
         let backend = &before.backends()[0];
-        assert_eq!((backend.in_flight(), backend.health().usable()), (u32::from(first == Choice::Backend(1)), false));
+        assert_eq!(
+            (backend.in_flight(), backend.health().usable()),
+            (u32::from(first == Choice::Backend(1)), false)
+        );
     });
 }

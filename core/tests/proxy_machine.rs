@@ -1,4 +1,5 @@
-//! The whole core as tables: what comes in, what time it is, and what must come out, through the facade alone.
+//! The whole core as tables: what comes in, what time it is, and what must come out, through the facade
+//! alone.
 
 #[path = "proxy/causes.rs"]
 mod causes;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Each crate that the core asks for, and all that come with it: parsers and pure computation. What is not here must be read and judged first:
-/// does it look at a clock, a file, a socket, a thread or random state?
+/// Each crate that the core asks for, and all that come with it: parsers and pure computation. What is not
+/// here must be read and judged first: does it look at a clock, a file, a socket, a thread or random state?
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ipnet", &[]),
     ("memchr", &[]),
@@ -14,7 +14,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The derive macro's own crates run in the compiler only.
     ("serde", &["proc-macro2", "quote", "serde_core", "serde_derive", "syn", "unicode-ident"]),
     ("siphasher", &[]),
-    ("toml", &["equivalent", "hashbrown", "indexmap", "serde_spanned", "toml_datetime", "toml_parser", "winnow"]),
+    (
+        "toml",
+        &["equivalent", "hashbrown", "indexmap", "serde_spanned", "toml_datetime", "toml_parser", "winnow"],
+    ),
 ];
 
 fn core() -> &'static Path {
@@ -24,18 +27,32 @@ fn core() -> &'static Path {
 /// The names of the core's crates, to a depth.
 fn tree(depth: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(core()).args(["tree", "--offline", "--locked", "-p", "ruststrom-core", "--edges", "normal"]);
-    let out = cargo.args(["--prefix", "none", "--format", "{p}", "--depth", depth]).output().expect("cargo runs");
+    cargo.current_dir(core()).args([
+        "tree",
+        "--offline",
+        "--locked",
+        "-p",
+        "ruststrom-core",
+        "--edges",
+        "normal",
+    ]);
+    let out =
+        cargo.args(["--prefix", "none", "--format", "{p}", "--depth", depth]).output().expect("cargo runs");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8(out.stdout).expect("UTF-8");
-    let names = text.lines().filter_map(|l| l.split(' ').next()).filter(|n| !n.is_empty() && *n != "ruststrom-core");
+    let names =
+        text.lines().filter_map(|l| l.split(' ').next()).filter(|n| !n.is_empty() && *n != "ruststrom-core");
     names.map(str::to_owned).collect()
 }
 
 #[test]
 fn the_core_is_built_from_these_crates_only() {
     let direct = ALLOWED.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let all = ALLOWED.iter().flat_map(|(name, more)| more.iter().chain([name])).map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+    let all = ALLOWED
+        .iter()
+        .flat_map(|(name, more)| more.iter().chain([name]))
+        .map(|n| (*n).to_owned())
+        .collect::<BTreeSet<_>>();
     assert_eq!(tree("1"), direct, "asked for");
     assert_eq!(tree("99"), all, "asked for, or coming with it");
 }
@@ -51,7 +68,13 @@ fn clippy_bans_what_would_make_a_replay_differ() {
     let table: &[(&str, &[&str])] = &[
         (
             "disallowed-methods",
-            &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn", "std::thread::sleep", "std::env::var"],
+            &[
+                "std::time::Instant::now",
+                "std::time::SystemTime::now",
+                "std::thread::spawn",
+                "std::thread::sleep",
+                "std::env::var",
+            ],
         ),
         (
             "disallowed-types",
@@ -115,7 +138,10 @@ const OUT_OF_REACH: &[&str] = &[
 fn impure(text: &str) -> Option<(usize, &str)> {
     let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code = |line: &str| -> String { line.split("//").next().unwrap_or_default().to_owned() };
-    text.lines().enumerate().find(|(_, line)| OUT_OF_REACH.iter().any(|word| code(line).contains(word))).map(|(at, line)| (at + 1, line))
+    text.lines()
+        .enumerate()
+        .find(|(_, line)| OUT_OF_REACH.iter().any(|word| code(line).contains(word)))
+        .map(|(at, line)| (at + 1, line))
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! The places where middlewares plug in, made real by one transform and one lookup: a body that lies in a page of the exchange's own, and a
-//! request that waits for an answer of the driver's.
+//! The places where middlewares plug in, made real by one transform and one lookup: a body that lies in a
+//! page of the exchange's own, and a request that waits for an answer of the driver's.
 
 use std::sync::Arc;
 
-use ruststrom_core::h1::{AnswerHead, Request};
+use ruststrom_core::h1::{Request, ResponseHead};
 use ruststrom_core::middleware::{Progress, Stage, Transform, Verdict};
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::{
-    Accepted, Answer, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, Observer, Proxy, Question, Shared, config,
+    Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Observer, Proxy,
+    Query, Shared, config,
 };
 
 /// Every letter twice, the second time as a capital: longer than what came in, so output must wait for room.
@@ -18,7 +19,7 @@ impl Stage for Echoing {
     fn request(&self, _: &Request<'_>) -> Verdict {
         Verdict::Pass
     }
-    fn answer(&self, _: &AnswerHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
         Some(Box::new(Twice { tail: false }))
     }
 }
@@ -52,12 +53,12 @@ struct Asking;
 impl Stage for Asking {
     fn request(&self, request: &Request<'_>) -> Verdict {
         let host = String::from_utf8_lossy(request.host).into();
-        Verdict::Ask(Question::Resolve { host, port: 80 })
+        Verdict::Ask(Query::Resolve { host, port: 80 })
     }
-    fn answered(&self, _: &Request<'_>, answer: &Answer) -> Verdict {
-        match answer {
-            Answer::Addresses(_) => Verdict::Pass,
-            Answer::Failed(_) => Verdict::Refuse(Cause::LookupFailed),
+    fn responded(&self, _: &Request<'_>, response: &LookupResult) -> Verdict {
+        match response {
+            LookupResult::Addresses(_) => Verdict::Pass,
+            LookupResult::Failed(_) => Verdict::Refuse(Cause::LookupFailed),
         }
     }
 }
@@ -85,8 +86,7 @@ const NOW: Instant = Instant::from_millis(1000);
 
 impl Rig {
     fn new(chain: Vec<Box<dyn Stage>>) -> Self {
-        let text =
-            "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\n";
+        let text = "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\n";
         let config = Arc::new(config::parse(text).config.expect("a good configuration"));
         let mut proxy = Proxy::new(config, Arc::new(Shared::new("lb", 1)), 0, 1, Told::default(), NOW);
         proxy.set_chain(0, chain);
@@ -163,17 +163,18 @@ fn a_transformed_body_is_framed_anew_and_waits_for_a_slow_client() {
         let backend = rig.backend.unwrap();
         rig.take(backend, usize::MAX);
         let body: Vec<u8> = (0..100_000u32).map(|i| b'a' + (i % 26) as u8).collect();
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        answer.extend_from_slice(&body);
+        let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        response.extend_from_slice(&body);
         let (mut given, mut got) = (0, Vec::new());
-        while given < answer.len() || rig.proxy.wants(rig.client).send {
-            given += rig.give(backend, &answer[given..]);
+        while given < response.len() || rig.proxy.wants(rig.client).send {
+            given += rig.give(backend, &response[given..]);
             got.extend(rig.take(rig.client, most));
         }
         let head_end = got.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         let head = String::from_utf8_lossy(&got[..head_end]).into_owned();
         assert!(head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"), "{head}");
-        let expected: Vec<u8> = body.iter().flat_map(|b| [*b, b.to_ascii_uppercase()]).chain([b'!']).collect();
+        let expected: Vec<u8> =
+            body.iter().flat_map(|b| [*b, b.to_ascii_uppercase()]).chain([b'!']).collect();
         assert_eq!(unchunk(&got[head_end..]), expected);
         let counts = rig.proxy.counts();
         assert_eq!(
@@ -187,14 +188,14 @@ fn a_transformed_body_is_framed_anew_and_waits_for_a_slow_client() {
 
 #[test]
 fn a_request_waits_for_a_lookup_and_goes_on_as_it_was() {
-    let found = Answer::Addresses(vec!["192.0.2.9:80".parse().unwrap()]);
+    let found = LookupResult::Addresses(vec!["192.0.2.9:80".parse().unwrap()]);
     let mut rig = Rig::new(vec![Box::new(Asking), Box::new(Asking)]);
     rig.give(rig.client, b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     for _ in 0..2 {
         assert!(rig.backend.is_none() && !rig.proxy.wants(rig.client).recv, "nothing happens meanwhile");
         let id = rig.lookup.take().expect("each stage asks");
-        rig.proxy.handle_answer(id, found.clone(), NOW);
-        rig.proxy.handle_answer(id, found.clone(), NOW);
+        rig.proxy.handle_lookup(id, found.clone(), NOW);
+        rig.proxy.handle_lookup(id, found.clone(), NOW);
         rig.drain();
     }
     let sent = rig.take(rig.backend.unwrap(), usize::MAX);
@@ -206,13 +207,19 @@ fn a_request_waits_for_a_lookup_and_goes_on_as_it_was() {
 fn a_lookup_may_fail_never_end_or_outlive_its_client() {
     type Then = fn(&mut Rig, LookupId);
     let table: [(Then, Option<Cause>); 3] = [
-        (|rig, id| rig.proxy.handle_answer(id, Answer::Failed("no".into()), NOW), Some(Cause::LookupFailed)),
-        (|rig, _| rig.proxy.handle_timeout(NOW + std::time::Duration::from_secs(21)), Some(Cause::LookupFailed)),
+        (
+            |rig, id| rig.proxy.handle_lookup(id, LookupResult::Failed("no".into()), NOW),
+            Some(Cause::LookupFailed),
+        ),
+        (
+            |rig, _| rig.proxy.handle_timeout(NOW + std::time::Duration::from_secs(21)),
+            Some(Cause::LookupFailed),
+        ),
         (
             |rig, id| {
                 rig.proxy.handle_fault(rig.client, Fault::Reset, NOW);
                 rig.drain();
-                rig.proxy.handle_answer(id, Answer::Failed("too late".into()), NOW);
+                rig.proxy.handle_lookup(id, LookupResult::Failed("too late".into()), NOW);
             },
             Some(Cause::ClientGone),
         ),

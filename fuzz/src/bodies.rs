@@ -26,7 +26,8 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 7] = ["head", "chunked", "differential", "connection", "config", "matcher", "script"];
+pub(crate) const TARGETS: [&str; 7] =
+    ["head", "chunked", "differential", "connection", "config", "matcher", "script"];
 
 /// Plays `data` through the body of a target.
 ///

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with their bytes, as plain functions: `core/tests/fuzz_replay.rs` plays the kept inputs through the same bodies
-//! on a stable compiler.
+//! What the fuzz targets do with their bytes, as plain functions: `core/tests/fuzz_replay.rs` plays the kept
+//! inputs through the same bodies on a stable compiler.
 #![forbid(unsafe_code)]
 
 mod bodies;

@@ -26,9 +26,11 @@ pub(crate) struct Loopback {
 
 impl Loopback {
     pub(crate) fn start(driver: Driver, script: &Script) -> Self {
-        let (mut listeners, mut names, mut addresses, mut queue) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut listeners, mut names, mut addresses, mut queue) =
+            (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, listens) in &script.backends {
-            let listener = (*listens != Listens::No).then(|| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+            let listener =
+                (*listens != Listens::No).then(|| TcpListener::bind("127.0.0.1:0").expect("a free port"));
             let address = listener.as_ref().map_or_else(address::lone, |l| l.local_addr().expect("bound"));
             names.push((address.to_string(), format!("{{{name}}}")));
             addresses.push(address.to_string());
@@ -60,11 +62,15 @@ impl Loopback {
     }
 }
 
-/// Connects until there is no room for another one in a listener's queue, which is made as short as it can be.
+/// Connects until there is no room for another one in a listener's queue, which is made as short as it can
+/// be.
 fn fill(listener: &TcpListener) -> Vec<TcpStream> {
     rustix::net::listen(listener, 0).expect("it listens already");
     let address = listener.local_addr().expect("bound");
-    let streams: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()).take(10).collect();
+    let streams: Vec<_> =
+        std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok())
+            .take(10)
+            .collect();
     assert!(streams.len() < 10, "the queue is never full");
     streams
 }

@@ -1,8 +1,10 @@
-//! Scripts of `testdata/behaviour`: what clients and backends do in turn, and below it, indented, what they get. A script knows nothing of sockets
-//! or drivers: a [`Stage`] has those.
+//! Scripts of `testdata/behaviour`: what clients and backends do in turn, and below it, indented, what they
+//! get. A script knows nothing of sockets or drivers: a [`Stage`] has those.
 //!
-//! Before the first empty line: what it is about (`#`), `backends A B` (`C!` refuses connections, `C?` leaves them unanswered), lines of configuration
-//! for all of them (`each …`), for their pool (`pool …`), which serves `/p`, and for the top (`proxy …`, instead of [`CONFIG`]'s of that name). Then steps. `a` is a client, `A1` the first connection to backend A. `\r`, `\n` and `\\` are escapes.
+//! Before the first empty line: what it is about (`#`), `backends A B` (`C!` refuses connections, `C?` leaves
+//! them unanswered), lines of configuration for all of them (`each …`), for their pool (`pool …`), which
+//! serves `/p`, and for the top (`proxy …`, instead of [`CONFIG`]'s of that name). Then steps. `a` is a
+//! client, `A1` the first connection to backend A. `\r`, `\n` and `\\` are escapes.
 //!
 //! ```text
 //! a connects                 a finishes (ends its direction)
@@ -14,9 +16,9 @@
 //! a gets end
 //! ```
 //!
-//! Who gets waits for it, a whole message if nothing else is said. Clients connect by themselves when they first send. What a script gets at the
-//! very end is the outcome, and what was told of exchanges. Many equal bytes are
-//! written as their number.
+//! Who gets waits for it, a whole message if nothing else is said. Clients connect by themselves when they
+//! first send. What a script gets at the very end is the outcome, and what was told of exchanges. Many equal
+//! bytes are written as their number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -128,10 +130,12 @@ impl Script {
 
     /// The configuration, with these addresses for the backends.
     pub(crate) fn config(&self, addresses: &[String]) -> String {
-        let addresses: Vec<String> = addresses.iter().map(|a| format!("{{ address = \"{a}\"{} }}", self.each)).collect();
+        let addresses: Vec<String> =
+            addresses.iter().map(|a| format!("{{ address = \"{a}\"{} }}", self.each)).collect();
         let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
         let own: Vec<String> = self.proxy.lines().map(key).collect();
-        let top: String = CONFIG.lines().filter(|l| !own.contains(&key(l))).map(|l| format!("{l}\n")).collect();
+        let top: String =
+            CONFIG.lines().filter(|l| !own.contains(&key(l))).map(|l| format!("{l}\n")).collect();
         format!(
             "{top}{}[[backend_pools]]\nname = \"p\"\nmatcher = \"PathPrefix('/p')\"\nschemes = [\"HTTP\"]\naddresses = [{}]\n{}",
             self.proxy,
@@ -360,7 +364,10 @@ mod tests {
     #[test]
     fn many_equal_bytes_are_counted() {
         assert_eq!(written(b"aab\r\n"), "aab\\r\\n");
-        assert_eq!(written(&[b"x".repeat(99), b"y".repeat(100), b"\n".to_vec()].concat()), format!("{}(100 times y)\\n", "x".repeat(99)));
+        assert_eq!(
+            written(&[b"x".repeat(99), b"y".repeat(100), b"\n".to_vec()].concat()),
+            format!("{}(100 times y)\\n", "x".repeat(99))
+        );
     }
 
     #[test]

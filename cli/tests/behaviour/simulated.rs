@@ -19,7 +19,8 @@ pub(crate) struct Simulated {
 
 impl Simulated {
     pub(crate) fn start(seed: u64, script: &Script) -> Self {
-        let addresses: Vec<String> = (0..script.backends.len()).map(|nth| scripted::machine(nth).to_string()).collect();
+        let addresses: Vec<String> =
+            (0..script.backends.len()).map(|nth| scripted::machine(nth).to_string()).collect();
         let text = script.config(&addresses);
         let parsed = config::parse(&text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
@@ -29,7 +30,8 @@ impl Simulated {
             Listens::Silently => Door::Silent,
         });
         let told = Arc::<Mutex<Vec<Told>>>::default();
-        let world = Scripted::new(Arc::new(config), "test", seed, Recorder(told.clone()), &doors.collect::<Vec<_>>());
+        let world =
+            Scripted::new(Arc::new(config), "test", seed, Recorder(told.clone()), &doors.collect::<Vec<_>>());
         let backends = script.backends.iter().map(|(name, _)| name.clone()).collect();
         Self { world, backends, ends: BTreeMap::new(), told }
     }
@@ -40,7 +42,9 @@ impl Simulated {
             return *end;
         }
         let end = match self.backends.iter().position(|b| b == backend_of(who)) {
-            Some(backend) => self.world.take(backend).unwrap_or_else(|| panic!("{who} is never connected to")),
+            Some(backend) => {
+                self.world.take(backend).unwrap_or_else(|| panic!("{who} is never connected to"))
+            }
             None => self.world.connect().unwrap_or_else(|| panic!("{who} is refused")),
         };
         self.ends.insert(who.to_owned(), end);
@@ -104,8 +108,15 @@ impl Stage for Simulated {
     }
 
     fn names(&self) -> Vec<(String, String)> {
-        let backends = self.backends.iter().enumerate().map(|(nth, name)| (scripted::machine(nth).to_string(), format!("{{{name}}}")));
-        let proxy = [(scripted::address().to_string(), "{proxy}".into()), (scripted::address().port().to_string(), "{port}".into())];
+        let backends = self
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(nth, name)| (scripted::machine(nth).to_string(), format!("{{{name}}}")));
+        let proxy = [
+            (scripted::address().to_string(), "{proxy}".into()),
+            (scripted::address().port().to_string(), "{port}".into()),
+        ];
         backends.chain(proxy).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! Backends that misbehave: what a client sees of it, what the log says, and whether a second backend saves the request.
+//! Backends that misbehave: what a client sees of it, what the log says, and whether a second backend saves
+//! the request.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use ruststrom_driver::lookup::Lookups;
 
 use crate::scripted::{Backend, Peer, ok};
 use crate::stand::{Bystander, QUICK, Stand, pool};
-use crate::talk::{Answer, Client, WAIT};
+use crate::talk::{Client, LookupResult, WAIT};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,8 @@ const GET: &str = "HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BODY: usize = 1 << 20;
 
 /// Serves each request by `answer`.
-fn each(mut peer: Peer, mut answer: impl FnMut(&mut Peer) -> bool) {
-    while peer.request().is_some() && answer(&mut peer) {}
+fn each(mut peer: Peer, mut response: impl FnMut(&mut Peer) -> bool) {
+    while peer.request().is_some() && response(&mut peer) {}
 }
 
 fn hint(n: usize) -> String {
@@ -42,14 +43,24 @@ fn hint(n: usize) -> String {
 }
 
 const CASES: &[Case] = &[
-    Case { name: "never answers", serve: |mut p| p.wait_for_the_end(), want: Whole(504, &["backend_timeout"]), saved: true },
+    Case {
+        name: "never answers",
+        serve: |mut p| p.wait_for_the_end(),
+        want: Whole(504, &["backend_timeout"]),
+        saved: true,
+    },
     Case {
         name: "closes as soon as it has accepted",
         serve: drop,
         want: Whole(502, &["backend_closed", "backend_reset", "connect_refused"]),
         saved: true,
     },
-    Case { name: "reads the request and closes", serve: |mut p| drop(p.request()), want: Whole(502, &["backend_closed"]), saved: true },
+    Case {
+        name: "reads the request and closes",
+        serve: |mut p| drop(p.request()),
+        want: Whole(502, &["backend_closed"]),
+        saved: true,
+    },
     Case {
         name: "reads the request and resets",
         serve: |mut p| {
@@ -93,7 +104,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a body slower than all timeouts together, but never still",
         serve: |p| {
-            each(p, |p| p.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n") && p.trickle("0123456789", Duration::from_millis(250)))
+            each(p, |p| {
+                p.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+                    && p.trickle("0123456789", Duration::from_millis(250))
+            })
         },
         want: Whole(200, &[]),
         saved: true,
@@ -104,7 +118,12 @@ const CASES: &[Case] = &[
         want: Whole(504, &["backend_timeout"]),
         saved: false,
     },
-    Case { name: "thirty interim answers", serve: |p| each(p, |p| p.send(hint(30) + &ok("hinted"))), want: Whole(200, &[]), saved: true },
+    Case {
+        name: "thirty interim answers",
+        serve: |p| each(p, |p| p.send(hint(30) + &ok("hinted"))),
+        want: Whole(200, &[]),
+        saved: true,
+    },
     Case {
         name: "a storm of interim answers",
         serve: |p| each(p, |p| p.send(hint(2000) + &ok("hinted"))),
@@ -226,14 +245,14 @@ const CASES: &[Case] = &[
 ];
 
 /// A request and what came of it.
-fn ask(client: &mut Client, target: &str) -> Result<Answer, String> {
+fn ask(client: &mut Client, target: &str) -> Result<LookupResult, String> {
     client.send(format!("GET {target} {GET}"))?;
-    client.answer(false)
+    client.response(false)
 }
 
-fn holds(name: &str, want: Want, got: &Result<Answer, String>) {
+fn holds(name: &str, want: Want, got: &Result<LookupResult, String>) {
     match (want, got) {
-        (Whole(status, _), Ok(answer)) => assert_eq!(answer.status, status, "{name}: {answer:?}"),
+        (Whole(status, _), Ok(response)) => assert_eq!(response.status, status, "{name}: {response:?}"),
         (Broken(_), Err(_)) => {}
         _ => panic!("{name}: wanted {want:?}, got {got:?}"),
     }
@@ -242,8 +261,12 @@ fn holds(name: &str, want: Want, got: &Result<Answer, String>) {
 fn run(case: &Case) {
     let name = case.name;
     let (bad, good) = (Backend::start(case.serve), Backend::good("good"));
-    let pools =
-        [pool("alone", &[bad.address], ""), pool("pair", &[bad.address, good.address], ""), pool("good", &[good.address], "")].concat();
+    let pools = [
+        pool("alone", &[bad.address], ""),
+        pool("pair", &[bad.address, good.address], ""),
+        pool("good", &[good.address], ""),
+    ]
+    .concat();
     let stand = Stand::start(&format!("{QUICK}{pools}"), 1);
     let bystander = Bystander::start(stand.address, "/good", "good");
     for _ in 0..2 {
@@ -280,7 +303,7 @@ fn side_by_side<T: Sync>(rows: &[T], run: impl Fn(&T) + Sync) {
 }
 
 #[test]
-fn each_fault_of_a_backend_has_its_answer() {
+fn each_fault_of_a_backend_has_its_response() {
     side_by_side(CASES, run);
 }
 
@@ -298,14 +321,15 @@ fn a_backend_that_refuses_is_passed_over() {
         assert_eq!(stand.client().get("/pair").expect("an answer").text(), "good");
     }
     // Three failures in a row: it is not even tried any more.
-    let answer = stand.client().get("/alone").expect("an answer");
-    assert_eq!((answer.status, answer.field("Retry-After").is_some()), (503, true), "{answer:?}");
+    let response = stand.client().get("/alone").expect("an answer");
+    assert_eq!((response.status, response.field("Retry-After").is_some()), (503, true), "{response:?}");
     let told = stand.end();
     assert_eq!(told[0].cause, Some("connect_refused"));
     assert_eq!(told.last().and_then(|t| t.cause), Some("no_backend"));
 }
 
-/// A connection that is reused, as the backend closes it: every one of many requests in a row has to be answered.
+/// A connection that is reused, as the backend closes it: every one of many requests in a row has to be
+/// answered.
 #[test]
 fn connections_that_close_as_they_are_reused_hurt_nobody() {
     struct Row {
@@ -388,8 +412,14 @@ fn connections_that_close_as_they_are_reused_hurt_nobody() {
                     let mut client = stand.client();
                     for i in 0..40 {
                         std::thread::sleep(Duration::from_millis(row.pause_ms));
-                        let answer = client.get("/p").unwrap_or_else(|e| panic!("{}: request {i}: {e}", row.name));
-                        assert_eq!((answer.status, answer.text().as_str()), (200, "fine"), "{}: request {i}", row.name);
+                        let response =
+                            client.get("/p").unwrap_or_else(|e| panic!("{}: request {i}: {e}", row.name));
+                        assert_eq!(
+                            (response.status, response.text().as_str()),
+                            (200, "fine"),
+                            "{}: request {i}",
+                            row.name
+                        );
                     }
                 });
             }
@@ -415,14 +445,14 @@ fn a_name_of_several_addresses_is_up_while_one_of_them_is() {
     ];
     let more = "retries = 0\nhealth_config = { check_every = 1, timeout = 500, slow_threshold = 0 }\n";
     let text = format!("{QUICK}{}", pool("p", &[one], more)).replace(&one.to_string(), "several.test:80");
-    side_by_side(&rows, |(found, answers)| {
+    side_by_side(&rows, |(found, responses)| {
         let found = found.to_vec();
         let lookups = Lookups::with(WAIT, move |_, _| Ok(found.clone()));
         let stand = Stand::start_with(&text, 2, lookups);
         // Not before it has been looked up.
         let begun = Instant::now();
-        while stand.client().get("/p").map(|a| a.status) != Ok(200) && !answers.is_empty() {
-            assert!(begun.elapsed() < WAIT, "{answers:?}");
+        while stand.client().get("/p").map(|a| a.status) != Ok(200) && !responses.is_empty() {
+            assert!(begun.elapsed() < WAIT, "{responses:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut seen = BTreeSet::new();
@@ -433,33 +463,35 @@ fn a_name_of_several_addresses_is_up_while_one_of_them_is() {
                 client.send("GET /p HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             }
             for client in &mut clients {
-                let answer = client.answer(false).expect("an answer");
-                match answers.len() {
-                    0 => assert!(matches!(answer.status, 502 | 503), "{answer:?}"),
-                    _ => assert_eq!(answer.status, 200, "{answer:?}"),
+                let response = client.response(false).expect("an answer");
+                match responses.len() {
+                    0 => assert!(matches!(response.status, 502 | 503), "{response:?}"),
+                    _ => assert_eq!(response.status, 200, "{response:?}"),
                 }
-                seen.insert(if answer.status == 200 { answer.text() } else { String::new() });
+                seen.insert(if response.status == 200 { response.text() } else { String::new() });
             }
-            std::thread::sleep(Duration::from_millis(if answers.is_empty() { 0 } else { 1200 }));
+            std::thread::sleep(Duration::from_millis(if responses.is_empty() { 0 } else { 1200 }));
         }
         seen.remove("");
-        assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), *answers);
+        assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), *responses);
         let told = stand.end();
         assert!(told.iter().all(|t| t.attempts <= 1), "{told:?}");
     });
 }
 
-/// What may have been done is not done again: a POST that a closing connection swallowed is answered with an error, and nobody sees it twice.
+/// What may have been done is not done again: a POST that a closing connection swallowed is answered with an
+/// error, and nobody sees it twice.
 #[test]
 fn what_is_not_idempotent_is_sent_once() {
     let (seen, sees) = std::sync::mpsc::channel();
     let seen = std::sync::Mutex::new(seen);
     let bad = Backend::start(move |mut p| {
         // The first on a connection is answered, the second read and swallowed.
-        for answered in [true, false] {
+        for responded in [true, false] {
             let Some(head) = p.request() else { return };
-            let _ = seen.lock().expect("no panic").send(head.split(' ').nth(1).unwrap_or_default().to_owned());
-            if answered {
+            let _ =
+                seen.lock().expect("no panic").send(head.split(' ').nth(1).unwrap_or_default().to_owned());
+            if responded {
                 p.send(ok("done"));
             }
         }
@@ -467,9 +499,11 @@ fn what_is_not_idempotent_is_sent_once() {
     let stand = Stand::start(&format!("{QUICK}{}", pool("p", &[bad.address], "retries = 5\n")), 1);
     let mut client = stand.client();
     for i in 0..20 {
-        client.send(format!("POST /p/{i} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")).expect("sent");
-        let answer = client.answer(false).expect("an answer");
-        assert_eq!(answer.status, if i % 2 == 0 { 200 } else { 502 }, "{i}: {answer:?}");
+        client
+            .send(format!("POST /p/{i} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"))
+            .expect("sent");
+        let response = client.response(false).expect("an answer");
+        assert_eq!(response.status, if i % 2 == 0 { 200 } else { 502 }, "{i}: {response:?}");
     }
     drop(client);
     let told = stand.end();
@@ -479,9 +513,10 @@ fn what_is_not_idempotent_is_sent_once() {
     assert_eq!(seen, (0..20).map(|i| format!("/p/{i}")).collect::<Vec<_>>(), "each once, in turn");
 }
 
-/// An answer before the request's body has been read. What the client sends after it is nobody's next request.
+/// An answer before the request's body has been read. What the client sends after it is nobody's next
+/// request.
 #[test]
-fn early_answers_reach_clients_that_still_send() {
+fn early_responses_reach_clients_that_still_send() {
     struct Row {
         name: &'static str,
         serve: fn(Peer),
@@ -524,7 +559,8 @@ fn early_answers_reach_clients_that_still_send() {
     let body = "GET /good/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(BODY / 48);
     let chunk = |c: &[u8]| format!("{:x}\r\n{}\r\n", c.len(), String::from_utf8_lossy(c));
     let chunked = body.as_bytes().chunks(1 << 16).map(chunk).collect::<String>() + "0\r\n\r\n";
-    let bodies = [(format!("Content-Length: {}", body.len()), &body), ("Transfer-Encoding: chunked".into(), &chunked)];
+    let bodies =
+        [(format!("Content-Length: {}", body.len()), &body), ("Transfer-Encoding: chunked".into(), &chunked)];
     let rows: Vec<_> = rows.iter().flat_map(|row| bodies.iter().map(move |body| (row, body))).collect();
     side_by_side(&rows, |(row, (framing, body))| {
         let name = format!("{}: {framing}", row.name);
@@ -536,12 +572,16 @@ fn early_answers_reach_clients_that_still_send() {
         client.send(format!("POST /p HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n")).expect("sent");
         // It may be cut off in the middle, but has to see the answer.
         let _ = client.send(body);
-        let answer = client.answer(false).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(answer.status, row.status, "{name}");
+        let response = client.response(false).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(response.status, row.status, "{name}");
         assert!(client.is_closed(), "{name}");
         bystander.end();
         let told = stand.end();
         assert!(!told.iter().any(|t| t.target.contains("smuggled")), "{name}: {told:?}");
-        assert_eq!(good.seen.requests.load(Ordering::SeqCst), told.iter().filter(|t| t.target == "/good").count(), "{name}");
+        assert_eq!(
+            good.seen.requests.load(Ordering::SeqCst),
+            told.iter().filter(|t| t.target == "/good").count(),
+            "{name}"
+        );
     });
 }

@@ -59,9 +59,12 @@ fn slow_heads_are_timed_out_and_everyone_else_is_served() {
     }
     stand.wait_until("the slow ones are cut", |all| all.iter().map(|c| c.counts.clients).sum::<usize>() <= 1);
     for (mut client, i) in slow {
-        match client.answer(false) {
-            Ok(answer) => assert_eq!((answer.status, answer.field("Connection")), (408, Some("close")), "{i}"),
-            // Whoever has said nothing hears nothing; whoever goes on writing into a closed connection may lose the answer to a reset.
+        match client.response(false) {
+            Ok(response) => {
+                assert_eq!((response.status, response.field("Connection")), (408, Some("close")), "{i}")
+            }
+            // Whoever has said nothing hears nothing; whoever goes on writing into a closed connection may
+            // lose the answer to a reset.
             Err(e) => assert!(i % 10 == 1 || e.contains("reset") || e == "closed", "{i}: {e}"),
         }
     }
@@ -86,11 +89,14 @@ fn slow_bodies_are_cut_and_slow_but_honest_ones_are_not() {
                 let stand = &stand;
                 s.spawn(move || {
                     let mut client = stand.client();
-                    client.send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n")).expect("sent");
+                    client
+                        .send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"))
+                        .expect("sent");
                     let chunked = framing.starts_with('T');
                     for _ in 0..20 {
                         let data = "x".repeat(bytes);
-                        let sent = if chunked && bytes > 0 { format!("{bytes:x}\r\n{data}\r\n") } else { data };
+                        let sent =
+                            if chunked && bytes > 0 { format!("{bytes:x}\r\n{data}\r\n") } else { data };
                         if client.send(sent).is_err() {
                             break;
                         }
@@ -99,10 +105,13 @@ fn slow_bodies_are_cut_and_slow_but_honest_ones_are_not() {
                     if honest && chunked {
                         client.send("0\r\n\r\n").expect("sent");
                     }
-                    let answer = client.answer(false).unwrap_or_else(|e| {
-                        panic!("{bytes} {framing}: {e} {:?}", stand.told().iter().filter(|t| t.target == "/up").collect::<Vec<_>>())
+                    let response = client.response(false).unwrap_or_else(|e| {
+                        panic!(
+                            "{bytes} {framing}: {e} {:?}",
+                            stand.told().iter().filter(|t| t.target == "/up").collect::<Vec<_>>()
+                        )
                     });
-                    assert_eq!(answer.status, if honest { 200 } else { 408 }, "{bytes} {framing}");
+                    assert_eq!(response.status, if honest { 200 } else { 408 }, "{bytes} {framing}");
                 });
             }
         }
@@ -144,7 +153,9 @@ fn slow_readers_are_cut_and_the_backend_is_let_go() {
         got += buf.len();
         std::thread::sleep(Duration::from_millis(100));
     }
-    stand.wait_until("the slow ones are cut", |all| all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2);
+    stand.wait_until("the slow ones are cut", |all| {
+        all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2
+    });
     assert!(got >= 2_000_000);
     drop(enough);
     bystander.end();
@@ -171,7 +182,10 @@ fn storms_of_resets_leave_nothing_behind() {
         ("GET /good HTTP/1.1\r\nHost:", 0),
         (get, 0),
         (get, 1),
-        ("GET /good HTTP/1.1\r\nHost: localhost\r\n\r\nGET /good HTTP/1.1\r\nHost: localhost\r\n\r\nGET /goo", 1),
+        (
+            "GET /good HTTP/1.1\r\nHost: localhost\r\n\r\nGET /good HTTP/1.1\r\nHost: localhost\r\n\r\nGET /goo",
+            1,
+        ),
         ("POST /good HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf", 0),
         ("POST /good HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nha", 1),
         ("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n", 3),
@@ -201,7 +215,8 @@ fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
         p.request();
         p.wait_for_the_end();
     });
-    let pools = pool("down", &[down.address], "") + &pool("hangs", &[hangs.address], "timeouts = { backend_head = 60 }\n");
+    let pools = pool("down", &[down.address], "")
+        + &pool("hangs", &[hangs.address], "timeouts = { backend_head = 60 }\n");
     let stand = Stand::start(&format!("{}{pools}", good_and("up", &up, &good)), 2);
     let bystander = Bystander::start(stand.address, "/good", "good");
     for by_reset in [false, true] {
@@ -213,11 +228,14 @@ fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
             client.exact(100_000).expect("some of it");
             gone.push(client);
             // In the middle of an upload.
-            for (framing, part) in
-                [("Content-Length: 1000000", "x".repeat(100_000)), ("Transfer-Encoding: chunked", "5\r\nhello\r\n".into())]
-            {
+            for (framing, part) in [
+                ("Content-Length: 1000000", "x".repeat(100_000)),
+                ("Transfer-Encoding: chunked", "5\r\nhello\r\n".into()),
+            ] {
                 let mut client = stand.client();
-                client.send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{part}")).expect("sent");
+                client
+                    .send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{part}"))
+                    .expect("sent");
                 gone.push(client);
             }
             // While it waits for an answer.
@@ -236,14 +254,15 @@ fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
     }
     bystander.end();
     let told = stand.end();
-    let gone = |target: &str| told.iter().filter(|t| t.target == target && t.cause == Some("client_gone")).count();
+    let gone =
+        |target: &str| told.iter().filter(|t| t.target == target && t.cause == Some("client_gone")).count();
     assert_eq!((gone("/down"), gone("/up"), gone("/hangs")), (40, 80, 40));
     // No upload that was broken off looked like a whole one.
     assert_eq!(told.iter().filter(|t| t.target == "/up" && t.cause.is_none()).count(), 0);
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_turn() {
+fn pipelined_requests_are_responded_in_turn() {
     let echo = Backend::start(|mut p| {
         while let Some(head) = p.request() {
             let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -258,7 +277,9 @@ fn pipelined_requests_are_answered_in_turn() {
         all += &match i % 3 {
             0 => format!("GET /p/{i} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             1 => format!("POST /p/{i} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"),
-            _ => format!("PUT /p/{i} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+            _ => format!(
+                "PUT /p/{i} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            ),
         };
     }
     // At once, and in pieces that end anywhere; then half closed: all are answered all the same.
@@ -269,8 +290,8 @@ fn pipelined_requests_are_answered_in_turn() {
         }
         client.stream().shutdown(Shutdown::Write).expect("open");
         for i in 0..300 {
-            let answer = client.answer(false).unwrap_or_else(|e| panic!("{i} in pieces of {piece}: {e}"));
-            assert_eq!((answer.status, answer.text()), (200, format!("/p/{i}")));
+            let response = client.response(false).unwrap_or_else(|e| panic!("{i} in pieces of {piece}: {e}"));
+            assert_eq!((response.status, response.text()), (200, format!("/p/{i}")));
         }
         assert!(client.is_closed());
     }
@@ -294,9 +315,9 @@ fn a_large_download_comes_whole_to_a_client_that_dawdles() {
     let mut client = stand.client();
     client.send("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     std::thread::sleep(Duration::from_millis(500));
-    let answer = client.answer(false).expect("whole");
-    assert_eq!(answer.body.len(), LARGE);
-    assert!(answer.body.iter().enumerate().all(|(i, b)| usize::from(*b) == i % 251));
+    let response = client.response(false).expect("whole");
+    assert_eq!(response.body.len(), LARGE);
+    assert!(response.body.iter().enumerate().all(|(i, b)| usize::from(*b) == i % 251));
     drop(client);
     stand.end();
 }

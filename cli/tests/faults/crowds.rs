@@ -36,7 +36,12 @@ struct Holder(Child);
 
 impl Holder {
     fn start(to: SocketAddr, nth: usize) -> Self {
-        let arguments = [to.ip().to_string(), to.port().to_string(), format!("127.0.1.{}", nth + 1), (CLIENTS / HELPERS).to_string()];
+        let arguments = [
+            to.ip().to_string(),
+            to.port().to_string(),
+            format!("127.0.1.{}", nth + 1),
+            (CLIENTS / HELPERS).to_string(),
+        ];
         let mut command = Command::new("python3");
         command.args(["-c", HOLDER]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         Self(command.spawn().expect("python3 is needed (Debian package python3)"))
@@ -64,7 +69,8 @@ fn twenty_thousand_clients_under_a_low_file_limit() {
          timeouts = {{ head = 60, idle = 60 }}\n[[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
         good.address
     );
-    let mut daemon = Daemon::start_limited(&config, &["--workers", "2", "--driver", crate::driver()], Some(1024));
+    let mut daemon =
+        Daemon::start_limited(&config, &["--workers", "2", "--driver", crate::driver()], Some(1024));
     let (address, page) = (daemon.address(), daemon.listens("own page"));
     let idle_files = daemon.files();
     // Those who were there before.
@@ -81,8 +87,9 @@ fn twenty_thousand_clients_under_a_low_file_limit() {
     // They are served all the same, and so is our own page.
     for round in 0..20 {
         for client in &mut early {
-            let answer = client.get("/").unwrap_or_else(|e| panic!("round {round}: {e}: {}", daemon.said()));
-            assert_eq!(answer.text(), "good");
+            let response =
+                client.get("/").unwrap_or_else(|e| panic!("round {round}: {e}: {}", daemon.said()));
+            assert_eq!(response.text(), "good");
         }
         std::thread::sleep(Duration::from_millis(50));
     }

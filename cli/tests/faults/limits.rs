@@ -53,7 +53,10 @@ fn connections_are_limited_over_all_workers_and_for_each_address() {
 fn max_connections_is_never_exceeded_and_everyone_who_waits_is_served() {
     for (workers, strategy) in [(1, "RoundRobin"), (2, "RoundRobin"), (2, "LeastConnection"), (2, "Random")] {
         let backends = [busy(Duration::from_millis(4)), busy(Duration::from_millis(4))];
-        let addresses: Vec<String> = backends.iter().map(|b| format!("{{ address = \"{}\", max_connections = 3 }}", b.address)).collect();
+        let addresses: Vec<String> = backends
+            .iter()
+            .map(|b| format!("{{ address = \"{}\", max_connections = 3 }}", b.address))
+            .collect();
         let text = format!(
             "{QUICK}[[backend_pools]]\naddresses = [{}]\nschemes = [\"HTTP\"]\nstrategy = \"{strategy}\"\ntimeouts = {{ queue = 15 }}\n",
             addresses.join(", ")
@@ -64,8 +67,8 @@ fn max_connections_is_never_exceeded_and_everyone_who_waits_is_served() {
                 s.spawn(|| {
                     let mut client = stand.client();
                     for i in 0..20 {
-                        let answer = client.get("/").unwrap_or_else(|e| panic!("{i}: {e}"));
-                        assert_eq!(answer.status, 200, "{strategy}: {answer:?}");
+                        let response = client.get("/").unwrap_or_else(|e| panic!("{i}: {e}"));
+                        assert_eq!(response.status, 200, "{strategy}: {response:?}");
                     }
                 });
             }
@@ -80,7 +83,7 @@ fn max_connections_is_never_exceeded_and_everyone_who_waits_is_served() {
 }
 
 #[test]
-fn a_full_queue_and_a_long_wait_are_answered() {
+fn a_full_queue_and_a_long_wait_are_responded() {
     let slow = busy(Duration::from_millis(1500));
     let text = format!(
         "{QUICK}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 2 }}]\nschemes = [\"HTTP\"]\n\
@@ -91,15 +94,20 @@ fn a_full_queue_and_a_long_wait_are_answered() {
     // Two are served, three wait in vain, the others are refused at once.
     let (served, waited, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|s| {
-        let queue = |all: &[ruststrom_driver::worker::Census], n: usize| all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n;
+        let queue = |all: &[ruststrom_driver::worker::Census], n: usize| {
+            all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n
+        };
         for i in 0..5 {
             s.spawn(|| {
                 let begun = Instant::now();
-                let answer = stand.client().get("/").expect("an answer");
-                match answer.status {
+                let response = stand.client().get("/").expect("an answer");
+                match response.status {
                     200 => served.fetch_add(1, Ordering::SeqCst),
                     _ => {
-                        assert!(answer.status == 503 && answer.field("Retry-After").is_some(), "{answer:?}");
+                        assert!(
+                            response.status == 503 && response.field("Retry-After").is_some(),
+                            "{response:?}"
+                        );
                         assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
                         waited.fetch_add(1, Ordering::SeqCst)
                     }
@@ -108,8 +116,12 @@ fn a_full_queue_and_a_long_wait_are_answered() {
             stand.wait_until("it is in", |all| queue(all, i + 1));
         }
         for _ in 0..4 {
-            let answer = stand.client().get("/").expect("an answer");
-            assert_eq!((answer.status, answer.field("Retry-After").is_some()), (503, true), "{answer:?}");
+            let response = stand.client().get("/").expect("an answer");
+            assert_eq!(
+                (response.status, response.field("Retry-After").is_some()),
+                (503, true),
+                "{response:?}"
+            );
             refused.fetch_add(1, Ordering::SeqCst);
         }
     });
@@ -145,7 +157,7 @@ fn those_who_leave_the_queue_take_nobodys_place() {
     }
     stand.wait_until("they have gone", |all| all[0].counts.queued <= 1);
     for client in [&mut first, &mut last] {
-        assert_eq!(client.answer(false).map(|a| a.status), Ok(200));
+        assert_eq!(client.response(false).map(|a| a.status), Ok(200));
     }
     drop((first, last));
     stand.end();
@@ -159,8 +171,8 @@ fn requests_on_one_connection_are_limited() {
     let stand = Stand::start(&format!("{limits}{QUICK}{}", pool("good", &[good.address], "")), 1);
     let mut client = stand.client();
     for last in [false, false, true] {
-        let answer = client.get("/good").expect("an answer");
-        assert_eq!(answer.field("Connection"), last.then_some("close"));
+        let response = client.get("/good").expect("an answer");
+        assert_eq!(response.field("Connection"), last.then_some("close"));
     }
     assert!(client.is_closed());
     drop(client);
@@ -177,7 +189,8 @@ fn without_memory_for_bytes_under_way_requests_are_refused_or_wait_and_later_ser
     let good = Backend::good("good");
     let pools = pool("down", &[hangs.address], "") + &pool("good", &[good.address], "");
     // One megabyte, and downloads that nobody reads, until they are cut for it.
-    let text = format!("limits = {{ buffer_bytes = 1048576 }}\n{QUICK}{pools}").replace("head = \"700ms\", idle", "head = \"9s\", idle");
+    let text = format!("limits = {{ buffer_bytes = 1048576 }}\n{QUICK}{pools}")
+        .replace("head = \"700ms\", idle", "head = \"9s\", idle");
     let stand = Stand::start(&text, 1);
     let mut idle = stand.client();
     let downloads: Vec<_> = (0..100)
@@ -189,8 +202,8 @@ fn without_memory_for_bytes_under_way_requests_are_refused_or_wait_and_later_ser
         .collect();
     std::thread::sleep(Duration::from_millis(300));
     // Late or with a 503, but answered; and once they have gone, at once.
-    let answer = idle.get("/good").expect("an answer");
-    assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+    let response = idle.get("/good").expect("an answer");
+    assert!(matches!(response.status, 200 | 503), "{response:?}");
     drop(downloads);
     stand.wait_until("they have gone", |all| all[0].counts.clients <= 1);
     assert_eq!(stand.client().get("/good").map(|a| a.status), Ok(200));

@@ -1,4 +1,5 @@
-//! Connections on which nothing happens for too long, and health checks that never end well: all of it goes away by itself.
+//! Connections on which nothing happens for too long, and health checks that never end well: all of it goes
+//! away by itself.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,8 +12,12 @@ const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
 
 fn tunnel(stand: &Stand, target: &str) -> Client {
     let mut client = stand.client();
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n")).expect("sent");
-    assert_eq!(client.answer(false).map(|a| a.status), Ok(101));
+    client
+        .send(format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
+        ))
+        .expect("sent");
+    assert_eq!(client.response(false).map(|a| a.status), Ok(101));
     client
 }
 
@@ -31,7 +36,10 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
         }
     });
     let good = Backend::good("good");
-    let stand = Stand::start(&format!("{QUICK}{}{}", pool("t", &[echo.address], ""), pool("good", &[good.address], "")), 2);
+    let stand = Stand::start(
+        &format!("{QUICK}{}{}", pool("t", &[echo.address], ""), pool("good", &[good.address], "")),
+        2,
+    );
     let bystander = Bystander::start(stand.address, "/good", "good");
     let mut left = Vec::new();
     for i in 0..60 {
@@ -62,7 +70,9 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
         assert_eq!(alive.exact(1).as_deref(), Ok(&b"x"[..]));
         std::thread::sleep(Duration::from_millis(300));
     }
-    stand.wait_until("the quiet ones are cut", |all| all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2);
+    stand.wait_until("the quiet ones are cut", |all| {
+        all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2
+    });
     for mut client in left {
         assert!(client.is_closed());
     }
@@ -89,7 +99,11 @@ fn idle_connections_of_clients_are_closed_in_time() {
     for client in &mut clients {
         assert!(client.is_closed());
     }
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "closed before their time: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "closed before their time: {:?}",
+        begun.elapsed()
+    );
     let told = stand.end();
     assert!(told.iter().all(|t| t.cause.is_none()), "an idle connection is no failed exchange");
 }
@@ -98,7 +112,10 @@ fn idle_connections_of_clients_are_closed_in_time() {
 fn a_client_that_asks_on_and_on_and_never_reads_is_bounded_and_cut() {
     let good = Backend::good("good");
     let large = Backend::start(|mut p| while p.request().is_some() && p.send(ok(&"x".repeat(10_000))) {});
-    let stand = Stand::start(&format!("{QUICK}{}{}", pool("large", &[large.address], ""), pool("good", &[good.address], "")), 1);
+    let stand = Stand::start(
+        &format!("{QUICK}{}{}", pool("large", &[large.address], ""), pool("good", &[good.address], "")),
+        1,
+    );
     let bystander = Bystander::start(stand.address, "/good", "good");
     let requests = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     std::thread::scope(|s| {
@@ -154,9 +171,14 @@ fn who_waits_does_not_spin() {
     let daemon = crate::daemon::Daemon::start(&config, &["--workers", "1", "--driver", crate::driver()]);
     let address = daemon.address();
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let post =
-        |target: &str| format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(900_000));
-    let upgrade = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n".to_owned();
+    let post = |target: &str| {
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{}",
+            "x".repeat(900_000)
+        )
+    };
+    let upgrade =
+        "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n".to_owned();
     // What a client sends before it waits, and whether it ends its half then.
     let rows = [
         (String::new(), false),
@@ -204,31 +226,44 @@ fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
         }
     });
     let silent = Backend::start(|mut p| p.wait_for_the_end());
-    let refuses =
-        Backend::start(|mut p| while p.head().is_some() && p.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n") {});
-    let reads = Backend::start(|mut p| {
-        while p.head().is_some() && p.send("HTTP/1.1 100 Continue\r\n\r\n") && p.body(1500).is_some() && p.send(ok("all")) {}
+    let refuses = Backend::start(|mut p| {
+        while p.head().is_some() && p.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n") {}
     });
-    let pools = [("reads", reads.address), ("taken", taken.address), ("silent", silent.address), ("refuses", refuses.address)];
+    let reads = Backend::start(|mut p| {
+        while p.head().is_some()
+            && p.send("HTTP/1.1 100 Continue\r\n\r\n")
+            && p.body(1500).is_some()
+            && p.send(ok("all"))
+        {}
+    });
+    let pools = [
+        ("reads", reads.address),
+        ("taken", taken.address),
+        ("silent", silent.address),
+        ("refuses", refuses.address),
+    ];
     let pools: String = pools.iter().map(|(name, at)| pool(name, &[*at], "")).collect();
     let stand = Stand::start(&format!("{QUICK}{pools}"), 1);
     // It is the client's time that runs, however long it takes for its body.
     let mut slow = stand.client();
-    slow.send("POST /reads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1500\r\nExpect: 100-continue\r\n\r\n").expect("sent");
+    slow.send(
+        "POST /reads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1500\r\nExpect: 100-continue\r\n\r\n",
+    )
+    .expect("sent");
     for _ in 0..15 {
         slow.send([b'x'; 100]).expect("sent");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let answer = slow.answer(false).expect("an answer");
-    assert_eq!((answer.interims, answer.status), (1, 200), "{answer:?}");
+    let response = slow.response(false).expect("an answer");
+    assert_eq!((response.interims, response.status), (1, 200), "{response:?}");
     drop(slow);
     for (target, interims, status) in [("/taken", 1, 408), ("/silent", 0, 504), ("/refuses", 0, 417)] {
         let mut client = stand.client();
         client
             .send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"))
             .expect("sent");
-        let answer = client.answer(false).unwrap_or_else(|e| panic!("{target}: {e}"));
-        assert_eq!((answer.interims, answer.status), (interims, status), "{target}: {answer:?}");
+        let response = client.response(false).unwrap_or_else(|e| panic!("{target}: {e}"));
+        assert_eq!((response.interims, response.status), (interims, status), "{target}: {response:?}");
     }
     stand.end();
 }

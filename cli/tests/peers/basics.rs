@@ -63,7 +63,10 @@ fn curl_gets_posts_uploads_and_downloads() {
     let said = curl(&["-w", " %{http_code} %{num_connects} %{http_version}\n", &format!("{url}/?[1-6]")]);
     let mut lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 6, "{said}");
-    assert!(lines[0].ends_with(" 200 1 1.1") && lines[1..].iter().all(|l| l.ends_with(" 200 0 1.1")), "{said}");
+    assert!(
+        lines[0].ends_with(" 200 1 1.1") && lines[1..].iter().all(|l| l.ends_with(" 200 0 1.1")),
+        "{said}"
+    );
     assert_eq!(
         lines[..3].iter().map(|l| l.split(' ').next()).collect::<Vec<_>>(),
         lines[3..].iter().map(|l| l.split(' ').next()).collect::<Vec<_>>()
@@ -73,23 +76,44 @@ fn curl_gets_posts_uploads_and_downloads() {
     assert!(lines.iter().zip(NAMES).all(|(l, name)| l.starts_with(name)), "{said}");
 
     let head = curl(&["-I", &format!("{url}/")]);
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("X-Backend: ") && head.contains("Content-Length: "), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n")
+            && head.contains("X-Backend: ")
+            && head.contains("Content-Length: "),
+        "{head}"
+    );
 
-    // curl expects 100-continue for a body of this size; `-w` shows that none was missed, or it would have waited for a second.
+    // curl expects 100-continue for a body of this size; `-w` shows that none was missed, or it would have
+    // waited for a second.
     let upload_ways: [(&str, &[&str]); 4] = [
         ("expects 100", &["-H", "Expect: 100-continue", "--expect100-timeout", "15"]),
         ("by length", &["-H", "Expect:"]),
         ("chunked", &["-H", "Transfer-Encoding: chunked", "-H", "Expect:"]),
-        ("chunked, expects 100", &["-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue", "--expect100-timeout", "15"]),
+        (
+            "chunked, expects 100",
+            &["-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue", "--expect100-timeout", "15"],
+        ),
     ];
     for (i, (name, arguments)) in upload_ways.into_iter().enumerate() {
         let begun = Instant::now();
         let data = format!("@{upload}");
-        let said = curl(&[arguments, &["-X", "POST", "--data-binary", &data, "-w", " %{http_code}", &format!("{url}/post")]].concat());
+        let said = curl(
+            &[
+                arguments,
+                &["-X", "POST", "--data-binary", &data, "-w", " %{http_code}", &format!("{url}/post")],
+            ]
+            .concat(),
+        );
         assert!(NAMES.iter().any(|n| said == format!("{n} 200")), "{name}: {said}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{name}: it waited in vain for the 100");
         let target = format!("{url}/kept/{i}");
-        let said = curl(&[arguments, &["-T", &upload, "-o", "/dev/null", "-w", "%{http_code} %header{x-backend}", &target]].concat());
+        let said = curl(
+            &[
+                arguments,
+                &["-T", &upload, "-o", "/dev/null", "-w", "%{http_code} %header{x-backend}", &target],
+            ]
+            .concat(),
+        );
         let (status, at) = said.split_once(' ').expect("two words");
         let backend = backends.iter().find(|b| b.name == at).expect("one of them");
         assert_eq!(status, "201", "{name}");
@@ -98,11 +122,15 @@ fn curl_gets_posts_uploads_and_downloads() {
     }
     // What was posted lies with one of them, byte for byte.
     let posted = backends.iter().flat_map(|b| std::fs::read_dir(b.folder.0.join("body")).expect("a folder"));
-    let posted: Vec<Vec<u8>> = posted.map(|f| std::fs::read(f.expect("an entry").path()).expect("a file")).collect();
+    let posted: Vec<Vec<u8>> =
+        posted.map(|f| std::fs::read(f.expect("an entry").path()).expect("a file")).collect();
     assert!(posted.len() == 4 && posted.iter().all(|p| *p == small), "{} files", posted.len());
 
-    for arguments in [&["--http1.1"][..], &["--http1.0"], &["--limit-rate", "150M"], &["-H", "Connection: close"]] {
-        let said = curl(&[arguments, &["-o", &got, "-w", "%{http_code}", &format!("{url}/files/big")]].concat());
+    for arguments in
+        [&["--http1.1"][..], &["--http1.0"], &["--limit-rate", "150M"], &["-H", "Connection: close"]]
+    {
+        let said =
+            curl(&[arguments, &["-o", &got, "-w", "%{http_code}", &format!("{url}/files/big")]].concat());
         assert_eq!(said, "200", "{arguments:?}");
         assert!(std::fs::read(&got).expect("a file") == big, "{arguments:?}: other bytes came");
     }
@@ -112,10 +140,29 @@ fn curl_gets_posts_uploads_and_downloads() {
     // HTTP/1.0 with and without keep-alive; an unknown host; a HEAD of a download.
     let said = curl(&["--http1.0", "-w", " %{num_connects}\n", &format!("{url}/?[1-2]")]);
     assert!(said.lines().all(|l| l.ends_with(" 1")), "{said}");
-    let said = curl(&["--http1.0", "-H", "Connection: keep-alive", "-w", " %{num_connects}\n", &format!("{url}/?[1-2]")]);
+    let said = curl(&[
+        "--http1.0",
+        "-H",
+        "Connection: keep-alive",
+        "-w",
+        " %{num_connects}\n",
+        &format!("{url}/?[1-2]"),
+    ]);
     assert!(said.lines().nth(1).is_some_and(|l| l.ends_with(" 0")), "{said}");
     let mut command = Command::new(program("curl", "curl"));
-    assert_eq!(output(command.args(["-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", &format!("{url}/")])), "404");
+    assert_eq!(
+        output(command.args([
+            "-sS",
+            "-m",
+            "20",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            &format!("{url}/")
+        ])),
+        "404"
+    );
     let head = curl(&["-I", &format!("{url}/files/big")]);
     assert!(head.contains(&format!("Content-Length: {}\r\n", big.len())), "{head}");
     daemon.stop();
@@ -127,8 +174,23 @@ fn round_robin_is_exact_over_all_workers() {
     let daemon = Daemon::start(&quick_start(&addresses(&backends), "", ""), &["--workers", "2"]);
     let url = format!("http://{}/", v4(daemon.address()));
     let mut command = Command::new(program("h2load", "nghttp2-client"));
-    let said = output(command.args(["--h1", "-n", "3000", "-c", "30", "-t", "2", "-H", ":authority: example.com", &url]));
-    assert!(said.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout") && said.contains("status codes: 3000 2xx"), "{said}");
+    let said = output(command.args([
+        "--h1",
+        "-n",
+        "3000",
+        "-c",
+        "30",
+        "-t",
+        "2",
+        "-H",
+        ":authority: example.com",
+        &url,
+    ]));
+    assert!(
+        said.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout")
+            && said.contains("status codes: 3000 2xx"),
+        "{said}"
+    );
     let counts = || backends.iter().map(|b| b.requests().len()).collect::<Vec<_>>();
     // nginx logs a request when its answer has gone, which the client may know first.
     let begun = Instant::now();
@@ -139,13 +201,16 @@ fn round_robin_is_exact_over_all_workers() {
     // wrk does not say in advance how many; what was cut off at its end is a connection each.
     let mut command = Command::new(program("wrk", "wrk"));
     let said = output(command.args(["-t", "2", "-c", "24", "-d", "2s", "-H", "Host: example.com", &url]));
-    assert!(said.contains("requests in") && !said.contains("Non-2xx") && !said.contains("Socket errors"), "{said}");
+    assert!(
+        said.contains("requests in") && !said.contains("Non-2xx") && !said.contains("Socket errors"),
+        "{said}"
+    );
     // Fresh connections, so that both workers have a part in each cycle.
     let mut names = BTreeMap::<String, usize>::new();
     for _ in 0..90 {
         let mut client = Client::to(SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port()));
         client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").expect("sent");
-        *names.entry(client.answer(false).expect("an answer").text()).or_default() += 1;
+        *names.entry(client.response(false).expect("an answer").text()).or_default() += 1;
     }
     assert_eq!(names.into_values().collect::<Vec<_>>(), [30; 3]);
     let counts = counts();
@@ -194,7 +259,10 @@ print('content')
     let mut command = Command::new(program("python3", "python3"));
     let said = output(command.args(["-c", script, &daemon.address().port().to_string()]));
     assert_eq!(said, "content\n");
-    let kept = backends.iter().find_map(|b| std::fs::read(b.folder.0.join("kept/python")).ok()).expect("kept by one");
+    let kept = backends
+        .iter()
+        .find_map(|b| std::fs::read(b.folder.0.join("kept/python")).ok())
+        .expect("kept by one");
     assert!(kept == vec![b'x'; 1_000_000]);
     daemon.stop();
 }
@@ -203,9 +271,10 @@ print('content')
 fn the_demo_as_a_new_user_sees_it() {
     let mut demo = Daemon::demo();
     let line = demo.wait_for("    curl ");
-    let answers: Vec<String> =
-        (0..3).map(|_| output(Command::new(program("curl", "curl")).args(["-sS", "-m", "20", line.trim()]))).collect();
-    let mut names: Vec<&str> = answers.iter().filter_map(|a| a.split(' ').next()).collect();
+    let responses: Vec<String> = (0..3)
+        .map(|_| output(Command::new(program("curl", "curl")).args(["-sS", "-m", "20", line.trim()])))
+        .collect();
+    let mut names: Vec<&str> = responses.iter().filter_map(|a| a.split(' ').next()).collect();
     names.sort_unstable();
     assert_eq!(names, NAMES);
     demo.signal(Signal::INT);
@@ -244,10 +313,10 @@ fn names_resolve_and_those_that_do_not_hang_nobody() {
     let begun = Instant::now();
     for _ in 0..10 {
         let mut client = Client::to(address);
-        let answer = client.get("/nowhere").expect("an answer");
-        assert_eq!((answer.status, answer.field("Retry-After").is_some()), (503, true), "{answer:?}");
-        let answer = client.get("/").expect("an answer");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "named"), "{answer:?}");
+        let response = client.get("/nowhere").expect("an answer");
+        assert_eq!((response.status, response.field("Retry-After").is_some()), (503, true), "{response:?}");
+        let response = client.get("/").expect("an answer");
+        assert_eq!((response.status, response.text().as_str()), (200, "named"), "{response:?}");
     }
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(daemon.said().matches("does not resolve").count(), 1, "told once: {}", daemon.said());

@@ -43,9 +43,11 @@ impl Load {
                     for _ in 0..50 {
                         let begun = Instant::now();
                         let sent = client.send(format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
-                        let got = sent.and_then(|()| client.answer(false));
+                        let got = sent.and_then(|()| client.response(false));
                         let (closes, got) = match got {
-                            Ok(a) if a.status == 200 => (a.field("Connection") == Some("close"), Ok(a.text())),
+                            Ok(a) if a.status == 200 => {
+                                (a.field("Connection") == Some("close"), Ok(a.text()))
+                            }
                             Ok(a) => (true, Err(format!("{} {}", a.status, a.text()))),
                             Err(e) => (true, Err(e)),
                         };
@@ -97,18 +99,29 @@ impl Wrk {
             "Host: example.com",
             &format!("http://{to}/"),
         ]);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("it starts"),
+        )
     }
 
     /// It has seen no error.
     fn end(mut self) {
         let mut said = String::new();
         std::io::Read::read_to_string(self.0.stdout.as_mut().expect("piped"), &mut said).expect("text");
-        assert!(said.contains("requests in") && !said.contains("Non-2xx") && !said.contains("Socket errors"), "{said}");
+        assert!(
+            said.contains("requests in") && !said.contains("Non-2xx") && !said.contains("Socket errors"),
+            "{said}"
+        );
     }
 }
 
-/// What the retry rule lets be lost when a backend dies in the middle of an answer: nothing here, an answer is one write.
+/// What the retry rule lets be lost when a backend dies in the middle of an answer: nothing here, an answer
+/// is one write.
 #[test]
 fn no_client_sees_that_backends_die_freeze_and_come_back() {
     let mut backends = ["alpha", "beta", "gamma"].map(Nginx::start);
@@ -138,10 +151,19 @@ fn no_client_sees_that_backends_die_freeze_and_come_back() {
     wrk.end();
     let bad: Vec<_> = hits.iter().filter(|h| h.got.is_err()).take(5).collect();
     assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.said());
-    // Whoever asks later than check_every and its jitter and the timeout after it froze does not meet it any more.
-    let late =
-        |h: &&Hit| h.begun > frozen + Duration::from_millis(1100 + 500 + 300) && h.begun < thawed && h.took > Duration::from_millis(950);
-    assert_eq!(hits.iter().filter(late).count(), 0, "requests still met the frozen backend: {}", daemon.said());
+    // Whoever asks later than check_every and its jitter and the timeout after it froze does not meet it any
+    // more.
+    let late = |h: &&Hit| {
+        h.begun > frozen + Duration::from_millis(1100 + 500 + 300)
+            && h.begun < thawed
+            && h.took > Duration::from_millis(950)
+    };
+    assert_eq!(
+        hits.iter().filter(late).count(),
+        0,
+        "requests still met the frozen backend: {}",
+        daemon.said()
+    );
     assert!(
         hits.iter().any(|h| h.begun > frozen && h.begun < thawed && h.took >= Duration::from_millis(950)),
         "it was never met: was it frozen?"
@@ -160,21 +182,29 @@ fn transfers_that_a_death_cuts_are_seen_to_be_cut() {
     let mut backend = Nginx::start("mortal");
     std::fs::create_dir_all(backend.folder.0.join("files")).expect("a folder");
     std::fs::write(backend.folder.0.join("files/large"), vec![b'x'; LARGE]).expect("a file");
-    let daemon =
-        Daemon::start(&quick_start(&[backend.address], "health_interval = { check_every = 1 }", "ramp_up = 1"), &["--workers", "1"]);
+    let daemon = Daemon::start(
+        &quick_start(&[backend.address], "health_interval = { check_every = 1 }", "ramp_up = 1"),
+        &["--workers", "1"],
+    );
     let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
     let mut download = Client::to(address);
     download.send("GET /files/large HTTP/1.1\r\nHost: example.com\r\n\r\n").expect("sent");
     let mut upload = Client::to(address);
-    upload.send(format!("PUT /kept/large HTTP/1.1\r\nHost: example.com\r\nContent-Length: {LARGE}\r\n\r\n")).expect("sent");
+    upload
+        .send(format!("PUT /kept/large HTTP/1.1\r\nHost: example.com\r\nContent-Length: {LARGE}\r\n\r\n"))
+        .expect("sent");
     upload.send(vec![b'x'; 1 << 20]).expect("sent");
     sleep(Duration::from_millis(300));
     backend.kill();
-    let got = download.answer(false);
-    assert!(got.is_err(), "half a download looked like a whole one: {:?}", got.map(|a| (a.status, a.body.len())));
+    let got = download.response(false);
+    assert!(
+        got.is_err(),
+        "half a download looked like a whole one: {:?}",
+        got.map(|a| (a.status, a.body.len()))
+    );
     // The rest may find a closed connection; the answer has to come all the same.
     let _ = upload.send(vec![b'x'; 1 << 20]);
-    assert_eq!(upload.answer(false).map(|a| a.status), Ok(502));
+    assert_eq!(upload.response(false).map(|a| a.status), Ok(502));
     // Nobody is there, and that is said at once; then somebody is.
     let status = || Client::to(address).get_from("example.com", "/").map(|a| a.status);
     assert!(matches!(status(), Ok(502 | 503)), "{:?}", status());
@@ -187,7 +217,8 @@ fn transfers_that_a_death_cuts_are_seen_to_be_cut() {
     daemon.stop();
 }
 
-/// Backends whose freezing can be seen from inside: they note when a request came, and go on with it when they thaw.
+/// Backends whose freezing can be seen from inside: they note when a request came, and go on with it when
+/// they thaw.
 struct Freezer {
     backend: Backend,
     frozen: Arc<AtomicBool>,
@@ -269,9 +300,13 @@ fn freeze(fall: u32) {
         assert!(all > 100, "{all} requests in {from:?} to {to:?}");
         its as f64 / all as f64
     };
-    // Its weight grows from nothing to one in three seconds, beside two of one: a sixth of a third, about a half, all of it.
-    let (early, middle, late) =
-        (share(Duration::ZERO, RAMP_UP / 6), share(RAMP_UP * 2 / 6, RAMP_UP * 4 / 6), share(RAMP_UP, RAMP_UP + Duration::from_secs(1)));
+    // Its weight grows from nothing to one in three seconds, beside two of one: a sixth of a third, about a
+    // half, all of it.
+    let (early, middle, late) = (
+        share(Duration::ZERO, RAMP_UP / 6),
+        share(RAMP_UP * 2 / 6, RAMP_UP * 4 / 6),
+        share(RAMP_UP, RAMP_UP + Duration::from_secs(1)),
+    );
     assert!(
         early < 0.12 && (0.12..0.28).contains(&middle) && (0.31..0.36).contains(&late),
         "fall {fall}: {early:.3} {middle:.3} {late:.3}"
@@ -300,7 +335,8 @@ fn a_stop_under_load_cuts_nobody() {
         assert_eq!(daemon.end().code(), Some(0), "{}", daemon.said());
         let hits = load.end();
         // Whatever had been sent a little before, so that it was in flight when the signal came.
-        let in_flight: Vec<_> = hits.iter().filter(|h| h.begun < stopped - Duration::from_millis(10)).collect();
+        let in_flight: Vec<_> =
+            hits.iter().filter(|h| h.begun < stopped - Duration::from_millis(10)).collect();
         let bad: Vec<_> = in_flight.iter().filter(|h| h.got.is_err()).collect();
         assert!(bad.is_empty(), "{bad:?} of {}: {}", in_flight.len(), daemon.said());
         assert!(in_flight.iter().any(|h| h.begun + h.took > stopped), "nothing was in flight");

@@ -66,7 +66,13 @@ impl Server {
     fn start(folder: &Folder, name: &str) -> Self {
         let script = folder.write("server.py", SERVER);
         let mut command = Command::new(python());
-        let mut child = command.arg(script).arg(name).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = command
+            .arg(script)
+            .arg(name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
         let mut port = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut port).expect("text");
         let mut server = Self(child, ([127, 0, 0, 1], 0).into());
@@ -85,8 +91,16 @@ impl Drop for Server {
 /// Debian's, which has Debian's modules.
 fn python() -> std::path::PathBuf {
     let python = program("python3", "python3");
-    let has = Command::new(&python).args(["-c", "import websockets"]).stderr(Stdio::null()).status().expect("it starts").success();
-    assert!(has, "the module websockets is missing, and this test is done with it: install the Debian package python3-websockets");
+    let has = Command::new(&python)
+        .args(["-c", "import websockets"])
+        .stderr(Stdio::null())
+        .status()
+        .expect("it starts")
+        .success();
+    assert!(
+        has,
+        "the module websockets is missing, and this test is done with it: install the Debian package python3-websockets"
+    );
     python
 }
 
@@ -95,7 +109,10 @@ fn websockets_pass_through_every_worker() {
     let folder = Folder::new("websockets");
     let servers = ["left", "right"].map(|name| Server::start(&folder, name));
     let daemon = Daemon::start(&quick_start(&[servers[0].1, servers[1].1], "", ""), &["--workers", "2"]);
-    let script = folder.write("client.py", CLIENT.replace("websockets.connect(url,", "websockets.connect(url, extra_headers={},"));
+    let script = folder.write(
+        "client.py",
+        CLIENT.replace("websockets.connect(url,", "websockets.connect(url, extra_headers={},"),
+    );
     // The quick start wants this host; both names are of the loopback.
     let url = format!("ws://example.com:{}/chat?room=1", daemon.address().port());
     let script_text = std::fs::read_to_string(&script).expect("just written");
@@ -103,7 +120,10 @@ fn websockets_pass_through_every_worker() {
         "client.py",
         script_text.replace(
             "subprotocols=None",
-            &format!("host='127.0.0.1', port={}, subprotocols=['chat', 'superchat']", daemon.address().port()),
+            &format!(
+                "host='127.0.0.1', port={}, subprotocols=['chat', 'superchat']",
+                daemon.address().port()
+            ),
         ),
     );
     let said = output(Command::new(python()).arg(script).arg(url));
@@ -137,8 +157,8 @@ fn each_half_of_a_tunnel_ends_by_itself() {
         let mut client = Client::to(address);
         client.send(UPGRADE).expect("sent");
         client.send("x".repeat(early)).expect("sent");
-        let answer = client.answer(false).expect("an answer");
-        assert_eq!((answer.status, answer.field("Upgrade")), (101, Some("bytes")));
+        let response = client.response(false).expect("an answer");
+        assert_eq!((response.status, response.field("Upgrade")), (101, Some("bytes")));
         client.send("x".repeat(later)).expect("sent");
         client.stream().shutdown(Shutdown::Write).expect("open");
         let rest = client.rest().expect("it ends well");
@@ -163,7 +183,7 @@ fn each_half_of_a_tunnel_ends_by_itself() {
     let daemon2 = Daemon::start(&quick_start(&[ends_first.address], "", ""), &["--workers", "2"]);
     let mut client = Client::to(SocketAddr::new([127, 0, 0, 1].into(), daemon2.address().port()));
     client.send(UPGRADE).expect("sent");
-    assert_eq!(client.answer(false).map(|a| a.status), Ok(101));
+    assert_eq!(client.response(false).map(|a| a.status), Ok(101));
     assert_eq!(client.rest().as_deref(), Ok(&b"all I have to say"[..]));
     let mut stream = client.into_stream();
     stream.write_all(b"and I").expect("the other half is open");

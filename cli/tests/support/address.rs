@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A free port on a loopback address of its own. On 127.0.0.1 it could be taken again before its user binds it, by any listener or
-/// client of any test: nobody else binds to this address, and clients come from 127.0.0.1.
+/// A free port on a loopback address of its own. On 127.0.0.1 it could be taken again before its user binds
+/// it, by any listener or client of any test: nobody else binds to this address, and clients come from
+/// 127.0.0.1.
 pub(crate) fn lone() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let nth = NEXT.fetch_add(1, Ordering::SeqCst);

@@ -16,14 +16,19 @@ pub(crate) fn program(name: &str, package: &str) -> PathBuf {
     // What Debian installed, not what comes first in somebody's PATH: its modules are installed for that one.
     let places = ["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(|folder| Path::new(folder).join(name));
     let found = places.into_iter().find(|p| p.is_file());
-    found.unwrap_or_else(|| panic!("{name} is missing, and this test is done with it: install the Debian package {package}"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is missing, and this test is done with it: install the Debian package {package}")
+    })
 }
 
 /// What a client program said, if it ended well and in time.
 pub(crate) fn output(command: &mut Command) -> String {
     let shown = format!("{command:?}");
     let out = command.stdin(Stdio::null()).output().expect("it starts");
-    let (said, moaned) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned());
+    let (said, moaned) = (
+        String::from_utf8_lossy(&out.stdout).into_owned(),
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+    );
     assert!(out.status.success(), "{shown}: {}\n{said}\n{moaned}", out.status);
     said
 }
@@ -37,7 +42,8 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// It answers `/` with its name, serves files of its folder below `/files/`, and keeps what is uploaded to `/kept/`.
+    /// It answers `/` with its name, serves files of its folder below `/files/`, and keeps what is uploaded
+    /// to `/kept/`.
     pub(crate) fn start(name: &'static str) -> Self {
         let folder = Folder::new(name);
         let address = address::lone();
@@ -102,13 +108,17 @@ http {{
     std::fs::write(folder.join("nginx.conf"), config).expect("a temporary file");
     let mut command = Command::new(program("nginx", "nginx-light"));
     command.arg("-c").arg(folder.join("nginx.conf")).arg("-e").arg(folder.join("error.log"));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
         if child.try_wait().expect("our child").is_some() || begun.elapsed() > WAIT {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("nginx does not start: {}", std::fs::read_to_string(folder.join("error.log")).unwrap_or_default());
+            panic!(
+                "nginx does not start: {}",
+                std::fs::read_to_string(folder.join("error.log")).unwrap_or_default()
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -117,16 +127,24 @@ http {{
 
 /// The quick-start configuration before these backends: only addresses and times are replaced.
 pub(crate) fn quick_start(backends: &[SocketAddr], top: &str, of_health: &str) -> String {
-    let text =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/configs/quick-start.toml")).expect("the text");
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/configs/quick-start.toml"),
+    )
+    .expect("the text");
     let addresses: Vec<String> = backends.iter().map(|b| format!("\"{b}\"")).collect();
     let mut out = format!("metrics_address = \"127.0.0.1:0\"\n{top}\n{text}");
     for (from, to) in [
         ("http_address = \"[::]:80\"", "http_address = \"[::]:0\"".to_owned()),
         ("https_address = \"[::]:443\"", String::new()),
-        ("addresses = [\"127.0.0.1:8080\", \"127.0.0.1:8081\"]", format!("addresses = [{}]", addresses.join(", "))),
+        (
+            "addresses = [\"127.0.0.1:8080\", \"127.0.0.1:8081\"]",
+            format!("addresses = [{}]", addresses.join(", ")),
+        ),
         // A machine that is busy with other tests makes nobody slow.
-        ("timeout = 500", if of_health.is_empty() { "timeout = 5000".to_owned() } else { "timeout = 500".to_owned() }),
+        (
+            "timeout = 500",
+            if of_health.is_empty() { "timeout = 5000".to_owned() } else { "timeout = 500".to_owned() },
+        ),
         ("slow_threshold = 300", "slow_threshold = 0".to_owned()),
         ("path = \"/\"", format!("path = \"/health\"\n{of_health}")),
     ] {

@@ -58,7 +58,12 @@ impl Observer for Recorder {
     }
     fn exchange(&mut self, r: &Record<'_>) {
         let target = String::from_utf8_lossy(r.kept.bytes()).into_owned();
-        let told = Told { target, status: r.status, cause: r.cause.map(ruststrom_core::Cause::name), attempts: r.attempts };
+        let told = Told {
+            target,
+            status: r.status,
+            cause: r.cause.map(ruststrom_core::Cause::name),
+            attempts: r.attempts,
+        };
         self.0.lock().expect("no panic").push(told);
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
@@ -100,7 +105,15 @@ impl Stand {
         let (listeners, _) = bind_all(&config.listeners, workers).expect("free ports");
         let address = listeners[0].address;
         let (stop, shared) = (Arc::new(Stop::default()), Arc::new(Shared::new("test", workers)));
-        let setup = Setup { config: Arc::new(config), shared: shared.clone(), listeners, seed, files: 10_000, stop: stop.clone(), lookups };
+        let setup = Setup {
+            config: Arc::new(config),
+            shared: shared.clone(),
+            listeners,
+            seed,
+            files: 10_000,
+            stop: stop.clone(),
+            lookups,
+        };
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = told.clone();
         let observer = move |_| Recorder(heard.clone());
@@ -130,7 +143,11 @@ impl Stand {
         let begun = Instant::now();
         loop {
             let census = self.census();
-            assert_eq!(census.len(), usize::from(self.workers), "a worker is gone, stuck, or broke a rule of its own");
+            assert_eq!(
+                census.len(),
+                usize::from(self.workers),
+                "a worker is gone, stuck, or broke a rule of its own"
+            );
             if enough(&census) {
                 return;
             }
@@ -143,7 +160,14 @@ impl Stand {
     pub(crate) fn wait_until_clean(&self) {
         self.wait_until("nothing is left", |all| {
             all.iter().all(|Census { counts: c, sockets }| {
-                let busy = c.clients + c.backends_busy + c.probes + c.exchanges + c.pages + c.in_flight + c.queued + c.lookups;
+                let busy = c.clients
+                    + c.backends_busy
+                    + c.probes
+                    + c.exchanges
+                    + c.pages
+                    + c.in_flight
+                    + c.queued
+                    + c.lookups;
                 // An idle connection to a backend has its socket and one timer.
                 busy == 0 && c.timers <= c.backends_idle && *sockets == c.backends_idle
             })
@@ -181,7 +205,8 @@ impl Drop for Stand {
     }
 }
 
-/// Somebody who is served all the time: asks for `target` again and again, on one connection and on fresh ones.
+/// Somebody who is served all the time: asks for `target` again and again, on one connection and on fresh
+/// ones.
 pub(crate) struct Bystander {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -200,9 +225,9 @@ impl Bystander {
                 let mut client = Client::to(address);
                 for _ in 0..5 {
                     let begun = Instant::now();
-                    let answer = client.get(target)?;
-                    if answer.status != 200 || answer.text() != body {
-                        return Err(format!("{answer:?}"));
+                    let response = client.get(target)?;
+                    if response.status != 200 || response.text() != body {
+                        return Err(format!("{response:?}"));
                     }
                     if begun.elapsed() > Self::PATIENCE {
                         return Err(format!("served only after {:?}", begun.elapsed()));

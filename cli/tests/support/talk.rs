@@ -40,7 +40,7 @@ pub(crate) fn reset(stream: TcpStream) {
 
 /// A whole answer, and the interim ones before it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct LookupResult {
     pub(crate) status: u16,
     pub(crate) interims: usize,
     /// Lines of the head, the status line first.
@@ -48,7 +48,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl LookupResult {
     /// The value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().skip(1).filter_map(|l| l.split_once(": "));
@@ -83,40 +83,43 @@ impl Client {
     }
 
     /// Sends a request without a body and reads the answer.
-    pub(crate) fn get(&mut self, target: &str) -> Result<Answer, String> {
+    pub(crate) fn get(&mut self, target: &str) -> Result<LookupResult, String> {
         self.get_from("localhost", target)
     }
 
     /// The same of a certain host.
-    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Result<Answer, String> {
+    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Result<LookupResult, String> {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
-        self.answer(false)
+        self.response(false)
     }
 
     /// The next final answer; an error says how the connection ended or broke before its end.
-    pub(crate) fn answer(&mut self, to_head: bool) -> Result<Answer, String> {
-        let mut answer = Answer::default();
+    pub(crate) fn response(&mut self, to_head: bool) -> Result<LookupResult, String> {
+        let mut response = LookupResult::default();
         loop {
             let head = self.head()?;
-            answer.status = head.get(9..12).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status line: {head:?}"))?;
-            answer.head = head;
-            if answer.status >= 200 || answer.status == 101 {
+            response.status = head
+                .get(9..12)
+                .and_then(|s| s.parse().ok())
+                .ok_or_else(|| format!("no status line: {head:?}"))?;
+            response.head = head;
+            if response.status >= 200 || response.status == 101 {
                 break;
             }
-            answer.interims += 1;
+            response.interims += 1;
         }
-        if to_head || matches!(answer.status, 101 | 204 | 304) {
-            return Ok(answer);
+        if to_head || matches!(response.status, 101 | 204 | 304) {
+            return Ok(response);
         }
-        answer.body = if answer.field("Transfer-Encoding").is_some() {
+        response.body = if response.field("Transfer-Encoding").is_some() {
             self.chunks()?
-        } else if let Some(length) = answer.field("Content-Length") {
+        } else if let Some(length) = response.field("Content-Length") {
             let length = length.parse().map_err(|_| format!("a length: {length:?}"))?;
             self.exact(length)?
         } else {
             self.rest()?
         };
-        Ok(answer)
+        Ok(response)
     }
 
     /// A head up to and without the empty line.
@@ -126,7 +129,11 @@ impl Client {
             let before = head.len();
             let n = self.reader.read_line(&mut head).map_err(|e| format!("in the head {head:?}: {e}"))?;
             if n == 0 {
-                return Err(if head.is_empty() { "closed".into() } else { format!("closed in the head {head:?}") });
+                return Err(if head.is_empty() {
+                    "closed".into()
+                } else {
+                    format!("closed in the head {head:?}")
+                });
             }
             if !head.ends_with("\r\n") {
                 return Err(format!("no CRLF: {head:?}"));
@@ -139,8 +146,17 @@ impl Client {
 
     pub(crate) fn exact(&mut self, length: usize) -> Result<Vec<u8>, String> {
         let mut body = Vec::new();
-        let got = self.reader.by_ref().take(length as u64).read_to_end(&mut body).map_err(|e| format!("in the body: {e}"))?;
-        if got == length { Ok(body) } else { Err(format!("closed after {got} of {length} bytes of the body")) }
+        let got = self
+            .reader
+            .by_ref()
+            .take(length as u64)
+            .read_to_end(&mut body)
+            .map_err(|e| format!("in the body: {e}"))?;
+        if got == length {
+            Ok(body)
+        } else {
+            Err(format!("closed after {got} of {length} bytes of the body"))
+        }
     }
 
     fn chunks(&mut self) -> Result<Vec<u8>, String> {

@@ -1,4 +1,5 @@
-//! Who is usable and in which order, until something changes: made by the shard that first sees the change, followed by all.
+//! Who is usable and in which order, until something changes: made by the shard that first sees the change,
+//! followed by all.
 
 use crate::sync::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -33,7 +34,8 @@ pub(crate) struct Plan {
     pub(crate) version: u64,
     /// When shares will have grown so far that it is worth a new plan.
     pub(crate) expires: Instant,
-    /// Who may be chosen, in the configuration's order: main backends, or the backups if there is no main one.
+    /// Who may be chosen, in the configuration's order: main backends, or the backups if there is no main
+    /// one.
     pub(crate) usable: Box<[u16]>,
     /// Whether `usable` are backups.
     pub(crate) on_backups: bool,
@@ -115,15 +117,27 @@ impl Plan {
         let on_backups = main.is_empty();
         let (usable, backups) = if on_backups { (backups, Vec::new()) } else { (main, backups) };
         sick.retain(|&index| on_backups || !state.configured(index).backup);
-        let trials = sick.iter().filter_map(|&index| state.backends()[usize::from(index)].health().trial_at(rules));
-        let mut plan =
-            Self { version, expires: Instant::NEVER, on_backups, trial_at: trials.min().unwrap_or(Instant::NEVER), ..Self::outdated() };
-        plan.is_usable = (0..state.backends().len() as u16).map(|index| usable.binary_search(&index).is_ok()).collect();
+        let trials =
+            sick.iter().filter_map(|&index| state.backends()[usize::from(index)].health().trial_at(rules));
+        let mut plan = Self {
+            version,
+            expires: Instant::NEVER,
+            on_backups,
+            trial_at: trials.min().unwrap_or(Instant::NEVER),
+            ..Self::outdated()
+        };
+        plan.is_usable =
+            (0..state.backends().len() as u16).map(|index| usable.binary_search(&index).is_ok()).collect();
         if needs != Needs::Set {
             let step = (rules.ramp_up / 100).max(STEP_MIN);
-            let ends = usable.iter().filter_map(|&index| state.backends()[usize::from(index)].health().ramp_end(rules, now));
+            let ends = usable
+                .iter()
+                .filter_map(|&index| state.backends()[usize::from(index)].health().ramp_end(rules, now));
             plan.expires = ends.map(|end| end.min(now + step)).min().unwrap_or(Instant::NEVER);
-            plan.weights = usable.iter().map(|&index| state.configured(index).weight.saturating_mul(share(state, index, now))).collect();
+            plan.weights = usable
+                .iter()
+                .map(|&index| state.configured(index).weight.saturating_mul(share(state, index, now)))
+                .collect();
             plan.equal = plan.weights.iter().all(|weight| *weight == plan.weights[0]);
         }
         if needs == Needs::Order && !usable.is_empty() {
@@ -149,9 +163,15 @@ impl Plan {
         }
         self.units = smooth::units(&self.weights).into();
         let owed = before.map(|before| before.owed(cursor)).unwrap_or_default();
-        let find = |index: &u16| owed.binary_search_by_key(index, |&(owed, _)| owed).map_or(0, |place| owed[place].1.clamp(-ONE, ONE));
+        let find = |index: &u16| {
+            owed.binary_search_by_key(index, |&(owed, _)| owed)
+                .map_or(0, |place| owed[place].1.clamp(-ONE, ONE))
+        };
         self.carry = usable.iter().map(find).collect();
-        self.order = smooth::order(&self.units, &self.carry).into_iter().map(|place| usable[usize::from(place)]).collect();
+        self.order = smooth::order(&self.units, &self.carry)
+            .into_iter()
+            .map(|place| usable[usize::from(place)])
+            .collect();
     }
 
     /// Whose turn it is at `cursor`. Only with [`Needs::Order`] and someone usable.

@@ -1,11 +1,14 @@
-//! Clients to backends by hash: everyone's own backend stays the same while the set of configured backends does, in every process.
+//! Clients to backends by hash: everyone's own backend stays the same while the set of configured backends
+//! does, in every process.
 //!
-//! A table of 65536 entries, each given to the backend with the highest score for it (weighted rendezvous hashing). So adding or
-//! removing one of n backends moves 1 / n of the entries and no more, and a choice is one look. An entry is worked out when the first client
-//! needs it: all at once they are 65536 scores a backend, and a shard that stood still for them would let every client wait for a reload.
+//! A table of 65536 entries, each given to the backend with the highest score for it (weighted rendezvous
+//! hashing). So adding or removing one of n backends moves 1 / n of the entries and no more, and a choice is
+//! one look. An entry is worked out when the first client needs it: all at once they are 65536 scores a
+//! backend, and a shard that stood still for them would let every client wait for a reload.
 //!
-//! The keys are fixed, not taken from the seed: several instances and the time after a restart must agree. A client that could choose its
-//! address could choose its backend, as it could with any published hash; it gains nothing else by that, no table grows or slows.
+//! The keys are fixed, not taken from the seed: several instances and the time after a restart must agree. A
+//! client that could choose its address could choose its backend, as it could with any published hash; it
+//! gains nothing else by that, no table grows or slows.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -22,15 +25,16 @@ const WEIGHT_MAX: u32 = 1023;
 pub(crate) struct Rendezvous {
     /// Place, hash and weight.
     backends: Box<[(u16, u64, u32)]>,
-    /// Places, each plus one; 0: not worked out yet. Empty if there are no backends. Shards that meet at an entry write the same, whichever is
-    /// first, and nothing else hangs on it: no order is needed.
+    /// Places, each plus one; 0: not worked out yet. Empty if there are no backends. Shards that meet at an
+    /// entry write the same, whichever is first, and nothing else hangs on it: no order is needed.
     entries: Box<[AtomicU16]>,
 }
 
 impl Rendezvous {
     /// `backends` are place, hash and weight; those of weight 0 get nothing.
     pub(crate) fn new(backends: &[(u16, u64, u32)]) -> Self {
-        // In the order of their hashes: which of two equal scores wins does not hang on the order in the file.
+        // In the order of their hashes: which of two equal scores wins does not hang on the order in the
+        // file.
         let mut backends: Vec<_> = backends.iter().copied().filter(|(.., weight)| *weight > 0).collect();
         backends.sort_unstable_by_key(|&(_, hash, _)| hash);
         if backends.is_empty() {
@@ -54,9 +58,11 @@ impl Rendezvous {
         mix(hash ^ backend_hash)
     }
 
-    /// The client's own backend, then its next choices, with repetitions and without end; nothing if there are no backends.
+    /// The client's own backend, then its next choices, with repetitions and without end; nothing if there
+    /// are no backends.
     pub(crate) fn walk(&self, hash: u64) -> impl Iterator<Item = u16> + '_ {
-        let steps = std::iter::successors(Some(hash), |&hash| Some(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15))));
+        let steps =
+            std::iter::successors(Some(hash), |&hash| Some(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15))));
         steps.map_while(|hash| self.entry(hash as usize % ENTRIES))
     }
 
@@ -98,8 +104,8 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// -log2 of x / 2^64, in 1 / 2^48. Whole numbers only: floating point logarithms differ between machines. Exact to 1 / 2^20, which is finer
-/// than any share that 65536 entries can show; never grows with x.
+/// -log2 of x / 2^64, in 1 / 2^48. Whole numbers only: floating point logarithms differ between machines.
+/// Exact to 1 / 2^20, which is finer than any share that 65536 entries can show; never grows with x.
 fn minus_log2(x: u64) -> u64 {
     let x = x.max(1);
     let zeros = x.leading_zeros();
@@ -140,7 +146,14 @@ mod tests {
 
     #[test]
     fn the_logarithm() {
-        let table = [(1, 64.0), (1 << 63, 1.0), (1 << 62, 2.0), (3 << 62, 0.415_037_499_278_843_8), (u64::MAX, 0.0), (0, 64.0)];
+        let table = [
+            (1, 64.0),
+            (1 << 63, 1.0),
+            (1 << 62, 2.0),
+            (3 << 62, 0.415_037_499_278_843_8),
+            (u64::MAX, 0.0),
+            (0, 64.0),
+        ];
         for (x, expected) in table {
             let found = minus_log2(x) as f64 / 2f64.powi(48);
             assert!((found - expected).abs() < 1e-6, "{x}: {found}");
@@ -169,9 +182,13 @@ mod tests {
 
     #[test]
     fn shares_are_by_weight() {
-        for (weights, tolerance) in
-            [(vec![1; 3], 0.02), (vec![1; 50], 0.12), (vec![1, 2, 3, 10], 0.03), (vec![1000, 1, 1000], 0.5), (vec![0, 5, 5], 0.02)]
-        {
+        for (weights, tolerance) in [
+            (vec![1; 3], 0.02),
+            (vec![1; 50], 0.12),
+            (vec![1, 2, 3, 10], 0.03),
+            (vec![1000, 1, 1000], 0.5),
+            (vec![0, 5, 5], 0.02),
+        ] {
             let mut all = backends(weights.len() as u16, 0);
             all.iter_mut().zip(&weights).for_each(|(backend, &weight)| backend.2 = weight);
             let whole: u32 = weights.iter().sum();
@@ -185,7 +202,8 @@ mod tests {
     #[test]
     fn adding_one_moves_only_to_it_and_about_its_share() {
         for (count, weight) in [(1, 1), (2, 1), (3, 7), (10, 1), (100, 1)] {
-            let (before, after) = (Rendezvous::new(&backends(count, weight)), Rendezvous::new(&backends(count + 1, weight)));
+            let (before, after) =
+                (Rendezvous::new(&backends(count, weight)), Rendezvous::new(&backends(count + 1, weight)));
             let (before, after) = (all(&before), all(&after));
             let moved: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
             assert!(moved.iter().all(|(_, to)| **to == count));
@@ -206,13 +224,17 @@ mod tests {
     fn an_entry_is_worked_out_once_and_the_same_by_whoever_is_first() {
         let of = backends(9, 2);
         let (asked, whole) = (Rendezvous::new(&of), all(&Rendezvous::new(&of)));
-        let known = |table: &Rendezvous| table.entries.iter().filter(|entry| entry.load(Ordering::Relaxed) > 0).count();
+        let known = |table: &Rendezvous| {
+            table.entries.iter().filter(|entry| entry.load(Ordering::Relaxed) > 0).count()
+        };
         assert_eq!(known(&asked), 0);
         for _ in 0..2 {
             assert_eq!(asked.walk(77).next(), Some(whole[77]));
             assert_eq!(known(&asked), 1);
         }
-        let threads = std::thread::scope(|s| [0, 1, 2].map(|_| s.spawn(|| all(&asked))).map(|t| t.join().expect("no panic")));
+        let threads = std::thread::scope(|s| {
+            [0, 1, 2].map(|_| s.spawn(|| all(&asked))).map(|t| t.join().expect("no panic"))
+        });
         assert!(threads.iter().all(|found| *found == whole));
         assert_eq!(known(&asked), ENTRIES);
         // The highest place there can be.

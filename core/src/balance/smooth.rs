@@ -1,7 +1,8 @@
 //! An order in which everyone gets his share, within one turn of the exact one at every moment.
 //!
-//! This is the chairman assignment problem, solved by Tijdeman's rule (Discrete Mathematics 32, 1980): who has been owed nearly a turn may
-//! be next, and of those the one who would soonest be owed too much. With n members nobody is ever off by more than 1 - 1 / (2n - 2).
+//! This is the chairman assignment problem, solved by Tijdeman's rule (Discrete Mathematics 32, 1980): who
+//! has been owed nearly a turn may be next, and of those the one who would soonest be owed too much. With n
+//! members nobody is ever off by more than 1 - 1 / (2n - 2).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,8 +10,9 @@ use std::collections::BinaryHeap;
 /// The longest order, unless there are more members than half of it.
 const LONGEST: usize = 16_384;
 
-/// How often each member is in an order that stands for `weights` (none of them 0). Exact if the reduced weights sum to 16384 or less;
-/// else rounded, by which a share changes by less than 1 / 8192 of all (with more than 8192 members: at most doubles).
+/// How often each member is in an order that stands for `weights` (none of them 0). Exact if the reduced
+/// weights sum to 16384 or less; else rounded, by which a share changes by less than 1 / 8192 of all (with
+/// more than 8192 members: at most doubles).
 pub(super) fn units(weights: &[u32]) -> Vec<u32> {
     let reduced = reduce(weights.iter().map(|&weight| u64::from(weight)).collect());
     let sum: u64 = reduced.iter().sum();
@@ -35,8 +37,8 @@ fn reduce(mut weights: Vec<u64>) -> Vec<u64> {
     weights
 }
 
-/// Members by their places, each as often as `units` says. `carry` is what each was owed before, in 1 / 2^32 of one turn: who was owed
-/// something comes earlier, and the order may be repeated all the same.
+/// Members by their places, each as often as `units` says. `carry` is what each was owed before, in 1 / 2^32
+/// of one turn: who was owed something comes earlier, and the order may be repeated all the same.
 pub(super) fn order(units: &[u32], carry: &[i64]) -> Vec<u16> {
     let length = units.iter().map(|&units| i64::from(units)).sum::<i64>();
     if units.len() < 2 {
@@ -46,7 +48,8 @@ pub(super) fn order(units: &[u32], carry: &[i64]) -> Vec<u16> {
     // In 1 / (length * members) of one turn, which makes all of it whole numbers.
     let owed_at_start = |place: usize| ((i128::from(carry[place]) * i128::from(length)) >> 32) as i64;
     let turn_when = |place: usize, got: i64, owed: i64| {
-        let (wanted, speed) = (owed + members * (length * got - owed_at_start(place)), members * i64::from(units[place]));
+        let (wanted, speed) =
+            (owed + members * (length * got - owed_at_start(place)), members * i64::from(units[place]));
         // Rounded up.
         wanted.div_euclid(speed) + i64::from(wanted.rem_euclid(speed) != 0)
     };
@@ -79,7 +82,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The furthest that any member is from its exact share after any number of turns, two rounds long, as a fraction of one turn.
+    /// The furthest that any member is from its exact share after any number of turns, two rounds long, as a
+    /// fraction of one turn.
     fn worst(units: &[u32], carry: &[i64]) -> f64 {
         let order = order(units, carry);
         let length = order.len() as i64;
@@ -89,7 +93,8 @@ mod tests {
             got[usize::from(place)] += 1;
             for (place, (&got, &units)) in got.iter().zip(units).enumerate() {
                 let owed = (i64::from(units) * (turn as i64 + 1) - got * length) as f64 / length as f64;
-                worst = worst.max((owed + carry.get(place).map_or(0.0, |carry| *carry as f64 / 2f64.powi(32))).abs());
+                worst = worst
+                    .max((owed + carry.get(place).map_or(0.0, |carry| *carry as f64 / 2f64.powi(32))).abs());
             }
         }
         worst
@@ -97,8 +102,13 @@ mod tests {
 
     #[test]
     fn small_orders() {
-        let table: [(&[u32], &[u16]); 5] =
-            [(&[1], &[0]), (&[3], &[0, 0, 0]), (&[2, 1], &[0, 1, 0]), (&[1, 1, 1], &[0, 1, 2]), (&[5, 1, 1], &[0, 0, 1, 0, 0, 2, 0])];
+        let table: [(&[u32], &[u16]); 5] = [
+            (&[1], &[0]),
+            (&[3], &[0, 0, 0]),
+            (&[2, 1], &[0, 1, 0]),
+            (&[1, 1, 1], &[0, 1, 2]),
+            (&[5, 1, 1], &[0, 0, 1, 0, 0, 2, 0]),
+        ];
         for (units, expected) in table {
             assert_eq!(order(units, &vec![0; units.len()]), expected, "{units:?}");
         }
@@ -106,8 +116,12 @@ mod tests {
 
     #[test]
     fn units_are_reduced_and_bounded() {
-        let table: [(&[u32], &[u32]); 4] =
-            [(&[4, 2], &[2, 1]), (&[1000, 250], &[4, 1]), (&[7, 5, 3], &[7, 5, 3]), (&[3000, 3000, 3000], &[1, 1, 1])];
+        let table: [(&[u32], &[u32]); 4] = [
+            (&[4, 2], &[2, 1]),
+            (&[1000, 250], &[4, 1]),
+            (&[7, 5, 3], &[7, 5, 3]),
+            (&[3000, 3000, 3000], &[1, 1, 1]),
+        ];
         for (weights, expected) in table {
             assert_eq!(units(weights), expected, "{weights:?}");
         }
@@ -128,9 +142,11 @@ mod tests {
     #[test]
     fn many_members_stay_within_one_turn() {
         // Where the usual smooth weighted round robin is off by several turns.
-        for weights in
-            [vec![1; 200].into_iter().chain([200]).collect::<Vec<u32>>(), (1..=120).collect(), [vec![3; 50], vec![97; 3]].concat()]
-        {
+        for weights in [
+            vec![1; 200].into_iter().chain([200]).collect::<Vec<u32>>(),
+            (1..=120).collect(),
+            [vec![3; 50], vec![97; 3]].concat(),
+        ] {
             let units = units(&weights);
             let bound = 1.0 - 1.0 / (2.0 * units.len() as f64 - 2.0);
             let worst = worst(&units, &vec![0; units.len()]);
@@ -162,7 +178,9 @@ mod tests {
 
     #[test]
     fn who_is_owed_comes_first() {
-        let owed = |place: usize| (0..3).map(|other| if other == place { 1 << 31 } else { -(1 << 30) }).collect::<Vec<i64>>();
+        let owed = |place: usize| {
+            (0..3).map(|other| if other == place { 1 << 31 } else { -(1 << 30) }).collect::<Vec<i64>>()
+        };
         for place in 0..3 {
             assert_eq!(order(&[10, 10, 11], &owed(place))[0], place as u16);
         }

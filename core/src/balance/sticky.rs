@@ -6,8 +6,8 @@ use crate::shared::PoolState;
 /// Characters of a cookie's value.
 const DIGITS: usize = 16;
 
-/// Reads and writes the cookies of one pool. Values are keyed hashes of pool name and backend label: the same in every instance and after
-/// every restart, and unlike each other within a pool.
+/// Reads and writes the cookies of one pool. Values are keyed hashes of pool name and backend label: the same
+/// in every instance and after every restart, and unlike each other within a pool.
 #[derive(Debug)]
 pub struct Sticky {
     name: Box<[u8]>,
@@ -18,7 +18,8 @@ pub struct Sticky {
 
 impl Sticky {
     pub(super) fn new(cookie: &StickyCookie, state: &PoolState) -> Self {
-        let mut by_label: Vec<_> = state.backends().iter().enumerate().map(|(index, backend)| (backend, index as u16)).collect();
+        let mut by_label: Vec<_> =
+            state.backends().iter().enumerate().map(|(index, backend)| (backend, index as u16)).collect();
         by_label.sort_by_key(|(backend, index)| (backend.label(), *index));
         let mut values: Vec<(u64, u16)> = Vec::with_capacity(by_label.len());
         let mut lines = vec![Box::default(); by_label.len()];
@@ -36,7 +37,8 @@ impl Sticky {
         Self { name: cookie.cookie_name.as_bytes().into(), values: values.into(), lines: lines.into() }
     }
 
-    /// The backend that one `Cookie` field names (RFC 6265 §4.2.1): the first of our cookies in it with a value that is ours.
+    /// The backend that one `Cookie` field names (RFC 6265 §4.2.1): the first of our cookies in it with a
+    /// value that is ours.
     #[must_use]
     pub fn find(&self, field_value: &[u8]) -> Option<u16> {
         field_value.split(|&byte| byte == b';').find_map(|pair| {
@@ -67,7 +69,10 @@ fn line(cookie: &StickyCookie, value: u64) -> Box<[u8]> {
     };
     let http_only = if cookie.http_only { "; HttpOnly" } else { "" };
     let secure = if cookie.secure { "; Secure" } else { "" };
-    let line = format!("Set-Cookie: {}={value:0DIGITS$x}; Path=/{http_only}{secure}; SameSite={same_site}\r\n", cookie.cookie_name);
+    let line = format!(
+        "Set-Cookie: {}={value:0DIGITS$x}; Path=/{http_only}{secure}; SameSite={same_site}\r\n",
+        cookie.cookie_name
+    );
     line.into_bytes().into()
 }
 

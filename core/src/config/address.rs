@@ -43,14 +43,21 @@ pub(crate) fn host_name(text: &str) -> Result<Box<str>, &'static str> {
 /// An IP address or a CIDR, cut to its prefix.
 pub(crate) fn network(text: &str) -> Result<IpNet, &'static str> {
     let Some((address, prefix)) = text.split_once('/') else {
-        return text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())).map_err(|_| "it is no IP address");
+        return text
+            .parse::<IpAddr>()
+            .map(|ip| IpNet::from(ip.to_canonical()))
+            .map_err(|_| "it is no IP address");
     };
     let ip: IpAddr = address.parse().map_err(|_| "the part before `/` is no IP address")?;
-    let prefix = Some(prefix).filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit())).and_then(|p| p.parse().ok());
-    let range = if ip.is_ipv4() { "the prefix must be from 0 to 32" } else { "the prefix must be from 0 to 128" };
+    let prefix = Some(prefix)
+        .filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|p| p.parse().ok());
+    let range =
+        if ip.is_ipv4() { "the prefix must be from 0 to 32" } else { "the prefix must be from 0 to 128" };
     let net = prefix.and_then(|prefix| IpNet::new(ip, prefix).ok()).ok_or(range)?.trunc();
     Ok(match net {
-        // Clients are compared as what they are, so networks of mapped addresses are networks of v4 addresses.
+        // Clients are compared as what they are, so networks of mapped addresses are networks of v4
+        // addresses.
         IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some() => {
             let v4 = v6.addr().to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED);
             IpNet::new(IpAddr::V4(v4), v6.prefix_len() - 96).unwrap_or(net)
@@ -66,21 +73,35 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, Wrong> {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
-        return wrong(format!("a listener has no scheme `{}://`", super::suggest::clip(scheme)), Some(format!("write \"{rest}\"")));
+        return wrong(
+            format!("a listener has no scheme `{}://`", super::suggest::clip(scheme)),
+            Some(format!("write \"{rest}\"")),
+        );
     }
     let (host, port) = split_port(text)?;
     match host {
-        "" | "*" => wrong("the address before the port is missing", Some(format!("write \"[::]:{port}\" for every address"))),
-        "localhost" => wrong("a listener needs an IP address", Some(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""))),
-        _ if host.contains(':') => wrong("an IPv6 address stands in brackets", Some(format!("write \"[{host}]:{port}\""))),
-        _ => wrong("a listener needs an IP address", Some(format!("write \"[::]:{port}\" for every address"))),
+        "" | "*" => wrong(
+            "the address before the port is missing",
+            Some(format!("write \"[::]:{port}\" for every address")),
+        ),
+        "localhost" => wrong(
+            "a listener needs an IP address",
+            Some(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")),
+        ),
+        _ if host.contains(':') => {
+            wrong("an IPv6 address stands in brackets", Some(format!("write \"[{host}]:{port}\"")))
+        }
+        _ => {
+            wrong("a listener needs an IP address", Some(format!("write \"[::]:{port}\" for every address")))
+        }
     }
 }
 
 /// `host:port`, where host may still be anything.
 fn split_port(text: &str) -> Result<(&str, u16), Wrong> {
     let no_port = |host: &str| {
-        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+        let host =
+            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
         wrong("the port is missing", Some(format!("write \"{host}:80\" if it is 80")))
     };
     if text.parse::<IpAddr>().is_ok() || text.ends_with(']') {
@@ -116,7 +137,8 @@ pub(super) fn backend(text: &str) -> Result<(Box<str>, Address, Protocol), Wrong
         },
     };
     if let Some((host, path)) = label.split_once('/') {
-        let why = if path.is_empty() { "a backend's address ends with its port" } else { "a backend has no path" };
+        let why =
+            if path.is_empty() { "a backend's address ends with its port" } else { "a backend has no path" };
         return wrong(why, Some(format!("write \"{host}\"")));
     }
     if label.contains('@') {
@@ -125,7 +147,9 @@ pub(super) fn backend(text: &str) -> Result<(Box<str>, Address, Protocol), Wrong
     if let Ok(address) = label.parse::<SocketAddr>() {
         return match address.port() {
             0 => wrong("port 0 can't be connected to", None),
-            _ if address.ip().to_canonical().is_unspecified() => wrong("this address is for listening only", None),
+            _ if address.ip().to_canonical().is_unspecified() => {
+                wrong("this address is for listening only", None)
+            }
             _ => Ok((label.into(), Address::Ip(address), protocol)),
         };
     }
@@ -161,9 +185,19 @@ mod tests {
             ("127.0.0.1:8080", "127.0.0.1:8080", ip("127.0.0.1:8080"), Protocol::Http1),
             ("[::1]:80", "[::1]:80", ip("[::1]:80"), Protocol::Http1),
             ("http://app:80", "app:80", name("app", 80), Protocol::Http1),
-            ("https://App.Example.com:443", "App.Example.com:443", name("app.example.com", 443), Protocol::Https),
+            (
+                "https://App.Example.com:443",
+                "App.Example.com:443",
+                name("app.example.com", 443),
+                Protocol::Https,
+            ),
             ("h2c://[2001:db8::1]:9000", "[2001:db8::1]:9000", ip("[2001:db8::1]:9000"), Protocol::H2c),
-            ("my_app-1.svc.cluster.local.:1", "my_app-1.svc.cluster.local.:1", name("my_app-1.svc.cluster.local.", 1), Protocol::Http1),
+            (
+                "my_app-1.svc.cluster.local.:1",
+                "my_app-1.svc.cluster.local.:1",
+                name("my_app-1.svc.cluster.local.", 1),
+                Protocol::Http1,
+            ),
         ];
         for (text, label, address, protocol) in good {
             assert_eq!(backend(text), Ok((label.into(), address, protocol)), "{text}");
@@ -237,7 +271,9 @@ mod tests {
         for (text, wanted) in good {
             assert_eq!(network(text), Ok(wanted.parse().unwrap()), "{text}");
         }
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "10.0.0.0/", "10.0.0.0/+8", "x/8", "10.0.0.0/8/8"] {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "10.0.0.0/", "10.0.0.0/+8", "x/8", "10.0.0.0/8/8"]
+        {
             assert!(network(text).is_err(), "{text}");
         }
     }

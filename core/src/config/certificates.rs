@@ -25,7 +25,9 @@ impl Kind {
 
 /// Every certificate in the order of the file; `None` for one with an error.
 pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Option<Certificate>> {
-    let Some(section) = value.and_then(|v| Section::open(v, "`certificates`", report)) else { return Vec::new() };
+    let Some(section) = value.and_then(|v| Section::open(v, "`certificates`", report)) else {
+        return Vec::new();
+    };
     let mut names = BTreeSet::new();
     let mut has_default = false;
     let mut found = Vec::new();
@@ -33,8 +35,10 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
         let name = server_name(key.get_ref());
         match &name {
             Err(why) => {
-                let message = format!("\"{}\" is not the name of a certificate: {why}", suggest::clip(key.get_ref()));
-                *report.error(key.span(), message) = Some("use a name like \"example.com\" or \"*.example.com\"".into());
+                let message =
+                    format!("\"{}\" is not the name of a certificate: {why}", suggest::clip(key.get_ref()));
+                *report.error(key.span(), message) =
+                    Some("use a name like \"example.com\" or \"*.example.com\"".into());
             }
             Ok(name) if !names.insert(name.clone()) => {
                 report.error(key.span(), format!("there are two certificates for \"{name}\""));
@@ -50,9 +54,13 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
         if default && std::mem::replace(&mut has_default, true) {
             report.error(section.key_span("default"), "only one certificate can be the default");
         }
-        let acme = section.get("ACME").is_some() || section.get("type").is_some_and(|v| v.get_ref().as_str() == Some("ACME"));
+        let acme = section.get("ACME").is_some()
+            || section.get("type").is_some_and(|v| v.get_ref().as_str() == Some("ACME"));
         if acme && key.get_ref().starts_with("*.") {
-            report.error(key.span(), "ACME can't make a wildcard certificate here: that needs access to the name's DNS");
+            report.error(
+                key.span(),
+                "ACME can't make a wildcard certificate here: that needs access to the name's DNS",
+            );
         }
         report.not_built(key.span(), "TLS certificates are");
         found.push(name.ok().zip(source).map(|(name, source)| Certificate { name, source, default }));
@@ -78,7 +86,9 @@ fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateS
         }
         return fields(kind, section, report);
     }
-    for (key, _) in section.entries().filter(|(key, _)| !["Local", "ACME", "default"].contains(&key.get_ref().as_ref())) {
+    for (key, _) in
+        section.entries().filter(|(key, _)| !["Local", "ACME", "default"].contains(&key.get_ref().as_ref()))
+    {
         section.unknown_key(key, &["Local", "ACME", "type", "default"], report);
     }
     match (section.get("Local"), section.get("ACME")) {
@@ -95,7 +105,8 @@ fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateS
             None
         }
         (None, None) => {
-            if let Some(help) = report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`") {
+            if let Some(help) = report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`")
+            {
                 *help = Some("add Local = { certificate_path = \"…\", private_key_path = \"…\" }".into());
             }
             None
@@ -112,15 +123,23 @@ fn fields(kind: Kind, section: &Section<'_>, report: &mut Report<'_>) -> Option<
         Kind::Local => {
             let certificate_path = text("certificate_path", "\"certs/example.com.crt\"", report);
             let private_key_path = text("private_key_path", "\"certs/example.com.key\"", report);
-            Some(CertificateSource::Local { certificate_path: certificate_path?, private_key_path: private_key_path? })
+            Some(CertificateSource::Local {
+                certificate_path: certificate_path?,
+                private_key_path: private_key_path?,
+            })
         }
         Kind::Acme => {
             let email = text("email", "\"admin@example.com\"", report);
             let persist_dir = text("persist_dir", "\"acme-cache\"", report);
             let email = email.filter(|email| {
-                let good = email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && address::host_name(host).is_ok());
+                let good = email
+                    .split_once('@')
+                    .is_some_and(|(user, host)| !user.is_empty() && address::host_name(host).is_ok());
                 if !good && let Some(value) = section.get("email") {
-                    report.error(value.span(), format!("\"{}\" is not an address for e-mail", suggest::clip(email)));
+                    report.error(
+                        value.span(),
+                        format!("\"{}\" is not an address for e-mail", suggest::clip(email)),
+                    );
                 }
                 good
             });

@@ -64,7 +64,8 @@ impl<'t> Lines<'t> {
         (0..=at).rev().find(|&i| self.text.is_char_boundary(i)).unwrap_or(0)
     }
 
-    /// Puts them into the order of the file, their spans onto character boundaries, and fills in lines and columns.
+    /// Puts them into the order of the file, their spans onto character boundaries, and fills in lines and
+    /// columns.
     pub(super) fn place(&self, diagnostics: &mut Vec<Diagnostic>) {
         for d in diagnostics.iter_mut() {
             let start = self.floor(d.span.start);
@@ -89,7 +90,8 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Whatever of the file got into a message, it stays one line of bounded length and moves no terminal's cursor.
+/// Whatever of the file got into a message, it stays one line of bounded length and moves no terminal's
+/// cursor.
 fn tidy(text: &mut String) {
     const LONGEST: usize = 400;
     if text.len() > LONGEST || text.contains(char::is_control) {

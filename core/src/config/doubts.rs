@@ -38,8 +38,10 @@ fn schemes(pools: &[Option<&Read>], listening: &Listening<'_, '_>, report: &mut 
                 Some("add [certificates.\"example.com\"]".into());
         }
         (None, true) => {
-            *report.warning(file.key_span("certificates"), "there are certificates, but nothing listens for HTTPS") =
-                Some("add https_address = \"[::]:443\"".into());
+            *report.warning(
+                file.key_span("certificates"),
+                "there are certificates, but nothing listens for HTTPS",
+            ) = Some("add https_address = \"[::]:443\"".into());
         }
         _ => {}
     }
@@ -53,25 +55,33 @@ fn schemes(pools: &[Option<&Read>], listening: &Listening<'_, '_>, report: &mut 
                 true if !listening.has_certificate => ("HTTPS", "there is no certificate"),
                 true => ("HTTPS", "there is no `https_address`"),
             };
-            report.warning(read.schemes.clone(), format!("pool \"{}\" takes only {scheme}, but {why}", suggest::clip(&pool.name)));
+            report.warning(
+                read.schemes.clone(),
+                format!("pool \"{}\" takes only {scheme}, but {why}", suggest::clip(&pool.name)),
+            );
         }
         if let Strategy::StickyCookie(cookie) = &pool.strategy
             && cookie.secure
             && !pool.https
         {
-            *report.warning(read.strategy.clone(), "a secure cookie never comes back over plain HTTP, so nothing sticks") =
-                Some("set `secure = false`, or take HTTPS too".into());
+            *report.warning(
+                read.strategy.clone(),
+                "a secure cookie never comes back over plain HTTP, so nothing sticks",
+            ) = Some("set `secure = false`, or take HTTPS too".into());
         }
         for (middleware, span) in pool.middlewares.iter().zip(&read.middlewares) {
             if matches!(middleware, Middleware::HttpsRedirector) && !pool.http {
-                report.warning(span.clone(), "HttpsRedirector has nothing to do in a pool that takes only HTTPS");
+                report.warning(
+                    span.clone(),
+                    "HttpsRedirector has nothing to do in a pool that takes only HTTPS",
+                );
             }
         }
     }
 }
 
-/// Pools that an earlier one leaves nothing, as far as that can be told by looking: an earlier pool takes everything, has the same
-/// matcher, or its matcher is one of those that the later one joins by `&&`.
+/// Pools that an earlier one leaves nothing, as far as that can be told by looking: an earlier pool takes
+/// everything, has the same matcher, or its matcher is one of those that the later one joins by `&&`.
 fn shadows(pools: &[Option<&Read>], report: &mut Report<'_>) {
     // For each matcher's text, the first pool that has it: by HTTP, by HTTPS.
     let mut first: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
@@ -93,7 +103,8 @@ fn shadows(pools: &[Option<&Read>], report: &mut Report<'_>) {
             everything[scheme].into_iter().chain(same).min()
         };
         let shadowed: Vec<Option<usize>> = (0..2).filter(|&s| takes[s]).map(shadow).collect();
-        if let Some(by) = shadowed.iter().copied().collect::<Option<Vec<usize>>>().filter(|by| !by.is_empty()) {
+        if let Some(by) = shadowed.iter().copied().collect::<Option<Vec<usize>>>().filter(|by| !by.is_empty())
+        {
             let earlier = by.iter().copied().max().unwrap_or_default();
             let name = pools[earlier].map_or("", |p| &p.pool.name);
             let message = format!(
@@ -101,7 +112,8 @@ fn shadows(pools: &[Option<&Read>], report: &mut Report<'_>) {
                 suggest::clip(&pool.name),
                 suggest::clip(name)
             );
-            *report.warning(read.matcher.clone(), message) = Some("pools are tried in the order of the file: put this one first".into());
+            *report.warning(read.matcher.clone(), message) =
+                Some("pools are tried in the order of the file: put this one first".into());
             continue;
         }
         let all = takes_everything(&pool.matcher);
@@ -126,14 +138,24 @@ fn takes_everything(matcher: &Matcher) -> bool {
 fn backends(read: &Read, report: &mut Report<'_>) {
     let pool = &read.pool;
     if pool.backends.is_empty() {
-        report.warning(read.addresses.clone(), format!("pool \"{}\" has no backends: it answers 503", suggest::clip(&pool.name)));
+        report.warning(
+            read.addresses.clone(),
+            format!("pool \"{}\" has no backends: it answers 503", suggest::clip(&pool.name)),
+        );
     } else if pool.backends.iter().all(|b| b.weight == 0) {
-        let message = format!("every backend of pool \"{}\" has weight 0: none takes new requests", suggest::clip(&pool.name));
+        let message = format!(
+            "every backend of pool \"{}\" has weight 0: none takes new requests",
+            suggest::clip(&pool.name)
+        );
         report.warning(read.addresses.clone(), message);
     }
     let health = &pool.health;
-    if !health.check_every.is_zero() && health.slow_threshold > health.timeout && health.slow_threshold != std::time::Duration::MAX {
-        let span = if read.slow_threshold.is_empty() { read.header.clone() } else { read.slow_threshold.clone() };
+    if !health.check_every.is_zero()
+        && health.slow_threshold > health.timeout
+        && health.slow_threshold != std::time::Duration::MAX
+    {
+        let span =
+            if read.slow_threshold.is_empty() { read.header.clone() } else { read.slow_threshold.clone() };
         let message = "`slow_threshold` is above `timeout`: a backend is unhealthy before it is slow";
         report.warning(span, message);
     }
@@ -143,19 +165,27 @@ fn backends(read: &Read, report: &mut Report<'_>) {
 fn patterns(matcher: &Matcher, read: &Read, report: &mut Report<'_>) {
     match matcher {
         Matcher::HostRegexp(p) if !(anchored_front(p) && anchored_back(p)) => {
-            let message = format!("HostRegexp('{}') also matches within longer names", suggest::clip(p.as_str()));
+            let message =
+                format!("HostRegexp('{}') also matches within longer names", suggest::clip(p.as_str()));
             *report.warning(read.matcher.clone(), message) = Some("anchor it with `^` and `$`".into());
         }
         Matcher::PathRegexp(p) if !anchored_front(p) => {
-            let message = format!("PathRegexp('{}') also matches in the middle of a path", suggest::clip(p.as_str()));
+            let message =
+                format!("PathRegexp('{}') also matches in the middle of a path", suggest::clip(p.as_str()));
             *report.warning(read.matcher.clone(), message) = Some("anchor it with `^`".into());
         }
         Matcher::Method(m) if m.bytes().any(|b| b.is_ascii_lowercase()) => {
-            let message = format!("Method('{}') is not Method('{}'): methods are case-sensitive", m, m.to_ascii_uppercase());
+            let message = format!(
+                "Method('{}') is not Method('{}'): methods are case-sensitive",
+                m,
+                m.to_ascii_uppercase()
+            );
             report.warning(read.matcher.clone(), message);
         }
         Matcher::Not(inner) => patterns(inner, read, report),
-        Matcher::And(terms) | Matcher::Or(terms) => terms.iter().for_each(|term| patterns(term, read, report)),
+        Matcher::And(terms) | Matcher::Or(terms) => {
+            terms.iter().for_each(|term| patterns(term, read, report))
+        }
         _ => {}
     }
 }
@@ -196,9 +226,11 @@ fn error_pages(read: &Read, report: &mut Report<'_>) {
     let all = &read.pool.middlewares;
     let Some(at) = all.iter().position(|m| matches!(m, Middleware::CustomErrorPages { .. })) else { return };
     // Compression makes no errors, so it may stand where it likes.
-    let missed: Vec<&str> = all[..at].iter().filter(|m| !matches!(m, Middleware::Compression)).map(Middleware::name).collect();
+    let missed: Vec<&str> =
+        all[..at].iter().filter(|m| !matches!(m, Middleware::Compression)).map(Middleware::name).collect();
     if !missed.is_empty() {
-        let message = format!("CustomErrorPages does not see what {} before it in the file answers", missed.join(", "));
+        let message =
+            format!("CustomErrorPages does not see what {} before it in the file answers", missed.join(", "));
         *report.warning(read.middlewares[at].clone(), message) = Some("put it before them".into());
     }
 }

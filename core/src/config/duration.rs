@@ -24,7 +24,9 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
         Unit::Milliseconds => 1_000_000,
     };
     let found = match value.get_ref() {
-        DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix()).ok().and_then(|n| u128::try_from(n).ok()?.checked_mul(unit_ns)),
+        DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix())
+            .ok()
+            .and_then(|n| u128::try_from(n).ok()?.checked_mul(unit_ns)),
         DeValue::Float(f) => scaled(f.as_str(), unit_ns),
         DeValue::String(text) => match text.trim().find(|c: char| c.is_ascii_alphabetic()) {
             Some(at) => {
@@ -56,7 +58,10 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
             return None;
         }
     };
-    let duration = found.and_then(|ns| u64::try_from(ns).ok()).map(Duration::from_nanos).filter(|d| d.as_secs() <= MAX_SECS);
+    let duration = found
+        .and_then(|ns| u64::try_from(ns).ok())
+        .map(Duration::from_nanos)
+        .filter(|d| d.as_secs() <= MAX_SECS);
     if duration.is_none() {
         report.error(value.span(), format!("{what} must be a duration from 0 to 366 days"));
     }

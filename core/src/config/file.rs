@@ -17,7 +17,8 @@ pub struct Parsed {
     pub config: Option<Config>,
     /// Errors and warnings in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
-    /// What the file rightly asks for and we can't serve yet, as errors in the order of the file: a start has to refuse, by name.
+    /// What the file rightly asks for and we can't serve yet, as errors in the order of the file: a start
+    /// has to refuse, by name.
     pub not_built: Vec<Diagnostic>,
 }
 
@@ -58,8 +59,8 @@ pub fn parse(text: &str) -> Parsed {
     Parsed { config, diagnostics, not_built }
 }
 
-/// Adds the errors of the TOML itself, and takes away what is only their echo: a value that was made up in place of an
-/// unreadable one has an empty place, or stands on the same line.
+/// Adds the errors of the TOML itself, and takes away what is only their echo: a value that was made up in
+/// place of an unreadable one has an empty place, or stands on the same line.
 fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
     let lines = Lines::new(text);
     let mut syntax = Report::new(text);
@@ -67,8 +68,11 @@ fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de:
         syntax.error(error.span().unwrap_or(0..0), error.message());
     }
     let (mut syntax, _) = syntax.finish();
-    // An unreadable value makes the parser complain again about what follows it on the line, an unclosed list about every line.
-    let in_list = |d: &Diagnostic| d.message.starts_with("missing comma between array") || d.message.contains(" in array");
+    // An unreadable value makes the parser complain again about what follows it on the line, an unclosed list
+    // about every line.
+    let in_list = |d: &Diagnostic| {
+        d.message.starts_with("missing comma between array") || d.message.contains(" in array")
+    };
     syntax.dedup_by(|later, d| later.line == d.line || (in_list(later) && in_list(d)));
     for d in syntax.iter_mut().filter(|d| in_list(d)) {
         d.help = Some("is the list above closed with `]`?".into());
@@ -81,7 +85,8 @@ fn with_syntax(text: &str, mut diagnostics: Vec<Diagnostic>, errors: &[toml::de:
         broken_lines.extend(d.line.max(noted + 1)..=last + 1);
         // What follows a lost header was read into the table before it.
         if lines.line(last).trim_start().starts_with('[') {
-            let own = ((last + 1).max(noted)..lines.count()).take_while(|&i| !lines.line(i).trim_start().starts_with('['));
+            let own = ((last + 1).max(noted)..lines.count())
+                .take_while(|&i| !lines.line(i).trim_start().starts_with('['));
             broken_lines.extend(own.map(|i| i + 1));
         }
     }
@@ -98,7 +103,8 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let https = listeners(&file, "https_address", ListenerKind::Https, report);
     if file.get("http_address").is_none()
         && file.get("https_address").is_none()
-        && let Some(help) = report.missing(0..0, "there is nothing to listen on: neither `http_address` nor `https_address`")
+        && let Some(help) =
+            report.missing(0..0, "there is nothing to listen on: neither `http_address` nor `https_address`")
     {
         *help = Some("add http_address = \"[::]:80\"".into());
     }
@@ -108,8 +114,13 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let (listeners, open) = all_listeners(&file, http, https, has_certificate, report);
 
     let defaults = pool::Defaults {
-        check_every: match file.get("health_interval").map(|v| Section::new(v, "`health_interval`", &["check_every"], report)) {
-            Some(Some(s)) => s.duration("check_every", Unit::Seconds, super::model::Health::default().check_every, report),
+        check_every: match file
+            .get("health_interval")
+            .map(|v| Section::new(v, "`health_interval`", &["check_every"], report))
+        {
+            Some(Some(s)) => {
+                s.duration("check_every", Unit::Seconds, super::model::Health::default().check_every, report)
+            }
             _ => super::model::Health::default().check_every,
         },
         timeouts: pool::timeouts(&file, pool::Scope::File, Default::default(), report),
@@ -118,7 +129,8 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let pools = pool::read_all(&file, &defaults, report);
     let trusted_proxies = trusted_proxies(&file, report);
     let workers = file.integer("workers", 0..=1024, 0, report);
-    let driver = file.one_of("driver", "driver", &[("mio", Driver::Mio), ("smol", Driver::Smol)], Driver::Mio, report);
+    let driver =
+        file.one_of("driver", "driver", &[("mio", Driver::Mio), ("smol", Driver::Smol)], Driver::Mio, report);
     let access_log = access_log(&file, report);
 
     let all_pools = pools.iter().map(|p| p.as_ref()).collect::<Vec<_>>();
@@ -142,12 +154,17 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
 }
 
 /// A string or a list of strings: every element, and whether all of them were.
-pub(super) fn strings<'v, 'd>(value: &'v Value<'d>, what: &str, report: &mut Report<'_>) -> Vec<(&'v str, Span)> {
+pub(super) fn strings<'v, 'd>(
+    value: &'v Value<'d>,
+    what: &str,
+    report: &mut Report<'_>,
+) -> Vec<(&'v str, Span)> {
     match value.get_ref() {
         DeValue::String(text) => vec![(text.as_ref(), value.span())],
-        DeValue::Array(items) => {
-            items.iter().filter_map(|item| Some((reader::string(item, &format!("each of {what}"), report)?, item.span()))).collect()
-        }
+        DeValue::Array(items) => items
+            .iter()
+            .filter_map(|item| Some((reader::string(item, &format!("each of {what}"), report)?, item.span())))
+            .collect(),
         _ => {
             report.mistyped(value, what, "a string or a list of strings");
             Vec::new()
@@ -155,7 +172,12 @@ pub(super) fn strings<'v, 'd>(value: &'v Value<'d>, what: &str, report: &mut Rep
     }
 }
 
-fn listeners(file: &Section<'_>, key: &str, kind: ListenerKind, report: &mut Report<'_>) -> Vec<(Listener, Span)> {
+fn listeners(
+    file: &Section<'_>,
+    key: &str,
+    kind: ListenerKind,
+    report: &mut Report<'_>,
+) -> Vec<(Listener, Span)> {
     let Some(value) = file.get(key) else { return Vec::new() };
     if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
         *report.error(value.span(), format!("`{key}` is an empty list")) = Some("leave the key out".into());
@@ -199,7 +221,10 @@ fn all_listeners(
     let key = match (file.get("metrics_address"), file.get("prometheus_metrics_address")) {
         (Some(_), Some(_)) => {
             let span = file.key_span("prometheus_metrics_address");
-            report.error(span, "`prometheus_metrics_address` is another name of `metrics_address`: give one of them");
+            report.error(
+                span,
+                "`prometheus_metrics_address` is another name of `metrics_address`: give one of them",
+            );
             "metrics_address"
         }
         (None, Some(_)) => "prometheus_metrics_address",
@@ -208,16 +233,20 @@ fn all_listeners(
     let mut default_page = false;
     match file.get(key) {
         None => default_page = true,
-        Some(value) => match value.get_ref() {
-            DeValue::Boolean(false) => {}
-            DeValue::String(text) if text.is_empty() => {}
-            DeValue::String(text) => {
-                let span = value.span();
-                let address = listener_address(text, key, &span, report);
-                all.extend(address.map(|address| (Listener { address, kind: ListenerKind::Admin, explicit: true }, span)));
+        Some(value) => {
+            match value.get_ref() {
+                DeValue::Boolean(false) => {}
+                DeValue::String(text) if text.is_empty() => {}
+                DeValue::String(text) => {
+                    let span = value.span();
+                    let address = listener_address(text, key, &span, report);
+                    all.extend(address.map(|address| {
+                        (Listener { address, kind: ListenerKind::Admin, explicit: true }, span)
+                    }));
+                }
+                _ => report.mistyped(value, &format!("`{key}`"), "an address, or false for no page"),
             }
-            _ => report.mistyped(value, &format!("`{key}`"), "an address, or false for no page"),
-        },
+        }
     }
     // Sorted by address, equal ones by place: each but the first of its kind is one too many.
     let mut order: Vec<usize> = (0..all.len()).filter(|&i| all[i].0.address.port() != 0).collect();
@@ -234,16 +263,25 @@ fn all_listeners(
             l.address.port() == METRICS.port() && (ip == METRICS.ip() || ip.is_unspecified())
         });
         match clash {
-            // Two listeners of one process may share a port without an error, and each would then get some of the other's clients.
+            // Two listeners of one process may share a port without an error, and each would then get some of
+            // the other's clients.
             Some((_, span)) => {
-                *report.warning(span.clone(), format!("no metrics page: its default address {METRICS} is taken by this listener")) =
-                    Some("set `metrics_address` to another address, or to false".into());
+                *report.warning(
+                    span.clone(),
+                    format!("no metrics page: its default address {METRICS} is taken by this listener"),
+                ) = Some("set `metrics_address` to another address, or to false".into());
             }
-            None => all.push((Listener { address: METRICS, kind: ListenerKind::Admin, explicit: false }, 0..0)),
+            None => {
+                all.push((Listener { address: METRICS, kind: ListenerKind::Admin, explicit: false }, 0..0))
+            }
         }
     }
     // Without a certificate no handshake can succeed; `doubts` says so.
-    let listeners = all.into_iter().map(|(l, _)| l).filter(|l| l.kind != ListenerKind::Https || has_certificate).collect();
+    let listeners = all
+        .into_iter()
+        .map(|(l, _)| l)
+        .filter(|l| l.kind != ListenerKind::Https || has_certificate)
+        .collect();
     (listeners, open)
 }
 
@@ -265,11 +303,23 @@ fn trusted_proxies(file: &Section<'_>, report: &mut Report<'_>) -> Vec<ipnet::Ip
 fn access_log(file: &Section<'_>, report: &mut Report<'_>) -> AccessLog {
     let default = AccessLog::default();
     let Some(value) = file.get("access_log") else { return default };
-    let Some(section) = Section::new(value, "`access_log`", &["enabled", "format", "path"], report) else { return default };
-    let path = section.get("path").and_then(|v| reader::filled(v, "`path`", report)).filter(|&path| path != "-").map(Into::into);
+    let Some(section) = Section::new(value, "`access_log`", &["enabled", "format", "path"], report) else {
+        return default;
+    };
+    let path = section
+        .get("path")
+        .and_then(|v| reader::filled(v, "`path`", report))
+        .filter(|&path| path != "-")
+        .map(Into::into);
     AccessLog {
         enabled: section.boolean("enabled", default.enabled, report),
-        format: section.one_of("format", "format", &[("text", LogFormat::Text), ("json", LogFormat::Json)], default.format, report),
+        format: section.one_of(
+            "format",
+            "format",
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            default.format,
+            report,
+        ),
         path,
     }
 }

@@ -1,4 +1,5 @@
-//! The matcher language as a tree, and the tree as text again. [`parse`](Matcher::parse) reads it; `route` evaluates it.
+//! The matcher language as a tree, and the tree as text again. [`parse`](Matcher::parse) reads it; `route`
+//! evaluates it.
 //!
 //! ```text
 //! any   = all *( "||" all )
@@ -7,8 +8,9 @@
 //! term  = name "(" text *( "," text ) ")"
 //! text  = "'" … "'" / '"' … '"'
 //! ```
-//! Within a text `\\`, `\'` and `\"` stand for the second character; before anything else a backslash is itself, so that
-//! regular expressions (`\.`, `\d`) are written as usual. Blanks are free between all of these.
+//! Within a text `\\`, `\'` and `\"` stand for the second character; before anything else a backslash is
+//! itself, so that regular expressions (`\.`, `\d`) are written as usual. Blanks are free between all of
+//! these.
 
 mod canonical;
 mod grammar;

@@ -233,7 +233,8 @@ pub struct Limits {
     pub connections_per_ip: u32,
     /// Memory for bytes under way, for each worker; default 256 MiB.
     pub buffer_bytes: u64,
-    /// Requests waiting for a backend below its `max_connections`, for each pool and worker; default 1024 (503).
+    /// Requests waiting for a backend below its `max_connections`, for each pool and worker; default 1024
+    /// (503).
     pub queue: u32,
     /// Requests on one client connection; 0: no limit, the default.
     pub requests_per_connection: u32,

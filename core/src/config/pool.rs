@@ -7,12 +7,25 @@ use toml::de::DeValue;
 
 use super::duration::Unit;
 use super::matcher::Matcher;
-use super::model::{Address, Backend, ClientPool, Health, Limits, Middleware, Pool, Protocol, Strategy, Timeouts};
+use super::model::{
+    Address, Backend, ClientPool, Health, Limits, Middleware, Pool, Protocol, Strategy, Timeouts,
+};
 use super::reader::{self, Report, Section, Span, Value};
 use super::{address, duration, middlewares, strategy, suggest};
 
-pub(super) const KEYS: &[&str] =
-    &["name", "matcher", "addresses", "schemes", "strategy", "health_config", "client", "timeouts", "limits", "retries", "middlewares"];
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "matcher",
+    "addresses",
+    "schemes",
+    "strategy",
+    "health_config",
+    "client",
+    "timeouts",
+    "limits",
+    "retries",
+    "middlewares",
+];
 
 /// What the top of the file says for every pool.
 pub(super) struct Defaults {
@@ -35,12 +48,18 @@ pub(super) struct Read {
 }
 
 /// Every pool in the order of the file; `None` for one with an error.
-pub(super) fn read_all(file: &Section<'_>, defaults: &Defaults, report: &mut Report<'_>) -> Vec<Option<Read>> {
+pub(super) fn read_all(
+    file: &Section<'_>,
+    defaults: &Defaults,
+    report: &mut Report<'_>,
+) -> Vec<Option<Read>> {
     let Some(value) = file.get("backend_pools") else { return Vec::new() };
     let Some(items) = value.get_ref().as_array() else {
         let found = reader::type_name(value);
-        *report.error(file.key_span("backend_pools"), format!("`backend_pools` must be a list of tables, found {found}")) =
-            Some("write [[backend_pools]] with two brackets on each side".into());
+        *report.error(
+            file.key_span("backend_pools"),
+            format!("`backend_pools` must be a list of tables, found {found}"),
+        ) = Some("write [[backend_pools]] with two brackets on each side".into());
         return Vec::new();
     };
     if items.len() > usize::from(u16::MAX) {
@@ -58,7 +77,10 @@ pub(super) fn read_all(file: &Section<'_>, defaults: &Defaults, report: &mut Rep
         let given = section.get("name").and_then(|v| Some((name(v, report)?, v.span())));
         if let Some((name, span)) = &given {
             if let Some(first) = names.insert(name.clone(), index) {
-                report.error(span.clone(), format!("pool {} is already named \"{}\"", first + 1, suggest::clip(name)));
+                report.error(
+                    span.clone(),
+                    format!("pool {} is already named \"{}\"", first + 1, suggest::clip(name)),
+                );
             }
             explicit.push((index, name.clone(), span.clone()));
         }
@@ -66,13 +88,19 @@ pub(super) fn read_all(file: &Section<'_>, defaults: &Defaults, report: &mut Rep
         pools.push(one(&section, name, defaults, report));
     }
     for (index, name, span) in explicit {
-        let number = name.strip_prefix("pool-").and_then(|n| n.parse::<usize>().ok()).filter(|&n| format!("pool-{n}") == *name);
+        let number = name
+            .strip_prefix("pool-")
+            .and_then(|n| n.parse::<usize>().ok())
+            .filter(|&n| format!("pool-{n}") == *name);
         if let Some(n) = number
             && n != index + 1
             && (1..=items.len()).contains(&n)
-            && items.get(n - 1).is_some_and(|other| other.get_ref().as_table().is_some_and(|t| !t.contains_key("name")))
+            && items
+                .get(n - 1)
+                .is_some_and(|other| other.get_ref().as_table().is_some_and(|t| !t.contains_key("name")))
         {
-            report.error(span, format!("\"{name}\" is what pool {n} is called, which has no name of its own"));
+            report
+                .error(span, format!("\"{name}\" is what pool {n} is called, which has no name of its own"));
         }
     }
     pools
@@ -107,8 +135,12 @@ fn one(section: &Section<'_>, name: Box<str>, defaults: &Defaults, report: &mut 
     let timeouts = timeouts(section, Scope::Pool, defaults.timeouts, report);
     let limits = limits(section, Scope::Pool, defaults.limits, report);
     let retries = section.small("retries", 0..=20, 1, report);
-    let (middlewares, spans): (Vec<Middleware>, Vec<Span>) =
-        section.get("middlewares").map(|v| middlewares::read(v, report)).unwrap_or_default().into_iter().unzip();
+    let (middlewares, spans): (Vec<Middleware>, Vec<Span>) = section
+        .get("middlewares")
+        .map(|v| middlewares::read(v, report))
+        .unwrap_or_default()
+        .into_iter()
+        .unzip();
     let (http, https) = schemes?;
     let pool = Pool {
         name,
@@ -173,7 +205,8 @@ impl Places {
     }
 }
 
-/// For each byte of `value`, and its end, the byte of `source` (a TOML string with its quotes) that it comes from.
+/// For each byte of `value`, and its end, the byte of `source` (a TOML string with its quotes) that it comes
+/// from.
 fn written_at(source: &str, value: &str) -> Option<Vec<usize>> {
     for quotes in ["\"\"\"", "'''", "\"", "'"] {
         let Some(inner) = source.strip_prefix(quotes).and_then(|s| s.strip_suffix(quotes)) else { continue };
@@ -231,7 +264,8 @@ fn schemes(value: &Value<'_>, report: &mut Report<'_>) -> Option<(bool, bool)> {
         return None;
     };
     if items.is_empty() {
-        *report.error(value.span(), "`schemes` is an empty list") = Some("leave it out for both \"HTTP\" and \"HTTPS\"".into());
+        *report.error(value.span(), "`schemes` is an empty list") =
+            Some("leave it out for both \"HTTP\" and \"HTTPS\"".into());
         return None;
     }
     let (mut http, mut https, mut good) = (false, false, true);
@@ -273,7 +307,8 @@ fn backends(section: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
             found.push(backend);
         } else {
             let message = format!("\"{}\" is already in this pool", suggest::clip(&backend.label));
-            *report.error(span, message) = Some("give it a `weight` if it should get more than the others".into());
+            *report.error(span, message) =
+                Some("give it a `weight` if it should get more than the others".into());
         }
     }
     good.then_some(found)
@@ -296,7 +331,8 @@ fn backend(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)>
         }
     };
     let weight = section.as_ref().map_or(1, |s| s.small("weight", 0..=1000, 1, report));
-    let max_connections = section.as_ref().map_or(0, |s| s.small("max_connections", 0..=10_000_000, 0, report));
+    let max_connections =
+        section.as_ref().map_or(0, |s| s.small("max_connections", 0..=10_000_000, 0, report));
     let backup = section.as_ref().is_some_and(|s| s.boolean("backup", false, report));
     if span.is_empty() {
         return None;
@@ -312,17 +348,21 @@ fn backend(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)>
             Some((Backend { label, address, protocol, weight, max_connections, backup }, span))
         }
         Err(wrong) => {
-            *report.error(span, format!("bad address \"{}\": {}", suggest::clip(text), wrong.why)) = wrong.help;
+            *report.error(span, format!("bad address \"{}\": {}", suggest::clip(text), wrong.why)) =
+                wrong.help;
             None
         }
     }
 }
 
-const HEALTH_KEYS: &[&str] = &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"];
+const HEALTH_KEYS: &[&str] =
+    &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"];
 
 fn health(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) -> (Health, Span) {
     let default = Health { check_every, ..Health::default() };
-    let Some(s) = pool.get("health_config").and_then(|v| Section::new(v, "`health_config`", HEALTH_KEYS, report)) else {
+    let Some(s) =
+        pool.get("health_config").and_then(|v| Section::new(v, "`health_config`", HEALTH_KEYS, report))
+    else {
         return (default, 0..0);
     };
     let path = s.get("path").and_then(|value| {
@@ -332,7 +372,8 @@ fn health(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) ->
             return Some(Box::<str>::from(path));
         }
         let help = "write it like \"/health\", blanks and other characters as %XX".to_owned();
-        *report.error(value.span(), format!("\"{}\" is not the path of a request", suggest::clip(path))) = Some(help);
+        *report.error(value.span(), format!("\"{}\" is not the path of a request", suggest::clip(path))) =
+            Some(help);
         None
     });
     let timeout = s.duration("timeout", Unit::Milliseconds, default.timeout, report);
@@ -377,7 +418,9 @@ fn share(value: &Value<'_>, report: &mut Report<'_>) -> Option<u32> {
 fn client(pool: &Section<'_>, report: &mut Report<'_>) -> ClientPool {
     let default = ClientPool::default();
     let keys = &["pool_idle_timeout", "pool_max_idle_per_host"];
-    let Some(s) = pool.get("client").and_then(|v| Section::new(v, "`client`", keys, report)) else { return default };
+    let Some(s) = pool.get("client").and_then(|v| Section::new(v, "`client`", keys, report)) else {
+        return default;
+    };
     let idle = s.get("pool_idle_timeout").and_then(|value| {
         if value.get_ref().as_table().is_none() {
             return duration::read(value, "`pool_idle_timeout`", Unit::Seconds, report);
@@ -393,7 +436,12 @@ fn client(pool: &Section<'_>, report: &mut Report<'_>) -> ClientPool {
             Some(Duration::ZERO) => Duration::MAX,
             some => some.unwrap_or(default.idle_timeout),
         },
-        max_idle_per_host: s.small("pool_max_idle_per_host", 0..=1_000_000, default.max_idle_per_host, report),
+        max_idle_per_host: s.small(
+            "pool_max_idle_per_host",
+            0..=1_000_000,
+            default.max_idle_per_host,
+            report,
+        ),
     }
 }
 
@@ -417,7 +465,10 @@ fn settings<'d>(
     if scope == Scope::Pool {
         for (name, _) in s.entries().filter(|(name, _)| all.contains(&name.get_ref().as_ref())) {
             if !in_pool.contains(&name.get_ref().as_ref()) {
-                let message = format!("`{}` can't be set for one pool: it matters before a pool is chosen", name.get_ref());
+                let message = format!(
+                    "`{}` can't be set for one pool: it matters before a pool is chosen",
+                    name.get_ref()
+                );
                 *report.error(name.span(), message) = Some(format!("set it in [{key}] of the file"));
             }
         }
@@ -425,11 +476,17 @@ fn settings<'d>(
     Some(s)
 }
 
-const TIMEOUT_KEYS: &[&str] = &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"];
+const TIMEOUT_KEYS: &[&str] =
+    &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"];
 const POOL_TIMEOUT_KEYS: &[&str] = &["connect", "backend_head", "stall", "tunnel", "queue"];
 
 /// `[timeouts]`, of the file or of a pool.
-pub(super) fn timeouts(section: &Section<'_>, scope: Scope, default: Timeouts, report: &mut Report<'_>) -> Timeouts {
+pub(super) fn timeouts(
+    section: &Section<'_>,
+    scope: Scope,
+    default: Timeouts,
+    report: &mut Report<'_>,
+) -> Timeouts {
     let keys = (TIMEOUT_KEYS, POOL_TIMEOUT_KEYS);
     let Some(s) = settings(section, "timeouts", "`timeouts`", keys, scope, report) else { return default };
     let mut get = |key: &str, default| s.timeout(key, Unit::Seconds, default, report);
@@ -462,7 +519,12 @@ const LIMIT_KEYS: &[&str] = &[
 const POOL_LIMIT_KEYS: &[&str] = &["head_bytes", "fields", "queue", "min_upload_rate", "min_download_rate"];
 
 /// `[limits]`, of the file or of a pool.
-pub(super) fn limits(section: &Section<'_>, scope: Scope, default: Limits, report: &mut Report<'_>) -> Limits {
+pub(super) fn limits(
+    section: &Section<'_>,
+    scope: Scope,
+    default: Limits,
+    report: &mut Report<'_>,
+) -> Limits {
     let keys = (LIMIT_KEYS, POOL_LIMIT_KEYS);
     let Some(s) = settings(section, "limits", "`limits`", keys, scope, report) else { return default };
     let any = 0..=u32::MAX;
@@ -474,7 +536,12 @@ pub(super) fn limits(section: &Section<'_>, scope: Scope, default: Limits, repor
         connections_per_ip: s.small("connections_per_ip", any.clone(), default.connections_per_ip, report),
         buffer_bytes: s.integer("buffer_bytes", 1 << 20..=1 << 40, default.buffer_bytes, report),
         queue: s.small("queue", 0..=1_000_000, default.queue, report),
-        requests_per_connection: s.small("requests_per_connection", any.clone(), default.requests_per_connection, report),
+        requests_per_connection: s.small(
+            "requests_per_connection",
+            any.clone(),
+            default.requests_per_connection,
+            report,
+        ),
         min_upload_rate: s.small("min_upload_rate", any.clone(), default.min_upload_rate, report),
         min_download_rate: s.small("min_download_rate", any, default.min_download_rate, report),
     }

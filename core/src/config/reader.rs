@@ -1,5 +1,5 @@
-//! A small typed reader over a TOML tree that goes on after every mistake. Nothing is read by `serde`: that stops at the first
-//! error and loses the place of many.
+//! A small typed reader over a TOML tree that goes on after every mistake. Nothing is read by `serde`: that
+//! stops at the first error and loses the place of many.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -60,7 +60,14 @@ impl<'t> Report<'t> {
     /// Something understood and right that can't be served yet.
     pub(super) fn not_built(&mut self, span: Span, what: &str) {
         let message = format!("{what} not built yet");
-        self.not_built.push(Diagnostic { severity: Severity::Error, message, span, help: None, line: 0, column: 0 });
+        self.not_built.push(Diagnostic {
+            severity: Severity::Error,
+            message,
+            span,
+            help: None,
+            line: 0,
+            column: 0,
+        });
     }
 
     /// "expected a string, found an integer"
@@ -94,7 +101,12 @@ pub(super) fn type_name(value: &Value<'_>) -> &'static str {
 }
 
 /// Words of a closed set: one of them, or an error with a suggestion.
-pub(super) fn one_of<T: Copy>(value: &Value<'_>, what: &str, set: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
+pub(super) fn one_of<T: Copy>(
+    value: &Value<'_>,
+    what: &str,
+    set: &[(&str, T)],
+    report: &mut Report<'_>,
+) -> Option<T> {
     let names: Vec<&str> = set.iter().map(|&(name, _)| name).collect();
     let Some(text) = value.get_ref().as_str() else {
         report.mistyped(value, what, &format!("one of {}", quoted(&names)));
@@ -126,7 +138,12 @@ pub(super) fn quoted(names: &[&str]) -> String {
 }
 
 /// An integer within bounds.
-pub(super) fn integer(value: &Value<'_>, what: &str, bounds: RangeInclusive<u64>, report: &mut Report<'_>) -> Option<u64> {
+pub(super) fn integer(
+    value: &Value<'_>,
+    what: &str,
+    bounds: RangeInclusive<u64>,
+    report: &mut Report<'_>,
+) -> Option<u64> {
     let DeValue::Integer(n) = value.get_ref() else {
         report.mistyped(value, what, "an integer");
         return None;
@@ -160,7 +177,10 @@ pub(super) fn string<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'
 pub(super) fn filled<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'_>) -> Option<&'v str> {
     let text = string(value, what, report)?;
     if text.trim().is_empty() || text.contains('\0') {
-        report.error(value.span(), format!("{what} must not be empty{}", if text.contains('\0') { " or contain NUL" } else { "" }));
+        report.error(
+            value.span(),
+            format!("{what} must not be empty{}", if text.contains('\0') { " or contain NUL" } else { "" }),
+        );
         return None;
     }
     Some(text)
@@ -185,7 +205,12 @@ impl<'d> Section<'d> {
     }
 
     /// A value as a table. Unknown keys are errors.
-    pub(super) fn new(value: &'d Value<'d>, what: &'static str, known: &[&str], report: &mut Report<'_>) -> Option<Self> {
+    pub(super) fn new(
+        value: &'d Value<'d>,
+        what: &'static str,
+        known: &[&str],
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let section = Self::open(value, what, report)?;
         section.check_keys(known, report);
         Some(section)
@@ -206,22 +231,38 @@ impl<'d> Section<'d> {
         }
     }
 
-    pub(super) fn unknown_key(&self, key: &Spanned<toml::de::DeString<'_>>, known: &[&str], report: &mut Report<'_>) {
+    pub(super) fn unknown_key(
+        &self,
+        key: &Spanned<toml::de::DeString<'_>>,
+        known: &[&str],
+        report: &mut Report<'_>,
+    ) {
         // TOML's classic trap: a key after a `[table]` header belongs to that table.
-        let lost = |keys: &[&str]| keys.contains(&key.get_ref().as_ref()) && !known.contains(&key.get_ref().as_ref());
+        let lost = |keys: &[&str]| {
+            keys.contains(&key.get_ref().as_ref()) && !known.contains(&key.get_ref().as_ref())
+        };
         let help = match suggest::nearest(key.get_ref(), known) {
-            _ if lost(super::pool::KEYS) => Some("it is a key of a backend pool: write it before the pool's first [table]".into()),
-            _ if lost(super::file::KEYS) => Some("it is a key of the file: write it before the first [table]".into()),
+            _ if lost(super::pool::KEYS) => {
+                Some("it is a key of a backend pool: write it before the pool's first [table]".into())
+            }
+            _ if lost(super::file::KEYS) => {
+                Some("it is a key of the file: write it before the first [table]".into())
+            }
             Some(near) => Some(format!("did you mean \"{near}\"?")),
             None if known.is_empty() => Some(format!("{} takes no keys", self.what)),
             None if known.len() <= 12 => Some(format!("known here: {}", known.join(", "))),
             None => None,
         };
-        *report.error(key.span(), format!("unknown key \"{}\" in {}", suggest::clip(key.get_ref()), self.what)) = help;
+        *report.error(
+            key.span(),
+            format!("unknown key \"{}\" in {}", suggest::clip(key.get_ref()), self.what),
+        ) = help;
     }
 
     /// Every entry, in the order of the file.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'d Spanned<toml::de::DeString<'d>>, &'d Value<'d>)> + use<'d> {
+    pub(super) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (&'d Spanned<toml::de::DeString<'d>>, &'d Value<'d>)> + use<'d> {
         self.table.iter()
     }
 
@@ -235,7 +276,12 @@ impl<'d> Section<'d> {
     }
 
     /// A key that has to be there.
-    pub(super) fn required(&self, key: &str, example: &str, report: &mut Report<'_>) -> Option<&'d Value<'d>> {
+    pub(super) fn required(
+        &self,
+        key: &str,
+        example: &str,
+        report: &mut Report<'_>,
+    ) -> Option<&'d Value<'d>> {
         let found = self.get(key);
         if found.is_none()
             && let Some(help) = report.missing(self.span.clone(), format!("missing `{key}` in {}", self.what))
@@ -245,12 +291,24 @@ impl<'d> Section<'d> {
         found
     }
 
-    pub(super) fn integer(&self, key: &str, bounds: RangeInclusive<u64>, default: u64, report: &mut Report<'_>) -> u64 {
+    pub(super) fn integer(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u64>,
+        default: u64,
+        report: &mut Report<'_>,
+    ) -> u64 {
         self.get(key).and_then(|v| integer(v, &format!("`{key}`"), bounds, report)).unwrap_or(default)
     }
 
     /// As [`Section::integer`], for bounds that fit.
-    pub(super) fn small(&self, key: &str, bounds: RangeInclusive<u32>, default: u32, report: &mut Report<'_>) -> u32 {
+    pub(super) fn small(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u32>,
+        default: u32,
+        report: &mut Report<'_>,
+    ) -> u32 {
         let bounds = u64::from(*bounds.start())..=u64::from(*bounds.end());
         u32::try_from(self.integer(key, bounds, u64::from(default), report)).unwrap_or(default)
     }
@@ -260,19 +318,38 @@ impl<'d> Section<'d> {
     }
 
     /// A duration; a bare number counts `unit`.
-    pub(super) fn duration(&self, key: &str, unit: duration::Unit, default: Duration, report: &mut Report<'_>) -> Duration {
+    pub(super) fn duration(
+        &self,
+        key: &str,
+        unit: duration::Unit,
+        default: Duration,
+        report: &mut Report<'_>,
+    ) -> Duration {
         self.get(key).and_then(|v| duration::read(v, &format!("`{key}`"), unit, report)).unwrap_or(default)
     }
 
     /// A duration where 0 is "off": forever.
-    pub(super) fn timeout(&self, key: &str, unit: duration::Unit, default: Duration, report: &mut Report<'_>) -> Duration {
+    pub(super) fn timeout(
+        &self,
+        key: &str,
+        unit: duration::Unit,
+        default: Duration,
+        report: &mut Report<'_>,
+    ) -> Duration {
         match self.duration(key, unit, default, report) {
             Duration::ZERO => Duration::MAX,
             some => some,
         }
     }
 
-    pub(super) fn one_of<T: Copy>(&self, key: &str, what: &str, set: &[(&str, T)], default: T, report: &mut Report<'_>) -> T {
+    pub(super) fn one_of<T: Copy>(
+        &self,
+        key: &str,
+        what: &str,
+        set: &[(&str, T)],
+        default: T,
+        report: &mut Report<'_>,
+    ) -> T {
         self.get(key).and_then(|v| one_of(v, what, set, report)).unwrap_or(default)
     }
 }

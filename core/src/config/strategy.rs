@@ -23,17 +23,25 @@ fn one(value: &Value<'_>, within_cookie: bool, report: &mut Report<'_>) -> Optio
         return plain(name, value.span(), report);
     }
     if value.get_ref().as_table().is_none() {
-        report.mistyped(value, "`strategy`", "a name like \"RoundRobin\" or a table like { RoundRobin = {} }");
+        report.mistyped(
+            value,
+            "`strategy`",
+            "a name like \"RoundRobin\" or a table like { RoundRobin = {} }",
+        );
         return None;
     }
     let section = Section::open(value, "`strategy`", report)?;
     let mut entries = section.entries();
     let Some((key, inside)) = entries.next() else {
-        *report.error(value.span(), "`strategy` names none") = Some(format!("use one of {}", NAMES.join(", ")));
+        *report.error(value.span(), "`strategy` names none") =
+            Some(format!("use one of {}", NAMES.join(", ")));
         return None;
     };
     if let Some((second, _)) = entries.next() {
-        report.error(second.span(), format!("a pool has one strategy, and \"{}\" comes first", suggest::clip(key.get_ref())));
+        report.error(
+            second.span(),
+            format!("a pool has one strategy, and \"{}\" comes first", suggest::clip(key.get_ref())),
+        );
         return None;
     }
     if key.get_ref() != "StickyCookie" {
@@ -72,7 +80,10 @@ fn cookie(section: &Section<'_>, report: &mut Report<'_>) -> Option<Strategy> {
         let name = reader::string(value, "`cookie_name`", report)?;
         if !is_token(name) {
             let help = "use letters, digits, `-` and `_`".to_owned();
-            *report.error(value.span(), format!("\"{}\" is not a cookie name (RFC 6265)", suggest::clip(name))) = Some(help);
+            *report.error(
+                value.span(),
+                format!("\"{}\" is not a cookie name (RFC 6265)", suggest::clip(name)),
+            ) = Some(help);
             return None;
         }
         Some(Box::<str>::from(name))
@@ -88,11 +99,20 @@ fn cookie(section: &Section<'_>, report: &mut Report<'_>) -> Option<Strategy> {
     let cookie_name = name?;
     if !secure && same_site == SameSite::None {
         let help = "set `secure = true` or another `same_site`".to_owned();
-        *report.warning(section.key_span("same_site"), "browsers drop a cookie with SameSite=None that is not secure") = Some(help);
+        *report.warning(
+            section.key_span("same_site"),
+            "browsers drop a cookie with SameSite=None that is not secure",
+        ) = Some(help);
     }
     if !secure && (cookie_name.starts_with("__Secure-") || cookie_name.starts_with("__Host-")) {
         let message = "browsers drop a cookie whose name begins like this and that is not secure";
         report.warning(section.get("cookie_name").map_or(section.span.clone(), |v| v.span()), message);
     }
-    Some(Strategy::StickyCookie(StickyCookie { cookie_name, http_only, secure, same_site, inner: Box::new(inner) }))
+    Some(Strategy::StickyCookie(StickyCookie {
+        cookie_name,
+        http_only,
+        secure,
+        same_site,
+        inner: Box::new(inner),
+    }))
 }

@@ -6,7 +6,9 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     if word.chars().count() > 64 {
         return None;
     }
-    let plain = |s: &str| s.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let plain = |s: &str| {
+        s.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect::<Vec<_>>()
+    };
     let word = plain(word);
     known
         .iter()
@@ -41,7 +43,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
 /// A text from the file as a message shows it: bounded, nothing that moves a terminal's cursor.
 pub(crate) fn clip(text: &str) -> String {
     const SHOWN: usize = 60;
-    let mut out: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut out: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(SHOWN).is_some() {
         out.push('…');
     }
@@ -77,7 +80,9 @@ mod tests {
     #[test]
     fn swap_counts_once() {
         let chars = |s: &str| s.chars().collect::<Vec<_>>();
-        for (a, b, wanted) in [("ab", "ba", 1), ("abc", "abc", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ca", "abc", 3)] {
+        for (a, b, wanted) in
+            [("ab", "ba", 1), ("abc", "abc", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ca", "abc", 3)]
+        {
             assert_eq!(distance(&chars(a), &chars(b)), wanted, "{a} {b}");
         }
     }

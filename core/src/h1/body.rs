@@ -8,7 +8,8 @@ use crate::http::{Framing, Violation};
 pub struct Received {
     /// Bytes of payload, now at the front of the buffer.
     pub payload: usize,
-    /// Bytes of the buffer that were dealt with, payload included. What follows them is untouched, and may belong to the next message.
+    /// Bytes of the buffer that were dealt with, payload included. What follows them is untouched, and may
+    /// belong to the next message.
     pub consumed: usize,
     /// What comes next.
     pub state: Progress,
@@ -19,7 +20,8 @@ pub struct Received {
 pub enum Progress {
     /// More is to come.
     More,
-    /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call [`BodyReader::trailers_done`].
+    /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call
+    /// [`BodyReader::trailers_done`].
     Trailers,
     /// Over.
     Done,
@@ -106,7 +108,15 @@ mod tests {
         let table: &[(Framing, Steps)] = &[
             (Framing::None, &[(3, 0, Progress::Done)]),
             (Framing::Length(0), &[(3, 0, Progress::Done)]),
-            (Framing::Length(5), &[(0, 0, Progress::More), (3, 3, Progress::More), (4, 2, Progress::Done), (4, 0, Progress::Done)]),
+            (
+                Framing::Length(5),
+                &[
+                    (0, 0, Progress::More),
+                    (3, 3, Progress::More),
+                    (4, 2, Progress::Done),
+                    (4, 0, Progress::Done),
+                ],
+            ),
             (Framing::Length(u64::MAX >> 1), &[(9, 9, Progress::More)]),
             (Framing::Close, &[(3, 3, Progress::More), (0, 0, Progress::More)]),
         ];
@@ -116,7 +126,11 @@ mod tests {
             assert_eq!(reader.ends_at_close(), *framing == Framing::Close);
             for &(size, payload, state) in *steps {
                 let before = reader.remaining();
-                assert_eq!(reader.receive(&mut vec![0; size]), Ok(Received { payload, consumed: payload, state }), "{framing:?}");
+                assert_eq!(
+                    reader.receive(&mut vec![0; size]),
+                    Ok(Received { payload, consumed: payload, state }),
+                    "{framing:?}"
+                );
                 assert_eq!(reader.remaining(), before.map(|n| n - payload as u64));
             }
         }

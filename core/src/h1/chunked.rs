@@ -1,12 +1,14 @@
 //! The chunked coding on the way in (RFC 9112 §7.1): strict, in place, linear.
 //!
-//! Every framing byte is consumed by the state, so nothing is ever read twice. Extensions are checked, bounded and dropped.
+//! Every framing byte is consumed by the state, so nothing is ever read twice. Extensions are checked,
+//! bounded and dropped.
 
 use super::body::{Progress, Received};
 use crate::http::Violation;
 use crate::http::fields::is_token_char;
 
-/// How many bytes of extensions a message may have, beyond one for each [`PAYLOAD_PER_EXTENSION_BYTE`] bytes of payload.
+/// How many bytes of extensions a message may have, beyond one for each [`PAYLOAD_PER_EXTENSION_BYTE`] bytes
+/// of payload.
 const EXTENSION_BYTES: u32 = 16 * 1024;
 const PAYLOAD_PER_EXTENSION_BYTE: u64 = 8;
 /// Digits of a chunk size, leading zeros included.
@@ -113,8 +115,9 @@ impl Decoder {
             Next::SizeLf => match b {
                 b'\n' => {
                     self.digits = 0;
-                    self.extensions =
-                        self.extensions.saturating_sub(u32::try_from(self.left / PAYLOAD_PER_EXTENSION_BYTE).unwrap_or(u32::MAX));
+                    self.extensions = self.extensions.saturating_sub(
+                        u32::try_from(self.left / PAYLOAD_PER_EXTENSION_BYTE).unwrap_or(u32::MAX),
+                    );
                     if self.left == 0 { Next::Trailers } else { Next::Data }
                 }
                 _ => return Err(Violation::BareCr),
@@ -163,10 +166,23 @@ impl Decoder {
         }
         let blank = matches!(b, b' ' | b'\t');
         Ok(match (self.next, b) {
-            (Next::SizeBlank | Next::ExtensionStart | Next::NameBlank | Next::ValueStart | Next::ValueBlank, _) if blank => self.next,
-            (Next::SizeBlank | Next::ExtensionName | Next::NameBlank | Next::ValueToken | Next::ValueEnd | Next::ValueBlank, b';') => {
-                Next::ExtensionStart
-            }
+            (
+                Next::SizeBlank
+                | Next::ExtensionStart
+                | Next::NameBlank
+                | Next::ValueStart
+                | Next::ValueBlank,
+                _,
+            ) if blank => self.next,
+            (
+                Next::SizeBlank
+                | Next::ExtensionName
+                | Next::NameBlank
+                | Next::ValueToken
+                | Next::ValueEnd
+                | Next::ValueBlank,
+                b';',
+            ) => Next::ExtensionStart,
             (Next::ExtensionName | Next::NameBlank, b'=') => Next::ValueStart,
             (Next::ExtensionName | Next::ValueToken | Next::ValueEnd, b'\r') => Next::SizeLf,
             (Next::ExtensionName, _) if blank => Next::NameBlank,
@@ -189,7 +205,8 @@ mod tests {
     use crate::http::{Framing, Violation};
     use proptest::prelude::*;
 
-    /// Feeds `raw` in pieces cut at `cuts`; returns the payload, what was left over and where the reader ended.
+    /// Feeds `raw` in pieces cut at `cuts`; returns the payload, what was left over and where the reader
+    /// ended.
     fn decode(raw: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Progress), Violation> {
         let mut reader = BodyReader::new(Framing::Chunked);
         let (mut payload, mut held, mut at) = (Vec::new(), Vec::new(), 0);
@@ -294,7 +311,8 @@ mod tests {
 
     /// Chunks as strange as they may be, and what they carry.
     fn chunked() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
-        let extension = prop_oneof![Just(""), Just(";a"), Just(" ; a=b"), Just(";q=\"a;\\\"\""), Just(";a;b=c")];
+        let extension =
+            prop_oneof![Just(""), Just(";a"), Just(" ; a=b"), Just(";q=\"a;\\\"\""), Just(";a;b=c")];
         let chunk = (proptest::collection::vec(any::<u8>(), 1..40), extension, 0..4usize, any::<bool>());
         proptest::collection::vec(chunk, 0..12).prop_map(|chunks| {
             let (mut raw, mut payload) = (Vec::new(), Vec::new());

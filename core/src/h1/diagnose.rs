@@ -7,17 +7,18 @@ use crate::http::fields::is_token_char;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     Request,
-    Answer,
+    LookupResult,
     /// Trailers: with a field at once.
     Field,
 }
 
-/// The first rule that these lines break. For bytes that were refused: if nothing is found, the start line is blamed.
+/// The first rule that these lines break. For bytes that were refused: if nothing is found, the start line is
+/// blamed.
 #[cold]
 pub(super) fn diagnose(lines: &[u8], start: Start) -> Violation {
     let otherwise = match start {
         Start::Request => Violation::StartLine,
-        Start::Answer => Violation::StatusLine,
+        Start::LookupResult => Violation::StatusLine,
         Start::Field => Violation::FieldName,
     };
     let mut first = start;
@@ -33,7 +34,7 @@ pub(super) fn diagnose(lines: &[u8], start: Start) -> Violation {
         }
         let broken = match first {
             Start::Request => request_line(line),
-            Start::Answer => status_line(line),
+            Start::LookupResult => status_line(line),
             Start::Field if line.is_empty() => return otherwise,
             Start::Field => field_line(line, start),
         };
@@ -51,7 +52,9 @@ fn request_line(line: &[u8]) -> Option<Violation> {
     if method.is_empty() || !method.iter().all(|&b| is_token_char(b)) {
         return Some(Violation::Method);
     }
-    let (Some(target), Some(version)) = (parts.next(), parts.next()) else { return Some(Violation::StartLine) };
+    let (Some(target), Some(version)) = (parts.next(), parts.next()) else {
+        return Some(Violation::StartLine);
+    };
     if target.is_empty() {
         return Some(Violation::StartLine);
     }
@@ -81,7 +84,11 @@ fn status_line(line: &[u8]) -> Option<Violation> {
 fn bad_version(version: &[u8], otherwise: Violation) -> Option<Violation> {
     match version {
         b"HTTP/1.0" | b"HTTP/1.1" => None,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => Some(Violation::Version),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Some(Violation::Version)
+        }
         _ => Some(otherwise),
     }
 }
@@ -96,7 +103,7 @@ fn field_line(line: &[u8], section: Start) -> Option<Violation> {
     if bare.is_empty() || !bare.iter().all(|&b| is_token_char(b)) {
         return Some(Violation::FieldName);
     }
-    if bare.len() != name.len() && section != Start::Answer {
+    if bare.len() != name.len() && section != Start::LookupResult {
         return Some(Violation::BlankBeforeColon);
     }
     value.iter().any(|&b| is_control(b)).then_some(Violation::FieldValue)

@@ -10,7 +10,7 @@ use super::seen::Seen;
 use super::upgrade::carries_http;
 use crate::http::fields::{Line, is_token, is_token_char};
 use crate::http::target::valid_host;
-use crate::http::{Fields, Framing, Known, Target, Violation};
+use crate::http::{Fields, Framing, HeaderKind, Target, Violation};
 
 /// The most fields a head can have, whatever the limits say.
 pub const MAX_FIELDS: usize = 256;
@@ -28,12 +28,12 @@ pub struct HeadLimits {
 
 /// Room for the fields of one head. It is 2.5 KiB: keep it.
 #[derive(Debug, Default)]
-pub struct Store {
+pub struct FieldIndex {
     /// Made when it is used first.
     lines: Option<Box<[Line; MAX_FIELDS]>>,
 }
 
-impl Store {
+impl FieldIndex {
     /// Empty room.
     #[must_use]
     pub fn new() -> Self {
@@ -74,7 +74,8 @@ pub struct Request<'a> {
     pub is_head: bool,
     /// The client said `TE: trailers`.
     pub te_trailers: bool,
-    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): at 0 we answer ourselves, else one less is forwarded.
+    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): at 0 we answer ourselves, else one less is
+    /// forwarded.
     pub max_forwards: Option<u64>,
     /// `Connection` names fields: trailers of that name may not pass, so none does (RFC 9110 §7.6.1).
     pub nominates: bool,
@@ -82,7 +83,7 @@ pub struct Request<'a> {
 
 /// What an answer is an answer to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+pub struct ResponseContext {
     /// The method was HEAD.
     pub head: bool,
     /// An `Upgrade` was forwarded.
@@ -91,7 +92,7 @@ pub struct Asked {
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerHead<'a> {
+pub struct ResponseHead<'a> {
     /// 100..=999.
     pub status: u16,
     /// The reason phrase, maybe empty.
@@ -116,7 +117,7 @@ pub struct AnswerHead<'a> {
     pub nominates: bool,
 }
 
-impl AnswerHead<'_> {
+impl ResponseHead<'_> {
     /// 1xx other than 101: another answer follows.
     #[must_use]
     pub fn is_interim(&self) -> bool {
@@ -127,10 +128,11 @@ impl AnswerHead<'_> {
 /// Empty lines that may precede a request line (RFC 9112 §2.2 asks for one at least).
 const BLANK_LINES: usize = 4;
 
-/// Looks for the end of a request's head in `buf`, of which the first `from` bytes were already looked at. `Some(end)` is the length of the
-/// head with its empty line (and empty lines before it). Bytes that can become no head are an error at once. `None` and a full buffer, or
-/// more than `head_bytes`: see [`too_large`].
-pub fn find_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
+/// Looks for the end of a request's head in `buf`, of which the first `from` bytes were already looked at.
+/// `Some(end)` is the length of the head with its empty line (and empty lines before it). Bytes that can
+/// become no head are an error at once. `None` and a full buffer, or more than `head_bytes`: see
+/// [`too_large`].
+pub fn find_request_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
     let start = blank_lines(buf)?;
     // What is no method needs no patience: TLS on this port, binary noise.
     for &b in buf[start..].iter().take(16).take_while(|&&b| !matches!(b, b' ' | b'\r' | b'\n')) {
@@ -142,7 +144,7 @@ pub fn find_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
 }
 
 /// The same for an answer.
-pub fn find_answer_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
+pub fn find_response_end(buf: &[u8], from: usize) -> Result<Option<usize>, Violation> {
     let expected = b"HTTP/1.";
     let n = buf.len().min(expected.len());
     if buf[..n] != expected[..n] {
@@ -158,7 +160,11 @@ pub fn too_large(buf: &[u8], limits: &HeadLimits) -> Violation {
     let start = blank_lines(buf).unwrap_or(0);
     let line = buf[start..].split(|&b| b == b'\n').next().unwrap_or_default();
     let target = line.splitn(3, |&b| b == b' ').nth(1);
-    if target.is_some_and(|t| t.len() > limits.target_bytes) { Violation::TargetTooLong } else { Violation::HeadTooLarge }
+    if target.is_some_and(|t| t.len() > limits.target_bytes) {
+        Violation::TargetTooLong
+    } else {
+        Violation::HeadTooLarge
+    }
 }
 
 /// How many bytes of empty lines `buf` begins with.
@@ -179,8 +185,8 @@ fn blank_lines(buf: &[u8]) -> Result<usize, Violation> {
 /// Built once: that takes longer than the search through a small head.
 static EMPTY_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
-/// The empty line that ends a section of lines which begins at `start`, where no empty line is. A bare LF is an error here only while there
-/// is no end (why wait for one?); whoever reads the section finds those in it.
+/// The empty line that ends a section of lines which begins at `start`, where no empty line is. A bare LF is
+/// an error here only while there is no end (why wait for one?); whoever reads the section finds those in it.
 pub(super) fn find_empty_line(buf: &[u8], start: usize, from: usize) -> Result<Option<usize>, Violation> {
     let resumed = from.saturating_sub(3).clamp(start, buf.len());
     if let Some(at) = EMPTY_LINE.find(&buf[resumed..]) {
@@ -197,10 +203,15 @@ pub(super) fn find_empty_line(buf: &[u8], start: usize, from: usize) -> Result<O
 }
 
 /// Reads a complete head of a request: `buf` ends with its empty line.
-pub fn request<'s>(buf: &'s [u8], store: &'s mut Store, limits: &HeadLimits, scratch: &'s mut Vec<u8>) -> Result<Request<'s>, Violation> {
-    match request_before(buf, store, limits, scratch) {
+pub fn request<'s>(
+    buf: &'s [u8],
+    store: &'s mut FieldIndex,
+    limits: &HeadLimits,
+    scratch: &'s mut Vec<u8>,
+) -> Result<Request<'s>, Violation> {
+    match parse_request_prefix(buf, store, limits, scratch) {
         Ok(Some((request, n))) if n == buf.len() => Ok(request),
-        Err(Stopped::By(violation)) => Err(violation),
+        Err(ParseError::By(violation)) => Err(violation),
         _ => {
             if buf.len() > limits.head_bytes {
                 return Err(too_large(buf, limits));
@@ -211,47 +222,48 @@ pub fn request<'s>(buf: &'s [u8], store: &'s mut Store, limits: &HeadLimits, scr
 }
 
 /// Why [`request_before`] or [`answer_before`] read nothing.
-pub enum Stopped {
+pub enum ParseError {
     /// A rule that is broken, whatever else comes.
     By(Violation),
     /// Something is wrong: look for the end, and read what ends there to know what.
     Somewhere,
 }
 
-impl From<Violation> for Stopped {
+impl From<Violation> for ParseError {
     fn from(violation: Violation) -> Self {
         Self::By(violation)
     }
 }
 
 #[cold]
-fn not_cut<T>(uncut: Uncut) -> Result<Option<T>, Stopped> {
+fn not_cut<T>(uncut: Uncut) -> Result<Option<T>, ParseError> {
     match uncut {
         Uncut::Partial => Ok(None),
-        Uncut::Wrong => Err(Stopped::Somewhere),
-        Uncut::TooMany => Err(Stopped::By(Violation::TooManyFields)),
+        Uncut::Wrong => Err(ParseError::Somewhere),
+        Uncut::TooMany => Err(ParseError::By(Violation::TooManyFields)),
     }
 }
 
-/// Reads the head of a request at the front of `buf`, whatever follows it, and says where it ends; `None`: it is not complete. One pass where
-/// [`find_end`] and [`request`] take two.
+/// Reads the head of a request at the front of `buf`, whatever follows it, and says where it ends; `None`: it
+/// is not complete. One pass where [`find_end`] and [`request`] take two.
 #[inline]
-pub fn request_before<'s>(
+pub fn parse_request_prefix<'s>(
     buf: &'s [u8],
-    store: &'s mut Store,
+    store: &'s mut FieldIndex,
     limits: &HeadLimits,
     scratch: &'s mut Vec<u8>,
-) -> Result<Option<(Request<'s>, usize)>, Stopped> {
+) -> Result<Option<(Request<'s>, usize)>, ParseError> {
     let blank = if matches!(buf, [b'\r' | b'\n', ..]) { blank_lines(buf)? } else { 0 };
     let head = clipped(&buf[blank..]);
     let lines = store.room(limits);
-    let (start, cut) = match request_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, false)?, start))) {
-        Ok((cut, start)) => (start, cut),
-        Err(uncut) => return not_cut(uncut),
-    };
+    let (start, cut) =
+        match request_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, false)?, start))) {
+            Ok((cut, start)) => (start, cut),
+            Err(uncut) => return not_cut(uncut),
+        };
     let n = cut.end as usize;
     if blank + n > limits.head_bytes {
-        return Err(Stopped::By(too_large(&buf[..blank + n], limits)));
+        return Err(ParseError::By(too_large(&buf[..blank + n], limits)));
     }
     let request = checked_request(&head[..n], &start, &cut, lines, limits, scratch)?;
     Ok(Some((request, blank + n)))
@@ -272,18 +284,22 @@ struct RequestLine<'a> {
     end: u32,
 }
 
-/// Method, target and version, one blank between each two (RFC 9112 §3). What the target is made of is not looked at.
+/// Method, target and version, one blank between each two (RFC 9112 §3). What the target is made of is not
+/// looked at.
 #[inline(always)]
 fn request_line(head: &[u8]) -> Result<RequestLine<'_>, Uncut> {
     let method_end = find_gap(head, 0);
     expect(head, method_end as usize, b' ')?;
     let target_end = find_gap(head, method_end + 1);
     expect(head, target_end as usize, b' ')?;
-    let (method, target) = (&head[..method_end as usize], &head[method_end as usize + 1..target_end as usize]);
+    let (method, target) =
+        (&head[..method_end as usize], &head[method_end as usize + 1..target_end as usize]);
     let at = target_end as usize + 1;
     let version = version(head, at)?;
     // Any token is a method; these are nearly all.
-    if target.is_empty() || !(matches!(method, b"GET" | b"POST" | b"HEAD" | b"PUT") || !method.is_empty() && is_token(method)) {
+    if target.is_empty()
+        || !(matches!(method, b"GET" | b"POST" | b"HEAD" | b"PUT") || !method.is_empty() && is_token(method))
+    {
         return Err(Uncut::Wrong);
     }
     expect(head, at + 8, b'\r')?;
@@ -369,35 +385,41 @@ fn checked_request<'s>(
 }
 
 /// Reads a complete head of an answer: `buf` ends with its empty line.
-pub fn answer<'s>(buf: &'s [u8], store: &'s mut Store, limits: &HeadLimits, asked: Asked) -> Result<AnswerHead<'s>, Violation> {
-    match answer_before(buf, store, limits, asked) {
-        Ok(Some((answer, n))) if n == buf.len() => Ok(answer),
-        Err(Stopped::By(violation)) => Err(violation),
+pub fn response<'s>(
+    buf: &'s [u8],
+    store: &'s mut FieldIndex,
+    limits: &HeadLimits,
+    asked: ResponseContext,
+) -> Result<ResponseHead<'s>, Violation> {
+    match parse_response_prefix(buf, store, limits, asked) {
+        Ok(Some((response, n))) if n == buf.len() => Ok(response),
+        Err(ParseError::By(violation)) => Err(violation),
         _ if buf.len() > limits.head_bytes => Err(Violation::HeadTooLarge),
-        _ => Err(diagnose(buf, Start::Answer)),
+        _ => Err(diagnose(buf, Start::LookupResult)),
     }
 }
 
 /// Reads the head of an answer at the front of `buf`, as [`request_before`] does for requests.
 #[inline]
-pub fn answer_before<'s>(
+pub fn parse_response_prefix<'s>(
     buf: &'s [u8],
-    store: &'s mut Store,
+    store: &'s mut FieldIndex,
     limits: &HeadLimits,
-    asked: Asked,
-) -> Result<Option<(AnswerHead<'s>, usize)>, Stopped> {
+    asked: ResponseContext,
+) -> Result<Option<(ResponseHead<'s>, usize)>, ParseError> {
     let head = clipped(buf);
     let lines = store.room(limits);
-    let (start, cut) = match status_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, true)?, start))) {
-        Ok((cut, start)) => (start, cut),
-        Err(uncut) => return not_cut(uncut),
-    };
+    let (start, cut) =
+        match status_line(head).and_then(|start| Ok((field_lines(head, start.end, lines, true)?, start))) {
+            Ok((cut, start)) => (start, cut),
+            Err(uncut) => return not_cut(uncut),
+        };
     let n = cut.end as usize;
     if n > limits.head_bytes {
-        return Err(Stopped::By(Violation::HeadTooLarge));
+        return Err(ParseError::By(Violation::HeadTooLarge));
     }
-    let answer = checked_answer(&head[..n], &start, &cut, lines, asked)?;
-    Ok(Some((answer, n)))
+    let response = checked_response(&head[..n], &start, &cut, lines, asked)?;
+    Ok(Some((response, n)))
 }
 
 /// A status line, cut.
@@ -413,7 +435,9 @@ struct StatusLine<'a> {
 #[inline(always)]
 fn status_line(head: &[u8]) -> Result<StatusLine<'_>, Uncut> {
     let version = version(head, 0)?;
-    let &[b' ', a, b, c] = head.get(8..12).and_then(<[u8]>::first_chunk).ok_or(Uncut::Partial)? else { return Err(Uncut::Wrong) };
+    let &[b' ', a, b, c] = head.get(8..12).and_then(<[u8]>::first_chunk).ok_or(Uncut::Partial)? else {
+        return Err(Uncut::Wrong);
+    };
     let digits = [a, b, c].map(|d| u16::from(d.wrapping_sub(b'0')));
     if digits.iter().any(|&d| d > 9) {
         return Err(Uncut::Wrong);
@@ -424,18 +448,23 @@ fn status_line(head: &[u8]) -> Result<StatusLine<'_>, Uncut> {
         [] => &[],
         _ => return Err(Uncut::Wrong),
     };
-    Ok(StatusLine { status: digits[0] * 100 + digits[1] * 10 + digits[2], reason, version, end: line_end + 2 })
+    Ok(StatusLine {
+        status: digits[0] * 100 + digits[1] * 10 + digits[2],
+        reason,
+        version,
+        end: line_end + 2,
+    })
 }
 
 /// A head that has been cut into lines, held against the rules.
 #[inline(always)]
-fn checked_answer<'s>(
+fn checked_response<'s>(
     head: &'s [u8],
     line: &StatusLine<'s>,
     cut: &Cut,
     lines: &'s mut [Line],
-    asked: Asked,
-) -> Result<AnswerHead<'s>, Violation> {
+    asked: ResponseContext,
+) -> Result<ResponseHead<'s>, Violation> {
     let StatusLine { status, reason, version, .. } = *line;
     if status < 100 {
         return Err(Violation::StatusLine);
@@ -460,7 +489,7 @@ fn checked_answer<'s>(
         let content_length = if let Framing::Length(n) = declared { Some(n) } else { None };
         (if asked.head || status == 304 { Framing::None } else { declared }, content_length)
     };
-    Ok(AnswerHead {
+    Ok(ResponseHead {
         status,
         reason,
         version,
@@ -470,7 +499,7 @@ fn checked_answer<'s>(
         keep_alive: framing != Framing::Close && seen.keep_alive(version),
         keep_alive_timeout: seen.keep_alive_timeout,
         upgrade,
-        has_date: fields.has(Known::Date),
+        has_date: fields.has(HeaderKind::Date),
         nominates: seen.options > 0,
     })
 }

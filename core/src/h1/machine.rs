@@ -1,5 +1,5 @@
-//! What may follow what on an HTTP/1.1 connection: every transition, for both sides, in one place. It does not know which side we are:
-//! we are the server to our clients and the client of our backends.
+//! What may follow what on an HTTP/1.1 connection: every transition, for both sides, in one place. It does
+//! not know which side we are: we are the server to our clients and the client of our backends.
 //!
 //! ```text
 //!   client                                    server
@@ -19,7 +19,8 @@
 //!   any ──Fail, or Close with a message unfinished──▶ Error
 //! ```
 //!
-//! Arrows in brackets are joint: they follow from where the other side is (`JOINT`); the others are what a side does (`ALONE`).
+//! Arrows in brackets are joint: they follow from where the other side is (`JOINT`); the others are what a
+//! side does (`ALONE`).
 
 /// Who: `Client` asks, `Server` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,8 @@ pub enum Event {
     Interim,
     /// Server: a 101. Only if the client asked.
     Switch,
-    /// Its message is over (also one without content; content that ends with the connection: before [`Event::Close`]).
+    /// Its message is over (also one without content; content that ends with the connection: before
+    /// [`Event::Close`]).
     End,
     /// It said that the connection ends with this exchange, or its content ends with the connection.
     NoKeepAlive,
@@ -96,7 +98,8 @@ use State as S;
 const STATES: usize = 9;
 const EVENTS: usize = 9;
 
-/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` are the same everywhere, see [`Machine::apply`].
+/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` are the same everywhere, see
+/// [`Machine::apply`].
 const ALONE: &[(Side, State, Event, State)] = &[
     (Client, S::Idle, E::Head, S::Body),
     (Client, S::Idle, E::HeadUpgrade, S::Body),
@@ -139,29 +142,73 @@ struct Joint {
 
 /// States in which a side sends nothing more on this connection.
 const THROUGH: &[State] = &[S::MustClose, S::Closed, S::Error];
-const ANY: &[State] = &[S::Idle, S::Due, S::Body, S::Done, S::MightSwitch, S::Switched, S::MustClose, S::Closed, S::Error];
+const ANY: &[State] =
+    &[S::Idle, S::Due, S::Body, S::Done, S::MightSwitch, S::Switched, S::MustClose, S::Closed, S::Error];
 /// A final answer other than 101 has begun.
-const ANSWERED: &[State] = &[S::Body, S::Done, S::MustClose, S::Closed, S::Error];
+const RESPONDED: &[State] = &[S::Body, S::Done, S::MustClose, S::Closed, S::Error];
 
 const JOINT: &[Joint] = &[
     // A request is there: its answer is due.
     Joint { client: &[S::Body], server: &[S::Idle], proposed: false, closing: false, then: (Server, S::Due) },
     // The request is over, but what its sender speaks next is the server's decision (RFC 9110 §7.8).
-    Joint { client: &[S::Done], server: &[S::Due, S::Switched], proposed: true, closing: false, then: (Client, S::MightSwitch) },
+    Joint {
+        client: &[S::Done],
+        server: &[S::Due, S::Switched],
+        proposed: true,
+        closing: false,
+        then: (Client, S::MightSwitch),
+    },
     // Only now, with the request over, does the client speak the other protocol.
-    Joint { client: &[S::MightSwitch], server: &[S::Switched], proposed: false, closing: false, then: (Client, S::Switched) },
+    Joint {
+        client: &[S::MightSwitch],
+        server: &[S::Switched],
+        proposed: false,
+        closing: false,
+        then: (Client, S::Switched),
+    },
     // A final answer refuses the upgrade.
-    Joint { client: &[S::MightSwitch], server: ANSWERED, proposed: false, closing: false, then: (Client, S::Done) },
+    Joint {
+        client: &[S::MightSwitch],
+        server: RESPONDED,
+        proposed: false,
+        closing: false,
+        then: (Client, S::Done),
+    },
     // No keep-alive: whoever is done is through (RFC 9112 §9.6).
     Joint { client: &[S::Done], server: ANY, proposed: false, closing: true, then: (Client, S::MustClose) },
     Joint { client: ANY, server: &[S::Done], proposed: false, closing: true, then: (Server, S::MustClose) },
     // One side is through: the other has nothing to wait for once it is done.
-    Joint { client: &[S::Done], server: THROUGH, proposed: false, closing: false, then: (Client, S::MustClose) },
-    Joint { client: THROUGH, server: &[S::Done], proposed: false, closing: false, then: (Server, S::MustClose) },
-    // Answered without having asked, or closed upon: no request may follow, or it would be taken for the one that was answered.
-    Joint { client: &[S::Idle], server: ANSWERED, proposed: false, closing: false, then: (Client, S::MustClose) },
+    Joint {
+        client: &[S::Done],
+        server: THROUGH,
+        proposed: false,
+        closing: false,
+        then: (Client, S::MustClose),
+    },
+    Joint {
+        client: THROUGH,
+        server: &[S::Done],
+        proposed: false,
+        closing: false,
+        then: (Server, S::MustClose),
+    },
+    // Answered without having asked, or closed upon: no request may follow, or it would be taken for the one
+    // that was answered.
+    Joint {
+        client: &[S::Idle],
+        server: RESPONDED,
+        proposed: false,
+        closing: false,
+        then: (Client, S::MustClose),
+    },
     // A client that failed is still told why; one that closed is not listening for it.
-    Joint { client: &[S::MustClose, S::Closed], server: &[S::Idle], proposed: false, closing: false, then: (Server, S::MustClose) },
+    Joint {
+        client: &[S::MustClose, S::Closed],
+        server: &[S::Idle],
+        proposed: false,
+        closing: false,
+        then: (Server, S::MustClose),
+    },
 ];
 
 /// [`ALONE`], looked up by side, state and event.
@@ -214,7 +261,7 @@ const fn settle(mut client: State, mut server: State, proposed: bool, closing: b
     while i < JOINT.len() {
         let rule = &JOINT[i];
         // An answered upgrade is no longer proposed.
-        let proposed = proposed && bits(ANSWERED) & bit(server) == 0;
+        let proposed = proposed && bits(RESPONDED) & bit(server) == 0;
         let fits = bits(rule.client) & bit(client) != 0
             && bits(rule.server) & bit(server) != 0
             && (proposed || !rule.proposed)
@@ -275,7 +322,7 @@ impl Machine {
         self.proposed |= event as u8 == E::HeadUpgrade as u8;
         let flags = usize::from(self.proposed) | usize::from(self.closing) << 1;
         (self.client, self.server) = SETTLED[self.client as usize][self.server as usize][flags];
-        self.proposed &= bits(ANSWERED) & bit(self.server) == 0;
+        self.proposed &= bits(RESPONDED) & bit(self.server) == 0;
         Ok(())
     }
 
@@ -300,8 +347,8 @@ impl Machine {
         matches!((self.client, self.server), (S::Done, S::Done))
     }
 
-    /// Whether the connection has to end once what is on its way has gone: the answer is over, or none is due (a client whose request was
-    /// refused may still be told so first).
+    /// Whether the connection has to end once what is on its way has gone: the answer is over, or none is due
+    /// (a client whose request was refused may still be told so first).
     #[must_use]
     pub const fn must_close(self) -> bool {
         match self.server {
@@ -311,7 +358,8 @@ impl Machine {
         }
     }
 
-    /// Whether a side speaks another protocol: what comes from it just passes. The client's side follows once its request is over.
+    /// Whether a side speaks another protocol: what comes from it just passes. The client's side follows once
+    /// its request is over.
     #[must_use]
     pub const fn is_tunnel(self) -> bool {
         matches!(self.server, S::Switched) || matches!(self.client, S::Switched)
@@ -319,7 +367,7 @@ impl Machine {
 
     /// Whether an answer is due or under way.
     #[must_use]
-    pub const fn answer_due(self) -> bool {
+    pub const fn response_due(self) -> bool {
         matches!(self.server, S::Due | S::Body)
     }
 }
@@ -344,7 +392,8 @@ mod tests {
         format!("{:?}/{:?}{flags}", m.client, m.server)
     }
 
-    /// Every side, state and event alone, then every machine that can be reached and what each event makes of it.
+    /// Every side, state and event alone, then every machine that can be reached and what each event makes of
+    /// it.
     fn snapshot() -> String {
         let mut text = String::from("# side state event -> state, with the other side out of the way\n");
         for side in [Client, Server] {
@@ -419,12 +468,42 @@ mod tests {
         let table: &[(&str, Steps, State, State)] = &[
             ("plain", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
             ("early answer", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
-            ("early answer, then the rest", &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)], S::Done, S::Done),
-            ("again", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End), (c, E::Next)], S::Idle, S::Idle),
-            ("interim", &[(c, E::Head), (s, E::Interim), (s, E::Interim), (c, E::End), (s, E::Head)], S::Done, S::Body),
-            ("close", &[(c, E::Head), (c, E::NoKeepAlive), (c, E::End), (s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
-            ("server closes", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::NoKeepAlive), (s, E::End)], S::MustClose, S::MustClose),
-            ("half-close", &[(c, E::Head), (c, E::End), (c, E::Close), (s, E::Head), (s, E::End)], S::Closed, S::MustClose),
+            (
+                "early answer, then the rest",
+                &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)],
+                S::Done,
+                S::Done,
+            ),
+            (
+                "again",
+                &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End), (c, E::Next)],
+                S::Idle,
+                S::Idle,
+            ),
+            (
+                "interim",
+                &[(c, E::Head), (s, E::Interim), (s, E::Interim), (c, E::End), (s, E::Head)],
+                S::Done,
+                S::Body,
+            ),
+            (
+                "close",
+                &[(c, E::Head), (c, E::NoKeepAlive), (c, E::End), (s, E::Head), (s, E::End)],
+                S::MustClose,
+                S::MustClose,
+            ),
+            (
+                "server closes",
+                &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::NoKeepAlive), (s, E::End)],
+                S::MustClose,
+                S::MustClose,
+            ),
+            (
+                "half-close",
+                &[(c, E::Head), (c, E::End), (c, E::Close), (s, E::Head), (s, E::End)],
+                S::Closed,
+                S::MustClose,
+            ),
             ("bad request", &[(c, E::Fail), (s, E::Head), (s, E::End)], S::Error, S::MustClose),
             ("told to go while idle", &[(s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
             (
@@ -439,12 +518,42 @@ mod tests {
             ("upgrade", &[(c, E::HeadUpgrade), (c, E::End)], S::MightSwitch, S::Due),
             ("upgraded", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch)], S::Switched, S::Switched),
             ("upgraded early", &[(c, E::HeadUpgrade), (s, E::Switch)], S::Body, S::Switched),
-            ("upgraded early, then the rest", &[(c, E::HeadUpgrade), (s, E::Switch), (c, E::End)], S::Switched, S::Switched),
-            ("interim, then upgraded", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Interim), (s, E::Switch)], S::Switched, S::Switched),
-            ("upgrade refused", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
-            ("upgrade refused early", &[(c, E::HeadUpgrade), (s, E::Head), (c, E::End), (s, E::End)], S::Done, S::Done),
-            ("upgrade with close", &[(c, E::HeadUpgrade), (c, E::NoKeepAlive), (c, E::End)], S::MightSwitch, S::Due),
-            ("tunnel half-closed", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch), (c, E::Close)], S::Closed, S::Switched),
+            (
+                "upgraded early, then the rest",
+                &[(c, E::HeadUpgrade), (s, E::Switch), (c, E::End)],
+                S::Switched,
+                S::Switched,
+            ),
+            (
+                "interim, then upgraded",
+                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Interim), (s, E::Switch)],
+                S::Switched,
+                S::Switched,
+            ),
+            (
+                "upgrade refused",
+                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Head), (s, E::End)],
+                S::Done,
+                S::Done,
+            ),
+            (
+                "upgrade refused early",
+                &[(c, E::HeadUpgrade), (s, E::Head), (c, E::End), (s, E::End)],
+                S::Done,
+                S::Done,
+            ),
+            (
+                "upgrade with close",
+                &[(c, E::HeadUpgrade), (c, E::NoKeepAlive), (c, E::End)],
+                S::MightSwitch,
+                S::Due,
+            ),
+            (
+                "tunnel half-closed",
+                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch), (c, E::Close)],
+                S::Closed,
+                S::Switched,
+            ),
         ];
         for (what, events, client, server) in table {
             let m = run(events);

@@ -1,10 +1,10 @@
-//! The lines of a head, cut and checked in one pass, eight bytes at a time. Only what is wholly right gets through; what is wrong with the rest,
-//! [`super::diagnose`] finds out.
+//! The lines of a head, cut and checked in one pass, eight bytes at a time. Only what is wholly right gets
+//! through; what is wrong with the rest, [`super::diagnose`] finds out.
 //!
-//! Own code, since this is a quarter of what a small request costs: httparse and a second walk over what it had found took twice as many
-//! instructions. It serves as the oracle in the tests.
+//! Own code, since this is a quarter of what a small request costs: httparse and a second walk over what it
+//! had found took twice as many instructions. It serves as the oracle in the tests.
 
-use crate::http::Known;
+use crate::http::HeaderKind;
 use crate::http::fields::{Line, is_token};
 
 /// Why a head was not cut into lines.
@@ -34,7 +34,8 @@ pub(super) fn expect(buf: &[u8], at: usize, b: u8) -> Result<(), Uncut> {
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 
-/// The high bit of each byte that is below `n`, which is at most 128. The lowest bit set is right; one above it may be a false alarm.
+/// The high bit of each byte that is below `n`, which is at most 128. The lowest bit set is right; one above
+/// it may be a false alarm.
 #[inline(always)]
 const fn below(word: u64, n: u8) -> u64 {
     word.wrapping_sub(ONES * n as u64) & !word & HIGH
@@ -46,8 +47,8 @@ const fn control(word: u64) -> u64 {
     (word.wrapping_sub(ONES * b' ' as u64) | word.wrapping_add(ONES)) & !word & HIGH
 }
 
-/// Where the first byte from `at` on is whose bit `mask` sets; the length of `buf` if there is none. Offsets have 32 bits: then one comparison
-/// says whether a word is there.
+/// Where the first byte from `at` on is whose bit `mask` sets; the length of `buf` if there is none. Offsets
+/// have 32 bits: then one comparison says whether a word is there.
 #[inline(always)]
 fn find(buf: &[u8], mut at: u32, mask: impl Fn(u64) -> u64) -> u32 {
     while let Some(bytes) = buf.get(at as usize..at as usize + 8).and_then(<[u8]>::first_chunk) {
@@ -83,7 +84,11 @@ pub(super) fn find_gap(buf: &[u8], at: u32) -> u32 {
 pub(super) fn find_line_end(buf: &[u8], at: u32) -> Result<u32, Uncut> {
     let end = find(buf, at, control);
     // It nearly always is as it should be.
-    if let Some(b"\r\n") = buf.get(end as usize..end as usize + 2) { Ok(end) } else { find_line_end_slowly(buf, end) }
+    if let Some(b"\r\n") = buf.get(end as usize..end as usize + 2) {
+        Ok(end)
+    } else {
+        find_line_end_slowly(buf, end)
+    }
 }
 
 /// The same behind a tab, a false alarm, or where it is not so.
@@ -137,9 +142,12 @@ pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bo
         }
         let colon = find(buf, at, |word| below(word ^ (ONES * u64::from(b':')), 1));
         let Some(name) = buf.get(at as usize..colon as usize) else { return Err(Uncut::Partial) };
-        let (mut known, mut name_len) = (Known::of(name), name.len());
-        // The names that are known are tokens; what only looks like one of them may be anything, line ends too.
-        if matches!(known, Known::Other | Known::Alias) && (name.is_empty() || !is_token(name)) {
+        let (mut known, mut name_len) = (HeaderKind::of(name), name.len());
+        // The names that are known are tokens; what only looks like one of them may be anything, line ends
+        // too.
+        if matches!(known, HeaderKind::Other | HeaderKind::UnderscoreAlias)
+            && (name.is_empty() || !is_token(name))
+        {
             if at as usize == buf.len() {
                 return Err(Uncut::Partial);
             }
@@ -156,20 +164,31 @@ pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bo
             (end, plain) = (before_blanks(buf, value, end), false);
         }
         let Some(place) = lines.next() else { return Err(Uncut::TooMany) };
-        *place = Line { name: at as u16, name_len: name_len as u16, value: value as u16, value_end: end as u16, known, plain };
-        sum |= Known::set(&[known]) | u64::from(!plain) << 63;
+        *place = Line {
+            name: at as u16,
+            name_len: name_len as u16,
+            value: value as u16,
+            value_end: end as u16,
+            known,
+            plain,
+        };
+        sum |= HeaderKind::set(&[known]) | u64::from(!plain) << 63;
         at = line_end + 2;
     }
 }
 
 /// A name that has blanks behind it, where that is allowed.
 #[cold]
-fn loose_name(name: &[u8], loose: bool) -> Result<(Known, usize), Uncut> {
+fn loose_name(name: &[u8], loose: bool) -> Result<(HeaderKind, usize), Uncut> {
     let mut bare = name;
     while loose && let [rest @ .., b' ' | b'\t'] = bare {
         bare = rest;
     }
-    if bare.is_empty() || !is_token(bare) { Err(Uncut::Wrong) } else { Ok((Known::of(bare), bare.len())) }
+    if bare.is_empty() || !is_token(bare) {
+        Err(Uncut::Wrong)
+    } else {
+        Ok((HeaderKind::of(bare), bare.len()))
+    }
 }
 
 /// Where a value begins that has not just one blank before it, if there is a colon. Such a line is not plain.

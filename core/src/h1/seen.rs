@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::scan::Cut;
 use crate::http::fields::{Line, is};
-use crate::http::{Fields, Framing, Known, Violation};
+use crate::http::{Fields, Framing, HeaderKind, Violation};
 
 /// Options of `Connection` that name fields; each costs a walk over the head.
 const OPTIONS: usize = 32;
@@ -46,11 +46,11 @@ impl<'a> Seen<'a> {
             for line in lines.iter().filter(|line| line.known.in_set(READ)) {
                 let value = line.value(head);
                 match line.known {
-                    Known::Host => {
+                    HeaderKind::Host => {
                         self.host = value;
                         self.hosts += 1;
                     }
-                    Known::ContentLength => {
+                    HeaderKind::ContentLength => {
                         self.length = value;
                         self.lengths += 1;
                     }
@@ -61,28 +61,31 @@ impl<'a> Seen<'a> {
     }
 
     /// What is not in nearly every head.
-    fn read(&mut self, known: Known, value: &'a [u8]) {
+    fn read(&mut self, known: HeaderKind, value: &'a [u8]) {
         match known {
-            Known::TransferEncoding => self.codings(value),
-            Known::Connection => self.connection(value),
-            Known::Upgrade => {
+            HeaderKind::TransferEncoding => self.codings(value),
+            HeaderKind::Connection => self.connection(value),
+            HeaderKind::Upgrade => {
                 self.upgrade = value;
                 self.upgrades += 1;
             }
-            Known::Expect => {
+            HeaderKind::Expect => {
                 for member in list(value) {
                     let good = member.eq_ignore_ascii_case(b"100-continue");
                     self.expect_continue |= good;
                     self.strange_expectation |= !good;
                 }
             }
-            Known::Te => self.te_trailers |= list(value).any(|member| member.eq_ignore_ascii_case(b"trailers")),
-            Known::MaxForwards => self.max_forwards = decimal(value),
-            Known::KeepAlive => {
+            HeaderKind::Te => {
+                self.te_trailers |= list(value).any(|member| member.eq_ignore_ascii_case(b"trailers"))
+            }
+            HeaderKind::MaxForwards => self.max_forwards = decimal(value),
+            HeaderKind::KeepAlive => {
                 for member in list(value) {
                     match member.split_at_checked(8) {
                         Some((name, seconds)) if name.eq_ignore_ascii_case(b"timeout=") => {
-                            self.keep_alive_timeout = decimal(seconds).map(|s| u32::try_from(s).unwrap_or(u32::MAX));
+                            self.keep_alive_timeout =
+                                decimal(seconds).map(|s| u32::try_from(s).unwrap_or(u32::MAX));
                         }
                         _ => {}
                     }
@@ -130,7 +133,12 @@ impl<'a> Seen<'a> {
 
     /// The fields, of which these are the lines; those that `Connection` names are marked.
     #[inline]
-    pub(super) fn fields<'s>(&self, head: &'s [u8], lines: &'s mut [Line], cut: &Cut) -> Result<Fields<'s>, Violation> {
+    pub(super) fn fields<'s>(
+        &self,
+        head: &'s [u8],
+        lines: &'s mut [Line],
+        cut: &Cut,
+    ) -> Result<Fields<'s>, Violation> {
         let kinds = match self.options {
             0 => cut.kinds(),
             1..=OPTIONS => nominate(head, lines),
@@ -211,16 +219,16 @@ impl ConnectionOption {
 }
 
 /// What [`Seen::read`] looks into.
-const READ: u64 = Known::set(&[
-    Known::Host,
-    Known::ContentLength,
-    Known::TransferEncoding,
-    Known::Connection,
-    Known::Upgrade,
-    Known::Expect,
-    Known::Te,
-    Known::MaxForwards,
-    Known::KeepAlive,
+const READ: u64 = HeaderKind::set(&[
+    HeaderKind::Host,
+    HeaderKind::ContentLength,
+    HeaderKind::TransferEncoding,
+    HeaderKind::Connection,
+    HeaderKind::Upgrade,
+    HeaderKind::Expect,
+    HeaderKind::Te,
+    HeaderKind::MaxForwards,
+    HeaderKind::KeepAlive,
 ]);
 
 /// The members of a comma-separated list, empty ones skipped (RFC 9110 §5.6.1.2).
@@ -254,17 +262,17 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 #[cold]
 pub(super) fn nominate(head: &[u8], lines: &mut [Line]) -> u64 {
     for connection in 0..lines.len() {
-        if lines[connection].known != Known::Connection {
+        if lines[connection].known != HeaderKind::Connection {
             continue;
         }
         let value = lines[connection].value(head);
         for option in list(value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
             for line in lines.iter_mut() {
                 if line.known.may_be_nominated() && line.name(head).eq_ignore_ascii_case(option) {
-                    line.known = Known::Nominated;
+                    line.known = HeaderKind::ConnectionListed;
                 }
             }
         }
     }
-    lines.iter().fold(0, |kinds, line| kinds | Known::set(&[line.known]))
+    lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.known]))
 }

@@ -4,17 +4,17 @@ use super::diagnose::{Start, diagnose};
 use super::head::{HeadLimits, find_empty_line};
 use super::scan::{LONGEST, Uncut, field_lines};
 use crate::http::fields::Line;
-use crate::http::{Field, Known, Violation};
+use crate::http::{Field, HeaderKind, Violation};
 
 /// The most trailer fields a message can have.
 pub const MAX_TRAILERS: usize = 64;
 
 /// Room for the fields of a trailer section.
-pub struct TrailerStore {
+pub struct TrailerIndex {
     lines: [Line; MAX_TRAILERS],
 }
 
-impl TrailerStore {
+impl TrailerIndex {
     /// Empty room.
     #[must_use]
     pub fn new() -> Self {
@@ -22,7 +22,7 @@ impl TrailerStore {
     }
 }
 
-impl Default for TrailerStore {
+impl Default for TrailerIndex {
     fn default() -> Self {
         Self::new()
     }
@@ -42,7 +42,8 @@ pub enum Trailers<'a> {
     },
 }
 
-/// The fields of a trailer section that may pass (RFC 9110 §6.5.1): none that frames, routes, authenticates, controls or describes content.
+/// The fields of a trailer section that may pass (RFC 9110 §6.5.1): none that frames, routes, authenticates,
+/// controls or describes content.
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerFields<'a> {
     section: &'a [u8],
@@ -57,8 +58,14 @@ impl<'a> TrailerFields<'a> {
     }
 }
 
-/// Reads a trailer section that begins at `buf[0]` and of which the first `from` bytes were already looked at.
-pub fn trailers<'s>(buf: &'s [u8], from: usize, store: &'s mut TrailerStore, limits: &HeadLimits) -> Result<Trailers<'s>, Violation> {
+/// Reads a trailer section that begins at `buf[0]` and of which the first `from` bytes were already looked
+/// at.
+pub fn trailers<'s>(
+    buf: &'s [u8],
+    from: usize,
+    store: &'s mut TrailerIndex,
+    limits: &HeadLimits,
+) -> Result<Trailers<'s>, Violation> {
     let end = match buf {
         [] | [b'\r'] => None,
         [b'\r', b'\n', ..] => Some(2),
@@ -98,33 +105,37 @@ fn may_trail(field: &Field<'_>) -> bool {
         "www-authenticate",
         "accept-ranges",
     ];
-    field.known == Known::Other
+    field.known == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeadLimits, TrailerStore, Trailers, trailers};
+    use super::{HeadLimits, TrailerIndex, Trailers, trailers};
     use crate::http::Violation;
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes: 200, fields: 5, target_bytes: 10 };
 
     /// `None` for more to come, else the fields that pass.
     fn read(raw: &str) -> Result<Option<String>, Violation> {
-        let mut store = TrailerStore::new();
+        let mut store = TrailerIndex::new();
         let whole = match trailers(raw.as_bytes(), 0, &mut store, &LIMITS)? {
             Trailers::Partial => None,
             Trailers::Done { len, fields } => {
                 assert!(len == 2 || raw[..len].ends_with("\r\n\r\n"), "{raw:?}");
-                let text: Vec<String> =
-                    fields.iter().map(|f| format!("{}={}", String::from_utf8_lossy(f.name), String::from_utf8_lossy(f.value))).collect();
+                let text: Vec<String> = fields
+                    .iter()
+                    .map(|f| {
+                        format!("{}={}", String::from_utf8_lossy(f.name), String::from_utf8_lossy(f.value))
+                    })
+                    .collect();
                 Some((len, text.join(" ")))
             }
         };
         // A byte at a time, resuming, comes to the same.
         for n in 0..raw.len() {
-            let mut store = TrailerStore::new();
+            let mut store = TrailerIndex::new();
             match trailers(&raw.as_bytes()[..n], n.saturating_sub(1), &mut store, &LIMITS)? {
                 Trailers::Partial => {}
                 Trailers::Done { len, .. } => assert_eq!(Some(len), whole.as_ref().map(|w| w.0)),

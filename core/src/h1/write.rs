@@ -1,10 +1,10 @@
 //! Heads on the way out: framing and hop-by-hop fields are re-made, never copied.
 
-use super::head::{AnswerHead, Request};
+use super::head::{Request, ResponseHead};
 use super::trailers::TrailerFields;
 use crate::http::decimal::digits;
 use crate::http::ip::IpText;
-use crate::http::{Framing, Known};
+use crate::http::{Framing, HeaderKind};
 
 /// Writes into lent room. What does not fit is dropped and remembered; it never panics.
 pub struct Writer<'a> {
@@ -121,18 +121,20 @@ impl<'a> Writer<'a> {
 
 /// Where clients arrive: what backends are told of it, in one piece that is made once.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub struct ForwardedHeaders {
     proto: &'static str,
     port: u16,
     server: Box<[u8]>,
     text: Box<[u8]>,
 }
 
-impl Arrival {
+impl ForwardedHeaders {
     /// `proto` is `http` or `https`, `port` that of the listener, `server` our name.
     #[must_use]
     pub fn new(proto: &'static str, port: u16, server: &str) -> Self {
-        let text = format!("\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Port: {port}\r\nX-Forwarded-Server: {server}\r\nX-Request-ID: ");
+        let text = format!(
+            "\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Port: {port}\r\nX-Forwarded-Server: {server}\r\nX-Request-ID: "
+        );
         Self { proto, port, server: server.as_bytes().into(), text: text.into_bytes().into() }
     }
 
@@ -146,11 +148,11 @@ impl Arrival {
 
 /// What a request to a backend says beyond what the client said.
 #[derive(Clone, Copy, Debug)]
-pub struct Forward<'a> {
+pub struct RequestForward<'a> {
     /// The client.
     pub peer: &'a IpText,
     /// Where it arrived.
-    pub arrival: &'a Arrival,
+    pub forwarded_headers: &'a ForwardedHeaders,
     /// For `X-Request-ID`, unless a trusted peer sent one.
     pub request_id: &'a RequestId,
     /// The peer is a trusted proxy: what it says of its own clients is kept and added to.
@@ -166,46 +168,50 @@ pub struct Forward<'a> {
 /// A request's id, as it is sent.
 pub type RequestId = [u8; 32];
 
-/// What never passes by itself in either direction: framing and hop-by-hop fields (RFC 9110 §7.6.1). `Trailer` passes where trailers can.
-const HOP: u64 = Known::set(&[
-    Known::ContentLength,
-    Known::TransferEncoding,
-    Known::Connection,
-    Known::KeepAlive,
-    Known::ProxyConnection,
-    Known::Te,
-    Known::Trailer,
-    Known::Upgrade,
-    Known::Nominated,
+/// What never passes by itself in either direction: framing and hop-by-hop fields (RFC 9110 §7.6.1).
+/// `Trailer` passes where trailers can.
+const HOP_BY_HOP: u64 = HeaderKind::set(&[
+    HeaderKind::ContentLength,
+    HeaderKind::TransferEncoding,
+    HeaderKind::Connection,
+    HeaderKind::KeepAlive,
+    HeaderKind::ProxyConnection,
+    HeaderKind::Te,
+    HeaderKind::Trailer,
+    HeaderKind::Upgrade,
+    HeaderKind::ConnectionListed,
 ]);
 /// What we say ourselves in requests, and other spellings of it.
-const OURS: u64 = Known::set(&[
-    Known::Host,
-    Known::Expect,
-    Known::Alias,
-    Known::XForwardedFor,
-    Known::XForwardedProto,
-    Known::XForwardedHost,
-    Known::XForwardedPort,
-    Known::XForwardedServer,
-    Known::XRealIp,
-    Known::XRequestId,
+const PROXY_SET: u64 = HeaderKind::set(&[
+    HeaderKind::Host,
+    HeaderKind::Expect,
+    HeaderKind::UnderscoreAlias,
+    HeaderKind::XForwardedFor,
+    HeaderKind::XForwardedProto,
+    HeaderKind::XForwardedHost,
+    HeaderKind::XForwardedPort,
+    HeaderKind::XForwardedServer,
+    HeaderKind::XRealIp,
+    HeaderKind::XRequestId,
 ]);
-const TRAILER: u64 = Known::set(&[Known::Trailer]);
+const TRAILER: u64 = HeaderKind::set(&[HeaderKind::Trailer]);
 
 /// Writes the head of the request to a backend, in one pass.
-pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_>) {
+pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestForward<'_>) {
     let fields = &request.fields;
     let framing = f.own_body.unwrap_or(request.framing);
     let host = if request.host.is_empty() { f.default_host } else { request.host };
 
-    // Most requests begin as they are to go on: with a line that nothing has to be changed in, and with `Host`.
+    // Most requests begin as they are to go on: with a line that nothing has to be changed in, and with
+    // `Host`.
     let line = fields.line();
     let (method_len, target_len) = (request.method.len(), request.target.as_sent.len());
     let same_line = request.version == 11
         && line.len() == method_len + 1 + target_len + 9
-        && line.get(method_len + 1..method_len + 1 + target_len).is_some_and(|t| std::ptr::eq(t, request.target.as_sent));
-    let host_first = same_line && fields.begins_with(Known::Host, host);
+        && line
+            .get(method_len + 1..method_len + 1 + target_len)
+            .is_some_and(|t| std::ptr::eq(t, request.target.as_sent));
+    let host_first = same_line && fields.begins_with(HeaderKind::Host, host);
     if !host_first {
         w.put(request.method);
         w.put(b" ");
@@ -214,12 +220,12 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
         w.field(b"Host", host);
     }
 
-    let mut pass = !(HOP | OURS);
+    let mut pass = !(HOP_BY_HOP | PROXY_SET);
     if framing == Framing::Chunked {
         pass |= TRAILER;
     }
     if request.max_forwards.is_some() {
-        pass &= !Known::set(&[Known::MaxForwards]);
+        pass &= !HeaderKind::set(&[HeaderKind::MaxForwards]);
     }
     fields.copy(host_first, host_first, pass, |piece| w.put(piece));
 
@@ -257,14 +263,15 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &Forward<'_
     w.address(f.peer);
     w.lit(b"\r\nX-Forwarded-Host: ");
     w.put(host);
-    w.put(&f.arrival.text);
+    w.put(&f.forwarded_headers.text);
     w.lit(f.request_id);
     w.lit(b"\r\n\r\n");
 }
 
-/// What backends are told of a trusted proxy's client: its lists are continued and its single values kept. Nobody else's are believed.
+/// What backends are told of a trusted proxy's client: its lists are continued and its single values kept.
+/// Nobody else's are believed.
 #[cold]
-fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward<'_>) {
+fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &RequestForward<'_>) {
     let said = |known| request.fields.get(known).filter(|value| !value.is_empty());
     let list = |w: &mut Writer<'_>, known| {
         for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
@@ -274,30 +281,30 @@ fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &Forward
     };
 
     let peer = f.peer.as_bytes();
-    list(w, Known::XForwardedFor);
+    list(w, HeaderKind::XForwardedFor);
     w.put(peer);
     w.put(b"\r\nX-Real-IP: ");
-    w.put(said(Known::XRealIp).unwrap_or(peer));
+    w.put(said(HeaderKind::XRealIp).unwrap_or(peer));
     w.put(b"\r\nX-Forwarded-Host: ");
-    w.put(said(Known::XForwardedHost).unwrap_or(host));
+    w.put(said(HeaderKind::XForwardedHost).unwrap_or(host));
     w.put(b"\r\nX-Forwarded-Proto: ");
-    w.put(said(Known::XForwardedProto).unwrap_or(f.arrival.proto.as_bytes()));
+    w.put(said(HeaderKind::XForwardedProto).unwrap_or(f.forwarded_headers.proto.as_bytes()));
     w.put(b"\r\nX-Forwarded-Port: ");
-    match said(Known::XForwardedPort) {
+    match said(HeaderKind::XForwardedPort) {
         Some(port) => w.put(port),
-        None => w.decimal(u64::from(f.arrival.port)),
+        None => w.decimal(u64::from(f.forwarded_headers.port)),
     }
     w.put(b"\r\nX-Forwarded-Server: ");
-    list(w, Known::XForwardedServer);
-    w.put(&f.arrival.server);
+    list(w, HeaderKind::XForwardedServer);
+    w.put(&f.forwarded_headers.server);
     w.put(b"\r\nX-Request-ID: ");
-    w.put(said(Known::XRequestId).unwrap_or(f.request_id));
+    w.put(said(HeaderKind::XRequestId).unwrap_or(f.request_id));
     w.put(b"\r\n\r\n");
 }
 
 /// What an answer to a client says beyond what the backend said.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerForward<'a> {
+pub struct ResponseForward<'a> {
     /// Written if the answer has none.
     pub date: &'a [u8; 29],
     /// The client's version, 10 or 11.
@@ -310,7 +317,8 @@ pub struct AnswerForward<'a> {
     pub extra: &'a [u8],
 }
 
-/// How content framed so by the backend goes out to a client of this version: chunked where the length is unknown, until close for HTTP/1.0.
+/// How content framed so by the backend goes out to a client of this version: chunked where the length is
+/// unknown, until close for HTTP/1.0.
 #[must_use]
 pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
     match framing {
@@ -321,24 +329,27 @@ pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
 }
 
 /// Writes the head of a final answer (or a 101) to the client.
-pub fn forward_answer(w: &mut Writer<'_>, answer: &AnswerHead<'_>, f: &AnswerForward<'_>) {
-    let same_line = answer.version == 11 && answer.fields.line().len() == 13 + answer.reason.len();
+pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &ResponseForward<'_>) {
+    let same_line = response.version == 11 && response.fields.line().len() == 13 + response.reason.len();
     if !same_line {
-        status_line(w, answer);
+        status_line(w, response);
     }
-    let mut pass = if f.framing == Framing::Chunked { !HOP | TRAILER } else { !HOP };
+    let mut pass = if f.framing == Framing::Chunked { !HOP_BY_HOP | TRAILER } else { !HOP_BY_HOP };
     // A length that stands last already, where ours would stand, passes as it is.
-    let same_length = answer.has_date
-        && matches!(f.framing, Framing::Length(n) if answer.content_length == Some(n) && answer.status >= 200 && answer.status != 204)
-        && answer.fields.last(Known::ContentLength).is_some_and(|digits| digits.len() == 1 || digits[0] != b'0');
+    let same_length = response.has_date
+        && matches!(f.framing, Framing::Length(n) if response.content_length == Some(n) && response.status >= 200 && response.status != 204)
+        && response
+            .fields
+            .last(HeaderKind::ContentLength)
+            .is_some_and(|digits| digits.len() == 1 || digits[0] != b'0');
     if same_length {
-        pass |= Known::set(&[Known::ContentLength]);
+        pass |= HeaderKind::set(&[HeaderKind::ContentLength]);
     }
-    answer.fields.copy(same_line, false, pass, |piece| w.put(piece));
-    if !answer.has_date {
+    response.fields.copy(same_line, false, pass, |piece| w.put(piece));
+    if !response.has_date {
         w.field(b"Date", f.date);
     }
-    match (answer.status, f.framing, answer.content_length) {
+    match (response.status, f.framing, response.content_length) {
         // RFC 9110 §8.6: not even as a statement.
         (..200 | 204, ..) => {}
         _ if same_length => {}
@@ -347,32 +358,32 @@ pub fn forward_answer(w: &mut Writer<'_>, answer: &AnswerHead<'_>, f: &AnswerFor
     }
     w.put(f.extra);
     let persists = f.keep_alive && f.framing != Framing::Close;
-    w.put(match (answer.upgrade, persists, f.client_version) {
-        (Some(_), ..) if answer.status == 101 => b"Connection: upgrade\r\n",
+    w.put(match (response.upgrade, persists, f.client_version) {
+        (Some(_), ..) if response.status == 101 => b"Connection: upgrade\r\n",
         (Some(_), true, _) => b"Connection: upgrade\r\n",
         (Some(_), false, _) => b"Connection: upgrade, close\r\n",
         (None, false, _) => b"Connection: close\r\n",
         (None, true, 10) => b"Connection: keep-alive\r\n",
         (None, true, _) => b"",
     });
-    if let Some(protocols) = answer.upgrade {
+    if let Some(protocols) = response.upgrade {
         w.field(b"Upgrade", protocols);
     }
     w.put(b"\r\n");
 }
 
 /// Writes an interim answer (1xx) to a client of HTTP/1.1.
-pub fn forward_interim(w: &mut Writer<'_>, answer: &AnswerHead<'_>) {
-    status_line(w, answer);
-    answer.fields.copy(false, false, !HOP, |piece| w.put(piece));
+pub fn forward_interim(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
+    status_line(w, response);
+    response.fields.copy(false, false, !HOP_BY_HOP, |piece| w.put(piece));
     w.put(b"\r\n");
 }
 
-fn status_line(w: &mut Writer<'_>, answer: &AnswerHead<'_>) {
+fn status_line(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
     w.put(b"HTTP/1.1 ");
-    w.decimal(u64::from(answer.status));
+    w.decimal(u64::from(response.status));
     w.put(b" ");
-    w.put(answer.reason);
+    w.put(response.reason);
     w.put(b"\r\n");
 }
 

@@ -29,8 +29,9 @@ pub struct Item {
 
 /// The probes of one shard.
 ///
-/// A backend is due at once when added, for the second time after half to one interval (those that were added together are spread evenly
-/// over that half), then every interval with a tenth of jitter either way. It is not due while a probe of it runs.
+/// A backend is due at once when added, for the second time after half to one interval (those that were added
+/// together are spread evenly over that half), then every interval with a tenth of jitter either way. It is
+/// not due while a probe of it runs.
 #[derive(Debug)]
 pub struct Schedule {
     entries: BTreeMap<u64, Entry>,
@@ -73,7 +74,14 @@ impl Schedule {
                 None => {
                     nth += 1;
                     let spread = 500 + (500 * nth - self.rng.below(500)) / added.max(1);
-                    Entry { item, running: false, probed: false, at: now, started: now, first_wait_permille: Some(spread.min(1000)) }
+                    Entry {
+                        item,
+                        running: false,
+                        probed: false,
+                        at: now,
+                        started: now,
+                        first_wait_permille: Some(spread.min(1000)),
+                    }
                 }
             };
             if !entry.running {
@@ -84,7 +92,8 @@ impl Schedule {
         self.unprobed = self.entries.values().filter(|entry| !entry.probed).count();
     }
 
-    /// The next backend to probe now, if one is due. Its probe runs until [`Schedule::done`] or [`Schedule::put_off`].
+    /// The next backend to probe now, if one is due. Its probe runs until [`Schedule::done`] or
+    /// [`Schedule::put_off`].
     pub fn due(&mut self, now: Instant) -> Option<Target> {
         loop {
             let &Reverse((at, identity)) = self.heap.peek()?;
@@ -93,14 +102,19 @@ impl Schedule {
             }
             self.heap.pop();
             // One that was hurried or put off leaves its old time in the heap.
-            let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at == at) else { continue };
+            let Some(entry) =
+                self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at == at)
+            else {
+                continue;
+            };
             let jitter = match entry.first_wait_permille.take() {
                 Some(permille) => permille,
                 None => 900 + self.rng.below(201),
             };
             entry.running = true;
             entry.started = now;
-            // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made up for.
+            // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made
+            // up for.
             let start = if now.since(at) < entry.item.every / 2 { at } else { now };
             let wait = u64::try_from(entry.item.every.as_nanos()).unwrap_or(u64::MAX);
             entry.at = start + Duration::from_nanos((u128::from(wait) * u128::from(jitter) / 1000) as u64);
@@ -108,9 +122,12 @@ impl Schedule {
         }
     }
 
-    /// `target` was due, but cannot be probed before `until`, or [`Schedule::hurry`]. It counts as not probed.
+    /// `target` was due, but cannot be probed before `until`, or [`Schedule::hurry`]. It counts as not
+    /// probed.
     pub fn put_off(&mut self, target: Target, until: Instant) {
-        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else { return };
+        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
+            return;
+        };
         (entry.running, entry.at) = (false, until);
         entry.first_wait_permille = Some(500 + self.rng.below(501));
         self.heap.push(Reverse((until, target.identity)));
@@ -118,14 +135,20 @@ impl Schedule {
 
     /// The backend is due at once, unless a probe of it runs.
     pub fn hurry(&mut self, identity: u64, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at > now) else { return };
+        let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at > now)
+        else {
+            return;
+        };
         entry.at = now;
         self.heap.push(Reverse((now, identity)));
     }
 
-    /// The probe of `target` has ended, well or not. A target that is no longer probed, or not running, is ignored.
+    /// The probe of `target` has ended, well or not. A target that is no longer probed, or not running, is
+    /// ignored.
     pub fn done(&mut self, target: Target) {
-        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else { return };
+        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
+            return;
+        };
         entry.running = false;
         if !entry.probed {
             entry.probed = true;
@@ -134,8 +157,9 @@ impl Schedule {
         self.heap.push(Reverse((entry.at, target.identity)));
     }
 
-    /// The same for one that failed and did not decide yet: the next follows `timeout` after its start, so that a backend that hangs gets no
-    /// traffic later than an interval and `fall` timeouts after it began to.
+    /// The same for one that failed and did not decide yet: the next follows `timeout` after its start, so
+    /// that a backend that hangs gets no traffic later than an interval and `fall` timeouts after it
+    /// began to.
     pub fn done_in_doubt(&mut self, target: Target, timeout: Duration) {
         if let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) {
             entry.at = entry.at.min(entry.started + timeout);
@@ -164,7 +188,12 @@ mod tests {
     const PROBE: Duration = Duration::from_millis(5);
 
     fn items(count: u16, every: Duration) -> Vec<Item> {
-        (0..count).map(|backend| Item { target: Target { pool: 0, backend, identity: 100 + u64::from(backend) }, every }).collect()
+        (0..count)
+            .map(|backend| Item {
+                target: Target { pool: 0, backend, identity: 100 + u64::from(backend) },
+                every,
+            })
+            .collect()
     }
 
     /// Starts of all probes until `end`, each probe lasting [`PROBE`].
@@ -174,7 +203,10 @@ mod tests {
         let mut now = from;
         while now < end {
             while let Some(target) = schedule.due(now) {
-                assert!(running.iter().all(|Reverse((_, other))| *other != target), "two probes of one backend");
+                assert!(
+                    running.iter().all(|Reverse((_, other))| *other != target),
+                    "two probes of one backend"
+                );
                 starts.push((now, target.backend));
                 running.push(Reverse((now + PROBE, target)));
             }
@@ -211,13 +243,18 @@ mod tests {
     #[test]
     fn in_doubt_the_next_follows_a_timeout_after_the_start_of_the_last() {
         // When the failed one began and ended, its timeout, and when the next is due; all in milliseconds.
-        for (began, ended, timeout, next) in [(0, 500, 500, 500), (0, 3, 500, 500), (0, 500, 20_000, 10_000), (70, 90, 1_000, 1_070)] {
+        for (began, ended, timeout, next) in
+            [(0, 500, 500, 500), (0, 3, 500, 500), (0, 500, 20_000, 10_000), (70, 90, 1_000, 1_070)]
+        {
             let mut schedule = Schedule::new(1);
             schedule.adopt(&items(1, EVERY), Instant::ZERO);
             let target = schedule.due(Instant::from_millis(began)).expect("new");
             schedule.done_in_doubt(target, Duration::from_millis(timeout));
             let at = schedule.next_at().expect("scheduled");
-            assert!(at <= Instant::from_millis(next) && (next == 10_000 || at == Instant::from_millis(next)), "{at:?} after {ended}");
+            assert!(
+                at <= Instant::from_millis(next) && (next == 10_000 || at == Instant::from_millis(next)),
+                "{at:?} after {ended}"
+            );
             // Told twice, or without a probe: nothing changes.
             schedule.done_in_doubt(target, Duration::ZERO);
             assert_eq!(schedule.next_at(), Some(at));

@@ -17,8 +17,8 @@ const RULES: Rules = Rules {
 const NO_PROBES: Rules = Rules { check_every: Duration::ZERO, ..RULES };
 const START: Instant = Instant::from_millis(1_000_000);
 
-const fn answered(status: u16, after_ms: u64) -> Input {
-    Input::Probe(Probe::Answered { status, after: Duration::from_millis(after_ms) })
+const fn responded(status: u16, after_ms: u64) -> Input {
+    Input::Probe(Probe::Responded { status, after: Duration::from_millis(after_ms) })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +28,9 @@ enum Input {
     Connected,
 }
 
-const GOOD: Input = answered(200, 10);
-const SLOW: Input = answered(200, 300);
-const BAD: Input = answered(500, 10);
+const GOOD: Input = responded(200, 10);
+const SLOW: Input = responded(200, 300);
+const BAD: Input = responded(500, 10);
 const SILENT: Input = Input::Probe(Probe::Failed { why: Cause::BackendTimeout });
 
 fn give(health: &Health, input: Input, rules: &Rules, now: Instant) -> Option<Change> {
@@ -64,14 +64,14 @@ fn in_state(state: HealthState) -> Health {
 #[test]
 fn what_counts_as_what() {
     let table = [
-        (answered(200, 299), Healthy),
-        (answered(200, 300), Slow),
-        (answered(399, 0), Healthy),
-        (answered(399, 9999), Slow),
-        (answered(199, 0), Unhealthy),
-        (answered(400, 0), Unhealthy),
-        (answered(101, 0), Unhealthy),
-        (answered(503, 400), Unhealthy),
+        (responded(200, 299), Healthy),
+        (responded(200, 300), Slow),
+        (responded(399, 0), Healthy),
+        (responded(399, 9999), Slow),
+        (responded(199, 0), Unhealthy),
+        (responded(400, 0), Unhealthy),
+        (responded(101, 0), Unhealthy),
+        (responded(503, 400), Unhealthy),
         (SILENT, Unhealthy),
     ];
     for (input, expected) in table {
@@ -166,8 +166,32 @@ fn shares() {
         assert_eq!(in_state(state).weight_permille(&RULES, START), expected, "{state:?}");
     }
     for (input, table) in [
-        (GOOD, [(0, 1), (10, 1), (100, 10), (2_500, 250), (5_000, 500), (9_999, 999), (10_000, 1000), (99_999, 1000)]),
-        (SLOW, [(0, 1), (10, 1), (100, 2), (2_500, 62), (5_000, 125), (9_999, 249), (10_000, 250), (99_999, 250)]),
+        (
+            GOOD,
+            [
+                (0, 1),
+                (10, 1),
+                (100, 10),
+                (2_500, 250),
+                (5_000, 500),
+                (9_999, 999),
+                (10_000, 1000),
+                (99_999, 1000),
+            ],
+        ),
+        (
+            SLOW,
+            [
+                (0, 1),
+                (10, 1),
+                (100, 2),
+                (2_500, 62),
+                (5_000, 125),
+                (9_999, 249),
+                (10_000, 250),
+                (99_999, 250),
+            ],
+        ),
     ] {
         let health = in_state(Unhealthy);
         give(&health, input, &RULES, START);
@@ -242,7 +266,7 @@ proptest! {
             let input = [GOOD, SLOW, BAD, Input::ConnectFailed, Input::Connected][input];
             let before = state;
             match input {
-                Input::Probe(Probe::Answered { status: 200, after }) => {
+                Input::Probe(Probe::Responded { status: 200, after }) => {
                     (good, bad) = (good + 1, 0);
                     if state != Unhealthy || good >= rise {
                         if state == Unhealthy { failures = 0; }

@@ -24,7 +24,8 @@ pub(super) struct Word {
 const STAMP_MAX_MS: u64 = (1 << 40) - 1;
 
 impl Word {
-    pub(super) const UNKNOWN: Word = Word { state: HealthState::Unknown, failures: 0, ramping: false, trials: 0, run: 0, stamp_ms: 0 };
+    pub(super) const UNKNOWN: Word =
+        Word { state: HealthState::Unknown, failures: 0, ramping: false, trials: 0, run: 0, stamp_ms: 0 };
 
     pub(super) const fn to_bits(self) -> u64 {
         let state = match self.state {

@@ -1,6 +1,7 @@
 //! `Date` in its one good form (RFC 9110 §5.6.7), written without formatting machinery.
 
-/// Writes an IMF-fixdate, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. `unix_secs` beyond the year 9999 are written as its last second.
+/// Writes an IMF-fixdate, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. `unix_secs` beyond the year 9999 are written
+/// as its last second.
 pub fn write_date(unix_secs: u64, out: &mut [u8; 29]) {
     const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
     const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";

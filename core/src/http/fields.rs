@@ -1,10 +1,11 @@
 //! Fields: what each is to a gateway, decided once when the head is read.
 
-/// What a field is to us. Everything that forwarding, framing or routing looks for has its own mark; the rest is `Other`.
+/// What a field is to us. Everything that forwarding, framing or routing looks for has its own mark; the rest
+/// is `Other`.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is named after its field")]
-pub enum Known {
+pub enum HeaderKind {
     /// Nothing to us: passes as it is.
     Other,
     Host,
@@ -42,9 +43,9 @@ pub enum Known {
     XRealIp,
     XRequestId,
     /// Another spelling (`_` for `-`) of a field that we set or that frames the message: never passes.
-    Alias,
+    UnderscoreAlias,
     /// Named by `Connection`: meant for us alone, never passes (RFC 9110 §7.6.1).
-    Nominated,
+    ConnectionListed,
 }
 
 /// A field line: the name as it was sent, the value without the blanks around it.
@@ -55,7 +56,7 @@ pub struct Field<'a> {
     /// Without leading and trailing blanks.
     pub value: &'a [u8],
     /// What it is to us.
-    pub known: Known,
+    pub known: HeaderKind,
 }
 
 /// Where a field line lies in its head, which is shorter than 64 KiB.
@@ -66,13 +67,14 @@ pub(crate) struct Line {
     /// Without the blanks around it.
     pub(crate) value: u16,
     pub(crate) value_end: u16,
-    pub(crate) known: Known,
+    pub(crate) known: HeaderKind,
     /// Written `Name: value`, with one blank and no other.
     pub(crate) plain: bool,
 }
 
 impl Line {
-    pub(crate) const NONE: Self = Self { name: 0, name_len: 0, value: 0, value_end: 0, known: Known::Other, plain: true };
+    pub(crate) const NONE: Self =
+        Self { name: 0, name_len: 0, value: 0, value_end: 0, known: HeaderKind::Other, plain: true };
 
     #[inline]
     pub(crate) fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
@@ -106,20 +108,22 @@ impl<'a> Fields<'a> {
     /// `kinds` and `plain` sum up `lines`.
     #[inline]
     pub(crate) fn new(head: &'a [u8], lines: &'a [Line], kinds: u64, plain: bool) -> Self {
-        debug_assert_eq!(kinds, lines.iter().fold(0, |kinds, line| kinds | Known::set(&[line.known])));
+        debug_assert_eq!(kinds, lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.known])));
         debug_assert_eq!(plain, lines.iter().all(|line| line.plain));
         Self { head, lines, kinds, plain }
     }
 
-    /// Gives every field whose mark is in `set` to `put`, in order, as `Name: value CRLF` in one or more pieces. Neighbours that were
-    /// already written so are one piece: most heads are copied in one, two or three.
+    /// Gives every field whose mark is in `set` to `put`, in order, as `Name: value CRLF` in one or more
+    /// pieces. Neighbours that were already written so are one piece: most heads are copied in one, two
+    /// or three.
     ///
-    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark, which no other field has.
+    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark,
+    /// which no other field has.
     pub(crate) fn copy(&self, line: bool, first: bool, set: u64, mut put: impl FnMut(&[u8])) {
         let head = self.head;
         let begin = if line { 0 } else { self.line_len() };
         let extra = match self.lines {
-            [one, ..] if first => Known::set(&[one.known]),
+            [one, ..] if first => HeaderKind::set(&[one.known]),
             _ => 0,
         };
         if self.plain && self.kinds & !(set | extra) == 0 {
@@ -154,12 +158,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the first field is one of this kind, with this very value.
-    pub(crate) fn begins_with(&self, known: Known, value: &[u8]) -> bool {
+    pub(crate) fn begins_with(&self, known: HeaderKind, value: &[u8]) -> bool {
         self.lines.first().is_some_and(|l| l.known == known && std::ptr::eq(l.value(self.head), value))
     }
 
     /// The value of the last field, if it is one of this kind.
-    pub(crate) fn last(&self, known: Known) -> Option<&'a [u8]> {
+    pub(crate) fn last(&self, known: HeaderKind) -> Option<&'a [u8]> {
         self.lines.last().filter(|l| l.known == known).map(|l| l.value(self.head))
     }
 
@@ -189,18 +193,18 @@ impl<'a> Fields<'a> {
     /// Whether there is a field of this kind.
     #[inline]
     #[must_use]
-    pub fn has(&self, known: Known) -> bool {
+    pub fn has(&self, known: HeaderKind) -> bool {
         known.in_set(self.kinds)
     }
 
     /// The value of the first field of this kind.
     #[inline]
     #[must_use]
-    pub fn get(&self, known: Known) -> Option<&'a [u8]> {
+    pub fn get(&self, known: HeaderKind) -> Option<&'a [u8]> {
         if self.has(known) { self.find(known) } else { None }
     }
 
-    fn find(&self, known: Known) -> Option<&'a [u8]> {
+    fn find(&self, known: HeaderKind) -> Option<&'a [u8]> {
         self.lines.iter().find(|l| l.known == known).map(|l| l.value(self.head))
     }
 
@@ -216,12 +220,16 @@ impl std::fmt::Debug for Fields<'_> {
     }
 }
 
-impl Known {
-    /// What a field of this name (a token) is. `Nominated` is never found here: it needs the rest of the head.
+impl HeaderKind {
+    /// What a field of this name (a token) is. `Nominated` is never found here: it needs the rest of the
+    /// head.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         let known = Self::spelt(name);
-        if known == Self::Other && matches!(name.len(), 9..=18) && matches!(name[0] | 0x20, b'c' | b't' | b'x') {
+        if known == Self::Other
+            && matches!(name.len(), 9..=18)
+            && matches!(name[0] | 0x20, b'c' | b't' | b'x')
+        {
             return Self::misspelt(name);
         }
         known
@@ -268,15 +276,15 @@ impl Known {
         }
     }
 
-    /// Gateway interfaces in the manner of CGI make `_` of `-`, some of every other sign too: then the backend would take such a name
-    /// for the field that we set, or for framing.
+    /// Gateway interfaces in the manner of CGI make `_` of `-`, some of every other sign too: then the
+    /// backend would take such a name for the field that we set, or for framing.
     fn misspelt(name: &[u8]) -> Self {
         let mut folded = [0; 18];
         let folded = &mut folded[..name.len()];
         for (to, &b) in folded.iter_mut().zip(name) {
             *to = if b.is_ascii_alphanumeric() { b } else { b'-' };
         }
-        if Self::spelt(folded).is_guarded() { Self::Alias } else { Self::Other }
+        if Self::spelt(folded).is_guarded() { Self::UnderscoreAlias } else { Self::Other }
     }
 
     /// Set by us, or framing: no other spelling of it may pass.
@@ -296,20 +304,20 @@ impl Known {
         Self::XRequestId,
     ]);
 
-    /// Whether a `Connection` option of this name removes the field. Framing, routing, credentials and what we set stay: removing them by
-    /// name is an attack, not a message to us.
+    /// Whether a `Connection` option of this name removes the field. Framing, routing, credentials and what
+    /// we set stay: removing them by name is an attack, not a message to us.
     pub(crate) const fn may_be_nominated(self) -> bool {
-        const STAY: u64 = Known::GUARDED
-            | Known::set(&[
-                Known::Host,
-                Known::Connection,
-                Known::Via,
-                Known::Cookie,
-                Known::SetCookie,
-                Known::Authorization,
-                Known::ProxyAuthorization,
-                Known::ProxyAuthenticate,
-                Known::Alias,
+        const STAY: u64 = HeaderKind::GUARDED
+            | HeaderKind::set(&[
+                HeaderKind::Host,
+                HeaderKind::Connection,
+                HeaderKind::Via,
+                HeaderKind::Cookie,
+                HeaderKind::SetCookie,
+                HeaderKind::Authorization,
+                HeaderKind::ProxyAuthorization,
+                HeaderKind::ProxyAuthenticate,
+                HeaderKind::UnderscoreAlias,
             ]);
         !self.in_set(STAY)
     }
@@ -379,7 +387,8 @@ pub(crate) use is;
 /// tchar (RFC 9110 §5.6.2).
 #[inline]
 pub(crate) const fn is_token_char(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+    b.is_ascii_alphanumeric()
+        || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 /// Which bytes are token characters.
@@ -401,74 +410,74 @@ pub(crate) fn is_token(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Known;
+    use super::HeaderKind;
 
     #[test]
     fn names() {
-        let table: &[(&str, Known)] = &[
-            ("TE", Known::Te),
-            ("via", Known::Via),
-            ("HOST", Known::Host),
-            ("Date", Known::Date),
-            ("cOOkie", Known::Cookie),
-            ("Server", Known::Server),
-            ("Expect", Known::Expect),
-            ("Accept", Known::Accept),
-            ("Upgrade", Known::Upgrade),
-            ("Trailer", Known::Trailer),
-            ("Referer", Known::Referer),
-            ("X-Real-IP", Known::XRealIp),
-            ("Connection", Known::Connection),
-            ("Keep-Alive", Known::KeepAlive),
-            ("Set-Cookie", Known::SetCookie),
-            ("User-Agent", Known::UserAgent),
-            ("Retry-After", Known::RetryAfter),
-            ("Content-Type", Known::ContentType),
-            ("X-Request-ID", Known::XRequestId),
-            ("Max-Forwards", Known::MaxForwards),
-            ("Cache-Control", Known::CacheControl),
-            ("Authorization", Known::Authorization),
-            ("CONTENT-LENGTH", Known::ContentLength),
-            ("Accept-Encoding", Known::AcceptEncoding),
-            ("X-Forwarded-For", Known::XForwardedFor),
-            ("Content-Encoding", Known::ContentEncoding),
-            ("X-Forwarded-Host", Known::XForwardedHost),
-            ("X-Forwarded-Port", Known::XForwardedPort),
-            ("Proxy-Connection", Known::ProxyConnection),
-            ("Transfer-Encoding", Known::TransferEncoding),
-            ("X-Forwarded-Proto", Known::XForwardedProto),
-            ("X-Forwarded-Server", Known::XForwardedServer),
-            ("Proxy-Authenticate", Known::ProxyAuthenticate),
-            ("Proxy-Authorization", Known::ProxyAuthorization),
+        let table: &[(&str, HeaderKind)] = &[
+            ("TE", HeaderKind::Te),
+            ("via", HeaderKind::Via),
+            ("HOST", HeaderKind::Host),
+            ("Date", HeaderKind::Date),
+            ("cOOkie", HeaderKind::Cookie),
+            ("Server", HeaderKind::Server),
+            ("Expect", HeaderKind::Expect),
+            ("Accept", HeaderKind::Accept),
+            ("Upgrade", HeaderKind::Upgrade),
+            ("Trailer", HeaderKind::Trailer),
+            ("Referer", HeaderKind::Referer),
+            ("X-Real-IP", HeaderKind::XRealIp),
+            ("Connection", HeaderKind::Connection),
+            ("Keep-Alive", HeaderKind::KeepAlive),
+            ("Set-Cookie", HeaderKind::SetCookie),
+            ("User-Agent", HeaderKind::UserAgent),
+            ("Retry-After", HeaderKind::RetryAfter),
+            ("Content-Type", HeaderKind::ContentType),
+            ("X-Request-ID", HeaderKind::XRequestId),
+            ("Max-Forwards", HeaderKind::MaxForwards),
+            ("Cache-Control", HeaderKind::CacheControl),
+            ("Authorization", HeaderKind::Authorization),
+            ("CONTENT-LENGTH", HeaderKind::ContentLength),
+            ("Accept-Encoding", HeaderKind::AcceptEncoding),
+            ("X-Forwarded-For", HeaderKind::XForwardedFor),
+            ("Content-Encoding", HeaderKind::ContentEncoding),
+            ("X-Forwarded-Host", HeaderKind::XForwardedHost),
+            ("X-Forwarded-Port", HeaderKind::XForwardedPort),
+            ("Proxy-Connection", HeaderKind::ProxyConnection),
+            ("Transfer-Encoding", HeaderKind::TransferEncoding),
+            ("X-Forwarded-Proto", HeaderKind::XForwardedProto),
+            ("X-Forwarded-Server", HeaderKind::XForwardedServer),
+            ("Proxy-Authenticate", HeaderKind::ProxyAuthenticate),
+            ("Proxy-Authorization", HeaderKind::ProxyAuthorization),
             // Other spellings of what we set.
-            ("Content_Length", Known::Alias),
-            ("transfer_encoding", Known::Alias),
-            ("X_Forwarded_For", Known::Alias),
-            ("X_FORWARDED-PROTO", Known::Alias),
-            ("x.forwarded.host", Known::Alias),
-            ("X_Real_IP", Known::Alias),
-            ("X-Request_ID", Known::Alias),
-            ("X_Forwarded_Server", Known::Alias),
-            ("X-Forwarded_Port", Known::Alias),
+            ("Content_Length", HeaderKind::UnderscoreAlias),
+            ("transfer_encoding", HeaderKind::UnderscoreAlias),
+            ("X_Forwarded_For", HeaderKind::UnderscoreAlias),
+            ("X_FORWARDED-PROTO", HeaderKind::UnderscoreAlias),
+            ("x.forwarded.host", HeaderKind::UnderscoreAlias),
+            ("X_Real_IP", HeaderKind::UnderscoreAlias),
+            ("X-Request_ID", HeaderKind::UnderscoreAlias),
+            ("X_Forwarded_Server", HeaderKind::UnderscoreAlias),
+            ("X-Forwarded_Port", HeaderKind::UnderscoreAlias),
             // Near misses.
-            ("", Known::Other),
-            ("a", Known::Other),
-            ("Hos", Known::Other),
-            ("Hosts", Known::Other),
-            ("Content-Lengt", Known::Other),
-            ("Content-Lengthh", Known::Other),
-            ("Content-Lenght", Known::Other),
-            ("XForwarded-For", Known::Other),
-            ("X-Forwarded-By-", Known::Other),
-            ("User_Agent", Known::Other),
-            ("Content+Type", Known::Other),
-            ("Transfer-Encodin-", Known::Other),
-            ("Connectioo", Known::Other),
-            ("X\rReal-IP", Known::Alias),
-            ("Keep\rAlive", Known::Other),
+            ("", HeaderKind::Other),
+            ("a", HeaderKind::Other),
+            ("Hos", HeaderKind::Other),
+            ("Hosts", HeaderKind::Other),
+            ("Content-Lengt", HeaderKind::Other),
+            ("Content-Lengthh", HeaderKind::Other),
+            ("Content-Lenght", HeaderKind::Other),
+            ("XForwarded-For", HeaderKind::Other),
+            ("X-Forwarded-By-", HeaderKind::Other),
+            ("User_Agent", HeaderKind::Other),
+            ("Content+Type", HeaderKind::Other),
+            ("Transfer-Encodin-", HeaderKind::Other),
+            ("Connectioo", HeaderKind::Other),
+            ("X\rReal-IP", HeaderKind::UnderscoreAlias),
+            ("Keep\rAlive", HeaderKind::Other),
         ];
         for (name, known) in table {
-            assert_eq!(Known::of(name.as_bytes()), *known, "{name}");
+            assert_eq!(HeaderKind::of(name.as_bytes()), *known, "{name}");
         }
     }
 
@@ -494,14 +503,15 @@ mod tests {
             "x-forwarded-server",
             "proxy-authorization",
         ] {
-            let known = Known::of(name.as_bytes());
-            assert_ne!(known, Known::Other, "{name}");
+            let known = HeaderKind::of(name.as_bytes());
+            assert_ne!(known, HeaderKind::Other, "{name}");
             for at in 0..name.len() {
-                for b in (b'!'..=b'~').filter(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b)) {
+                for b in (b'!'..=b'~').filter(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+                {
                     let mut other = name.as_bytes().to_vec();
                     other[at] = b;
                     let same = other.eq_ignore_ascii_case(name.as_bytes());
-                    assert_eq!(Known::of(&other) == known, same, "{}", String::from_utf8_lossy(&other));
+                    assert_eq!(HeaderKind::of(&other) == known, same, "{}", String::from_utf8_lossy(&other));
                 }
             }
         }

@@ -147,7 +147,10 @@ mod tests {
             let ip: IpAddr = text.parse().unwrap();
             let written = IpText::new(ip);
             assert_eq!(written.as_bytes(), ip.to_string().as_bytes(), "{text}");
-            assert_eq!(written.short().map(|(all, len)| &all[..len]), (text.len() <= 16).then_some(written.as_bytes()));
+            assert_eq!(
+                written.short().map(|(all, len)| &all[..len]),
+                (text.len() <= 16).then_some(written.as_bytes())
+            );
         }
         assert_eq!(IpText::new("::ffff:10.0.0.1".parse().unwrap()).as_bytes(), b"10.0.0.1");
     }

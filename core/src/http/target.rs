@@ -1,11 +1,12 @@
 //! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2): one normalised target for everything.
 
 //!
-//! What is refused: control characters, blanks, bytes beyond ASCII and `#` anywhere; in the path also `\`, broken escapes, `%00`, and dot
-//! segments that climb above the root, now or once a backend decodes `%2F` and `%5C`. What passes although RFC 3986 has no place for it:
-//! the printable characters ``"<>[]^`{|}``, because browsers send several of them raw and none of them ends, splits or escapes anything.
-//! They pass unchanged (RFC 9112 §3.2 advises against correcting a target). The query is passed byte for byte: escapes there are data, and
-//! a lone `%` is what browsers make of one that a user typed.
+//! What is refused: control characters, blanks, bytes beyond ASCII and `#` anywhere; in the path also `\`,
+//! broken escapes, `%00`, and dot segments that climb above the root, now or once a backend decodes `%2F` and
+//! `%5C`. What passes although RFC 3986 has no place for it: the printable characters ``"<>[]^`{|}``, because
+//! browsers send several of them raw and none of them ends, splits or escapes anything. They pass unchanged
+//! (RFC 9112 §3.2 advises against correcting a target). The query is passed byte for byte: escapes there are
+//! data, and a lone `%` is what browsers make of one that a user typed.
 
 use super::Violation;
 
@@ -44,7 +45,8 @@ pub struct Target<'a> {
     pub authority: Option<&'a [u8]>,
     /// What is forwarded: `path` or `path?query` in one piece, or `*`.
     pub as_sent: &'a [u8],
-    /// Path and query as they came, before they were normalised: for redirects, which keep them byte for byte.
+    /// Path and query as they came, before they were normalised: for redirects, which keep them byte for
+    /// byte.
     pub raw: &'a [u8],
 }
 
@@ -95,15 +97,23 @@ static CLASS: [u8; 256] = {
 };
 
 impl<'a> Target<'a> {
-    /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form into `scratch` (which it
-    /// clears).
+    /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form
+    /// into `scratch` (which it clears).
     #[inline(always)]
     pub fn parse(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         // One quick look is enough for most: a path in which nothing has to be changed, and no query.
         if raw.first() == Some(&b'/') && method != b"CONNECT" {
             let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
             if seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0 {
-                return Ok(Self { form: Form::Origin, path: raw, query: None, scheme: None, authority: None, as_sent: raw, raw });
+                return Ok(Self {
+                    form: Form::Origin,
+                    path: raw,
+                    query: None,
+                    scheme: None,
+                    authority: None,
+                    as_sent: raw,
+                    raw,
+                });
             }
         }
         Self::parse_slowly(method, raw, scratch)
@@ -113,7 +123,9 @@ impl<'a> Target<'a> {
         match raw.first() {
             _ if method == b"CONNECT" => Err(Violation::Connect),
             Some(b'/') => Self::normalise(Form::Origin, None, raw, scratch),
-            Some(b'*') if raw.len() == 1 && method == b"OPTIONS" => Ok(Self::asterisk(Form::Asterisk, None, raw)),
+            Some(b'*') if raw.len() == 1 && method == b"OPTIONS" => {
+                Ok(Self::asterisk(Form::Asterisk, None, raw))
+            }
             _ => Self::absolute(method, raw, scratch),
         }
     }
@@ -136,14 +148,23 @@ impl<'a> Target<'a> {
         }
         if rest.is_empty() && method == b"OPTIONS" {
             // RFC 9112 §3.2.4: the last hop makes `*` of it.
-            return Ok(Self { scheme: Some(scheme), ..Self::asterisk(Form::Absolute, Some(authority), rest) });
+            return Ok(Self {
+                scheme: Some(scheme),
+                ..Self::asterisk(Form::Absolute, Some(authority), rest)
+            });
         }
         let target = Self::normalise(Form::Absolute, Some(authority), rest, scratch)?;
         Ok(Self { scheme: Some(scheme), ..target })
     }
 
-    /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110 §4.2.3).
-    fn normalise(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    /// `raw` is path and query. The path is empty only in the absolute form, and then becomes `/` (RFC 9110
+    /// §4.2.3).
+    fn normalise(
+        form: Form,
+        authority: Option<&'a [u8]>,
+        raw: &'a [u8],
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Self, Violation> {
         let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
         let hidden = seen & DOT != 0 && raw.windows(2).any(|pair| pair == b"/.");
         if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && !hidden && !raw.is_empty() {
@@ -171,8 +192,8 @@ fn has_dot_segment(path: &[u8]) -> bool {
     path.split(|&b| b == b'/').any(|segment| matches!(segment, b"." | b".."))
 }
 
-/// RFC 3986 §6.2.2: escapes of unreserved characters are decoded, the hex of the others made upper case, dot segments (also escaped ones)
-/// removed. Linear: a segment is popped at most once.
+/// RFC 3986 §6.2.2: escapes of unreserved characters are decoded, the hex of the others made upper case, dot
+/// segments (also escaped ones) removed. Linear: a segment is popped at most once.
 fn rewrite(path: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
     let mut segments = path.strip_prefix(b"/").unwrap_or(path).split(|&b| b == b'/').peekable();
     while let Some(segment) = segments.next() {
@@ -188,7 +209,9 @@ fn rewrite(path: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
                 out.truncate(parent);
             }
             // A backend that decodes `%2F` or `%5C` would see a dot segment here.
-            written if escaped_slash && has_hidden_dot_segment(written) => return Err(Violation::TargetClimbs),
+            written if escaped_slash && has_hidden_dot_segment(written) => {
+                return Err(Violation::TargetClimbs);
+            }
             _ => continue,
         }
         if last {
@@ -236,7 +259,8 @@ fn has_hidden_dot_segment(mut segment: &[u8]) -> bool {
 }
 
 impl<'a> Host<'a> {
-    /// Splits and checks `uri-host [":" port]` (RFC 9110 §7.2). An empty name is none: `http` URIs have no such host (§4.2.1).
+    /// Splits and checks `uri-host [":" port]` (RFC 9110 §7.2). An empty name is none: `http` URIs have no
+    /// such host (§4.2.1).
     #[must_use]
     #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
@@ -288,7 +312,8 @@ impl<'a> Host<'a> {
 }
 
 fn good_escapes(name: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', name).all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00"))
+    memchr::memchr_iter(b'%', name)
+        .all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00"))
 }
 
 /// Whether a `Host` field value or an authority is one.
@@ -418,7 +443,14 @@ mod tests {
         let table = [
             ("OPTIONS", "*", Form::Asterisk, None, "*", "*"),
             ("GET", "http://a.example", Form::Absolute, Some("a.example"), "/", ""),
-            ("GET", "HTTPS://A.example:8443/x/../y?z", Form::Absolute, Some("A.example:8443"), "/y?z", "/x/../y?z"),
+            (
+                "GET",
+                "HTTPS://A.example:8443/x/../y?z",
+                Form::Absolute,
+                Some("A.example:8443"),
+                "/y?z",
+                "/x/../y?z",
+            ),
             ("GET", "http://a.example?q", Form::Absolute, Some("a.example"), "/?q", "?q"),
             ("GET", "http://[::1]:80/", Form::Absolute, Some("[::1]:80"), "/", "/"),
             ("OPTIONS", "http://a.example", Form::Absolute, Some("a.example"), "*", ""),
@@ -428,10 +460,18 @@ mod tests {
         for (method, sent, form, authority, as_sent, raw) in table {
             let mut scratch = Vec::new();
             let t = Target::parse(method.as_bytes(), sent.as_bytes(), &mut scratch).unwrap();
-            let scheme = (form == Form::Absolute).then_some(if sent.starts_with("HTTPS") { Scheme::Https } else { Scheme::Http });
+            let scheme = (form == Form::Absolute).then_some(if sent.starts_with("HTTPS") {
+                Scheme::Https
+            } else {
+                Scheme::Http
+            });
             assert_eq!(t.scheme, scheme, "{sent}");
             let found = (t.form, t.authority, t.as_sent, t.raw);
-            assert_eq!(found, (form, authority.map(str::as_bytes), as_sent.as_bytes(), raw.as_bytes()), "{sent}");
+            assert_eq!(
+                found,
+                (form, authority.map(str::as_bytes), as_sent.as_bytes(), raw.as_bytes()),
+                "{sent}"
+            );
         }
     }
 

@@ -68,7 +68,11 @@ impl<O: Observer> Proxy<O> {
         let limits = &config.limits;
         // Our own page must answer when everything else is full.
         let kind = config.listeners.get(a.listener.0 as usize).map_or(ListenerKind::Http, |l| l.kind);
-        let (total, per_ip) = if kind == ListenerKind::Admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
+        let (total, per_ip) = if kind == ListenerKind::Admin {
+            (u32::MAX, 0)
+        } else {
+            (limits.connections, limits.connections_per_ip)
+        };
         if let Err(e) = self.shared.admit(a.peer.ip(), total, per_ip) {
             let (refused, limit) = match e {
                 TooMany::Total => (Refused::TooManyConnections, "limits.connections"),
@@ -76,7 +80,10 @@ impl<O: Observer> Proxy<O> {
             };
             if self.refusing_noted.is_none_or(|at| now.since(at) >= NOTE_EVERY) {
                 self.refusing_noted = Some(now);
-                self.observer.note(Level::Warning, &format!("{limit} is reached: connections are refused, last that of {}", a.peer.ip()));
+                self.observer.note(
+                    Level::Warning,
+                    &format!("{limit} is reached: connections are refused, last that of {}", a.peer.ip()),
+                );
             }
             return Err(refused);
         }

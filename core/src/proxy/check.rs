@@ -69,7 +69,9 @@ impl<O: Observer> Proxy<O> {
             conn.inbox.check();
             pages += usize::from(conn.inbox.page.is_some());
             assert!(
-                conn.filed <= conn.deadline || conn.filed == crate::Instant::NEVER || conn.deadline == crate::Instant::NEVER,
+                conn.filed <= conn.deadline
+                    || conn.filed == crate::Instant::NEVER
+                    || conn.deadline == crate::Instant::NEVER,
                 "{c:?}: filed too late"
             );
             assert!(
@@ -93,7 +95,10 @@ impl<O: Observer> Proxy<O> {
                 }
                 Role::Backend(b) => {
                     assert_eq!(b.idle, conn.exchange.is_none(), "{c:?}: neither idle nor in use");
-                    assert!(!b.idle || (b.connected && conn.machine.may_request() && conn.inbox.is_empty()), "{c:?}: idle but not clean");
+                    assert!(
+                        !b.idle || (b.connected && conn.machine.may_request() && conn.inbox.is_empty()),
+                        "{c:?}: idle but not clean"
+                    );
                     if let Some(x) = conn.exchange {
                         assert_eq!(self.exchanges[x.0].backend.map(|leg| leg.conn), Some(c));
                     }
@@ -103,24 +108,38 @@ impl<O: Observer> Proxy<O> {
         }
         assert_eq!(clients, self.clients, "clients are miscounted");
         for (id, e) in self.exchanges.iter() {
-            assert_eq!(self.conns[e.client.conn].exchange.map(|x| x.0), Some(id), "an exchange without its client");
-            assert!(e.backend.is_none_or(|leg| self.conns[leg.conn].exchange.map(|x| x.0) == Some(id)), "an exchange without its backend");
+            assert_eq!(
+                self.conns[e.client.conn].exchange.map(|x| x.0),
+                Some(id),
+                "an exchange without its client"
+            );
+            assert!(
+                e.backend.is_none_or(|leg| self.conns[leg.conn].exchange.map(|x| x.0) == Some(id)),
+                "an exchange without its backend"
+            );
             assert_eq!(
                 e.backend.is_some(),
-                matches!(e.phase, Phase::Connecting | Phase::Sending | Phase::Answering | Phase::Tunnel),
+                matches!(e.phase, Phase::Connecting | Phase::Sending | Phase::Responding | Phase::Tunnel),
                 "{:?} and its connection",
                 e.phase
             );
             assert!(e.backend.is_none() || e.holds_slot, "a connection without a slot");
             assert!(e.holds_slot == e.backend.is_some(), "a slot without a connection");
-            pages += e.request.pages() + e.answer.pages();
+            pages += e.request.pages() + e.response.pages();
         }
         assert_eq!(pages, self.pages.lent(), "pages are lost or counted twice");
         let idle: usize = self.locals.iter().map(|l| l.idle.len() as usize).sum();
-        assert_eq!(idle, self.conns.iter().filter(|(_, c)| matches!(&c.role, Role::Backend(b) if b.idle)).count(), "idle lists");
+        assert_eq!(
+            idle,
+            self.conns.iter().filter(|(_, c)| matches!(&c.role, Role::Backend(b) if b.idle)).count(),
+            "idle lists"
+        );
         for rt in self.runtimes.iter().flatten() {
-            let waiting =
-                rt.queue.iter().filter(|x| self.exchanges.get(x.0).is_some_and(|e| e.queued && e.phase == Phase::Choosing)).count();
+            let waiting = rt
+                .queue
+                .iter()
+                .filter(|x| self.exchanges.get(x.0).is_some_and(|e| e.queued && e.phase == Phase::Choosing))
+                .count();
             assert_eq!(waiting, rt.waiting as usize, "the queue is miscounted");
         }
     }

@@ -1,4 +1,5 @@
-//! From a request to a connection: a backend is chosen, a connection found or opened, and another one tried when that fails.
+//! From a request to a connection: a backend is chosen, a connection found or opened, and another one tried
+//! when that fails.
 
 use super::exchange::{Leg, Phase};
 use super::{Effect, Fault, Proxy};
@@ -73,10 +74,11 @@ impl<O: Observer> Proxy<O> {
         self.refuse(x, cause);
     }
 
-    /// Slots may have come free for everyone who waits here. Several runtimes may run one pool: a reload leaves the older ones to those
-    /// who wait in them.
+    /// Slots may have come free for everyone who waits here. Several runtimes may run one pool: a reload
+    /// leaves the older ones to those who wait in them.
     pub(super) fn serve_soon(&mut self) {
-        let waiting = self.runtimes.iter().enumerate().filter(|(_, rt)| rt.as_ref().is_some_and(|rt| rt.waiting > 0));
+        let waiting =
+            self.runtimes.iter().enumerate().filter(|(_, rt)| rt.as_ref().is_some_and(|rt| rt.waiting > 0));
         self.to_serve.extend(waiting.map(|(at, _)| at as u32));
     }
 
@@ -106,7 +108,8 @@ impl<O: Observer> Proxy<O> {
                 continue;
             }
             match self.try_choose(x, now) {
-                // It may wait for one backend alone (by its cookie, its address, or what it has tried): the next may have another.
+                // It may wait for one backend alone (by its cookie, its address, or what it has tried): the
+                // next may have another.
                 Choice::Full if at < MOST_PASSED && self.is_choosy(x) => at += 1,
                 Choice::Full => return,
                 choice => {
@@ -129,7 +132,9 @@ impl<O: Observer> Proxy<O> {
     /// Whether another exchange might get a backend where this one gets none.
     fn is_choosy(&self, x: ExchangeId) -> bool {
         let e = &self.exchanges[x.0];
-        e.asked_sticky.is_some() || !e.tried.is_empty() || self.rt(e.runtime.expect("routed")).balancer.is_by_client()
+        e.asked_sticky.is_some()
+            || !e.tried.is_empty()
+            || self.rt(e.runtime.expect("routed")).balancer.is_by_client()
     }
 
     /// Leaves the queue, if the exchange is in it.
@@ -150,11 +155,17 @@ impl<O: Observer> Proxy<O> {
         let of = &mut self.locals[local as usize];
         e.attempts = e.attempts.saturating_add(1);
         // Only a connection that comes about says that a backend on trial is well.
-        let idle = if reuse && of.state.health().usable() { of.idle.newest().and_then(|slot| self.conns.at(slot)) } else { None };
+        let idle = if reuse && of.state.health().usable() {
+            of.idle.newest().and_then(|slot| self.conns.at(slot))
+        } else {
+            None
+        };
         if let Some(b) = idle {
             of.idle.remove(&mut self.links, b.slot);
             let conn = &mut self.conns[b];
-            let Role::Backend(role) = &mut conn.role else { unreachable!("idle connections lead to backends") };
+            let Role::Backend(role) = &mut conn.role else {
+                unreachable!("idle connections lead to backends")
+            };
             role.idle = false;
             conn.exchange = Some(x);
             conn.window_start = Instant::NEVER;
@@ -168,8 +179,14 @@ impl<O: Observer> Proxy<O> {
         let Some((place, to)) = of.state.pick(of.turn) else {
             return self.attempt_failed(x, Cause::ConnectUnreachable, now);
         };
-        let mut conn =
-            Conn::new(Role::Backend(Backend { local, place, connected: false, idle: false, uses: 0, keep_alive_secs: u32::MAX }));
+        let mut conn = Conn::new(Role::Backend(Backend {
+            local,
+            place,
+            connected: false,
+            idle: false,
+            uses: 0,
+            keep_alive_secs: u32::MAX,
+        }));
         conn.exchange = Some(x);
         let b = self.conns.insert(conn);
         e.backend = Some(Leg::h1(b));
@@ -197,7 +214,8 @@ impl<O: Observer> Proxy<O> {
         e.phase = Phase::Sending;
         e.times.connected = e.times.connected.min(now);
         let conn = &mut self.conns[leg.conn];
-        let applied = conn.machine.apply(Side::Client, if e.upgrade { Event::HeadUpgrade } else { Event::Head });
+        let applied =
+            conn.machine.apply(Side::Client, if e.upgrade { Event::HeadUpgrade } else { Event::Head });
         debug_assert!(applied.is_ok(), "a connection that carries an exchange may carry one");
         self.push_request(x);
         self.touch(x);
@@ -218,13 +236,13 @@ impl<O: Observer> Proxy<O> {
         let e = &self.exchanges[x.0];
         match e.phase {
             Phase::Tunnel => self.abort(x, cause, now),
-            Phase::Answering if e.answer.ended => {
+            Phase::Responding if e.response.ended => {
                 // All of the answer is here: it only has to go out. The connection just cannot be used again.
                 let b = e.backend.expect("answering").conn;
                 let _ = self.conns[b].machine.apply(Side::Server, Event::Fail);
                 (self.conns[b].recv_ended, self.conns[b].broken) = (true, true);
             }
-            Phase::Answering => self.break_exchange(x, Cause::AnswerTruncated, now),
+            Phase::Responding => self.break_exchange(x, Cause::ResponseTruncated, now),
             _ => self.attempt_failed(x, cause, now),
         }
     }
@@ -256,12 +274,14 @@ impl<O: Observer> Proxy<O> {
         self.attempt_failed(x, cause, now);
     }
 
-    /// An attempt failed before any of its answer reached the client: try again if that is safe, else say what went wrong first.
+    /// An attempt failed before any of its answer reached the client: try again if that is safe, else say
+    /// what went wrong first.
     pub(super) fn attempt_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &mut self.exchanges[x.0];
         let unsent = e.request.head_sent == 0;
         // What has not been sent has not been let go of either.
-        let safe = (!e.answer_seen || planted!(12)) && (unsent || (e.retained && (e.idempotent || planted!(3))));
+        let safe =
+            (!e.response_seen || planted!(12)) && (unsent || (e.retained && (e.idempotent || planted!(3))));
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         if let Some(leg) = e.backend.take() {
             self.conns[leg.conn].exchange = None;
@@ -269,7 +289,8 @@ impl<O: Observer> Proxy<O> {
         }
         let e = &mut self.exchanges[x.0];
         if safe && stale && e.replays < MOST_REPLAYS {
-            // The backend closed an idle connection as we took it: the request was not served. The same backend, a fresh connection.
+            // The backend closed an idle connection as we took it: the request was not served. The same
+            // backend, a fresh connection.
             e.replays += 1;
             e.request.rewind();
             e.request_gone = false;

@@ -1,30 +1,31 @@
 //! How exchanges end: answered, refused, broken or cut. Each ends once and is told of once.
 
 use super::Proxy;
-use super::exchange::{Flow, Phase};
-use crate::answer::{self, Own};
+use super::exchange::{MessagePipe, Phase};
 use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::Role;
 use crate::h1::{Event, Side};
 use crate::id::ExchangeId;
+use crate::local_reply::{self, Own};
 use crate::observe::{Observer, Record};
 use crate::planted::planted;
 use crate::time::Instant;
 
 /// Buffers kept for exchanges to come; two are used by each.
 const KEEP_BUFFERS: usize = 1024;
-/// Longer ones are not kept: it is enough for the longest texts of a head with what a log line has between them.
+/// Longer ones are not kept: it is enough for the longest texts of a head with what a log line has between
+/// them.
 const KEEP_BYTES: usize = 2304;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
     pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause) {
-        self.own_answer(x, cause.status(), Some(cause), b"");
+        self.own_response(x, cause.status(), Some(cause), b"");
     }
 
     /// Answers without a backend.
-    pub(super) fn own_answer(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8]) {
+    pub(super) fn own_response(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8]) {
         self.leave_phase(x);
         self.detach_backend(x);
         self.release_slot(x);
@@ -33,16 +34,24 @@ impl<O: Observer> Proxy<O> {
         e.phase = Phase::Own;
         e.keep_alive = e.keep_alive && (e.request.ended || planted!(26)) && e.version != 0 && !draining;
         e.request.drop_pages(&mut self.pages);
-        e.answer.drop_pages(&mut self.pages);
+        e.response.drop_pages(&mut self.pages);
         (e.status, e.cause) = (status, cause);
         if !planted!(11) {
             e.own.clear();
         }
-        let own = Own { status, cause, body, head_only: e.head_only, keep_alive: e.keep_alive, version: e.version, date: &self.date };
-        e.own_body = answer::write(&own, &mut e.own) as u32;
-        e.answer = Flow::new();
-        e.answer.head_len = e.own.len() as u32;
-        e.answer.ended = true;
+        let own = Own {
+            status,
+            cause,
+            body,
+            head_only: e.head_only,
+            keep_alive: e.keep_alive,
+            version: e.version,
+            date: &self.date,
+        };
+        e.own_body = local_reply::write(&own, &mut e.own) as u32;
+        e.response = MessagePipe::new();
+        e.response.head_len = e.own.len() as u32;
+        e.response.ended = true;
         let c = e.client.conn;
         let keep_alive = e.keep_alive;
         let conn = &mut self.conns[c];
@@ -57,12 +66,12 @@ impl<O: Observer> Proxy<O> {
         self.touch(x);
     }
 
-    /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else its connection is cut:
-    /// half an answer must not look like a whole one.
+    /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else
+    /// its connection is cut: half an answer must not look like a whole one.
     pub(super) fn break_exchange(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &self.exchanges[x.0];
         // An interim answer may have gone, but not half of one.
-        if e.phase != Phase::Own && !e.answer_begun && e.answer.head_sent == 0 {
+        if e.phase != Phase::Own && !e.response_begun && e.response.head_sent == 0 {
             return self.refuse(x, cause);
         }
         self.abort(x, cause, now);
@@ -83,7 +92,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
         let e = &self.exchanges[x.0];
         let c = e.client.conn;
-        let (keep_alive, request_ended, tunnel, asked_close) = (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel, e.asked_close);
+        let (keep_alive, request_ended, tunnel, asked_close) =
+            (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel, e.asked_close);
         self.free_backend(x, now);
         self.end(x, now);
         let conn = &mut self.conns[c];
@@ -108,8 +118,13 @@ impl<O: Observer> Proxy<O> {
             }
             return self.list_recv(c);
         }
-        // A client that asked for the end has nothing more to say; anyone else might, and its words must not reset our last ones.
-        if request_ended && conn.inbox.raw_len() == 0 && asked_close { self.close(c) } else { self.linger(c, now) }
+        // A client that asked for the end has nothing more to say; anyone else might, and its words must not
+        // reset our last ones.
+        if request_ended && conn.inbox.raw_len() == 0 && asked_close {
+            self.close(c)
+        } else {
+            self.linger(c, now)
+        }
     }
 
     /// Lets go of a backend connection whose exchange is over: idle if it can be used again.
@@ -117,7 +132,11 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let Some(leg) = e.backend.take() else { return };
         let b = leg.conn;
-        let client = self.runtimes[e.runtime.expect("routed") as usize].as_ref().expect("a runtime in use").pool().client;
+        let client = self.runtimes[e.runtime.expect("routed") as usize]
+            .as_ref()
+            .expect("a runtime in use")
+            .pool()
+            .client;
         let conn = &mut self.conns[b];
         conn.exchange = None;
         conn.window_start = Instant::NEVER;
@@ -132,7 +151,8 @@ impl<O: Observer> Proxy<O> {
         role.idle = true;
         conn.inbox.trim(&mut self.pages);
         // A backend that says how long it keeps an idle connection will not be met in the act of closing it.
-        let said = std::time::Duration::from_secs(u64::from(role.keep_alive_secs)).saturating_sub(std::time::Duration::from_secs(1));
+        let said = std::time::Duration::from_secs(u64::from(role.keep_alive_secs))
+            .saturating_sub(std::time::Duration::from_secs(1));
         local.idle.push(&mut self.links, b.slot);
         let full = local.idle.len() > client.max_idle_per_host;
         let at = role.local;
@@ -150,7 +170,8 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Closes the backend's connection of an exchange that does not need it any more. In a tunnel nothing else says that something is missing.
+    /// Closes the backend's connection of an exchange that does not need it any more. In a tunnel nothing
+    /// else says that something is missing.
     fn detach_backend(&mut self, x: ExchangeId) {
         let e = &mut self.exchanges[x.0];
         let tunnel = e.phase == Phase::Tunnel;
@@ -171,7 +192,7 @@ impl<O: Observer> Proxy<O> {
         }
         let e = &mut self.exchanges[x.0];
         e.request.drop_pages(&mut self.pages);
-        e.answer.drop_pages(&mut self.pages);
+        e.response.drop_pages(&mut self.pages);
         let runtime = e.runtime;
         if self.spare.len() < KEEP_BUFFERS {
             for buffer in [std::mem::take(&mut e.own), std::mem::take(&mut e.kept).into_bytes()] {
@@ -216,7 +237,12 @@ impl<O: Observer> Proxy<O> {
             Some(r) => {
                 let rt = self.runtimes[r as usize].as_ref().expect("a runtime in use");
                 let pool = rt.pool();
-                (&*pool.name, e.choice.map_or("", |b| &*pool.backends[b as usize].label), Some(rt.index), rt.plain_names)
+                (
+                    &*pool.name,
+                    e.choice.map_or("", |b| &*pool.backends[b as usize].label),
+                    Some(rt.index),
+                    rt.plain_names,
+                )
             }
         };
         let record = Record {
@@ -267,9 +293,13 @@ mod tests {
         for (wanted, stays) in [(100, true), (KEEP_BYTES, true), (KEEP_BYTES + 1, false), (100_000, false)] {
             let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]\n";
             let config = Arc::new(config::parse(text).config.expect("a good configuration"));
-            let mut proxy = Proxy::new(config, Arc::new(Shared::new("host", 1)), 0, 1, Greedy(wanted), Instant::ZERO);
-            let (peer, local) = ("192.0.2.7:5000".parse().expect("an address"), "192.0.2.1:80".parse().expect("an address"));
-            let c = proxy.handle_accept(&Accepted { listener: ListenerId(0), peer, local }, Instant::ZERO).expect("room");
+            let mut proxy =
+                Proxy::new(config, Arc::new(Shared::new("host", 1)), 0, 1, Greedy(wanted), Instant::ZERO);
+            let (peer, local) =
+                ("192.0.2.7:5000".parse().expect("an address"), "192.0.2.1:80".parse().expect("an address"));
+            let c = proxy
+                .handle_accept(&Accepted { listener: ListenerId(0), peer, local }, Instant::ZERO)
+                .expect("room");
             let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
             for _ in 0..3 {
                 proxy.recv_buf(c)[..head.len()].copy_from_slice(head);

@@ -3,7 +3,10 @@
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
-use crate::h1::{BodyReader, ChunkWriter, HeadLimits, Progress, TrailerStore, Trailers, Writer, forward_trailers, trailers};
+use crate::h1::{
+    BodyReader, ChunkEncoder, HeadLimits, Progress, TrailerIndex, Trailers, Writer, forward_trailers,
+    trailers,
+};
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, LookupId};
 use crate::middleware::Transform;
@@ -37,7 +40,7 @@ pub(crate) enum Phase {
     /// The request goes out; no answer yet (interim ones may have passed).
     Sending,
     /// The head of the final answer is there.
-    Answering,
+    Responding,
     /// Bytes pass both ways (RFC 9110 §7.8).
     Tunnel,
     /// The answer is our own.
@@ -57,8 +60,8 @@ pub(crate) struct Exchange {
     pub(crate) queued: bool,
     /// An in-flight slot of the chosen backend is held.
     pub(crate) holds_slot: bool,
-    pub(crate) request: Flow,
-    pub(crate) answer: Flow,
+    pub(crate) request: MessagePipe,
+    pub(crate) response: MessagePipe,
 
     pub(crate) tried: Tried,
     pub(crate) asked_sticky: Option<u16>,
@@ -71,7 +74,7 @@ pub(crate) struct Exchange {
     /// All of the request that was received is still here.
     pub(crate) retained: bool,
     /// A byte of the backend's answer has been seen.
-    pub(crate) answer_seen: bool,
+    pub(crate) response_seen: bool,
     pub(crate) first_failure: Option<Cause>,
 
     pub(crate) head_only: bool,
@@ -87,7 +90,7 @@ pub(crate) struct Exchange {
     /// The whole request has gone to the backend.
     pub(crate) request_gone: bool,
     /// Bytes of the final answer have gone.
-    pub(crate) answer_begun: bool,
+    pub(crate) response_begun: bool,
     /// It stands in the list of those whose deadlines are to be looked at.
     pub(crate) touched: bool,
     /// Payload sent to the client.
@@ -112,7 +115,7 @@ const JOINED_BYTES: usize = 2048;
 
 /// One direction of an exchange: from the inbox of its source to the socket of its sink.
 #[derive(Debug)]
-pub(crate) struct Flow {
+pub(crate) struct MessagePipe {
     /// The rewritten head.
     pub(crate) head: Option<PageId>,
     pub(crate) head_len: u32,
@@ -137,11 +140,12 @@ pub(crate) enum Sink {
     /// By length, or until the end of the connection.
     Plain,
     /// RFC 9112 §7.1.
-    Chunked(ChunkWriter),
+    Chunked(ChunkEncoder),
 }
 
 impl Exchange {
-    /// The client need not hold its content back any more. The time for the answer begins when all of that has gone.
+    /// The client need not hold its content back any more. The time for the answer begins when all of that
+    /// has gone.
     pub(crate) fn expectation_met(&mut self) {
         // One whose content is empty may have gone before anything was said.
         if std::mem::replace(&mut self.awaits_continue, false) && !self.request_gone {
@@ -152,7 +156,7 @@ impl Exchange {
 
 impl Sink {
     pub(crate) fn new(framing: Framing) -> Self {
-        if framing == Framing::Chunked { Self::Chunked(ChunkWriter::new()) } else { Self::Plain }
+        if framing == Framing::Chunked { Self::Chunked(ChunkEncoder::new()) } else { Self::Plain }
     }
 }
 
@@ -174,7 +178,7 @@ pub(crate) struct Own {
     done: bool,
 }
 
-impl Flow {
+impl MessagePipe {
     pub(crate) fn new() -> Self {
         Self {
             head: None,
@@ -219,17 +223,27 @@ impl Flow {
             *kept = 0;
         }
         if let Sink::Chunked(w) = &mut self.sink {
-            *w = if planted!(13) { *w } else { ChunkWriter::new() };
+            *w = if planted!(13) { *w } else { ChunkEncoder::new() };
         }
     }
 
     /// Reads what has come into the source's inbox.
     #[inline]
-    pub(crate) fn receive(&mut self, inbox: &mut Inbox, pages: &mut Pages, limits: &HeadLimits) -> Result<(), Violation> {
+    pub(crate) fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        pages: &mut Pages,
+        limits: &HeadLimits,
+    ) -> Result<(), Violation> {
         if self.ended || inbox.raw == inbox.end { Ok(()) } else { self.receive_raw(inbox, pages, limits) }
     }
 
-    fn receive_raw(&mut self, inbox: &mut Inbox, pages: &mut Pages, limits: &HeadLimits) -> Result<(), Violation> {
+    fn receive_raw(
+        &mut self,
+        inbox: &mut Inbox,
+        pages: &mut Pages,
+        limits: &HeadLimits,
+    ) -> Result<(), Violation> {
         let Some(page) = &inbox.page else { return Ok(()) };
         let got = match self.reader.progress() {
             Progress::More => {
@@ -259,14 +273,22 @@ impl Flow {
         Ok(())
     }
 
-    fn receive_trailers(&mut self, inbox: &mut Inbox, pages: &Pages, limits: &HeadLimits) -> Result<(), Violation> {
+    fn receive_trailers(
+        &mut self,
+        inbox: &mut Inbox,
+        pages: &Pages,
+        limits: &HeadLimits,
+    ) -> Result<(), Violation> {
         let Some(page) = &inbox.page else { return Ok(()) };
         let raw = &pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
-        let mut store = TrailerStore::new();
+        let mut store = TrailerIndex::new();
         match trailers(raw, inbox.scanned as usize, &mut store, limits)? {
             Trailers::Partial => inbox.scanned = raw.len() as u32,
             Trailers::Done { len, fields } => {
-                if self.trailers_pass && matches!(self.sink, Sink::Chunked(_)) && fields.iter().next().is_some() {
+                if self.trailers_pass
+                    && matches!(self.sink, Sink::Chunked(_))
+                    && fields.iter().next().is_some()
+                {
                     // Each field may gain a blank after its colon.
                     self.trailers.resize(len + 2 * crate::h1::trailers::MAX_TRAILERS + 2, 0);
                     let mut w = Writer::new(&mut self.trailers);
@@ -333,11 +355,17 @@ impl Flow {
 
     /// Head and payload to send now.
     #[inline(always)]
-    pub(crate) fn plain_slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 2] {
+    pub(crate) fn plain_slices<'a>(
+        &'a self,
+        own: &'a [u8],
+        inbox: Option<&'a Inbox>,
+        pages: &'a Pages,
+    ) -> [&'a [u8]; 2] {
         let head = if self.head_sent == self.head_len {
             &[]
         } else {
-            &self.head.as_ref().map_or(own, |p| pages.bytes(p))[self.head_sent as usize..self.head_len as usize]
+            &self.head.as_ref().map_or(own, |p| pages.bytes(p))
+                [self.head_sent as usize..self.head_len as usize]
         };
         let payload: &[u8] = match (&self.pipe, inbox) {
             (Pipe::Lent { kept }, Some(Inbox { page: Some(page), pay, .. })) if pay.0 + kept < pay.1 => {
@@ -350,7 +378,12 @@ impl Flow {
     }
 
     /// What to send now, in order.
-    pub(crate) fn slices<'a>(&'a self, own: &'a [u8], inbox: Option<&'a Inbox>, pages: &'a Pages) -> [&'a [u8]; 5] {
+    pub(crate) fn slices<'a>(
+        &'a self,
+        own: &'a [u8],
+        inbox: Option<&'a Inbox>,
+        pages: &'a Pages,
+    ) -> [&'a [u8]; 5] {
         let [head, payload] = self.plain_slices(own, inbox, pages);
         match &self.sink {
             Sink::Plain => [head, payload, &[], &[], &[]],
@@ -361,10 +394,12 @@ impl Flow {
         }
     }
 
-    /// A short and complete payload joins its head, if none of either has gone: one piece is cheaper to send than two. Returns its length.
+    /// A short and complete payload joins its head, if none of either has gone: one piece is cheaper to send
+    /// than two. Returns its length.
     pub(crate) fn join(&mut self, inbox: &mut Inbox, pages: &mut Pages) -> usize {
         let len = inbox.payload_len();
-        let (Some(head), Sink::Plain, Pipe::Lent { kept: 0 }, true, 0) = (&self.head, &self.sink, &self.pipe, self.ended, self.head_sent)
+        let (Some(head), Sink::Plain, Pipe::Lent { kept: 0 }, true, 0) =
+            (&self.head, &self.sink, &self.pipe, self.ended, self.head_sent)
         else {
             return 0;
         };
@@ -374,7 +409,8 @@ impl Flow {
         }
         let from = inbox.page.as_ref().expect("payload lies in a page");
         let source = pages.detach(from);
-        pages.bytes_mut(head)[self.head_len as usize..end].copy_from_slice(&source[inbox.pay.0 as usize..inbox.pay.1 as usize]);
+        pages.bytes_mut(head)[self.head_len as usize..end]
+            .copy_from_slice(&source[inbox.pay.0 as usize..inbox.pay.1 as usize]);
         pages.restore(from, source);
         self.head_len = end as u32;
         inbox.release(len);
@@ -384,7 +420,9 @@ impl Flow {
     /// Whether there is a head and nothing else, now and later: no payload to frame, to keep or to let go of.
     #[inline]
     pub(crate) fn is_bare(&self, inbox: &Inbox) -> bool {
-        self.ended && inbox.payload_len() == 0 && matches!((&self.pipe, &self.sink), (Pipe::Lent { .. }, Sink::Plain))
+        self.ended
+            && inbox.payload_len() == 0
+            && matches!((&self.pipe, &self.sink), (Pipe::Lent { .. }, Sink::Plain))
     }
 
     /// Whether there is anything to send.

@@ -1,10 +1,11 @@
-//! What the core has to ask the world: addresses of backends that are named, and whatever a stage wants to know.
+//! What the core has to ask the world: addresses of backends that are named, and whatever a stage wants to
+//! know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::exchange::Phase;
-use super::{Answer, Effect, Proxy, Question};
+use super::{Effect, LookupResult, Proxy, Query};
 use crate::config::Address;
 use crate::id::{ExchangeId, LookupId};
 use crate::observe::{Level, Observer};
@@ -71,8 +72,17 @@ impl<O: Observer> Proxy<O> {
         for &runtime in &self.routing.runtimes {
             let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
             for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
-                if matches!(backend.address, Address::Name { .. }) && state.owner(self.shared.shards()) == self.shard {
-                    self.lookups.names.push(Name { runtime, backend: i as u16, due: now, running: None, failing: false, unknown: true });
+                if matches!(backend.address, Address::Name { .. })
+                    && state.owner(self.shared.shards()) == self.shard
+                {
+                    self.lookups.names.push(Name {
+                        runtime,
+                        backend: i as u16,
+                        due: now,
+                        running: None,
+                        failing: false,
+                        unknown: true,
+                    });
                 }
             }
         }
@@ -98,26 +108,27 @@ impl<O: Observer> Proxy<O> {
             name.unknown &= name.running.is_none();
             (name.due, name.running) = (now + PATIENCE, Some(id));
             let (runtime, backend) = (name.runtime, name.backend);
-            if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address {
-                let question = Question::Resolve { host: host.clone(), port: *port };
-                self.effects.push_back(Effect::Lookup { id, question });
+            if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address
+            {
+                let query = Query::Resolve { host: host.clone(), port: *port };
+                self.effects.push_back(Effect::Lookup { id, query });
             }
         }
         self.lookups.reckon();
     }
 
     /// A stage has to know something before the request goes on.
-    pub(super) fn ask(&mut self, x: ExchangeId, question: Question, now: Instant) {
+    pub(super) fn ask(&mut self, x: ExchangeId, query: Query, now: Instant) {
         let id = self.lookups.id();
         self.lookups.asking.insert(id, x);
         self.exchanges[x.0].phase = Phase::Asking(id);
-        self.effects.push_back(Effect::Lookup { id, question });
+        self.effects.push_back(Effect::Lookup { id, query });
         let c = self.exchanges[x.0].client.conn;
         self.set_deadline(c, now + PATIENCE);
     }
 
     /// A lookup ended. A stale id is ignored.
-    pub fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
+    pub fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant) {
         if let Some(x) = self.lookups.asking.remove(&l) {
             if let Some(e) = self.exchanges.get_mut(x.0)
                 && e.phase == Phase::Asking(l)
@@ -132,25 +143,26 @@ impl<O: Observer> Proxy<O> {
         self.settle(now);
     }
 
-    fn resolved(&mut self, at: usize, answer: &Answer, now: Instant) {
+    fn resolved(&mut self, at: usize, response: &LookupResult, now: Instant) {
         let name = &self.lookups.names[at];
         let (runtime, backend, was_failing) = (name.runtime, name.backend, name.failing);
         let rt = self.rt(runtime);
         let known = rt.state.backends()[backend as usize].resolved();
         let label = rt.pool().backends[backend as usize].label.clone();
         let mut usable = false;
-        let failing = match answer {
-            Answer::Addresses(found) => {
+        let failing = match response {
+            LookupResult::Addresses(found) => {
                 usable = self.rt(runtime).state.resolved(backend, found);
                 if was_failing {
                     self.observer.note(Level::Info, &format!("{label}: the name resolves again"));
                 }
                 false
             }
-            Answer::Failed(why) => {
+            LookupResult::Failed(why) => {
                 if !was_failing {
                     let kept = if known { "; the last good addresses are kept" } else { "" };
-                    self.observer.note(Level::Warning, &format!("{label}: the name does not resolve: {why}{kept}"));
+                    self.observer
+                        .note(Level::Warning, &format!("{label}: the name does not resolve: {why}{kept}"));
                 }
                 true
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Effect, Proxy};
 use crate::cause::Cause;
 use crate::conn::{Conn, Probe, Role};
-use crate::h1::{Asked, Store, answer, find_answer_end};
+use crate::h1::{FieldIndex, ResponseContext, find_response_end, response};
 use crate::health::{self, Change, Target};
 use crate::http::Violation;
 use crate::id::ConnId;
@@ -27,7 +27,12 @@ impl<O: Observer> Proxy<O> {
                     self.schedule.put_off(target, now + super::lookup::PATIENCE);
                     continue;
                 }
-                self.probe_ended(runtime, target, &health::Probe::Failed { why: Cause::ConnectUnreachable }, now);
+                self.probe_ended(
+                    runtime,
+                    target,
+                    &health::Probe::Failed { why: Cause::ConnectUnreachable },
+                    now,
+                );
                 continue;
             };
             // It is counted so that a reload does not take the pool away from under it.
@@ -56,18 +61,25 @@ impl<O: Observer> Proxy<O> {
         let outcome = loop {
             let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
             let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
-            match find_answer_end(raw, conn.inbox.scanned as usize) {
-                Ok(Some(len)) => match answer(&raw[..len], &mut Store::new(), &limits, Asked::default()) {
-                    Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
-                    Ok(head) => break health::Probe::Answered { status: head.status, after: now.since(started) },
-                    Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
-                },
+            match find_response_end(raw, conn.inbox.scanned as usize) {
+                Ok(Some(len)) => {
+                    match response(&raw[..len], &mut FieldIndex::new(), &limits, ResponseContext::default()) {
+                        Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
+                        Ok(head) => {
+                            break health::Probe::Responded {
+                                status: head.status,
+                                after: now.since(started),
+                            };
+                        }
+                        Err(violation) => break health::Probe::Failed { why: Cause::BadResponse(violation) },
+                    }
+                }
                 Ok(None) if raw.len() < limits.head_bytes => {
                     conn.inbox.scanned = raw.len() as u32;
                     return self.list_recv(c);
                 }
-                Ok(None) => break health::Probe::Failed { why: Cause::BadAnswer(Violation::HeadTooLarge) },
-                Err(violation) => break health::Probe::Failed { why: Cause::BadAnswer(violation) },
+                Ok(None) => break health::Probe::Failed { why: Cause::BadResponse(Violation::HeadTooLarge) },
+                Err(violation) => break health::Probe::Failed { why: Cause::BadResponse(violation) },
             }
         };
         self.close(c);
@@ -98,7 +110,11 @@ impl<O: Observer> Proxy<O> {
 
     fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
         // The end of a drain says nothing about a backend.
-        let change = if self.drain.is_none() { self.rt(runtime).state.probed(target.backend, outcome, now) } else { None };
+        let change = if self.drain.is_none() {
+            self.rt(runtime).state.probed(target.backend, outcome, now)
+        } else {
+            None
+        };
         let rt = self.rt(runtime);
         let timeout = rt.pool().health.timeout;
         if !outcome.is_good() && rt.state.backends()[target.backend as usize].health().usable() {
@@ -123,7 +139,13 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn health_changed(&mut self, runtime: u32, backend: u16, change: Change, why: &str) {
         let pool = self.runtimes[runtime as usize].as_ref().expect("a runtime in use").pool();
         let label = &*pool.backends[backend as usize].label;
-        self.observer.health(&HealthChange { pool: &pool.name, backend: label, from: change.from, to: change.to, why });
+        self.observer.health(&HealthChange {
+            pool: &pool.name,
+            backend: label,
+            from: change.from,
+            to: change.to,
+            why,
+        });
         self.tell_shards();
     }
 

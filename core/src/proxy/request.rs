@@ -1,16 +1,17 @@
 //! The way in: from a client's bytes to a head ready for a backend.
 
 use super::admin;
-use super::exchange::{Exchange, Flow, Leg, Phase};
-use super::{Answer, Proxy};
+use super::exchange::{Exchange, Leg, MessagePipe, Phase};
+use super::{LookupResult, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
 use crate::conn::Client;
 use crate::h1::{
-    Arrival, Event, Forward, HeadLimits, Request, RequestId, Side, Writer, find_end, forward_request, request, request_before,
+    Event, ForwardedHeaders, HeadLimits, Request, RequestForward, RequestId, Side, Writer, find_request_end,
+    forward_request, parse_request_prefix, request,
 };
-use crate::http::{Known, Scheme, Violation};
+use crate::http::{HeaderKind, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::{Head, Kept, Named, Observer, Timings};
@@ -24,18 +25,22 @@ const BODY_STAYS_BYTES: u64 = crate::page::SMALL_BYTES as u64;
 /// What a head turned out to be.
 enum Outcome {
     /// It lies rewritten in the exchange's page.
-    Forward,
+    RequestForward,
     Refuse(Cause),
     /// One of our own pages.
     Own {
         status: u16,
         body: &'static [u8],
     },
-    Ask(super::Question),
+    Ask(super::Query),
 }
 
 pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
-    HeadLimits { head_bytes: limits.head_bytes as usize, fields: limits.fields as usize, target_bytes: limits.target_bytes as usize }
+    HeadLimits {
+        head_bytes: limits.head_bytes as usize,
+        fields: limits.fields as usize,
+        target_bytes: limits.target_bytes as usize,
+    }
 }
 
 impl<O: Observer> Proxy<O> {
@@ -51,7 +56,7 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.conns[c];
         let page = conn.inbox.page.as_ref().expect("bytes lie in a page");
         let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
-        match find_end(raw, conn.inbox.scanned as usize) {
+        match find_request_end(raw, conn.inbox.scanned as usize) {
             Ok(Some(len)) => {
                 let x = self.begin(c, now);
                 self.take_head(x, len, None, now);
@@ -65,7 +70,8 @@ impl<O: Observer> Proxy<O> {
                 }
                 if raw.len() >= config.limits.head_bytes as usize {
                     // Without a line end it is the target that never ends (RFC 9112 §3).
-                    let violation = if raw.contains(&b'\n') { Violation::HeadTooLarge } else { Violation::TargetTooLong };
+                    let violation =
+                        if raw.contains(&b'\n') { Violation::HeadTooLarge } else { Violation::TargetTooLong };
                     return self.reject(c, Cause::BadRequest(violation), now);
                 }
                 if conn.window_start == Instant::NEVER {
@@ -79,7 +85,8 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Most heads come whole and are as they should be: those are read in one pass. `false` for all others: they are looked at more closely.
+    /// Most heads come whole and are as they should be: those are read in one pass. `false` for all others:
+    /// they are looked at more closely.
     fn take_whole(&mut self, c: ConnId, now: Instant) -> bool {
         let inbox = &mut self.conns[c].inbox;
         let (start, end) = (inbox.raw as usize, inbox.end as usize);
@@ -87,7 +94,7 @@ impl<O: Observer> Proxy<O> {
         let memory = self.pages.detach(&page);
         let (mut scratch, mut store) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.store));
         let limits = head_limits(&self.routing.config.limits);
-        let taken = match request_before(&memory[start..end], &mut store, &limits, &mut scratch) {
+        let taken = match parse_request_prefix(&memory[start..end], &mut store, &limits, &mut scratch) {
             Ok(Some((request, len))) => {
                 let x = self.begin(c, now);
                 Some((x, len, self.take_request(x, &request, None, now)))
@@ -120,7 +127,8 @@ impl<O: Observer> Proxy<O> {
         let first = conn.client().requests == 0;
         conn.client_mut().requests += 1;
         conn.window_start = Instant::NEVER;
-        let (kept, own) = (Kept::recycled(self.spare.pop().unwrap_or_default()), self.spare.pop().unwrap_or_default());
+        let (kept, own) =
+            (Kept::recycled(self.spare.pop().unwrap_or_default()), self.spare.pop().unwrap_or_default());
         let x = self.exchanges.insert_with(|| Exchange {
             client: Leg::h1(c),
             backend: None,
@@ -129,8 +137,8 @@ impl<O: Observer> Proxy<O> {
             choice: None,
             queued: false,
             holds_slot: false,
-            request: Flow::new(),
-            answer: Flow::new(),
+            request: MessagePipe::new(),
+            response: MessagePipe::new(),
             tried: Tried::new(),
             asked_sticky: None,
             attempts: 0,
@@ -138,7 +146,7 @@ impl<O: Observer> Proxy<O> {
             replays: 0,
             reused: false,
             retained: true,
-            answer_seen: false,
+            response_seen: false,
             first_failure: None,
             head_only: false,
             idempotent: false,
@@ -149,7 +157,7 @@ impl<O: Observer> Proxy<O> {
             awaits_continue: false,
             interims: 0,
             request_gone: false,
-            answer_begun: false,
+            response_begun: false,
             bytes_out: 0,
             touched: false,
             stage: 0,
@@ -168,15 +176,22 @@ impl<O: Observer> Proxy<O> {
         x
     }
 
-    /// A whole head of `len` bytes lies in the client's inbox. `answer` is that of a lookup which a stage waited for.
-    pub(super) fn take_head(&mut self, x: ExchangeId, len: usize, answer: Option<&Answer>, now: Instant) {
+    /// A whole head of `len` bytes lies in the client's inbox. `answer` is that of a lookup which a stage
+    /// waited for.
+    pub(super) fn take_head(
+        &mut self,
+        x: ExchangeId,
+        len: usize,
+        response: Option<&LookupResult>,
+        now: Instant,
+    ) {
         let c = self.exchanges[x.0].client.conn;
         let conn = &mut self.conns[c];
         let start = conn.inbox.raw as usize;
         // The page is taken out meanwhile: its bytes are read while other pages are written.
         let page = conn.inbox.page.take().expect("a head lies in a page");
         let memory = self.pages.detach(&page);
-        let outcome = self.read_head(x, &memory[start..start + len], answer, now);
+        let outcome = self.read_head(x, &memory[start..start + len], response, now);
         self.pages.restore(&page, memory);
         self.conns[c].inbox.page = Some(page);
         self.act(x, len, outcome, now);
@@ -187,9 +202,9 @@ impl<O: Observer> Proxy<O> {
         let c = self.exchanges[x.0].client.conn;
         let conn = &mut self.conns[c];
         match outcome {
-            Outcome::Ask(question) => {
+            Outcome::Ask(query) => {
                 conn.inbox.scanned = len as u32;
-                self.ask(x, question, now);
+                self.ask(x, query, now);
             }
             Outcome::Refuse(cause) => {
                 conn.inbox.consume_raw(len);
@@ -197,9 +212,9 @@ impl<O: Observer> Proxy<O> {
             }
             Outcome::Own { status, body } => {
                 conn.inbox.consume_raw(len);
-                self.own_answer(x, status, None, body);
+                self.own_response(x, status, None, body);
             }
-            Outcome::Forward => {
+            Outcome::RequestForward => {
                 conn.inbox.consume_raw(len);
                 let e = &mut self.exchanges[x.0];
                 // A body that cannot all stay here makes the first attempt the last.
@@ -221,7 +236,13 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Reads a head, routes it, asks the stages, and writes what the backend will see.
-    fn read_head(&mut self, x: ExchangeId, raw: &[u8], answer: Option<&Answer>, now: Instant) -> Outcome {
+    fn read_head(
+        &mut self,
+        x: ExchangeId,
+        raw: &[u8],
+        response: Option<&LookupResult>,
+        now: Instant,
+    ) -> Outcome {
         let config = self.routing.config.clone();
         let (mut scratch, mut store) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.store));
         let outcome = match request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
@@ -231,20 +252,27 @@ impl<O: Observer> Proxy<O> {
                 tell_unread(&mut self.observer, &mut e.kept, self.conns[e.client.conn].client(), raw);
                 Outcome::Refuse(Cause::BadRequest(violation))
             }
-            Ok(request) => self.take_request(x, &request, answer, now),
+            Ok(request) => self.take_request(x, &request, response, now),
         };
         scratch.clear();
         (self.scratch, self.store) = (scratch, store);
         outcome
     }
 
-    fn take_request(&mut self, x: ExchangeId, request: &Request<'_>, answer: Option<&Answer>, now: Instant) -> Outcome {
+    fn take_request(
+        &mut self,
+        x: ExchangeId,
+        request: &Request<'_>,
+        response: Option<&LookupResult>,
+        now: Instant,
+    ) -> Outcome {
         let config = &self.routing.config;
         let e = &mut self.exchanges[x.0];
         let conn = &mut self.conns[e.client.conn];
-        if answer.is_none() {
+        if response.is_none() {
             let upgrade = request.upgrade.is_some();
-            let applied = conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
+            let applied =
+                conn.machine.apply(Side::Client, if upgrade { Event::HeadUpgrade } else { Event::Head });
             debug_assert!(applied.is_ok(), "a request is read only when one may come");
             if !request.keep_alive {
                 let _ = conn.machine.apply(Side::Client, Event::NoKeepAlive);
@@ -259,7 +287,7 @@ impl<O: Observer> Proxy<O> {
         e.request.trailers_pass = !request.nominates;
         e.request.begin(request.framing, request.framing);
         e.awaits_continue = request.expect_continue && !e.request.ended;
-        if e.request.ended && answer.is_none() {
+        if e.request.ended && response.is_none() {
             let _ = conn.machine.apply(Side::Client, Event::End);
         }
         let client = conn.client();
@@ -274,7 +302,8 @@ impl<O: Observer> Proxy<O> {
             let (status, body) = admin::page(request, self.shared.all_ready() && self.drain.is_none());
             return Outcome::Own { status, body };
         }
-        // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy of ours has ended the TLS.
+        // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy of
+        // ours has ended the TLS.
         if request.target.scheme == Some(Scheme::Https) && kind == ListenerKind::Http && !client.trusted {
             e.keep_alive = false;
             return Outcome::Refuse(Cause::BadRequest(Violation::HttpsOverHttp));
@@ -295,7 +324,9 @@ impl<O: Observer> Proxy<O> {
                     client: client.peer.ip(),
                     fields: &RequestFields(request),
                 };
-                let Some(pool) = self.routing.router.route(&ask) else { return Outcome::Refuse(Cause::NoRoute) };
+                let Some(pool) = self.routing.router.route(&ask) else {
+                    return Outcome::Refuse(Cause::NoRoute);
+                };
                 let runtime = self.routing.runtimes[pool as usize];
                 let rt = self.runtimes[runtime as usize].as_mut().expect("a current runtime");
                 rt.exchanges += 1;
@@ -307,11 +338,11 @@ impl<O: Observer> Proxy<O> {
         };
         let rt = self.runtimes[runtime as usize].as_ref().expect("a runtime in use");
         if !rt.chain.is_empty() {
-            let mut verdict = answer.map(|a| rt.chain[e.stage as usize].answered(request, a));
+            let mut verdict = response.map(|a| rt.chain[e.stage as usize].responded(request, a));
             loop {
                 match verdict {
                     Some(Verdict::Refuse(cause)) => return Outcome::Refuse(cause),
-                    Some(Verdict::Ask(question)) => return Outcome::Ask(question),
+                    Some(Verdict::Ask(query)) => return Outcome::Ask(query),
                     Some(Verdict::Pass) => e.stage += 1,
                     None => {}
                 }
@@ -320,14 +351,23 @@ impl<O: Observer> Proxy<O> {
             }
         }
         if let Some(sticky) = rt.balancer.sticky() {
-            e.asked_sticky = request.fields.iter().filter(|f| f.known == Known::Cookie).find_map(|f| sticky.find(f.value));
+            e.asked_sticky = request
+                .fields
+                .iter()
+                .filter(|f| f.known == HeaderKind::Cookie)
+                .find_map(|f| sticky.find(f.value));
         }
 
         let Some(page) = self.pages.lend() else { return Outcome::Refuse(Cause::NoPages) };
         let backend = rt.pool().backends.first().map_or(&b""[..], |b| b.label.as_bytes());
-        let forward = Forward {
+        let forward = RequestForward {
             peer: &client.peer_text,
-            arrival: arrival(&mut self.arrivals, &self.shared, kind, client.local_port),
+            forwarded_headers: forwarded_headers(
+                &mut self.forwarded_headers,
+                &self.shared,
+                kind,
+                client.local_port,
+            ),
             request_id: &own_id,
             trusted: client.trusted,
             keep_expect: e.awaits_continue,
@@ -341,7 +381,7 @@ impl<O: Observer> Proxy<O> {
         match written {
             Some(len) => {
                 e.request.head_len = len as u32;
-                Outcome::Forward
+                Outcome::RequestForward
             }
             None => Outcome::Refuse(Cause::BadRequest(Violation::HeadTooLarge)),
         }
@@ -403,19 +443,29 @@ impl<O: Observer> Proxy<O> {
 
 /// Tells of a head, if it is not for our own page.
 #[inline(never)]
-fn tell(observer: &mut impl Observer, kept: &mut Kept, client: &Client, request: &Request<'_>, own_id: &RequestId) {
+fn tell(
+    observer: &mut impl Observer,
+    kept: &mut Kept,
+    client: &Client,
+    request: &Request<'_>,
+    own_id: &RequestId,
+) {
     if client.kind == ListenerKind::Admin {
         return;
     }
     let field = |known| request.fields.get(known).unwrap_or_default();
-    let theirs = if client.trusted { request.fields.get(Known::XRequestId).filter(|id| !id.is_empty()) } else { None };
+    let theirs = if client.trusted {
+        request.fields.get(HeaderKind::XRequestId).filter(|id| !id.is_empty())
+    } else {
+        None
+    };
     let head = Head {
         method: cut(request.method, 32),
         target: cut(request.target.as_sent, 1024),
         version: request.version,
         host: cut(request.host, 255),
-        user_agent: cut(field(Known::UserAgent), 255),
-        referer: cut(field(Known::Referer), 255),
+        user_agent: cut(field(HeaderKind::UserAgent), 255),
+        referer: cut(field(HeaderKind::Referer), 255),
         request_id: theirs.map_or(Named::Ours(own_id), |id| Named::Theirs(cut(id, 128))),
         ..unread(client)
     };
@@ -459,7 +509,8 @@ impl route::Fields for RequestFields<'_, '_> {
     }
 }
 
-/// A request id: unlike any other of this shard, and its first half unlike any other shard's. The second half counts in hexadecimal.
+/// A request id: unlike any other of this shard, and its first half unlike any other shard's. The second half
+/// counts in hexadecimal.
 #[inline]
 fn next_id(last: &mut RequestId) -> RequestId {
     for digit in last[16..].iter_mut().rev() {
@@ -479,10 +530,15 @@ fn next_id(last: &mut RequestId) -> RequestId {
 
 /// What backends are told of the listener that a client came by.
 #[inline]
-fn arrival<'a>(known: &'a mut Vec<Arrival>, shared: &Shared, kind: ListenerKind, port: u16) -> &'a Arrival {
+fn forwarded_headers<'a>(
+    known: &'a mut Vec<ForwardedHeaders>,
+    shared: &Shared,
+    kind: ListenerKind,
+    port: u16,
+) -> &'a ForwardedHeaders {
     let proto = if kind == ListenerKind::Https { "https" } else { "http" };
     let at = known.iter().position(|a| a.is(proto, port)).unwrap_or_else(|| {
-        known.push(Arrival::new(proto, port, shared.hostname()));
+        known.push(ForwardedHeaders::new(proto, port, shared.hostname()));
         known.len() - 1
     });
     &known[at]

@@ -1,4 +1,5 @@
-//! What a shard keeps for each pool and backend of a configuration, and how a new configuration takes the place of an old one.
+//! What a shard keeps for each pool and backend of a configuration, and how a new configuration takes the
+//! place of an old one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use crate::route::Router;
 use crate::shared::{BackendState, PoolState};
 use crate::time::Instant;
 
-/// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a burst of a thousand
-/// when a backend dies under load.
+/// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a
+/// burst of a thousand when a backend dies under load.
 const RETRY_BUDGET_TENTHS: u32 = 10_000;
 const RETRY_REFILL_TENTHS: u32 = 2;
 
 /// A pool as one shard runs it. It lives as long as an exchange uses it: a reload closes nothing.
-pub(crate) struct Runtime {
+pub(crate) struct ShardPool {
     pub(crate) config: Arc<Config>,
     /// Place in `config.pools`.
     pub(crate) index: u16,
@@ -28,7 +29,8 @@ pub(crate) struct Runtime {
     pub(crate) balancer: Balancer,
     /// Place in the shard's table, by place in the pool.
     pub(crate) locals: Box<[u32]>,
-    /// Waiting for a backend below its `max_connections`, oldest first. Ids of exchanges that have ended are skipped.
+    /// Waiting for a backend below its `max_connections`, oldest first. Ids of exchanges that have ended are
+    /// skipped.
     pub(crate) queue: VecDeque<ExchangeId>,
     /// How many of `queue` still wait.
     pub(crate) waiting: u32,
@@ -42,7 +44,7 @@ pub(crate) struct Runtime {
     pub(crate) probes: Box<[Box<[u8]>]>,
 }
 
-impl Runtime {
+impl ShardPool {
     pub(crate) fn pool(&self) -> &config::Pool {
         &self.config.pools[self.index as usize]
     }
@@ -63,7 +65,7 @@ impl Runtime {
 }
 
 /// A backend as one shard sees it, whichever configurations name it.
-pub(crate) struct Local {
+pub(crate) struct ShardBackend {
     pub(crate) state: Arc<BackendState>,
     pub(crate) idle: IdleList,
     /// Round robin over the addresses of a name.
@@ -85,7 +87,7 @@ impl<O: Observer> Proxy<O> {
     pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
         self.pages.set_cap(config.limits.buffer_bytes);
         // Ports of listeners that are gone need not pile up.
-        self.arrivals.clear();
+        self.forwarded_headers.clear();
         for old in self.routing.runtimes.clone() {
             self.runtimes[old as usize].as_mut().expect("a current runtime").retired = true;
         }
@@ -105,7 +107,10 @@ impl<O: Observer> Proxy<O> {
             runtimes.push(self.runtime(&config, i, pool, state, &mut used));
         }
         let runtimes = runtimes.into_boxed_slice();
-        let old = std::mem::replace(&mut self.routing, Routing { router: Router::new(&config.pools), config, runtimes });
+        let old = std::mem::replace(
+            &mut self.routing,
+            Routing { router: Router::new(&config.pools), config, runtimes },
+        );
         for runtime in old.runtimes {
             self.retire(runtime);
         }
@@ -117,7 +122,14 @@ impl<O: Observer> Proxy<O> {
         self.schedule_lookups(now);
     }
 
-    fn runtime(&mut self, config: &Arc<Config>, index: usize, pool: &config::Pool, state: Arc<PoolState>, used: &mut Vec<bool>) -> u32 {
+    fn runtime(
+        &mut self,
+        config: &Arc<Config>,
+        index: usize,
+        pool: &config::Pool,
+        state: Arc<PoolState>,
+        used: &mut Vec<bool>,
+    ) -> u32 {
         let locals = state.backends().iter().map(|s| self.local(s, used)).collect();
         let probes = pool
             .backends
@@ -135,8 +147,9 @@ impl<O: Observer> Proxy<O> {
             })
             .collect();
         let mut names = pool.backends.iter().map(|b| &*b.label).chain([&*pool.name]);
-        let plain_names = names.all(|name| name.bytes().all(|b| matches!(b, 0x20..0x7f) && b != b'"' && b != b'\\'));
-        let runtime = Runtime {
+        let plain_names =
+            names.all(|name| name.bytes().all(|b| matches!(b, 0x20..0x7f) && b != b'"' && b != b'\\'));
+        let runtime = ShardPool {
             config: config.clone(),
             index: index as u16,
             balancer: Balancer::new(pool, state.clone(), self.rng.next_u64()),
@@ -163,15 +176,21 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// The shard's own entry for a backend; the same one as long as the process knows the backend. Entries that are not `used` by any
-    /// runtime are given to others.
+    /// The shard's own entry for a backend; the same one as long as the process knows the backend. Entries
+    /// that are not `used` by any runtime are given to others.
     fn local(&mut self, state: &Arc<BackendState>, used: &mut Vec<bool>) -> u32 {
         let known = self.locals.iter().position(|l| Arc::ptr_eq(&l.state, state));
-        let free = || self.locals.iter().zip(&*used).position(|(l, used)| !used && l.retired && l.idle.is_empty());
+        let free =
+            || self.locals.iter().zip(&*used).position(|(l, used)| !used && l.retired && l.idle.is_empty());
         let at = match known.or_else(free) {
             Some(at) => at,
             None => {
-                self.locals.push(Local { state: state.clone(), idle: IdleList::default(), turn: 0, retired: false });
+                self.locals.push(ShardBackend {
+                    state: state.clone(),
+                    idle: IdleList::default(),
+                    turn: 0,
+                    retired: false,
+                });
                 used.push(true);
                 self.locals.len() - 1
             }
@@ -192,12 +211,12 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// The runtime of an exchange.
-    pub(crate) fn rt(&self, runtime: u32) -> &Runtime {
+    pub(crate) fn rt(&self, runtime: u32) -> &ShardPool {
         self.runtimes[runtime as usize].as_ref().expect("a runtime in use")
     }
 
     /// The runtime of an exchange.
-    pub(crate) fn rt_mut(&mut self, runtime: u32) -> &mut Runtime {
+    pub(crate) fn rt_mut(&mut self, runtime: u32) -> &mut ShardPool {
         self.runtimes[runtime as usize].as_mut().expect("a runtime in use")
     }
 }
@@ -231,10 +250,16 @@ mod tests {
         let mut proxy = Proxy::new(config(0), shared, 0, 1, Silent, Instant::ZERO);
         for n in 0..1_000 {
             proxy.handle_config(config(n), Instant::ZERO);
-            let named: Vec<u32> = proxy.runtimes.iter().flatten().flat_map(|rt| rt.locals.iter().copied()).collect();
+            let named: Vec<u32> =
+                proxy.runtimes.iter().flatten().flat_map(|rt| rt.locals.iter().copied()).collect();
             assert!(named.iter().all(|at| !proxy.locals[*at as usize].retired), "{n}");
         }
         // Two pools and three backends, and as many that were before them.
-        assert!(proxy.runtimes.len() <= 4 && proxy.locals.len() <= 6, "{} {}", proxy.runtimes.len(), proxy.locals.len());
+        assert!(
+            proxy.runtimes.len() <= 4 && proxy.locals.len() <= 6,
+            "{} {}",
+            proxy.runtimes.len(),
+            proxy.locals.len()
+        );
     }
 }

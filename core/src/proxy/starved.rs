@@ -1,7 +1,7 @@
 //! Reading when pages are scarce: who found none waits here, and is listed again as pages come back.
 //!
-//! The last tenth of the pages is for exchanges under way. If new requests could take those too, everyone might hold one page and wait for
-//! another.
+//! The last tenth of the pages is for exchanges under way. If new requests could take those too, everyone
+//! might hold one page and wait for another.
 
 use std::collections::VecDeque;
 
@@ -31,10 +31,12 @@ pub(super) fn lend(pages: &mut Pages, begins: bool, large: bool) -> Option<PageI
 }
 
 impl Conn {
-    /// Whether what is read from it begins an exchange. Our own page is asked for just when everything else is full.
+    /// Whether what is read from it begins an exchange. Our own page is asked for just when everything else
+    /// is full.
     #[inline]
     pub(super) fn begins(&self) -> bool {
-        matches!(&self.role, Role::Client(client) if client.kind != ListenerKind::Admin) && self.exchange.is_none()
+        matches!(&self.role, Role::Client(client) if client.kind != ListenerKind::Admin)
+            && self.exchange.is_none()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Time: what each connection's deadline is for follows from its state, when it is set and again when it fires.
+//! Time: what each connection's deadline is for follows from its state, when it is set and again when it
+//! fires.
 
 use std::time::Duration;
 
@@ -38,13 +39,19 @@ impl<O: Observer> Proxy<O> {
     /// When to call [`Proxy::handle_timeout`] at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.schedule.next_at(), self.lookups.next_at(), self.drain.filter(|_| !self.drained)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.next(),
+            self.schedule.next_at(),
+            self.lookups.next_at(),
+            self.drain.filter(|_| !self.drained),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one store.
+    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one
+    /// store.
     pub(super) fn set_deadline(&mut self, c: ConnId, at: Instant) {
         let conn = &mut self.conns[c];
         conn.deadline = at;
@@ -54,7 +61,8 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Something about an exchange has changed: its deadlines are looked at once, when everything has settled.
+    /// Something about an exchange has changed: its deadlines are looked at once, when everything has
+    /// settled.
     pub(super) fn touch(&mut self, x: crate::id::ExchangeId) {
         if let Some(e) = self.exchanges.get_mut(x.0)
             && !std::mem::replace(&mut e.touched, true)
@@ -94,7 +102,8 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
-        // By far the commonest wait, and what all the looks below would come to: the request has gone, and no byte of an answer has come.
+        // By far the commonest wait, and what all the looks below would come to: the request has gone, and no
+        // byte of an answer has come.
         if let (Phase::Sending, true, 0, Some(b)) = (e.phase, e.request_gone, e.interims, backend) {
             let sent = e.times.sent;
             self.arm(client, Due::Never, stall, now);
@@ -108,9 +117,9 @@ impl<O: Observer> Proxy<O> {
             match e.phase {
                 Phase::Connecting => None,
                 _ if wants.send => Some(Due::Window),
-                Phase::Answering if e.answer.ended => Some(Due::Never),
-                Phase::Answering if wants.recv => Some(Due::Window),
-                Phase::Answering => Some(Due::Never),
+                Phase::Responding if e.response.ended => Some(Due::Never),
+                Phase::Responding if wants.recv => Some(Due::Window),
+                Phase::Responding => Some(Due::Never),
                 // Never, as long as it has not gone.
                 _ => Some(Due::At(e.times.sent + backend_head)),
             }
@@ -144,10 +153,16 @@ impl<O: Observer> Proxy<O> {
         let exchange = conn.exchange;
         match &conn.role {
             Role::Client(client) => match exchange {
-                None if !client.lingering && conn.inbox.raw_len() > 0 => self.reject(c, Cause::HeadTimeout, now),
+                None if !client.lingering && conn.inbox.raw_len() > 0 => {
+                    self.reject(c, Cause::HeadTimeout, now)
+                }
                 None => self.close(c),
-                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => self.refuse_waiting(x, Cause::QueueTimeout),
-                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => self.refuse(x, Cause::LookupFailed),
+                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => {
+                    self.refuse_waiting(x, Cause::QueueTimeout)
+                }
+                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => {
+                    self.refuse(x, Cause::LookupFailed)
+                }
                 Some(x) => {
                     let limits = match self.exchanges[x.0].runtime {
                         Some(r) => &self.rt(r).pool().limits,
@@ -175,14 +190,16 @@ impl<O: Observer> Proxy<O> {
                 let phase = self.exchanges[x.0].phase;
                 match phase {
                     Phase::Tunnel => self.abort(x, Cause::TunnelTimeout, now),
-                    Phase::Answering => {
+                    Phase::Responding => {
                         if self.window_over(c, 0, now) {
                             self.break_exchange(x, Cause::BackendStalled, now);
                         } else {
                             self.rearm(x, now);
                         }
                     }
-                    _ if self.exchanges[x.0].times.sent != Instant::NEVER => self.attempt_failed(x, Cause::BackendTimeout, now),
+                    _ if self.exchanges[x.0].times.sent != Instant::NEVER => {
+                        self.attempt_failed(x, Cause::BackendTimeout, now)
+                    }
                     _ if self.window_over(c, 0, now) => self.attempt_failed(x, Cause::BackendStalled, now),
                     _ => self.rearm(x, now),
                 }
@@ -194,7 +211,8 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// A window of the stall time is over: whether too few bytes moved in it. If enough did, the next one begins.
+    /// A window of the stall time is over: whether too few bytes moved in it. If enough did, the next one
+    /// begins.
     fn window_over(&mut self, c: ConnId, least_per_sec: u32, now: Instant) -> bool {
         let conn = &mut self.conns[c];
         let secs = now.since(conn.window_start).as_secs().max(1);
@@ -206,26 +224,39 @@ impl<O: Observer> Proxy<O> {
         false
     }
 
-    /// Takes nothing new, ends what runs, cuts what is left at `until`; [`Effect::Drained`] says when nothing is left.
+    /// Takes nothing new, ends what runs, cuts what is left at `until`; [`Effect::Drained`] says when nothing
+    /// is left.
     pub fn drain(&mut self, until: Instant, now: Instant) {
         let first = self.drain.is_none();
         self.drain = Some(self.drain.map_or(until, |before| before.min(until)));
         if !first {
             return;
         }
-        let lingering: Vec<ConnId> =
-            self.conns.iter().filter(|(_, conn)| matches!(&conn.role, Role::Client(client) if client.lingering)).map(|(c, _)| c).collect();
+        let lingering: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| matches!(&conn.role, Role::Client(client) if client.lingering))
+            .map(|(c, _)| c)
+            .collect();
         for c in lingering {
             let at = self.conns[c].deadline.min(until - super::accept::BEFORE_DRAINED);
             self.set_deadline(c, at);
         }
-        let idle: Vec<ConnId> =
-            self.conns.iter().filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty()).map(|(c, _)| c).collect();
+        let idle: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty())
+            .map(|(c, _)| c)
+            .collect();
         for c in idle {
             match self.conns.get(c).map(|conn| &conn.role) {
-                // Who has just come may have asked already, and may not ask again by itself: it has a moment, and then its answer.
+                // Who has just come may have asked already, and may not ask again by itself: it has a moment,
+                // and then its answer.
                 Some(Role::Client(client)) if !client.lingering && client.requests == 0 => {
-                    let at = self.conns[c].deadline.min(now + super::accept::LINGER).min(until - super::accept::BEFORE_DRAINED);
+                    let at = self.conns[c]
+                        .deadline
+                        .min(now + super::accept::LINGER)
+                        .min(until - super::accept::BEFORE_DRAINED);
                     self.set_deadline(c, at);
                 }
                 Some(Role::Client(client)) if !client.lingering => {

@@ -11,22 +11,22 @@ impl<O: Observer> Proxy<O> {
     /// `n` bytes have gone to a client.
     pub(super) fn client_sent(&mut self, x: ExchangeId, n: usize, now: Instant) {
         let e = &mut self.exchanges[x.0];
-        e.bytes_out += e.answer.sent(n) as u64;
+        e.bytes_out += e.response.sent(n) as u64;
         if e.phase == Phase::Own {
             // Head and body are one piece there.
-            e.bytes_out = u64::from(e.own_body.saturating_sub(e.answer.head_len - e.answer.head_sent));
+            e.bytes_out = u64::from(e.own_body.saturating_sub(e.response.head_len - e.response.head_sent));
         }
-        e.answer_begun |= matches!(e.phase, Phase::Answering | Phase::Tunnel | Phase::Own);
-        if e.phase != Phase::Own && e.answer.head_sent == e.answer.head_len {
-            e.answer.drop_head(&mut self.pages);
+        e.response_begun |= matches!(e.phase, Phase::Responding | Phase::Tunnel | Phase::Own);
+        if e.phase != Phase::Own && e.response.head_sent == e.response.head_len {
+            e.response.drop_head(&mut self.pages);
         }
         let Some(leg) = e.backend else { return self.finish_if_done(x, now) };
         let backend = &mut self.conns[leg.conn];
-        e.answer.release(&mut backend.inbox);
+        e.response.release(&mut backend.inbox);
         if self.finish_now(x, now) {
             return;
         }
-        self.push_answer(x);
+        self.push_response(x);
         self.touch(x);
     }
 
@@ -54,7 +54,7 @@ impl<O: Observer> Proxy<O> {
                 e.times.sent = now;
                 let _ = self.conns[b].machine.apply(Side::Client, Event::End);
             }
-            if e.phase == Phase::Answering {
+            if e.phase == Phase::Responding {
                 e.request.drop_head(&mut self.pages);
             }
         }
@@ -72,7 +72,7 @@ impl<O: Observer> Proxy<O> {
         let e = &self.exchanges[x.0];
         let from = e.backend.map(|leg| &self.conns[leg.conn].inbox);
         match e.phase {
-            Phase::Answering | Phase::Own if e.answer.is_done(from) => {
+            Phase::Responding | Phase::Own if e.response.is_done(from) => {
                 self.finish(x, now);
                 true
             }

@@ -1,4 +1,5 @@
-//! After a 101 bytes pass both ways until both sides have ended (RFC 9110 §7.8). Each direction ends by itself: half-close passes.
+//! After a 101 bytes pass both ways until both sides have ended (RFC 9110 §7.8). Each direction ends by
+//! itself: half-close passes.
 
 use super::exchange::Phase;
 use super::{Effect, Proxy};
@@ -16,7 +17,7 @@ impl<O: Observer> Proxy<O> {
         e.keep_alive = false;
         e.request.drop_head(&mut self.pages);
         e.request.tunnel();
-        e.answer.tunnel();
+        e.response.tunnel();
         let client = &mut self.conns[e.client.conn];
         // The content has gone: what came after it must not be taken for more of it.
         e.request.release(&mut client.inbox);
@@ -33,7 +34,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn tunnel_ended(&mut self, x: ExchangeId, now: Instant) {
         let e = &mut self.exchanges[x.0];
         e.request.ended |= self.conns[e.client.conn].recv_ended;
-        e.answer.ended |= e.backend.is_some_and(|leg| self.conns[leg.conn].recv_ended);
+        e.response.ended |= e.backend.is_some_and(|leg| self.conns[leg.conn].recv_ended);
         if !self.tunnel_sent(x, now) {
             self.touch(x);
         }
@@ -45,7 +46,7 @@ impl<O: Observer> Proxy<O> {
         debug_assert_eq!(e.phase, Phase::Tunnel);
         let (c, b) = (e.client.conn, e.backend.expect("a tunnel has two ends").conn);
         let to_backend = e.request.is_done(Some(&self.conns[c].inbox));
-        let to_client = e.answer.is_done(Some(&self.conns[b].inbox));
+        let to_client = e.response.is_done(Some(&self.conns[b].inbox));
         if to_backend && to_client {
             self.finish(x, now);
             return true;

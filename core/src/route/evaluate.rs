@@ -30,9 +30,15 @@ fn evaluate(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
         Matcher::PathPrefix(prefix) => is_below(ask.path, prefix.as_bytes()),
         Matcher::PathRegexp(pattern) => pattern.is_match(ask.path),
         Matcher::Method(method) => method.as_bytes() == ask.method,
-        Matcher::Header(name, value) => ask.fields.any(name.as_bytes(), &mut |found| found == value.as_bytes()),
-        Matcher::HeaderRegexp(name, pattern) => ask.fields.any(name.as_bytes(), &mut |found| pattern.is_match(found)),
-        Matcher::Query(name, value) => ask.query.is_some_and(|query| has_pair(query, name.as_bytes(), value.as_bytes())),
+        Matcher::Header(name, value) => {
+            ask.fields.any(name.as_bytes(), &mut |found| found == value.as_bytes())
+        }
+        Matcher::HeaderRegexp(name, pattern) => {
+            ask.fields.any(name.as_bytes(), &mut |found| pattern.is_match(found))
+        }
+        Matcher::Query(name, value) => {
+            ask.query.is_some_and(|query| has_pair(query, name.as_bytes(), value.as_bytes()))
+        }
         Matcher::ClientIp(net) => net.contains(&ask.client.to_canonical()),
         Matcher::Not(inner) => !matches(inner, seen),
         Matcher::And(terms) => terms.iter().all(|term| matches(term, seen)),
@@ -40,13 +46,15 @@ fn evaluate(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
     }
 }
 
-/// Nearly every client sends hosts in lower case, as `known` is: comparing bytes first takes a tenth of the instructions.
+/// Nearly every client sends hosts in lower case, as `known` is: comparing bytes first takes a tenth of the
+/// instructions.
 #[inline]
 pub(super) fn is_host(known: &[u8], host: &[u8]) -> bool {
     known == host || (known.len() == host.len() && known.eq_ignore_ascii_case(host))
 }
 
-/// By segment: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has only `/a/…`; `/` has everything, also the `*` of OPTIONS.
+/// By segment: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has only `/a/…`; `/` has everything,
+/// also the `*` of OPTIONS.
 fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     if prefix == b"/" {
         return true;

@@ -1,12 +1,14 @@
-//! A table from host to the pools that need it. It never changes after it was made and holds only names of the configuration, so
-//! no client can make its chains longer: the hash needs no secret, only to be the same on every run.
+//! A table from host to the pools that need it. It never changes after it was made and holds only names of
+//! the configuration, so no client can make its chains longer: the hash needs no secret, only to be the same
+//! on every run.
 
 use super::evaluate::is_host;
 
 /// Hosts in lower case, looked up in any case.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// Where the entries of each bucket begin in `entries`; one more than there are buckets (a power of two).
+    /// Where the entries of each bucket begin in `entries`; one more than there are buckets (a power of
+    /// two).
     buckets: Vec<u32>,
     entries: Vec<Entry>,
     /// The pools of all entries.
@@ -45,7 +47,8 @@ impl Hosts {
         for i in 1..buckets.len() {
             buckets[i] += buckets[i - 1];
         }
-        let entries = hosts.into_iter().map(|(host, from, until)| Entry { host: host.into(), from, until }).collect();
+        let entries =
+            hosts.into_iter().map(|(host, from, until)| Entry { host: host.into(), from, until }).collect();
         Self { buckets, entries, pools }
     }
 
@@ -83,7 +86,10 @@ mod tests {
     #[test]
     fn finds_every_host_in_any_case() {
         let names: Vec<String> = (0..1000).map(|i| format!("app-{i}.example.com")).collect();
-        let known = names.iter().enumerate().flat_map(|(i, n)| [(n.as_str(), i as u16), (n.as_str(), 2000), (n.as_str(), i as u16)]);
+        let known = names
+            .iter()
+            .enumerate()
+            .flat_map(|(i, n)| [(n.as_str(), i as u16), (n.as_str(), 2000), (n.as_str(), i as u16)]);
         let hosts = Hosts::new(known.collect());
         for (i, name) in names.iter().enumerate() {
             assert_eq!(hosts.get(name.as_bytes()), [i as u16, 2000]);

@@ -27,8 +27,8 @@ pub struct BackendState {
 #[derive(Debug, Default)]
 struct Addresses {
     found: Vec<SocketAddr>,
-    /// Those that refused us since the last lookup, a bit for each of the first 64: a backend that listens on one address of a name that has
-    /// two (`localhost` is ::1 and 127.0.0.1) is not down.
+    /// Those that refused us since the last lookup, a bit for each of the first 64: a backend that listens
+    /// on one address of a name that has two (`localhost` is ::1 and 127.0.0.1) is not down.
     bad: u64,
 }
 
@@ -86,7 +86,8 @@ impl BackendState {
         &self.health.0
     }
 
-    /// Takes a slot for an exchange unless `cap` are in flight. Who got one gives it back with [`super::PoolState::finish`].
+    /// Takes a slot for an exchange unless `cap` are in flight. Who got one gives it back with
+    /// [`super::PoolState::finish`].
     #[must_use]
     pub fn try_start(&self, cap: Option<u32>) -> bool {
         match cap {
@@ -94,9 +95,13 @@ impl BackendState {
                 self.in_flight.0.fetch_add(1, Ordering::SeqCst);
                 true
             }
-            Some(cap) => {
-                self.in_flight.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < cap || planted!(14)).then_some(n + 1)).is_ok()
-            }
+            Some(cap) => self
+                .in_flight
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
+                    (n < cap || planted!(14)).then_some(n + 1)
+                })
+                .is_ok(),
         }
     }
 
@@ -118,7 +123,8 @@ impl BackendState {
         self.literal.is_some() || self.resolved.load(Ordering::Acquire)
     }
 
-    /// Where to connect: of a name's several addresses the one whose turn it is. `None`: the name has not been resolved yet.
+    /// Where to connect: of a name's several addresses the one whose turn it is. `None`: the name has not
+    /// been resolved yet.
     #[must_use]
     pub fn address(&self, turn: u32) -> Option<SocketAddr> {
         self.pick(turn).map(|(_, address)| address)

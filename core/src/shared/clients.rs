@@ -19,8 +19,8 @@ pub enum TooMany {
 /// Locks: one address always meets the same, two addresses seldom do.
 const STRIPES: usize = 64;
 
-/// Counts by address are in ordered trees, so no choice of addresses makes them slow; an address without connections has no entry,
-/// so they are never more than the connections.
+/// Counts by address are in ordered trees, so no choice of addresses makes them slow; an address without
+/// connections has no entry, so they are never more than the connections.
 #[derive(Debug)]
 pub(super) struct Clients {
     total: Padded<AtomicU32>,
@@ -31,7 +31,10 @@ type Stripe = Padded<Mutex<BTreeMap<u128, u32>>>;
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { total: Padded(AtomicU32::new(0)), stripes: (0..STRIPES).map(|_| Padded(Mutex::default())).collect() }
+        Self {
+            total: Padded(AtomicU32::new(0)),
+            stripes: (0..STRIPES).map(|_| Padded(Mutex::default())).collect(),
+        }
     }
 }
 
@@ -54,7 +57,11 @@ impl Clients {
 
     fn one_more(&self, max_total: u32) -> Result<(), TooMany> {
         let one_more = |n| (n < max_total).then_some(n + 1);
-        self.total.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map(drop).map_err(|_| TooMany::Total)
+        self.total
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+            .map(drop)
+            .map_err(|_| TooMany::Total)
     }
 
     /// A connection admitted while addresses were not counted has no entry and takes none away.
@@ -79,7 +86,8 @@ impl Clients {
     }
 
     fn stripe(&self, key: u128) -> &Mutex<BTreeMap<u128, u32>> {
-        // The high half of a product spreads what addresses differ in. Who aims at one stripe gains nothing but a lock held shortly.
+        // The high half of a product spreads what addresses differ in. Who aims at one stripe gains nothing
+        // but a lock held shortly.
         let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.stripes[(mixed >> 58) as usize % STRIPES].0
     }
@@ -90,7 +98,8 @@ impl Clients {
     }
 }
 
-/// An IPv4 address, also one written as IPv6, is itself; of an IPv6 address the first 64 bits, which one client usually has for itself.
+/// An IPv4 address, also one written as IPv6, is itself; of an IPv6 address the first 64 bits, which one
+/// client usually has for itself.
 fn key(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => Ipv6Addr::to_bits(v4.to_ipv6_mapped()),

@@ -60,11 +60,19 @@ impl PoolState {
             let places = pool.backends.iter().zip(&backends).enumerate();
             let those = places.filter(|(_, (configured, _))| configured.backup == backup);
             Rendezvous::new(
-                &those.map(|(index, (configured, known))| (index as u16, known.stable_hash(), configured.weight)).collect::<Vec<_>>(),
+                &those
+                    .map(|(index, (configured, known))| {
+                        (index as u16, known.stable_hash(), configured.weight)
+                    })
+                    .collect::<Vec<_>>(),
             )
         };
         // Now, not on some request's way.
-        let rendezvous = if Balancer::hashes_clients(&pool.strategy) { (table(false), table(true)) } else { Default::default() };
+        let rendezvous = if Balancer::hashes_clients(&pool.strategy) {
+            (table(false), table(true))
+        } else {
+            Default::default()
+        };
         Self {
             common,
             name: pool.name.clone(),
@@ -79,7 +87,10 @@ impl PoolState {
 
     /// Whether it serves `pool` as it is: everything that bears on choosing and probing is the same.
     pub(super) fn is_for(&self, pool: &config::Pool) -> bool {
-        self.name == pool.name && *self.configured == *pool.backends && self.strategy == pool.strategy && self.rules == Rules::of(pool)
+        self.name == pool.name
+            && *self.configured == *pool.backends
+            && self.strategy == pool.strategy
+            && self.rules == Rules::of(pool)
     }
 
     /// Its backends in the configuration's order.
@@ -149,10 +160,11 @@ impl PoolState {
         self.changed(self.backends.get(usize::from(index))?.health().connected(&self.rules, now))
     }
 
-    /// A lookup found the addresses of backend `index`; none keeps the last good ones. True if it has become usable by this: nudge the
-    /// other shards.
+    /// A lookup found the addresses of backend `index`; none keeps the last good ones. True if it has become
+    /// usable by this: nudge the other shards.
     pub fn resolved(&self, index: u16, found: &[SocketAddr]) -> bool {
-        let usable = self.backends.get(usize::from(index)).is_some_and(|backend| backend.set_addresses(found));
+        let usable =
+            self.backends.get(usize::from(index)).is_some_and(|backend| backend.set_addresses(found));
         if usable {
             self.bump();
         }
@@ -166,8 +178,8 @@ impl PoolState {
         change
     }
 
-    /// Gives back the slot that a choice of backend `index` took. What it returns are the shards with exchanges waiting for one:
-    /// nudge each (the caller's own among them, it may serve itself at once).
+    /// Gives back the slot that a choice of backend `index` took. What it returns are the shards with
+    /// exchanges waiting for one: nudge each (the caller's own among them, it may serve itself at once).
     #[inline]
     pub fn finish(&self, index: u16) -> Waiting {
         if let Some(backend) = self.backends.get(usize::from(index))
@@ -178,15 +190,17 @@ impl PoolState {
         self.take_waiting()
     }
 
-    /// `shard` has an exchange waiting for a slot. **Choose once more after this**: a slot that came free just before nudges nobody.
-    /// The mark is gone with the first nudge; a shard that still waits sets it again.
+    /// `shard` has an exchange waiting for a slot. **Choose once more after this**: a slot that came free
+    /// just before nudges nobody. The mark is gone with the first nudge; a shard that still waits sets it
+    /// again.
     pub fn wait(&self, shard: u16) {
         let bit = shard % BITS;
         self.common.waiting.0[usize::from(bit / 64)].fetch_or(1 << (bit % 64), Ordering::SeqCst);
         in_one_order();
     }
 
-    /// The shards that wait, their marks taken away: a change of health or of addresses may have made room too.
+    /// The shards that wait, their marks taken away: a change of health or of addresses may have made room
+    /// too.
     #[inline]
     pub fn take_waiting(&self) -> Waiting {
         in_one_order();

@@ -17,7 +17,14 @@ pub(crate) const START: Instant = Instant::from_millis(1_000_000);
 pub(crate) fn backend(label: &str) -> Backend {
     let place = label.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     let address = Address::Ip((Ipv4Addr::from(0x7f00_0000 | place & 0xff_ffff), 80).into());
-    Backend { label: label.into(), address, protocol: Protocol::Http1, weight: 1, max_connections: None, backup: false }
+    Backend {
+        label: label.into(),
+        address,
+        protocol: Protocol::Http1,
+        weight: 1,
+        max_connections: None,
+        backup: false,
+    }
 }
 
 /// `count` backends of weight 1: `b0`, `b1`, …
@@ -26,7 +33,11 @@ pub(crate) fn equal(count: usize) -> Vec<Backend> {
 }
 
 pub(crate) fn weighted(weights: &[u32]) -> Vec<Backend> {
-    equal(weights.len()).into_iter().zip(weights).map(|(backend, &weight)| Backend { weight, ..backend }).collect()
+    equal(weights.len())
+        .into_iter()
+        .zip(weights)
+        .map(|(backend, &weight)| Backend { weight, ..backend })
+        .collect()
 }
 
 pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
@@ -108,7 +119,8 @@ impl Bench {
     pub(crate) fn new(shards: u16, pool: config::Pool) -> Self {
         let shared = Shared::new("bench", shards);
         let state = shared.adopt(&config(vec![pool.clone()])).remove(0);
-        let balancers = (0..shards).map(|shard| Balancer::new(&pool, Arc::clone(&state), u64::from(shard))).collect();
+        let balancers =
+            (0..shards).map(|shard| Balancer::new(&pool, Arc::clone(&state), u64::from(shard))).collect();
         let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         Self { shared, pool, state, shards: balancers, now: START, client, sticky: None, tried: Tried::new() }
     }
@@ -141,11 +153,15 @@ impl Bench {
     }
 
     pub(crate) fn good(&self, backend: u16) {
-        self.state.probed(backend, &Probe::Answered { status: 200, after: Duration::ZERO }, self.now);
+        self.state.probed(backend, &Probe::Responded { status: 200, after: Duration::ZERO }, self.now);
     }
 
     pub(crate) fn slow(&self, backend: u16) {
-        self.state.probed(backend, &Probe::Answered { status: 200, after: Duration::from_secs(1) }, self.now);
+        self.state.probed(
+            backend,
+            &Probe::Responded { status: 200, after: Duration::from_secs(1) },
+            self.now,
+        );
     }
 
     pub(crate) fn bad(&self, backend: u16) {
@@ -161,7 +177,8 @@ pub(crate) fn client(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number))
 }
 
-/// The sum of squared deviations over the expectations; with k classes about k - 1, seldom above k - 1 + 4 sqrt(2 (k - 1)).
+/// The sum of squared deviations over the expectations; with k classes about k - 1, seldom above k - 1 + 4
+/// sqrt(2 (k - 1)).
 pub(crate) fn chi_square(counts: &[usize], weights: &[u32]) -> f64 {
     let (all, whole) = (counts.iter().sum::<usize>() as f64, f64::from(weights.iter().sum::<u32>()));
     let one = |(&count, &weight): (&usize, &u32)| {

@@ -1,4 +1,5 @@
-//! Reads the corpus: text to cases. What a line means is told in `testdata/h1/README.md`; nothing is run here.
+//! Reads the corpus: text to cases. What a line means is told in `testdata/h1/README.md`; nothing is run
+//! here.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -157,17 +158,22 @@ impl Reader {
             "or" => self.alternative = true,
             "reject" | "cut" => {
                 case.verdict = Verdict::Refuse;
-                let (status, cause) = rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
-                let answer = own_answer(status, cause, "");
-                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(answer)]));
+                let (status, cause) =
+                    rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
+                let response = own_response(status, cause, "");
+                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(response)]));
                 case.steps.push(Step::Closed(Side::Client(1)));
                 if word == "reject" {
-                    let opened = case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
+                    let opened =
+                        case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
                     case.steps.push(Step::Connections(if opened == 0 { 0 } else { 1 }));
                 } else {
-                    // What was under way to the backend: at most what the block before says, and then its end.
+                    // What was under way to the backend: at most what the block before says, and then its
+                    // end.
                     let at = case.steps.iter().rposition(|s| matches!(s, Step::Receive(Side::Backend(_), _)));
-                    let at = at.unwrap_or_else(|| panic!("{place}: cut needs the most that the backend may see before it"));
+                    let at = at.unwrap_or_else(|| {
+                        panic!("{place}: cut needs the most that the backend may see before it")
+                    });
                     if let Step::Receive(side, atoms) = case.steps[at].clone() {
                         case.steps[at] = Step::ReceiveAtMost(side, atoms);
                     }
@@ -178,13 +184,19 @@ impl Reader {
                 let close = rest == "close";
                 let b = if rest.is_empty() || close { Side::Backend(1) } else { side(place, rest) };
                 case.steps.push(Step::Send(b, vec![literal(place, "{ok}")]));
-                case.steps.push(Step::Receive(Side::Client(1), atoms(place, if close { "{ok close}" } else { "{ok}" })));
+                case.steps.push(Step::Receive(
+                    Side::Client(1),
+                    atoms(place, if close { "{ok close}" } else { "{ok}" }),
+                ));
                 if close {
                     case.steps.push(Step::Closed(Side::Client(1)));
                 }
             }
             "bad" => {
-                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(own_answer("502", rest, "keep"))]));
+                case.steps.push(Step::Receive(
+                    Side::Client(1),
+                    vec![Atom::Bytes(own_response("502", rest, "keep"))],
+                ));
                 case.steps.push(Step::Closed(Side::Backend(1)));
             }
             "get" | "head" | "get10" | "post" => {
@@ -193,7 +205,9 @@ impl Reader {
                 case.steps.push(Step::Receive(Side::Backend(1), atoms(place, &asked)));
             }
             "refuse" => case.steps.push(Step::Refuse),
-            "connections" => case.steps.push(Step::Connections(rest.parse().unwrap_or_else(|_| panic!("{place}: a number")))),
+            "connections" => case
+                .steps
+                .push(Step::Connections(rest.parse().unwrap_or_else(|_| panic!("{place}: a number")))),
             "wait" => {
                 let seconds = rest.strip_suffix('s').and_then(|s| s.parse::<u64>().ok());
                 case.steps.push(Step::Wait(1000 * seconds.unwrap_or_else(|| panic!("{place}: wait Ns"))));
@@ -208,7 +222,9 @@ impl Reader {
                     let bytes = literal(place, rest);
                     match case.steps.last_mut() {
                         Some(Step::Send(s, all)) if *s == side && alternative => all.push(bytes),
-                        Some(Step::Send(s, all)) if *s == side => all.last_mut().expect("one at least").extend(bytes),
+                        Some(Step::Send(s, all)) if *s == side => {
+                            all.last_mut().expect("one at least").extend(bytes)
+                        }
                         _ => case.steps.push(Step::Send(side, vec![bytes])),
                     }
                 } else {
@@ -306,7 +322,12 @@ fn escape(place: &str, text: &str) -> (u8, usize) {
         Some(b'\\') => (b'\\', 2),
         Some(b'{') => (b'{', 2),
         Some(b'}') => (b'}', 2),
-        Some(b'x') => (text.get(2..4).and_then(|h| u8::from_str_radix(h, 16).ok()).unwrap_or_else(|| panic!("{place}: \\xNN")), 4),
+        Some(b'x') => (
+            text.get(2..4)
+                .and_then(|h| u8::from_str_radix(h, 16).ok())
+                .unwrap_or_else(|| panic!("{place}: \\xNN")),
+            4,
+        ),
         _ => panic!("{place}: no such escape: {text:?}"),
     }
 }
@@ -319,7 +340,9 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
         "chunks" => vec![Atom::Chunks(literal(place, argument))],
         "repeat" => {
             let (n, what) = argument.split_once(' ').unwrap_or_else(|| panic!("{place}: repeat N TEXT"));
-            vec![Atom::Bytes(literal(place, what).repeat(n.parse().unwrap_or_else(|_| panic!("{place}: repeat N TEXT"))))]
+            vec![Atom::Bytes(
+                literal(place, what).repeat(n.parse().unwrap_or_else(|_| panic!("{place}: repeat N TEXT"))),
+            )]
         }
         // A pile of different fields, on the way in and (named alike) on the way out.
         "fields" => {
@@ -332,25 +355,36 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
         }
         "chunks_of" => {
             let (n, what) = argument.split_once(' ').unwrap_or_else(|| panic!("{place}: chunks_of N TEXT"));
-            vec![Atom::Chunks(literal(place, what).repeat(n.parse().unwrap_or_else(|_| panic!("{place}: chunks_of N TEXT"))))]
+            vec![Atom::Chunks(
+                literal(place, what)
+                    .repeat(n.parse().unwrap_or_else(|_| panic!("{place}: chunks_of N TEXT"))),
+            )]
         }
         "added" => text(&added("1.1", argument)),
         "added10" => text(&added("1.0", argument)),
         // After a Via that the client sent and we continue.
         "forwarded" => text(&forwarded(argument)),
-        "ok" if argument.is_empty() => text("HTTP/1.1 200 OK\\r\\nDate: {date}\\r\\nContent-Length: 2\\r\\n\\r\\nok"),
-        "ok" => text("HTTP/1.1 200 OK\\r\\nDate: {date}\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok"),
+        "ok" if argument.is_empty() => {
+            text("HTTP/1.1 200 OK\\r\\nDate: {date}\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+        }
+        "ok" => text(
+            "HTTP/1.1 200 OK\\r\\nDate: {date}\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok",
+        ),
         "get" if argument.is_empty() => text("GET / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n"),
         "get" => text("GET / HTTP/1.1\\r\\nHost: a.test\\r\\n{added a.test}\\r\\n"),
         "head" if argument.is_empty() => text("HEAD / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n"),
         "head" => text("HEAD / HTTP/1.1\\r\\nHost: a.test\\r\\n{added a.test}\\r\\n"),
         "get10" if argument.is_empty() => text("GET / HTTP/1.0\\r\\nHost: a.test\\r\\n\\r\\n"),
         "get10" => text("GET / HTTP/1.1\\r\\nHost: a.test\\r\\n{added10 a.test}\\r\\n"),
-        "post" if argument.is_empty() => text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n\\r\\nbody"),
-        "post" => text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n{added a.test}\\r\\nbody"),
+        "post" if argument.is_empty() => {
+            text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n\\r\\nbody")
+        }
+        "post" => {
+            text("POST / HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 4\\r\\n{added a.test}\\r\\nbody")
+        }
         _ if name.bytes().all(|b| b.is_ascii_digit()) => {
             let (cause, how) = argument.split_once(' ').unwrap_or((argument, ""));
-            vec![Atom::Bytes(own_answer(name, cause, how))]
+            vec![Atom::Bytes(own_response(name, cause, how))]
         }
         _ => panic!("{place}: no macro is called {name:?}"),
     }
@@ -369,8 +403,9 @@ fn forwarded(host: &str) -> String {
     )
 }
 
-/// The answer that the proxy makes itself; `how` holds `head` if the request was HEAD and `keep` if the connection stays.
-fn own_answer(status: &str, cause: &str, how: &str) -> Vec<u8> {
+/// The answer that the proxy makes itself; `how` holds `head` if the request was HEAD and `keep` if the
+/// connection stays.
+fn own_response(status: &str, cause: &str, how: &str) -> Vec<u8> {
     let reason = match status {
         "200" => "OK",
         "400" => "Bad Request",

@@ -32,8 +32,9 @@ pub(crate) fn play_all(case: &Case, config: &Arc<Config>) -> Result<u64, String>
     for alternative in 0..alternatives(case) {
         let mut run = |cut| {
             runs += 1;
-            play(case, config, alternative, cut)
-                .map_err(|e| format!("{} ({}) alternative {}, {cut:?}: {e}", case.name, case.place, alternative + 1))
+            play(case, config, alternative, cut).map_err(|e| {
+                format!("{} ({}) alternative {}, {cut:?}: {e}", case.name, case.place, alternative + 1)
+            })
         };
         run(Cut::Whole)?;
         if case.uncut {
@@ -93,7 +94,8 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
                 }
             }
             Step::Receive(side, atoms) => {
-                let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+                let got =
+                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
                 match matched(atoms, &got, exact) {
                     Some(len) if len == got.len() => {}
                     // The next steps may tell of the rest.
@@ -102,7 +104,8 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
                 }
             }
             Step::ReceiveAtMost(side, atoms) => {
-                let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+                let got =
+                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
                 if !begins(atoms, &got) {
                     return Err(told(differs(*side, atoms, &got)));
                 }
@@ -190,8 +193,8 @@ fn backends(world: &World) -> Vec<Side> {
     world.peers.keys().copied().filter(|s| matches!(s, Side::Backend(_))).collect()
 }
 
-/// Whatever happened before, the next request arrives whole and alone and its answer too: on the same connections where
-/// the case left them open, on new ones where it did not.
+/// Whatever happened before, the next request arrives whole and alone and its answer too: on the same
+/// connections where the case left them open, on new ones where it did not.
 fn probe(world: &mut World) -> Result<(), String> {
     let open = |world: &World, side: &Side| world.peers.get(side).is_some_and(|p| !p.closed && !p.shut);
     let mut client = Side::Client(1);
@@ -210,16 +213,18 @@ fn probe(world: &mut World) -> Result<(), String> {
         "probe",
         "case probe\nB< GET /next HTTP/1.1\\r\\n\nB< Host: next.test\\r\\n\nB< {added next.test}\nB< \\r\\n\n",
     );
-    let Some(Step::Receive(_, atoms)) = head.first().and_then(|c| c.steps.first()) else { unreachable!("written above") };
+    let Some(Step::Receive(_, atoms)) = head.first().and_then(|c| c.steps.first()) else {
+        unreachable!("written above")
+    };
     let got = world.peers.get_mut(&backend).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
     if matched(atoms, &got, true) != Some(got.len()) {
         return Err(differs(backend, atoms, &got));
     }
-    let answer = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Length: 4\r\n\r\nnext");
-    world.send(backend, answer.as_bytes());
+    let response = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Length: 4\r\n\r\nnext");
+    world.send(backend, response.as_bytes());
     let got = world.peers.get_mut(&client).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
-    if got != answer.as_bytes() {
-        return Err(differs(client, &[Atom::Bytes(answer.into_bytes())], &got));
+    if got != response.as_bytes() {
+        return Err(differs(client, &[Atom::Bytes(response.into_bytes())], &got));
     }
     silent(world)
 }
@@ -300,7 +305,8 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
         let Some(end) = got[at..].windows(2).position(|w| w == b"\r\n") else {
             return (None, got[at..].iter().all(|b| b.is_ascii_hexdigit() || *b == b'\r'));
         };
-        let digits = std::str::from_utf8(&got[at..at + end]).ok().filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let digits =
+            std::str::from_utf8(&got[at..at + end]).ok().filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
         let size = digits.and_then(|s| usize::from_str_radix(s, 16).ok());
         let Some(size) = size.filter(|n| (1..=left.len()).contains(n)) else { return (None, false) };
         at += end + 2;
@@ -340,7 +346,8 @@ fn differs(side: Side, atoms: &[Atom], got: &[u8]) -> String {
 /// Bytes as the corpus writes them.
 fn visible(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(2000)];
-    let text = cut.escape_ascii().to_string().replace("\\n", "\\n\n").replace("\\'", "'").replace("\\\"", "\"");
+    let text =
+        cut.escape_ascii().to_string().replace("\\n", "\\n\n").replace("\\'", "'").replace("\\\"", "\"");
     if cut.len() < bytes.len() { text + " ..." } else { text }
 }
 

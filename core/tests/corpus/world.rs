@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{Accepted, Config, ConnId, Effect, Fault, Instant, Listed, ListenerId, Observer, Proxy, Shared, Wall, Wants};
+use ruststrom_core::{
+    Accepted, Config, ConnId, Effect, Fault, Instant, Listed, ListenerId, Observer, Proxy, Shared, Wall,
+    Wants,
+};
 
 use crate::format::Side;
 
@@ -46,7 +49,16 @@ pub(crate) struct Peer {
 
 impl Peer {
     fn new(conn: ConnId) -> Self {
-        Self { conn, inbox: VecDeque::new(), ending: false, ended: false, received: Vec::new(), shut: false, closed: false, cut: false }
+        Self {
+            conn,
+            inbox: VecDeque::new(),
+            ending: false,
+            ended: false,
+            received: Vec::new(),
+            shut: false,
+            closed: false,
+            cut: false,
+        }
     }
 }
 
@@ -56,7 +68,8 @@ pub(crate) struct World {
     now: Instant,
     pub(crate) peers: BTreeMap<Side, Peer>,
     sides: BTreeMap<ConnId, Side>,
-    /// What each connection wanted when the proxy last pointed at it, or when we last dealt with it: all that a driver knows.
+    /// What each connection wanted when the proxy last pointed at it, or when we last dealt with it: all
+    /// that a driver knows.
     known: BTreeMap<ConnId, Wants>,
     /// The connection that the last input was about.
     acted: Option<ConnId>,
@@ -180,7 +193,10 @@ impl World {
             if let Some(Listed { conn, send }) = conn {
                 let wants = self.proxy.wants(conn);
                 let known = self.known.insert(conn, wants).unwrap_or_default();
-                assert!(send || known.send || !wants.send, "{conn:?} has something to send, and the hint says no");
+                assert!(
+                    send || known.send || !wants.send,
+                    "{conn:?} has something to send, and the hint says no"
+                );
             }
             let effect = self.proxy.poll_effect();
             if conn.is_none() && effect.is_none() {
@@ -190,7 +206,10 @@ impl World {
                 Some(Effect::Connect { conn, to }) => {
                     assert_eq!(to, address(BACKEND), "there is one backend");
                     self.connecting.push_back(conn);
-                    assert!(self.connecting.len() <= self.proxy.counts().exchanges, "one exchange asks for one connection at once");
+                    assert!(
+                        self.connecting.len() <= self.proxy.counts().exchanges,
+                        "one exchange asks for one connection at once"
+                    );
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
                 Some(Effect::Close(conn) | Effect::Reset(conn)) if self.refused.remove(&conn) => {}
@@ -213,7 +232,10 @@ impl World {
         // A want that nobody pointed at would never be served by a driver.
         for (conn, side) in &self.sides {
             let (now, known) = (self.proxy.wants(*conn), self.known.get(conn).copied().unwrap_or_default());
-            assert!((!now.recv || known.recv) && (!now.send || known.send), "{side:?} wants {now:?}, and the driver knows of {known:?}");
+            assert!(
+                (!now.recv || known.recv) && (!now.send || known.send),
+                "{side:?} wants {now:?}, and the driver knows of {known:?}"
+            );
         }
         if let Some(conn) = self.connecting.pop_front() {
             if std::mem::take(&mut self.refuse_next) {

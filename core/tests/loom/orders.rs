@@ -1,4 +1,5 @@
-//! Plays models; and every pair of a type's operations: two at once end as one after the other would, whichever came first.
+//! Plays models; and every pair of a type's operations: two at once end as one after the other would,
+//! whichever came first.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,9 @@ impl Order {
     }
 }
 
-/// Plays a model in every order, from both ends. Loom finds further orders from those it has played, by the last access to each object; that a
-/// thread only reads before another reads and writes it overlooks, that it only reads after it does not.
+/// Plays a model in every order, from both ends. Loom finds further orders from those it has played, by the
+/// last access to each object; that a thread only reads before another reads and writes it overlooks, that it
+/// only reads after it does not.
 pub(crate) fn both_ways(model: impl Fn(Order) + Send + Sync + 'static) {
     let model = Arc::new(model);
     for others_first in [false, true] {
@@ -34,9 +36,14 @@ pub(crate) fn both_ways(model: impl Fn(Order) + Send + Sync + 'static) {
 /// What one operation says, as text, so that those of all types are alike.
 pub(crate) type Op<S> = (&'static str, fn(&S) -> String);
 
-/// Plays every pair of `ops` (an operation with itself as well) on a `fresh` state at the same time. What the two say and what `end` sees then
-/// is what one order of the two says and sees; and both orders are met, so that nothing passes for not having been played.
-pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(fresh: fn() -> S, ops: &[Op<S>], end: fn(&S) -> String) {
+/// Plays every pair of `ops` (an operation with itself as well) on a `fresh` state at the same time. What the
+/// two say and what `end` sees then is what one order of the two says and sees; and both orders are met, so
+/// that nothing passes for not having been played.
+pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(
+    fresh: fn() -> S,
+    ops: &[Op<S>],
+    end: fn(&S) -> String,
+) {
     for (place, &one) in ops.iter().enumerate() {
         for &other in &ops[place..] {
             let first = one_by_one(fresh, one, other, end);
@@ -51,7 +58,12 @@ pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(fresh: fn() -> S,
                     other.0
                 );
             }
-            assert!(met.contains(&first) && met.contains(&second), "{} with {}: an order was not played, {met:?}", one.0, other.0);
+            assert!(
+                met.contains(&first) && met.contains(&second),
+                "{} with {}: an order was not played, {met:?}",
+                one.0,
+                other.0
+            );
         }
     }
 }
@@ -69,7 +81,12 @@ fn one_by_one<S: 'static>(fresh: fn() -> S, first: Op<S>, second: Op<S>, end: fn
     outcome.lock().unwrap().take().expect("played once")
 }
 
-fn at_once<S: Send + Sync + 'static>(fresh: fn() -> S, one: Op<S>, other: Op<S>, end: fn(&S) -> String) -> BTreeSet<Outcome> {
+fn at_once<S: Send + Sync + 'static>(
+    fresh: fn() -> S,
+    one: Op<S>,
+    other: Op<S>,
+    end: fn(&S) -> String,
+) -> BTreeSet<Outcome> {
     let met = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = met.clone();
     both_ways(move |order| {

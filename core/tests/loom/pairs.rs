@@ -32,7 +32,8 @@ fn named_pool() -> Arc<PoolState> {
 
 // ---- health
 
-/// All that can be asked of it, at once: it is one word, so half of one change and half of another is never seen.
+/// All that can be asked of it, at once: it is one word, so half of one change and half of another is never
+/// seen.
 fn health(pool: &Arc<PoolState>) -> String {
     let (health, rules) = (pool.backends()[0].health(), pool.rules());
     format!(
@@ -46,20 +47,38 @@ fn health(pool: &Arc<PoolState>) -> String {
 
 const STATE: Op<Arc<PoolState>> = ("state", |pool| format!("{:?}", pool.backends()[0].health().state()));
 const USABLE: Op<Arc<PoolState>> = ("usable", |pool| pool.backends()[0].health().usable().to_string());
-const WEIGHT: Op<Arc<PoolState>> = ("weight_permille", |pool| pool.backends()[0].health().weight_permille(pool.rules(), LATER).to_string());
-const RAMP: Op<Arc<PoolState>> = ("ramp_end", |pool| format!("{:?}", pool.backends()[0].health().ramp_end(pool.rules(), LATER)));
-const TRIAL_AT: Op<Arc<PoolState>> = ("trial_at", |pool| format!("{:?}", pool.backends()[0].health().trial_at(pool.rules())));
+const WEIGHT: Op<Arc<PoolState>> =
+    ("weight_permille", |pool| pool.backends()[0].health().weight_permille(pool.rules(), LATER).to_string());
+const RAMP: Op<Arc<PoolState>> =
+    ("ramp_end", |pool| format!("{:?}", pool.backends()[0].health().ramp_end(pool.rules(), LATER)));
+const TRIAL_AT: Op<Arc<PoolState>> =
+    ("trial_at", |pool| format!("{:?}", pool.backends()[0].health().trial_at(pool.rules())));
 const VERSION: Op<Arc<PoolState>> = ("version", |pool| pool.version().to_string());
 const GOOD_PROBE: Op<Arc<PoolState>> = ("a good probe", |pool| format!("{:?}", pool.probed(0, &GOOD, LATER)));
 const SLOW_PROBE: Op<Arc<PoolState>> = ("a slow probe", |pool| format!("{:?}", pool.probed(0, &SLOW, LATER)));
 const BAD_PROBE: Op<Arc<PoolState>> = ("a bad probe", |pool| format!("{:?}", pool.probed(0, &BAD, LATER)));
-const CONNECT_FAILED: Op<Arc<PoolState>> = ("connect_failed", |pool| format!("{:?}", pool.connect_failed(0, LATER)));
+const CONNECT_FAILED: Op<Arc<PoolState>> =
+    ("connect_failed", |pool| format!("{:?}", pool.connect_failed(0, LATER)));
 const CONNECTED: Op<Arc<PoolState>> = ("connected", |pool| format!("{:?}", pool.connected(0, LATER)));
-const TRY_TRIAL: Op<Arc<PoolState>> = ("try_trial", |pool| pool.backends()[0].health().try_trial(pool.rules(), LATER).to_string());
+const TRY_TRIAL: Op<Arc<PoolState>> =
+    ("try_trial", |pool| pool.backends()[0].health().try_trial(pool.rules(), LATER).to_string());
 
-const CHECKED: &[Op<Arc<PoolState>>] =
-    &[GOOD_PROBE, SLOW_PROBE, BAD_PROBE, CONNECT_FAILED, CONNECTED, TRY_TRIAL, STATE, USABLE, WEIGHT, RAMP, TRIAL_AT, VERSION];
-const UNCHECKED: &[Op<Arc<PoolState>>] = &[CONNECT_FAILED, CONNECTED, TRY_TRIAL, STATE, USABLE, WEIGHT, RAMP, TRIAL_AT];
+const CHECKED: &[Op<Arc<PoolState>>] = &[
+    GOOD_PROBE,
+    SLOW_PROBE,
+    BAD_PROBE,
+    CONNECT_FAILED,
+    CONNECTED,
+    TRY_TRIAL,
+    STATE,
+    USABLE,
+    WEIGHT,
+    RAMP,
+    TRIAL_AT,
+    VERSION,
+];
+const UNCHECKED: &[Op<Arc<PoolState>>] =
+    &[CONNECT_FAILED, CONNECTED, TRY_TRIAL, STATE, USABLE, WEIGHT, RAMP, TRIAL_AT];
 
 fn seen(pool: &Arc<PoolState>) -> String {
     // What counts up without being told yet shows at the next failures.
@@ -68,7 +87,8 @@ fn seen(pool: &Arc<PoolState>) -> String {
     format!("{so_far} {} {then:?}", pool.version())
 }
 
-/// Without its version: two failures at once may move the next trial twice, which costs the others one look more.
+/// Without its version: two failures at once may move the next trial twice, which costs the others one look
+/// more.
 fn seen_unchecked(pool: &Arc<PoolState>) -> String {
     let so_far = health(pool);
     format!("{so_far} {:?}", [CONNECT_FAILED, CONNECT_FAILED].map(|(_, op)| op(pool)))
@@ -104,7 +124,11 @@ fn of_health_on_the_edge_of_recovering() {
 fn of_health_while_its_share_grows() {
     let fresh = || {
         let pool = checked_pool();
-        assert!(pool.probed(0, &BAD, NOW).is_some() && pool.probed(0, &GOOD, NOW).is_none() && pool.probed(0, &GOOD, NOW).is_some());
+        assert!(
+            pool.probed(0, &BAD, NOW).is_some()
+                && pool.probed(0, &GOOD, NOW).is_none()
+                && pool.probed(0, &GOOD, NOW).is_some()
+        );
         assert!((0..2).all(|_| pool.connect_failed(0, NOW).is_none()));
         pool
     };
@@ -227,7 +251,8 @@ fn of_clients() {
     each_pair_has_an_order(clients, ops, counted);
     // Those that are there leave: each once.
     let leave: Op<Shared> = ("leave", |shared| format!("{:?}", shared.leave(A, true)));
-    let leave_uncounted: Op<Shared> = ("leave, not counted", |shared| format!("{:?}", shared.leave(A, false)));
+    let leave_uncounted: Op<Shared> =
+        ("leave, not counted", |shared| format!("{:?}", shared.leave(A, false)));
     let two = || {
         let shared = clients();
         assert_eq!([shared.admit(A, 9, 9), shared.admit(A, 9, 0)], [Ok(()); 2]);
@@ -267,13 +292,18 @@ fn of_readiness() {
 fn reloads() -> &'static [Config; 3] {
     static ALL: OnceLock<[Config; 3]> = OnceLock::new();
     ALL.get_or_init(|| {
-        [config(ONE), config("\"10.0.0.2:80\", \"10.0.0.1:80\""), config("{ address = \"10.0.0.1:80\", weight = 2 }, \"10.0.0.3:80\"")]
+        [
+            config(ONE),
+            config("\"10.0.0.2:80\", \"10.0.0.1:80\""),
+            config("{ address = \"10.0.0.1:80\", weight = 2 }, \"10.0.0.3:80\""),
+        ]
     })
 }
 
 fn adopted(shared: &Shared, config: &Config) -> String {
     let pool = shared.adopt(config).swap_remove(0);
-    let identities: Vec<_> = pool.backends().iter().map(|backend| (backend.identity(), backend.health().state())).collect();
+    let identities: Vec<_> =
+        pool.backends().iter().map(|backend| (backend.identity(), backend.health().state())).collect();
     format!("{identities:?}")
 }
 

@@ -41,18 +41,40 @@ type Row = (&'static str, Play, Record);
 fn every_cause() {
     let table: &[Row] = &[
         ("all is well", |w| w.asks(&get("/")), (200, None, 1)),
-        ("a rule of HTTP", |w| w.asks("GET / HTTP/1.1\r\n\r\n"), (400, Some(Cause::BadRequest(V::MissingHost)), 0)),
+        (
+            "a rule of HTTP",
+            |w| w.asks("GET / HTTP/1.1\r\n\r\n"),
+            (400, Some(Cause::BadRequest(V::MissingHost)), 0),
+        ),
         (
             "a bad body is found out later",
             |w| {
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nz\r\n");
+                w.client_asks(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nz\r\n",
+                );
             },
             (400, Some(Cause::BadRequest(V::ChunkSize)), 0),
         ),
-        ("refused", |w| (all_open(w, Open::Fails(Fault::Refused)), w.asks(POST)).1, (502, Some(Cause::ConnectRefused), 2)),
-        ("no way", |w| (all_open(w, Open::Fails(Fault::Unreachable)), w.asks(POST)).1, (502, Some(Cause::ConnectUnreachable), 2)),
-        ("no files", |w| (all_open(w, Open::Fails(Fault::NoResources)), w.asks(POST)).1, (502, Some(Cause::ConnectFailed), 2)),
-        ("the kernel gave up", |w| (all_open(w, Open::Fails(Fault::TimedOut)), w.asks(POST)).1, (504, Some(Cause::ConnectTimeout), 2)),
+        (
+            "refused",
+            |w| (all_open(w, Open::Fails(Fault::Refused)), w.asks(POST)).1,
+            (502, Some(Cause::ConnectRefused), 2),
+        ),
+        (
+            "no way",
+            |w| (all_open(w, Open::Fails(Fault::Unreachable)), w.asks(POST)).1,
+            (502, Some(Cause::ConnectUnreachable), 2),
+        ),
+        (
+            "no files",
+            |w| (all_open(w, Open::Fails(Fault::NoResources)), w.asks(POST)).1,
+            (502, Some(Cause::ConnectFailed), 2),
+        ),
+        (
+            "the kernel gave up",
+            |w| (all_open(w, Open::Fails(Fault::TimedOut)), w.asks(POST)).1,
+            (504, Some(Cause::ConnectTimeout), 2),
+        ),
         (
             "no answer to a connect",
             |w| {
@@ -62,17 +84,29 @@ fn every_cause() {
             },
             (504, Some(Cause::ConnectTimeout), 2),
         ),
-        ("closed, idempotent", |w| (all_reply(w, Reply::Close), w.asks(&get("/"))).1, (502, Some(Cause::BackendClosed), 2)),
-        ("closed, not idempotent", |w| (all_reply(w, Reply::Close), w.asks(POST)).1, (502, Some(Cause::BackendClosed), 1)),
+        (
+            "closed, idempotent",
+            |w| (all_reply(w, Reply::Close), w.asks(&get("/"))).1,
+            (502, Some(Cause::BackendClosed), 2),
+        ),
+        (
+            "closed, not idempotent",
+            |w| (all_reply(w, Reply::Close), w.asks(POST)).1,
+            (502, Some(Cause::BackendClosed), 1),
+        ),
         ("reset", |w| (all_reply(w, Reply::Reset), w.asks(&get("/"))).1, (502, Some(Cause::BackendReset), 2)),
-        ("no HTTP", |w| (all_reply(w, "SSH-2.0\r\n"), w.asks(&get("/"))).1, (502, Some(Cause::BadAnswer(V::StatusLine)), 1)),
+        (
+            "no HTTP",
+            |w| (all_reply(w, "SSH-2.0\r\n"), w.asks(&get("/"))).1,
+            (502, Some(Cause::BadResponse(V::StatusLine)), 1),
+        ),
         (
             "an unasked switch",
             |w| {
                 all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
                 w.client_asks(&get("/"));
             },
-            (502, Some(Cause::BadAnswer(V::UnexpectedSwitch)), 1),
+            (502, Some(Cause::BadResponse(V::UnexpectedSwitch)), 1),
         ),
         (
             "too many interims",
@@ -80,7 +114,7 @@ fn every_cause() {
                 all_reply(w, &*"HTTP/1.1 103 X\r\n\r\n".repeat(33));
                 w.client_asks(&get("/"));
             },
-            (502, Some(Cause::BadAnswer(V::TooManyInterims)), 1),
+            (502, Some(Cause::BadResponse(V::TooManyInterims)), 1),
         ),
         (
             "never an answer",
@@ -103,10 +137,13 @@ fn every_cause() {
         (
             "half an answer",
             |w| {
-                all_reply(w, Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc".to_vec()));
+                all_reply(
+                    w,
+                    Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc".to_vec()),
+                );
                 w.client_asks(&get("/"));
             },
-            (200, Some(Cause::AnswerTruncated), 1),
+            (200, Some(Cause::ResponseTruncated), 1),
         ),
         (
             "an answer that stops",
@@ -227,7 +264,12 @@ fn causes_of_other_configurations() {
             },
             (503, Some(Cause::QueueTimeout), 0),
         ),
-        ("a name that is not resolved yet", "addresses = [\"a.test:80\"]", |w| w.asks(&get("/")), (503, Some(Cause::NoBackend), 0)),
+        (
+            "a name that is not resolved yet",
+            "addresses = [\"a.test:80\"]",
+            |w| w.asks(&get("/")),
+            (503, Some(Cause::NoBackend), 0),
+        ),
     ];
     for (what, pool, play, expected) in table {
         let mut w = World::new(&one_pool(pool));
@@ -248,10 +290,12 @@ fn no_pages_is_a_cause() {
     w.finish();
 }
 
-/// What a client sees of it, byte for byte, is the corpus' matter; here: that the connection ends where it must.
+/// What a client sees of it, byte for byte, is the corpus' matter; here: that the connection ends where it
+/// must.
 #[test]
 fn who_may_ask_again() {
-    let table: &[(&str, &str, bool)] = &[("after an error of the backend", &get("/"), true), ("not with a body half read", HALF, false)];
+    let table: &[(&str, &str, bool)] =
+        &[("after an error of the backend", &get("/"), true), ("not with a body half read", HALF, false)];
     for (what, request, again) in table {
         let mut w = World::new(&one_pool(TWO));
         all_open(&mut w, Open::Fails(Fault::Refused));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruststrom_core::observe::HealthState::{self, Healthy, Slow, Unhealthy, Unknown};
-use ruststrom_core::{Answer, Cause, Fault};
+use ruststrom_core::{Cause, Fault, LookupResult};
 
 use crate::world::{Open, Reply, Sock, World, addr, config, get, ok, one_pool};
 
@@ -13,7 +13,9 @@ const C: &str = "10.0.0.3:80";
 const THREE: &str = "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]";
 
 fn probed(every: u32, pool: &str) -> String {
-    format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = {every}\n[[backend_pools]]\n{pool}\n")
+    format!(
+        "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = {every}\n[[backend_pools]]\n{pool}\n"
+    )
 }
 
 fn ask(w: &mut World) -> (u16, String) {
@@ -160,25 +162,46 @@ fn cookies() {
 /// The answer to a probe, when it comes, and what the backend is then.
 #[test]
 fn probes() {
-    let answer = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+    let response = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
     type Row = (&'static str, Option<Open>, Reply, u64, HealthState, &'static str);
     let table: Vec<Row> = vec![
-        ("200", None, answer(200), 0, Healthy, "status 200 after 0 ms"),
-        ("399", None, answer(399), 0, Healthy, "status 399 after 0 ms"),
-        ("400", None, answer(400), 0, Unhealthy, "status 400 after 0 ms"),
-        ("500", None, answer(500), 0, Unhealthy, "status 500 after 0 ms"),
-        ("just not slow", None, answer(200), 299, Healthy, "status 200 after 299 ms"),
-        ("slow", None, answer(200), 300, Slow, "status 200 after 300 ms"),
-        ("just in time", None, answer(204), 499, Slow, "status 204 after 499 ms"),
-        ("too late", None, answer(204), 502, Unhealthy, "backend_timeout"),
-        ("refused", Some(Open::Fails(Fault::Refused)), answer(200), 0, Unhealthy, "connect_refused"),
-        ("no connection", Some(Open::Silent), answer(200), 502, Unhealthy, "connect_timeout"),
+        ("200", None, response(200), 0, Healthy, "status 200 after 0 ms"),
+        ("399", None, response(399), 0, Healthy, "status 399 after 0 ms"),
+        ("400", None, response(400), 0, Unhealthy, "status 400 after 0 ms"),
+        ("500", None, response(500), 0, Unhealthy, "status 500 after 0 ms"),
+        ("just not slow", None, response(200), 299, Healthy, "status 200 after 299 ms"),
+        ("slow", None, response(200), 300, Slow, "status 200 after 300 ms"),
+        ("just in time", None, response(204), 499, Slow, "status 204 after 499 ms"),
+        ("too late", None, response(204), 502, Unhealthy, "backend_timeout"),
+        ("refused", Some(Open::Fails(Fault::Refused)), response(200), 0, Unhealthy, "connect_refused"),
+        ("no connection", Some(Open::Silent), response(200), 502, Unhealthy, "connect_timeout"),
         ("closed", None, Reply::Close, 0, Unhealthy, "backend_closed"),
         ("reset", None, Reply::Reset, 0, Unhealthy, "backend_reset"),
         ("garbage", None, "220 smtp\r\n".into(), 0, Unhealthy, "bad_status_line"),
-        ("interims first", None, "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\n".into(), 0, Healthy, "status 200 after 0 ms"),
-        ("interims, by the thousand", None, (&*"HTTP/1.1 100 X\r\n\r\n".repeat(20_000)).into(), 502, Unhealthy, "backend_timeout"),
-        ("a head that never ends", None, (&*format!("HTTP/1.1 200 X\r\nA: {}", "x".repeat(20_000))).into(), 0, Unhealthy, "head_too_large"),
+        (
+            "interims first",
+            None,
+            "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\n".into(),
+            0,
+            Healthy,
+            "status 200 after 0 ms",
+        ),
+        (
+            "interims, by the thousand",
+            None,
+            (&*"HTTP/1.1 100 X\r\n\r\n".repeat(20_000)).into(),
+            502,
+            Unhealthy,
+            "backend_timeout",
+        ),
+        (
+            "a head that never ends",
+            None,
+            (&*format!("HTTP/1.1 200 X\r\nA: {}", "x".repeat(20_000))).into(),
+            0,
+            Unhealthy,
+            "head_too_large",
+        ),
     ];
     for (what, open, reply, after, expected, why) in table {
         let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\"]"));
@@ -222,8 +245,7 @@ fn a_probe_that_trickles() {
 /// What probes make of a backend over time, with `fall` and `rise`, and what requests meet meanwhile.
 #[test]
 fn falls_and_rises() {
-    let pool =
-        "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 0\n[backend_pools.health_config]\nfall = 2\nrise = 3\nramp_up = 10";
+    let pool = "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 0\n[backend_pools.health_config]\nfall = 2\nrise = 3\nramp_up = 10";
     let mut w = World::of(&config(&probed(1, pool)), 2);
     w.advance_ms(0);
     assert_eq!(w.probed.len(), 2, "each by one shard, at once");
@@ -232,7 +254,10 @@ fn falls_and_rises() {
     let of_a: Vec<_> = w.probed.iter().filter(|(at, _)| *at == addr(A)).map(|(_, when)| *when).collect();
     assert!((9..=13).contains(&of_a.len()), "{of_a:?}");
     let waits: Vec<u128> = of_a.windows(2).map(|p| p[1].since(p[0]).as_millis()).collect();
-    assert!((500..=1_002).contains(&waits[0]) && waits[1..].iter().all(|w| (895..=1_105).contains(w)), "{waits:?}");
+    assert!(
+        (500..=1_002).contains(&waits[0]) && waits[1..].iter().all(|w| (895..=1_105).contains(w)),
+        "{waits:?}"
+    );
     w.health();
 
     let probes_of_a = |w: &World| w.probed.iter().filter(|(at, _)| *at == addr(A)).count();
@@ -259,7 +284,10 @@ fn falls_and_rises() {
         shares.push(count(&mut w, 100).get(A).copied().unwrap_or(0));
         w.advance_ms(1_000);
     }
-    assert!(shares[0] <= 12 && (25..=40).contains(&shares[5]) && shares[11] == 50 && shares.is_sorted(), "{shares:?}");
+    assert!(
+        shares[0] <= 12 && (25..=40).contains(&shares[5]) && shares[11] == 50 && shares.is_sorted(),
+        "{shares:?}"
+    );
     // Slow: a quarter of its weight, at once.
     w.backend(A).probe = Reply::Hold;
     while w.probes().is_empty() {
@@ -276,7 +304,8 @@ fn falls_and_rises() {
 /// Real traffic finds out sooner than the next probe, and only a probe brings the backend back.
 #[test]
 fn real_traffic_finds_out() {
-    let mut w = World::of(&config(&probed(60, "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 1")), 2);
+    let mut w =
+        World::of(&config(&probed(60, "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 1")), 2);
     w.advance_ms(0);
     w.health();
     w.backend(A).open = Open::Fails(Fault::Refused);
@@ -293,7 +322,8 @@ fn real_traffic_finds_out() {
     w.finish();
 }
 
-/// Who waits for a backend that falls is told so; who waits for one that comes back is served, on every shard.
+/// Who waits for a backend that falls is told so; who waits for one that comes back is served, on every
+/// shard.
 #[test]
 fn health_moves_the_queue() {
     let pool = "addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]\nretries = 0\n[backend_pools.timeouts]\nqueue = 100";
@@ -317,29 +347,29 @@ fn health_moves_the_queue() {
 
 #[test]
 fn names() {
-    let two = |addresses: &[&str]| Answer::Addresses(addresses.iter().map(|a| addr(a)).collect());
+    let two = |addresses: &[&str]| LookupResult::Addresses(addresses.iter().map(|a| addr(a)).collect());
     let mut w = World::new(&probed(10, "addresses = [\"a.test:80\", \"10.0.0.9:80\"]\nretries = 0"));
     w.advance_ms(0);
     // It is neither healthy nor unhealthy as long as nobody knows where it is; the others serve.
     assert_eq!(w.health(), [("10.0.0.9:80".to_owned(), Unknown, Healthy)]);
     assert!(!w.shards[0].is_ready());
     assert_eq!(count(&mut w, 2), counts(&[("10.0.0.9:80", 2)]));
-    let question = w.lookups.pop().expect("asked");
-    assert_eq!((question.2.as_str(), w.lookups.len()), ("a.test:80", 0));
-    w.answer(question.clone(), two(&[A, B]));
+    let query = w.lookups.pop().expect("asked");
+    assert_eq!((query.2.as_str(), w.lookups.len()), ("a.test:80", 0));
+    w.response(query.clone(), two(&[A, B]));
     w.advance_ms(0);
     assert_eq!(w.health(), [("a.test:80".to_owned(), Unknown, Healthy)], "at once");
     assert!(w.shards[0].is_ready());
     assert_eq!(count(&mut w, 4), counts(&[("10.0.0.9:80", 2), ("a.test:80", 2)]));
     // An answer that comes twice is no answer.
-    w.answer(question, two(&[C]));
+    w.response(query, two(&[C]));
     assert_eq!(w.made_to(C), 0);
     // Again after half a minute; its addresses take turns.
     w.advance_ms(29_990);
     assert_eq!(w.lookups.len(), 0);
     w.advance_ms(20);
-    let question = w.lookups.pop().expect("asked again");
-    w.answer(question, Answer::Failed("no such name".into()));
+    let query = w.lookups.pop().expect("asked again");
+    w.response(query, LookupResult::Failed("no such name".into()));
     assert_eq!(w.shards[0].observer_mut().notes.len(), 1);
     for at in [A, B] {
         for c in w.to(at) {
@@ -354,29 +384,36 @@ fn names() {
     w.advance_ms(30_010);
     let late = w.lookups.pop().expect("asked");
     w.advance_ms(20_010);
-    let question = w.lookups.pop().expect("asked anew");
-    w.answer(late, two(&[C]));
-    w.answer(question, two(&[B]));
+    let query = w.lookups.pop().expect("asked anew");
+    w.response(late, two(&[C]));
+    w.response(query, two(&[B]));
     assert_eq!(w.shards[0].observer_mut().notes.len(), 2, "and that it is well again");
     w.lookups.clear();
     w.finish();
 }
 
-/// A name that cannot be found is Unhealthy then, asked for every two seconds, and served at once when it is there.
+/// A name that cannot be found is Unhealthy then, asked for every two seconds, and served at once when it is
+/// there.
 #[test]
 fn names_that_come_late() {
-    let mut w = World::of(&config(&probed(60, "addresses = [\"a.test:80\"]\nretries = 0\n[backend_pools.health_config]\nramp_up = 1")), 2);
+    let mut w = World::of(
+        &config(&probed(
+            60,
+            "addresses = [\"a.test:80\"]\nretries = 0\n[backend_pools.health_config]\nramp_up = 1",
+        )),
+        2,
+    );
     w.advance_ms(0);
     assert_eq!(ask(&mut w).0, 503);
-    let question = w.lookups.pop().expect("asked");
-    w.answer(question, Answer::Failed("no such name".into()));
+    let query = w.lookups.pop().expect("asked");
+    w.response(query, LookupResult::Failed("no such name".into()));
     assert!(w.shards.iter().all(|s| s.is_ready()), "nobody waits for it for ever");
     assert_eq!(w.health(), [("a.test:80".to_owned(), Unknown, Unhealthy)]);
     w.advance_ms(1_990);
     assert_eq!(w.lookups.len(), 0);
     w.advance_ms(20);
-    let question = w.lookups.pop().expect("asked again");
-    w.answer(question, Answer::Addresses(vec![addr(A)]));
+    let query = w.lookups.pop().expect("asked again");
+    w.response(query, LookupResult::Addresses(vec![addr(A)]));
     w.advance_ms(0);
     assert_eq!(w.health(), [("a.test:80".to_owned(), Unhealthy, Healthy)]);
     assert_eq!(ask(&mut w).0, 200);
@@ -385,7 +422,7 @@ fn names_that_come_late() {
 
 /// The driver never answers: after a while the probe says what is known.
 #[test]
-fn names_that_nobody_answers() {
+fn names_that_nobody_responses() {
     let mut w = World::new(&probed(10, "addresses = [\"a.test:80\"]"));
     w.advance_ms(19_990);
     assert!(!w.shards[0].is_ready());

@@ -34,7 +34,8 @@ fn a_thousand_requests_behind_each_other() {
     w.finish();
 }
 
-/// How many connections lie idle after so many at once, by what the file and the backend say, and a moment later.
+/// How many connections lie idle after so many at once, by what the file and the backend say, and a moment
+/// later.
 #[test]
 fn idle_connections() {
     let table = [
@@ -81,9 +82,10 @@ fn idle_connections_are_everyones() {
     w.finish();
 }
 
-/// The backend answers before it has all of the request: what the client gets, whether it may ask again, what the backend still gets.
+/// The backend answers before it has all of the request: what the client gets, whether it may ask again, what
+/// the backend still gets.
 #[test]
-fn early_answers() {
+fn early_responses() {
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234";
     // The answer; what else happens; whether the client's connection stays.
     let whole = "HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno";
@@ -94,7 +96,10 @@ fn early_answers() {
     let c = w.client_asks(head);
     let b = w.to(A)[0];
     w.send(b, whole);
-    assert_eq!((w.statuses(c), w.peer(c).shut, w.peer(c).closed, w.peer(b).closed), (vec![413], true, false, true));
+    assert_eq!(
+        (w.statuses(c), w.peer(c).shut, w.peer(c).closed, w.peer(b).closed),
+        (vec![413], true, false, true)
+    );
     assert_eq!(w.one(), (413, None, 1));
     w.send(c, "56789GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!((w.made_to(A), w.counts().pages), (1, 0));
@@ -102,7 +107,8 @@ fn early_answers() {
     assert!(w.peer(c).closed && !w.peer(c).cut);
     w.finish();
 
-    // Half: the request goes on, all of it, and the answer too; then the connection ends, for the answer had said so.
+    // Half: the request goes on, all of it, and the answer too; then the connection ends, for the answer had
+    // said so.
     let mut w = held(ONE);
     let c = w.client_asks(head);
     let b = w.to(A)[0];
@@ -179,17 +185,22 @@ fn tunnels() {
         assert_eq!(w.told(), []);
         w.end(second);
         let told = w.told();
-        assert_eq!((told[0].status, told[0].cause, told[0].bytes), (101, None, if client_first { (8, 15) } else { (10, 13) }));
+        assert_eq!(
+            (told[0].status, told[0].cause, told[0].bytes),
+            (101, None, if client_first { (8, 15) } else { (10, 13) })
+        );
         assert!(w.peer(c).closed && w.peer(b).closed);
         w.finish();
     }
-    // What lies behind the request is for the other protocol, after all of the request: by length, in chunks, in any piece.
+    // What lies behind the request is for the other protocol, after all of the request: by length, in chunks,
+    // in any piece.
     let bodies = [
         ("Content-Length: 5\r\n\r\nhello", "hello"),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"),
     ];
     for (body, passed) in bodies {
-        let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n{body}early");
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n{body}early");
         for cut in 1..request.len() {
             let mut w = held(ONE);
             let c = w.client();
@@ -199,7 +210,11 @@ fn tunnels() {
             w.send(b, SWITCH);
             w.send(c, "!");
             let got = w.got(b);
-            let got = got.split_once("\r\n\r\n").expect("a head").1.replace("3\r\nhel\r\n2\r\nlo\r\n", "5\r\nhello\r\n");
+            let got = got
+                .split_once("\r\n\r\n")
+                .expect("a head")
+                .1
+                .replace("3\r\nhel\r\n2\r\nlo\r\n", "5\r\nhello\r\n");
             if body.starts_with("Content") || cut <= request.find("3\r\nhel").unwrap_or(0) {
                 assert_eq!(got, format!("{passed}early!"), "{cut}");
             } else {
@@ -213,7 +228,7 @@ fn tunnels() {
     w.asks("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n");
     let b = w.to(A)[0];
     w.send(b, SWITCH);
-    assert_eq!(w.one(), (502, Some(Cause::BadAnswer(Violation::UnexpectedSwitch)), 1));
+    assert_eq!(w.one(), (502, Some(Cause::BadResponse(Violation::UnexpectedSwitch)), 1));
     w.finish();
     // Either side breaks.
     for client in [true, false] {
@@ -278,17 +293,17 @@ fn scarce_pages_and_uploads() {
         w.put(*c, format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     }
     w.settle();
-    let mut answered = 0;
+    let mut responded = 0;
     for _ in 0..100 {
         for b in w.to(A) {
             if crate::world::whole(&w.peer(b).received).is_some() {
                 w.got(b);
                 w.send(b, ok(""));
-                answered += 1;
+                responded += 1;
             }
         }
     }
-    assert_eq!(answered, 40);
+    assert_eq!(responded, 40);
     for c in &clients {
         assert_eq!(w.statuses(*c), [200]);
     }
@@ -318,13 +333,15 @@ fn the_next_gets_the_page() {
     }
     let unread = |w: &World| [c, waiting[0], waiting[1]].map(|sock| w.peer(sock).unread() > 0);
     assert_eq!(unread(&w), [true; 3]);
-    // The client is answered and will not be read from again, though it takes nothing yet: the page is for the next.
+    // The client is answered and will not be read from again, though it takes nothing yet: the page is for
+    // the next.
     w.fault(its, Fault::Reset);
     assert_eq!((unread(&w), w.counts().pages), ([true, false, true], 20));
     w.finish();
 }
 
-/// Many long polls: each holds the page of its request's head, for a retry, and nothing once its answer has begun.
+/// Many long polls: each holds the page of its request's head, for a retry, and nothing once its answer has
+/// begun.
 #[test]
 fn who_waits_holds_little() {
     let mut w = held(ONE);
@@ -402,7 +419,10 @@ fn drains() {
     w.advance_ms(17_980);
     assert_eq!((w.drained.clone(), w.told()), (vec![], vec![]));
     w.advance_ms(20);
-    assert_eq!((w.drained.clone(), w.one(), w.peer(tunnel).cut), (vec![0], (101, Some(Cause::Drained), 1), true));
+    assert_eq!(
+        (w.drained.clone(), w.one(), w.peer(tunnel).cut),
+        (vec![0], (101, Some(Cause::Drained), 1), true)
+    );
     w.finish();
 }
 
@@ -434,16 +454,33 @@ fn what_is_forwarded() {
                 X-Real-IP: 203.0.113.5\r\nX-Forwarded-Server: front.test\r\nX-Request-ID: abc-1\r\nx_forwarded_for: 1.1.1.1\r\n";
     let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{said}\r\n");
     let table = [
-        ("192.0.2.66", ["For: 192.0.2.66", "Proto: http", "Host: a.test", "Port: 80", "Server: lb.test"], "192.0.2.66", None),
+        (
+            "192.0.2.66",
+            ["For: 192.0.2.66", "Proto: http", "Host: a.test", "Port: 80", "Server: lb.test"],
+            "192.0.2.66",
+            None,
+        ),
         (
             "10.9.9.9",
-            ["For: 203.0.113.5, 10.9.9.9", "Proto: https", "Host: real.test", "Port: 8443", "Server: front.test, lb.test"],
+            [
+                "For: 203.0.113.5, 10.9.9.9",
+                "Proto: https",
+                "Host: real.test",
+                "Port: 8443",
+                "Server: front.test, lb.test",
+            ],
             "203.0.113.5",
             Some("abc-1"),
         ),
         (
             "::ffff:10.9.9.9",
-            ["For: 203.0.113.5, 10.9.9.9", "Proto: https", "Host: real.test", "Port: 8443", "Server: front.test, lb.test"],
+            [
+                "For: 203.0.113.5, 10.9.9.9",
+                "Proto: https",
+                "Host: real.test",
+                "Port: 8443",
+                "Server: front.test, lb.test",
+            ],
             "203.0.113.5",
             Some("abc-1"),
         ),
@@ -467,7 +504,8 @@ fn what_is_forwarded() {
     }
 }
 
-/// A reload at any moment: nothing is cut, everything ends by the file it began with, and what is gone is let go.
+/// A reload at any moment: nothing is cut, everything ends by the file it began with, and what is gone is let
+/// go.
 #[test]
 fn reloads() {
     let old = config(&one_pool("name = \"p\"\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 1"));
@@ -527,15 +565,18 @@ fn listeners_over_a_reload() {
     let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
     let plain = w.client();
     w.reconfigure(&config(
-        &one_pool(ONE).replace("http_address = \"192.0.2.1:80\"", "http_address = [\"192.0.2.1:80\", \"192.0.2.2:80\"]"),
+        &one_pool(ONE).replace(
+            "http_address = \"192.0.2.1:80\"",
+            "http_address = [\"192.0.2.1:80\", \"192.0.2.2:80\"]",
+        ),
     ));
     assert_eq!((w.ask(admin, "/readyz"), w.ask(plain, "/readyz")), (vec![200], vec![200]));
     assert_eq!(w.served.len(), 1, "our own page is no backend's matter");
     w.finish();
 }
 
-/// A backend that speaks before it is asked, on a connection of its own: its words are an answer to what was about to be asked, and the
-/// connection is not used again.
+/// A backend that speaks before it is asked, on a connection of its own: its words are an answer to what was
+/// about to be asked, and the connection is not used again.
 #[test]
 fn who_speaks_first() {
     let mut w = held(ONE);

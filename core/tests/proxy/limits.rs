@@ -12,7 +12,8 @@ const A: &str = "10.0.0.1:80";
 /// Every time limit: nothing happens a moment before, and it does a moment after.
 #[test]
 fn every_timeout() {
-    /// What leads there, when it is due, how the clients' and backends' connections stand before and after it (open: true).
+    /// What leads there, when it is due, how the clients' and backends' connections stand before and after it
+    /// (open: true).
     struct Row {
         what: &'static str,
         before: fn(&mut World),
@@ -21,7 +22,13 @@ fn every_timeout() {
         backends_closed: bool,
     }
     let table = [
-        Row { what: "a client that says nothing", before: |w| _ = w.client(), due: 1_000, record: None, backends_closed: false },
+        Row {
+            what: "a client that says nothing",
+            before: |w| _ = w.client(),
+            due: 1_000,
+            record: None,
+            backends_closed: false,
+        },
         Row {
             what: "half a head, from accept",
             before: |w| {
@@ -110,7 +117,9 @@ fn every_timeout() {
             what: "an expectation that nobody meets",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+                w.client_asks(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+                );
             },
             due: 4_000,
             record: Some((504, Cause::BackendTimeout)),
@@ -120,7 +129,9 @@ fn every_timeout() {
             what: "an expectation that was met: the answer's time begins with the end of the body",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+                let c = w.client_asks(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+                );
                 w.advance(ms(3_000));
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -149,7 +160,9 @@ fn every_timeout() {
             what: "the same without waiting for the 100",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+                let c = w.client_asks(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+                );
                 w.advance(ms(3_000));
                 w.send(c, "bo");
                 w.advance(ms(3_000));
@@ -163,7 +176,9 @@ fn every_timeout() {
             what: "an answer instead of a 100: the client has nothing to send",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+                w.client_asks(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+                );
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
                 for _ in 0..8 {
@@ -228,7 +243,9 @@ fn every_timeout() {
             what: "a tunnel, from its last byte",
             before: |w| {
                 all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                let c = w.client_asks("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+                let c = w.client_asks(
+                    "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+                );
                 w.advance(ms(5_900));
                 w.send(c, "x");
                 w.advance(ms(5_900));
@@ -301,8 +318,16 @@ fn every_timeout() {
         assert_eq!((w.told(), state(&w)), (vec![], at_first), "{what}: too early");
         w.advance(ms(3));
         let told: Vec<_> = w.told().iter().map(|t| (t.status, t.cause)).collect();
-        assert_eq!(told, record.map(|(status, cause)| (status, Some(cause))).into_iter().collect::<Vec<_>>(), "{what}");
-        assert_eq!(w.to(A).is_empty(), backends_closed || at_first.0 == 0, "{what}: the backend's connection");
+        assert_eq!(
+            told,
+            record.map(|(status, cause)| (status, Some(cause))).into_iter().collect::<Vec<_>>(),
+            "{what}"
+        );
+        assert_eq!(
+            w.to(A).is_empty(),
+            backends_closed || at_first.0 == 0,
+            "{what}: the backend's connection"
+        );
         if record.is_none() && !backends_closed {
             assert!(state(&w).1 < at_first.1, "{what}: nobody was closed");
         }
@@ -314,7 +339,9 @@ fn every_timeout() {
 #[test]
 fn the_slowest_that_is_borne() {
     // Upload; bytes in each second; whether it lives.
-    for (upload, bytes, lives) in [(true, 100, true), (true, 99, false), (false, 100, true), (false, 99, false)] {
+    for (upload, bytes, lives) in
+        [(true, 100, true), (true, 99, false), (false, 100, true), (false, 99, false)]
+    {
         let mut w = World::new(&one_pool(TWO));
         all_reply(&mut w, Reply::Hold);
         let c = w.client();
@@ -379,7 +406,9 @@ fn every_limit() {
         ("requests_per_connection = 2", get("/").repeat(2), 200),
     ];
     for (limit, sent, status) in table {
-        let text = format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n");
+        let text = format!(
+            "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n"
+        );
         let mut w = World::new(&text.add_pool(TWO));
         let c = w.client_asks(&sent);
         let statuses = w.statuses(c);
@@ -387,12 +416,12 @@ fn every_limit() {
         w.finish();
     }
     // Answers.
-    let answer = |fields: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+    let response = |fields: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
     let table = [
-        ("head_bytes = 1024", answer(&format!("A: {}\r\n", "x".repeat(1024 - 43))), 200),
-        ("head_bytes = 1024", answer(&format!("A: {}\r\n", "x".repeat(1025 - 43))), 502),
-        ("fields = 8", answer(&"A: b\r\n".repeat(7)), 200),
-        ("fields = 8", answer(&"A: b\r\n".repeat(8)), 502),
+        ("head_bytes = 1024", response(&format!("A: {}\r\n", "x".repeat(1024 - 43))), 200),
+        ("head_bytes = 1024", response(&format!("A: {}\r\n", "x".repeat(1025 - 43))), 502),
+        ("fields = 8", response(&"A: b\r\n".repeat(7)), 200),
+        ("fields = 8", response(&"A: b\r\n".repeat(8)), 502),
     ];
     for (limit, reply, status) in table {
         let mut w = World::new(&one_pool(&format!("{TWO}\n[backend_pools.limits]\n{limit}")));
@@ -407,11 +436,18 @@ fn every_limit() {
 fn limits_of_connections() {
     use ruststrom_core::{ListenerId, Refused};
     let limited = |limit: &str| {
-        config(&format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n").add_pool(TWO))
+        config(
+            &format!(
+                "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n"
+            )
+            .add_pool(TWO),
+        )
     };
     // Over two shards.
     let mut w = World::of(&limited("connections = 3"), 2);
-    let accept = |w: &mut World, shard: usize, ip: &str, listener: u16| w.accept(shard, addr(ip), ListenerId(listener));
+    let accept = |w: &mut World, shard: usize, ip: &str, listener: u16| {
+        w.accept(shard, addr(ip), ListenerId(listener))
+    };
     let all: Vec<_> = (0..3).map(|n| accept(&mut w, n % 2, "192.0.2.7:1", 0).expect("taken")).collect();
     assert_eq!(accept(&mut w, 0, "192.0.2.8:1", 0), Err(Refused::TooManyConnections));
     // Our own page always answers.

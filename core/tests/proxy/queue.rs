@@ -20,7 +20,7 @@ fn two_shards(text: &str) -> World {
 }
 
 /// Answers the request that has lain at a backend for the longest time, and says which.
-fn answer_one(w: &mut World, at: &str) -> Option<String> {
+fn response_one(w: &mut World, at: &str) -> Option<String> {
     let at = w.arrived.iter().position(|(sock, _)| w.peer(*sock).to == Some(addr(at)))?;
     let (sock, target) = w.arrived.remove(at);
     w.reply(sock, ok(&target));
@@ -38,13 +38,14 @@ fn never_more_and_in_order() {
     assert_eq!(w.shards.iter().map(|s| s.counts().queued).collect::<Vec<_>>(), [3, 3]);
     assert_eq!(w.shards[0].counts().in_flight, 2);
     let mut order = Vec::new();
-    while let Some(target) = answer_one(&mut w, A) {
+    while let Some(target) = response_one(&mut w, A) {
         order.push(target);
         assert!(w.shards[0].counts().in_flight <= 2);
     }
     // Each shard's own are served in their order.
     for shard in 0..2 {
-        let own: Vec<usize> = order.iter().map(|t| t[1..].parse().expect("a number")).filter(|n| n % 2 == shard).collect();
+        let own: Vec<usize> =
+            order.iter().map(|t| t[1..].parse().expect("a number")).filter(|n| n % 2 == shard).collect();
         assert!(own.is_sorted() && own.len() == 4, "{order:?}");
     }
     for (n, c) in clients.iter().enumerate() {
@@ -62,7 +63,7 @@ fn nobody_is_overtaken() {
     w.backend(A).reply = Reply::Hold;
     let greedy = w.client_asks(&format!("{}{}{}", get("/g1"), get("/g2"), get("/g3")));
     let patient = w.client_asks(&get("/p1"));
-    let order: Vec<String> = std::iter::from_fn(|| answer_one(&mut w, A)).collect();
+    let order: Vec<String> = std::iter::from_fn(|| response_one(&mut w, A)).collect();
     assert_eq!(order, ["/g1", "/p1", "/g2", "/g3"]);
     assert_eq!((w.statuses(greedy), w.statuses(patient)), (vec![200; 3], vec![200]));
     w.finish();
@@ -85,8 +86,11 @@ fn full_late_and_gone() {
     assert_eq!(w.counts().queued, 2);
     w.advance_ms(4_010);
     assert_eq!((w.statuses(third), w.one()), (vec![503], (503, Some(Cause::QueueTimeout), 0)));
-    let order: Vec<String> = std::iter::from_fn(|| answer_one(&mut w, A)).collect();
-    assert_eq!((order, w.statuses(first), w.statuses(fifth)), (vec!["/1".to_owned(), "/5".to_owned()], vec![200], vec![200]));
+    let order: Vec<String> = std::iter::from_fn(|| response_one(&mut w, A)).collect();
+    assert_eq!(
+        (order, w.statuses(first), w.statuses(fifth)),
+        (vec!["/1".to_owned(), "/5".to_owned()], vec![200], vec![200])
+    );
     w.finish();
 }
 
@@ -102,7 +106,7 @@ fn many_come_and_go() {
         w.fault(c, Fault::Reset);
     }
     assert_eq!(w.counts().queued, 1);
-    assert_eq!((answer_one(&mut w, A), answer_one(&mut w, A)), (Some("/1".into()), Some("/2".into())));
+    assert_eq!((response_one(&mut w, A), response_one(&mut w, A)), (Some("/1".into()), Some("/2".into())));
     assert_eq!((w.statuses(first), w.statuses(second)), (vec![200], vec![200]));
     w.finish();
 }
@@ -119,12 +123,16 @@ fn one_that_is_choosy_does_not_block() {
     let mut cookies = Vec::new();
     for _ in 0..2 {
         let c = w.client_asks(&get("/"));
-        while answer_one(&mut w, A).or_else(|| answer_one(&mut w, B)).is_some() {}
+        while response_one(&mut w, A).or_else(|| response_one(&mut w, B)).is_some() {}
         let got = w.got(c);
-        cookies.push(got.split("Set-Cookie: ").nth(1).and_then(|s| s.split(';').next()).expect("a cookie").to_owned());
+        cookies.push(
+            got.split("Set-Cookie: ").nth(1).and_then(|s| s.split(';').next()).expect("a cookie").to_owned(),
+        );
     }
     assert_ne!(cookies[0], cookies[1]);
-    let with = |cookie: &str, target: &str| format!("GET {target} HTTP/1.1\r\nHost: a.test\r\nCookie: {cookie}\r\n\r\n");
+    let with = |cookie: &str, target: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: a.test\r\nCookie: {cookie}\r\n\r\n")
+    };
     // Both are busy; two wait for the first, one for the second, one for any.
     let clients: Vec<Sock> = ["/0", "/1", "/2", "/3", "/4", "/5"]
         .iter()
@@ -134,10 +142,14 @@ fn one_that_is_choosy_does_not_block() {
     assert_eq!(w.counts().queued, 4);
     // Only the second backend answers: whoever can use it gets it, though older ones wait for the first.
     let (first, second) =
-        if w.to(A).iter().any(|b| String::from_utf8_lossy(&w.peer(*b).received).contains("/0 ")) { (A, B) } else { (B, A) };
-    let order: Vec<String> = std::iter::from_fn(|| answer_one(&mut w, second)).collect();
+        if w.to(A).iter().any(|b| String::from_utf8_lossy(&w.peer(*b).received).contains("/0 ")) {
+            (A, B)
+        } else {
+            (B, A)
+        };
+    let order: Vec<String> = std::iter::from_fn(|| response_one(&mut w, second)).collect();
     assert_eq!(order, ["/1", "/4", "/5"]);
-    let order: Vec<String> = std::iter::from_fn(|| answer_one(&mut w, first)).collect();
+    let order: Vec<String> = std::iter::from_fn(|| response_one(&mut w, first)).collect();
     assert_eq!(order, ["/0", "/2", "/3"]);
     for c in clients {
         assert_eq!(w.statuses(c), [200]);
@@ -148,7 +160,8 @@ fn one_that_is_choosy_does_not_block() {
 /// A reload does not forget those who wait by the older configuration, nor lets a new one exceed the cap.
 #[test]
 fn over_a_reload() {
-    let (before, after) = (capped(1, ""), capped(1, "retries = 2\n[backend_pools.health_config]\nslow_threshold = 299"));
+    let (before, after) =
+        (capped(1, ""), capped(1, "retries = 2\n[backend_pools.health_config]\nslow_threshold = 299"));
     let mut w = two_shards(&before);
     w.backend(A).reply = Reply::Hold;
     let old = [w.client_at(0), w.client_at(0), w.client_at(1)];
@@ -163,7 +176,7 @@ fn over_a_reload() {
     assert_eq!(w.shards.iter().map(|s| s.counts().queued).sum::<usize>(), 4);
     let order: BTreeSet<String> = std::iter::from_fn(|| {
         assert!(w.shards[0].counts().in_flight <= 1);
-        answer_one(&mut w, A)
+        response_one(&mut w, A)
     })
     .collect();
     assert_eq!(order.len(), 5, "{order:?}");
@@ -176,7 +189,8 @@ fn over_a_reload() {
 /// The first error is the one that is reported, also when the retry ends in the queue.
 #[test]
 fn the_first_error_is_told() {
-    let pool = "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", max_connections = 1 }]\nretries = 1";
+    let pool =
+        "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", max_connections = 1 }]\nretries = 1";
     let mut w = World::new(&one_pool(pool));
     w.backend(A).opens = [Open::Take, Open::Fails(Fault::Refused)].into();
     w.backend(B).reply = Reply::Hold;
@@ -205,15 +219,15 @@ fn in_any_order() {
         for (n, c) in clients.iter().enumerate() {
             w.put(*c, get(&format!("/{n}")));
         }
-        let mut answered = 0;
-        while answered < clients.len() {
+        let mut responded = 0;
+        while responded < clients.len() {
             for _ in 0..rng.below(30) {
                 w.step();
                 assert!(w.shards[0].counts().in_flight <= 3);
             }
             if rng.below(3) == 0 {
                 w.settle();
-                answered += usize::from(answer_one(&mut w, A).is_some());
+                responded += usize::from(response_one(&mut w, A).is_some());
             }
         }
         w.settle();

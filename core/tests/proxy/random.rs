@@ -1,5 +1,6 @@
-//! Many clients, two shards, every byte in any order and any piece, faults at any moment: each client gets its own answers, whole or not
-//! at all, nothing is done twice that may be done once only, and nothing is left.
+//! Many clients, two shards, every byte in any order and any piece, faults at any moment: each client gets
+//! its own answers, whole or not at all, nothing is done twice that may be done once only, and nothing is
+//! left.
 
 use std::collections::BTreeMap;
 
@@ -28,17 +29,25 @@ fn request(id: usize, rng: &mut Rng) -> Request {
     let method = ["GET", "GET", "PUT", "POST", "POST", "HEAD"][rng.below(6) as usize];
     let sizes = [0, 1, 10, 3_000, 20_000, 70_000];
     let len = sizes[rng.below(6) as usize];
-    let body = if matches!(method, "PUT" | "POST") { pattern(id, sizes[rng.below(6) as usize]) } else { String::new() };
+    let body = if matches!(method, "PUT" | "POST") {
+        pattern(id, sizes[rng.below(6) as usize])
+    } else {
+        String::new()
+    };
     let form = rng.below(5);
     let target = format!("/{id}/{len}/{}", rng.below(5));
     let bytes = match (body.is_empty(), rng.below(2)) {
         (true, _) => format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
         (false, 0) => {
             let expect = if form == 0 { "Expect: 100-continue\r\n" } else { "" };
-            format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n{expect}Content-Length: {}\r\n\r\n{body}", body.len())
+            format!(
+                "{method} {target} HTTP/1.1\r\nHost: a.test\r\n{expect}Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
         }
         (false, _) => {
-            let mut text = format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let mut text =
+                format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
             let mut rest = &*body;
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(rest.len().min(1 + rng.below(9_000) as usize));
@@ -51,7 +60,8 @@ fn request(id: usize, rng: &mut Rng) -> Request {
     Request { id, len, bytes, head: method == "HEAD", once: method == "POST" }
 }
 
-/// The content of a request or an answer whose head is `head`; `None` if it is not all there. With it, what follows.
+/// The content of a request or an answer whose head is `head`; `None` if it is not all there. With it, what
+/// follows.
 fn content<'a>(head: &str, rest: &'a str) -> Option<(String, &'a str)> {
     let head = head.to_ascii_lowercase();
     if head.contains("transfer-encoding: chunked") {
@@ -66,16 +76,20 @@ fn content<'a>(head: &str, rest: &'a str) -> Option<(String, &'a str)> {
             rest = after.get(size..)?.strip_prefix("\r\n")?;
         }
     }
-    let len = head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |n| n.parse().expect("a length"));
+    let len = head
+        .lines()
+        .find_map(|l| l.strip_prefix("content-length: "))
+        .map_or(0, |n| n.parse().expect("a length"));
     Some((rest.get(..len)?.to_owned(), &rest[len..]))
 }
 
 /// What a backend makes of a request: it looks whether all of it is right, too.
-fn answer(request: &str) -> (Vec<u8>, bool) {
+fn response(request: &str) -> (Vec<u8>, bool) {
     let (head, rest) = request.split_once("\r\n\r\n").expect("a head");
     let target = head.split(' ').nth(1).expect("a target");
     let mut parts = target.split('/').skip(1).map(|n| n.parse::<usize>().expect("a number"));
-    let (id, len, form) = (parts.next().expect("id"), parts.next().expect("len"), parts.next().expect("form"));
+    let (id, len, form) =
+        (parts.next().expect("id"), parts.next().expect("len"), parts.next().expect("form"));
     let (body, after) = content(head, rest).expect("a whole request");
     assert_eq!((body.as_str(), after), (&*pattern(id, body.len()), ""), "another's bytes in {target}");
     let body = pattern(id, len);
@@ -83,11 +97,18 @@ fn answer(request: &str) -> (Vec<u8>, bool) {
     let sent = if head_only { "" } else { &*body };
     let text = match form {
         0 | 1 => format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"),
-        2 => format!("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"),
+        2 => format!(
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"
+        ),
         3 if !head_only => {
             let (one, two) = body.split_at(len / 3);
-            let chunk = |s: &str| if s.is_empty() { String::new() } else { format!("{:x};x=y\r\n{s}\r\n", s.len()) };
-            format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nTransfer-Encoding: chunked\r\n\r\n{}{}0\r\n\r\n", chunk(one), chunk(two))
+            let chunk =
+                |s: &str| if s.is_empty() { String::new() } else { format!("{:x};x=y\r\n{s}\r\n", s.len()) };
+            format!(
+                "HTTP/1.1 200 OK\r\nX-Id: {id}\r\nTransfer-Encoding: chunked\r\n\r\n{}{}0\r\n\r\n",
+                chunk(one),
+                chunk(two)
+            )
         }
         _ => format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nConnection: close\r\n\r\n{sent}"),
     };
@@ -96,23 +117,30 @@ fn answer(request: &str) -> (Vec<u8>, bool) {
 
 /// Reads what a client got; returns how many final answers there were, and the statuses that are not 200.
 fn judge(seed: u64, got: &str, asked: &[Request], over: bool) -> (usize, Vec<u16>) {
-    let (mut rest, mut answers, mut others) = (got, 0, Vec::new());
+    let (mut rest, mut responses, mut others) = (got, 0, Vec::new());
     while !rest.is_empty() {
         let Some((head, after)) = rest.split_once("\r\n\r\n") else {
             assert!(over, "{seed}: half a head on an open connection");
             break;
         };
-        let status: u16 = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("{seed}: no answer: {head}"));
+        let status: u16 = head
+            .get(9..12)
+            .and_then(|s| s.parse().ok())
+            .unwrap_or_else(|| panic!("{seed}: no answer: {head}"));
         if status < 200 {
             rest = after;
             continue;
         }
-        let Some(request) = asked.get(answers) else { panic!("{seed}: an answer to nothing: {head}") };
-        answers += 1;
+        let Some(request) = asked.get(responses) else { panic!("{seed}: an answer to nothing: {head}") };
+        responses += 1;
         if status != 200 {
             others.push(status);
         } else {
-            assert!(head.contains(&format!("X-Id: {}\r\n", request.id)), "{seed}: another's answer to {}: {head}", request.id);
+            assert!(
+                head.contains(&format!("X-Id: {}\r\n", request.id)),
+                "{seed}: another's answer to {}: {head}",
+                request.id
+            );
         }
         if request.head {
             rest = after;
@@ -120,19 +148,27 @@ fn judge(seed: u64, got: &str, asked: &[Request], over: bool) -> (usize, Vec<u16
         }
         match content(head, after) {
             Some((body, next)) => {
-                assert!(status != 200 || body == pattern(request.id, request.len), "{seed}: not the body of {}", request.id);
+                assert!(
+                    status != 200 || body == pattern(request.id, request.len),
+                    "{seed}: not the body of {}",
+                    request.id
+                );
                 rest = next;
             }
             None => {
                 assert!(over, "{seed}: half a body on an open connection");
                 if status == 200 && !head.contains("chunked") {
-                    assert!(pattern(request.id, request.len).starts_with(after), "{seed}: not the body of {}", request.id);
+                    assert!(
+                        pattern(request.id, request.len).starts_with(after),
+                        "{seed}: not the body of {}",
+                        request.id
+                    );
                 }
                 break;
             }
         }
     }
-    (answers, others)
+    (responses, others)
 }
 
 fn run(seed: u64) {
@@ -156,13 +192,14 @@ fn run(seed: u64) {
     let mut w = World::of(&settings, 2);
     w.chaos = Some(Rng::new(seed ^ 0xabcd));
     for at in BACKENDS {
-        w.backend(at).reply = Reply::Made(answer);
+        w.backend(at).reply = Reply::Made(response);
     }
     let mut clients: Vec<(Sock, Vec<Request>, bool)> = Vec::new();
     let mut next_id = 1;
     for n in 0..2 + rng.below(7) as usize {
         let c = w.client_at(n % 2);
-        let asked: Vec<Request> = (0..1 + rng.below(6) as usize).map(|n| request(next_id + n, &mut rng)).collect();
+        let asked: Vec<Request> =
+            (0..1 + rng.below(6) as usize).map(|n| request(next_id + n, &mut rng)).collect();
         next_id += asked.len();
         for r in &asked {
             w.put(c, &r.bytes);
@@ -177,10 +214,16 @@ fn run(seed: u64) {
         let any = w.sockets();
         let sock = (!any.is_empty()).then(|| any[rng.below(any.len() as u64) as usize]);
         match (rng.below(40), sock) {
-            (0, _) => w.backend(at).open = Open::Fails([Fault::Refused, Fault::Unreachable, Fault::NoResources][rng.below(3) as usize]),
+            (0, _) => {
+                w.backend(at).open = Open::Fails(
+                    [Fault::Refused, Fault::Unreachable, Fault::NoResources][rng.below(3) as usize],
+                )
+            }
             (1, _) => w.backend(at).open = Open::Silent,
             (2..=5, _) => w.backend(at).open = Open::Take,
-            (6, _) => w.backend(at).replies.push_back([Reply::Close, Reply::Reset][rng.below(2) as usize].clone()),
+            (6, _) => {
+                w.backend(at).replies.push_back([Reply::Close, Reply::Reset][rng.below(2) as usize].clone())
+            }
             (7, _) => w.backend(at).replies.push_back("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".into()),
             (8, Some(sock)) => {
                 w.put_fault(sock, Fault::Reset);
@@ -216,13 +259,25 @@ fn run(seed: u64) {
     for (c, asked, broken) in &clients {
         let over = w.peer(*c).closed || w.peer(*c).shut || *broken;
         let got = w.got(*c);
-        let (answers, others) = judge(seed, &got, asked, over);
-        assert!(answers == asked.len() || over, "{seed}: {answers} of {} answers, and the connection is open", asked.len());
+        let (responses, others) = judge(seed, &got, asked, over);
+        assert!(
+            responses == asked.len() || over,
+            "{seed}: {responses} of {} answers, and the connection is open",
+            asked.len()
+        );
         if !faults {
-            assert!(answers == asked.len() && (others.is_empty() || scarce), "{seed}: nothing was wrong, but {answers} {others:?}");
+            assert!(
+                responses == asked.len() && (others.is_empty() || scarce),
+                "{seed}: nothing was wrong, but {responses} {others:?}"
+            );
         }
         for r in asked.iter().filter(|r| r.once) {
-            assert!(once.get(&r.id).is_none_or(|n| *n == 1), "{seed}: {} was done {} times", r.id, once[&r.id]);
+            assert!(
+                once.get(&r.id).is_none_or(|n| *n == 1),
+                "{seed}: {} was done {} times",
+                r.id,
+                once[&r.id]
+            );
         }
     }
     w.finish();
@@ -234,7 +289,10 @@ fn anything_at_any_time() {
     let only = std::env::var_os("SEED").and_then(|s| s.to_str()?.parse().ok());
     for seed in only.map_or(0..400, |n: u64| n..n + 1) {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
             panic!("SEED={seed}: {}", text.unwrap_or_default());
         }
     }

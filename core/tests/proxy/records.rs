@@ -1,4 +1,5 @@
-//! What an operator is told: of heads that could not be read, of answers of our own, of connections that were refused.
+//! What an operator is told: of heads that could not be read, of answers of our own, of connections that were
+//! refused.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ fn a_head_is_told_whole_but_not_without_end() {
     let (path, text) = (format!("/{}", &long[..1023]), &long[..255]);
     let table = [
         (
-            "GET /a?b HTTP/1.1\r\nHost: A.test:80\r\nUser-Agent: me \"1\"\r\nReferer: http://b/\r\n\r\n".to_owned(),
+            "GET /a?b HTTP/1.1\r\nHost: A.test:80\r\nUser-Agent: me \"1\"\r\nReferer: http://b/\r\n\r\n"
+                .to_owned(),
             r#"198.51.100.7 Http 11 GET|/a?b|A.test:80|me "1"|http://b/ ours"#.to_owned(),
         ),
         (
@@ -39,7 +41,11 @@ fn a_head_is_told_whole_but_not_without_end() {
             r#"198.51.100.7 Http 10 M|/b||| ours"#.to_owned(),
         ),
         (
-            format!("{} /{long} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n", "M".repeat(40), &long[..300]),
+            format!(
+                "{} /{long} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n",
+                "M".repeat(40),
+                &long[..300]
+            ),
             format!(r#"198.51.100.7 Http 11 {}|{path}|{text}|{text}|{text} ours"#, "M".repeat(32)),
         ),
         ("nonsense\r\n\r\n".to_owned(), r#"198.51.100.7 Http 0 |nonsense||| theirs "#.to_owned()),
@@ -55,9 +61,12 @@ fn a_head_is_told_whole_but_not_without_end() {
 
 #[test]
 fn a_trusted_peer_names_its_requests() {
-    let text = format!("trusted_proxies = [\"198.51.100.0/24\"]\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
+    let text =
+        format!("trusted_proxies = [\"198.51.100.0/24\"]\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
     let long = "i".repeat(200);
-    for (sent, told) in [("mine", "theirs mine"), ("", "ours "), (&long, &*format!("theirs {}", &long[..128]))] {
+    for (sent, told) in
+        [("mine", "theirs mine"), ("", "ours "), (&long, &*format!("theirs {}", &long[..128]))]
+    {
         let mut w = World::new(&text);
         w.client_asks(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: {sent}\r\n\r\n"));
         let heads = w.heads();
@@ -79,7 +88,8 @@ fn who_says_nothing_is_told_of_too() {
 
 #[test]
 fn our_own_page_is_not_told_of() {
-    let config = config(&format!("metrics_address = \"127.0.0.1:9\"\n{}", one_pool("addresses = [\"10.0.0.1:80\"]")));
+    let config =
+        config(&format!("metrics_address = \"127.0.0.1:9\"\n{}", one_pool("addresses = [\"10.0.0.1:80\"]")));
     let place = config.listeners.iter().position(|l| l.kind == ListenerKind::Admin).expect("a listener");
     let mut w = World::of(&config, 1);
     for (sent, status) in [("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "200"), ("nonsense\r\n\r\n", "400")] {
@@ -95,8 +105,12 @@ fn our_own_page_is_not_told_of() {
 
 #[test]
 fn names_are_called_plain_only_if_they_are() {
-    for (name, plain) in [("web", true), ("a b~", true), ("m\u{fc}nchen", false), ("a\\\"b", false), ("a\\\\b", false)] {
-        let mut w = World::new(&one_pool(&format!("name = \"{name}\"\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]")));
+    for (name, plain) in
+        [("web", true), ("a b~", true), ("m\u{fc}nchen", false), ("a\\\"b", false), ("a\\\\b", false)]
+    {
+        let mut w = World::new(&one_pool(&format!(
+            "name = \"{name}\"\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"
+        )));
         w.client_asks(&get("/there"));
         let names = w.names();
         assert!(names.len() == 1 && names[0].1 == plain, "{name} {names:?}");
@@ -105,7 +119,7 @@ fn names_are_called_plain_only_if_they_are() {
 }
 
 #[test]
-fn answers_of_our_own_have_bytes_too() {
+fn responses_of_our_own_have_bytes_too() {
     let mut w = World::new(&one_pool("matcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"));
     w.client_asks(&get("/"));
     w.client_asks("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -131,7 +145,8 @@ fn a_limit_of_connections_is_told_of_but_not_each_time() {
 
 #[test]
 fn who_lingers_does_not_make_a_drain_late() {
-    // The client got its last answer and stays: its connection lingers when the drain begins, or begins to when it has begun.
+    // The client got its last answer and stays: its connection lingers when the drain begins, or begins to
+    // when it has begun.
     for bad_first in [true, false] {
         let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
         let c = w.client();

@@ -26,24 +26,52 @@ fn tries() {
     let refused = || O(Fault::Refused);
     let closed = || R(Reply::Close);
     let begun = || R(Reply::BytesThenClose(b"HTTP/1.1 2".to_vec()));
-    let long = |method: &str, n: usize| format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {n}\r\n\r\n{}", "x".repeat(n));
+    let long = |method: &str, n: usize| {
+        format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {n}\r\n\r\n{}", "x".repeat(n))
+    };
     let chunked = |method: &str| {
-        format!("{method} / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n")
+        format!(
+            "{method} / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n"
+        )
     };
     let table: Vec<Row> = vec![
         ("unsent: any method", 1, vec![refused()], POST.into(), (200, None, 2, B)),
         ("no retries", 0, vec![refused()], POST.into(), (502, Some(ConnectRefused), 1, A)),
         ("three", 3, vec![refused(), refused(), refused()], get("/"), (200, None, 4, B)),
-        ("too few; the first error is told", 2, vec![refused(), closed(), closed()], get("/"), (502, Some(ConnectRefused), 3, A)),
-        ("the same the other way round", 1, vec![closed(), refused()], get("/"), (502, Some(BackendClosed), 2, B)),
+        (
+            "too few; the first error is told",
+            2,
+            vec![refused(), closed(), closed()],
+            get("/"),
+            (502, Some(ConnectRefused), 3, A),
+        ),
+        (
+            "the same the other way round",
+            1,
+            vec![closed(), refused()],
+            get("/"),
+            (502, Some(BackendClosed), 2, B),
+        ),
         ("our own shortage", 1, vec![O(Fault::NoResources)], POST.into(), (200, None, 2, B)),
-        ("nothing but our own shortage", 1, vec![O(Fault::NoResources), refused()], POST.into(), (502, Some(ConnectFailed), 2, B)),
+        (
+            "nothing but our own shortage",
+            1,
+            vec![O(Fault::NoResources), refused()],
+            POST.into(),
+            (502, Some(ConnectFailed), 2, B),
+        ),
         ("sent, idempotent", 1, vec![closed()], get("/"), (200, None, 2, B)),
         ("sent, reset", 1, vec![R(Reply::Reset)], get("/"), (200, None, 2, B)),
         ("sent, not idempotent", 1, vec![closed()], POST.into(), (502, Some(BackendClosed), 1, A)),
         ("an answer has begun", 1, vec![begun()], get("/"), (502, Some(BackendClosed), 1, A)),
         ("a body that fits stays", 1, vec![closed()], long("PUT", 15_000), (200, None, 2, B)),
-        ("a body too long does not", 1, vec![R(Reply::Reset)], long("PUT", 40_000), (502, Some(BackendReset), 1, A)),
+        (
+            "a body too long does not",
+            1,
+            vec![R(Reply::Reset)],
+            long("PUT", 40_000),
+            (502, Some(BackendReset), 1, A),
+        ),
         ("unsent, however long", 1, vec![refused()], long("POST", 400_000), (200, None, 2, B)),
         ("chunks are made anew", 1, vec![closed()], chunked("PUT"), (200, None, 2, B)),
         ("chunks, unsent", 1, vec![refused()], chunked("POST"), (200, None, 2, B)),
@@ -78,7 +106,8 @@ fn tries() {
     }
 }
 
-/// A long body that came whole before anything was sent waits for its backend; another attempt gets all of it.
+/// A long body that came whole before anything was sent waits for its backend; another attempt gets all of
+/// it.
 #[test]
 fn a_long_body_begins_again_where_it_was_not_begun() {
     let mut w = World::new(&pool(1));
@@ -92,7 +121,8 @@ fn a_long_body_begins_again_where_it_was_not_begun() {
     w.finish();
 }
 
-/// A reused connection that turns out to be closed is replaced by a fresh one to the same backend, at no cost.
+/// A reused connection that turns out to be closed is replaced by a fresh one to the same backend, at no
+/// cost.
 #[test]
 fn stale_connections() {
     // What is asked; how many idle connections are stale; retries; the end.
@@ -123,7 +153,8 @@ fn stale_connections() {
     }
 }
 
-/// A connection that is lost before a byte of the request has gone: any method is safe, and the fresh one is to the same backend.
+/// A connection that is lost before a byte of the request has gone: any method is safe, and the fresh one is
+/// to the same backend.
 #[test]
 fn stale_before_anything_was_sent() {
     let mut w = World::new(&pool(0));
@@ -191,7 +222,11 @@ fn where_to() {
         ("alone", "addresses = [\"10.0.0.1:80\"]", A),
         ("a backup", "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", backup = true }]", B),
         ("another", "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]", B),
-        ("none that takes nothing", "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", weight = 0 }]", A),
+        (
+            "none that takes nothing",
+            "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", weight = 0 }]",
+            A,
+        ),
     ];
     let strategies = [
         ("{ RoundRobin = {} }", Strategy::RoundRobin),
@@ -216,7 +251,11 @@ fn where_to() {
                 assert_eq!((told[0].status, told[0].attempts), (502, 2), "{what} {name}");
                 assert!(served.len() == 2 && served[0] != served[1], "{what} {name}: {served:?}");
             } else {
-                assert_eq!((told[0].status, told[0].attempts, &*told[0].backend), (200, 2, expected), "{what} {name}");
+                assert_eq!(
+                    (told[0].status, told[0].attempts, &*told[0].backend),
+                    (200, 2, expected),
+                    "{what} {name}"
+                );
             }
             w.finish();
         }

@@ -35,7 +35,8 @@ impl From<&str> for Reply {
     }
 }
 
-/// How a backend behaves. What is first in a list comes first, then the rest of the time what stands beside it.
+/// How a backend behaves. What is first in a list comes first, then the rest of the time what stands beside
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) opens: VecDeque<Open>,
@@ -76,7 +77,9 @@ pub(crate) fn config(text: &str) -> Arc<Config> {
 
 /// A file with one pool of these keys (and tables behind them), no probes.
 pub(crate) fn one_pool(pool: &str) -> String {
-    format!("http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n{pool}\n")
+    format!(
+        "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n{pool}\n"
+    )
 }
 
 pub(crate) fn addr(text: &str) -> SocketAddr {
@@ -95,7 +98,8 @@ pub(crate) fn whole(bytes: &[u8]) -> Option<usize> {
         let mut at = head;
         loop {
             let line = bytes[at..].windows(2).position(|w| w == b"\r\n")?;
-            let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).expect("hex"), 16).expect("a chunk size");
+            let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).expect("hex"), 16)
+                .expect("a chunk size");
             at += line + 2;
             if size == 0 {
                 // No test sends trailers.
@@ -107,6 +111,7 @@ pub(crate) fn whole(bytes: &[u8]) -> Option<usize> {
             }
         }
     }
-    let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or(0);
+    let length =
+        text.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or(0);
     (bytes.len() >= head + length).then_some(head + length)
 }

@@ -37,13 +37,20 @@ pub(crate) struct Log {
 impl Observer for Log {
     fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
         kept.copy(head.target);
-        let texts = [head.method, head.target, head.host, head.user_agent, head.referer].map(String::from_utf8_lossy).join("|");
+        let texts = [head.method, head.target, head.host, head.user_agent, head.referer]
+            .map(String::from_utf8_lossy)
+            .join("|");
         let (whose, id) = match head.request_id {
             Named::Ours(id) => ("ours", &id[..]),
             Named::Theirs(id) => ("theirs", id),
         };
         let ip = head.client_ip.as_bytes().escape_ascii();
-        self.heads.push(format!("{ip} {:?} {} {texts} {whose} {}", head.scheme, head.version, id.escape_ascii()));
+        self.heads.push(format!(
+            "{ip} {:?} {} {texts} {whose} {}",
+            head.scheme,
+            head.version,
+            id.escape_ascii()
+        ));
     }
     fn exchange(&mut self, r: &Record<'_>) {
         self.names.push((r.pool.to_owned(), r.plain_names));

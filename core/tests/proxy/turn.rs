@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Effect, Fault, Question, Wants};
+use ruststrom_core::{ConnId, Effect, Fault, Query, Wants};
 
 use crate::world::{Event, Open, Peer, Reply, Sock, TURNS, World, whole};
 
@@ -85,7 +85,8 @@ impl World {
     pub(crate) fn obey(&mut self, shard: usize) {
         loop {
             let conn = self.shards[shard].poll_conn();
-            if let Some((&sock, hint)) = conn.and_then(|l| Some((self.socks.get(&(shard, l.conn))?, l.send))) {
+            if let Some((&sock, hint)) = conn.and_then(|l| Some((self.socks.get(&(shard, l.conn))?, l.send)))
+            {
                 let peer = &mut self.peers[sock.0];
                 let wants = self.shards[shard].wants(peer.conn);
                 peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
@@ -111,7 +112,7 @@ impl World {
                     self.open.remove(&sock);
                     self.arrived.retain(|(s, _)| *s != sock);
                 }
-                Effect::Lookup { id, question: Question::Resolve { host, port } } => {
+                Effect::Lookup { id, query: Query::Resolve { host, port } } => {
                     self.lookups.push((shard, id, format!("{host}:{port}")));
                 }
                 Effect::Nudge(other) => {
@@ -129,7 +130,10 @@ impl World {
             let peer = &self.peers[sock.0];
             if peer.shard == shard {
                 let (now, known) = (proxy.wants(peer.conn), peer.known);
-                assert!((!now.recv || known.recv || peer.starving) && (!now.send || known.send), "{sock:?} wants {now:?} and nobody knows");
+                assert!(
+                    (!now.recv || known.recv || peer.starving) && (!now.send || known.send),
+                    "{sock:?} wants {now:?} and nobody knows"
+                );
             }
         }
     }
@@ -149,7 +153,8 @@ impl World {
             Open::Fails(fault) => self.events.push_back(Event::Failed(sock, fault)),
             Open::Silent => {}
         }
-        let busy = self.open.iter().filter(|s| self.peers[s.0].to == Some(to) && !self.peers[s.0].probe).count();
+        let busy =
+            self.open.iter().filter(|s| self.peers[s.0].to == Some(to) && !self.peers[s.0].probe).count();
         let most = self.busiest.entry(to).or_default();
         *most = busy.max(*most);
     }
@@ -157,7 +162,8 @@ impl World {
     /// Takes bytes from the proxy.
     fn take(&mut self, sock: Sock) -> bool {
         let Peer { shard, conn, room, connected, .. } = self.peers[sock.0];
-        if !connected || room == 0 || !self.peers[sock.0].known.send || self.peers[sock.0].breaking.is_some() {
+        if !connected || room == 0 || !self.peers[sock.0].known.send || self.peers[sock.0].breaking.is_some()
+        {
             return false;
         }
         assert!(!self.peers[sock.0].shut, "nothing is sent after the end");
@@ -241,7 +247,8 @@ impl World {
         {
             let received = &self.peers[sock.0].received;
             if whole(received).is_some() && self.arrived.iter().all(|(s, _)| *s != sock) {
-                let target = String::from_utf8_lossy(received).split(' ').nth(1).unwrap_or_default().to_owned();
+                let target =
+                    String::from_utf8_lossy(received).split(' ').nth(1).unwrap_or_default().to_owned();
                 self.arrived.push((sock, target));
             }
             return;
@@ -267,8 +274,8 @@ impl World {
                 Reply::Close => self.peers[sock.0].ending = true,
                 Reply::Reset => self.peers[sock.0].breaking = Some(Fault::Reset),
                 Reply::Made(make) => {
-                    let (answer, close) = make(&request);
-                    self.put(sock, answer);
+                    let (response, close) = make(&request);
+                    self.put(sock, response);
                     self.peers[sock.0].ending |= close;
                 }
             }

@@ -1,5 +1,6 @@
-//! A world without sockets for several shards on one thread: it does what drivers do (the contract of the facade) in virtual time, plays the
-//! backends by script, and remembers everything that came out. After each input every structural invariant is checked.
+//! A world without sockets for several shards on one thread: it does what drivers do (the contract of the
+//! facade) in virtual time, plays the backends by script, and remembers everything that came out. After each
+//! input every structural invariant is checked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -10,7 +11,10 @@ use ruststrom_core::config::Config;
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
-use ruststrom_core::{Accepted, Answer, Cause, ConnId, Fault, Instant, ListenerId, LookupId, Proxy, Refused, Shared, Wants};
+use ruststrom_core::{
+    Accepted, Cause, ConnId, Fault, Instant, ListenerId, LookupId, LookupResult, Proxy, Refused, Shared,
+    Wants,
+};
 
 pub(crate) use crate::script::{Open, Reply, Script, addr, config, get, ok, one_pool, whole};
 pub(crate) use crate::told::{Log, Told};
@@ -96,7 +100,9 @@ impl World {
     pub(crate) fn of(config: &Arc<Config>, shards: u16) -> Self {
         let now = Instant::from_millis(1_000);
         let shared = Arc::new(Shared::new("lb.test", shards));
-        let make = |shard| Proxy::new(config.clone(), shared.clone(), shard, 7 + u64::from(shard), Log::default(), now);
+        let make = |shard| {
+            Proxy::new(config.clone(), shared.clone(), shard, 7 + u64::from(shard), Log::default(), now)
+        };
         let mut world = Self {
             shards: (0..shards).map(make).collect(),
             now,
@@ -142,8 +148,14 @@ impl World {
         self.accept(0, peer, ListenerId(0)).expect("the proxy takes a client")
     }
 
-    pub(crate) fn accept(&mut self, shard: usize, peer: SocketAddr, listener: ListenerId) -> Result<Sock, Refused> {
-        let conn = self.shards[shard].handle_accept(&Accepted { listener, peer, local: addr(LOCAL) }, self.now)?;
+    pub(crate) fn accept(
+        &mut self,
+        shard: usize,
+        peer: SocketAddr,
+        listener: ListenerId,
+    ) -> Result<Sock, Refused> {
+        let conn =
+            self.shards[shard].handle_accept(&Accepted { listener, peer, local: addr(LOCAL) }, self.now)?;
         let sock = self.add(shard, conn, None);
         self.peers[sock.0].connected = true;
         self.acted(sock);
@@ -252,7 +264,9 @@ impl World {
     /// The status lines that have arrived at a client, and nothing else of it.
     pub(crate) fn statuses(&mut self, sock: Sock) -> Vec<u16> {
         let text = self.got(sock);
-        text.match_indices("HTTP/1.1 ").filter_map(|(at, found)| text.get(at + found.len()..)?.get(..3)?.parse().ok()).collect()
+        text.match_indices("HTTP/1.1 ")
+            .filter_map(|(at, found)| text.get(at + found.len()..)?.get(..3)?.parse().ok())
+            .collect()
     }
 
     /// A new client sends this.
@@ -276,7 +290,11 @@ impl World {
     /// Open connections to a backend, probes not among them.
     pub(crate) fn to(&self, at: &str) -> Vec<Sock> {
         let at = addr(at);
-        self.open.iter().copied().filter(|s| self.peers[s.0].to == Some(at) && !self.peers[s.0].probe).collect()
+        self.open
+            .iter()
+            .copied()
+            .filter(|s| self.peers[s.0].to == Some(at) && !self.peers[s.0].probe)
+            .collect()
     }
 
     /// Open connections of probes.
@@ -352,8 +370,8 @@ impl World {
         }
     }
 
-    pub(crate) fn answer(&mut self, (shard, id, _): (usize, LookupId, String), answer: Answer) {
-        self.shards[shard].handle_answer(id, answer, self.now);
+    pub(crate) fn response(&mut self, (shard, id, _): (usize, LookupId, String), response: LookupResult) {
+        self.shards[shard].handle_lookup(id, response, self.now);
         self.obey(shard);
         self.settle();
     }
@@ -370,7 +388,10 @@ impl World {
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.now + by;
         for _ in 0..TURNS {
-            let next = (0..self.shards.len()).filter_map(|s| Some((self.shards[s].poll_timeout()?, s))).min().filter(|(t, _)| *t <= until);
+            let next = (0..self.shards.len())
+                .filter_map(|s| Some((self.shards[s].poll_timeout()?, s)))
+                .min()
+                .filter(|(t, _)| *t <= until);
             let Some((t, shard)) = next else {
                 self.now = until;
                 for shard in 0..self.shards.len() {

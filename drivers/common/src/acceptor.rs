@@ -1,5 +1,5 @@
-//! Taking connections: a bounded number in each turn, none while there are no descriptors or the core wants none, and every waiting one
-//! before the listeners close.
+//! Taking connections: a bounded number in each turn, none while there are no descriptors or the core wants
+//! none, and every waiting one before the listeners close.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -32,15 +32,17 @@ struct Ear<L> {
 
 pub(crate) struct Acceptor<L> {
     ears: Vec<Ear<L>>,
-    /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for our own page.
+    /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for our
+    /// own page.
     most_open: usize,
     paused: Option<Instant>,
     told: Option<Instant>,
     early: Early,
 }
 
-/// Whether requests mostly lie there already when their connections are taken. Then a read at once saves the event; else it would block, and the
-/// event comes all the same. Which of both it is hangs on the clients and on the load, so the last ones tell.
+/// Whether requests mostly lie there already when their connections are taken. Then a read at once saves the
+/// event; else it would block, and the event comes all the same. Which of both it is hangs on the clients and
+/// on the load, so the last ones tell.
 struct Early {
     /// 0 to [`Early::SURE`].
     hope: u32,
@@ -102,7 +104,12 @@ impl<L: AsFd> Acceptor<L> {
     }
 
     /// Takes what this turn may take. `last`: it is the last turn before a stop.
-    pub(crate) fn accept<O: Watch>(&mut self, last: bool, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
+    pub(crate) fn accept<O: Watch>(
+        &mut self,
+        last: bool,
+        pump: &mut Pump<Proxy<O>>,
+        sockets: &mut impl Sockets<Listener = L>,
+    ) {
         if self.paused.is_some_and(|until| until > pump.now()) {
             return;
         }
@@ -116,7 +123,11 @@ impl<L: AsFd> Acceptor<L> {
     }
 
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.
-    pub(crate) fn close<O: Watch>(&mut self, pump: &mut Pump<Proxy<O>>, sockets: &mut impl Sockets<Listener = L>) {
+    pub(crate) fn close<O: Watch>(
+        &mut self,
+        pump: &mut Pump<Proxy<O>>,
+        sockets: &mut impl Sockets<Listener = L>,
+    ) {
         for place in 0..self.ears.len() {
             self.accept_from(place, 65_536, true, pump, sockets);
         }
@@ -183,14 +194,17 @@ impl<L: AsFd> Acceptor<L> {
         self.paused = Some(now + PAUSE);
         if self.told.is_none_or(|at| now.since(at) >= TELL_EVERY) {
             self.told = Some(now);
-            log::error!("accepting is paused: {why}, {open} connections are open; raise the limit of open files (ulimit -n, LimitNOFILE=)");
+            log::error!(
+                "accepting is paused: {why}, {open} connections are open; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+            );
         }
     }
 }
 
 /// Takes a connection; its socket does not block.
 fn accept(listener: &impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
-    let (socket, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let (socket, peer) =
+        rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     let peer = peer.and_then(|p| SocketAddr::try_from(p).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
     Ok((socket.into(), peer))
 }

@@ -1,11 +1,15 @@
-//! One line for each exchange, and a log message for each change of health: the observer that every worker has.
+//! One line for each exchange, and a log message for each change of health: the observer that every worker
+//! has.
 //!
-//! Lines are gathered in a chunk of the worker's own and handed over when its turn ends: no allocation, no `fmt`, no lock that anybody holds for
-//! longer than a swap. What the sink cannot take is dropped and counted.
+//! Lines are gathered in a chunk of the worker's own and handed over when its turn ends: no allocation, no
+//! `fmt`, no lock that anybody holds for longer than a swap. What the sink cannot take is dropped and
+//! counted.
 
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::Scheme;
-use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Observer, Record, Timings};
+use ruststrom_core::observe::{
+    Head, HealthChange, HealthState, Kept, Level, Named, Observer, Record, Timings,
+};
 use ruststrom_core::{Instant, Wall};
 
 use crate::line::{ESCAPED, Line, MARGIN, Stamp};
@@ -27,7 +31,8 @@ struct Access {
     format: LogFormat,
     source: Source,
     chunk: Chunk,
-    /// The turn's time, and a wall time that was true at some instant: a turn's first line makes a stamp from them.
+    /// The turn's time, and a wall time that was true at some instant: a turn's first line makes a stamp
+    /// from them.
     now: Instant,
     wall: (Wall, Instant),
     stamp: Stamp,
@@ -42,8 +47,11 @@ impl Reporter {
     #[must_use]
     pub fn new(format: LogFormat, sink: &Sink) -> Self {
         let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
-        let (source, chunk, stamp, stamped) = (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
-        Self { access: Some(Access { format, source, chunk, now, wall, stamp, stamped, scratch: Vec::new() }) }
+        let (source, chunk, stamp, stamped) =
+            (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
+        Self {
+            access: Some(Access { format, source, chunk, now, wall, stamp, stamped, scratch: Vec::new() }),
+        }
     }
 
     /// One that writes no access lines.
@@ -80,10 +88,18 @@ impl Observer for Reporter {
     fn health(&mut self, c: &HealthChange<'_>) {
         let (pool, backend, why) = (c.pool, c.backend, c.why);
         match c.to {
-            HealthState::Unhealthy => log::error!(target: "health", "pool {pool}: backend {backend} is unhealthy: {why}"),
-            HealthState::Slow => log::warn!(target: "health", "pool {pool}: backend {backend} is slow: {why}"),
-            HealthState::Healthy => log::info!(target: "health", "pool {pool}: backend {backend} is healthy: {why}"),
-            HealthState::Unknown => log::info!(target: "health", "pool {pool}: backend {backend} has not been checked yet: {why}"),
+            HealthState::Unhealthy => {
+                log::error!(target: "health", "pool {pool}: backend {backend} is unhealthy: {why}")
+            }
+            HealthState::Slow => {
+                log::warn!(target: "health", "pool {pool}: backend {backend} is slow: {why}")
+            }
+            HealthState::Healthy => {
+                log::info!(target: "health", "pool {pool}: backend {backend} is healthy: {why}")
+            }
+            HealthState::Unknown => {
+                log::info!(target: "health", "pool {pool}: backend {backend} has not been checked yet: {why}")
+            }
         }
     }
 
@@ -137,7 +153,9 @@ impl Access {
             self.stamp.of(wall);
         }
         let names = (r.pool.len() + r.backend.len()) * ESCAPED;
-        let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else { return self.source.drop_lines(1) };
+        let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else {
+            return self.source.drop_lines(1);
+        };
         let mut line = Line::new(room);
         match self.format {
             LogFormat::Text => text(r, self.stamp.last(), &mut line),
@@ -154,15 +172,22 @@ impl Access {
     }
 }
 
-/// Writes that part of a line which is known when a request comes, so that its texts are copied and looked at once only.
+/// Writes that part of a line which is known when a request comes, so that its texts are copied and looked at
+/// once only.
 #[inline]
 fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u8>) {
     let id = match head.request_id {
         Named::Ours(id) => id.len(),
         Named::Theirs(id) => id.len(),
     };
-    let texts = head.method.len() + head.target.len() + head.host.len() + head.user_agent.len() + head.referer.len() + id;
-    let (first, used, whole) = put_head(format, head, kept.room(texts + HEAD_MARGIN), |line, text| line.plain(text));
+    let texts = head.method.len()
+        + head.target.len()
+        + head.host.len()
+        + head.user_agent.len()
+        + head.referer.len()
+        + id;
+    let (first, used, whole) =
+        put_head(format, head, kept.room(texts + HEAD_MARGIN), |line, text| line.plain(text));
     if whole {
         kept.keep(first, used);
     } else {
@@ -186,9 +211,15 @@ fn keep_escaped(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &m
     kept.copy_parts(&scratch[..first], &scratch[first..used]);
 }
 
-/// Where the second part begins, where it ends, and whether each text was written: `put` writes one, or says that it can't.
+/// Where the second part begins, where it ends, and whether each text was written: `put` writes one, or says
+/// that it can't.
 #[inline]
-fn put_head(format: LogFormat, head: &Head<'_>, room: &mut [u8], put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> (usize, usize, bool) {
+fn put_head(
+    format: LogFormat,
+    head: &Head<'_>,
+    room: &mut [u8],
+    put: impl Fn(&mut Line<'_>, &[u8]) -> bool,
+) -> (usize, usize, bool) {
     let mut line = Line::new(room);
     let (first, whole) = match format {
         LogFormat::Text => text_head(head, &mut line, put),
@@ -262,7 +293,7 @@ fn text(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
     phase(b" chosen=0.000", t, t.chosen, l);
     phase(b" connected=0.000", t, t.connected, l);
     phase(b" sent=0.000", t, t.sent, l);
-    phase(b" answered=0.000", t, t.answered, l);
+    phase(b" answered=0.000", t, t.responded, l);
     phase(b" total=0.000", t, t.ended, l);
     match r.cause {
         None => l.lit(b" cause=-"),
@@ -350,7 +381,7 @@ fn json(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
     micros(b",\"chosen_us\":", t, t.chosen, l);
     micros(b",\"connected_us\":", t, t.connected, l);
     micros(b",\"sent_us\":", t, t.sent, l);
-    micros(b",\"answered_us\":", t, t.answered, l);
+    micros(b",\"answered_us\":", t, t.responded, l);
     micros(b",\"total_us\":", t, t.ended, l);
     l.lit(b"}\n");
 }

@@ -1,5 +1,5 @@
-//! The two clocks: a monotonic one whose epoch all shards share, and the one on the wall. Plus what else the host alone knows: its
-//! name and its entropy.
+//! The two clocks: a monotonic one whose epoch all shards share, and the one on the wall. Plus what else the
+//! host alone knows: its name and its entropy.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,7 +35,8 @@ pub fn entropy() -> u64 {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(n) => filled += n,
             Err(rustix::io::Errno::INTR) => {}
-            // No kernel we run on lacks the call. Without entropy the keyed hashes would be guessable: do not start.
+            // No kernel we run on lacks the call. Without entropy the keyed hashes would be guessable: do not
+            // start.
             Err(e) => panic!("the kernel gives no entropy: {e}"),
         }
     }

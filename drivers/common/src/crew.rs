@@ -1,4 +1,5 @@
-//! The workers of a process: one thread, one [`Proxy`](ruststrom_core::Proxy) and one SO_REUSEPORT socket of each listener per worker.
+//! The workers of a process: one thread, one [`Proxy`](ruststrom_core::Proxy) and one SO_REUSEPORT socket of
+//! each listener per worker.
 //!
 //! [`start`] takes listeners that are bound already, so nothing can go wrong halfway.
 
@@ -62,10 +63,13 @@ where
     if files < LEAST_FILES {
         let (limit, s) = (setup.files, if shards == 1 { "" } else { "s" });
         let todo = "raise it (ulimit -n, LimitNOFILE=) or use fewer workers";
-        return Err(io::Error::other(format!("a limit of {limit} open files is too low for {shards} worker{s}; {todo}")));
+        return Err(io::Error::other(format!(
+            "a limit of {limit} open files is too low for {shards} worker{s}; {todo}"
+        )));
     }
     let engines = (0..shards).map(|_| E::new()).collect::<io::Result<Vec<_>>>()?;
-    let inboxes: Arc<[Inbox]> = engines.iter().map(|e| e.wake().map(Inbox::new)).collect::<io::Result<Vec<_>>>()?.into();
+    let inboxes: Arc<[Inbox]> =
+        engines.iter().map(|e| e.wake().map(Inbox::new)).collect::<io::Result<Vec<_>>>()?.into();
     let mut sockets: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
     for bound in setup.listeners {
         for (shard, socket) in bound.sockets.into_iter().enumerate() {
@@ -110,20 +114,25 @@ where
 }
 
 impl Running {
-    /// Asks every worker how much of everything it has, between two of its turns. One that does not answer within `patience`, because it has
-    /// ended or is stuck, is left out. A debug build checks every structural invariant on this occasion.
+    /// Asks every worker how much of everything it has, between two of its turns. One that does not answer
+    /// within `patience`, because it has ended or is stuck, is left out. A debug build checks every
+    /// structural invariant on this occasion.
     #[must_use]
     pub fn census(&self, patience: Duration) -> Vec<Census> {
-        let (whom, answers) = mpsc::channel();
+        let (whom, responses) = mpsc::channel();
         for inbox in self.inboxes.iter() {
             inbox.ask(whom.clone());
         }
-        self.inboxes.iter().map_while(|_| answers.recv_timeout(patience).ok()).collect()
+        self.inboxes.iter().map_while(|_| responses.recv_timeout(patience).ok()).collect()
     }
 
     /// Waits until all workers have ended; the worst of their outcomes.
     #[must_use]
     pub fn join(self) -> Outcome {
-        self.threads.into_iter().map(|t| t.join().unwrap_or(Outcome::Failed)).max().unwrap_or(Outcome::Finished)
+        self.threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or(Outcome::Failed))
+            .max()
+            .unwrap_or(Outcome::Finished)
     }
 }

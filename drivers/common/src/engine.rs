@@ -1,4 +1,5 @@
-//! What a driver brings along: how it waits, and its sockets. Everything else of a worker is the same for all of them.
+//! What a driver brings along: how it waits, and its sockets. Everything else of a worker is the same for all
+//! of them.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +26,8 @@ pub trait Engine: Sized + Send + 'static {
     fn wake(&self) -> io::Result<Wake>;
     /// The sockets of this worker; they live on its thread.
     fn sockets(&self, errands: Errands) -> io::Result<Self::Sockets>;
-    /// Calls [`Worker::turn`] with what has happened, and again when [`Worker::due`] says so at the latest, until that says how it ended.
+    /// Calls [`Worker::turn`] with what has happened, and again when [`Worker::due`] says so at the latest,
+    /// until that says how it ended.
     fn run<O: Watch, F: Fn() -> O>(self, worker: Worker<Self::Sockets, O, F>) -> io::Result<Outcome>;
 }
 

@@ -1,8 +1,9 @@
-//! What a worker's world does besides carrying bytes: lookups, nudges to other workers, and remembering that the core has nothing left.
+//! What a worker's world does besides carrying bytes: lookups, nudges to other workers, and remembering that
+//! the core has nothing left.
 
 use std::sync::Arc;
 
-use ruststrom_core::{LookupId, Question};
+use ruststrom_core::{LookupId, Query};
 
 use crate::inbox::Inbox;
 use crate::lookup::Lookups;
@@ -23,9 +24,13 @@ impl Errands {
     }
 
     /// Starts a lookup, whose answer comes by the inbox.
-    pub fn lookup(&mut self, id: LookupId, q: Question) {
+    pub fn lookup(&mut self, id: LookupId, q: Query) {
         let (inboxes, shard, generation) = (self.inboxes.clone(), usize::from(self.shard), self.generation);
-        self.lookups.ask(id, q, Box::new(move |id, answer| inboxes[shard].answer(generation, id, answer)));
+        self.lookups.ask(
+            id,
+            q,
+            Box::new(move |id, response| inboxes[shard].response(generation, id, response)),
+        );
     }
 
     /// Nudges another worker.

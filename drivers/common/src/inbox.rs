@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 
-use ruststrom_core::{Answer, LookupId};
+use ruststrom_core::{LookupId, LookupResult};
 
 use crate::engine::Wake;
 use crate::worker::Census;
@@ -14,14 +14,14 @@ pub(crate) struct Inbox {
     wake: Wake,
     nudged: AtomicBool,
     /// With the generation of the proxy that asked.
-    answers: Mutex<Vec<(u32, LookupId, Answer)>>,
+    responses: Mutex<Vec<(u32, LookupId, LookupResult)>>,
     /// Those who asked for a [`Census`] and wait for it.
     asking: Mutex<Vec<Sender<Census>>>,
 }
 
 impl Inbox {
     pub(crate) fn new(wake: Wake) -> Self {
-        Self { wake, nudged: AtomicBool::new(false), answers: Mutex::default(), asking: Mutex::default() }
+        Self { wake, nudged: AtomicBool::new(false), responses: Mutex::default(), asking: Mutex::default() }
     }
 
     pub(crate) fn wake(&self) {
@@ -35,8 +35,8 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn answer(&self, generation: u32, id: LookupId, answer: Answer) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((generation, id, answer));
+    pub(crate) fn response(&self, generation: u32, id: LookupId, response: LookupResult) {
+        self.responses.lock().unwrap_or_else(PoisonError::into_inner).push((generation, id, response));
         self.wake();
     }
 
@@ -54,7 +54,7 @@ impl Inbox {
         self.nudged.swap(false, Ordering::AcqRel)
     }
 
-    pub(crate) fn take_answers(&self) -> Vec<(u32, LookupId, Answer)> {
-        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn take_responses(&self) -> Vec<(u32, LookupId, LookupResult)> {
+        std::mem::take(&mut *self.responses.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon's own log: the `log` facade in front of a [`Source`]. Off the request path, so it may use `fmt`; still nobody waits for the sink.
+//! The daemon's own log: the `log` facade in front of a [`Source`]. Off the request path, so it may use
+//! `fmt`; still nobody waits for the sink.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -30,15 +31,17 @@ impl Default for Levels {
 }
 
 impl Levels {
-    /// Reads `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then everything of it). Words that are neither come
-    /// back to be told to the user; they change nothing.
+    /// Reads `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then everything
+    /// of it). Words that are neither come back to be told to the user; they change nothing.
     #[must_use]
     pub fn parse(text: &str) -> (Self, Vec<String>) {
         let mut levels = Self::default();
         let mut bad = Vec::new();
         for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            let module =
-                |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'));
+            let module = |name: &str| {
+                !name.is_empty()
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'))
+            };
             match word.split_once('=') {
                 None => match word.parse() {
                     Ok(level) => levels.default = level,
@@ -58,7 +61,9 @@ impl Levels {
     /// The level of a module: that of the longest name which is it or one of its parents.
     #[must_use]
     pub fn of(&self, target: &str) -> LevelFilter {
-        let inside = |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        let inside = |name: &str| {
+            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
         self.modules.iter().find(|(name, _)| inside(name)).map_or(self.default, |(_, level)| *level)
     }
 
@@ -185,13 +190,19 @@ mod tests {
     #[test]
     fn rust_log() {
         use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
-        type Row = (&'static str, &'static [(&'static str, LevelFilter)], LevelFilter, &'static [&'static str]);
+        type Row =
+            (&'static str, &'static [(&'static str, LevelFilter)], LevelFilter, &'static [&'static str]);
         let table: &[Row] = &[
             ("", &[("any", Info)], Info, &[]),
             ("error", &[("any", Error)], Error, &[]),
             ("WARN", &[("any", Warn)], Warn, &[]),
             ("off", &[("any", Off)], Off, &[]),
-            ("warn,a::b=trace, a=debug", &[("a", Debug), ("a::b", Trace), ("a::b::c", Trace), ("a::bc", Debug), ("ab", Warn)], Trace, &[]),
+            (
+                "warn,a::b=trace, a=debug",
+                &[("a", Debug), ("a::b", Trace), ("a::b::c", Trace), ("a::bc", Debug), ("ab", Warn)],
+                Trace,
+                &[],
+            ),
             ("a", &[("a::x", Trace), ("b", Info)], Trace, &[]),
             ("a=error,info", &[("a", Error), ("b", Info)], Info, &[]),
             ("a=loud,=info,a b,debug", &[("a", Debug)], Debug, &["a=loud", "=info", "a b"]),
@@ -211,7 +222,13 @@ mod tests {
         let long = "x".repeat(MESSAGE + 10);
         let cut = &long[..MESSAGE];
         let table: &[(Level, &str, &str, String, String)] = &[
-            (Level::Info, "mod", "ready", "INFO  ready".into(), r#""level":"INFO","target":"mod","message":"ready"}"#.into()),
+            (
+                Level::Info,
+                "mod",
+                "ready",
+                "INFO  ready".into(),
+                r#""level":"INFO","target":"mod","message":"ready"}"#.into(),
+            ),
             (
                 Level::Error,
                 "mod",
@@ -219,16 +236,30 @@ mod tests {
                 "ERROR bad \"grün\"".into(),
                 r#""level":"ERROR","target":"mod","message":"bad\u000a\"grün\""}"#.into(),
             ),
-            (Level::Debug, "m::n", "x", "DEBUG m::n: x".into(), r#""level":"DEBUG","target":"m::n","message":"x"}"#.into()),
+            (
+                Level::Debug,
+                "m::n",
+                "x",
+                "DEBUG m::n: x".into(),
+                r#""level":"DEBUG","target":"m::n","message":"x"}"#.into(),
+            ),
             (Level::Warn, "quiet", "x", String::new(), String::new()),
-            (Level::Warn, "m", &long, format!("WARN  {cut}"), format!(r#""level":"WARN","target":"m","message":"{cut}"}}"#)),
+            (
+                Level::Warn,
+                "m",
+                &long,
+                format!("WARN  {cut}"),
+                format!(r#""level":"WARN","target":"m","message":"{cut}"}}"#),
+            ),
         ];
         for (level, target, message, text, json) in table {
             for (format, want) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
                 let to = Written::default();
                 let sink = Sink::start("test", to.clone()).expect("a thread");
                 let journal = Journal::new(Levels::parse("trace,quiet=error").0, format, &sink);
-                journal.log(&Record::builder().level(*level).target(target).args(format_args!("{message}")).build());
+                journal.log(
+                    &Record::builder().level(*level).target(target).args(format_args!("{message}")).build(),
+                );
                 journal.flush();
                 let got = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
                 if want.is_empty() {

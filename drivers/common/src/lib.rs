@@ -1,8 +1,9 @@
 //! What every driver of the core needs, whatever waits for its sockets.
 //!
-//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](pump::World) of sockets and is all that a driver has of
-//! logic. [`crew`] and [`worker`] run it on threads; an [`engine`] brings the waiting and the sockets. [`listen`], [`lookup`], [`errands`],
-//! [`clock`], [`limits`] and [`stop`] are the rest of the world as the core sees it; [`sink`], [`journal`] and [`access_log`] carry lines out of
+//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](pump::World) of sockets
+//! and is all that a driver has of logic. [`crew`] and [`worker`] run it on threads; an [`engine`] brings the
+//! waiting and the sockets. [`listen`], [`lookup`], [`errands`], [`clock`], [`limits`] and [`stop`] are the
+//! rest of the world as the core sees it; [`sink`], [`journal`] and [`access_log`] carry lines out of
 //! the process without ever making a worker wait.
 #![forbid(unsafe_code)]
 

@@ -19,7 +19,8 @@ impl FileLimit {
     }
 }
 
-/// Raises the soft limit on open files to the hard one, which needs no privilege. A failure leaves it as it was.
+/// Raises the soft limit on open files to the hard one, which needs no privilege. A failure leaves it as it
+/// was.
 #[must_use]
 pub fn raise_files() -> FileLimit {
     let found = getrlimit(Resource::Nofile);
@@ -36,7 +37,8 @@ mod tests {
     fn a_lowered_soft_limit_comes_back_to_the_hard_one() {
         let hard = getrlimit(Resource::Nofile).maximum;
         let low = hard.map_or(512, |h| h.min(512));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(low), maximum: hard }).expect("lowering is always allowed");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(low), maximum: hard })
+            .expect("lowering is always allowed");
         let limit = raise_files();
         assert_eq!(limit, FileLimit { before: Some(low), now: hard });
         assert_eq!(getrlimit(Resource::Nofile).current, hard);

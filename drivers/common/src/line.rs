@@ -1,6 +1,8 @@
-//! Writing log lines into a slice, without `fmt` and without allocating: numbers, addresses, times and escaped texts.
+//! Writing log lines into a slice, without `fmt` and without allocating: numbers, addresses, times and
+//! escaped texts.
 //!
-//! The slice must be long enough: see [`MARGIN`] and [`ESCAPED`]. A short one is a programming error and panics, it never cuts a line in silence.
+//! The slice must be long enough: see [`MARGIN`] and [`ESCAPED`]. A short one is a programming error and
+//! panics, it never cuts a line in silence.
 
 use std::net::SocketAddr;
 
@@ -86,7 +88,8 @@ impl<'a> Line<'a> {
         self.rest = &mut std::mem::take(&mut self.rest)[n..];
     }
 
-    /// Calls what is rarely needed, with the line by value: so the compiler need not keep it in memory for the sake of a call that does not happen.
+    /// Calls what is rarely needed, with the line by value: so the compiler need not keep it in memory for
+    /// the sake of a call that does not happen.
     #[inline(always)]
     pub fn apart(&mut self, rare: impl FnOnce(Self) -> Self) {
         *self = rare(std::mem::take(self));
@@ -95,7 +98,8 @@ impl<'a> Line<'a> {
     /// A text of known length: a few moves.
     #[inline]
     pub fn lit<const N: usize>(&mut self, text: &[u8; N]) {
-        let (head, rest) = std::mem::take(&mut self.rest).split_first_chunk_mut::<N>().expect("room for a line");
+        let (head, rest) =
+            std::mem::take(&mut self.rest).split_first_chunk_mut::<N>().expect("room for a line");
         *head = *text;
         self.rest = rest;
     }
@@ -110,7 +114,9 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         let to = &mut self.rest[..bytes.len()];
-        if let (..=16, Some(first), Some(last)) = (bytes.len(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        if let (..=16, Some(first), Some(last)) =
+            (bytes.len(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>())
+        {
             // Names and hosts are short: two moves, which may overlap, cost less than a call.
             if let Some(to) = to.first_chunk_mut() {
                 *to = *first;
@@ -175,8 +181,9 @@ impl<'a> Line<'a> {
         self.lit(&THOUSANDTHS[(us % 1000) as usize]);
     }
 
-    /// A key that ends with `0.000`, and nanoseconds as milliseconds with three decimals instead of that. Only if they are less than ten: `false`,
-    /// and nothing is written, if they are not. Most phases of an exchange take no time at all.
+    /// A key that ends with `0.000`, and nanoseconds as milliseconds with three decimals instead of that.
+    /// Only if they are less than ten: `false`, and nothing is written, if they are not. Most phases of
+    /// an exchange take no time at all.
     #[inline(always)]
     pub fn short_millis<const N: usize>(&mut self, key: &[u8; N], ns: u64) -> bool {
         const { assert!(5 <= N && N <= PIECE) };
@@ -219,8 +226,8 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and copies eight bytes at a time, the last
-    /// eight overlapping those before.
+    /// Writes a text that needs no escapes; false, and nothing is written, if it does need some. Looks at and
+    /// copies eight bytes at a time, the last eight overlapping those before.
     #[inline]
     pub fn plain(&mut self, text: &[u8]) -> bool {
         text.is_empty() || self.plain_text(text)
@@ -229,7 +236,8 @@ impl<'a> Line<'a> {
     fn plain_text(&mut self, text: &[u8]) -> bool {
         let to = &mut self.rest[..text.len()];
         let seen = if let Some(last) = text.last_chunk::<8>() {
-            // Leaving at the first odd word also keeps the compiler from splitting this into two loops for long texts: most are short.
+            // Leaving at the first odd word also keeps the compiler from splitting this into two loops for
+            // long texts: most are short.
             for (word, to) in text.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<8>().0) {
                 if odd(u64::from_ne_bytes(*word)) != 0 {
                     return false;
@@ -267,8 +275,8 @@ impl<'a> Line<'a> {
         seen == 0
     }
 
-    /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8 become the characters of the same
-    /// number, so that any bytes make valid JSON.
+    /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8
+    /// become the characters of the same number, so that any bytes make valid JSON.
     #[inline]
     pub fn json(&mut self, text: &[u8]) {
         if !self.plain(text) {
@@ -296,8 +304,8 @@ impl<'a> Line<'a> {
         self.lit(&[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
     }
 
-    /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not printable ASCII escaped, so that nobody
-    /// writes lines of their own into the log.
+    /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not
+    /// printable ASCII escaped, so that nobody writes lines of their own into the log.
     #[inline]
     pub fn quoted(&mut self, text: &[u8]) {
         if !self.plain(text) {
@@ -339,7 +347,8 @@ fn three(n: u64) -> &'static [u8; 3] {
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII. Sums may carry into the byte above, but only out of an odd one.
+/// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII. Sums may carry into the
+/// byte above, but only out of an odd one.
 #[inline]
 fn odd(w: u64) -> u64 {
     let above = w | w.wrapping_add(ONES);
@@ -349,7 +358,8 @@ fn odd(w: u64) -> u64 {
     (above | below | quote | backslash) & (ONES * 0x80)
 }
 
-/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339). Making another one of the same second costs little.
+/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339). Making another one of the same
+/// second costs little.
 pub struct Stamp {
     secs: u64,
     text: [u8; 24],
@@ -384,7 +394,8 @@ impl Stamp {
     fn make(&mut self, secs: u64) {
         self.secs = secs;
         let (days, of_day) = ((secs / 86_400).min(2_932_896), secs % 86_400);
-        // Days to a date in a calendar whose years begin in March: the leap day is then the last day of its year.
+        // Days to a date in a calendar whose years begin in March: the leap day is then the last day of its
+        // year.
         let days = days + 719_468;
         let (era, of_era) = (days / 146_097, days % 146_097);
         let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -394,7 +405,15 @@ impl Stamp {
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         let year = era * 400 + year_of_era + u64::from(month <= 2);
         let pair = |n: u64| PAIRS[(n % 100) as usize];
-        for (at, n) in [(0, year / 100), (2, year), (5, month), (8, day), (11, of_day / 3600), (14, of_day / 60 % 60), (17, of_day % 60)] {
+        for (at, n) in [
+            (0, year / 100),
+            (2, year),
+            (5, month),
+            (8, day),
+            (11, of_day / 3600),
+            (14, of_day / 60 % 60),
+            (17, of_day % 60),
+        ] {
             self.text[at..at + 2].copy_from_slice(&pair(n));
         }
     }
@@ -421,7 +440,9 @@ mod tests {
             }
             n = n.wrapping_mul(10).wrapping_add(step & 1).max(1);
         }
-        for (us, expected) in [(0, "0.000"), (7, "0.007"), (9_999, "9.999"), (10_000, "10.000"), (12_034, "12.034")] {
+        for (us, expected) in
+            [(0, "0.000"), (7, "0.007"), (9_999, "9.999"), (10_000, "10.000"), (12_034, "12.034")]
+        {
             assert_eq!(text(|l| l.millis(us)), expected);
         }
         assert_eq!(text(|l| l.millis(u64::MAX)), "18446744073709551.615");
@@ -476,7 +497,8 @@ mod tests {
             }
             let a = SocketAddr::from((segments, 1));
             let want = SocketAddr::new(a.ip().to_canonical(), 1).to_string();
-            // fmt writes v4-compatible tails (::a.b.c.d) like any other since Rust 1.73, as RFC 5952 §5 allows.
+            // fmt writes v4-compatible tails (::a.b.c.d) like any other since Rust 1.73, as RFC 5952 §5
+            // allows.
             assert_eq!(text(|l| l.address(a, &IpText::new(a.ip()))), want);
         }
     }

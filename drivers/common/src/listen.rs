@@ -1,4 +1,5 @@
-//! Listeners: everything is bound, for every worker, before any worker starts; what cannot be bound is one clear line with what to do.
+//! Listeners: everything is bound, for every worker, before any worker starts; what cannot be bound is one
+//! clear line with what to do.
 
 use std::fmt;
 use std::io;
@@ -47,10 +48,16 @@ impl fmt::Display for ListenError {
                 f.write_str("; stop what holds it or choose another port")
             }
             io::ErrorKind::PermissionDenied => {
-                write!(f, "no permission for a port below 1024; run with CAP_NET_BIND_SERVICE or use a port above 1023")
+                write!(
+                    f,
+                    "no permission for a port below 1024; run with CAP_NET_BIND_SERVICE or use a port above 1023"
+                )
             }
             io::ErrorKind::AddrNotAvailable => {
-                write!(f, "no interface of this machine has that address; use one of its own, 0.0.0.0 or [::]")
+                write!(
+                    f,
+                    "no interface of this machine has that address; use one of its own, 0.0.0.0 or [::]"
+                )
             }
             _ if self.error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
                 write!(
@@ -69,8 +76,9 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds every listener for `shards` workers. A taken port is an error even if its holder would share it (a second instance of ours would
-/// silently get half of the connections); one that the file does not name is left out with a warning, the second of the pair.
+/// Binds every listener for `shards` workers. A taken port is an error even if its holder would share it (a
+/// second instance of ours would silently get half of the connections); one that the file does not name is
+/// left out with a warning, the second of the pair.
 pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<ListenError>), ListenError> {
     let mut bound = Vec::with_capacity(listeners.len());
     let mut left_out = Vec::new();
@@ -79,13 +87,17 @@ pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<
         let v4_too = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), l.address.port());
         l.address.port() == 0 || !listeners.iter().any(|o| o.address == v4_too)
     };
-    // All are tried before the first is bound: listeners of our own may overlap, and the narrower one then takes its share.
+    // All are tried before the first is bound: listeners of our own may overlap, and the narrower one then
+    // takes its share.
     let tried: Vec<io::Result<()>> = listeners.iter().map(|l| try_bind(l.address, dual(l))).collect();
     for (place, (l, tried)) in listeners.iter().zip(tried).enumerate() {
         match tried.and_then(|()| bind(l.address, dual(l), shards.max(1))) {
-            Ok((address, sockets)) => bound.push(Bound { id: ListenerId(place as u16), address, kind: l.kind, sockets }),
+            Ok((address, sockets)) => {
+                bound.push(Bound { id: ListenerId(place as u16), address, kind: l.kind, sockets })
+            }
             Err(error) => {
-                let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(l.address.port()) } else { None };
+                let holder =
+                    if error.kind() == io::ErrorKind::AddrInUse { holder(l.address.port()) } else { None };
                 let e = ListenError { address: l.address, error, holder };
                 if l.explicit {
                     return Err(e);
@@ -131,7 +143,8 @@ fn socket(address: SocketAddr, dual: bool) -> io::Result<Socket> {
     Ok(s)
 }
 
-/// Who listens on a port: `process 12 (nginx)`. Only for the message, so it knows Linux's `/proc` and what we may read there.
+/// Who listens on a port: `process 12 (nginx)`. Only for the message, so it knows Linux's `/proc` and what we
+/// may read there.
 fn holder(port: u16) -> Option<String> {
     let mut inodes = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -175,7 +188,8 @@ mod tests {
 
     #[test]
     fn port_zero_is_one_port_for_all_workers() {
-        let (bound, left_out) = bind_all(&[listener("127.0.0.1:0", true), listener("[::1]:0", true)], 3).expect("free");
+        let (bound, left_out) =
+            bind_all(&[listener("127.0.0.1:0", true), listener("[::1]:0", true)], 3).expect("free");
         assert!(left_out.is_empty());
         assert_eq!(bound.len(), 2);
         for (place, b) in bound.iter().enumerate() {
@@ -210,14 +224,20 @@ mod tests {
 
     #[test]
     fn listeners_of_one_process_may_overlap() {
-        // Below the ports that clients get: one of those may be taken at any address. Somebody may listen here too, but not on each.
-        let mut ports = (0..).map(|n: u32| 20_000 + std::process::id().wrapping_mul(31).wrapping_add(n * 97) % 12_000);
+        // Below the ports that clients get: one of those may be taken at any address. Somebody may listen
+        // here too, but not on each.
+        let mut ports =
+            (0..).map(|n: u32| 20_000 + std::process::id().wrapping_mul(31).wrapping_add(n * 97) % 12_000);
         let mut bind = |pair: [&str; 2]| {
             let port = ports.next().expect("without end");
             bind_all(&pair.map(|host| listener(&format!("{host}:{port}"), true)), 2)
         };
-        for pair in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["0.0.0.0", "127.0.0.1"], ["127.0.0.1", "[::]"]] {
-            let bound = (0..20).find_map(|_| bind(pair).ok()).unwrap_or_else(|| panic!("{pair:?}: {}", bind(pair).expect_err("taken")));
+        for pair in
+            [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["0.0.0.0", "127.0.0.1"], ["127.0.0.1", "[::]"]]
+        {
+            let bound = (0..20)
+                .find_map(|_| bind(pair).ok())
+                .unwrap_or_else(|| panic!("{pair:?}: {}", bind(pair).expect_err("taken")));
             assert_eq!(bound.0.len(), 2);
         }
     }
@@ -233,7 +253,8 @@ mod tests {
         if std::path::Path::new("/proc/net/tcp").exists() {
             assert!(e.contains(&format!("by process {}", std::process::id())), "{e}");
         }
-        let (bound, left_out) = bind_all(&[listener("127.0.0.1:0", true), listener(&address, false)], 1).expect("only a warning");
+        let (bound, left_out) =
+            bind_all(&[listener("127.0.0.1:0", true), listener(&address, false)], 1).expect("only a warning");
         assert_eq!((bound.len(), left_out.len()), (1, 1));
         drop(first);
         bind_all(&[listener(&address, true)], 1).expect("free again at once");
@@ -242,14 +263,19 @@ mod tests {
     #[test]
     fn errors_say_what_to_do() {
         let e = |errno, address: &str| {
-            let e = ListenError { address: address.parse().expect("an address"), error: io::Error::from_raw_os_error(errno), holder: None };
+            let e = ListenError {
+                address: address.parse().expect("an address"),
+                error: io::Error::from_raw_os_error(errno),
+                holder: None,
+            };
             e.to_string()
         };
         assert_eq!(
             e(libc::EACCES, "0.0.0.0:80"),
             "cannot listen on 0.0.0.0:80: no permission for a port below 1024; run with CAP_NET_BIND_SERVICE or use a port above 1023"
         );
-        let not_ours = bind_all(&[listener("192.0.2.1:0", true)], 1).expect_err("TEST-NET-1 is nobody's").to_string();
+        let not_ours =
+            bind_all(&[listener("192.0.2.1:0", true)], 1).expect_err("TEST-NET-1 is nobody's").to_string();
         assert_eq!(
             not_ours,
             "cannot listen on 192.0.2.1:0: no interface of this machine has that address; use one of its own, 0.0.0.0 or [::]"

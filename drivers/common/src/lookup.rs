@@ -1,7 +1,9 @@
-//! Host names to addresses, on threads of their own: the system's resolver blocks, sometimes for half a minute.
+//! Host names to addresses, on threads of their own: the system's resolver blocks, sometimes for half a
+//! minute.
 //!
-//! Each name is asked once at a time, however many workers wait for it, and by a thread of its own while there are few enough: a dead name
-//! holds up nobody else's. Who waits gets an answer within [`PATIENCE`] in any case.
+//! Each name is asked once at a time, however many workers wait for it, and by a thread of its own while
+//! there are few enough: a dead name holds up nobody else's. Who waits gets an answer within [`PATIENCE`] in
+//! any case.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ruststrom_core::{Answer, LookupId, Question};
+use ruststrom_core::{LookupId, LookupResult, Query};
 
 /// The longest wait for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +25,7 @@ const QUESTIONS: usize = 4096;
 const ADDRESSES: usize = 256;
 
 /// Takes an answer to the worker that asked. Called on a lookup thread.
-pub type Deliver = Box<dyn FnOnce(LookupId, Answer) + Send>;
+pub type Deliver = Box<dyn FnOnce(LookupId, LookupResult) + Send>;
 type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 struct Waiting {
@@ -71,19 +73,22 @@ impl Default for Lookups {
 
 impl Lookups {
     /// With a resolver of one's own.
-    pub fn with(patience: Duration, resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+    pub fn with(
+        patience: Duration,
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
         let (work, time) = (Condvar::new(), Condvar::new());
         Self(Arc::new(Inner { state: Mutex::default(), work, time, resolve: Box::new(resolve), patience }))
     }
 
     /// Asks; `deliver` is called exactly once, never from here unless there are too many questions.
-    pub fn ask(&self, id: LookupId, question: Question, deliver: Deliver) {
-        let Question::Resolve { host, port } = question;
+    pub fn ask(&self, id: LookupId, query: Query, deliver: Deliver) {
+        let Query::Resolve { host, port } = query;
         let waiting = Waiting { id, until: Instant::now() + self.0.patience, deliver };
         let mut s = self.0.lock();
         if s.open >= QUESTIONS {
             drop(s);
-            return (waiting.deliver)(id, Answer::Failed("too many lookups are waiting".into()));
+            return (waiting.deliver)(id, LookupResult::Failed("too many lookups are waiting".into()));
         }
         s.open += 1;
         if let Some(n) = s.names.iter_mut().find(|n| n.port == port && n.host == host) {
@@ -107,7 +112,10 @@ impl Lookups {
             self.0.time.notify_one();
         } else {
             let inner = self.0.clone();
-            s.timekeeper = std::thread::Builder::new().name("lookup-time".into()).spawn(move || inner.keep_time()).is_ok();
+            s.timekeeper = std::thread::Builder::new()
+                .name("lookup-time".into())
+                .spawn(move || inner.keep_time())
+                .is_ok();
         }
     }
 }
@@ -123,7 +131,8 @@ impl Inner {
         loop {
             let Some((host, port)) = s.queue.pop_front() else {
                 s.idle += 1;
-                let (guard, timeout) = self.work.wait_timeout(s, LINGER).unwrap_or_else(PoisonError::into_inner);
+                let (guard, timeout) =
+                    self.work.wait_timeout(s, LINGER).unwrap_or_else(PoisonError::into_inner);
                 s = guard;
                 s.idle -= 1;
                 if timeout.timed_out() && s.queue.is_empty() {
@@ -143,14 +152,19 @@ impl Inner {
             }
             s.names[place].running = true;
             drop(s);
-            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.resolve)(&host, port)));
-            let answer = match found {
+            let found =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.resolve)(&host, port)));
+            let response = match found {
                 Ok(Ok(mut addresses)) => {
                     addresses.truncate(ADDRESSES);
-                    if addresses.is_empty() { Answer::Failed("the name has no address".into()) } else { Answer::Addresses(addresses) }
+                    if addresses.is_empty() {
+                        LookupResult::Failed("the name has no address".into())
+                    } else {
+                        LookupResult::Addresses(addresses)
+                    }
                 }
-                Ok(Err(e)) => Answer::Failed(e.to_string().into()),
-                Err(_) => Answer::Failed("the resolver failed".into()),
+                Ok(Err(e)) => LookupResult::Failed(e.to_string().into()),
+                Err(_) => LookupResult::Failed("the resolver failed".into()),
             };
             s = self.lock();
             if let Some(place) = s.names.iter().position(|n| n.port == port && n.host == host) {
@@ -158,7 +172,7 @@ impl Inner {
                 s.open -= told.len();
                 drop(s);
                 for w in told {
-                    (w.deliver)(w.id, answer.clone());
+                    (w.deliver)(w.id, response.clone());
                 }
                 s = self.lock();
             }
@@ -179,7 +193,12 @@ impl Inner {
             if !late.is_empty() {
                 drop(s);
                 for w in late {
-                    (w.deliver)(w.id, Answer::Failed(format!("no answer within {} s", self.patience.as_secs_f32()).into()));
+                    (w.deliver)(
+                        w.id,
+                        LookupResult::Failed(
+                            format!("no answer within {} s", self.patience.as_secs_f32()).into(),
+                        ),
+                    );
                 }
                 s = self.lock();
                 continue;
@@ -188,7 +207,11 @@ impl Inner {
                 s.timekeeper = false;
                 return;
             };
-            s = self.time.wait_timeout(s, next.saturating_duration_since(now)).unwrap_or_else(PoisonError::into_inner).0;
+            s = self
+                .time
+                .wait_timeout(s, next.saturating_duration_since(now))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
@@ -199,8 +222,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    fn question(host: &str) -> Question {
-        Question::Resolve { host: host.into(), port: 80 }
+    fn query(host: &str) -> Query {
+        Query::Resolve { host: host.into(), port: 80 }
     }
 
     /// Names that start with `dead` hang until released; `none` has no address; `bad` fails; `mad` panics.
@@ -230,27 +253,31 @@ mod tests {
         (l, asked, released)
     }
 
-    fn ask(l: &Lookups, id: u64, host: &str, to: &mpsc::Sender<(u64, Answer)>) {
+    fn ask(l: &Lookups, id: u64, host: &str, to: &mpsc::Sender<(u64, LookupResult)>) {
         let to = to.clone();
-        l.ask(LookupId(id), question(host), Box::new(move |id, a| to.send((id.0, a)).expect("the test listens")));
+        l.ask(
+            LookupId(id),
+            query(host),
+            Box::new(move |id, a| to.send((id.0, a)).expect("the test listens")),
+        );
     }
 
     const WAIT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn answers() {
+    fn responses() {
         let (l, ..) = lookups(5000);
-        let table: &[(&str, Answer)] = &[
-            ("one", Answer::Addresses(vec!["10.0.0.1:80".parse().expect("an address")])),
-            ("none", Answer::Failed("the name has no address".into())),
-            ("bad", Answer::Failed("no such name".into())),
-            ("mad", Answer::Failed("the resolver failed".into())),
-            ("two", Answer::Addresses(vec!["10.0.0.1:80".parse().expect("an address")])),
+        let table: &[(&str, LookupResult)] = &[
+            ("one", LookupResult::Addresses(vec!["10.0.0.1:80".parse().expect("an address")])),
+            ("none", LookupResult::Failed("the name has no address".into())),
+            ("bad", LookupResult::Failed("no such name".into())),
+            ("mad", LookupResult::Failed("the resolver failed".into())),
+            ("two", LookupResult::Addresses(vec!["10.0.0.1:80".parse().expect("an address")])),
         ];
-        for (host, answer) in table {
+        for (host, response) in table {
             let (to, from) = mpsc::channel();
             ask(&l, 3, host, &to);
-            assert_eq!(from.recv_timeout(WAIT).expect("an answer"), (3, answer.clone()), "{host}");
+            assert_eq!(from.recv_timeout(WAIT).expect("an answer"), (3, response.clone()), "{host}");
         }
     }
 
@@ -266,13 +293,14 @@ mod tests {
         let mut given_up: Vec<u64> = (0..20)
             .map(|_| {
                 let (id, a) = from.recv_timeout(WAIT).expect("an answer");
-                assert_eq!(a, Answer::Failed("no answer within 1 s".into()));
+                assert_eq!(a, LookupResult::Failed("no answer within 1 s".into()));
                 id
             })
             .collect();
         given_up.sort_unstable();
         assert_eq!(given_up, (0..20).collect::<Vec<_>>());
-        // Asked again while its thread still hangs: no second thread for the same name, and still one answer each.
+        // Asked again while its thread still hangs: no second thread for the same name, and still one answer
+        // each.
         let before = asked.load(Ordering::SeqCst);
         ask(&l, 200, "dead0", &to);
         assert_eq!(asked.load(Ordering::SeqCst), before);
@@ -307,16 +335,16 @@ mod tests {
         let mut refused = 0;
         for _ in 0..QUESTIONS + 10 {
             let (_, a) = from.recv_timeout(WAIT).expect("an answer");
-            refused += usize::from(a == Answer::Failed("too many lookups are waiting".into()));
+            refused += usize::from(a == LookupResult::Failed("too many lookups are waiting".into()));
         }
         assert!(refused <= 10 && from.try_recv().is_err());
         // Once the hanging threads are back, names are answered again.
         released.store(true, Ordering::SeqCst);
-        let answered = (0..50).any(|_| {
+        let responded = (0..50).any(|_| {
             ask(&l, 1, "live", &to);
-            matches!(from.recv_timeout(WAIT).expect("an answer").1, Answer::Addresses(_))
+            matches!(from.recv_timeout(WAIT).expect("an answer").1, LookupResult::Addresses(_))
         });
-        assert!(answered);
+        assert!(responded);
     }
 
     #[test]
@@ -324,8 +352,8 @@ mod tests {
         let (to, from) = mpsc::channel();
         ask(&Lookups::default(), 1, "localhost", &to);
         match from.recv_timeout(WAIT).expect("an answer").1 {
-            Answer::Addresses(a) => assert!(a.iter().all(|a| a.ip().is_loopback() && a.port() == 80)),
-            Answer::Failed(why) => panic!("{why}"),
+            LookupResult::Addresses(a) => assert!(a.iter().all(|a| a.ip().is_loopback() && a.port() == 80)),
+            LookupResult::Failed(why) => panic!("{why}"),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The heart of every driver: carries bytes between the core and a world of sockets. It knows no poller and no socket: the simulator runs this
-//! very code on sockets of its own.
+//! The heart of every driver: carries bytes between the core and a world of sockets. It knows no poller and
+//! no socket: the simulator runs this very code on sockets of its own.
 //!
-//! Readiness is edge triggered: what an event said is remembered until a call would block, falls short, or ends. Each entry point is one
-//! input to the core followed by [settling](Pump::settle): the core's two lists are drained until both are empty. One connection gets at most
-//! [`ROUNDS`] rounds in a turn of the event loop and is then put on the backlog for the next, or a quick pair of peers would starve the rest.
+//! Readiness is edge triggered: what an event said is remembered until a call would block, falls short, or
+//! ends. Each entry point is one input to the core followed by [settling](Pump::settle): the core's two lists
+//! are drained until both are empty. One connection gets at most [`ROUNDS`] rounds in a turn of the event
+//! loop and is then put on the backlog for the next, or a quick pair of peers would starve the rest.
 
 mod lane;
 mod machine;
@@ -12,7 +13,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Question, Refused, Wall};
+use ruststrom_core::{
+    Accepted, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, LookupResult, Query, Refused,
+    Wall,
+};
 
 use lane::Lane;
 pub use machine::Machine;
@@ -40,7 +44,7 @@ pub trait World {
     /// The same by a reset.
     fn reset(&mut self, c: ConnId);
     /// Starts a lookup.
-    fn lookup(&mut self, id: LookupId, q: Question);
+    fn lookup(&mut self, id: LookupId, q: Query);
     /// Wakes another shard.
     fn nudge(&mut self, shard: u16);
     /// The core has nothing left.
@@ -82,11 +86,13 @@ struct Flags {
     /// The turn that `rounds` counts in; a stale number costs one trip over the backlog at worst.
     turn: u16,
     bits: u8,
-    /// Rounds of this turn in the low five bits; above them a broken socket's fault, told once nothing is left to read (0: none).
+    /// Rounds of this turn in the low five bits; above them a broken socket's fault, told once nothing is
+    /// left to read (0: none).
     rounds_fault: u8,
 }
 
-const FAULTS: [Fault; 6] = [Fault::Refused, Fault::Unreachable, Fault::Reset, Fault::TimedOut, Fault::NoResources, Fault::Other];
+const FAULTS: [Fault; 6] =
+    [Fault::Refused, Fault::Unreachable, Fault::Reset, Fault::TimedOut, Fault::NoResources, Fault::Other];
 
 impl Flags {
     fn has(self, bits: u8) -> bool {
@@ -128,9 +134,13 @@ pub fn fault_of(e: &io::Error) -> Fault {
     match e.raw_os_error() {
         Some(libc::ECONNREFUSED) => Fault::Refused,
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN) => Fault::Unreachable,
-        Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN | libc::ESHUTDOWN) => Fault::Reset,
+        Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN | libc::ESHUTDOWN) => {
+            Fault::Reset
+        }
         Some(libc::ETIMEDOUT) => Fault::TimedOut,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => Fault::NoResources,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Fault::NoResources
+        }
         _ => Fault::Other,
     }
 }
@@ -152,7 +162,16 @@ pub struct Pump<M> {
 impl<M: Machine> Pump<M> {
     /// A pump without connections.
     pub fn new(machine: M, now: Instant) -> Self {
-        Self { machine, flags: Vec::new(), backlog: VecDeque::with_capacity(64), turn: 0, served: 0, reads: 0, now, serving: None }
+        Self {
+            machine,
+            flags: Vec::new(),
+            backlog: VecDeque::with_capacity(64),
+            turn: 0,
+            served: 0,
+            reads: 0,
+            now,
+            serving: None,
+        }
     }
 
     /// The machine.
@@ -197,7 +216,8 @@ impl<M: Machine> Pump<M> {
         self.machine.accepting(l)
     }
 
-    /// A connection was accepted. Unless it is refused, put its socket into the world under the id and call [`Pump::opened`].
+    /// A connection was accepted. Unless it is refused, put its socket into the world under the id and call
+    /// [`Pump::opened`].
     pub fn accept(&mut self, a: &Accepted) -> Result<ConnId, Refused> {
         let c = self.machine.handle_accept(a, self.now)?;
         // A fresh socket has room.
@@ -205,7 +225,8 @@ impl<M: Machine> Pump<M> {
         Ok(c)
     }
 
-    /// The socket of an accepted connection is in the world. `at_once`: what lies there is read without an event. Returns whether anything did.
+    /// The socket of an accepted connection is in the world. `at_once`: what lies there is read without an
+    /// event. Returns whether anything did.
     pub fn opened<W: World>(&mut self, c: ConnId, at_once: bool, w: &mut W) -> bool {
         let before = self.reads;
         if at_once && let Some(f) = self.live(c) {
@@ -270,8 +291,8 @@ impl<M: Machine> Pump<M> {
     }
 
     /// A lookup ended.
-    pub fn answer<W: World>(&mut self, l: LookupId, a: Answer, w: &mut W) {
-        self.machine.handle_answer(l, a, self.now);
+    pub fn response<W: World>(&mut self, l: LookupId, a: LookupResult, w: &mut W) {
+        self.machine.handle_lookup(l, a, self.now);
         self.settle(w);
     }
 
@@ -354,7 +375,7 @@ impl<M: Machine> Pump<M> {
                     w.reset(c);
                 }
             }
-            Effect::Lookup { id, question } => w.lookup(id, question),
+            Effect::Lookup { id, query } => w.lookup(id, query),
             Effect::Nudge(shard) => w.nudge(shard),
             Effect::Drained => w.drained(),
         }
@@ -450,7 +471,10 @@ impl<M: Machine> Pump<M> {
             let c = ConnId { slot: slot as u32, epoch: f.epoch };
             let wants = self.machine.wants(c);
             assert!(f.has(QUEUED) || !(wants.send && f.has(WRITABLE)), "{c:?} wants to send and could");
-            assert!(f.has(QUEUED) || f.fault().is_none() || wants.recv, "{c:?} is broken and the core does not know");
+            assert!(
+                f.has(QUEUED) || f.fault().is_none() || wants.recv,
+                "{c:?} is broken and the core does not know"
+            );
             assert_eq!(f.has(QUEUED), self.backlog.contains(&c), "{c:?} and the backlog disagree");
         }
     }

@@ -1,7 +1,9 @@
-//! Where lines leave the process: one thread for each sink writes, everybody else only hands chunks over and never waits for it.
+//! Where lines leave the process: one thread for each sink writes, everybody else only hands chunks over and
+//! never waits for it.
 //!
-//! A source (a worker's access log, the journal) has one chunk in the sink's keeping. While the sink is slow it fills, and what no longer fits is
-//! dropped and counted. Buffers are made once and swapped from hand to hand.
+//! A source (a worker's access log, the journal) has one chunk in the sink's keeping. While the sink is slow
+//! it fills, and what no longer fits is dropped and counted. Buffers are made once and swapped from hand to
+//! hand.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -129,10 +131,20 @@ impl Sink {
         match target {
             Target::Stdout => Self::start("standard output", Stdout),
             Target::File(path) => {
-                // Opening a pipe would wait for its reader, for ever; a full one is waited for in `write_all`.
-                let file: File = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|e| {
-                    if e.raw_os_error() == Some(libc::ENXIO) { io::Error::new(e.kind(), "nobody reads that pipe") } else { e }
-                })?;
+                // Opening a pipe would wait for its reader, for ever; a full one is waited for in
+                // `write_all`.
+                let file: File = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(path)
+                    .map_err(|e| {
+                        if e.raw_os_error() == Some(libc::ENXIO) {
+                            io::Error::new(e.kind(), "nobody reads that pipe")
+                        } else {
+                            e
+                        }
+                    })?;
                 Self::start(&path.display().to_string(), file)
             }
         }
@@ -151,7 +163,8 @@ impl Sink {
             thread: OnceLock::new(),
         });
         let writer = inner.clone();
-        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.write_for_ever(to))?;
+        let thread =
+            std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.write_for_ever(to))?;
         let _ = inner.thread.set(thread.thread().clone());
         Ok(Self(inner))
     }
@@ -170,7 +183,8 @@ impl Sink {
         self.0.dropped()
     }
 
-    /// Waits until all that was handed over before has been written, but no longer than `patience`; whether it has.
+    /// Waits until all that was handed over before has been written, but no longer than `patience`; whether
+    /// it has.
     pub fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let mut rounds = self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +196,12 @@ impl Sink {
             if left.is_zero() {
                 return false;
             }
-            rounds = self.0.round_done.wait_timeout(rounds, left.min(Duration::from_millis(10))).unwrap_or_else(PoisonError::into_inner).0;
+            rounds = self
+                .0
+                .round_done
+                .wait_timeout(rounds, left.min(Duration::from_millis(10)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         true
     }
@@ -201,7 +220,8 @@ impl Inner {
 
     fn dropped(&self) -> u64 {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(|k| k.dropped.load(Ordering::Relaxed)).sum::<u64>() + self.lost.load(Ordering::Relaxed)
+        kept.iter().map(|k| k.dropped.load(Ordering::Relaxed)).sum::<u64>()
+            + self.lost.load(Ordering::Relaxed)
     }
 
     fn write_for_ever(&self, mut to: impl Write) {
@@ -224,7 +244,10 @@ impl Inner {
             let mut place = 0;
             let mut failure = None;
             loop {
-                let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned() else { break };
+                let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
+                else {
+                    break;
+                };
                 place += 1;
                 std::mem::swap(&mut *kept.chunk.lock().unwrap_or_else(PoisonError::into_inner), &mut chunk);
                 if !chunk.is_empty()
@@ -254,7 +277,8 @@ fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // A pipe is full, or somebody made our standard output nonblocking (it may be shared with another process).
+            // A pipe is full, or somebody made our standard output nonblocking (it may be shared with another
+            // process).
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
             Err(e) => return Err(e),
         }
@@ -309,7 +333,8 @@ impl Source {
         Handed::Taken
     }
 
-    /// One line from a thread that may wait for the length of a copy: for the journal, which is not on the request path.
+    /// One line from a thread that may wait for the length of a copy: for the journal, which is not on the
+    /// request path.
     pub fn line(&self, line: &[u8]) {
         let mut kept = self.kept.chunk.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(room) = kept.room(line.len()) else {

@@ -9,6 +9,7 @@ pub trait Watch: Observer {
     fn turn(&mut self, now: Instant);
     /// It is `wall` at `now`; told about once a second while there are turns.
     fn wall(&mut self, wall: Wall, now: Instant);
-    /// A turn has ended: hand over what was gathered. True if that could not be done yet, then another turn should follow soon.
+    /// A turn has ended: hand over what was gathered. True if that could not be done yet, then another turn
+    /// should follow soon.
     fn turn_ended(&mut self) -> bool;
 }

@@ -1,8 +1,9 @@
 //! One worker: what a turn of its event loop is, however it waits.
 //!
-//! **A panic** must not take the process along. It unwinds to the turn, which goes on with the next event; the connection that was being served is
-//! broken off like one whose socket failed, or just closed if the proxy cannot even be told that. After many panics within seconds the proxy is taken
-//! for broken: all its connections are closed and a fresh one takes its place behind the same listeners.
+//! **A panic** must not take the process along. It unwinds to the turn, which goes on with the next event;
+//! the connection that was being served is broken off like one whose socket failed, or just closed if the
+//! proxy cannot even be told that. After many panics within seconds the proxy is taken for broken: all its
+//! connections are closed and a fresh one takes its place behind the same listeners.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -96,7 +97,8 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
     ) -> io::Result<Self> {
         let acceptor = Acceptor::new(&mut sockets, listeners, plan.files)?;
         let now = clock::now();
-        let proxy = Proxy::new(plan.config.clone(), plan.shared.clone(), plan.shard, plan.seed, observer(), now);
+        let proxy =
+            Proxy::new(plan.config.clone(), plan.shared.clone(), plan.shard, plan.seed, observer(), now);
         Ok(Self {
             plan,
             observer,
@@ -114,8 +116,8 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
         })
     }
 
-    /// A turn with all that has happened since the last one. The first comes before anything has: the proxy has things to do, probes and lookups.
-    /// Once it says how the worker ended, there is no other.
+    /// A turn with all that has happened since the last one. The first comes before anything has: the proxy
+    /// has things to do, probes and lookups. Once it says how the worker ended, there is no other.
     pub fn turn(&mut self, found: impl IntoIterator<Item = S::Found>) -> Option<Outcome> {
         // A panic goes on behind the event that it came from.
         let mut found = found.into_iter();
@@ -127,7 +129,8 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
             let cut = self.until.is_some_and(|until| self.pump.now() >= until);
             return Some(if cut { Outcome::Cut } else { Outcome::Finished });
         }
-        let forced = self.plan.stop.stage() == Stage::Now || self.until.is_some_and(|u| self.pump.now() >= u + GRACE);
+        let forced =
+            self.plan.stop.stage() == Stage::Now || self.until.is_some_and(|u| self.pump.now() >= u + GRACE);
         forced.then_some(Outcome::Cut)
     }
 
@@ -194,9 +197,9 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
         if inbox.take_nudge() {
             self.pump.nudged(&mut self.sockets);
         }
-        for (generation, id, answer) in inbox.take_answers() {
+        for (generation, id, response) in inbox.take_responses() {
             if generation == self.sockets.errands().generation {
-                self.pump.answer(id, answer, &mut self.sockets);
+                self.pump.response(id, response, &mut self.sockets);
             }
         }
     }
@@ -208,7 +211,8 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
         self.pump.drain(until, &mut self.sockets);
     }
 
-    /// When the next turn is due whatever happens: not after [`Worker::now`] if at once, never if there is nothing to wait for.
+    /// When the next turn is due whatever happens: not after [`Worker::now`] if at once, never if there is
+    /// nothing to wait for.
     pub fn due(&self) -> Option<Instant> {
         if self.pump.has_backlog() || self.acceptor.has_more(&self.pump) {
             return Some(self.pump.now());
@@ -235,7 +239,10 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
         self.strikes = if now.since(self.last_strike) < STRIKE_TIME { self.strikes + 1 } else { 1 };
         self.last_strike = now;
         let serving = self.pump.serving();
-        log::error!("worker {}: a panic while serving {serving:?}, see standard error; please report it", self.plan.shard);
+        log::error!(
+            "worker {}: a panic while serving {serving:?}, see standard error; please report it",
+            self.plan.shard
+        );
         if let Some(c) = serving {
             let told = catch_unwind(AssertUnwindSafe(|| self.pump.fault(c, Fault::Other, &mut self.sockets)));
             if told.is_err() {
@@ -249,7 +256,11 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
 
     /// A fresh proxy behind the same listeners.
     fn start_afresh(&mut self, now: Instant) {
-        log::error!("worker {}: too many panics, closing its {} connections and starting afresh", self.plan.shard, self.sockets.open());
+        log::error!(
+            "worker {}: too many panics, closing its {} connections and starting afresh",
+            self.plan.shard,
+            self.sockets.open()
+        );
         self.strikes = 0;
         self.stale_batch = true;
         self.wall_at = Instant::ZERO;

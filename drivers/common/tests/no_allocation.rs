@@ -1,4 +1,5 @@
-//! An access line costs no allocation once the worker is warm. A test of its own process: it counts every allocation of it.
+//! An access line costs no allocation once the worker is warm. A test of its own process: it counts every
+//! allocation of it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -67,8 +68,14 @@ fn a_line_costs_no_allocation() {
         request_id: Named::Theirs(b"0123456789abcdef"),
     };
     let at = |us: u64| Instant::from_nanos(us * 1000);
-    let timings =
-        Timings { head: at(12), chosen: at(15), sent: at(40), answered: at(1530), ended: at(1600), ..Timings::new(Instant::ZERO) };
+    let timings = Timings {
+        head: at(12),
+        chosen: at(15),
+        sent: at(40),
+        responded: at(1530),
+        ended: at(1600),
+        ..Timings::new(Instant::ZERO)
+    };
     for format in [LogFormat::Text, LogFormat::Json] {
         let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
         let mut reporter = Reporter::new(format, &sink);

@@ -1,7 +1,7 @@
 //! The core on mio: one thread and one event loop per worker.
 //!
-//! [`start`] is all there is to call. `sockets` is the [`World`](ruststrom_driver::pump::World) of a worker, everything else of it is shared with
-//! the other drivers.
+//! [`start`] is all there is to call. `sockets` is the [`World`](ruststrom_driver::pump::World) of a worker,
+//! everything else of it is shared with the other drivers.
 #![forbid(unsafe_code)]
 
 mod sockets;

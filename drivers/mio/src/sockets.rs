@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::net::{RecvFlags, SendFlags};
-use ruststrom_core::{ConnId, Instant, LookupId, Question};
+use ruststrom_core::{ConnId, Instant, LookupId, Query};
 use ruststrom_driver::clock;
 use ruststrom_driver::engine::{self, Event};
 use ruststrom_driver::errands::Errands;
@@ -46,7 +46,11 @@ impl Sockets {
     }
 
     fn keep(&mut self, c: ConnId, mut socket: TcpStream) -> io::Result<()> {
-        self.registry.register(&mut socket, About::Conn(c).token(), Interest::READABLE | Interest::WRITABLE)?;
+        self.registry.register(
+            &mut socket,
+            About::Conn(c).token(),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         let slot = c.slot as usize;
         if slot >= self.table.len() {
             self.table.resize_with(slot + 1, || None);
@@ -58,12 +62,16 @@ impl Sockets {
     }
 
     fn socket(&self, c: ConnId) -> io::Result<&TcpStream> {
-        self.table.get(c.slot as usize).and_then(Option::as_ref).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.table
+            .get(c.slot as usize)
+            .and_then(Option::as_ref)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
 impl World for Sockets {
-    // By rustix, which makes the system call itself: libc's functions are cancellation points, which costs two atomic steps each.
+    // By rustix, which makes the system call itself: libc's functions are cancellation points, which costs
+    // two atomic steps each.
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::net::recv(self.socket(c)?, buf, RecvFlags::empty())?.0)
     }
@@ -108,7 +116,7 @@ impl World for Sockets {
         self.close(c);
     }
 
-    fn lookup(&mut self, id: LookupId, q: Question) {
+    fn lookup(&mut self, id: LookupId, q: Query) {
         self.errands.lookup(id, q);
     }
 
@@ -131,7 +139,11 @@ impl engine::Sockets for Sockets {
     const TELLS: bool = true;
 
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<TcpListener> {
-        self.registry.register(&mut SourceFd(&listener.as_raw_fd()), About::Listener(place).token(), Interest::READABLE)?;
+        self.registry.register(
+            &mut SourceFd(&listener.as_raw_fd()),
+            About::Listener(place).token(),
+            Interest::READABLE,
+        )?;
         Ok(listener)
     }
 

@@ -45,7 +45,14 @@ mod tests {
     #[test]
     fn there_and_back() {
         let conn = |slot, epoch| About::Conn(ConnId { slot, epoch });
-        for about in [conn(0, 0), conn(5, u32::MAX), conn(RESERVED - 1, 7), About::Listener(0), About::Listener(65_000), About::Inbox] {
+        for about in [
+            conn(0, 0),
+            conn(5, u32::MAX),
+            conn(RESERVED - 1, 7),
+            About::Listener(0),
+            About::Listener(65_000),
+            About::Inbox,
+        ] {
             assert_eq!(About::of(about.token()), about);
         }
     }

@@ -1,4 +1,5 @@
-//! What a warm keep-alive request costs a worker, access log on: no allocation at all. A test of its own process, since it counts them.
+//! What a warm keep-alive request costs a worker, access log on: no allocation at all. A test of its own
+//! process, since it counts them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -60,7 +61,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: test\r\n\r\nhello";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: test\r\n\r\nhello";
 
 fn backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -71,7 +72,7 @@ fn backend() -> SocketAddr {
                 let mut buf = [0; 4096];
                 // One read finds one head here: the proxy sends it with one write.
                 while stream.read(&mut buf).is_ok_and(|n| n > 0) {
-                    if stream.write_all(ANSWER).is_err() {
+                    if stream.write_all(RESPONSE).is_err() {
                         return;
                     }
                 }
@@ -131,7 +132,8 @@ fn a_warm_request_allocates_nothing() {
         b"GET /some/path?a=b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test/1.0\r\nAccept: */*\r\nReferer: http://localhost/\r\n\r\n";
     // All texts that the log wants as long as it takes them.
     let (path, text) = ("p".repeat(2000), "t".repeat(300));
-    let long = format!("GET /{path} HTTP/1.1\r\nHost: {text}\r\nUser-Agent: {text}\r\nReferer: {text}\r\n\r\n");
+    let long =
+        format!("GET /{path} HTTP/1.1\r\nHost: {text}\r\nUser-Agent: {text}\r\nReferer: {text}\r\n\r\n");
     let mut clients: Vec<TcpStream> = (0..8)
         .map(|_| {
             let c = TcpStream::connect(address).expect("listening");

@@ -12,14 +12,14 @@ use crate::net::{Net, Read};
 use crate::smuggle;
 use crate::wire::{self, Body, Frame, Head, Lane, Scanner};
 
-pub(crate) use self::plan::arrivals;
+pub(crate) use self::plan::forwarded_headers;
 
 /// When a piece may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Now,
     /// So many answers have come whole.
-    Answers(usize),
+    Responses(usize),
     /// The 100 for that request has come, or its patience is over.
     Continue(usize),
 }
@@ -54,7 +54,7 @@ pub(crate) struct Client {
     pub(crate) sock: Option<usize>,
     requests: Vec<u64>,
     /// Answers that have come whole.
-    answers: usize,
+    responses: usize,
     continued: usize,
     out: VecDeque<Piece>,
     rx: Rx,
@@ -88,7 +88,7 @@ impl Client {
             address: peer,
             sock: None,
             requests: Vec::new(),
-            answers: 0,
+            responses: 0,
             continued: 0,
             out: VecDeque::new(),
             rx: Rx::Head,
@@ -111,7 +111,8 @@ impl Client {
         let draw = net.draw.client.clone();
         if !tame {
             if net.fault(draw.slow_reader, Mark::SlowReader) {
-                client.slow_reader = Some((1 + net.dice.size(3_000) as usize, net.dice.between(MS, 400 * MS)));
+                client.slow_reader =
+                    Some((1 + net.dice.size(3_000) as usize, net.dice.between(MS, 400 * MS)));
             }
             client.slow_head = net.fault(draw.slow_head, Mark::SlowHead);
             client.slow_body = net.fault(draw.slow_body, Mark::SlowBody);
@@ -134,7 +135,8 @@ impl Client {
         }
         if client.smuggles {
             let case = smuggle::pick(&mut net.dice);
-            let gate = if net.dice.below(2) == 0 { Gate::Now } else { Gate::Answers(client.requests.len()) };
+            let gate =
+                if net.dice.below(2) == 0 { Gate::Now } else { Gate::Responses(client.requests.len()) };
             client.out.push_back(Piece { bytes: case.to_vec(), sent: 0, gate, head: false });
         }
         client
@@ -143,7 +145,7 @@ impl Client {
     /// Whether the script has come to its end: bytes come and go no more.
     fn finish(&mut self, net: &mut Net, seen: Seen) {
         self.done = true;
-        for id in &self.requests[self.answers.min(self.requests.len())..] {
+        for id in &self.requests[self.responses.min(self.requests.len())..] {
             let r = net.ledger.at(*id).expect("known");
             if r.seen == Seen::Nothing {
                 r.seen = seen;
@@ -189,7 +191,7 @@ impl Client {
         while let Some(piece) = self.out.front_mut() {
             let open = match piece.gate {
                 Gate::Now => true,
-                Gate::Answers(n) => self.answers >= n,
+                Gate::Responses(n) => self.responses >= n,
                 Gate::Continue(n) => {
                     if self.gated_since == 0 {
                         self.gated_since = net.now;
@@ -269,7 +271,7 @@ impl Client {
                 Read::End => return self.ended(net),
                 Read::Reset => {
                     net.say(13, || format!("client {} is reset", self.index));
-                    net.mark(Mark::CutAnswer);
+                    net.mark(Mark::CutResponse);
                     if net.draw.fault_free {
                         net.ledger.fail("fault-free", format!("client {} is reset", self.index));
                     }
@@ -288,35 +290,50 @@ impl Client {
         match &self.rx {
             Rx::Head => {
                 if !self.scanner.is_empty() {
-                    net.ledger.fail("half-an-answer", format!("client {}: an end in the middle of a head", self.index));
+                    net.ledger.fail(
+                        "half-an-answer",
+                        format!("client {}: an end in the middle of a head", self.index),
+                    );
                 }
-                let lost = self.requests.get(self.answers).copied();
+                let lost = self.requests.get(self.responses).copied();
                 let sock = self.sock.expect("connected");
                 if let Some(id) = lost
                     && !self.last
                 {
                     let read = net.socks[sock].up.read_total >= net.ledger.get(id).head_end;
-                    if net.draw.fault_free || (read && !net.draw.world.drains && net.faults && self.breaks.is_none() && !self.smuggles) {
-                        net.ledger.fail("no-answer", format!("client {}: request {id} has no answer", self.index));
+                    if net.draw.fault_free
+                        || (read
+                            && !net.draw.world.drains
+                            && net.faults
+                            && self.breaks.is_none()
+                            && !self.smuggles)
+                    {
+                        net.ledger
+                            .fail("no-answer", format!("client {}: request {id} has no answer", self.index));
                     }
                 }
             }
-            Rx::Body { until_close: true, .. } => self.answered(net),
-            Rx::Body { .. } => net.ledger.fail("half-an-answer", format!("client {}: an end in the middle of a body", self.index)),
+            Rx::Body { until_close: true, .. } => self.responded(net),
+            Rx::Body { .. } => net
+                .ledger
+                .fail("half-an-answer", format!("client {}: an end in the middle of a body", self.index)),
             Rx::Tunnel(body) => {
-                let id = self.requests[self.answers];
+                let id = self.requests[self.responses];
                 let want = net.ledger.get(id).tunnel.1;
                 if body.got != want {
-                    net.ledger.fail("half-a-tunnel", format!("client {}: {} of {want} bytes, then an end", self.index, body.got));
+                    net.ledger.fail(
+                        "half-a-tunnel",
+                        format!("client {}: {} of {want} bytes, then an end", self.index, body.got),
+                    );
                 }
                 net.mark(Mark::TunnelHalfClose);
-                net.ledger.at(id).expect("known").seen = Seen::Answered(101);
-                self.answers += 1;
+                net.ledger.at(id).expect("known").seen = Seen::Responded(101);
+                self.responses += 1;
                 if !self.out.is_empty() {
                     // The other direction goes on.
                     self.rx = Rx::Head;
                     self.requests.clear();
-                    self.answers = 0;
+                    self.responses = 0;
                     let sock = self.sock.expect("connected");
                     self.write(net, sock);
                     if !self.out.is_empty() {
@@ -337,23 +354,31 @@ impl Client {
                     if let Some(head) = head
                         && let Err(why) = self.head(net, &head)
                     {
-                        net.ledger.fail("right-answer", format!("client {}: {why}: {:?}", self.index, String::from_utf8_lossy(&head)));
+                        net.ledger.fail(
+                            "right-answer",
+                            format!("client {}: {why}: {:?}", self.index, String::from_utf8_lossy(&head)),
+                        );
                     }
                 }
                 Rx::Body { body, .. } | Rx::Tunnel(body) => match body.take(bytes) {
                     Ok(n) => {
                         bytes = &bytes[n..];
                         if n == 0 {
-                            return net.ledger.fail("surplus", format!("client {}: {} bytes too many", self.index, bytes.len()));
+                            return net.ledger.fail(
+                                "surplus",
+                                format!("client {}: {} bytes too many", self.index, bytes.len()),
+                            );
                         }
                     }
-                    Err(why) => return net.ledger.fail("right-bytes", format!("client {}: {why}", self.index)),
+                    Err(why) => {
+                        return net.ledger.fail("right-bytes", format!("client {}: {why}", self.index));
+                    }
                 },
             }
             if let Rx::Body { body, .. } = &self.rx
                 && body.done()
             {
-                self.answered(net);
+                self.responded(net);
             }
         }
     }
@@ -361,13 +386,17 @@ impl Client {
     /// A whole head has come.
     fn head(&mut self, net: &mut Net, bytes: &[u8]) -> Result<(), String> {
         let head = Head::read(bytes).ok_or("no head")?;
-        let status = head.start.strip_prefix("HTTP/1.1 ").and_then(|s| s.get(..3)?.parse::<u16>().ok()).ok_or("no status line")?;
+        let status = head
+            .start
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|s| s.get(..3)?.parse::<u16>().ok())
+            .ok_or("no status line")?;
         let own = head.get("proxy-status")?.is_some();
-        let Some(&id) = self.requests.get(self.answers) else {
+        let Some(&id) = self.requests.get(self.responses) else {
             // What was smuggled in is refused.
             if self.smuggles && own {
                 self.rx = Rx::Body {
-                    body: Body::new(0, Lane::Answer, false, head.frame(Frame::Close)?),
+                    body: Body::new(0, Lane::LookupResult, false, head.frame(Frame::Close)?),
                     own: Some(status),
                     status,
                     until_close: false,
@@ -387,7 +416,7 @@ impl Client {
             }
             net.mark(if status == 100 { Mark::Expected100 } else { Mark::Interim });
             if status == 100 {
-                self.continued = self.answers + 1;
+                self.continued = self.responses + 1;
             }
             return Ok(());
         }
@@ -415,12 +444,17 @@ impl Client {
         if status != r.status {
             return Err(format!("status {status}, not {}", r.status));
         }
-        let frame =
-            if body_of(&r) == 0 && (r.method == "HEAD" || matches!(status, 204 | 304)) { Frame::None } else { head.frame(Frame::Close)? };
+        let frame = if body_of(&r) == 0 && (r.method == "HEAD" || matches!(status, 204 | 304)) {
+            Frame::None
+        } else {
+            head.frame(Frame::Close)?
+        };
         match frame {
-            Frame::Length(n) if n != r.answer_len => return Err(format!("{n} bytes announced, not {}", r.answer_len)),
+            Frame::Length(n) if n != r.response_len => {
+                return Err(format!("{n} bytes announced, not {}", r.response_len));
+            }
             Frame::Chunked if r.version == 10 => return Err("chunks for HTTP/1.0".into()),
-            Frame::Chunked => net.mark(Mark::ChunkedAnswer),
+            Frame::Chunked => net.mark(Mark::ChunkedResponse),
             Frame::Close => net.mark(Mark::CloseDelimited),
             _ => {}
         }
@@ -428,42 +462,62 @@ impl Client {
             return Err("until close without saying so".into());
         }
         self.last |= last || frame == Frame::Close;
-        let body = Body::new(id, Lane::Answer, true, frame);
+        let body = Body::new(id, Lane::LookupResult, true, frame);
         let done = body.done();
         self.rx = Rx::Body { body, own: None, status, until_close: frame == Frame::Close, last };
         if done {
-            self.answered(net);
+            self.responded(net);
         }
         Ok(())
     }
 
-    fn own_head(&mut self, net: &mut Net, r: &Request, head: &Head<'_>, status: u16, last: bool) -> Result<(), String> {
+    fn own_head(
+        &mut self,
+        net: &mut Net,
+        r: &Request,
+        head: &Head<'_>,
+        status: u16,
+        last: bool,
+    ) -> Result<(), String> {
         if net.draw.fault_free {
-            net.ledger.fail("fault-free", format!("client {}: request {} gets {status}: {:?}", self.index, r.id, head.get("proxy-status")));
+            net.ledger.fail(
+                "fault-free",
+                format!(
+                    "client {}: request {} gets {status}: {:?}",
+                    self.index,
+                    r.id,
+                    head.get("proxy-status")
+                ),
+            );
         }
         self.last |= last;
         let frame = if r.method == "HEAD" { Frame::None } else { head.frame(Frame::Close)? };
         if frame == Frame::Close {
             return Err("an answer of our own without a length".into());
         }
-        let body = Body::new(r.id, Lane::Answer, false, frame);
+        let body = Body::new(r.id, Lane::LookupResult, false, frame);
         let done = body.done();
         self.rx = Rx::Body { body, own: Some(status), status, until_close: false, last };
         if done {
-            self.answered(net);
+            self.responded(net);
         }
         Ok(())
     }
 
     /// An answer has come whole.
-    fn answered(&mut self, net: &mut Net) {
-        let Rx::Body { body, own, status, last, .. } = std::mem::replace(&mut self.rx, Rx::Head) else { return };
-        if let Some(&id) = self.requests.get(self.answers) {
+    fn responded(&mut self, net: &mut Net) {
+        let Rx::Body { body, own, status, last, .. } = std::mem::replace(&mut self.rx, Rx::Head) else {
+            return;
+        };
+        if let Some(&id) = self.requests.get(self.responses) {
             let r = net.ledger.at(id).expect("known");
-            r.seen = own.map_or(Seen::Answered(status), Seen::Own);
+            r.seen = own.map_or(Seen::Responded(status), Seen::Own);
             let want = body_of(r);
             if own.is_none() && body.got != want {
-                net.ledger.fail("right-length", format!("client {}: {} of {want} bytes for {id}", self.index, body.got));
+                net.ledger.fail(
+                    "right-length",
+                    format!("client {}: {} of {want} bytes for {id}", self.index, body.got),
+                );
             }
             if !body.trailers.is_empty() {
                 net.mark(Mark::Trailers);
@@ -471,17 +525,19 @@ impl Client {
                     net.ledger.fail("right-trailers", format!("client {}: {:?}", self.index, body.trailers));
                 }
             }
-            net.say(16 << 8 | u64::from(status), || format!("client {} has its answer to {id}: {status}", self.index));
-            net.mark(if own.is_some() { Mark::OwnAnswer } else { Mark::Exchange });
-            if self.answers > 0 {
+            net.say(16 << 8 | u64::from(status), || {
+                format!("client {} has its answer to {id}: {status}", self.index)
+            });
+            net.mark(if own.is_some() { Mark::OwnResponse } else { Mark::Exchange });
+            if self.responses > 0 {
                 net.mark(Mark::KeptAlive);
             }
         } else if last {
             return self.finish(net, Seen::Cut);
         }
-        self.answers += 1;
+        self.responses += 1;
         self.last |= last;
-        if self.last || (self.answers == self.requests.len() && (!self.smuggles || !net.faults)) {
+        if self.last || (self.responses == self.requests.len() && (!self.smuggles || !net.faults)) {
             self.finish(net, Seen::Cut);
         }
     }
@@ -502,7 +558,7 @@ impl Client {
         format!(
             "client {}: {} of {} answers, {} pieces unsent, {:?}",
             self.index,
-            self.answers,
+            self.responses,
             self.requests.len(),
             self.out.len(),
             self.rx

@@ -46,15 +46,15 @@ marks! {
     NoConnectionLeft "fault: backend refuses";
     BlackHole "fault: backend takes no connection";
     Unreachable "fault: backend unreachable";
-    EarlyAnswer "fault: backend answers early";
+    EarlyResponse "fault: backend answers early";
     Truncated "fault: backend truncates its answer";
     Surplus "fault: backend sends too much";
     ClosedOnReuse "fault: backend closes when reused";
     ClosedIdle "fault: backend closes an idle connection";
     BackendResets "fault: backend resets instead of answering";
     BackendCloses "fault: backend closes instead of answering";
-    NeverAnswers "fault: backend never answers";
-    SlowAnswer "fault: backend answers slowly";
+    NeverResponses "fault: backend never answers";
+    SlowResponse "fault: backend answers slowly";
     StopsMidway "fault: backend stops in the middle";
     StopsReading "fault: backend stops reading";
     InterimStorm "fault: storm of interim answers";
@@ -76,8 +76,8 @@ marks! {
     DrainedUnderTraffic "fault: drain under traffic";
     DelayedNudge "fault: delayed nudge";
     Exchange "exchanges answered by a backend";
-    OwnAnswer "exchanges answered by the proxy";
-    CutAnswer "exchanges cut";
+    OwnResponse "exchanges answered by the proxy";
+    CutResponse "exchanges cut";
     Reused "reused backend connection";
     Retried "attempts beyond the first";
     KeptAlive "second request on a client connection";
@@ -88,7 +88,7 @@ marks! {
     ChunkedBody "request body by chunks";
     Trailers "trailers passed";
     CloseDelimited "answer until close";
-    ChunkedAnswer "answer by chunks";
+    ChunkedResponse "answer by chunks";
     LongBody "body longer than a page";
     Expected100 "100 (continue) passed";
     Interim "interim answer passed";
@@ -102,7 +102,7 @@ marks! {
     BecameUnhealthy "backend became unhealthy";
     BecameHealthy "backend became healthy";
     BecameSlow "backend became slow";
-    Asked "stage asked a lookup";
+    ResponseContext "stage asked a lookup";
     Transformed "answer transformed";
     HealedAll "healed run";
 }

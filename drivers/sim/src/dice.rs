@@ -1,4 +1,5 @@
-//! Where every choice of a run comes from: SplitMix64, so that the same seed is the same run on every machine.
+//! Where every choice of a run comes from: SplitMix64, so that the same seed is the same run on every
+//! machine.
 
 /// A seeded generator.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! The swarm: each seed draws which faults there are (about half of them none at all), how the world is made, and how the proxy is configured.
+//! The swarm: each seed draws which faults there are (about half of them none at all), how the world is made,
+//! and how the proxy is configured.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -98,7 +99,11 @@ pub(crate) struct BackendDef {
 impl BackendDef {
     /// Its label, as the configuration writes it.
     pub(crate) fn label(&self) -> String {
-        if self.named { format!("m{}.test:8000", self.at) } else { machine_address(self.at, false).to_string() }
+        if self.named {
+            format!("m{}.test:8000", self.at)
+        } else {
+            machine_address(self.at, false).to_string()
+        }
     }
 }
 
@@ -199,7 +204,8 @@ impl Draw {
         draw
     }
 
-    /// For a script, which brings its own faults and configuration. What is drawn is only what nobody may notice.
+    /// For a script, which brings its own faults and configuration. What is drawn is only what nobody may
+    /// notice.
     pub(crate) fn scripted(seed: u64, machines: usize) -> Self {
         let mut dice = Dice::new(seed);
         let d = &mut dice;
@@ -223,7 +229,8 @@ impl Draw {
             check_often: true,
             requests_per_connection: 0,
             net: NetDraw {
-                // How the proxy's writes are cut, nobody sees; how its reads are, chunks that are framed anew show.
+                // How the proxy's writes are cut, nobody sees; how its reads are, chunks that are framed anew
+                // show.
                 short_read: 0,
                 whole: true,
                 short_write: on(d, 300),
@@ -344,7 +351,8 @@ impl Draw {
         let mut set = String::new();
         let free = self.fault_free;
         // 0 is off.
-        let ms = |d: &mut Dice, from: u64, to: u64| if free || d.below(10) == 0 { 0 } else { d.between(from, to) };
+        let ms =
+            |d: &mut Dice, from: u64, to: u64| if free || d.below(10) == 0 { 0 } else { d.between(from, to) };
         // When pages are few, exchanges may wait for each other's: time has to part them.
         let few = self.pages > 0;
         let sure = |d: &mut Dice, from: u64, to: u64| if few { d.between(from, to) } else { ms(d, from, to) };
@@ -384,8 +392,19 @@ impl Draw {
         let mut pool = String::new();
         writeln!(pool, "retries = {}", if free { 1 } else { d.below(4) }).expect("memory");
         let (timeout, slow) = if free { (600_000, 0) } else { (d.between(50, 500), d.one(&[0, 2, 20, 300])) };
-        writeln!(pool, "[backend_pools.health_config]\npath = \"/probe\"\ntimeout = {timeout}\nslow_threshold = {slow}").expect("memory");
-        writeln!(pool, "rise = {}\nfall = {}\nramp_up = {}", d.between(1, 3), d.between(1, 3), d.one(&[0, 1, 10])).expect("memory");
+        writeln!(
+            pool,
+            "[backend_pools.health_config]\npath = \"/probe\"\ntimeout = {timeout}\nslow_threshold = {slow}"
+        )
+        .expect("memory");
+        writeln!(
+            pool,
+            "rise = {}\nfall = {}\nramp_up = {}",
+            d.between(1, 3),
+            d.between(1, 3),
+            d.one(&[0, 1, 10])
+        )
+        .expect("memory");
         let idle = if free { 0 } else { d.one(&[0, 1, 5, 90]) };
         writeln!(pool, "[backend_pools.client]\npool_idle_timeout = {idle}").expect("memory");
         writeln!(pool, "pool_max_idle_per_host = {}", d.one(&[0, 1, 2, 32, 32])).expect("memory");
@@ -395,7 +414,8 @@ impl Draw {
     /// The configuration as a file.
     #[must_use]
     pub(crate) fn text(&self, pools: &[PoolDef]) -> String {
-        let mut text = String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
+        let mut text =
+            String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
         text.push_str(&self.settings);
         let last = pools.len() - 1;
         for (i, pool) in pools.iter().enumerate() {
@@ -406,12 +426,21 @@ impl Draw {
             text.push_str("addresses = [");
             for b in &pool.backends {
                 let address = b.label();
-                write!(text, "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ", b.weight, b.cap, b.backup)
-                    .expect("memory");
+                write!(
+                    text,
+                    "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ",
+                    b.weight, b.cap, b.backup
+                )
+                .expect("memory");
             }
             text.push_str("]\n");
             if pool.sticky {
-                writeln!(text, "strategy = {{ StickyCookie = {{ cookie_name = \"S\", inner = \"{}\" }} }}", pool.strategy).expect("memory");
+                writeln!(
+                    text,
+                    "strategy = {{ StickyCookie = {{ cookie_name = \"S\", inner = \"{}\" }} }}",
+                    pool.strategy
+                )
+                .expect("memory");
             } else {
                 writeln!(text, "strategy = \"{}\"", pool.strategy).expect("memory");
             }
@@ -428,7 +457,9 @@ impl Draw {
     pub(crate) fn config(&self, pools: &[PoolDef]) -> Arc<Config> {
         let text = self.text(pools);
         let parsed = config::parse(&text);
-        let Some(mut config) = parsed.config else { panic!("{}", config::render(&parsed.diagnostics, "drawn", &text)) };
+        let Some(mut config) = parsed.config else {
+            panic!("{}", config::render(&parsed.diagnostics, "drawn", &text))
+        };
         if self.pages > 0 {
             // Fewer than a file may ask for.
             config.limits.buffer_bytes = self.pages * SMALL_BYTES as u64;

@@ -1,4 +1,5 @@
-//! Every request of a run: what it is, what is expected of it, and what has become of it. Most judges look in here.
+//! Every request of a run: what it is, what is expected of it, and what has become of it. Most judges look in
+//! here.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use crate::wire::Frame;
 pub(crate) enum Seen {
     Nothing,
     /// The backend's, whole, with this status.
-    Answered(u16),
+    Responded(u16),
     /// The proxy's own, whole.
     Own(u16),
     /// Half of one, or none, and the connection's end.
@@ -23,7 +24,7 @@ pub(crate) struct Attempt {
     /// When its first byte was written.
     pub(crate) sent_at: u64,
     /// Bytes of the connection before its answer.
-    pub(crate) answer_at: u64,
+    pub(crate) response_at: u64,
 }
 
 /// One request.
@@ -44,8 +45,8 @@ pub(crate) struct Request {
     pub(crate) trailer: bool,
 
     pub(crate) status: u16,
-    pub(crate) answer_len: u64,
-    pub(crate) answer_frame: Frame,
+    pub(crate) response_len: u64,
+    pub(crate) response_frame: Frame,
     /// Bytes up and down a tunnel, if it comes to one.
     pub(crate) tunnel: (u64, u64),
 
@@ -115,16 +116,23 @@ impl Ledger {
     /// A record of the observer: one for each exchange, and it tells the truth.
     pub(crate) fn tell(&mut self, target: &str, told: Told, now: u64) {
         // What could not be read is told of as it came: that begins with the method.
-        let Some(id) = target.strip_prefix('/').and_then(|t| t.split_once("/r")?.1.parse::<u64>().ok()) else { return };
+        let Some(id) = target.strip_prefix('/').and_then(|t| t.split_once("/r")?.1.parse::<u64>().ok())
+        else {
+            return;
+        };
         let Some(request) = self.at(id) else { return };
         if let Some(before) = &request.told {
             let text = format!("exchange {id}: {before:?}, then {told:?}");
             return self.fail("one-end-record", text);
         }
         if told.cause.is_none() && !request.upgrade && told.status == request.status {
-            let wrong = (request.method != "HEAD" && told.bytes_out != body_of(request)) || (told.bytes_in > request.len);
+            let wrong = (request.method != "HEAD" && told.bytes_out != body_of(request))
+                || (told.bytes_in > request.len);
             if wrong {
-                let text = format!("exchange {id}: {told:?}, but {} bytes up and {} down", request.len, request.answer_len);
+                let text = format!(
+                    "exchange {id}: {told:?}, but {} bytes up and {} down",
+                    request.len, request.response_len
+                );
                 return self.fail("bytes-counted", text);
             }
         }
@@ -135,5 +143,5 @@ impl Ledger {
 
 /// Bytes of content that the answer to a request has.
 pub(crate) fn body_of(r: &Request) -> u64 {
-    if r.method == "HEAD" || matches!(r.status, 204 | 304) { 0 } else { r.answer_len }
+    if r.method == "HEAD" || matches!(r.status, 204 | 304) { 0 } else { r.response_len }
 }

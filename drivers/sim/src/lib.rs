@@ -1,8 +1,9 @@
-//! The third driver: the real pump and the real core in a world that is all dice. Sockets, timers, clients and backends come from one seed; faults
-//! happen as the seed has drawn them; judges look on at every event. A run that fails is a number that anyone can run again.
+//! The third driver: the real pump and the real core in a world that is all dice. Sockets, timers, clients
+//! and backends come from one seed; faults happen as the seed has drawn them; judges look on at every event.
+//! A run that fails is a number that anyone can run again.
 //!
-//! The same sockets and shards without the dice's clients and backends are [`scripted`]: a test says what those do, and what it sees must be what it
-//! sees of the drivers that have a kernel.
+//! The same sockets and shards without the dice's clients and backends are [`scripted`]: a test says what
+//! those do, and what it sees must be what it sees of the drivers that have a kernel.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -46,10 +47,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Answers that clients have seen whole, from backends or from the proxy itself. Probes, tunnels and answers that were cut are none.
+    /// Answers that clients have seen whole, from backends or from the proxy itself. Probes, tunnels and
+    /// answers that were cut are none.
     #[must_use]
     pub fn exchanges(&self) -> u64 {
-        self.coverage.of(Mark::Exchange) + self.coverage.of(Mark::OwnAnswer)
+        self.coverage.of(Mark::Exchange) + self.coverage.of(Mark::OwnResponse)
     }
 }
 
@@ -68,7 +70,10 @@ fn listen() {
                 return before(info);
             }
             let said = info.payload();
-            let text = said.downcast_ref::<&str>().copied().or_else(|| said.downcast_ref::<String>().map(String::as_str));
+            let text = said
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| said.downcast_ref::<String>().map(String::as_str));
             let text = text.unwrap_or("a panic without words");
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
             PANIC.with(|p| p.borrow_mut().get_or_insert_with(|| format!("{place}: {text}")).truncate(600));
@@ -100,7 +105,9 @@ pub fn run(seed: u64, traced: bool) -> Outcome {
     let finished = catch_unwind(AssertUnwindSafe(|| made.map(run::Sim::result)));
     RUNNING.with(|r| *r.borrow_mut() = false);
     match finished {
-        Ok(Some((violation, coverage, hash, events, trace))) => Outcome { seed, violation, coverage, hash, events, trace },
+        Ok(Some((violation, coverage, hash, events, trace))) => {
+            Outcome { seed, violation, coverage, hash, events, trace }
+        }
         _ => Outcome {
             seed,
             violation: Some(Violation { invariant: "invariant".into(), text: panic.unwrap_or_default() }),
@@ -123,6 +130,9 @@ pub fn run_twice(seed: u64) -> Outcome {
     if (first.hash, first.events) == (second.hash, second.events) {
         return first;
     }
-    let text = format!("{:x} after {} events, then {:x} after {}", first.hash, first.events, second.hash, second.events);
+    let text = format!(
+        "{:x} after {} events, then {:x} after {}",
+        first.hash, first.events, second.hash, second.events
+    );
     Outcome { violation: Some(Violation { invariant: "same-seed-same-run".into(), text }), ..first }
 }

@@ -37,7 +37,15 @@ fn number(text: Option<String>) -> Option<u64> {
 }
 
 fn args() -> Option<Args> {
-    let mut args = Args { seeds: 1000, from: 1, seed: None, trace: false, keep_going: false, once: false, planted: false };
+    let mut args = Args {
+        seeds: 1000,
+        from: 1,
+        seed: None,
+        trace: false,
+        keep_going: false,
+        once: false,
+        planted: false,
+    };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         match arg.as_str() {
@@ -86,7 +94,12 @@ fn replay(seed: u64, all: bool) -> bool {
         report(&again);
     }
     if again.violation.is_none() {
-        println!("{seed:#018x} clean: {} events, {} exchanges, hash {:016x}", again.events, again.exchanges(), again.hash);
+        println!(
+            "{seed:#018x} clean: {} events, {} exchanges, hash {:016x}",
+            again.events,
+            again.exchanges(),
+            again.hash
+        );
     }
     outcome.violation.is_none() && again.violation.is_none()
 }
@@ -97,9 +110,11 @@ fn cpu_seconds() -> f64 {
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
 }
 
-/// Runs the seeds, and ends with how fast that was: exchanges of all runs by the CPU time of the whole process.
+/// Runs the seeds, and ends with how fast that was: exchanges of all runs by the CPU time of the whole
+/// process.
 fn sweep(args: &Args) -> bool {
-    let (mut all, mut failures, mut runs, mut events, mut exchanges, mut hash) = (Coverage::default(), 0u64, 0u64, 0u64, 0u64, 0u64);
+    let (mut all, mut failures, mut runs, mut events, mut exchanges, mut hash) =
+        (Coverage::default(), 0u64, 0u64, 0u64, 0u64, 0u64);
     let started = Instant::now();
     let shows = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
@@ -139,7 +154,10 @@ fn sweep(args: &Args) -> bool {
     }
     let cpu = cpu_seconds();
     println!("{done} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
-    println!("{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second", exchanges as f64 / cpu);
+    println!(
+        "{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second",
+        exchanges as f64 / cpu
+    );
     let missing = all.missing();
     let uncovered = done >= COVERS_FROM && !missing.is_empty();
     if uncovered {

@@ -1,4 +1,5 @@
-//! Sockets without a kernel, and all else that is neither a proxy nor the script of a far end: time, dice, events, and what the judges know.
+//! Sockets without a kernel, and all else that is neither a proxy nor the script of a far end: time, dice,
+//! events, and what the judges know.
 
 mod allowed;
 mod far;
@@ -8,7 +9,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ruststrom_core::{Answer, LookupId};
+use ruststrom_core::{LookupId, LookupResult};
 
 use self::queue::Queue;
 use crate::coverage::{Coverage, Mark};
@@ -33,7 +34,7 @@ pub(crate) struct Net {
     pub(crate) ready: Vec<Vec<usize>>,
     turn_at: Vec<u64>,
     pub(crate) nudged: Vec<bool>,
-    pub(crate) found: Vec<Vec<(LookupId, Answer)>>,
+    pub(crate) found: Vec<Vec<(LookupId, LookupResult)>>,
     pub(crate) drained: Vec<bool>,
     pub(crate) machines: Vec<Mode>,
     pub(crate) faults: bool,

@@ -63,6 +63,8 @@ pub fn check(say: &mut dyn FnMut(&str)) -> bool {
 /// Says that there are none.
 #[cfg(not(feature = "planted"))]
 pub fn check(say: &mut dyn FnMut(&str)) -> bool {
-    say("this was built without planted bugs: cargo run --profile sim -p ruststrom-sim --features planted -- --planted");
+    say(
+        "this was built without planted bugs: cargo run --profile sim -p ruststrom-sim --features planted -- --planted",
+    );
     false
 }

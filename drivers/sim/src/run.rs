@@ -1,4 +1,5 @@
-//! One run: shards with their pumps, clients and machines, until everybody is done, all is healed, and nothing is left.
+//! One run: shards with their pumps, clients and machines, until everybody is done, all is healed, and
+//! nothing is left.
 
 mod callers;
 mod judges;
@@ -46,7 +47,8 @@ impl Sim {
         let config = draw.config(&draw.pools);
         let shared = Arc::new(Shared::new("lb.test", draw.shards));
         let now = Instant::from_nanos(net.now);
-        let proxy = |s| Proxy::new(config.clone(), shared.clone(), s, draw.seed ^ u64::from(s), Log::default(), now);
+        let proxy =
+            |s| Proxy::new(config.clone(), shared.clone(), s, draw.seed ^ u64::from(s), Log::default(), now);
         let shards = (0..draw.shards).map(|s| Shard::new(Pump::new(proxy(s), now), usize::from(s))).collect();
         let heal_at = net.dice.between(2, 9) * SEC;
         let mut sim = Self {
@@ -73,8 +75,8 @@ impl Sim {
 
     fn begin(&mut self) {
         let net = &mut self.net;
-        let arrivals = client::arrivals(&mut net.dice, net.draw.clients);
-        for (index, at) in arrivals.into_iter().enumerate() {
+        let forwarded_headers = client::forwarded_headers(&mut net.dice, net.draw.clients);
+        for (index, at) in forwarded_headers.into_iter().enumerate() {
             let most = net.draw.most_requests;
             let client = Client::new(index, net, false, most);
             self.clients.push(client);
@@ -112,7 +114,7 @@ impl Sim {
             let mut chain: Vec<Box<dyn ruststrom_core::middleware::Stage>> = Vec::new();
             if asks {
                 chain.push(Box::new(Asks));
-                self.net.mark(Mark::Asked);
+                self.net.mark(Mark::ResponseContext);
             }
             if transforms {
                 chain.push(Box::new(Copies));
@@ -153,7 +155,9 @@ impl Sim {
                     self.turn(shard);
                 }
             }
-            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => self.net.arrive(sock, up, &event),
+            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => {
+                self.net.arrive(sock, up, &event)
+            }
             Event::Edge(sock) => self.net.edge(sock),
             Event::Peer(sock) => {
                 if self.net.far_turns(sock) {
@@ -189,8 +193,8 @@ impl Sim {
                 self.net.nudged[shard] = true;
                 self.net.wake(shard, 0);
             }
-            Event::Found(shard, id, answer) => {
-                self.net.found[shard].push((id, *answer));
+            Event::Found(shard, id, response) => {
+                self.net.found[shard].push((id, *response));
                 self.net.wake(shard, 0);
             }
             Event::Reload => self.reload(),

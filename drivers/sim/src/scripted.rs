@@ -1,5 +1,6 @@
-//! A world that does as it is told: one shard with the same sockets, pump and turns as under the dice, but clients and machines are whoever calls.
-//! Time is nobody's but the simulator's: it jumps to the next thing that happens, so that waiting costs nothing.
+//! A world that does as it is told: one shard with the same sockets, pump and turns as under the dice, but
+//! clients and machines are whoever calls. Time is nobody's but the simulator's: it jumps to the next thing
+//! that happens, so that waiting costs nothing.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -98,8 +99,9 @@ pub fn machine(nth: usize) -> SocketAddr {
 }
 
 impl<O: Observer> Scripted<O> {
-    /// A proxy and its machines. All seeds are alike to whoever looks on from outside; what differs is all that a kernel may do as it likes: delays,
-    /// calls that would block or are interrupted, the order of events, timers that are late.
+    /// A proxy and its machines. All seeds are alike to whoever looks on from outside; what differs is all
+    /// that a kernel may do as it likes: delays, calls that would block or are interrupted, the order of
+    /// events, timers that are late.
     #[must_use]
     pub fn new(config: Arc<Config>, host: &str, seed: u64, observer: O, doors: &[Door]) -> Self {
         let draw = Draw::scripted(seed, doors.len());
@@ -215,7 +217,9 @@ impl<O: Observer> Scripted<O> {
         let finished = self.net.drained[0] && self.net.now < until;
         let counts = self.shard.pump.machine().counts();
         if !self.net.drained[0] || counts != Counts::default() || self.net.open[0] > 0 {
-            self.net.ledger.fail("nothing-left", format!("{counts:?}, {} sockets are open", self.net.open[0]));
+            self.net
+                .ledger
+                .fail("nothing-left", format!("{counts:?}, {} sockets are open", self.net.open[0]));
         }
         match self.net.ledger.violation.take() {
             Some(violation) => Err(violation),
@@ -259,7 +263,9 @@ impl<O: Observer> Scripted<O> {
                     self.shard.schedule(&mut self.net);
                 }
             }
-            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => self.net.arrive(sock, up, &event),
+            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => {
+                self.net.arrive(sock, up, &event)
+            }
             Event::Edge(sock) => self.net.edge(sock),
             Event::Connected(sock) => {
                 let s = &mut self.net.socks[sock];
@@ -276,8 +282,8 @@ impl<O: Observer> Scripted<O> {
                 self.net.nudged[shard] = true;
                 self.net.wake(shard, 0);
             }
-            Event::Found(shard, id, answer) => {
-                self.net.found[shard].push((id, *answer));
+            Event::Found(shard, id, response) => {
+                self.net.found[shard].push((id, *response));
                 self.net.wake(shard, 0);
             }
             // Nobody at a far end acts by himself, and nothing is drawn.

@@ -1,4 +1,5 @@
-//! Backends: they check that what reaches them is exactly what a client sent, and answer as their faults allow.
+//! Backends: they check that what reaches them is exactly what a client sent, and answer as their faults
+//! allow.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ struct Piece {
     sent: usize,
     not_before: u64,
     /// An answer ends here; what lies behind it is surplus.
-    answer_end: usize,
+    response_end: usize,
 }
 
 /// What follows the last piece.
@@ -63,9 +64,9 @@ pub(crate) struct Server {
     out: VecDeque<Piece>,
     then: Then,
     served: u32,
-    answering: bool,
+    responding: bool,
     /// The answer to the current request is written, or never will be.
-    answered: bool,
+    responded: bool,
     pub(crate) current: u64,
     /// Closes as soon as it is used again.
     closes_on_reuse: bool,
@@ -90,8 +91,8 @@ impl Server {
             out: VecDeque::new(),
             then: Then::Stay,
             served: 0,
-            answering: false,
-            answered: false,
+            responding: false,
+            responded: false,
             current: 0,
             closes_on_reuse: false,
             stops_reading: false,
@@ -108,7 +109,11 @@ impl Server {
         if self.closed {
             return;
         }
-        if self.idle_until <= net.now && !self.answering && self.out.is_empty() && matches!(self.rx, Rx::Head) {
+        if self.idle_until <= net.now
+            && !self.responding
+            && self.out.is_empty()
+            && matches!(self.rx, Rx::Head)
+        {
             net.mark(Mark::ClosedIdle);
             net.say(21, || format!("machine {} closes {} idle", self.machine, self.sock));
             return self.close(net, false);
@@ -152,14 +157,15 @@ impl Server {
             // An attempt that was given up long ago may be read late.
             let current = r.attempts.iter().max_by_key(|a| a.sent_at).is_some_and(|a| a.sock == self.sock);
             if current && ((r.switched && !net.socks[client].up.ended) || (got != r.tunnel.0 && r.up_ended)) {
-                let text = format!("machine {}: {got} of {} bytes of {id}, then an end", self.machine, r.tunnel.0);
+                let text =
+                    format!("machine {}: {got} of {} bytes of {id}, then an end", self.machine, r.tunnel.0);
                 net.ledger.fail("half-a-tunnel", text);
             }
             self.rx = Rx::Head;
             // Its own half goes on.
             if self.then == Then::Stay || !self.out.is_empty() {
                 self.then = Then::Close;
-                self.answering = false;
+                self.responding = false;
                 return;
             }
         }
@@ -172,14 +178,17 @@ impl Server {
         while !bytes.is_empty() && !self.closed && net.ledger.violation.is_none() {
             match &mut self.rx {
                 Rx::Head => {
-                    if self.answering && self.then != Then::Close {
-                        return net
-                            .ledger
-                            .fail("one-request-at-once", format!("machine {}: {} bytes before its answer", self.machine, bytes.len()));
+                    if self.responding && self.then != Then::Close {
+                        return net.ledger.fail(
+                            "one-request-at-once",
+                            format!("machine {}: {} bytes before its answer", self.machine, bytes.len()),
+                        );
                     }
                     if self.closes_on_reuse && net.faults && self.served > 0 {
                         net.mark(Mark::ClosedOnReuse);
-                        net.say(22, || format!("machine {} closes {} as it is reused", self.machine, self.sock));
+                        net.say(22, || {
+                            format!("machine {} closes {} as it is reused", self.machine, self.sock)
+                        });
                         let reset = net.dice.below(2) == 0;
                         return self.close(net, reset);
                     }
@@ -192,7 +201,10 @@ impl Server {
                     if let Some(head) = head
                         && let Err(why) = self.head(net, &head)
                     {
-                        net.ledger.fail("right-request", format!("machine {}: {why}: {:?}", self.machine, String::from_utf8_lossy(&head)));
+                        net.ledger.fail(
+                            "right-request",
+                            format!("machine {}: {why}: {:?}", self.machine, String::from_utf8_lossy(&head)),
+                        );
                     }
                 }
                 Rx::Body { id, body } => {
@@ -202,7 +214,11 @@ impl Server {
                             self.taken += n as u64;
                             bytes = &bytes[n..];
                         }
-                        Err(why) => return net.ledger.fail("right-request-bytes", format!("machine {}: {why}", self.machine)),
+                        Err(why) => {
+                            return net
+                                .ledger
+                                .fail("right-request-bytes", format!("machine {}: {why}", self.machine));
+                        }
                     }
                     if body.done() {
                         self.received(net, id);
@@ -210,7 +226,11 @@ impl Server {
                 }
                 Rx::Tunnel { body, .. } => match body.take(bytes) {
                     Ok(n) => bytes = &bytes[n..],
-                    Err(why) => return net.ledger.fail("right-tunnel-bytes", format!("machine {}: {why}", self.machine)),
+                    Err(why) => {
+                        return net
+                            .ledger
+                            .fail("right-tunnel-bytes", format!("machine {}: {why}", self.machine));
+                    }
                 },
             }
         }
@@ -234,7 +254,10 @@ impl Server {
         if r.padding > 0 && head.get("x-pad")? != Some(wire::padding(id, r.padding).as_str()) {
             return Err("another's padding".into());
         }
-        if head.get("x-forwarded-for")?.is_none() || head.get("via")?.is_none() || head.get("x-request-id")?.is_none() {
+        if head.get("x-forwarded-for")?.is_none()
+            || head.get("via")?.is_none()
+            || head.get("x-request-id")?.is_none()
+        {
             return Err("what a proxy adds".into());
         }
         let frame = head.frame(Frame::None)?;
@@ -249,16 +272,16 @@ impl Server {
             net.mark(Mark::Reused);
         }
         self.served += 1;
-        (self.answering, self.answered, self.current) = (true, false, id);
+        (self.responding, self.responded, self.current) = (true, false, id);
         let draw = net.draw.backend.clone();
         let expects = head.get("expect")?.is_some();
         self.stops_reading = frame != Frame::None && net.fault(draw.stops_reading, Mark::StopsReading);
-        let early = frame != Frame::None && net.fault(draw.early, Mark::EarlyAnswer);
+        let early = frame != Frame::None && net.fault(draw.early, Mark::EarlyResponse);
         let body = Body::new(id, Lane::Request, true, frame);
         let done = body.done();
         self.rx = Rx::Body { id, body };
         if early {
-            self.answer(net, &r, How::Well);
+            self.response(net, &r, How::Well);
             if self.then != Then::Close {
                 self.then = if net.dice.below(3) == 0 { Then::Stay } else { self.ending(net) };
             }
@@ -285,20 +308,23 @@ impl Server {
             if !r.idempotent() {
                 return Err(format!("{} {} was sent once more", r.method, r.id));
             }
-            // Whatever the proxy has read of an answer makes the attempt the last. The later one may come first.
-            let read = net.read_at(other.sock, other.answer_at);
+            // Whatever the proxy has read of an answer makes the attempt the last. The later one may come
+            // first.
+            let read = net.read_at(other.sock, other.response_at);
             if other.sent_at < sent_at && read.is_some_and(|at| at < sent_at) {
                 return Err(format!("{} {} was sent once more after an answer had begun", r.method, r.id));
             }
             net.mark(Mark::Retried);
         }
-        let answer_at = net.socks[self.sock].up.written_total;
-        let attempt = Attempt { sock: self.sock, sent_at, answer_at };
+        let response_at = net.socks[self.sock].up.written_total;
+        let attempt = Attempt { sock: self.sock, sent_at, response_at };
         if let Some(why) = net.allowed(self.sock, self.machine, r, self.served) {
             net.ledger.fail("allowed-backend", format!("machine {}, request {}: {why}", self.machine, r.id));
         }
         net.ledger.at(r.id).expect("known").attempts.push(attempt);
-        net.say(23 << 20 | r.id, || format!("machine {} gets {} {} on {}", self.machine, r.method, r.id, self.sock));
+        net.say(23 << 20 | r.id, || {
+            format!("machine {} gets {} {} on {}", self.machine, r.method, r.id, self.sock)
+        });
         Ok(())
     }
 
@@ -307,13 +333,14 @@ impl Server {
         net.say(24, || format!("machine {} is probed: {mode:?}", self.machine));
         self.rx = Rx::Head;
         self.then = Then::Close;
-        let at = net.now + if net.fault(net.draw.backend.slow, Mark::SlowAnswer) { net.dice.below(700 * MS) } else { 0 };
+        let at = net.now
+            + if net.fault(net.draw.backend.slow, Mark::SlowResponse) { net.dice.below(700 * MS) } else { 0 };
         match mode {
             Mode::ProbeBad => {
                 net.mark(Mark::ProbeBadTrafficFine);
                 self.push(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_vec(), at);
             }
-            _ if net.fault(net.draw.backend.never / 4, Mark::NeverAnswers) => self.then = Then::Stay,
+            _ if net.fault(net.draw.backend.never / 4, Mark::NeverResponses) => self.then = Then::Stay,
             _ => self.push(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n".to_vec(), at),
         }
         Ok(())
@@ -327,13 +354,13 @@ impl Server {
         if let Some(pool) = r.pool {
             *net.ledger.executed.entry((pool, machine)).or_default() += 1;
         }
-        if self.answered {
+        if self.responded {
             // Early.
-            self.answering = !self.out.is_empty();
+            self.responding = !self.out.is_empty();
             return;
         }
         let how = self.how(net);
-        self.answer(net, &r, how);
+        self.response(net, &r, how);
     }
 
     fn how(&mut self, net: &mut Net) -> How {
@@ -347,8 +374,8 @@ impl Server {
             (b.surplus, Mark::Surplus, How::Surplus),
             (b.resets, Mark::BackendResets, How::Resets),
             (b.closes, Mark::BackendCloses, How::Closes),
-            (b.never, Mark::NeverAnswers, How::Never),
-            (b.slow, Mark::SlowAnswer, How::Slowly),
+            (b.never, Mark::NeverResponses, How::Never),
+            (b.slow, Mark::SlowResponse, How::Slowly),
             (b.stops_midway, Mark::StopsMidway, How::StopsMidway),
             (b.storm, Mark::InterimStorm, How::Storm),
             (b.garbage, Mark::Garbage, How::Garbage),
@@ -365,15 +392,16 @@ impl Server {
     }
 
     fn push(&mut self, bytes: Vec<u8>, not_before: u64) {
-        let answer_end = bytes.len();
-        self.out.push_back(Piece { bytes, sent: 0, not_before, answer_end });
+        let response_end = bytes.len();
+        self.out.push_back(Piece { bytes, sent: 0, not_before, response_end });
     }
 
-    fn answer(&mut self, net: &mut Net, r: &Request, how: How) {
+    fn response(&mut self, net: &mut Net, r: &Request, how: How) {
         net.say(25, || format!("machine {} answers {} {how:?}", self.machine, r.id));
-        self.answered = true;
+        self.responded = true;
         let now = net.now;
-        let begins = if how == How::Slowly { now + net.dice.below(4_000 * MS) } else { now + net.dice.below(MS) };
+        let begins =
+            if how == How::Slowly { now + net.dice.below(4_000 * MS) } else { now + net.dice.below(MS) };
         match how {
             How::Closes => self.then = Then::Close,
             How::Resets => self.then = Then::Reset,
@@ -385,11 +413,15 @@ impl Server {
                 self.then = self.ending(net);
             }
             How::Switch => {
-                let protocol = if net.dice.below(2) == 0 { "Upgrade: other\r\nConnection: upgrade\r\n" } else { "" };
-                self.push(format!("HTTP/1.1 101 Switching\r\nX-Sim: {}\r\n{protocol}\r\n", r.id).into_bytes(), begins);
+                let protocol =
+                    if net.dice.below(2) == 0 { "Upgrade: other\r\nConnection: upgrade\r\n" } else { "" };
+                self.push(
+                    format!("HTTP/1.1 101 Switching\r\nX-Sim: {}\r\n{protocol}\r\n", r.id).into_bytes(),
+                    begins,
+                );
                 self.then = Then::Close;
             }
-            _ => self.write_answer(net, r, how, begins),
+            _ => self.write_response(net, r, how, begins),
         }
         if self.then == Then::Stay && how == How::Well {
             let draw = net.draw.backend.clone();
@@ -400,9 +432,10 @@ impl Server {
         }
     }
 
-    fn write_answer(&mut self, net: &mut Net, r: &Request, how: How, begins: u64) {
+    fn write_response(&mut self, net: &mut Net, r: &Request, how: How, begins: u64) {
         let mut bytes = Vec::new();
-        let storm = if how == How::Storm { net.dice.between(1, 50) } else { u64::from(net.dice.below(10) == 0) };
+        let storm =
+            if how == How::Storm { net.dice.between(1, 50) } else { u64::from(net.dice.below(10) == 0) };
         for _ in 0..storm {
             bytes.extend(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         }
@@ -421,10 +454,11 @@ impl Server {
         }
         let mut head = String::new();
         let none = matches!(r.status, 204 | 304);
-        let frame = if none { Frame::None } else { r.answer_frame };
-        write!(head, "HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Machine: {}\r\n", r.status, r.id, self.machine).expect("memory");
+        let frame = if none { Frame::None } else { r.response_frame };
+        write!(head, "HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Machine: {}\r\n", r.status, r.id, self.machine)
+            .expect("memory");
         match frame {
-            Frame::Length(_) => write!(head, "Content-Length: {}\r\n", r.answer_len).expect("memory"),
+            Frame::Length(_) => write!(head, "Content-Length: {}\r\n", r.response_len).expect("memory"),
             Frame::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
             Frame::Close => head.push_str("Connection: close\r\n"),
             Frame::None => {}
@@ -440,9 +474,9 @@ impl Server {
             match frame {
                 Frame::Chunked => {
                     let trailer = net.dice.below(4) == 0;
-                    wire::chunk(r.id, Lane::Answer, r.answer_len, trailer, &mut net.dice, &mut bytes);
+                    wire::chunk(r.id, Lane::LookupResult, r.response_len, trailer, &mut net.dice, &mut bytes);
                 }
-                _ => wire::fill(r.id, Lane::Answer, 0, r.answer_len, &mut bytes),
+                _ => wire::fill(r.id, Lane::LookupResult, 0, r.response_len, &mut bytes),
             }
         }
         if frame == Frame::Close || says_close {
@@ -457,9 +491,9 @@ impl Server {
                 self.then = if cut_cleanly { Then::Reset } else { self.ending(net) };
             }
             How::Surplus if frame != Frame::Close => {
-                let answer_end = bytes.len();
+                let response_end = bytes.len();
                 bytes.extend((0..net.dice.between(1, 300)).map(|i| i as u8));
-                return self.out.push_back(Piece { bytes, sent: 0, not_before: begins, answer_end });
+                return self.out.push_back(Piece { bytes, sent: 0, not_before: begins, response_end });
             }
             How::StopsMidway => {
                 let keep = net.dice.below(bytes.len() as u64) as usize;
@@ -487,8 +521,11 @@ impl Server {
             piece.sent += n;
             if piece.sent < piece.bytes.len() {
                 // Who has read the answer may ask again before the surplus has found room.
-                if before < piece.answer_end && piece.sent >= piece.answer_end && matches!(self.rx, Rx::Head) {
-                    self.answering = false;
+                if before < piece.response_end
+                    && piece.sent >= piece.response_end
+                    && matches!(self.rx, Rx::Head)
+                {
+                    self.responding = false;
                 }
                 return;
             }
@@ -500,7 +537,8 @@ impl Server {
         let then = self.then;
         match then {
             Then::Stay => {}
-            Then::Close if matches!(self.rx, Rx::Body { .. }) && !self.stops_reading && net.dice.below(2) == 0 => {}
+            Then::Close
+                if matches!(self.rx, Rx::Body { .. }) && !self.stops_reading && net.dice.below(2) == 0 => {}
             Then::Close => return self.close(net, false),
             Then::Reset => return self.close(net, true),
             Then::Idle(after) => {
@@ -511,13 +549,13 @@ impl Server {
             Then::End => net.far_end(self.sock),
         }
         if matches!(self.rx, Rx::Head) && then != Then::End {
-            self.answering = false;
+            self.responding = false;
         }
     }
 
     /// Whether it has a request that the proxy has not let go of.
     pub(crate) fn is_busy(&self, net: &Net) -> bool {
-        self.answering && !self.closed && net.socks[self.sock].open
+        self.responding && !self.closed && net.socks[self.sock].open
     }
 
     /// Everything is well again: whoever was never answered sees a reset.
@@ -528,7 +566,7 @@ impl Server {
         self.closes_on_reuse = false;
         self.idle_until = u64::MAX;
         let tunnel = matches!(self.rx, Rx::Tunnel { .. });
-        if self.hung || (!net.draw.fault_free && self.answering && self.out.is_empty() && !tunnel) {
+        if self.hung || (!net.draw.fault_free && self.responding && self.out.is_empty() && !tunnel) {
             return self.close(net, true);
         }
         net.wake_far(self.sock, net.now);

@@ -1,5 +1,5 @@
-//! A worker as far as it is simulated: its pump, who waits to be accepted, and what a turn of its event loop is. Who stands at the far ends it does not
-//! know.
+//! A worker as far as it is simulated: its pump, who waits to be accepted, and what a turn of its event loop
+//! is. Who stands at the far ends it does not know.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -71,7 +71,9 @@ impl<O: Observer> Shard<O> {
         }
         batch.retain(|s| net.socks[*s].open);
         let told: Vec<_> = batch.iter().map(|s| (net.socks[*s].conn, net.readiness(*s))).collect();
-        net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || format!("shard {shard} turns: {told:?}"));
+        net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || {
+            format!("shard {shard} turns: {told:?}")
+        });
         let mut view = View { net, shard };
         if now >= self.wall_at {
             self.wall_at = now + SEC;
@@ -91,8 +93,8 @@ impl<O: Observer> Shard<O> {
         if std::mem::take(&mut view.net.nudged[shard]) {
             self.pump.nudged(&mut view);
         }
-        for (id, answer) in std::mem::take(&mut view.net.found[shard]) {
-            self.pump.answer(id, answer, &mut view);
+        for (id, response) in std::mem::take(&mut view.net.found[shard]) {
+            self.pump.response(id, response, &mut view);
         }
         self.pump.resume(&mut view);
         self.accept(ACCEPTS, callers, net);

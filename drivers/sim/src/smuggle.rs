@@ -1,4 +1,5 @@
-//! Requests that must be refused, from the corpus: no byte of them may reach a backend as a request of its own.
+//! Requests that must be refused, from the corpus: no byte of them may reach a backend as a request of its
+//! own.
 
 use std::sync::OnceLock;
 

@@ -1,10 +1,11 @@
-//! What stands in the chain of a pool in some runs: a stage that asks before it lets pass, and one that puts answers through a transform.
+//! What stands in the chain of a pool in some runs: a stage that asks before it lets pass, and one that puts
+//! answers through a transform.
 
 use std::fmt::Debug;
 
-use ruststrom_core::h1::{AnswerHead, Request};
+use ruststrom_core::h1::{Request, ResponseHead};
 use ruststrom_core::middleware::{Progress, Stage, Transform, Verdict};
-use ruststrom_core::{Answer, Cause, Question};
+use ruststrom_core::{Cause, LookupResult, Query};
 
 /// Lets nobody pass before a lookup says so.
 #[derive(Debug)]
@@ -12,13 +13,13 @@ pub(crate) struct Asks;
 
 impl Stage for Asks {
     fn request(&self, _: &Request<'_>) -> Verdict {
-        Verdict::Ask(Question::Resolve { host: "stage.test".into(), port: 1 })
+        Verdict::Ask(Query::Resolve { host: "stage.test".into(), port: 1 })
     }
 
-    fn answered(&self, _: &Request<'_>, answer: &Answer) -> Verdict {
-        match answer {
-            Answer::Addresses(_) => Verdict::Pass,
-            Answer::Failed(_) => Verdict::Refuse(Cause::LookupFailed),
+    fn responded(&self, _: &Request<'_>, response: &LookupResult) -> Verdict {
+        match response {
+            LookupResult::Addresses(_) => Verdict::Pass,
+            LookupResult::Failed(_) => Verdict::Refuse(Cause::LookupFailed),
         }
     }
 }
@@ -32,7 +33,7 @@ impl Stage for Copies {
         Verdict::Pass
     }
 
-    fn answer(&self, _: &AnswerHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
         Some(Box::new(Copy { held: Vec::new() }))
     }
 }

@@ -8,12 +8,13 @@ use crate::dice::Dice;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Request = 1,
-    Answer = 2,
+    LookupResult = 2,
     TunnelUp = 3,
     TunnelDown = 4,
 }
 
-/// Twice around the bytes in steps of [`STEP`]: any 256 bytes of a lane that begin at a multiple of 256 lie in here in one piece.
+/// Twice around the bytes in steps of [`STEP`]: any 256 bytes of a lane that begin at a multiple of 256 lie
+/// in here in one piece.
 static RAMP: [u8; 512] = {
     let mut ramp = [0; 512];
     let mut at = 0;
@@ -27,11 +28,15 @@ const STEP: u8 = 7;
 /// How many steps make one.
 const STEPS_TO_ONE: u8 = 183;
 
-/// The bytes of a lane from an offset on, up to `most` or to the next multiple of 256. They differ between exchanges, lanes, neighbours, and
-/// places a multiple of 256 apart.
+/// The bytes of a lane from an offset on, up to `most` or to the next multiple of 256. They differ between
+/// exchanges, lanes, neighbours, and places a multiple of 256 apart.
 fn run(id: u64, lane: Lane, at: u64, most: u64) -> &'static [u8] {
     let of = (id.wrapping_mul(0x9e37_79b9) >> 7) ^ ((lane as u64) * 0x55);
-    let first = (at.wrapping_add(at >> 8).wrapping_mul(u64::from(STEP)).wrapping_add((at >> 16) * 13).wrapping_add(of)) as u8;
+    let first = (at
+        .wrapping_add(at >> 8)
+        .wrapping_mul(u64::from(STEP))
+        .wrapping_add((at >> 16) * 13)
+        .wrapping_add(of)) as u8;
     let start = usize::from(first.wrapping_mul(STEPS_TO_ONE));
     &RAMP[start..start + most.min(256 - at % 256) as usize]
 }
@@ -95,7 +100,8 @@ impl<'a> Head<'a> {
     /// Reads a head; `None` if it is none by the plainest reading.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut lines = text.strip_suffix("\r\n").filter(|lines| lines.ends_with("\r\n"))?.split_terminator('\n');
+        let mut lines =
+            text.strip_suffix("\r\n").filter(|lines| lines.ends_with("\r\n"))?.split_terminator('\n');
         let start = lines.next()?.strip_suffix('\r')?;
         let mut fields = Vec::with_capacity(12);
         for line in lines {
@@ -118,7 +124,8 @@ impl<'a> Head<'a> {
         self.get(name)?.map(|v| v.parse().map_err(|_| format!("{name}: {v}"))).transpose()
     }
 
-    /// How the body is framed, unless rules of status and method say otherwise. `otherwise`: when no field says so.
+    /// How the body is framed, unless rules of status and method say otherwise. `otherwise`: when no field
+    /// says so.
     pub(crate) fn frame(&self, otherwise: Frame) -> Result<Frame, String> {
         match (self.get("transfer-encoding")?, self.number("content-length")?) {
             (Some("chunked"), None) => Ok(Frame::Chunked),
@@ -253,7 +260,10 @@ impl Body {
             if these != want {
                 let wrong = these.iter().zip(want).position(|(is, want)| is != want).unwrap_or(0);
                 let (is, want, at) = (these[wrong], want[wrong], at + wrong as u64);
-                return Err(format!("exchange {} {:?}: byte {at} is {is:#x}, not {want:#x}", self.id, self.lane));
+                return Err(format!(
+                    "exchange {} {:?}: byte {at} is {is:#x}, not {want:#x}",
+                    self.id, self.lane
+                ));
             }
             (left, at) = (rest, at + want.len() as u64);
         }
@@ -273,7 +283,8 @@ pub(crate) fn padding(id: u64, len: u64) -> String {
 pub(crate) fn request_head(r: &crate::ledger::Request) -> String {
     let mut head = String::new();
     let version = if r.version == 10 { "1.0" } else { "1.1" };
-    write!(head, "{} {} HTTP/{version}\r\nHost: a.test\r\nX-Sim: {}\r\n", r.method, r.target, r.id).expect("memory");
+    write!(head, "{} {} HTTP/{version}\r\nHost: a.test\r\nX-Sim: {}\r\n", r.method, r.target, r.id)
+        .expect("memory");
     if r.padding > 0 {
         write!(head, "X-Pad: {}\r\n", padding(r.id, r.padding)).expect("memory");
     }
@@ -300,7 +311,7 @@ pub(crate) fn request_head(r: &crate::ledger::Request) -> String {
 mod tests {
     use super::*;
 
-    const LANES: [Lane; 4] = [Lane::Request, Lane::Answer, Lane::TunnelUp, Lane::TunnelDown];
+    const LANES: [Lane; 4] = [Lane::Request, Lane::LookupResult, Lane::TunnelUp, Lane::TunnelDown];
 
     fn bytes(id: u64, lane: Lane, from: u64, len: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -310,18 +321,23 @@ mod tests {
 
     #[test]
     fn bytes_know_their_place() {
-        let whole = bytes(5, Lane::Answer, 0, 200_000);
+        let whole = bytes(5, Lane::LookupResult, 0, 200_000);
         for (at, byte) in whole.iter().enumerate() {
             let at = at as u64;
             let of = (5_u64.wrapping_mul(0x9e37_79b9) >> 7) ^ 0xaa;
             assert_eq!(*byte, ((at + (at >> 8)) * 7 + (at >> 16) * 13 + of) as u8, "{at}");
         }
-        for (from, len) in [(0, 0), (255, 1), (255, 2), (256, 256), (1000, 5000), (65_535, 2), (131_072, 300)] {
-            assert_eq!(bytes(5, Lane::Answer, from, len), whole[from as usize..(from + len) as usize]);
+        for (from, len) in [(0, 0), (255, 1), (255, 2), (256, 256), (1000, 5000), (65_535, 2), (131_072, 300)]
+        {
+            assert_eq!(bytes(5, Lane::LookupResult, from, len), whole[from as usize..(from + len) as usize]);
         }
-        assert!(LANES.iter().all(|lane| *lane == Lane::Answer || bytes(5, *lane, 0, 64) != whole[..64]));
-        assert_ne!(bytes(6, Lane::Answer, 0, 64), whole[..64]);
-        assert!((256..whole.len() - 256).all(|at| whole[at] != whole[at + 1] && whole[at] != whole[at + 256]));
+        assert!(
+            LANES.iter().all(|lane| *lane == Lane::LookupResult || bytes(5, *lane, 0, 64) != whole[..64])
+        );
+        assert_ne!(bytes(6, Lane::LookupResult, 0, 64), whole[..64]);
+        assert!(
+            (256..whole.len() - 256).all(|at| whole[at] != whole[at + 1] && whole[at] != whole[at + 256])
+        );
     }
 
     #[test]
@@ -341,17 +357,27 @@ mod tests {
                 found = body.take(&rest[..n]);
                 rest = &rest[n..];
             }
-            assert_eq!(found.as_ref().is_err_and(|why| why.contains(&format!("byte {at} is"))), wrong, "{found:?}");
+            assert_eq!(
+                found.as_ref().is_err_and(|why| why.contains(&format!("byte {at} is"))),
+                wrong,
+                "{found:?}"
+            );
             assert_eq!(body.done(), !wrong);
         }
     }
 
     #[test]
     fn heads_and_chunks() {
-        let head = Head::read(b"HTTP/1.1 200 OK\r\nX-Sim:  7 \r\ncontent-length: 3\r\nb: 1\r\nB: 2\r\n\r\n").expect("a head");
-        assert_eq!((head.start, head.number("x-sim"), head.frame(Frame::Close)), ("HTTP/1.1 200 OK", Ok(Some(7)), Ok(Frame::Length(3))));
+        let head = Head::read(b"HTTP/1.1 200 OK\r\nX-Sim:  7 \r\ncontent-length: 3\r\nb: 1\r\nB: 2\r\n\r\n")
+            .expect("a head");
+        assert_eq!(
+            (head.start, head.number("x-sim"), head.frame(Frame::Close)),
+            ("HTTP/1.1 200 OK", Ok(Some(7)), Ok(Frame::Length(3)))
+        );
         assert!(head.get("b").is_err() && head.get("c") == Ok(None));
-        for none in ["x\r\nno colon\r\n\r\n", "x\r\na: b\nc: d\r\n\r\n", "x\ny: z\r\n\r\n", "x\r\ny: z\r\n", "\r\n"] {
+        for none in
+            ["x\r\nno colon\r\n\r\n", "x\r\na: b\nc: d\r\n\r\n", "x\ny: z\r\n\r\n", "x\r\ny: z\r\n", "\r\n"]
+        {
             assert!(Head::read(none.as_bytes()).is_none(), "{none:?}");
         }
         let mut dice = Dice::new(2);

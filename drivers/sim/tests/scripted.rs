@@ -51,7 +51,9 @@ fn what_runs_is_finished_and_nobody_else_gets_in() {
         let backend = world.take(0).expect("it is asked");
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
-            let Some(Came::Bytes(bytes)) = world.read(backend) else { panic!("{} and no more", request.escape_ascii()) };
+            let Some(Came::Bytes(bytes)) = world.read(backend) else {
+                panic!("{} and no more", request.escape_ascii())
+            };
             request.extend(bytes);
         }
         assert!(request.starts_with(b"GET / HTTP/1.1\r\n"));
@@ -59,11 +61,11 @@ fn what_runs_is_finished_and_nobody_else_gets_in() {
         world.wait(Duration::from_millis(1));
         assert_eq!(world.connect(), None);
         assert!(world.write(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         while let Some(Came::Bytes(bytes)) = world.read(client) {
-            answer.extend(bytes);
+            response.extend(bytes);
         }
-        assert!(answer.ends_with(b"Connection: close\r\n\r\nok"), "{}", answer.escape_ascii());
+        assert!(response.ends_with(b"Connection: close\r\n\r\nok"), "{}", response.escape_ascii());
         assert_eq!(world.end(), Ok(Outcome::Finished));
         assert_eq!(world.read(backend), Some(Came::End));
     }

@@ -1,8 +1,9 @@
 //! Connections that break while nobody waits for them.
 //!
-//! The reactor tells only of what it was asked for, and readable is what a socket stays for as long as bytes or an end lie in it unread. So those
-//! that the core does not want to read from are put into an epoll set of the worker's own, edge triggered, which says when one breaks (EPOLLERR,
-//! EPOLLHUP). The set itself is waited for in the reactor, like a socket.
+//! The reactor tells only of what it was asked for, and readable is what a socket stays for as long as bytes
+//! or an end lie in it unread. So those that the core does not want to read from are put into an epoll set of
+//! the worker's own, edge triggered, which says when one breaks (EPOLLERR, EPOLLHUP). The set itself is
+//! waited for in the reactor, like a socket.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,11 +47,15 @@ impl Alarm {
     pub(crate) fn hear(&self, mut broken: impl FnMut(ConnId, Readiness)) -> io::Result<()> {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS];
         loop {
-            let (heard, _) = epoll::wait(self.set.get_ref(), &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+            let (heard, _) =
+                epoll::wait(self.set.get_ref(), &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
             for event in &*heard {
                 let flags = event.flags;
-                let readiness =
-                    Readiness { closed: flags.contains(EventFlags::HUP), error: flags.contains(EventFlags::ERR), ..Readiness::default() };
+                let readiness = Readiness {
+                    closed: flags.contains(EventFlags::HUP),
+                    error: flags.contains(EventFlags::ERR),
+                    ..Readiness::default()
+                };
                 broken(ConnId::from_bits(event.data.u64()), readiness);
             }
             if heard.len() < EVENTS {

@@ -1,4 +1,5 @@
-//! Wakers that say who woke: they ring at their worker's board, and the worker looks at all that rang in one turn.
+//! Wakers that say who woke: they ring at their worker's board, and the worker looks at all that rang in one
+//! turn.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};

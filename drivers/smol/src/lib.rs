@@ -1,8 +1,10 @@
 //! The core on async-io, the reactor of smol: each worker thread is an executor of its own.
 //!
-//! async-io has one reactor for the process, and whichever thread has nothing else to do waits in it. It tells of a thing once and has to be asked
-//! again for the next time. So each direction of each socket has a waker: `bell` is where the wakers ring, `sockets` asks again for what would
-//! have blocked, and `alarm` hears of connections that break while nobody asks. The worker itself is one future, polled once for all that rang.
+//! async-io has one reactor for the process, and whichever thread has nothing else to do waits in it. It
+//! tells of a thing once and has to be asked again for the next time. So each direction of each socket has a
+//! waker: `bell` is where the wakers ring, `sockets` asks again for what would have blocked, and `alarm`
+//! hears of connections that break while nobody asks. The worker itself is one future, polled once for all
+//! that rang.
 #![forbid(unsafe_code)]
 
 mod alarm;
@@ -76,8 +78,8 @@ impl Engine for Executor {
     }
 }
 
-/// The worker's one timer. Deadlines move on with nearly every request: one that is waited for too early costs a turn in vain, setting the timer
-/// each time would cost much more.
+/// The worker's one timer. Deadlines move on with nearly every request: one that is waited for too early
+/// costs a turn in vain, setting the timer each time would cost much more.
 struct Deadline {
     timer: Timer,
     /// When it goes off; never, or past, if it is not set.

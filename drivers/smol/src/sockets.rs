@@ -1,7 +1,8 @@
 //! The world of one worker: its sockets by slot, and what each of them is waited for.
 //!
-//! The pump remembers what an event said until a call would block or falls short. Those calls come through here, so here is known what has to be
-//! asked for again; it is asked at the end of the turn, once for each socket and direction, because each time costs a system call.
+//! The pump remembers what an event said until a call would block or falls short. Those calls come through
+//! here, so here is known what has to be asked for again; it is asked at the end of the turn, once for each
+//! socket and direction, because each time costs a system call.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_io::Async;
-use ruststrom_core::{ConnId, Instant, LookupId, Question};
+use ruststrom_core::{ConnId, Instant, LookupId, Query};
 use ruststrom_driver::clock;
 use ruststrom_driver::engine::{self, Event};
 use ruststrom_driver::errands::Errands;
@@ -222,7 +223,7 @@ impl World for Sockets {
         self.close(c);
     }
 
-    fn lookup(&mut self, id: LookupId, q: Question) {
+    fn lookup(&mut self, id: LookupId, q: Query) {
         self.errands.lookup(id, q);
     }
 
@@ -285,7 +286,11 @@ impl engine::Sockets for Sockets {
 
     fn turn_ended(&mut self) {
         while let Some(c) = self.listed.pop() {
-            let Some(entry) = self.table.get_mut(c.slot as usize).and_then(Option::as_mut).filter(|e| e.id == c) else { continue };
+            let Some(entry) =
+                self.table.get_mut(c.slot as usize).and_then(Option::as_mut).filter(|e| e.id == c)
+            else {
+                continue;
+            };
             if let Err(e) = entry.ask(&self.board, &self.alarm) {
                 log::error!("cannot wait for a connection: {e}");
                 self.board.ring(Rang::Broken(c, Readiness { error: true, ..Readiness::default() }));

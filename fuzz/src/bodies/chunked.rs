@@ -1,6 +1,7 @@
-//! The chunked coding: at any cut the same as whole, the same as the rules have it, and what is encoded again decodes to the same.
+//! The chunked coding: at any cut the same as whole, the same as the rules have it, and what is encoded again
+//! decodes to the same.
 
-use ruststrom_core::h1::{BodyReader, ChunkWriter, Progress};
+use ruststrom_core::h1::{BodyReader, ChunkEncoder, Progress};
 use ruststrom_core::http::{Framing, Violation};
 
 use super::input::{Input, cuts};
@@ -21,16 +22,24 @@ pub(super) fn run(data: &[u8]) {
     let cut = decode(bytes, &cuts(seed, bytes.len()));
     match (&whole, &cut) {
         (Ok(whole), Ok(cut)) => {
-            assert_eq!((&whole.content, whole.consumed, whole.state), (&cut.content, cut.consumed, cut.state));
+            assert_eq!(
+                (&whole.content, whole.consumed, whole.state),
+                (&cut.content, cut.consumed, cut.state)
+            );
         }
         (Err(whole), Err(cut)) => assert_eq!(whole, cut),
-        _ => panic!("whole {:?}, cut {:?}", whole.as_ref().map(|d| d.consumed), cut.as_ref().map(|d| d.consumed)),
+        _ => panic!(
+            "whole {:?}, cut {:?}",
+            whole.as_ref().map(|d| d.consumed),
+            cut.as_ref().map(|d| d.consumed)
+        ),
     }
     let expected = naive::chunked(bytes);
     match (&whole, &expected) {
         (Ok(ours), Ok(Some((content, end)))) => {
             assert_eq!(&ours.content, content);
-            // Nothing behind the last chunk's line but the empty line of a message without trailers is ours to take.
+            // Nothing behind the last chunk's line but the empty line of a message without trailers is ours
+            // to take.
             let empty = usize::from(bytes[*end..].starts_with(b"\r\n")) * 2;
             assert_eq!(ours.consumed, end + empty);
             assert_eq!(ours.state, if empty > 0 { Progress::Done } else { Progress::Trailers });
@@ -44,7 +53,10 @@ pub(super) fn run(data: &[u8]) {
     if let Ok(decoded) = whole {
         let wire = encode(&decoded.content, sizes);
         let again = decode(&wire, &cuts(seed, wire.len())).expect("what we encode");
-        assert_eq!((again.content, again.consumed, again.state), (decoded.content, wire.len(), Progress::Done));
+        assert_eq!(
+            (again.content, again.consumed, again.state),
+            (decoded.content, wire.len(), Progress::Done)
+        );
     }
 }
 
@@ -68,19 +80,20 @@ fn decode(bytes: &[u8], cuts: &[usize]) -> Result<Decoded, Violation> {
 
 /// In chunks and writes of sizes drawn from `seed`.
 fn encode(content: &[u8], seed: u8) -> Vec<u8> {
-    let (mut writer, mut wire, mut released, mut there) = (ChunkWriter::new(), Vec::new(), 0, 0);
+    let (mut writer, mut wire, mut released, mut there) = (ChunkEncoder::new(), Vec::new(), 0, 0);
     let mut state = u32::from(seed) | 1;
     let mut draw = |n: usize| {
         state = state.wrapping_mul(0x0001_9660).wrapping_add(0x3c6e_f35f) ^ state >> 7;
         state as usize % n
     };
-    let step = |writer: &mut ChunkWriter, there: usize, released: &mut usize, most: usize, wire: &mut Vec<u8>| {
-        let next = writer.slices(&content[*released..there], b"").concat();
-        let n = next.len().min(most);
-        wire.extend_from_slice(&next[..n]);
-        *released += writer.sent(n);
-        n
-    };
+    let step =
+        |writer: &mut ChunkEncoder, there: usize, released: &mut usize, most: usize, wire: &mut Vec<u8>| {
+            let next = writer.slices(&content[*released..there], b"").concat();
+            let n = next.len().min(most);
+            wire.extend_from_slice(&next[..n]);
+            *released += writer.sent(n);
+            n
+        };
     while there < content.len() {
         there += 1 + draw(content.len() - there);
         writer.open((there - released) as u64);

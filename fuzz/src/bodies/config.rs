@@ -1,4 +1,5 @@
-//! Configuration texts: never a panic, always places within the text; what is accepted is accepted again, prints as itself, and can be run.
+//! Configuration texts: never a panic, always places within the text; what is accepted is accepted again,
+//! prints as itself, and can be run.
 //!
 //! An input is the text; after a zero byte, which no text holds, it chooses words instead.
 
@@ -37,7 +38,10 @@ pub(super) fn run(data: &[u8]) {
         assert!(!d.message.is_empty() && !d.message.contains('\n'), "{d:?}");
         assert!(d.help.as_ref().is_none_or(|help| !help.contains(char::is_control)), "{d:?}");
     }
-    assert!(shown.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')), "a terminal is told what to do");
+    assert!(
+        shown.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')),
+        "a terminal is told what to do"
+    );
     let errors = parsed.diagnostics.iter().any(|d| d.severity == Severity::Error);
     assert_eq!(parsed.config.is_none(), errors, "no configuration if and only if there is an error");
     // Twice the time: now and then is enough.
@@ -56,7 +60,12 @@ fn accepted(config: &Config) {
     assert!(config.listeners.len() + config.pools.len() > 0, "a configuration of nothing");
     for (place, pool) in config.pools.iter().enumerate() {
         if pool.matcher != Matcher::Any {
-            assert_eq!(Matcher::parse(&pool.matcher.to_string()).as_ref(), Ok(&pool.matcher), "{}", pool.matcher);
+            assert_eq!(
+                Matcher::parse(&pool.matcher.to_string()).as_ref(),
+                Ok(&pool.matcher),
+                "{}",
+                pool.matcher
+            );
         }
         assert!(pool.backends.iter().all(|b| b.weight <= 1000 && b.max_connections != Some(0)));
         assert!((1..=1000).contains(&pool.health.slow_weight_permille));

@@ -1,5 +1,6 @@
-//! Whole connections through the proxy: every byte of clients and backends is the fuzzer's. What backends receive must be requests that keep
-//! the rules, as the second parser has them; every invariant holds after every input, and in the end nothing is left.
+//! Whole connections through the proxy: every byte of clients and backends is the fuzzer's. What backends
+//! receive must be requests that keep the rules, as the second parser has them; every invariant holds after
+//! every input, and in the end nothing is left.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Our head parser against the same rules written a second time.
 
-use ruststrom_core::h1::{Asked, HeadLimits, Store, answer, find_answer_end, find_end, request};
+use ruststrom_core::h1::{
+    FieldIndex, HeadLimits, ResponseContext, find_request_end, find_response_end, request, response,
+};
 
 use super::input::Input;
 use super::naive;
@@ -13,8 +15,8 @@ pub(super) fn limits(choice: u8) -> HeadLimits {
     }
 }
 
-pub(super) fn asked(choice: u8) -> Asked {
-    Asked { head: choice & 8 != 0, upgrade: choice & 16 != 0 }
+pub(super) fn asked(choice: u8) -> ResponseContext {
+    ResponseContext { head: choice & 8 != 0, upgrade: choice & 16 != 0 }
 }
 
 pub(super) fn run(data: &[u8]) {
@@ -24,19 +26,19 @@ pub(super) fn run(data: &[u8]) {
     if choice & 4 == 0 {
         requests(input.0, &limits);
     } else {
-        answers(input.0, &limits, asked(choice));
+        responses(input.0, &limits, asked(choice));
     }
 }
 
 fn requests(bytes: &[u8], limits: &HeadLimits) {
-    let found = find_end(bytes, 0);
+    let found = find_request_end(bytes, 0);
     let expected = naive::end(bytes);
     if let Ok(found) = found {
         assert_eq!(found, expected, "where the head ends");
     }
     let head = &bytes[..expected.unwrap_or(bytes.len())];
     let expected = naive::request(head, limits);
-    let (mut store, mut scratch) = (Store::new(), Vec::new());
+    let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
     match (request(head, &mut store, limits, &mut scratch), expected) {
         (Ok(ours), Some(theirs)) => {
             assert!(found.is_ok(), "no end was found, yet the head is good");
@@ -61,19 +63,19 @@ fn requests(bytes: &[u8], limits: &HeadLimits) {
     }
 }
 
-fn answers(bytes: &[u8], limits: &HeadLimits, asked: Asked) {
-    let found = find_answer_end(bytes, 0);
+fn responses(bytes: &[u8], limits: &HeadLimits, asked: ResponseContext) {
+    let found = find_response_end(bytes, 0);
     let expected = if bytes.starts_with(b"HTTP/1.") { naive::end(bytes) } else { None };
     if let Ok(found) = found {
         assert_eq!(found, expected, "where the head ends");
     }
     let head = &bytes[..expected.unwrap_or(bytes.len())];
-    let expected = naive::answer(head, limits, asked);
-    let mut store = Store::new();
-    match (answer(head, &mut store, limits, asked), expected) {
+    let expected = naive::response(head, limits, asked);
+    let mut store = FieldIndex::new();
+    match (response(head, &mut store, limits, asked), expected) {
         (Ok(ours), Some(theirs)) => {
             let fields = ours.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
-            let ours = naive::Answer {
+            let ours = naive::LookupResult {
                 status: ours.status,
                 reason: ours.reason.to_vec(),
                 version: ours.version,

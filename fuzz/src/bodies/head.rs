@@ -1,8 +1,10 @@
-//! Heads at any cut, by both ways of reading them; and what is forwarded is a good head again, with the same meaning.
+//! Heads at any cut, by both ways of reading them; and what is forwarded is a good head again, with the same
+//! meaning.
 
 use ruststrom_core::h1::{
-    AnswerForward, Arrival, Forward, HeadLimits, Store, Writer, answer, answer_before, client_framing, find_answer_end, find_end,
-    forward_answer, forward_request, request, request_before,
+    FieldIndex, ForwardedHeaders, HeadLimits, RequestForward, ResponseForward, Writer, client_framing,
+    find_request_end, find_response_end, forward_request, forward_response, parse_request_prefix,
+    parse_response_prefix, request, response,
 };
 use ruststrom_core::http::ip::IpText;
 use ruststrom_core::http::{Framing, Violation};
@@ -16,7 +18,7 @@ pub(super) fn run(data: &[u8]) {
     let (choice, seed) = (input.byte(), input.byte());
     let bytes = input.0;
     let is_request = choice & 4 == 0;
-    let find = if is_request { find_end } else { find_answer_end };
+    let find = if is_request { find_request_end } else { find_response_end };
     let whole = find(bytes, 0);
     let pieces = piecewise(bytes, &cuts(seed, bytes.len()), find);
     match (&pieces, &whole) {
@@ -31,7 +33,7 @@ pub(super) fn run(data: &[u8]) {
     if is_request {
         requests(bytes, end, whole, pieces.is_err(), &limits(choice));
     } else {
-        answers(bytes, end, whole, pieces.is_err(), choice);
+        responses(bytes, end, whole, pieces.is_err(), choice);
     }
 }
 
@@ -48,11 +50,17 @@ fn piecewise(bytes: &[u8], cuts: &[usize], find: Find) -> Result<Option<usize>, 
     find(bytes, from)
 }
 
-fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, limits: &HeadLimits) {
-    let (mut store, mut scratch) = (Store::new(), Vec::new());
-    let (mut store_before, mut scratch_before) = (Store::new(), Vec::new());
+fn requests(
+    bytes: &[u8],
+    end: usize,
+    whole: Result<Option<usize>, Violation>,
+    early: bool,
+    limits: &HeadLimits,
+) {
+    let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
+    let (mut store_before, mut scratch_before) = (FieldIndex::new(), Vec::new());
     let slow = request(&bytes[..end], &mut store, limits, &mut scratch);
-    let fast = request_before(bytes, &mut store_before, limits, &mut scratch_before);
+    let fast = parse_request_prefix(bytes, &mut store_before, limits, &mut scratch_before);
     match (&slow, &fast) {
         (Ok(slow), Ok(Some((fast, n)))) => {
             assert_eq!((*n, whole), (end, Ok(Some(end))));
@@ -67,9 +75,9 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     let Ok(request) = slow else { return };
     let mut room = vec![0; 2 * bytes.len() + 2048];
     let mut w = Writer::new(&mut room);
-    let forward = Forward {
+    let forward = RequestForward {
         peer: &IpText::new([192, 0, 2, 7].into()),
-        arrival: &Arrival::new("http", 80, "lb"),
+        forwarded_headers: &ForwardedHeaders::new("http", 80, "lb"),
         request_id: b"0123456789abcdef0000000000000001",
         trusted: false,
         keep_expect: false,
@@ -79,24 +87,39 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
     forward_request(&mut w, &request, &forward);
     let n = w.finish().expect("room enough");
     let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
-    let sent = naive::request(&room[..n], &wide).unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
+    let sent = naive::request(&room[..n], &wide)
+        .unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
     let has_no_host = request.host.is_empty();
     let (host, version) = (if has_no_host { b"backend" } else { request.host }, 11);
-    assert_eq!((&sent.method[..], &sent.path[..], sent.query.as_deref()), (request.method, request.target.path, request.target.query));
+    assert_eq!(
+        (&sent.method[..], &sent.path[..], sent.query.as_deref()),
+        (request.method, request.target.path, request.target.query)
+    );
     assert_eq!((&sent.host[..], sent.version), (host, version));
-    assert_eq!(sent.framing.is_empty(), request.framing.is_empty(), "{:?} and {:?}", sent.framing, request.framing);
+    assert_eq!(
+        sent.framing.is_empty(),
+        request.framing.is_empty(),
+        "{:?} and {:?}",
+        sent.framing,
+        request.framing
+    );
     assert!(request.framing.is_empty() || sent.framing == request.framing);
-    // What is the client's arrives as it was, in its order and with nothing between; what is ours is said once.
+    // What is the client's arrives as it was, in its order and with nothing between; what is ours is said
+    // once.
     let chunked = sent.framing == Framing::Chunked;
     let counted = matches!(request.method, b"OPTIONS" | b"TRACE");
-    let not_counted = |(name, _): &(Vec<u8>, Vec<u8>)| !(counted && name.eq_ignore_ascii_case(b"max-forwards"));
+    let not_counted =
+        |(name, _): &(Vec<u8>, Vec<u8>)| !(counted && name.eq_ignore_ascii_case(b"max-forwards"));
     let said: Vec<_> = request.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
     let mut expected = naive::passing(&said, true, chunked);
     expected.retain(not_counted);
     let mut arrived = naive::passing(&sent.fields, true, chunked);
     arrived.retain(not_counted);
     let via = arrived.pop().expect("a Via");
-    assert!(via.0 == b"Via" && via.1.starts_with(if request.version == 10 { b"1.0 " } else { b"1.1 " }), "{via:?}");
+    assert!(
+        via.0 == b"Via" && via.1.starts_with(if request.version == 10 { b"1.0 " } else { b"1.1 " }),
+        "{via:?}"
+    );
     assert_eq!(arrived, expected);
     let ours: [(&[u8], &[u8]); 4] = [
         (b"x-forwarded-for", b"192.0.2.7"),
@@ -105,16 +128,17 @@ fn requests(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, e
         (b"x-request-id", forward.request_id),
     ];
     for (name, value) in ours {
-        let said: Vec<_> = sent.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &v[..]).collect();
+        let said: Vec<_> =
+            sent.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &v[..]).collect();
         assert_eq!(said, [value], "{}", name.escape_ascii());
     }
 }
 
-fn answers(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, choice: u8) {
+fn responses(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, choice: u8) {
     let (limits, asked) = (limits(choice), asked(choice));
-    let (mut store, mut store_before) = (Store::new(), Store::new());
-    let slow = answer(&bytes[..end], &mut store, &limits, asked);
-    let fast = answer_before(bytes, &mut store_before, &limits, asked);
+    let (mut store, mut store_before) = (FieldIndex::new(), FieldIndex::new());
+    let slow = response(&bytes[..end], &mut store, &limits, asked);
+    let fast = parse_response_prefix(bytes, &mut store_before, &limits, asked);
     match (&slow, &fast) {
         (Ok(slow), Ok(Some((fast, n)))) => {
             assert_eq!((*n, whole), (end, Ok(Some(end))));
@@ -126,27 +150,35 @@ fn answers(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, ea
         (Err(_), Ok(None)) => assert!(!matches!(whole, Ok(Some(_))), "a whole head is waited for"),
         (Err(_), Err(_)) => {}
     }
-    let Ok(answer) = slow else { return };
-    if answer.status < 200 {
+    let Ok(response) = slow else { return };
+    if response.status < 200 {
         return;
     }
     let client_version = if choice & 32 == 0 { 11 } else { 10 };
-    let framing = client_framing(answer.framing, client_version);
+    let framing = client_framing(response.framing, client_version);
     let mut room = vec![0; 2 * bytes.len() + 2048];
     let mut w = Writer::new(&mut room);
     let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-    forward_answer(&mut w, &answer, &AnswerForward { date, client_version, framing, keep_alive: choice & 64 == 0, extra: b"" });
+    forward_response(
+        &mut w,
+        &response,
+        &ResponseForward { date, client_version, framing, keep_alive: choice & 64 == 0, extra: b"" },
+    );
     let n = w.finish().expect("room enough");
     let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
-    let sent = naive::answer(&room[..n], &wide, asked).unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
-    assert_eq!(sent.status, answer.status);
-    let bodiless = asked.head || matches!(answer.status, 204 | 304);
+    let sent = naive::response(&room[..n], &wide, asked)
+        .unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
+    assert_eq!(sent.status, response.status);
+    let bodiless = asked.head || matches!(response.status, 204 | 304);
     if !bodiless {
         let same = sent.framing == framing || framing == Framing::None && sent.framing == Framing::Length(0);
         assert!(same, "{:?} goes out as {:?}", framing, sent.framing);
     }
-    assert!(sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")), "an answer without a date");
-    let said: Vec<_> = answer.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
+    assert!(
+        sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")),
+        "an answer without a date"
+    );
+    let said: Vec<_> = response.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
     let [expected, arrived] = [&said, &sent.fields].map(|fields| {
         let mut passing = naive::passing(fields, false, framing == Framing::Chunked);
         passing.retain(|(name, _)| !name.eq_ignore_ascii_case(b"date"));

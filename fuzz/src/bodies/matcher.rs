@@ -1,7 +1,7 @@
 //! Matchers: read, printed, read again; and the answer of the router is that of a plain walk over the trees.
 //!
-//! An input is lines: matchers (a byte of one between them), a host, a target, a method, a client's address, and fields as `name: value`. After a
-//! zero byte it chooses words for all of these instead.
+//! An input is lines: matchers (a byte of one between them), a host, a target, a method, a client's address,
+//! and fields as `name: value`. After a zero byte it chooses words for all of these instead.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -26,7 +26,9 @@ const OTHERS: usize = 10;
 fn plain_pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     POOL.get_or_init(|| {
-        let parsed = config::parse("http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [\"192.0.2.20:80\"]\n");
+        let parsed = config::parse(
+            "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [\"192.0.2.20:80\"]\n",
+        );
         Pool { backends: Vec::new(), ..parsed.config.expect("a good text").pools.swap_remove(0) }
     })
 }
@@ -48,7 +50,10 @@ pub(super) fn run(data: &[u8]) {
         })
         .collect();
     let asked = words::asked(&mut input);
-    assert!(play(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), asked.as_bytes(), schemes), "a good matcher is refused: {texts:?}");
+    assert!(
+        play(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), asked.as_bytes(), schemes),
+        "a good matcher is refused: {texts:?}"
+    );
 }
 
 /// Whether all are matchers. A bit of `schemes` for each: it takes http only.
@@ -61,7 +66,10 @@ fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
     let host = lines.next().unwrap_or_default();
     let target = lines.next().unwrap_or(b"/");
     let method = lines.next().unwrap_or(b"GET");
-    let client = lines.next().and_then(|l| std::str::from_utf8(l).ok()?.parse().ok()).unwrap_or(IpAddr::from([192, 0, 2, 7]));
+    let client = lines
+        .next()
+        .and_then(|l| std::str::from_utf8(l).ok()?.parse().ok())
+        .unwrap_or(IpAddr::from([192, 0, 2, 7]));
     let mark = target.iter().position(|&b| b == b'?');
     let fields = lines.filter_map(|l| {
         let colon = l.iter().position(|&b| b == b':')?;
@@ -86,7 +94,8 @@ fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
     let takes = |p: &Pool| (p.https || !ask.https) && naive(&p.matcher, &ask, &fields);
     let expected = pools.iter().position(takes);
     assert_eq!(Router::new(&pools).route(&ask).map(usize::from), expected, "{texts:?}");
-    // Among many, where hosts are looked up in a table: other hosts' places before, one that takes everything behind.
+    // Among many, where hosts are looked up in a table: other hosts' places before, one that takes everything
+    // behind.
     let others = (0..OTHERS).map(|n| Matcher::Host(format!("other-{n}.invalid").into()));
     pools.splice(..0, others.map(|matcher| pool((0, &matcher))));
     pools.push(pool((pools.len(), &Matcher::Any)));
@@ -148,7 +157,12 @@ fn decoded(text: &[u8]) -> Vec<u8> {
 
 fn naive(tree: &Matcher, ask: &Ask<'_>, fields: &List) -> bool {
     let said = |name: &str| -> Vec<&Vec<u8>> {
-        fields.0.iter().filter(|(n, _)| n.to_ascii_lowercase() == name.to_ascii_lowercase().as_bytes()).map(|(_, v)| v).collect()
+        fields
+            .0
+            .iter()
+            .filter(|(n, _)| n.to_ascii_lowercase() == name.to_ascii_lowercase().as_bytes())
+            .map(|(_, v)| v)
+            .collect()
     };
     match tree {
         Matcher::Any => true,

@@ -1,7 +1,7 @@
-//! The rules for heads once more, written from the RFCs the long way round: whole lines, copied pieces, no state. Nothing here is shared with
-//! the parser that it judges.
+//! The rules for heads once more, written from the RFCs the long way round: whole lines, copied pieces, no
+//! state. Nothing here is shared with the parser that it judges.
 
-use ruststrom_core::h1::{Asked, HeadLimits};
+use ruststrom_core::h1::{HeadLimits, ResponseContext};
 use ruststrom_core::http::Framing;
 
 /// A request as the rules have it.
@@ -21,7 +21,7 @@ pub(super) struct Request {
 
 /// An answer as the rules have it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct LookupResult {
     pub(super) status: u16,
     pub(super) reason: Vec<u8>,
     pub(super) version: u8,
@@ -111,7 +111,11 @@ fn declared(fields: &[(Vec<u8>, Vec<u8>)], version: u8) -> Result<Option<Framing
     let lengths = values(fields, "content-length");
     if !values(fields, "transfer-encoding").is_empty() {
         let only_chunked = members(fields, "transfer-encoding") == [b"chunked".to_vec()];
-        return if version == 11 && lengths.is_empty() && only_chunked { Ok(Some(Framing::Chunked)) } else { Err(()) };
+        return if version == 11 && lengths.is_empty() && only_chunked {
+            Ok(Some(Framing::Chunked))
+        } else {
+            Err(())
+        };
     }
     match lengths[..] {
         [] => Ok(None),
@@ -193,9 +197,12 @@ pub(super) fn request(head: &[u8], limits: &HeadLimits) -> Option<Request> {
         return None;
     }
     let past_us = |protocols: &Vec<u8>| {
-        let name = |p: &[u8]| trimmed(p.split(|&b| b == b'/').next().unwrap_or_default()).to_ascii_lowercase();
+        let name =
+            |p: &[u8]| trimmed(p.split(|&b| b == b'/').next().unwrap_or_default()).to_ascii_lowercase();
         let names: Vec<Vec<u8>> = protocols.split(|&b| b == b',').map(name).collect();
-        ["h2c", "h2", "h3", "http", "https", "tls", "ssl"].iter().any(|bad| names.iter().any(|n| n == bad.as_bytes()))
+        ["h2c", "h2", "h3", "http", "https", "tls", "ssl"]
+            .iter()
+            .any(|bad| names.iter().any(|n| n == bad.as_bytes()))
     };
     Some(Request {
         method: method.to_vec(),
@@ -303,7 +310,11 @@ fn is_host(text: &[u8]) -> bool {
     };
     let good_port = match port.strip_prefix(':') {
         None => port.is_empty(),
-        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u32>().unwrap_or(0) <= 65_535,
+        Some(digits) => {
+            digits.len() <= 5
+                && digits.bytes().all(|b| b.is_ascii_digit())
+                && digits.parse::<u32>().unwrap_or(0) <= 65_535
+        }
     };
     let mut rest = name;
     while let Some(c) = rest.chars().next() {
@@ -357,31 +368,45 @@ fn is_v4(text: &str) -> bool {
 }
 
 /// Fields that we say ourselves to a backend, beside those that frame the content.
-const OURS: [&str; 7] =
-    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server", "x-real-ip", "x-request-id"];
+const PROXY_SET: [&str; 7] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+];
 
-/// What passes a proxy unchanged, in its order (RFC 9110 §7.6.1): neither framing, nor what is meant for one hop, nor what `Connection` names, nor, on
-/// the way to a backend, what we say ourselves under any spelling.
-pub(super) fn passing(fields: &[(Vec<u8>, Vec<u8>)], to_backend: bool, chunked: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// What passes a proxy unchanged, in its order (RFC 9110 §7.6.1): neither framing, nor what is meant for one
+/// hop, nor what `Connection` names, nor, on the way to a backend, what we say ourselves under any spelling.
+pub(super) fn passing(
+    fields: &[(Vec<u8>, Vec<u8>)],
+    to_backend: bool,
+    chunked: bool,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     let framing = ["content-length", "transfer-encoding"];
     let hop = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
     // Names that are no message to us, so that naming them takes nothing away.
-    let stay = ["host", "via", "cookie", "set-cookie", "authorization", "proxy-authorization", "proxy-authenticate"];
+    let stay =
+        ["host", "via", "cookie", "set-cookie", "authorization", "proxy-authorization", "proxy-authenticate"];
     let options = members(fields, "connection");
     let passes = |name: &[u8]| {
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
         let spelt: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let guarded = framing.contains(&&*spelt) || OURS.contains(&&*spelt);
+        let guarded = framing.contains(&&*spelt) || PROXY_SET.contains(&&*spelt);
         let is_option = ["close", "keep-alive", "upgrade", "te"].contains(&&*name);
-        let named = !is_option && options.iter().any(|o| o == name.as_bytes()) && !guarded && !stay.contains(&&*name);
-        let for_one_hop = framing.contains(&&*name) || hop.contains(&&*name) || name == "trailer" && !chunked || named;
+        let named =
+            !is_option && options.iter().any(|o| o == name.as_bytes()) && !guarded && !stay.contains(&&*name);
+        let for_one_hop =
+            framing.contains(&&*name) || hop.contains(&&*name) || name == "trailer" && !chunked || named;
         !for_one_hop && !(to_backend && (guarded || ["host", "expect"].contains(&&*name)))
     };
     fields.iter().filter(|(name, _)| passes(name)).cloned().collect()
 }
 
 /// A whole head of an answer; `None` if a rule is broken.
-pub(super) fn answer(head: &[u8], limits: &HeadLimits, asked: Asked) -> Option<Answer> {
+pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext) -> Option<LookupResult> {
     if head.len() > limits.head_bytes || !head.starts_with(b"HTTP/") || end(head) != Some(head.len()) {
         return None;
     }
@@ -396,7 +421,9 @@ pub(super) fn answer(head: &[u8], limits: &HeadLimits, asked: Asked) -> Option<A
     let status = digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));
     let reason = match &line[12..] {
         [] => Vec::new(),
-        [b' ', reason @ ..] if reason.iter().all(|&b| b == b'\t' || b >= 0x20 && b != 0x7f) => reason.to_vec(),
+        [b' ', reason @ ..] if reason.iter().all(|&b| b == b'\t' || b >= 0x20 && b != 0x7f) => {
+            reason.to_vec()
+        }
         _ => return None,
     };
     let fields = fields(&lines[1..], limits.fields, true)?;
@@ -414,10 +441,11 @@ pub(super) fn answer(head: &[u8], limits: &HeadLimits, asked: Asked) -> Option<A
         if asked.head || status == 304 { Framing::None } else { declared }
     };
     let keep_alive = framing != Framing::Close && keeps_alive(&fields, version);
-    Some(Answer { status, reason, version, fields, framing, keep_alive, upgrade })
+    Some(LookupResult { status, reason, version, fields, framing, keep_alive, upgrade })
 }
 
-/// The chunked coding: content, trailer section and the bytes of the whole; `Ok(None)` if it is not all there, `Err` if it never will be.
+/// The chunked coding: content, trailer section and the bytes of the whole; `Ok(None)` if it is not all
+/// there, `Err` if it never will be.
 pub(super) fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ()> {
     let (mut content, mut at) = (Vec::new(), 0);
     loop {
@@ -427,7 +455,8 @@ pub(super) fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ()> {
         if digits == 0 || digits > 16 || line.contains(&b'\n') || line.contains(&b'\r') {
             return Err(());
         }
-        let size = u64::from_str_radix(std::str::from_utf8(&line[..digits]).map_err(|_| ())?, 16).map_err(|_| ())?;
+        let size =
+            u64::from_str_radix(std::str::from_utf8(&line[..digits]).map_err(|_| ())?, 16).map_err(|_| ())?;
         if size >= 1 << 63 || !extensions(&line[digits..]) {
             return Err(());
         }
@@ -435,7 +464,9 @@ pub(super) fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ()> {
         if size == 0 {
             return Ok(Some((content, at)));
         }
-        let Some(data) = usize::try_from(size).ok().and_then(|n| bytes.get(at..at.checked_add(n)?)) else { return Ok(None) };
+        let Some(data) = usize::try_from(size).ok().and_then(|n| bytes.get(at..at.checked_add(n)?)) else {
+            return Ok(None);
+        };
         content.extend_from_slice(data);
         at += data.len();
         match bytes.get(at..at + 2) {

@@ -1,5 +1,5 @@
-//! Bytes as actions on a world of two shards, several clients and three backends: requests, faults, time, reloads in any order. Each client
-//! gets its own answers or an error, and in the end nothing is left.
+//! Bytes as actions on a world of two shards, several clients and three backends: requests, faults, time,
+//! reloads in any order. Each client gets its own answers or an error, and in the end nothing is left.
 
 use ruststrom_core::{Fault, config::Config};
 use std::sync::{Arc, OnceLock};
@@ -46,13 +46,20 @@ fn body(id: usize, len: usize) -> String {
 const LENGTHS: [usize; 4] = [0, 5, 3000, 40_000];
 
 /// The target says what to answer: `/id/length/form`.
-fn answer(request: &str) -> (Vec<u8>, bool) {
+fn response(request: &str) -> (Vec<u8>, bool) {
     let (head, sent) = request.split_once("\r\n\r\n").expect("a head");
     if head.contains("rust-strom-health") {
         return ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into(), false);
     }
-    let mut numbers = head.split(' ').nth(1).expect("a target").split('/').skip(1).map(|n| n.parse::<usize>().expect("a number"));
-    let (id, len, form) = (numbers.next().expect("id"), numbers.next().expect("length"), numbers.next().expect("form"));
+    let mut numbers = head
+        .split(' ')
+        .nth(1)
+        .expect("a target")
+        .split('/')
+        .skip(1)
+        .map(|n| n.parse::<usize>().expect("a number"));
+    let (id, len, form) =
+        (numbers.next().expect("id"), numbers.next().expect("length"), numbers.next().expect("form"));
     if !head.to_ascii_lowercase().contains("transfer-encoding") {
         assert_eq!(sent, body(id, sent.len()), "another's content");
     }
@@ -65,7 +72,9 @@ fn answer(request: &str) -> (Vec<u8>, bool) {
             format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n")
         }
         2 => format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nConnection: close\r\n\r\n{sent}"),
-        3 => format!("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"),
+        3 => format!(
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"
+        ),
         _ => format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: {len}\r\n\r\n{sent}"),
     };
     (text.into_bytes(), form == 2)
@@ -88,7 +97,7 @@ pub(super) fn run(data: &[u8]) {
     }
     for at in BACKENDS {
         // The world guesses which connections are probes', and may be wrong: requests say it themselves.
-        (w.backend(at).reply, w.backend(at).probe) = (Reply::Made(answer), Reply::Made(answer));
+        (w.backend(at).reply, w.backend(at).probe) = (Reply::Made(response), Reply::Made(response));
     }
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::default()).collect();
     let mut all: Vec<Client> = Vec::new();
@@ -108,10 +117,16 @@ pub(super) fn run(data: &[u8]) {
             5 => w.settle(),
             6 => {
                 w.backend(at).open =
-                    [Open::Take, Open::Silent, Open::Fails(Fault::Refused), Open::Fails(Fault::NoResources)][input.below(4)]
+                    [Open::Take, Open::Silent, Open::Fails(Fault::Refused), Open::Fails(Fault::NoResources)]
+                        [input.below(4)]
             }
             7 => {
-                let reply = [Reply::Close, Reply::Reset, Reply::Hold, "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".into()];
+                let reply = [
+                    Reply::Close,
+                    Reply::Reset,
+                    Reply::Hold,
+                    "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".into(),
+                ];
                 let reply = reply[input.below(4)].clone();
                 w.backend(at).replies.push_back(reply);
             }
@@ -130,7 +145,10 @@ pub(super) fn run(data: &[u8]) {
             11 => w.reconfigure_unsettled(&settings(usize::from(which))),
             12 => w.advance_unsettled(u64::from(which) * 40),
             13 => w.advance_ms(u64::from(which) * 100),
-            14 => w.backend(at).probe_open = [None, Some(Open::Silent), Some(Open::Fails(Fault::Refused))][input.below(3)],
+            14 => {
+                w.backend(at).probe_open =
+                    [None, Some(Open::Silent), Some(Open::Fails(Fault::Refused))][input.below(3)]
+            }
             _ => w.backend(at).replies.clear(),
         }
     }
@@ -152,7 +170,15 @@ pub(super) fn run(data: &[u8]) {
     w.finish();
 }
 
-fn ask(w: &mut World, client: &mut Client, all: &mut Vec<Client>, next: &mut usize, what: u8, which: u8, form: u8) {
+fn ask(
+    w: &mut World,
+    client: &mut Client,
+    all: &mut Vec<Client>,
+    next: &mut usize,
+    what: u8,
+    which: u8,
+    form: u8,
+) {
     if client.sock.is_none_or(|s| w.peer(s).closed || w.peer(s).shut || client.gone) {
         all.push(std::mem::take(client));
         client.sock = Some(w.client_at(usize::from(which) / CLIENTS % 2));
@@ -176,16 +202,22 @@ fn ask(w: &mut World, client: &mut Client, all: &mut Vec<Client>, next: &mut usi
 
 /// Answers come in order, each the one that was asked for or an error, whole unless the connection is over.
 fn judge(got: &str, asked: &[(usize, usize, bool)], over: bool) {
-    let (mut rest, mut answers) = (got, 0);
+    let (mut rest, mut responses) = (got, 0);
     while let Some((head, after)) = rest.split_once("\r\n\r\n") {
         rest = after;
-        let status = head.get(9..12).and_then(|s| s.parse::<u16>().ok()).unwrap_or_else(|| panic!("no answer: {head}"));
+        let status = head
+            .get(9..12)
+            .and_then(|s| s.parse::<u16>().ok())
+            .unwrap_or_else(|| panic!("no answer: {head}"));
         if status < 200 {
             continue;
         }
-        let Some(&(id, len, is_head)) = asked.get(answers) else { panic!("an answer to nothing: {head}") };
-        answers += 1;
-        assert!(status != 200 || head.contains(&format!("X-Id: {id}\r\n")), "another's answer to {id}: {head}");
+        let Some(&(id, len, is_head)) = asked.get(responses) else { panic!("an answer to nothing: {head}") };
+        responses += 1;
+        assert!(
+            status != 200 || head.contains(&format!("X-Id: {id}\r\n")),
+            "another's answer to {id}: {head}"
+        );
         if is_head {
             continue;
         }
@@ -203,7 +235,10 @@ fn judge(got: &str, asked: &[(usize, usize, bool)], over: bool) {
         match next {
             Some(next) => {
                 let cut_by_close = declared.is_none() && !lower.contains("chunked");
-                assert!(status != 200 || content == expected || cut_by_close, "{id} is cut, and nobody can tell");
+                assert!(
+                    status != 200 || content == expected || cut_by_close,
+                    "{id} is cut, and nobody can tell"
+                );
                 rest = next;
             }
             None => {
@@ -213,7 +248,11 @@ fn judge(got: &str, asked: &[(usize, usize, bool)], over: bool) {
         }
     }
     assert!(over || rest.is_empty(), "half a head on an open connection");
-    assert!(over || answers == asked.len(), "{answers} of {} answers, and the connection is open", asked.len());
+    assert!(
+        over || responses == asked.len(),
+        "{responses} of {} answers, and the connection is open",
+        asked.len()
+    );
 }
 
 /// Content as far as it has come, and what follows if it is whole.

@@ -1,5 +1,5 @@
-//! Texts made of words: bytes choose from what the languages know, so that most inputs get past the reader. Those that a fuzzer makes letter by
-//! letter seldom do.
+//! Texts made of words: bytes choose from what the languages know, so that most inputs get past the reader.
+//! Those that a fuzzer makes letter by letter seldom do.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,16 @@ fn word<'w>(input: &mut Input<'_>, words: &[&'w str]) -> &'w str {
 
 // ---- matchers and requests
 
-const HOSTS: [&str; 8] = ["a.example", "b.example", "x.a.example", "[2001:db8::1]", "192.0.2.1", "A.Example", "other-3.invalid", "a"];
+const HOSTS: [&str; 8] = [
+    "a.example",
+    "b.example",
+    "x.a.example",
+    "[2001:db8::1]",
+    "192.0.2.1",
+    "A.Example",
+    "other-3.invalid",
+    "a",
+];
 const ASKED_HOSTS: [&str; 12] = [
     "a.example",
     "A.EXAMPLE:80",
@@ -27,12 +36,25 @@ const ASKED_HOSTS: [&str; 12] = [
     "a.example:",
 ];
 const PATHS: [&str; 8] = ["/", "/a", "/a/", "/a/b", "/ab", "/A", "/%20", "/a//b"];
-const PATTERNS: [&str; 12] =
-    ["^/a", "b$", "a|b", "(?i)^a", "[0-9]+", "\\.", "^$", ".", "^(one|two)$", "\\bexample\\b", "(a)(b)?", "^[^.]+\\.[^.]+$"];
+const PATTERNS: [&str; 12] = [
+    "^/a",
+    "b$",
+    "a|b",
+    "(?i)^a",
+    "[0-9]+",
+    "\\.",
+    "^$",
+    ".",
+    "^(one|two)$",
+    "\\bexample\\b",
+    "(a)(b)?",
+    "^[^.]+\\.[^.]+$",
+];
 const METHODS: [&str; 4] = ["GET", "get", "POST", "M-SEARCH"];
 const FIELDS: [&str; 4] = ["X-Key", "x-key", "Accept", "x_key"];
 const VALUES: [&str; 6] = ["one", "two", "One", "one, two", "a b", "a"];
-const QUERIES: [&str; 10] = ["k=v", "k", "k=", "k=v&k=w", "%6b=%76", "k=+x", "K=v", "a=b&&k=v&", "=v", "k=v=w"];
+const QUERIES: [&str; 10] =
+    ["k=v", "k", "k=", "k=v&k=w", "%6b=%76", "k=+x", "K=v", "a=b&&k=v&", "=v", "k=v=w"];
 const QUERY_KEYS: [&str; 4] = ["k", "K", "a", "%6b"];
 const QUERY_VALUES: [&str; 6] = ["v", "w", " x", "b", "v=w", "V"];
 const NETS: [&str; 10] = [
@@ -47,7 +69,8 @@ const NETS: [&str; 10] = [
     "10.128.0.0/9",
     "2001:db8::/127",
 ];
-const CLIENTS: [&str; 7] = ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::5", "192.0.2.7", "::", "10.200.0.1", "2001:db8::1"];
+const CLIENTS: [&str; 7] =
+    ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::5", "192.0.2.7", "::", "10.200.0.1", "2001:db8::1"];
 
 /// A matcher that keeps the rules.
 pub(super) fn matcher(input: &mut Input<'_>, depth: usize, out: &mut String) {
@@ -103,9 +126,23 @@ pub(super) fn asked(input: &mut Input<'_>) -> String {
 // ---- configurations
 
 const SECTIONS: [(&str, &[&str]); 22] = [
-    ("", &["http_address", "https_address", "metrics_address", "prometheus_metrics_address", "workers", "driver", "trusted_proxies"]),
+    (
+        "",
+        &[
+            "http_address",
+            "https_address",
+            "metrics_address",
+            "prometheus_metrics_address",
+            "workers",
+            "driver",
+            "trusted_proxies",
+        ],
+    ),
     ("[health_interval]", &["check_every"]),
-    ("[timeouts]", &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"]),
+    (
+        "[timeouts]",
+        &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"],
+    ),
     (
         "[limits]",
         &[
@@ -124,17 +161,26 @@ const SECTIONS: [(&str, &[&str]); 22] = [
     ("[access_log]", &["enabled", "format", "path"]),
     ("[[backend_pools]]", &["name", "matcher", "addresses", "schemes", "strategy", "retries", "middlewares"]),
     ("[[backend_pools]]", &["matcher", "addresses", "strategy", "name"]),
-    ("[backend_pools.health_config]", &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"]),
+    (
+        "[backend_pools.health_config]",
+        &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"],
+    ),
     ("[backend_pools.client]", &["pool_idle_timeout", "pool_max_idle_per_host"]),
     ("[backend_pools.timeouts]", &["connect", "backend_head", "stall", "tunnel", "queue", "head"]),
-    ("[backend_pools.limits]", &["head_bytes", "fields", "queue", "min_upload_rate", "min_download_rate", "connections"]),
+    (
+        "[backend_pools.limits]",
+        &["head_bytes", "fields", "queue", "min_upload_rate", "min_download_rate", "connections"],
+    ),
     ("[backend_pools.strategy.StickyCookie]", &["cookie_name", "http_only", "secure", "same_site", "inner"]),
     ("[backend_pools.strategy]", &["RoundRobin", "Random", "IPHash", "LeastConnection"]),
     ("[backend_pools.middlewares.CustomErrorPages]", &["404", "location", "errors", "500"]),
     ("[backend_pools.middlewares.HttpsRedirector]", &[]),
     ("[backend_pools.middlewares.RateLimiter]", &["limit", "window_sec"]),
     ("[backend_pools.middlewares.MaxBodySize]", &["limit"]),
-    ("[backend_pools.middlewares.Authentication]", &["ldap_address", "user_directory", "rdn_identifier", "recursive"]),
+    (
+        "[backend_pools.middlewares.Authentication]",
+        &["ldap_address", "user_directory", "rdn_identifier", "recursive"],
+    ),
     ("[backend_pools.middlewares.Compression]", &[]),
     ("[certificates.\"www.example.com\"]", &["default", "Local", "ACME"]),
     ("[certificates.\"*.example.com\".Local]", &["certificate_path", "private_key_path"]),
@@ -223,7 +269,11 @@ pub(super) fn config(input: &mut Input<'_>) -> String {
             0 | 1 => {
                 let (section, its) = SECTIONS[input.below(SECTIONS.len())];
                 keys = its;
-                let addresses = if section == "[[backend_pools]]" && choice & 2 == 0 { "\naddresses = [\"10.0.0.1:80\"]" } else { "" };
+                let addresses = if section == "[[backend_pools]]" && choice & 2 == 0 {
+                    "\naddresses = [\"10.0.0.1:80\"]"
+                } else {
+                    ""
+                };
                 writeln!(out, "{section}{addresses}")
             }
             2..=5 if !keys.is_empty() => writeln!(out, "{} = {}", word(input, keys), word(input, &SETTINGS)),

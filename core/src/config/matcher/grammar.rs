@@ -52,7 +52,8 @@ pub(super) fn parse(text: &str) -> Result<Matcher, Vec<Problem>> {
     let mut g = Grammar { text, pos: 0, problems: Vec::new() };
     g.blanks();
     if g.pos == text.len() {
-        let problem = Problem::new(0..text.len(), "matcher is empty").help("leave `matcher` out to take every request");
+        let problem =
+            Problem::new(0..text.len(), "matcher is empty").help("leave `matcher` out to take every request");
         return Err(vec![problem]);
     }
     let tree = g.any(0).and_then(|tree| g.end().map(|()| tree));
@@ -148,7 +149,11 @@ impl Grammar<'_> {
         let here = self.here();
         let inner = if self.take("(") {
             if depth == MAX_DEPTH {
-                return Err(self.broken(here, format!("more than {MAX_DEPTH} parentheses within each other"), None));
+                return Err(self.broken(
+                    here,
+                    format!("more than {MAX_DEPTH} parentheses within each other"),
+                    None,
+                ));
             }
             let inner = self.any(depth + 1)?;
             if !self.take(")") {
@@ -181,8 +186,14 @@ impl Grammar<'_> {
         if name_at.is_empty() {
             let here = self.here();
             return Err(match self.text[self.pos..].bytes().next() {
-                None => self.broken(here, "expected a term after this", Some("for example Host('example.com')")),
-                Some(b'\'' | b'"') => self.broken(here, "expected a term, found a text", Some("for example Host('example.com')")),
+                None => {
+                    self.broken(here, "expected a term after this", Some("for example Host('example.com')"))
+                }
+                Some(b'\'' | b'"') => self.broken(
+                    here,
+                    "expected a term, found a text",
+                    Some("for example Host('example.com')"),
+                ),
                 Some(_) => self.broken(here, "expected a term", Some("for example Host('example.com')")),
             });
         }

@@ -8,10 +8,25 @@ use super::{Matcher, Pattern, canonical};
 use crate::config::{address, suggest};
 
 /// Every term.
-pub(super) const NAMES: &[&str] =
-    &["Host", "HostRegexp", "Path", "PathPrefix", "PathRegexp", "Method", "Header", "HeaderRegexp", "Query", "ClientIP"];
+pub(super) const NAMES: &[&str] = &[
+    "Host",
+    "HostRegexp",
+    "Path",
+    "PathPrefix",
+    "PathRegexp",
+    "Method",
+    "Header",
+    "HeaderRegexp",
+    "Query",
+    "ClientIP",
+];
 
-pub(super) fn build(name: &str, name_at: Range<usize>, whole: Range<usize>, arguments: Vec<Text>) -> Result<Matcher, Problem> {
+pub(super) fn build(
+    name: &str,
+    name_at: Range<usize>,
+    whole: Range<usize>,
+    arguments: Vec<Text>,
+) -> Result<Matcher, Problem> {
     let wanted = match name {
         "Header" | "HeaderRegexp" | "Query" => 2,
         known if NAMES.contains(&known) => 1,
@@ -25,13 +40,17 @@ pub(super) fn build(name: &str, name_at: Range<usize>, whole: Range<usize>, argu
     };
     if arguments.len() != wanted {
         let texts = if wanted == 1 { "one text" } else { "two texts" };
-        return Err(Problem::new(whole, format!("{name} takes {texts}, found {}", arguments.len())).help(match wanted {
-            1 => format!("write {name}('…')"),
-            _ => format!("write {name}('…', '…')"),
-        }));
+        return Err(Problem::new(whole, format!("{name} takes {texts}, found {}", arguments.len())).help(
+            match wanted {
+                1 => format!("write {name}('…')"),
+                _ => format!("write {name}('…', '…')"),
+            },
+        ));
     }
     let mut arguments = arguments.into_iter();
-    let (Some(first), second) = (arguments.next(), arguments.next()) else { unreachable!("every term takes a text") };
+    let (Some(first), second) = (arguments.next(), arguments.next()) else {
+        unreachable!("every term takes a text")
+    };
     Ok(match (name, second) {
         ("Host", _) => Matcher::Host(host(&first)?),
         ("HostRegexp", _) => Matcher::HostRegexp(pattern(&first, true)?),
@@ -41,7 +60,9 @@ pub(super) fn build(name: &str, name_at: Range<usize>, whole: Range<usize>, argu
         ("Method", _) => Matcher::Method(token(&first, "a method")?),
         ("ClientIP", _) => Matcher::ClientIp(network(&first)?),
         ("Header", Some(second)) => Matcher::Header(field_name(&first)?, field_value(&second)?),
-        ("HeaderRegexp", Some(second)) => Matcher::HeaderRegexp(field_name(&first)?, pattern(&second, false)?),
+        ("HeaderRegexp", Some(second)) => {
+            Matcher::HeaderRegexp(field_name(&first)?, pattern(&second, false)?)
+        }
         ("Query", Some(second)) => Matcher::Query(first.value.into(), second.value.into()),
         _ => unreachable!("the number of texts was checked"),
     })
@@ -64,8 +85,11 @@ fn host(text: &Text) -> Result<Box<str>, Problem> {
         && port.bytes().all(|b| b.is_ascii_digit())
         && address::host_name(name).is_ok()
     {
-        return Err(Problem::new(text.at.clone(), "Host takes a name without a port: the port of a request is not looked at")
-            .help(format!("write Host('{name}')")));
+        return Err(Problem::new(
+            text.at.clone(),
+            "Host takes a name without a port: the port of a request is not looked at",
+        )
+        .help(format!("write Host('{name}')")));
     }
     match address::host_name(value.strip_suffix('.').unwrap_or(value)) {
         Ok(name) => Ok(name),
@@ -130,7 +154,10 @@ fn field_value(text: &Text) -> Result<Box<str>, Problem> {
 
 fn network(text: &Text) -> Result<ipnet::IpNet, Problem> {
     address::network(&text.value).map_err(|why| {
-        Problem::new(text.at.clone(), format!("\"{}\" is not an address or a network: {why}", suggest::clip(&text.value)))
-            .help("for example ClientIP('10.0.0.0/8')")
+        Problem::new(
+            text.at.clone(),
+            format!("\"{}\" is not an address or a network: {why}", suggest::clip(&text.value)),
+        )
+        .help("for example ClientIP('10.0.0.0/8')")
     })
 }

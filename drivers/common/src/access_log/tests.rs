@@ -13,10 +13,18 @@ const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
 
 static NOTHING: LazyLock<Kept> = LazyLock::new(Kept::default);
 static V4: LazyLock<IpText> = LazyLock::new(|| IpText::new([192, 0, 2, 7].into()));
-static V6_LONG: LazyLock<IpText> = LazyLock::new(|| IpText::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().expect("an address")));
+static V6_LONG: LazyLock<IpText> =
+    LazyLock::new(|| IpText::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().expect("an address")));
 static V6: LazyLock<IpText> = LazyLock::new(|| IpText::new("2001:db8::1".parse().expect("an address")));
-static TIMINGS: Timings =
-    Timings { head: at(12), chosen: at(15), connected: at(15), sent: at(40), answered: at(1530), ended: at(1600), ..Timings::new(at(0)) };
+static TIMINGS: Timings = Timings {
+    head: at(12),
+    chosen: at(15),
+    connected: at(15),
+    sent: at(40),
+    responded: at(1530),
+    ended: at(1600),
+    ..Timings::new(at(0))
+};
 static TIMEOUT: Timings = Timings { ended: at(10_000_000), ..Timings::new(at(0)) };
 
 const fn at(us: u64) -> Instant {
@@ -193,7 +201,11 @@ fn value(s: &[u8]) -> Result<&[u8], usize> {
             s = match s {
                 [b'"', rest @ ..] => return Ok(rest),
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
-                [b'\\', b'u', a, b, c, d, rest @ ..] if [a, b, c, d].iter().all(|x| x.is_ascii_hexdigit()) => rest,
+                [b'\\', b'u', a, b, c, d, rest @ ..]
+                    if [a, b, c, d].iter().all(|x| x.is_ascii_hexdigit()) =>
+                {
+                    rest
+                }
                 [0..0x20 | b'\\', ..] | [] => return Err(s.len()),
                 [_, rest @ ..] => rest,
             }
@@ -238,12 +250,22 @@ fn any_bytes_make_one_valid_line() {
             let kind = dice() % 4;
             texts.push(
                 (0..len)
-                    .map(|_| if kind == 0 { dice() as u8 } else { b"ab\"\\\xc3\xbc\n\x7f"[dice() % if kind == 1 { 8 } else { 2 }] })
+                    .map(|_| {
+                        if kind == 0 {
+                            dice() as u8
+                        } else {
+                            b"ab\"\\\xc3\xbc\n\x7f"[dice() % if kind == 1 { 8 } else { 2 }]
+                        }
+                    })
                     .collect(),
             );
         }
         let Told { head, record } = full();
-        let timings = Timings { answered: Instant::from_nanos(u64::MAX - 1), ended: Instant::from_nanos(u64::MAX - 1), ..TIMINGS };
+        let timings = Timings {
+            responded: Instant::from_nanos(u64::MAX - 1),
+            ended: Instant::from_nanos(u64::MAX - 1),
+            ..TIMINGS
+        };
         let told = Told {
             head: Head {
                 target: &texts[0],
@@ -278,7 +300,15 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
     let client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address");
     let end = Instant::from_nanos(u64::MAX - 1);
     let Told { head, record } = full();
-    let timings = Timings { head: end, chosen: end, connected: end, sent: end, answered: end, ended: end, ..Timings::new(Instant::ZERO) };
+    let timings = Timings {
+        head: end,
+        chosen: end,
+        connected: end,
+        sent: end,
+        responded: end,
+        ended: end,
+        ..Timings::new(Instant::ZERO)
+    };
     let told = Told {
         head: Head {
             client,
@@ -317,10 +347,19 @@ fn tell(reporter: &mut Reporter) {
 /// An exchange may last, and there may be many: what is kept of one is little more than its texts.
 #[test]
 fn what_is_kept_is_short() {
-    let (client, ip): (SocketAddr, _) = ("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"), &*V6_LONG);
+    let (client, ip): (SocketAddr, _) =
+        ("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"), &*V6_LONG);
     let (target, text) = ([b'/'; 1024], [b'a'; 255]);
     let Told { head, .. } = full();
-    let long = Head { client, client_ip: ip, target: &target, user_agent: &text, referer: &text, scheme: Scheme::Https, ..head };
+    let long = Head {
+        client,
+        client_ip: ip,
+        target: &target,
+        user_agent: &text,
+        referer: &text,
+        scheme: Scheme::Https,
+        ..head
+    };
     let odd = Head { user_agent: b"\"", ..long };
     for format in [LogFormat::Text, LogFormat::Json] {
         for (head, most) in [(head, 384), (long, 2048), (odd, 2048)] {
@@ -348,7 +387,15 @@ fn lines_arrive_with_the_time_of_their_turn() {
     assert!(sink.flush(Duration::from_secs(20)));
     let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
     let times: Vec<&str> = text.lines().map(|l| &l[9..33]).collect();
-    assert_eq!(times, ["2026-11-23T11:58:03.123Z", "2026-11-23T11:58:03.999Z", "2026-11-23T11:58:04.000Z", "2026-11-23T11:59:03.123Z"]);
+    assert_eq!(
+        times,
+        [
+            "2026-11-23T11:58:03.123Z",
+            "2026-11-23T11:58:03.999Z",
+            "2026-11-23T11:58:04.000Z",
+            "2026-11-23T11:59:03.123Z"
+        ]
+    );
     let mut quiet = Reporter::quiet();
     tell(&mut quiet);
     assert!(!quiet.wants_records() && !quiet.turn_ended() && quiet.dropped() == 0);

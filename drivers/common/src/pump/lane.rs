@@ -1,5 +1,5 @@
-//! One open connection while it is served. Nothing in here forgets it: that is an effect, and effects come later. So what is remembered of it stays
-//! where it is.
+//! One open connection while it is served. Nothing in here forgets it: that is an effect, and effects come
+//! later. So what is remembered of it stays where it is.
 
 use std::io;
 
@@ -22,13 +22,15 @@ impl<M: Machine> Lane<'_, M> {
         self.f.has(WRITABLE | LISTED)
     }
 
-    /// A round may move something. Writing comes first in it: it frees pages, and what is read may have to be answered.
+    /// A round may move something. Writing comes first in it: it frees pages, and what is read may have to be
+    /// answered.
     #[inline]
     pub(super) fn could_move(&self) -> bool {
         self.could_write() || self.f.has(READABLE)
     }
 
-    /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt with.
+    /// What is left to do with a socket that is broken, or to be shut down, once its bytes have been dealt
+    /// with.
     #[cold]
     pub(super) fn part<W: World>(&mut self, w: &mut W) {
         let wants = self.machine.wants(self.c);
@@ -103,8 +105,8 @@ impl<M: Machine> Lane<'_, M> {
         }
     }
 
-    /// It does not want to read, or no page is free: the core lists the connection again when it does and there is. A broken socket does not
-    /// wait for that.
+    /// It does not want to read, or no page is free: the core lists the connection again when it does and
+    /// there is. A broken socket does not wait for that.
     fn no_room(&mut self) -> bool {
         if let Some(fault) = self.f.fault() {
             self.break_off(fault);
@@ -146,8 +148,9 @@ impl<M: Machine> Lane<'_, M> {
         }
     }
 
-    /// The socket broke, but what the peer had sent before may still lie in it: a backend that answers early and closes with our request unread
-    /// resets the connection behind its answer. Reads go on until they fail or are not wanted; then the fault is told.
+    /// The socket broke, but what the peer had sent before may still lie in it: a backend that answers early
+    /// and closes with our request unread resets the connection behind its answer. Reads go on until they
+    /// fail or are not wanted; then the fault is told.
     pub(super) fn broken(&mut self, fault: Fault) {
         let wants = self.machine.wants(self.c);
         self.f.clear(WRITABLE | SHUT);

@@ -3,9 +3,13 @@
 use std::io::IoSlice;
 
 use ruststrom_core::observe::Observer;
-use ruststrom_core::{Accepted, Answer, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, Proxy, Refused, Wall, Wants};
+use ruststrom_core::{
+    Accepted, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, LookupResult, Proxy, Refused,
+    Wall, Wants,
+};
 
-/// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and keep its contract.
+/// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and
+/// keep its contract.
 pub trait Machine {
     /// A connection was accepted.
     fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused>;
@@ -22,7 +26,7 @@ pub trait Machine {
     /// The socket broke.
     fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant);
     /// A lookup ended.
-    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant);
+    fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant);
     /// Another shard changed something.
     fn handle_shared(&mut self, now: Instant);
     /// The wall clock.
@@ -67,8 +71,8 @@ impl<O: Observer> Machine for Proxy<O> {
     fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
         Proxy::handle_fault(self, c, f, now);
     }
-    fn handle_answer(&mut self, l: LookupId, a: Answer, now: Instant) {
-        Proxy::handle_answer(self, l, a, now);
+    fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant) {
+        Proxy::handle_lookup(self, l, a, now);
     }
     fn handle_shared(&mut self, now: Instant) {
         Proxy::handle_shared(self, now);

@@ -63,7 +63,10 @@ impl Relay {
         self.listed.push_back(id(slot ^ 1));
     }
     fn close_ended(&mut self, slot: u32) {
-        if [slot, slot ^ 1].iter().all(|s| self.ends[*s as usize].ended && self.ends[*s as usize].out.is_empty()) {
+        if [slot, slot ^ 1]
+            .iter()
+            .all(|s| self.ends[*s as usize].ended && self.ends[*s as usize].out.is_empty())
+        {
             self.close_pair(slot);
         }
     }
@@ -111,7 +114,7 @@ impl Machine for Relay {
         self.told.push(Told::Fault(c.slot, f));
         self.close_pair(c.slot);
     }
-    fn handle_answer(&mut self, _: LookupId, _: Answer, _: Instant) {}
+    fn handle_lookup(&mut self, _: LookupId, _: LookupResult, _: Instant) {}
     fn handle_shared(&mut self, _: Instant) {}
     fn handle_wall(&mut self, _: Wall) {}
     fn handle_timeout(&mut self, _: Instant) {
@@ -227,7 +230,7 @@ impl World for Sockets {
         self.calls.push(('R', c.slot));
         self.sockets.remove(&c.slot);
     }
-    fn lookup(&mut self, _: LookupId, _: Question) {}
+    fn lookup(&mut self, _: LookupId, _: Query) {}
     fn nudge(&mut self, _: u16) {}
     fn drained(&mut self) {
         self.drained = true;
@@ -240,7 +243,12 @@ impl World for Sockets {
 
 impl Sockets {
     fn calls(&mut self) -> String {
-        self.calls.drain(..).map(|(what, slot)| format!("{what}{slot} ")).collect::<String>().trim_end().to_owned()
+        self.calls
+            .drain(..)
+            .map(|(what, slot)| format!("{what}{slot} "))
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
     }
     fn at(&mut self, slot: u32) -> &mut Socket {
         self.sockets.get_mut(&slot).expect("open")
@@ -337,7 +345,11 @@ fn a_connection_gets_sixteen_rounds_a_turn_and_the_others_get_theirs() {
     pump.begin(Instant::from_millis(1));
     pump.ready(id(0), READ, &mut world);
     let reads = world.calls.iter().filter(|c| **c == ('r', 0)).count();
-    assert_eq!(reads, usize::from(ROUNDS), "rounds are counted over the whole turn, however often the core lists the pair");
+    assert_eq!(
+        reads,
+        usize::from(ROUNDS),
+        "rounds are counted over the whole turn, however often the core lists the pair"
+    );
     assert!(pump.has_backlog());
     pump.ready(id(2), READ, &mut world);
     assert_eq!(world.at(3).outbound, b"short", "the other pair is served in the same turn");
@@ -353,7 +365,7 @@ fn a_connection_gets_sixteen_rounds_a_turn_and_the_others_get_theirs() {
 }
 
 #[test]
-fn an_early_answer_before_a_reset_is_read_before_the_fault_is_told() {
+fn an_early_response_before_a_reset_is_read_before_the_fault_is_told() {
     let table: &[(Readiness, Option<i32>, &[Told])] = &[
         // The write fails first.
         (WRITE, Some(libc::EPIPE), &[Told::Recv(1, 6), Told::Fault(1, Fault::Reset)]),
@@ -376,8 +388,13 @@ fn an_early_answer_before_a_reset_is_read_before_the_fault_is_told() {
             pump.begin(Instant::from_millis(1));
             pump.ready(id(1), *event, &mut world);
         }
-        let of_backend: Vec<Told> =
-            pump.machine.told.iter().filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_))).cloned().collect();
+        let of_backend: Vec<Told> = pump
+            .machine
+            .told
+            .iter()
+            .filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_)))
+            .cloned()
+            .collect();
         assert_eq!(of_backend, *told);
         assert!(world.sockets.is_empty(), "both closed");
     }
@@ -436,7 +453,8 @@ fn connecting_ends_with_room_or_with_a_reason() {
         pump.settle(&mut world);
         pump.ready(id(0), *event, &mut world);
         pump.ready(id(0), Readiness::default(), &mut world);
-        let about: Vec<&Told> = pump.machine.told.iter().filter(|t| matches!(t, Told::Connected(_) | Told::Fault(..))).collect();
+        let about: Vec<&Told> =
+            pump.machine.told.iter().filter(|t| matches!(t, Told::Connected(_) | Told::Fault(..))).collect();
         assert_eq!(about, [told]);
         let sent = pump.machine.told.iter().any(|t| matches!(t, Told::Sent(0, 4)));
         assert_eq!(sent, *told == Told::Connected(0), "{told:?}");
@@ -470,7 +488,12 @@ fn shutting_down_waits_for_the_last_byte_and_stale_ids_are_ignored() {
     assert_eq!(world.calls(), "");
     // A reset, once.
     let (mut pump, mut world) = relay(1, 64, 64);
-    pump.machine.effects.extend([Effect::Reset(id(1)), Effect::Reset(id(1)), Effect::Close(id(1)), Effect::Close(id(0))]);
+    pump.machine.effects.extend([
+        Effect::Reset(id(1)),
+        Effect::Reset(id(1)),
+        Effect::Close(id(1)),
+        Effect::Close(id(0)),
+    ]);
     pump.settle(&mut world);
     assert_eq!(world.calls(), "R1 x0");
 }
@@ -541,7 +564,8 @@ fn bytes_arrive_whatever_the_sockets_do() {
         };
         let (room, cap) = (1 + dice(40) as usize, 1 + dice(90) as usize);
         let (mut pump, mut world) = relay(3, room, cap);
-        let messages: Vec<Vec<u8>> = (0..6).map(|_| (0..dice(3000)).map(|_| dice(256) as u8).collect()).collect();
+        let messages: Vec<Vec<u8>> =
+            (0..6).map(|_| (0..dice(3000)).map(|_| dice(256) as u8).collect()).collect();
         let mut given = [0; 6];
         for slot in 0..6 {
             world.at(slot).room = dice(50) as usize;
@@ -582,7 +606,12 @@ fn bytes_arrive_whatever_the_sockets_do() {
             }
         }
         for (i, got) in arrived.iter().enumerate() {
-            assert!(*got == messages[i ^ 1], "seed {seed}: {} of {} bytes at {i}", got.len(), messages[i ^ 1].len());
+            assert!(
+                *got == messages[i ^ 1],
+                "seed {seed}: {} of {} bytes at {i}",
+                got.len(),
+                messages[i ^ 1].len()
+            );
         }
     }
 }

@@ -30,11 +30,16 @@ impl Client {
         if upgrade {
             method = "GET";
         }
-        let prefix = if !fault_free && !tame && !catch_all && d.below(10) == 0 { "none" } else { d.one(&names) };
-        let pool = names.iter().copied().find(|n| *n == prefix).or(if catch_all { names.last().copied() } else { None });
+        let prefix =
+            if !fault_free && !tame && !catch_all && d.below(10) == 0 { "none" } else { d.one(&names) };
+        let pool = names.iter().copied().find(|n| *n == prefix).or(if catch_all {
+            names.last().copied()
+        } else {
+            None
+        });
         let status = if d.below(12) == 0 { d.one(&[204, 304, 404, 500]) } else { 200 };
-        let answer_len = d.size(most);
-        let answer_frame = d.one(&[Frame::Length(0), Frame::Length(0), Frame::Chunked, Frame::Close]);
+        let response_len = d.size(most);
+        let response_frame = d.one(&[Frame::Length(0), Frame::Length(0), Frame::Chunked, Frame::Close]);
         // Who knows that its connection ends says so only sometimes.
         let close = match version {
             10 => last || d.below(2) == 0,
@@ -59,8 +64,8 @@ impl Client {
             close: close && !upgrade,
             trailer,
             status,
-            answer_len,
-            answer_frame,
+            response_len,
+            response_frame,
             tunnel,
             head_end: 0,
             attempts: Vec::new(),
@@ -74,7 +79,14 @@ impl Client {
         id
     }
 
-    pub(super) fn write_request(&mut self, net: &mut Net, id: u64, nth: usize, pipelines: bool, stream: &mut u64) {
+    pub(super) fn write_request(
+        &mut self,
+        net: &mut Net,
+        id: u64,
+        nth: usize,
+        pipelines: bool,
+        stream: &mut u64,
+    ) {
         let r = net.ledger.get(id).clone();
         let head = wire::request_head(&r).into_bytes();
         let mut body = Vec::new();
@@ -86,7 +98,7 @@ impl Client {
         *stream += head.len() as u64;
         net.ledger.at(id).expect("just made").head_end = *stream;
         *stream += body.len() as u64;
-        let gate = if pipelines || nth == 0 { Gate::Now } else { Gate::Answers(nth) };
+        let gate = if pipelines || nth == 0 { Gate::Now } else { Gate::Responses(nth) };
         self.out.push_back(Piece { bytes: head, sent: 0, gate, head: true });
         if !body.is_empty() {
             let gate = if r.expect { Gate::Continue(nth) } else { Gate::Now };
@@ -108,7 +120,7 @@ impl Client {
 }
 
 /// Draws when clients come: in bursts and alone.
-pub(crate) fn arrivals(d: &mut Dice, count: usize) -> Vec<u64> {
+pub(crate) fn forwarded_headers(d: &mut Dice, count: usize) -> Vec<u64> {
     // Names have been found by then.
     let mut at = 20 * MS;
     (0..count)

@@ -1,9 +1,10 @@
-//! What can happen, and when: discrete events in the order of their time, those of one instant in the order in which they were asked for.
+//! What can happen, and when: discrete events in the order of their time, those of one instant in the order
+//! in which they were asked for.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use ruststrom_core::{Answer, LookupId};
+use ruststrom_core::{LookupId, LookupResult};
 
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(crate) enum Event {
     ConnectFails(usize, i32),
     Client(usize),
     Nudge(usize),
-    Found(usize, LookupId, Box<Answer>),
+    Found(usize, LookupId, Box<LookupResult>),
     Reload,
     ReloadShard(usize),
     Flap,
@@ -28,7 +29,8 @@ pub(crate) enum Event {
 /// Events to come.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// When, in which order, and at which place: one number, because comparing such is most of the work here.
+    /// When, in which order, and at which place: one number, because comparing such is most of the work
+    /// here.
     heap: BinaryHeap<Reverse<u128>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,

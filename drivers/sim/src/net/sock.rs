@@ -1,4 +1,5 @@
-//! The kernel's half of a connection: two byte queues with a window and a delay, edge triggered as epoll is. Nothing here decides what is sent.
+//! The kernel's half of a connection: two byte queues with a window and a delay, edge triggered as epoll is.
+//! Nothing here decides what is sent.
 
 use std::collections::VecDeque;
 
@@ -168,7 +169,13 @@ impl Net {
     }
 
     /// Puts the first `n` bytes of some slices under way.
-    pub(super) fn send_off<'a>(&mut self, sock: usize, up: bool, slices: impl Iterator<Item = &'a [u8]>, n: usize) {
+    pub(super) fn send_off<'a>(
+        &mut self,
+        sock: usize,
+        up: bool,
+        slices: impl Iterator<Item = &'a [u8]>,
+        n: usize,
+    ) {
         let delay = self.delay();
         let whole = n <= 1 || up && self.draw.net.whole || self.dice.below(6) > 0;
         let split = if whole { n } else { 1 + self.dice.below(n as u64 - 1) as usize };
@@ -251,7 +258,9 @@ impl Net {
     /// The proxy's end is gone.
     pub(super) fn leave(&mut self, shard: usize, c: ConnId, reset: bool) {
         let Some(sock) = self.sock_of(shard, c) else { return };
-        self.say(7 << 8 | u64::from(reset), || format!("shard {shard} {} {sock}", if reset { "resets" } else { "closes" }));
+        self.say(7 << 8 | u64::from(reset), || {
+            format!("shard {shard} {} {sock}", if reset { "resets" } else { "closes" })
+        });
         self.table[shard][c.slot as usize] = None;
         self.open[shard] -= 1;
         let s = &mut self.socks[sock];

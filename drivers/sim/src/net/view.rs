@@ -1,10 +1,10 @@
-//! The world as one shard's pump sees it. Whatever a kernel may do at any call it does here when the dice say so, and tells of it later, as a
-//! kernel would.
+//! The world as one shard's pump sees it. Whatever a kernel may do at any call it does here when the dice say
+//! so, and tells of it later, as a kernel would.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{Answer, ConnId, Instant, LookupId, Question};
+use ruststrom_core::{ConnId, Instant, LookupId, LookupResult, Query};
 use ruststrom_driver::pump::World;
 
 use super::{Event, Far, Mode, Net};
@@ -112,7 +112,9 @@ impl World for View<'_> {
             s.writes.push((s.down.written_total, net.now));
         }
         net.send_off(sock, false, slices.iter().map(|slice| &**slice), n);
-        net.say(2 << 40 | (sock as u64) << 20 | n as u64, || format!("wrote {n} to {sock}: {}", peek(slices, n)));
+        net.say(2 << 40 | (sock as u64) << 20 | n as u64, || {
+            format!("wrote {n} to {sock}: {}", peek(slices, n))
+        });
         Ok(n)
     }
 
@@ -135,7 +137,9 @@ impl World for View<'_> {
             net.socks[sock].suspect = true;
             net.suspects.push(sock);
         }
-        net.say(3 << 40 | (sock as u64) << 20 | machine as u64, || format!("shard connects {sock} to machine {machine}"));
+        net.say(3 << 40 | (sock as u64) << 20 | machine as u64, || {
+            format!("shard connects {sock} to machine {machine}")
+        });
         let later = net.now + net.delay() + net.delay();
         let mode = if net.faults { net.machines[machine] } else { Mode::Up };
         if mode == Mode::Refuses || net.fault(net.draw.backend.refuses, Mark::NoConnectionLeft) {
@@ -175,10 +179,11 @@ impl World for View<'_> {
         self.net.leave(self.shard, c, true);
     }
 
-    fn lookup(&mut self, id: LookupId, q: Question) {
+    fn lookup(&mut self, id: LookupId, q: Query) {
         let net = &mut *self.net;
-        let Question::Resolve { host, .. } = q;
-        let machine = host.strip_prefix('m').and_then(|h| h.split('.').next()).and_then(|n| n.parse::<usize>().ok());
+        let Query::Resolve { host, .. } = q;
+        let machine =
+            host.strip_prefix('m').and_then(|h| h.split('.').next()).and_then(|n| n.parse::<usize>().ok());
         net.say(5 << 40 | id.0, || format!("asks for {host}"));
         let later = if net.fault(net.draw.world.slow_lookup, Mark::SlowLookup) {
             net.now + net.dice.between(10 * MS, 25_000 * MS)
@@ -188,18 +193,20 @@ impl World for View<'_> {
         if net.fault(net.draw.world.lost_lookup, Mark::LostLookup) {
             return;
         }
-        let answer = if net.fault(net.draw.world.failed_lookup, Mark::FailedLookup) {
-            Answer::Failed("NXDOMAIN".into())
+        let response = if net.fault(net.draw.world.failed_lookup, Mark::FailedLookup) {
+            LookupResult::Failed("NXDOMAIN".into())
         } else {
             let machine = machine.unwrap_or(0);
             let two = net.dice.below(2) == 0;
-            Answer::Addresses((0..=usize::from(two)).map(|second| machine_address(machine, second == 1)).collect())
+            LookupResult::Addresses(
+                (0..=usize::from(two)).map(|second| machine_address(machine, second == 1)).collect(),
+            )
         };
         if net.fault(net.draw.world.double_lookup, Mark::DoubleLookup) {
             let again = later + net.dice.below(50 * MS);
-            net.at(again, Event::Found(self.shard, id, Box::new(answer.clone())));
+            net.at(again, Event::Found(self.shard, id, Box::new(response.clone())));
         }
-        net.at(later, Event::Found(self.shard, id, Box::new(answer)));
+        net.at(later, Event::Found(self.shard, id, Box::new(response)));
     }
 
     fn nudge(&mut self, shard: u16) {

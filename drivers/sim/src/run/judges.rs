@@ -1,5 +1,5 @@
-//! Judges that look at more than one party: after every turn of a shard, when all is well again, and when all is over. The others stand where the
-//! bytes are: in `client`, `server`, `ledger` and the sockets.
+//! Judges that look at more than one party: after every turn of a shard, when all is well again, and when all
+//! is over. The others stand where the bytes are: in `client`, `server`, `ledger` and the sockets.
 
 use ruststrom_core::observe::HealthState;
 
@@ -18,34 +18,54 @@ impl Sim {
             return;
         }
         let empty = |pool: Option<&'static str>| {
-            self.net.versions.last().expect("one").iter().any(|p| Some(p.name) == pool && p.backends.is_empty())
+            self.net
+                .versions
+                .last()
+                .expect("one")
+                .iter()
+                .any(|p| Some(p.name) == pool && p.backends.is_empty())
         };
         let lost = self.net.ledger.requests.iter().find(|r| {
             let cut = r.seen == Seen::Cut || r.seen == Seen::Nothing;
-            r.client + 3 >= count && !matches!(r.seen, Seen::Answered(_)) && !empty(r.pool) && !cut && !self.waited_rightly(r)
+            r.client + 3 >= count
+                && !matches!(r.seen, Seen::Responded(_))
+                && !empty(r.pool)
+                && !cut
+                && !self.waited_rightly(r)
         });
         if let Some(r) = lost {
             let pool = self.net.versions.last().expect("one").iter().find(|p| Some(p.name) == r.pool);
-            let text = format!("request {} of client {} to {pool:?}: {:?}, {:?}", r.id, r.client, r.seen, r.told);
+            let text =
+                format!("request {} of client {} to {pool:?}: {:?}, {:?}", r.id, r.client, r.seen, r.told);
             self.net.ledger.fail("well-again", text);
         }
     }
 
-    /// It waited for a slot until its time was over, and until then another request had it: a long body over a slow way. Had the slot come free
-    /// before, the one that waited would have been told of it.
+    /// It waited for a slot until its time was over, and until then another request had it: a long body over
+    /// a slow way. Had the slot come free before, the one that waited would have been told of it.
     fn waited_rightly(&self, r: &Request) -> bool {
         // A timer may be late, and a connection takes its time before anything is sent on it.
         const SLACK: u64 = 60 * MS;
-        let Some(pool) = self.net.versions.last().and_then(|pools| pools.iter().find(|p| Some(p.name) == r.pool)) else { return false };
+        let Some(pool) =
+            self.net.versions.last().and_then(|pools| pools.iter().find(|p| Some(p.name) == r.pool))
+        else {
+            return false;
+        };
         let on_backups = pool.backends.iter().all(|b| b.backup);
         let mut in_use = pool.backends.iter().filter(|b| b.backup == on_backups);
         // Whose client hashes to a full backend waits for that one.
-        let limited = if pool.strategy == "IPHash" { in_use.any(|b| b.cap > 0) } else { in_use.all(|b| b.cap > 0) };
+        let limited =
+            if pool.strategy == "IPHash" { in_use.any(|b| b.cap > 0) } else { in_use.all(|b| b.cap > 0) };
         let held = |other: &Request| {
             let began = other.attempts.first().is_some_and(|a| a.sent_at <= r.told_at + SLACK);
-            other.id != r.id && other.pool == r.pool && began && (other.told.is_none() || other.told_at + SLACK >= r.told_at)
+            other.id != r.id
+                && other.pool == r.pool
+                && began
+                && (other.told.is_none() || other.told_at + SLACK >= r.told_at)
         };
-        r.told.as_ref().is_some_and(|told| told.cause == Some("queue_timeout")) && limited && self.net.ledger.requests.iter().any(held)
+        r.told.as_ref().is_some_and(|told| told.cause == Some("queue_timeout"))
+            && limited
+            && self.net.ledger.requests.iter().any(held)
     }
 
     /// After a drain nothing is left.
@@ -56,7 +76,9 @@ impl Sim {
                 self.net.ledger.fail("nothing-left", format!("shard {shard}: {counts:?}"));
             }
             if self.net.open[shard] > 0 {
-                self.net.ledger.fail("no-socket-left", format!("shard {shard}: {} open", self.net.open[shard]));
+                self.net
+                    .ledger
+                    .fail("no-socket-left", format!("shard {shard}: {} open", self.net.open[shard]));
             }
         }
         if self.shared.connections() > 0 {
@@ -64,7 +86,9 @@ impl Sim {
         }
         let missing = self.net.ledger.requests.iter().find(|r| {
             r.told.is_none()
-                && (matches!(r.seen, Seen::Answered(_) | Seen::Own(_)) && !matches!(r.seen, Seen::Own(400 | 408)) || !r.attempts.is_empty())
+                && (matches!(r.seen, Seen::Responded(_) | Seen::Own(_))
+                    && !matches!(r.seen, Seen::Own(400 | 408))
+                    || !r.attempts.is_empty())
         });
         if let Some(r) = missing {
             let text = format!("exchange {} was never told of: {:?}", r.id, r.seen);
@@ -84,9 +108,13 @@ impl Sim {
             if pool.strategy != "RoundRobin" || pool.sticky || !pool.backends.iter().all(plain) {
                 continue;
             }
-            let counts: Vec<u64> =
-                pool.backends.iter().map(|b| self.net.ledger.executed.get(&(pool.name, b.at)).copied().unwrap_or(0)).collect();
-            let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
+            let counts: Vec<u64> = pool
+                .backends
+                .iter()
+                .map(|b| self.net.ledger.executed.get(&(pool.name, b.at)).copied().unwrap_or(0))
+                .collect();
+            let (least, most) =
+                (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
             if most > least + 1 {
                 let text = format!("pool {}: {counts:?}", pool.name);
                 return self.net.ledger.fail("round-robin", text);
@@ -99,12 +127,21 @@ impl Sim {
         if self.net.draw.world.reloads > 0 {
             return;
         }
-        let (Far::Machine(machine), Some(Some(server))) = (self.net.socks[sock].far, self.servers.get(sock)) else { return };
+        let (Far::Machine(machine), Some(Some(server))) = (self.net.socks[sock].far, self.servers.get(sock))
+        else {
+            return;
+        };
         if !server.is_busy(&self.net) {
             return;
         }
         let Some(pool) = self.net.ledger.get(server.current).pool else { return };
-        let Some(cap) = self.net.draw.pools.iter().find(|p| p.name == pool).and_then(|p| p.backends.iter().find(|b| b.at == machine))
+        let Some(cap) = self
+            .net
+            .draw
+            .pools
+            .iter()
+            .find(|p| p.name == pool)
+            .and_then(|p| p.backends.iter().find(|b| b.at == machine))
         else {
             return;
         };
@@ -112,7 +149,9 @@ impl Sim {
             return;
         }
         let busy = self.servers.iter().flatten().filter(|s| {
-            s.is_busy(&self.net) && self.net.socks[s.sock].far == Far::Machine(machine) && self.net.ledger.get(s.current).pool == Some(pool)
+            s.is_busy(&self.net)
+                && self.net.socks[s.sock].far == Far::Machine(machine)
+                && self.net.ledger.get(s.current).pool == Some(pool)
         });
         let busy = busy.count();
         if busy > cap.cap as usize {
@@ -153,7 +192,8 @@ impl Sim {
             }
         }
         self.net.suspects.clear();
-        let counts = (self.net.draw.check_often || self.net.draw.pages > 0).then(|| self.shards[shard].pump.machine().counts());
+        let counts = (self.net.draw.check_often || self.net.draw.pages > 0)
+            .then(|| self.shards[shard].pump.machine().counts());
         if let Some(counts) = counts {
             if self.net.draw.pages > 0 && counts.pages as u64 >= self.net.draw.pages {
                 self.net.mark(Mark::Starved);
@@ -161,7 +201,10 @@ impl Sim {
             if self.net.draw.world.reloads == 0 {
                 let busy: usize = self.shards.iter().map(|s| s.pump.machine().counts().backends_busy).sum();
                 if busy != counts.in_flight {
-                    self.net.ledger.fail("slots", format!("{busy} connections carry exchanges, {} slots are taken", counts.in_flight));
+                    self.net.ledger.fail(
+                        "slots",
+                        format!("{busy} connections carry exchanges, {} slots are taken", counts.in_flight),
+                    );
                 }
             }
         }

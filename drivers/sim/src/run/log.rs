@@ -15,7 +15,7 @@ pub(crate) struct Log {
 fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::BadRequest(_) => "bad_request",
-        Cause::BadAnswer(_) => "bad_answer",
+        Cause::BadResponse(_) => "bad_answer",
         other => other.name(),
     }
 }
@@ -25,8 +25,13 @@ impl Observer for Log {
         kept.copy(head.target);
     }
     fn exchange(&mut self, r: &Record<'_>) {
-        let told =
-            Told { status: r.status, cause: r.cause.map(cause_name), bytes_in: r.bytes_in, bytes_out: r.bytes_out, attempts: r.attempts };
+        let told = Told {
+            status: r.status,
+            cause: r.cause.map(cause_name),
+            bytes_in: r.bytes_in,
+            bytes_out: r.bytes_out,
+            attempts: r.attempts,
+        };
         let waited = r.timings.chosen != Instant::NEVER && r.timings.chosen > r.timings.head;
         self.records.push((String::from_utf8_lossy(r.kept.bytes()).into_owned(), told, waited));
     }

@@ -1,4 +1,5 @@
-//! Where a run is: traffic with faults, then all heals, everybody is answered, health is known again, a drain empties the proxies.
+//! Where a run is: traffic with faults, then all heals, everybody is answered, health is known again, a drain
+//! empties the proxies.
 
 use super::Sim;
 use crate::client::Client;
@@ -49,8 +50,10 @@ impl Sim {
             Phase::Healed => {
                 self.phase = Phase::Recovering;
                 self.phase_until = self.net.now + 120 * SEC;
-                // Probes that were under way may still speak against a backend; a lost lookup is asked again after 20 s.
-                let named = self.net.versions.last().expect("one").iter().any(|p| p.backends.iter().any(|b| b.named));
+                // Probes that were under way may still speak against a backend; a lost lookup is asked again
+                // after 20 s.
+                let named =
+                    self.net.versions.last().expect("one").iter().any(|p| p.backends.iter().any(|b| b.named));
                 let w = &self.net.draw.world;
                 let lost = named && w.slow_lookup + w.lost_lookup + w.failed_lookup > 0;
                 self.recover_from = self.net.now + if lost { 50 * SEC } else { 5 * SEC };

@@ -42,7 +42,9 @@ impl Sim {
                     pool.backends[at] = draw.draw_backend(&mut self.net.dice, machine);
                     self.net.tainted.insert(pool.backends[at].label());
                 }
-                _ => pool.strategy = self.net.dice.one(&["RoundRobin", "Random", "IPHash", "LeastConnection"]),
+                _ => {
+                    pool.strategy = self.net.dice.one(&["RoundRobin", "Random", "IPHash", "LeastConnection"])
+                }
             }
         }
         self.net.mark(Mark::Reloaded);
@@ -83,7 +85,8 @@ impl Sim {
             return;
         }
         let machine = self.net.dice.below(self.net.machines.len() as u64) as usize;
-        let mode = self.net.dice.one(&[Mode::Up, Mode::Refuses, Mode::BlackHole, Mode::ProbeFine, Mode::ProbeBad]);
+        let mode =
+            self.net.dice.one(&[Mode::Up, Mode::Refuses, Mode::BlackHole, Mode::ProbeFine, Mode::ProbeBad]);
         self.net.mark(Mark::Flapped);
         self.net.machines[machine] = mode;
         self.net.say(33, || format!("machine {machine} is {mode:?}"));

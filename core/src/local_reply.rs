@@ -27,7 +27,11 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
     let cause = own.cause.map_or("", Cause::name).as_bytes();
-    let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() { b"" } else { b"\r\nContent-Type: text/plain; charset=utf-8" };
+    let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() {
+        b""
+    } else {
+        b"\r\nContent-Type: text/plain; charset=utf-8"
+    };
     for part in [b" ", reason, b"\r\nDate: ", own.date, content_type, b"\r\nContent-Length: "] {
         out.extend_from_slice(part);
     }
@@ -35,7 +39,9 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     let body_len = if cause.is_empty() { own.body.len() } else { 4 + reason.len() + 2 + cause.len() + 1 };
     out.extend_from_slice(digits(body_len as u64, &mut [0; 20]));
     if let Some(c) = own.cause {
-        for part in [b"\r\nProxy-Status: rust-strom; error=", error_type(c).as_bytes(), b"; details=\"", cause, b"\""] {
+        for part in
+            [b"\r\nProxy-Status: rust-strom; error=", error_type(c).as_bytes(), b"; details=\"", cause, b"\""]
+        {
             out.extend_from_slice(part);
         }
     }
@@ -97,14 +103,16 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::NoRoute => "destination_not_found",
         Cause::NoBackend => "destination_unavailable",
         Cause::QueueFull | Cause::QueueTimeout => "connection_limit_reached",
-        Cause::LookupFailed | Cause::NoPages | Cause::Drained | Cause::ConnectFailed => "proxy_internal_error",
+        Cause::LookupFailed | Cause::NoPages | Cause::Drained | Cause::ConnectFailed => {
+            "proxy_internal_error"
+        }
         Cause::ConnectRefused => "connection_refused",
         Cause::ConnectUnreachable => "destination_ip_unroutable",
         Cause::ConnectTimeout => "connection_timeout",
         Cause::BackendClosed | Cause::BackendReset => "connection_terminated",
-        Cause::BadAnswer(_) => "http_protocol_error",
+        Cause::BadResponse(_) => "http_protocol_error",
         Cause::BackendTimeout => "http_response_timeout",
-        Cause::AnswerTruncated => "http_response_incomplete",
+        Cause::ResponseTruncated => "http_response_incomplete",
         Cause::BackendStalled | Cause::TunnelTimeout => "connection_read_timeout",
     }
 }
@@ -118,22 +126,54 @@ mod tests {
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let table = [
             (
-                Own { status: 503, cause: Some(Cause::NoBackend), body: b"", head_only: false, keep_alive: false, version: 11, date },
+                Own {
+                    status: 503,
+                    cause: Some(Cause::NoBackend),
+                    body: b"",
+                    head_only: false,
+                    keep_alive: false,
+                    version: 11,
+                    date,
+                },
                 "HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: 36\r\nProxy-Status: rust-strom; error=destination_unavailable; details=\"no_backend\"\r\nRetry-After: 1\r\n\
                  Connection: close\r\n\r\n503 Service Unavailable: no_backend\n",
             ),
             (
-                Own { status: 502, cause: Some(Cause::ConnectRefused), body: b"", head_only: true, keep_alive: true, version: 11, date },
+                Own {
+                    status: 502,
+                    cause: Some(Cause::ConnectRefused),
+                    body: b"",
+                    head_only: true,
+                    keep_alive: true,
+                    version: 11,
+                    date,
+                },
                 "HTTP/1.1 502 Bad Gateway\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: 33\r\nProxy-Status: rust-strom; error=connection_refused; details=\"connect_refused\"\r\n\r\n",
             ),
             (
-                Own { status: 200, cause: None, body: b"ok\n", head_only: false, keep_alive: true, version: 11, date },
+                Own {
+                    status: 200,
+                    cause: None,
+                    body: b"ok\n",
+                    head_only: false,
+                    keep_alive: true,
+                    version: 11,
+                    date,
+                },
                 "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nok\n",
             ),
             (
-                Own { status: 405, cause: None, body: b"no\n", head_only: false, keep_alive: true, version: 11, date },
+                Own {
+                    status: 405,
+                    cause: None,
+                    body: b"no\n",
+                    head_only: false,
+                    keep_alive: true,
+                    version: 11,
+                    date,
+                },
                 "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: 3\r\nAllow: GET, HEAD\r\n\r\nno\n",
             ),

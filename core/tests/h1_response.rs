@@ -1,17 +1,19 @@
 //! Heads of answers: every rule as a row of input and verdict.
 
 use proptest::prelude::*;
-use ruststrom_core::h1::{AnswerHead, Asked, HeadLimits, Store, answer, find_answer_end, was_offered};
+use ruststrom_core::h1::{
+    FieldIndex, HeadLimits, ResponseContext, ResponseHead, find_response_end, response, was_offered,
+};
 use ruststrom_core::http::{Framing, Violation as V};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 20, target_bytes: 100 };
-const GET: Asked = Asked { head: false, upgrade: false };
-const HEAD: Asked = Asked { head: true, upgrade: false };
-const UPGRADE: Asked = Asked { head: false, upgrade: true };
+const GET: ResponseContext = ResponseContext { head: false, upgrade: false };
+const HEAD: ResponseContext = ResponseContext { head: true, upgrade: false };
+const UPGRADE: ResponseContext = ResponseContext { head: false, upgrade: true };
 
-fn with<T>(raw: &[u8], asked: Asked, look: impl FnOnce(&AnswerHead<'_>) -> T) -> Result<T, V> {
-    let mut store = Store::new();
-    answer(raw, &mut store, &LIMITS, asked).map(|a| look(&a))
+fn with<T>(raw: &[u8], asked: ResponseContext, look: impl FnOnce(&ResponseHead<'_>) -> T) -> Result<T, V> {
+    let mut store = FieldIndex::new();
+    response(raw, &mut store, &LIMITS, asked).map(|a| look(&a))
 }
 
 fn ok(lines: &str) -> String {
@@ -60,7 +62,10 @@ fn refused() {
         (ok("Transfer-Encoding: identity\r\n"), V::TransferEncoding),
         ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(), V::TransferEncodingIn10),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: x\r\n\r\n".into(), V::Length),
-        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".into(), V::UnexpectedSwitch),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".into(),
+            V::UnexpectedSwitch,
+        ),
         ("HTTP/1.1 200 OK\r\n".into(), V::StatusLine),
         (ok("") + "HTTP", V::StatusLine),
         (String::new(), V::StatusLine),
@@ -81,7 +86,7 @@ fn refused() {
 fn framing_and_persistence() {
     use Framing::{Chunked, Close, Length, None as Nothing};
     // Head, asked, framing, declared length, reusable.
-    let table: &[(&str, Asked, Framing, Option<u64>, bool)] = &[
+    let table: &[(&str, ResponseContext, Framing, Option<u64>, bool)] = &[
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", GET, Length(3), Some(3), true),
         ("HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\n", GET, Length(3), Some(3), true),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", GET, Length(0), Some(0), true),
@@ -90,17 +95,35 @@ fn framing_and_persistence() {
         ("HTTP/1.1 200 OK\r\n\r\n", GET, Close, None, false),
         ("HTTP/1.0 200 OK\r\n\r\n", GET, Close, None, false),
         ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", GET, Length(3), Some(3), false),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\n", GET, Length(3), Some(3), true),
+        (
+            "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\n",
+            GET,
+            Length(3),
+            Some(3),
+            true,
+        ),
         ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", GET, Close, None, false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", HEAD, Nothing, Some(3), true),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HEAD, Nothing, None, true),
         ("HTTP/1.1 200 OK\r\n\r\n", HEAD, Nothing, None, true),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", GET, Nothing, Some(3), true),
         ("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", GET, Nothing, None, true),
-        ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", GET, Nothing, None, true),
+        (
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            GET,
+            Nothing,
+            None,
+            true,
+        ),
         ("HTTP/1.1 100 Continue\r\nContent-Length: 3\r\n\r\n", GET, Nothing, None, true),
         ("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", GET, Length(0), Some(0), true),
-        ("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", UPGRADE, Nothing, None, true),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            UPGRADE,
+            Nothing,
+            None,
+            true,
+        ),
         ("HTTP/1.1 999 Odd\r\nContent-Length: 1\r\n\r\n", GET, Length(1), Some(1), true),
     ];
     for (raw, asked, framing, length, keep_alive) in table {
@@ -122,7 +145,9 @@ fn status_lines() {
     for (line, status, reason, version) in table {
         for lines in ["", "A: b\r\n"] {
             let raw = format!("{line}\r\n{lines}\r\n");
-            let found = with(raw.as_bytes(), GET, |a| (a.status, String::from_utf8(a.reason.to_vec()).unwrap(), a.version, a.is_interim()));
+            let found = with(raw.as_bytes(), GET, |a| {
+                (a.status, String::from_utf8(a.reason.to_vec()).unwrap(), a.version, a.is_interim())
+            });
             assert_eq!(found, Ok((*status, (*reason).to_owned(), *version, *status == 103)), "{raw:?}");
         }
     }
@@ -144,7 +169,8 @@ fn what_else_it_says() {
     // A date that may not pass is none.
     assert_eq!(look("Date: x\r\nConnection: date\r\n"), (None, false, true, false));
     assert_eq!(look("Connection: upgrade\r\nUpgrade: a\r\n"), (None, false, false, false));
-    let required = "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\nConnection: upgrade\r\nUpgrade: a/1\r\n\r\n";
+    let required =
+        "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\nConnection: upgrade\r\nUpgrade: a/1\r\n\r\n";
     assert_eq!(with(required.as_bytes(), GET, |a| a.upgrade.map(<[u8]>::to_vec)), Ok(Some(b"a/1".to_vec())));
 }
 
@@ -165,9 +191,11 @@ fn switches_to_what_was_offered() {
         ("a, b", "b, a", true),
         ("a/1", "a/1/2", false),
     ];
-    for (offered, answered, good) in table {
-        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: Upgrade: {answered}\r\nUpgrade: {offered}\r\nVia: x\r\n\r\n");
-        assert_eq!(was_offered(head.as_bytes(), answered.as_bytes()), good, "{offered} {answered}");
+    for (offered, responded, good) in table {
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: Upgrade: {responded}\r\nUpgrade: {offered}\r\nVia: x\r\n\r\n"
+        );
+        assert_eq!(was_offered(head.as_bytes(), responded.as_bytes()), good, "{offered} {responded}");
     }
     assert!(!was_offered(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"websocket"));
 }
@@ -187,17 +215,17 @@ fn ends_of_heads() {
         ("HTTP/2".into(), Err(V::Version)),
     ];
     for (raw, expected) in table {
-        assert_eq!(find_answer_end(raw.as_bytes(), 0), expected, "{raw:?}");
+        assert_eq!(find_response_end(raw.as_bytes(), 0), expected, "{raw:?}");
     }
 }
 
 proptest! {
     #[test]
     fn nothing_panics(raw in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>(), upgrade in any::<bool>()) {
-        let asked = Asked { head, upgrade };
+        let asked = ResponseContext { head, upgrade };
         let whole = [b"HTTP/1.1 200 ", raw.as_slice(), b"\r\n\r\n"].concat();
         for raw in [&raw, &whole] {
-            let _ = find_answer_end(raw, 0);
+            let _ = find_response_end(raw, 0);
             let _ = with(raw, asked, |_| ());
         }
     }

@@ -11,7 +11,7 @@ const LAST: &[u8] = b"\r\n0\r\n\r\n";
 ///
 /// A chunk may grow while no byte of its header has gone; after that it never changes.
 #[derive(Clone, Copy, Debug)]
-pub struct ChunkWriter {
+pub struct ChunkEncoder {
     /// Unsent payload in the source, the open chunk's included.
     ready: u64,
     /// Unsent payload of the open chunk.
@@ -28,7 +28,7 @@ pub struct ChunkWriter {
     done: bool,
 }
 
-impl ChunkWriter {
+impl ChunkEncoder {
     /// Nothing to send yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -46,8 +46,8 @@ impl ChunkWriter {
         }
     }
 
-    /// `ready` bytes of payload now lie unsent in the source: all of them, also those already in the open chunk. Never less than before,
-    /// but for what [`ChunkWriter::sent`] released.
+    /// `ready` bytes of payload now lie unsent in the source: all of them, also those already in the open
+    /// chunk. Never less than before, but for what [`ChunkWriter::sent`] released.
     pub fn open(&mut self, ready: u64) {
         debug_assert!(ready >= self.ready && (!self.ending || ready == self.ready));
         self.ready = ready;
@@ -63,7 +63,8 @@ impl ChunkWriter {
         self.left = self.ready;
         let digits = (64 - self.ready.leading_zeros()).div_ceil(4) as usize;
         for (i, digit) in self.header[..digits].iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[((self.ready + u64::from(planted!(8) && self.ready > 20 && self.ready & 15 < 15))
+            *digit = b"0123456789abcdef"[((self.ready
+                + u64::from(planted!(8) && self.ready > 20 && self.ready & 15 < 15))
                 >> (4 * (digits - 1 - i))
                 & 15) as usize];
         }
@@ -72,7 +73,8 @@ impl ChunkWriter {
         self.header_sent = 0;
     }
 
-    /// No payload comes after what is ready. `trailer_len` is the length of the trailer section with its empty line, or 0 for none.
+    /// No payload comes after what is ready. `trailer_len` is the length of the trailer section with its
+    /// empty line, or 0 for none.
     pub fn finish(&mut self, trailer_len: u32) {
         debug_assert!(!self.ending);
         self.ending = true;
@@ -95,16 +97,19 @@ impl ChunkWriter {
         &LAST[from..to]
     }
 
-    /// What to send now: chunk header, payload, framing after it, trailer section. `payload` begins at the first unsent byte of payload;
-    /// `trailers` is what [`ChunkWriter::finish`] was told of. Empty slices are to be skipped. With less payload than is ready (the rest
-    /// lies elsewhere), the slices end after it.
+    /// What to send now: chunk header, payload, framing after it, trailer section. `payload` begins at the
+    /// first unsent byte of payload; `trailers` is what [`ChunkWriter::finish`] was told of. Empty slices
+    /// are to be skipped. With less payload than is ready (the rest lies elsewhere), the slices end after
+    /// it.
     #[must_use]
     pub fn slices<'a>(&'a self, payload: &'a [u8], trailers: &'a [u8]) -> [&'a [u8]; 4] {
-        let header = if self.open { &self.header[self.header_sent as usize..self.header_len as usize] } else { b"" };
+        let header =
+            if self.open { &self.header[self.header_sent as usize..self.header_len as usize] } else { b"" };
         let n = usize::try_from(self.left).unwrap_or(usize::MAX);
         let Some(payload) = payload.get(..n) else { return [header, payload, b"", b""] };
         let (tail, sent) = (self.tail(), self.tail_sent as usize);
-        let trailers = if self.is_last() && !self.done { &trailers[..self.trailer_len as usize] } else { b"" };
+        let trailers =
+            if self.is_last() && !self.done { &trailers[..self.trailer_len as usize] } else { b"" };
         [header, payload, &tail[sent.min(tail.len())..], &trailers[sent.saturating_sub(tail.len())..]]
     }
 
@@ -144,7 +149,7 @@ impl ChunkWriter {
     }
 }
 
-impl Default for ChunkWriter {
+impl Default for ChunkEncoder {
     fn default() -> Self {
         Self::new()
     }
@@ -152,18 +157,18 @@ impl Default for ChunkWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::ChunkWriter;
+    use super::ChunkEncoder;
     use crate::h1::{BodyReader, Progress};
     use crate::http::Framing;
     use proptest::prelude::*;
 
-    fn pending(w: &ChunkWriter, payload: &[u8], trailers: &[u8]) -> String {
+    fn pending(w: &ChunkEncoder, payload: &[u8], trailers: &[u8]) -> String {
         String::from_utf8(w.slices(payload, trailers).concat()).unwrap()
     }
 
     #[test]
     fn a_chunk_grows_until_its_header_goes() {
-        let mut w = ChunkWriter::new();
+        let mut w = ChunkEncoder::new();
         assert!(!w.is_pending());
         w.open(3);
         assert_eq!(pending(&w, b"abc", b""), "3\r\nabc\r\n");
@@ -195,7 +200,7 @@ mod tests {
         for (payload, trailers, expected) in table {
             // Finished after this many bytes had gone, then byte by byte.
             for before in 0..=payload.len() * 6 {
-                let mut w = ChunkWriter::new();
+                let mut w = ChunkEncoder::new();
                 w.open(payload.len() as u64);
                 let mut out = pending(&w, payload.as_bytes(), b"")[..before].to_owned();
                 let mut released = w.sent(before);
@@ -212,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_run_in_two_places_keeps_its_order() {
-        let mut w = ChunkWriter::new();
+        let mut w = ChunkEncoder::new();
         w.open(5);
         w.finish(0);
         assert_eq!(pending(&w, b"ab", b""), "5\r\nab");
@@ -225,8 +230,8 @@ mod tests {
         fn what_goes_out_reads_as_the_payload(runs in proptest::collection::vec((0usize..300, 0usize..80), 0..30), last in 1usize..50) {
             let total: usize = runs.iter().map(|r| r.0).sum();
             let source: Vec<u8> = (0..total).map(|i| i as u8).collect();
-            let (mut w, mut out, mut released, mut there) = (ChunkWriter::new(), Vec::new(), 0, 0);
-            let step = |w: &mut ChunkWriter, released: &mut usize, there: usize, at_most: usize, out: &mut Vec<u8>| {
+            let (mut w, mut out, mut released, mut there) = (ChunkEncoder::new(), Vec::new(), 0, 0);
+            let step = |w: &mut ChunkEncoder, released: &mut usize, there: usize, at_most: usize, out: &mut Vec<u8>| {
                 let next = w.slices(&source[*released..there], b"").concat();
                 let n = next.len().min(at_most);
                 out.extend_from_slice(&next[..n]);
