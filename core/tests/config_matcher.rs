@@ -108,7 +108,7 @@ fn refuses() {
     ];
     for (text, place, message) in cases {
         let problems = Matcher::parse(text).expect_err(text);
-        let places: Vec<&str> = problems.iter().map(|p| &text[p.at.clone()]).collect();
+        let places: Vec<&str> = problems.iter().map(|p| &text[p.span.clone()]).collect();
         let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();
         assert_eq!((places.join(";").as_str(), messages.join(";").as_str()), (place, message), "{text}");
     }
@@ -156,7 +156,7 @@ fn any_number_of_terms_and_no_deep_recursion() {
     for depth in [MAX_DEPTH + 1, 100_000] {
         let problems = Matcher::parse(&nested(depth)).unwrap_err();
         assert_eq!(problems[0].message, "more than 64 parentheses within each other");
-        assert_eq!(problems[0].at, MAX_DEPTH * 2 + 1..MAX_DEPTH * 2 + 2);
+        assert_eq!(problems[0].span, MAX_DEPTH * 2 + 1..MAX_DEPTH * 2 + 2);
     }
     let long = "x".repeat(MAX_BYTES + 1);
     assert_eq!(Matcher::parse(&long).unwrap_err()[0].message, "matcher is longer than 1048576 bytes");
@@ -223,7 +223,7 @@ proptest! {
             Err(problems) => {
                 prop_assert!(!problems.is_empty());
                 for p in problems {
-                    prop_assert!(text.get(p.at.clone()).is_some(), "{:?}", p);
+                    prop_assert!(text.get(p.span.clone()).is_some(), "{:?}", p);
                 }
             }
         }

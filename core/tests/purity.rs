@@ -14,6 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The derive macro's own crates run in the compiler only.
     ("serde", &["proc-macro2", "quote", "serde_core", "serde_derive", "syn", "unicode-ident"]),
     ("siphasher", &[]),
+    // Edit distances of two short strings, for "did you mean …?".
+    ("strsim", &[]),
     (
         "toml",
         &["equivalent", "hashbrown", "indexmap", "serde_spanned", "toml_datetime", "toml_parser", "winnow"],
