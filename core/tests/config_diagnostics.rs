@@ -485,6 +485,7 @@ fn doubts_about_matchers() {
         ("HostRegexp('^a\\.b')", true),
         ("HostRegexp('^a|b$')", true),
         ("HostRegexp('^a\\$')", true),
+        ("HostRegexp('^aä')", true),
         ("HostRegexp('^(a|b)\\.c$')", false),
         ("HostRegexp('^[|]$')", false),
         ("HostRegexp('\\Aa\\z')", false),

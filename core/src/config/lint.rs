@@ -204,7 +204,8 @@ fn anchored_at_start(pattern: &Pattern) -> bool {
 
 fn anchored_at_end(pattern: &Pattern) -> bool {
     let p = pattern.as_str();
-    let escaped = p.len() > 1 && p[..p.len() - 1].bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 1;
+    let escaped =
+        p.len() > 1 && p.as_bytes()[..p.len() - 1].iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1;
     ((p.ends_with('$') && !escaped) || p.ends_with("\\z")) && !has_alternatives(p)
 }
 
