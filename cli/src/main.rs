@@ -105,9 +105,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
 
 /// Prints everything there is to say about a file.
 fn check(name: &str, text: &str) -> ExitCode {
-    let verdict = load::check(name, text);
-    print!("{}", verdict.report);
-    if verdict.good {
+    let checked = load::check(name, text);
+    print!("{}", checked.report);
+    if checked.accepted {
         println!("{name}: good");
         ExitCode::SUCCESS
     } else {

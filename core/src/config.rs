@@ -17,7 +17,8 @@
 //! | `model` | the checked values: what everything else in the core reads |
 //! | `matcher` | the matcher language |
 //! | `render` | diagnostics as text for a terminal |
-//! | `address`, `keys`, `suggest`, `diagnostic` | leaves: address texts, key names, "did you mean", diagnostics |
+//! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
+//! | `diagnostic` | errors and warnings as data |
 
 mod address;
 mod backends;

@@ -1,4 +1,5 @@
-//! Which pool takes a request, by rule and by table; and that the table of hosts never changes the answer.
+//! Which pool takes a request, by its matcher and by the table of hosts; and that the table never changes the
+//! result.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -96,7 +97,7 @@ fn matchers() {
         let router = Router::new(&with_matchers(&[matcher]));
         assert_eq!(router.route(&ask(host, target)), wanted.then_some(0), "{matcher} {host} {target}");
     }
-    // A v4 client on a v6 socket is a v4 client.
+    // An IPv4 client of an IPv6 socket is matched as an IPv4 client.
     let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
     let router = Router::new(&with_matchers(&["ClientIP('10.0.0.0/8')"]));
     assert_eq!(router.route(&Ask { client: mapped, ..ask("a", "/") }), Some(0));
@@ -124,8 +125,7 @@ fn the_first_in_the_file_with_the_right_scheme() {
 
 #[test]
 fn ten_thousand_hosts_are_not_walked() {
-    // Each pool asks for a field too: the number of questions shows how many pools were held against the
-    // request.
+    // Each pool looks at a field too, so the number of look-ups shows how many pools were tried.
     struct Counting(Cell<u32>);
     impl Fields for Counting {
         fn any(&self, _: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -171,7 +171,7 @@ proptest! {
     fn the_table_changes_nothing(matchers in proptest::collection::vec(matcher(), 0..40), host in "[a-eA-E]\\.[xX](:80)?", path in "/[a-d]") {
         let pools = with_matchers(&matchers);
         let ask = ask(&host, &path);
-        // One pool alone is never looked up in a table.
+        // A router of one pool has no table.
         let one_by_one = pools.iter().position(|p| Router::new(std::slice::from_ref(p)).route(&ask).is_some());
         prop_assert_eq!(Router::new(&pools).route(&ask).map(usize::from), one_by_one);
     }

@@ -102,7 +102,7 @@ impl<'t> Lines<'t> {
         }
         diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
         diagnostics.dedup();
-        // Columns are counted from the diagnostic before, so that a long line with many mistakes is read once.
+        // Columns are counted on from the last diagnostic, so that a line with many mistakes is read once.
         let (mut line, mut at, mut column) = (0, 0, 1);
         for d in diagnostics {
             let index = self.index(d.span.start);

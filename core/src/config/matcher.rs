@@ -82,7 +82,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles an expression that matches bytes (`.` is one byte, `\w` is ASCII), in bounded size and nesting.
+    /// Compiles an expression of bounded size and nesting. It matches bytes: `.` is one byte, `\w` is ASCII.
     fn new(source: &str, any_case: bool) -> Result<Self, regex::Error> {
         let regex = regex::bytes::RegexBuilder::new(source)
             .unicode(false)
@@ -160,7 +160,7 @@ impl fmt::Display for Matcher {
     }
 }
 
-/// Writes terms with an operator between them. `Or` within `And` needs parentheses; `And` within `Or` doesn't.
+/// Writes terms joined by an operator. `Or` within `And` needs parentheses, `And` within `Or` doesn't.
 fn join(f: &mut fmt::Formatter<'_>, terms: &[Matcher], operator: &str) -> fmt::Result {
     for (i, term) in terms.iter().enumerate() {
         if i > 0 {

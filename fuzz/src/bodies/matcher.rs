@@ -117,7 +117,7 @@ fn read(text: &str) -> Option<Matcher> {
         Err(problems) => {
             assert!(!problems.is_empty());
             for p in problems {
-                assert!(text.get(p.at.clone()).is_some() && !p.message.is_empty(), "{p:?}");
+                assert!(text.get(p.span.clone()).is_some() && !p.message.is_empty(), "{p:?}");
             }
             None
         }

@@ -132,7 +132,7 @@ impl<'t> Grammar<'t> {
             self.term()?
         };
         Ok(match inner {
-            // Two negations cancel out, however they are written, so that trees stay shallow and have one text.
+            // Two negations cancel out, however they are written: so trees stay shallow and have one text.
             Matcher::Not(inner) if negated => *inner,
             inner if negated => Matcher::Not(Box::new(inner)),
             inner => inner,
