@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Matcher, Vec<SyntaxError>> {
     Err(errors)
 }
 
-impl<'t> Grammar<'t> {
+impl Grammar<'_> {
     /// Skips blanks.
     fn blanks(&mut self) {
         let rest = &self.text[self.pos..];
