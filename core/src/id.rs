@@ -1,12 +1,14 @@
 //! Ids: small, copyable, and stale ones are recognised by their epoch.
 
-/// A connection of one shard (or, inside an `ExchangeId`, an exchange). It fits a `u64`, so a driver can use
-/// it as its poll token.
+use crate::slab::Key;
+
+/// A connection of one shard. It fits a `u64`, so a driver can use it as its poll token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
-    /// Place in the shard's table.
+    /// Slot in the shard's table, below `u32::MAX / 2`.
     pub slot: u32,
-    /// How often that place had been given out before; a stale id has an old one and is ignored.
+    /// How often that slot had been given out before, never `u32::MAX`; a stale id has an old epoch and is
+    /// ignored.
     pub epoch: u32,
 }
 
@@ -27,6 +29,40 @@ impl ConnId {
 /// An exchange of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ExchangeId(pub(crate) ConnId);
+
+impl Key for ConnId {
+    #[inline(always)]
+    fn from_parts(slot: u32, epoch: u32) -> Self {
+        Self { slot, epoch }
+    }
+
+    #[inline(always)]
+    fn slot(self) -> u32 {
+        self.slot
+    }
+
+    #[inline(always)]
+    fn epoch(self) -> u32 {
+        self.epoch
+    }
+}
+
+impl Key for ExchangeId {
+    #[inline(always)]
+    fn from_parts(slot: u32, epoch: u32) -> Self {
+        Self(ConnId { slot, epoch })
+    }
+
+    #[inline(always)]
+    fn slot(self) -> u32 {
+        self.0.slot
+    }
+
+    #[inline(always)]
+    fn epoch(self) -> u32 {
+        self.0.epoch
+    }
+}
 
 /// One question to the driver (DNS now, LDAP later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

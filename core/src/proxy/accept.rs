@@ -13,6 +13,7 @@ use crate::observe::{Level, Observer};
 use crate::planted::planted;
 use crate::shared::TooMany;
 use crate::time::Instant;
+use crate::wheel::TimerKey;
 
 /// How long what a client still sends is read and dropped after our last answer (RFC 9112 §9.6).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -170,7 +171,7 @@ impl<O: Observer> Proxy<O> {
         let Some(mut conn) = self.conns.remove(c) else { return false };
         debug_assert!(conn.exchange.is_none());
         conn.inbox.clear(&mut self.pages);
-        self.wheel.clear(c.slot);
+        self.wheel.clear(TimerKey::Conn(c.slot));
         match &conn.role {
             Role::Client(client) => {
                 if !(planted!(29) && client.lingering) {

@@ -11,11 +11,13 @@ use crate::id::ConnId;
 use crate::observe::Observer;
 use crate::planted::planted;
 use crate::time::Instant;
+use crate::wheel::TimerKey;
 
 impl<O: Observer> Proxy<O> {
     /// Time has passed; late or repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(slot) = self.wheel.expire(now) {
+        while let Some(key) = self.wheel.expire(now) {
+            let TimerKey::Conn(slot) = key else { continue };
             let Some(c) = self.conns.at(slot) else { continue };
             let conn = &mut self.conns[c];
             conn.filed = Instant::NEVER;
@@ -57,7 +59,7 @@ impl<O: Observer> Proxy<O> {
         conn.deadline = at;
         if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
             conn.filed = at;
-            self.wheel.set(c.slot, at);
+            self.wheel.set(TimerKey::Conn(c.slot), at);
         }
     }
 
