@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::{Instant, Shared, config};
 
 /// As many exchanges are under way all the time.
@@ -56,7 +56,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     now = now + std::time::Duration::from_micros(10);
                     let cookie = cookies.get(client as usize % cookies.len().max(1));
                     let sticky = cookie.and_then(|line| balancer.sticky()?.find(line.as_bytes()));
-                    let ask = Ask {
+                    let ask = SelectionInput {
                         client: IpAddr::from((0x0a00_0000 | client & 0xffff).to_be_bytes()),
                         sticky,
                         tried: &tried,

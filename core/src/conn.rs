@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::config::ListenerKind;
 use crate::h1::machine::Machine;
-use crate::health::Target;
+use crate::health::ProbeTarget;
 use crate::http::ip::IpText;
 use crate::id::ExchangeId;
 use crate::page::{PageId, Pages};
@@ -86,7 +86,7 @@ pub(crate) struct Backend {
 
 #[derive(Debug)]
 pub(crate) struct Probe {
-    pub(crate) target: Target,
+    pub(crate) target: ProbeTarget,
     pub(crate) runtime: u32,
     pub(crate) connected: bool,
     /// Which of the backend's addresses.

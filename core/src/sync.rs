@@ -12,6 +12,12 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+/// A value alone on its cache lines: a shard that writes it does not slow another that reads what lies beside
+/// it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
 /// Between two `SeqCst` accesses of one thread. They need nothing more, but loom takes such accesses as
 /// `AcqRel` and knows one order of all only from fences.
 #[cfg(loom)]

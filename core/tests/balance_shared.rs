@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bench::{Bench, START, backend, client, config, equal, pool};
 use ruststrom_core::Shared;
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::config::{Backend, Pool, Strategy};
-use ruststrom_core::health::{Probe, Schedule};
+use ruststrom_core::health::{ProbeOutcome, Schedule};
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::shared::TooMany;
 
@@ -40,7 +40,7 @@ fn all_shards_get_the_same_states() {
 fn a_reload_carries_over_what_is_known() {
     let shared = Shared::new("host", 2);
     let old = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]));
-    let slow = Probe::Responded { status: 200, after: Duration::from_secs(1) };
+    let slow = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
     assert!(old[0].probed(2, &slow, START).is_some());
     assert!(old[0].backends()[2].try_start(None));
 
@@ -142,8 +142,8 @@ fn client_caps() {
 
 // ---- several shards at once
 
-fn ask(tried: &Tried) -> Ask<'_> {
-    Ask { client: IpAddr::V4(Ipv4Addr::LOCALHOST), sticky: None, tried }
+fn ask(tried: &Tried) -> SelectionInput<'_> {
+    SelectionInput { client: IpAddr::V4(Ipv4Addr::LOCALHOST), sticky: None, tried }
 }
 
 #[test]

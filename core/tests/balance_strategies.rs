@@ -549,18 +549,18 @@ fn a_name_is_usable_once_resolved() {
     for strategy in all_strategies() {
         let mut bench = Bench::new(2, pool(strategy, vec![named.clone()]));
         assert_eq!(bench.start(0), Choice::None);
-        assert_eq!(bench.state.backends()[0].address(0), None);
+        assert_eq!(bench.state.backends()[0].pick(0), None);
         let found = ["127.0.0.1:80".parse().expect("valid"), "127.0.0.2:80".parse().expect("valid")];
         assert!(!bench.state.resolved(0, &[]));
         assert!(bench.state.resolved(0, &found));
         assert!(!bench.state.resolved(0, &found));
         assert_eq!((bench.once(0), bench.once(1)), (Some(0), Some(0)));
         assert_eq!(
-            [0, 1, 2].map(|turn| bench.state.backends()[0].address(turn)),
-            [0, 1, 0].map(|place| Some(found[place]))
+            [0, 1, 2].map(|turn| bench.state.backends()[0].pick(turn)),
+            [0, 1, 0].map(|place| Some((place, found[usize::from(place)])))
         );
         bench.state.resolved(0, &[]);
-        assert_eq!(bench.state.backends()[0].address(0), Some(found[0]), "the last good ones are kept");
+        assert_eq!(bench.state.backends()[0].pick(0), Some((0, found[0])), "the last good ones are kept");
     }
 }
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use ruststrom_core::config::{Pool, parse, render};
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 struct List<'a>(&'a [(&'a str, &'a str)]);
 
-impl Fields for List<'_> {
+impl FieldLookup for List<'_> {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.iter().any(|(n, v)| n.as_bytes().eq_ignore_ascii_case(name) && test(v.as_bytes()))
     }
@@ -33,12 +33,12 @@ fn with_matchers<S: AsRef<str>>(matchers: &[S]) -> Vec<Pool> {
 const FIELDS: List<'_> =
     List(&[("Host", "example.com"), ("X-Key", "one"), ("x-key", "two"), ("User-Agent", "Some Bot/1.0")]);
 
-fn ask<'a>(host: &'a str, target: &'a str) -> Ask<'a> {
+fn ask<'a>(host: &'a str, target: &'a str) -> RouteInput<'a> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.as_bytes())),
         None => (target, None),
     };
-    Ask {
+    RouteInput {
         https: false,
         host: host.as_bytes(),
         path: path.as_bytes(),
@@ -99,7 +99,7 @@ fn matchers() {
     // A v4 client on a v6 socket is a v4 client.
     let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
     let router = Router::new(&with_matchers(&["ClientIP('10.0.0.0/8')"]));
-    assert_eq!(router.route(&Ask { client: mapped, ..ask("a", "/") }), Some(0));
+    assert_eq!(router.route(&RouteInput { client: mapped, ..ask("a", "/") }), Some(0));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn the_first_in_the_file_with_the_right_scheme() {
         (true, "b", "/y", Some(0)),
     ];
     for (https, host, path, wanted) in cases {
-        assert_eq!(router.route(&Ask { https, ..ask(host, path) }), wanted, "{https} {host} {path}");
+        assert_eq!(router.route(&RouteInput { https, ..ask(host, path) }), wanted, "{https} {host} {path}");
     }
     assert_eq!(Router::new(&[]).route(&ask("a", "/")), None);
 }
@@ -127,7 +127,7 @@ fn ten_thousand_hosts_are_not_walked() {
     // Each pool asks for a field too: the number of questions shows how many pools were held against the
     // request.
     struct Counting(Cell<u32>);
-    impl Fields for Counting {
+    impl FieldLookup for Counting {
         fn any(&self, _: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
             self.0.set(self.0.get() + 1);
             test(b"v")
@@ -144,7 +144,7 @@ fn ten_thousand_hosts_are_not_walked() {
         ("app-10000.example.com", None, 1),
     ] {
         let fields = Counting(Cell::new(0));
-        assert_eq!(router.route(&Ask { fields: &fields, ..ask(host, "/") }), wanted, "{host}");
+        assert_eq!(router.route(&RouteInput { fields: &fields, ..ask(host, "/") }), wanted, "{host}");
         assert_eq!(fields.0.get(), queries, "{host}");
     }
 }

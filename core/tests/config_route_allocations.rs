@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use ruststrom_core::config::parse;
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 struct Counting;
 
@@ -32,7 +32,7 @@ static ALLOCATOR: Counting = Counting;
 
 struct OneField;
 
-impl Fields for OneField {
+impl FieldLookup for OneField {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         name == b"x" && test(b"a value")
     }
@@ -49,7 +49,7 @@ fn no_allocation() {
         }
         text.push_str(&format!("[[backend_pools]]\naddresses = []\nmatcher = '''{last}'''\n"));
         let router = Router::new(&parse(&text).config.unwrap().pools);
-        let ask = Ask {
+        let ask = RouteInput {
             https: false,
             host: b"A.c:80",
             path: b"/xyx",
@@ -58,7 +58,7 @@ fn no_allocation() {
             client: IpAddr::from([10, 0, 0, 1]),
             fields: &OneField,
         };
-        let ask_x = Ask { path: b"/x", ..ask };
+        let ask_x = RouteInput { path: b"/x", ..ask };
         // The first call makes the regular expressions' scratch memory.
         assert_eq!((router.route(&ask), router.route(&ask_x)), (None, Some(others)));
         let before = COUNT.with(Cell::get);

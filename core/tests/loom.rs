@@ -15,20 +15,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use orders::both_ways;
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::PoolState;
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::cause::Cause;
 use ruststrom_core::config::{self, Config, Strategy};
-use ruststrom_core::health::Probe;
+use ruststrom_core::health::ProbeOutcome;
 use ruststrom_core::observe::HealthState;
-use ruststrom_core::shared::PoolState;
 use ruststrom_core::{Instant, Shared};
 
 const NOW: Instant = Instant::from_millis(1_000);
 /// The pause of a backend that fell at [`NOW`] is over.
 const LATER: Instant = Instant::from_millis(3_000);
-const GOOD: Probe = Probe::Responded { status: 200, after: Duration::ZERO };
-const SLOW: Probe = Probe::Responded { status: 200, after: Duration::from_secs(1) };
-const BAD: Probe = Probe::Failed { why: Cause::ConnectRefused };
+const GOOD: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::ZERO };
+const SLOW: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
+const BAD: ProbeOutcome = ProbeOutcome::Failed { why: Cause::ConnectRefused };
 
 const ONE: &str = "\"10.0.0.1:80\"";
 const TWO: &str = "\"10.0.0.1:80\", \"10.0.0.2:80\"";
@@ -65,7 +65,10 @@ fn balancer(config: &Config, pool: &Arc<PoolState>) -> Balancer {
 }
 
 fn choose(balancer: &mut Balancer, now: Instant) -> Choice {
-    balancer.choose(&Ask { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() }, now)
+    balancer.choose(
+        &SelectionInput { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() },
+        now,
+    )
 }
 
 // ---- slots
@@ -243,7 +246,7 @@ fn a_choice_beside_the_third_failed_connect() {
 fn a_choice_beside_the_connection_that_ends_a_trial() {
     let down = |pool: &PoolState| {
         assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
-        assert!(pool.backends()[0].health().try_trial(pool.rules(), LATER));
+        assert!(pool.backends()[0].health().try_half_open(pool.rules(), LATER));
     };
     nobody_keeps_an_outdated_plan(
         unchecked(ONE),
@@ -361,8 +364,8 @@ fn what_is_resolved_has_an_address() {
         if backend.resolved() {
             assert!(
                 backend
-                    .address(1)
-                    .is_some_and(|found| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found))
+                    .pick(1)
+                    .is_some_and(|(_, found)| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found))
             );
         }
         assert_eq!(t.join().unwrap(), (true, false));

@@ -3,14 +3,13 @@
 
 use super::exchange::{Leg, Phase};
 use super::{Effect, Fault, Proxy};
-use crate::balance::{Ask, Choice};
+use crate::balance::{Choice, SelectionInput, WaitingShards};
 use crate::cause::Cause;
 use crate::conn::{Backend, Conn, Role};
 use crate::h1::{Event, Side};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::planted::planted;
-use crate::shared::Waiting;
 use crate::time::Instant;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
@@ -35,7 +34,8 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.exchanges[x.0];
         let client = self.conns[e.client.conn].client().peer.ip();
         let rt = self.runtimes[e.runtime.expect("routed") as usize].as_mut().expect("a runtime in use");
-        let choice = rt.balancer.choose(&Ask { client, sticky: e.asked_sticky, tried: &e.tried }, now);
+        let choice =
+            rt.balancer.choose(&SelectionInput { client, sticky: e.asked_sticky, tried: &e.tried }, now);
         if let Choice::Backend(b) = choice {
             e.choice = Some(b);
             e.holds_slot = true;
@@ -329,7 +329,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A slot has come free, and these shards wait for one.
     #[cold]
-    fn call_waiting(&mut self, waiting: Waiting) {
+    fn call_waiting(&mut self, waiting: WaitingShards) {
         for shard in waiting {
             if shard == self.shard {
                 self.serve_soon();

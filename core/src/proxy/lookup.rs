@@ -178,7 +178,7 @@ impl<O: Observer> Proxy<O> {
         if usable || first {
             // What is known of it is out of date.
             let identity = self.rt(runtime).state.backends()[backend as usize].identity();
-            self.schedule.hurry(identity, now);
+            self.schedule.make_due(identity, now);
             self.probe_due(now);
         }
     }

@@ -6,7 +6,7 @@ use super::{Effect, Proxy};
 use crate::cause::Cause;
 use crate::conn::{Conn, Probe, Role};
 use crate::h1::{FieldIndex, ResponseContext, find_response_end, response};
-use crate::health::{self, Change, Target};
+use crate::health::{self, Change, ProbeTarget};
 use crate::http::Violation;
 use crate::id::ConnId;
 use crate::observe::{HealthChange, Observer};
@@ -24,13 +24,13 @@ impl<O: Observer> Proxy<O> {
             let Some((place, to)) = rt.state.backends()[target.backend as usize].pick(0) else {
                 if self.lookups.is_open(runtime, target.backend) {
                     // Not a word about the backend: it waits for its address.
-                    self.schedule.put_off(target, now + super::lookup::PATIENCE);
+                    self.schedule.postpone(target, now + super::lookup::PATIENCE);
                     continue;
                 }
                 self.probe_ended(
                     runtime,
                     target,
-                    &health::Probe::Failed { why: Cause::ConnectUnreachable },
+                    &health::ProbeOutcome::Failed { why: Cause::ConnectUnreachable },
                     now,
                 );
                 continue;
@@ -66,20 +66,24 @@ impl<O: Observer> Proxy<O> {
                     match response(&raw[..len], &mut FieldIndex::new(), &limits, ResponseContext::default()) {
                         Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
                         Ok(head) => {
-                            break health::Probe::Responded {
+                            break health::ProbeOutcome::Responded {
                                 status: head.status,
                                 after: now.since(started),
                             };
                         }
-                        Err(violation) => break health::Probe::Failed { why: Cause::BadResponse(violation) },
+                        Err(violation) => {
+                            break health::ProbeOutcome::Failed { why: Cause::BadResponse(violation) };
+                        }
                     }
                 }
                 Ok(None) if raw.len() < limits.head_bytes => {
                     conn.inbox.scanned = raw.len() as u32;
                     return self.list_recv(c);
                 }
-                Ok(None) => break health::Probe::Failed { why: Cause::BadResponse(Violation::HeadTooLarge) },
-                Err(violation) => break health::Probe::Failed { why: Cause::BadResponse(violation) },
+                Ok(None) => {
+                    break health::ProbeOutcome::Failed { why: Cause::BadResponse(Violation::HeadTooLarge) };
+                }
+                Err(violation) => break health::ProbeOutcome::Failed { why: Cause::BadResponse(violation) },
             }
         };
         self.close(c);
@@ -99,16 +103,28 @@ impl<O: Observer> Proxy<O> {
             // Another address of its name may be better, in what is left of the time.
             return self.probe(Probe { target, runtime, connected: false, place, started, sent: 0 }, to);
         }
-        self.probe_over(runtime, target, &health::Probe::Failed { why }, now);
+        self.probe_over(runtime, target, &health::ProbeOutcome::Failed { why }, now);
     }
 
-    fn probe_over(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
+    fn probe_over(
+        &mut self,
+        runtime: u32,
+        target: ProbeTarget,
+        outcome: &health::ProbeOutcome,
+        now: Instant,
+    ) {
         self.probe_ended(runtime, target, outcome, now);
         self.rt_mut(runtime).exchanges -= 1;
         self.retire(runtime);
     }
 
-    fn probe_ended(&mut self, runtime: u32, target: Target, outcome: &health::Probe, now: Instant) {
+    fn probe_ended(
+        &mut self,
+        runtime: u32,
+        target: ProbeTarget,
+        outcome: &health::ProbeOutcome,
+        now: Instant,
+    ) {
         // The end of a drain says nothing about a backend.
         let change = if self.drain.is_none() {
             self.rt(runtime).state.probed(target.backend, outcome, now)
@@ -118,7 +134,7 @@ impl<O: Observer> Proxy<O> {
         let rt = self.rt(runtime);
         let timeout = rt.pool().health.timeout;
         if !outcome.is_good() && rt.state.backends()[target.backend as usize].health().usable() {
-            self.schedule.done_in_doubt(target, timeout);
+            self.schedule.done_undecided(target, timeout);
         } else {
             self.schedule.done(target);
         }

@@ -15,7 +15,7 @@ use crate::http::{HeaderKind, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::{Head, Kept, Named, Observer, Timings};
-use crate::route::{self, Ask};
+use crate::route::{self, RouteInput};
 use crate::shared::Shared;
 use crate::time::Instant;
 
@@ -315,7 +315,7 @@ impl<O: Observer> Proxy<O> {
         let runtime = match e.runtime {
             Some(runtime) => runtime,
             None => {
-                let ask = Ask {
+                let ask = RouteInput {
                     https: kind == ListenerKind::Https,
                     host: request.host,
                     path: request.target.path,
@@ -503,7 +503,7 @@ fn cut(text: &[u8], most: usize) -> &[u8] {
 /// The router asks for fields by name without knowing what a head is.
 struct RequestFields<'a, 'b>(&'a Request<'b>);
 
-impl route::Fields for RequestFields<'_, '_> {
+impl route::FieldLookup for RequestFields<'_, '_> {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.fields.named(name).any(test)
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::balance::Balancer;
+use crate::balance::{BackendState, Balancer, PoolState};
 use crate::config::{self, Config};
 use crate::id::ExchangeId;
 use crate::middleware::Stage;
@@ -12,7 +12,6 @@ use crate::observe::Observer;
 use crate::pool::IdleList;
 use crate::proxy::Proxy;
 use crate::route::Router;
-use crate::shared::{BackendState, PoolState};
 use crate::time::Instant;
 
 /// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::PoolState;
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::cause::Cause;
 use ruststrom_core::config::{self, Address, Backend, Config, Protocol, Strategy, matcher::Matcher};
-use ruststrom_core::health::Probe;
-use ruststrom_core::shared::PoolState;
+use ruststrom_core::health::ProbeOutcome;
 use ruststrom_core::{Instant, Shared};
 
 pub(crate) const START: Instant = Instant::from_millis(1_000_000);
@@ -127,7 +127,7 @@ impl Bench {
 
     /// A choice whose exchange goes on.
     pub(crate) fn start(&mut self, shard: usize) -> Choice {
-        let ask = Ask { client: self.client, sticky: self.sticky, tried: &self.tried };
+        let ask = SelectionInput { client: self.client, sticky: self.sticky, tried: &self.tried };
         self.shards[shard].choose(&ask, self.now)
     }
 
@@ -153,19 +153,19 @@ impl Bench {
     }
 
     pub(crate) fn good(&self, backend: u16) {
-        self.state.probed(backend, &Probe::Responded { status: 200, after: Duration::ZERO }, self.now);
+        self.state.probed(backend, &ProbeOutcome::Responded { status: 200, after: Duration::ZERO }, self.now);
     }
 
     pub(crate) fn slow(&self, backend: u16) {
         self.state.probed(
             backend,
-            &Probe::Responded { status: 200, after: Duration::from_secs(1) },
+            &ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) },
             self.now,
         );
     }
 
     pub(crate) fn bad(&self, backend: u16) {
-        self.state.probed(backend, &Probe::Failed { why: Cause::ConnectRefused }, self.now);
+        self.state.probed(backend, &ProbeOutcome::Failed { why: Cause::ConnectRefused }, self.now);
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ruststrom_core::Shared;
+use ruststrom_core::balance::PoolState;
 use ruststrom_core::config::Config;
-use ruststrom_core::shared::PoolState;
 
 use super::orders::{Op, each_pair_has_an_order};
 use super::{BAD, GOOD, LATER, NAMED, NOW, ONE, SLOW, address, config, pool, unchecked};
@@ -38,7 +38,7 @@ fn health(pool: &Arc<PoolState>) -> String {
     let (health, rules) = (pool.backends()[0].health(), pool.rules());
     format!(
         "{:?} {:?} {:?} {}",
-        health.trial_at(rules),
+        health.half_open_at(rules),
         health.ramp_end(rules, LATER),
         health.weight_permille(rules, LATER),
         health.usable()
@@ -52,7 +52,7 @@ const WEIGHT: Op<Arc<PoolState>> =
 const RAMP: Op<Arc<PoolState>> =
     ("ramp_end", |pool| format!("{:?}", pool.backends()[0].health().ramp_end(pool.rules(), LATER)));
 const TRIAL_AT: Op<Arc<PoolState>> =
-    ("trial_at", |pool| format!("{:?}", pool.backends()[0].health().trial_at(pool.rules())));
+    ("half_open_at", |pool| format!("{:?}", pool.backends()[0].health().half_open_at(pool.rules())));
 const VERSION: Op<Arc<PoolState>> = ("version", |pool| pool.version().to_string());
 const GOOD_PROBE: Op<Arc<PoolState>> = ("a good probe", |pool| format!("{:?}", pool.probed(0, &GOOD, LATER)));
 const SLOW_PROBE: Op<Arc<PoolState>> = ("a slow probe", |pool| format!("{:?}", pool.probed(0, &SLOW, LATER)));
@@ -61,7 +61,7 @@ const CONNECT_FAILED: Op<Arc<PoolState>> =
     ("connect_failed", |pool| format!("{:?}", pool.connect_failed(0, LATER)));
 const CONNECTED: Op<Arc<PoolState>> = ("connected", |pool| format!("{:?}", pool.connected(0, LATER)));
 const TRY_TRIAL: Op<Arc<PoolState>> =
-    ("try_trial", |pool| pool.backends()[0].health().try_trial(pool.rules(), LATER).to_string());
+    ("try_half_open", |pool| pool.backends()[0].health().try_half_open(pool.rules(), LATER).to_string());
 
 const CHECKED: &[Op<Arc<PoolState>>] = &[
     GOOD_PROBE,
@@ -197,7 +197,7 @@ const ADDRESSES: &[Op<Arc<PoolState>>] = &[
     ("the first refuses", |pool| pool.backends()[0].refused(0).to_string()),
     ("the second refuses", |pool| pool.backends()[0].refused(1).to_string()),
     ("pick", |pool| format!("{:?}", pool.backends()[0].pick(0))),
-    ("address", |pool| format!("{:?}", pool.backends()[0].address(1))),
+    ("pick the second", |pool| format!("{:?}", pool.backends()[0].pick(1))),
     ("resolved", |pool| pool.backends()[0].resolved().to_string()),
 ];
 

@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use ruststrom_core::config::{self, Matcher, Pool};
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 use super::input::Input;
 use super::words;
 
 struct List(Vec<(Vec<u8>, Vec<u8>)>);
 
-impl Fields for List {
+impl FieldLookup for List {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && test(v))
     }
@@ -76,7 +76,7 @@ fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
         Some((l[..colon].to_vec(), l[colon + 1..].trim_ascii().to_vec()))
     });
     let fields = List(fields.collect());
-    let ask = Ask {
+    let ask = RouteInput {
         https: schemes & 1 != 0,
         host,
         path: &target[..mark.unwrap_or(target.len())],
@@ -155,7 +155,7 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
-fn naive(tree: &Matcher, ask: &Ask<'_>, fields: &List) -> bool {
+fn naive(tree: &Matcher, ask: &RouteInput<'_>, fields: &List) -> bool {
     let said = |name: &str| -> Vec<&Vec<u8>> {
         fields
             .0

@@ -1,4 +1,4 @@
-//! A backend's health packed into 64 bits.
+//! The state of a backend's health, packed into 64 bits.
 
 use crate::observe::HealthState;
 use crate::time::Instant;
@@ -8,24 +8,30 @@ use crate::time::Instant;
 /// | 0–1 | state |
 /// | 2–3 | failed connects in a row |
 /// | 4 | recovered from Unhealthy: the share grows from `stamp` on |
-/// | 5–7 | trials since it fell, at most 7 |
-/// | 8–23 | probes in a row that speak against the state |
+/// | 5–7 | half-open attempts since it became Unhealthy, at most 7 |
+/// | 8–23 | `streak`: probes in a row that contradict the state (bad ones, or good ones while Unhealthy) |
 /// | 24–63 | `stamp`: milliseconds since the driver's epoch (34 years) |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct PackedState {
     pub(super) state: HealthState,
     pub(super) failures: u8,
     pub(super) ramping: bool,
-    pub(super) trials: u8,
-    pub(super) run: u16,
+    pub(super) attempts: u8,
+    pub(super) streak: u16,
     pub(super) stamp_ms: u64,
 }
 
 const STAMP_MAX_MS: u64 = (1 << 40) - 1;
 
-impl Word {
-    pub(super) const UNKNOWN: Word =
-        Word { state: HealthState::Unknown, failures: 0, ramping: false, trials: 0, run: 0, stamp_ms: 0 };
+impl PackedState {
+    pub(super) const UNKNOWN: PackedState = PackedState {
+        state: HealthState::Unknown,
+        failures: 0,
+        ramping: false,
+        attempts: 0,
+        streak: 0,
+        stamp_ms: 0,
+    };
 
     pub(super) const fn to_bits(self) -> u64 {
         let state = match self.state {
@@ -37,8 +43,8 @@ impl Word {
         state
             | (self.failures as u64) << 2
             | (self.ramping as u64) << 4
-            | (self.trials as u64) << 5
-            | (self.run as u64) << 8
+            | (self.attempts as u64) << 5
+            | (self.streak as u64) << 8
             | self.stamp_ms << 24
     }
 
@@ -53,20 +59,20 @@ impl Word {
             state,
             failures: (bits >> 2 & 3) as u8,
             ramping: bits >> 4 & 1 == 1,
-            trials: (bits >> 5 & 7) as u8,
-            run: (bits >> 8) as u16,
+            attempts: (bits >> 5 & 7) as u8,
+            streak: (bits >> 8) as u16,
             stamp_ms: bits >> 24,
         }
     }
 
-    /// With the stamp `after_ms` from now.
+    /// This state with a stamp `after_ms` from now.
     pub(super) fn stamped(self, now: Instant, after_ms: u64) -> Self {
         Self { stamp_ms: (now.as_nanos() / 1_000_000).saturating_add(after_ms).min(STAMP_MAX_MS), ..self }
     }
 
-    /// With one trial more.
-    pub(super) fn tried(self) -> Self {
-        Self { trials: (self.trials + 1).min(7), ..self }
+    /// This state with one half-open attempt more.
+    pub(super) fn attempted(self) -> Self {
+        Self { attempts: (self.attempts + 1).min(7), ..self }
     }
 
     pub(super) fn stamp(self) -> Instant {
@@ -82,7 +88,7 @@ mod tests {
     proptest! {
         #[test]
         fn bits_and_back(bits: u64) {
-            prop_assert_eq!(Word::from_bits(bits).to_bits(), bits);
+            prop_assert_eq!(PackedState::from_bits(bits).to_bits(), bits);
         }
     }
 }
