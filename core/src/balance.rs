@@ -6,7 +6,8 @@
 //!
 //! Which backends may be chosen: those that are not Unhealthy, have an address and a weight above zero;
 //! backups only while no main backend is usable. Backends that this exchange has tried are avoided while
-//! another is usable; if all main ones have been tried, untried backups come first, then the tried ones again.
+//! another is usable; if all main ones have been tried, untried backups come first, then the tried ones
+//! again.
 
 mod algorithm;
 mod backend;
@@ -249,8 +250,8 @@ impl Balancer {
         now >= self.plan.half_open_at && (tried.is_empty() || self.plan.usable.is_empty())
     }
 
-    /// Claims the half-open attempt of an Unhealthy backend (without probes, one real request when its pause is
-    /// over) and a slot for it.
+    /// Claims the half-open attempt of an Unhealthy backend (without probes, one real request when its pause
+    /// is over) and a slot for it.
     fn try_half_open(&self, unhealthy: u16, tried: &Tried, now: Instant) -> bool {
         let backend = &self.state.backends()[usize::from(unhealthy)];
         let full = self.max_in_flight[usize::from(unhealthy)].is_some_and(|max| backend.in_flight() >= max);

@@ -1,8 +1,8 @@
-//! Whether a backend may get traffic: one small state machine for each backend, whose inputs are the results of
-//! probes and of connects by real traffic.
+//! Whether a backend may get traffic: one small state machine for each backend, whose inputs are the results
+//! of probes and of connects by real traffic.
 //!
-//! The whole state is one atomic word, so each input is one atomic step and several shards may report at once.
-//! This module sends no probe ([`schedule`] says when, the proxy sends it) and chooses no backend.
+//! The whole state is one atomic word, so each input is one atomic step and several shards may report at
+//! once. This module sends no probe ([`schedule`] says when, the proxy sends it) and chooses no backend.
 //!
 //! | state | good probe | bad probe | third failed connect in a row |
 //! |---|---|---|---|
@@ -183,9 +183,9 @@ impl Health {
         (packed.state == HealthState::Unhealthy && rules.check_every.is_zero()).then(|| packed.stamp())
     }
 
-    /// Claims the half-open attempt that is due. True for one caller only, over all shards; the next attempt is
-    /// due a pause later. The caller must send a request to the backend and report how connecting went (if it
-    /// does not come to that, the next attempt decides).
+    /// Claims the half-open attempt that is due. True for one caller only, over all shards; the next attempt
+    /// is due a pause later. The caller must send a request to the backend and report how connecting went (if
+    /// it does not come to that, the next attempt decides).
     pub fn try_half_open(&self, rules: &Rules, now: Instant) -> bool {
         let bits = self.packed.load(Ordering::Acquire);
         let packed = PackedState::from_bits(bits);

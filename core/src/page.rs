@@ -184,7 +184,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change, memory kept is bounded.
+        // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change,
+        // memory kept is bounded.
         #[test]
         fn behaves_as_a_list(steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120), cap in 1..40_u64) {
             let mut cap = cap * SMALL_BYTES as u64;

@@ -1,5 +1,5 @@
-//! What worker shards share: counts of client connections, and the state of each pool and backend (round-robin
-//! cursors, health, exchanges in flight). Nothing else is shared.
+//! What worker shards share: counts of client connections, and the state of each pool and backend
+//! (round-robin cursors, health, exchanges in flight). Nothing else is shared.
 //!
 //! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. No
 //! lock is taken in the course of a request; only accepting (if connections are counted by address),
@@ -54,8 +54,8 @@ impl Shared {
         }
     }
 
-    /// Marks that every backend that `shard` probes has been probed once. The mark stays: backends that a later
-    /// configuration adds do not take the process out of service.
+    /// Marks that every backend that `shard` probes has been probed once. The mark stays: backends that a
+    /// later configuration adds do not take the process out of service.
     pub fn set_ready(&self, shard: u16) {
         if let Some(ready) = self.ready.get(usize::from(shard)) {
             ready.store(true, Ordering::Release);
@@ -80,8 +80,8 @@ impl Shared {
         &self.hostname
     }
 
-    /// Counts a client connection that arrives. `max_per_ip` zero: addresses are not counted. A connection that
-    /// was admitted is counted out with [`Shared::leave`].
+    /// Counts a client connection that arrives. `max_per_ip` zero: addresses are not counted. A connection
+    /// that was admitted is counted out with [`Shared::leave`].
     ///
     /// # Errors
     /// If there are `max_total` already, or `max_per_ip` from this address (IPv6: from its /64).

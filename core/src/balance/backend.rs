@@ -27,8 +27,8 @@ pub struct BackendState {
 #[derive(Debug, Default)]
 struct Addresses {
     found: Vec<SocketAddr>,
-    /// Those that took no connection since the last lookup, a bit for each of the first 64: a backend that listens
-    /// on one address of a name that has two (`localhost` is ::1 and 127.0.0.1) is not down.
+    /// Those that took no connection since the last lookup, a bit for each of the first 64: a backend that
+    /// listens on one address of a name that has two (`localhost` is ::1 and 127.0.0.1) is not down.
     refused: u64,
 }
 
@@ -141,8 +141,8 @@ impl BackendState {
         Some((place as u8, addresses.found[place]))
     }
 
-    /// Connecting to the address at `place` failed. True if there is another address that has not failed since
-    /// the last lookup.
+    /// Connecting to the address at `place` failed. True if there is another address that has not failed
+    /// since the last lookup.
     pub fn refused(&self, place: u8) -> bool {
         if self.literal.is_some() {
             return false;

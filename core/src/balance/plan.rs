@@ -69,8 +69,8 @@ pub(crate) struct SelectionPlan {
     pub(super) version: u64,
     /// When shares will have grown so far that a new plan is due.
     pub(super) expires: Instant,
-    /// The backends that may be chosen, in the configuration's order: main ones, or the backups if no main one
-    /// is usable.
+    /// The backends that may be chosen, in the configuration's order: main ones, or the backups if no main
+    /// one is usable.
     pub(super) usable: Box<[u16]>,
     /// Whether `usable` are backups.
     pub(super) on_backups: bool,

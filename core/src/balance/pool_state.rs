@@ -219,9 +219,9 @@ impl PoolState {
         self.take_waiting()
     }
 
-    /// Marks `shard` as having an exchange that waits for a slot. **Choose once more after this**: a slot that
-    /// came free just before nudges nobody. The first nudge takes the mark away; a shard that still waits sets
-    /// it again.
+    /// Marks `shard` as having an exchange that waits for a slot. **Choose once more after this**: a slot
+    /// that came free just before nudges nobody. The first nudge takes the mark away; a shard that still
+    /// waits sets it again.
     pub fn wait(&self, shard: u16) {
         let bit = shard % MARKS;
         self.counters.waiting.0[usize::from(bit / 64)].fetch_or(1 << (bit % 64), Ordering::SeqCst);

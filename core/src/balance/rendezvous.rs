@@ -1,10 +1,10 @@
 //! Clients to backends by hash (weighted rendezvous hashing): a client keeps its backend as long as the set
 //! of configured backends stays the same, in every process.
 //!
-//! A table of 65536 entries, each given to the backend with the highest score for it. So adding or
-//! removing one of n backends moves 1 / n of the entries and no more, and a choice is one look-up. An entry is
-//! worked out when the first client needs it: all entries at once are 65536 scores a backend, and every client
-//! of the shard would have to wait for that on a reload.
+//! A table of 65536 entries, each given to the backend with the highest score for it. So adding or removing
+//! one of n backends moves 1 / n of the entries and no more, and a choice is one look-up. An entry is worked
+//! out when the first client needs it: all entries at once are 65536 scores a backend, and every client of
+//! the shard would have to wait for that on a reload.
 //!
 //! The keys are fixed, not taken from the seed: several instances and the time after a restart must agree. A
 //! client that can choose its address can therefore choose its backend; it gains nothing else by that, since
@@ -78,7 +78,8 @@ impl Rendezvous {
     }
 }
 
-/// The backend with the least -log2(score) / weight: each wins with a probability of its weight over all weights.
+/// The backend with the least -log2(score) / weight: each wins with a probability of its weight over all
+/// weights.
 fn best(entry: u64, backends: &[(u16, u64, u32)]) -> u16 {
     // Cost and weight of the best so far; compared by cross-multiplication, which stays below 2^64.
     let mut best = (0, u64::MAX >> 10, 1);

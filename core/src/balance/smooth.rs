@@ -38,9 +38,9 @@ fn reduce(mut weights: Vec<u64>) -> Vec<u64> {
     weights
 }
 
-/// The members' places in the order of their turns, each as often as `units` says. `carry` is by how much each
-/// was behind its share before, in 1 / 2^32 of one turn: whoever was behind comes earlier. The order may still
-/// be repeated.
+/// The members' places in the order of their turns, each as often as `units` says. `carry` is by how much
+/// each was behind its share before, in 1 / 2^32 of one turn: whoever was behind comes earlier. The order may
+/// still be repeated.
 pub(super) fn order(units: &[u32], carry: &[i64]) -> Vec<u16> {
     let length = units.iter().map(|&units| i64::from(units)).sum::<i64>();
     if units.len() < 2 {

@@ -61,8 +61,8 @@ impl Schedule {
         Self { entries: BTreeMap::new(), heap: BinaryHeap::new(), rng: Rng::new(seed), unprobed: 0 }
     }
 
-    /// From now on, exactly `backends` are probed. Those that were probed before keep their times; new ones are
-    /// due at once.
+    /// From now on, exactly `backends` are probed. Those that were probed before keep their times; new ones
+    /// are due at once.
     pub fn adopt(&mut self, backends: &[ProbedBackend], now: Instant) {
         let before = std::mem::take(&mut self.entries);
         self.heap.clear();

@@ -46,15 +46,15 @@ fn evaluate(matcher: &Matcher, input: &MatchInput<'_, '_>) -> bool {
     }
 }
 
-/// Whether `host`, in any case, is `known`, in lower case. Nearly every client sends lower case: comparing the
-/// bytes first takes a tenth of the instructions.
+/// Whether `host`, in any case, is `known`, in lower case. Nearly every client sends lower case: comparing
+/// the bytes first takes a tenth of the instructions.
 #[inline]
 pub(super) fn is_host(known: &[u8], host: &[u8]) -> bool {
     known == host || (known.len() == host.len() && known.eq_ignore_ascii_case(host))
 }
 
-/// Whether `path` lies below `prefix`, by segments: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has
-/// only `/a/…`; `/` has everything, also the `*` of OPTIONS.
+/// Whether `path` lies below `prefix`, by segments: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/`
+/// has only `/a/…`; `/` has everything, also the `*` of OPTIONS.
 fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     if prefix == b"/" {
         return true;

@@ -62,8 +62,8 @@ impl Hosts {
     }
 }
 
-/// A hash of eight bytes at a time in which letters of both cases are alike (so are a few other pairs of bytes,
-/// which does no harm).
+/// A hash of eight bytes at a time in which letters of both cases are alike (so are a few other pairs of
+/// bytes, which does no harm).
 fn hash(host: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |h: u64, word: u64| {

@@ -97,8 +97,8 @@ impl ClientCounts {
     }
 }
 
-/// What is counted as one address: an IPv4 address, also one mapped into IPv6; of an IPv6 address the first 64
-/// bits, since one client usually has all addresses of a /64.
+/// What is counted as one address: an IPv4 address, also one mapped into IPv6; of an IPv6 address the first
+/// 64 bits, since one client usually has all addresses of a /64.
 fn key(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => Ipv6Addr::to_bits(v4.to_ipv6_mapped()),
