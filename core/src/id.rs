@@ -13,13 +13,13 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// Both halves in one word.
+    /// The id in one number: the epoch in the high half, the slot in the low half.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         (self.epoch as u64) << 32 | self.slot as u64
     }
 
-    /// The inverse of [`ConnId::to_bits`].
+    /// The id of a number that [`ConnId::to_bits`] made.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self { slot: bits as u32, epoch: (bits >> 32) as u32 }
@@ -64,7 +64,7 @@ impl Key for ExchangeId {
     }
 }
 
-/// One question to the driver (DNS now, LDAP later).
+/// A lookup that the driver was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub u64);
 

@@ -1,28 +1,32 @@
-//! Pages: the only memory that holds bytes under way. They are lent, counted and capped.
+//! Pages: the only memory that holds bytes on their way between clients and backends. They are lent, counted
+//! and capped.
 
 use std::num::NonZeroU32;
 
-/// A page that has been lent. It is not `Clone`: whoever holds it gives it back exactly once.
+/// A page that has been lent. It is not `Clone`, so that it is given back exactly once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageId(NonZeroU32);
 
-/// A head and the body of a 16 KiB answer fit into one. Not a multiple of 4 KiB, so that page starts do not
-/// all compete for the same cache lines.
+/// Bytes of a small page. A response's head and a body of 16 KiB fit into one. Not a multiple of 4 KiB, so
+/// that the starts of pages do not all compete for the same cache lines.
 pub const SMALL_BYTES: usize = 17 * 1024 + 576;
-/// For bodies that are known to be long.
+/// Bytes of a large page, for bodies that are known to be long.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
 const LARGE_BIT: u32 = 1 << 31;
-/// Returned pages kept for the next user; memory of more is given back to the allocator.
-const KEEP_SMALL: usize = 512;
-const KEEP_LARGE: usize = 64;
+/// How many small pages that were given back keep their memory; that of more goes back to the allocator.
+const MAX_KEPT_SMALL: usize = 512;
+/// How many large pages that were given back keep their memory.
+const MAX_KEPT_LARGE: usize = 64;
 
 #[derive(Debug, Default)]
 struct Class {
-    /// Empty boxes are pages whose memory was given back.
+    /// The memory of each page; empty for pages whose memory has gone back to the allocator.
     memory: Vec<Box<[u8]>>,
-    /// Places whose memory is there, most recently used last, so that warm memory is used first.
+    /// Free pages that have memory, most recently used last: the memory that is likeliest in the cache is
+    /// used first.
     warm: Vec<u32>,
+    /// Free pages without memory.
     cold: Vec<u32>,
     lent: usize,
 }
@@ -67,13 +71,13 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// At most `cap_bytes` are lent at once.
+    /// No pages yet; at most `cap_bytes` will be lent at once.
     #[must_use]
     pub fn new(cap_bytes: u64) -> Self {
         Self { small: Class::default(), large: Class::default(), lent_bytes: 0, cap_bytes }
     }
 
-    /// A new cap; what is lent beyond it stays lent.
+    /// Sets a new cap; pages that are lent beyond it stay lent.
     pub fn set_cap(&mut self, cap_bytes: u64) {
         self.cap_bytes = cap_bytes;
     }
@@ -90,14 +94,14 @@ impl Pages {
         self.small.lent + self.large.lent
     }
 
-    /// How often [`Pages::lend`] would succeed.
+    /// How many small pages can still be lent.
     #[must_use]
     pub fn free(&self) -> usize {
         usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64)
             .unwrap_or(usize::MAX)
     }
 
-    /// Less than a tenth of the cap is left: new connections had better wait.
+    /// Whether less than a tenth of the cap is left, so that new connections should wait.
     #[must_use]
     pub fn scarce(&self) -> bool {
         self.lent_bytes() + self.cap_bytes / 10 > self.cap_bytes
@@ -113,7 +117,8 @@ impl Pages {
         NonZeroU32::new(self.small.take(SMALL_BYTES) + 1).map(PageId)
     }
 
-    /// Lends a page of [`LARGE_BYTES`], unless memory is scarce: long bodies must not starve the rest.
+    /// Lends a page of [`LARGE_BYTES`], unless half of the cap would be exceeded: long bodies must leave
+    /// memory for the rest.
     pub fn lend_large(&mut self) -> Option<PageId> {
         if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
             return None;
@@ -128,13 +133,13 @@ impl Pages {
         let (large, at) = split(&page);
         self.lent_bytes -= Self::size(&page) as u64;
         if large {
-            self.large.give(at, KEEP_LARGE);
+            self.large.give(at, MAX_KEPT_LARGE);
         } else {
-            self.small.give(at, KEEP_SMALL);
+            self.small.give(at, MAX_KEPT_SMALL);
         }
     }
 
-    /// The whole page.
+    /// The bytes of the page, all of them.
     #[inline]
     #[must_use]
     pub fn bytes(&self, page: &PageId) -> &[u8] {
@@ -142,7 +147,7 @@ impl Pages {
         if large { &self.large.memory[at as usize] } else { &self.small.memory[at as usize] }
     }
 
-    /// The whole page.
+    /// The bytes of the page, all of them, for writing.
     #[inline]
     pub fn bytes_mut(&mut self, page: &PageId) -> &mut [u8] {
         self.memory_mut(page)
@@ -158,7 +163,7 @@ impl Pages {
         *self.memory_mut(page) = memory;
     }
 
-    /// Bytes of a page.
+    /// The size of a page in bytes.
     #[inline]
     #[must_use]
     pub fn size(page: &PageId) -> usize {
@@ -201,7 +206,7 @@ mod tests {
                         let page = if large { pages.lend_large() } else { pages.lend() };
                         prop_assert_eq!(page.is_some(), fits);
                         if let Some(page) = page {
-                            // Its ends are enough to see another's writes.
+                            // Marks at both ends are enough to see writes by another page.
                             let memory = pages.bytes_mut(&page);
                             prop_assert_eq!(memory.len(), if large { LARGE_BYTES } else { SMALL_BYTES });
                             let last = memory.len() - 1;
@@ -266,12 +271,12 @@ mod tests {
     #[test]
     fn memory_of_a_burst_is_given_back() {
         let mut pages = Pages::new(1 << 30);
-        let lent: Vec<_> = (0..KEEP_SMALL + 100).map(|_| pages.lend().unwrap()).collect();
+        let lent: Vec<_> = (0..MAX_KEPT_SMALL + 100).map(|_| pages.lend().unwrap()).collect();
         for page in lent {
             pages.give_back(page);
         }
-        assert_eq!(pages.small.memory.iter().filter(|m| !m.is_empty()).count(), KEEP_SMALL);
-        let lent: Vec<_> = (0..KEEP_SMALL + 50).map(|_| pages.lend().unwrap()).collect();
+        assert_eq!(pages.small.memory.iter().filter(|m| !m.is_empty()).count(), MAX_KEPT_SMALL);
+        let lent: Vec<_> = (0..MAX_KEPT_SMALL + 50).map(|_| pages.lend().unwrap()).collect();
         assert!(lent.iter().all(|p| pages.bytes(p).len() == SMALL_BYTES));
     }
 }

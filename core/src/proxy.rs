@@ -31,7 +31,7 @@ use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
 use crate::observe::Observer;
 use crate::page::Pages;
 use crate::planted::planted;
-use crate::pool::Links;
+use crate::pool::IdleLinks;
 use crate::rng::Rng;
 use crate::route::Router;
 use crate::shared::Shared;
@@ -189,7 +189,7 @@ pub struct Proxy<O: Observer> {
     routing: Routing,
     runtimes: Vec<Option<ShardPool>>,
     locals: Vec<ShardBackend>,
-    links: Links,
+    links: IdleLinks,
     conns: Slab<ConnId, Conn>,
     exchanges: Slab<ConnId, Exchange>,
     clients: usize,
@@ -247,7 +247,7 @@ impl<O: Observer> Proxy<O> {
             routing: Routing { config: config.clone(), router: Router::new(&[]), runtimes: Box::new([]) },
             runtimes: Vec::new(),
             locals: Vec::new(),
-            links: Links::default(),
+            links: IdleLinks::default(),
             conns: Slab::default(),
             exchanges: Slab::default(),
             clients: 0,
