@@ -1,5 +1,5 @@
-//! Finding the pool of a request: by host, for which there is a table, and by path, which are tried in the
-//! file's order.
+//! Finding the pool of a request: by host, for which there is a table, and by path, where matchers are tried
+//! in the order of the file.
 
 use std::fmt::Write as _;
 use std::hint::black_box;

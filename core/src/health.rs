@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | Unknown | Healthy or Slow at once, no ramp | Unhealthy at once | Unhealthy |
 //! | Healthy, Slow | Healthy or Slow at once | Unhealthy after `fall` in a row | Unhealthy |
-//! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; the pause before the next half-open attempt starts anew |
+//! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; a new half-open pause |
 //!
 //! With probes off (`check_every` zero) an Unhealthy backend is half-open after a pause, as a circuit breaker
 //! is: one real request may try it ([`Health::try_half_open`]). The pause doubles with each attempt from 1 s

@@ -192,23 +192,29 @@ mod tests {
         // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change,
         // memory kept is bounded.
         #[test]
-        fn behaves_as_a_list(steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120), cap in 1..40_u64) {
+        fn behaves_as_a_list(
+            steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120),
+            cap in 1..40_u64,
+        ) {
             let mut cap = cap * SMALL_BYTES as u64;
             let mut pages = Pages::new(cap);
             let mut lent: Vec<(PageId, bool, u8)> = Vec::new();
-            let bytes = |lent: &[(PageId, bool, u8)]| lent.iter().map(|(_, large, _)| if *large { LARGE_BYTES } else { SMALL_BYTES } as u64).sum::<u64>();
+            let size = |large| if large { LARGE_BYTES } else { SMALL_BYTES };
+            let bytes = |lent: &[(PageId, bool, u8)]| -> u64 {
+                lent.iter().map(|(_, large, _)| size(*large) as u64).sum()
+            };
             for (n, (what, which)) in steps.into_iter().enumerate() {
                 let mark = n as u8;
                 match what {
                     0..=4 => {
                         let large = what >= 3;
-                        let fits = if large { bytes(&lent) + LARGE_BYTES as u64 <= cap / 2 } else { bytes(&lent) + SMALL_BYTES as u64 <= cap };
+                        let fits = bytes(&lent) + size(large) as u64 <= if large { cap / 2 } else { cap };
                         let page = if large { pages.lend_large() } else { pages.lend() };
                         prop_assert_eq!(page.is_some(), fits);
                         if let Some(page) = page {
                             // Marks at both ends are enough to see writes by another page.
                             let memory = pages.bytes_mut(&page);
-                            prop_assert_eq!(memory.len(), if large { LARGE_BYTES } else { SMALL_BYTES });
+                            prop_assert_eq!(memory.len(), size(large));
                             let last = memory.len() - 1;
                             (memory[0], memory[last]) = (mark, mark);
                             lent.push((page, large, mark));
@@ -227,7 +233,7 @@ mod tests {
                 prop_assert_eq!(pages.free() as u64, cap.saturating_sub(bytes(&lent)) / SMALL_BYTES as u64);
                 for (page, large, mark) in &lent {
                     let memory = pages.bytes(page);
-                    prop_assert_eq!(Pages::size(page), if *large { LARGE_BYTES } else { SMALL_BYTES });
+                    prop_assert_eq!(Pages::size(page), size(*large));
                     prop_assert_eq!((memory[0], memory[memory.len() - 1]), (*mark, *mark));
                 }
             }

@@ -87,7 +87,8 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_list(steps in prop::collection::vec((0..4u8, any::<prop::sample::Index>()), 1..100)) {
-            let (mut links, mut list, mut naive) = (IdleLinks::default(), IdleList::default(), Vec::<u32>::new());
+            let (mut links, mut list) = (IdleLinks::default(), IdleList::default());
+            let mut naive = Vec::<u32>::new();
             for (what, which) in steps {
                 if what < 2 || naive.is_empty() {
                     let slot = (0..).find(|s| !naive.contains(s)).unwrap();

@@ -158,28 +158,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everyone_gets_his_share_at_every_moment(weights in prop::collection::vec(1u32..=1000, 1..12)) {
+        fn every_member_has_its_share_at_every_moment(weights in prop::collection::vec(1u32..=1000, 1..12)) {
             let units = units(&weights);
             let order = order(&units, &vec![0; units.len()]);
             for (place, &units) in units.iter().enumerate() {
-                prop_assert_eq!(order.iter().filter(|&&other| usize::from(other) == place).count(), units as usize);
+                let turns = order.iter().filter(|&&other| usize::from(other) == place).count();
+                prop_assert_eq!(turns, units as usize);
             }
             prop_assert!(worst(&units, &vec![0; units.len()]) < 1.0);
         }
 
         #[test]
-        fn a_carry_changes_the_order_but_no_share(weights in prop::collection::vec(1u32..=100, 2..8), owed in prop::collection::vec(-999i64..=999, 8)) {
+        fn a_carry_changes_the_order_but_no_share(
+            weights in prop::collection::vec(1u32..=100, 2..8),
+            owed in prop::collection::vec(-999i64..=999, 8),
+        ) {
             let units = units(&weights);
             let carry: Vec<i64> = owed[..units.len()].iter().map(|owed| (owed << 32) / 1000).collect();
             let order = order(&units, &carry);
             for (place, &units) in units.iter().enumerate() {
-                prop_assert_eq!(order.iter().filter(|&&other| usize::from(other) == place).count(), units as usize);
+                let turns = order.iter().filter(|&&other| usize::from(other) == place).count();
+                prop_assert_eq!(turns, units as usize);
             }
         }
     }
 
     #[test]
-    fn who_is_owed_comes_first() {
+    fn whoever_is_behind_comes_first() {
         let owed = |place: usize| {
             (0..3).map(|other| if other == place { 1 << 31 } else { -(1 << 30) }).collect::<Vec<i64>>()
         };

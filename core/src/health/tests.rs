@@ -258,7 +258,8 @@ proptest! {
     fn the_packed_state_does_what_plain_counters_do(
         rise in 1u32..4, fall in 1u32..4, inputs in prop::collection::vec(0usize..5, 0..60), off: bool,
     ) {
-        let rules = Rules { rise, fall, check_every: if off { Duration::ZERO } else { RULES.check_every }, ..RULES };
+        let check_every = if off { Duration::ZERO } else { RULES.check_every };
+        let rules = Rules { rise, fall, check_every, ..RULES };
         let health = Health::new(3);
         let (mut state, mut good, mut bad, mut failures) = (Unknown, 0, 0, 0);
         for (step, input) in inputs.into_iter().enumerate() {
@@ -286,7 +287,9 @@ proptest! {
                     if state == Unhealthy && off { state = Healthy; }
                 }
             }
-            if before != state && (before == Unhealthy || state == Unhealthy) { (good, bad, failures) = (0, 0, 0); }
+            if before != state && (before == Unhealthy || state == Unhealthy) {
+                (good, bad, failures) = (0, 0, 0);
+            }
             let change = give(&health, input, &rules, now);
             prop_assert_eq!(health.state(), state);
             prop_assert_eq!(change, (before != state).then_some(Change { from: before, to: state }));

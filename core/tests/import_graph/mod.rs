@@ -1,10 +1,10 @@
 //! Which file of a crate imports which, read from the source text.
 //!
 //! Files are found by following `mod name;` from the crate's root; modules for tests (`#[cfg(test)]`) are
-//! skipped. Every path in the code counts, in `use` declarations and elsewhere: `crate::`, `super::`, `self::`,
-//! child modules, and names that a `use` has bound to a module. A path leads to the file of the last module in
-//! it; a name that the crate's root re-exports leads to the file that the root takes it from. The paths of a
-//! file to its parent module do not count: parent and child may import each other.
+//! skipped. Every path in the code counts, in `use` declarations and elsewhere: `crate::`, `super::`,
+//! `self::`, child modules, and names that a `use` has bound to a module. A path leads to the file of the
+//! last module in it; a name that the crate's root re-exports leads to the file that the root takes it from.
+//! The paths of a file to its parent module do not count: parent and child may import each other.
 
 mod tokens;
 
@@ -153,8 +153,8 @@ impl ImportGraph {
     }
 }
 
-/// The module whose file `path`, as written in the module `from`, leads to; `None` if it leads out of the crate
-/// or to something local. `depth` ends chains of names that are bound to each other.
+/// The module whose file `path`, as written in the module `from`, leads to; `None` if it leads out of the
+/// crate or to something local. `depth` ends chains of names that are bound to each other.
 fn resolve(modules: &[Module], from: usize, path: &[String], depth: usize) -> Option<usize> {
     let bound = |module: usize, name: &str| {
         let is_it = |import: &&Import| import.name.as_deref() == Some(name);

@@ -1,4 +1,4 @@
-//! A pool on a bench: configurations made by hand, a balancer for each shard, and nothing else.
+//! A pool without a proxy around it: configurations made by hand and a balancer for each shard.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -104,7 +104,7 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
 }
 
 /// One pool with a balancer for each shard.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     pub(crate) shared: Shared,
     pub(crate) pool: config::Pool,
     pub(crate) state: Arc<PoolState>,
@@ -115,9 +115,9 @@ pub(crate) struct Bench {
     pub(crate) tried: Tried,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn new(shards: u16, pool: config::Pool) -> Self {
-        let shared = Shared::new("bench", shards);
+        let shared = Shared::new("harness", shards);
         let state = shared.adopt(&config(vec![pool.clone()])).remove(0);
         let balancers =
             (0..shards).map(|shard| Balancer::new(&pool, Arc::clone(&state), u64::from(shard))).collect();
@@ -125,13 +125,13 @@ impl Bench {
         Self { shared, pool, state, shards: balancers, now: START, client, sticky: None, tried: Tried::new() }
     }
 
-    /// A choice whose exchange goes on.
+    /// Makes a choice whose exchange goes on.
     pub(crate) fn start(&mut self, shard: usize) -> Choice {
         let ask = SelectionInput { client: self.client, sticky: self.sticky, tried: &self.tried };
         self.shards[shard].choose(&ask, self.now)
     }
 
-    /// A choice whose exchange ends at once.
+    /// Makes a choice whose exchange ends at once.
     pub(crate) fn once(&mut self, shard: usize) -> Option<u16> {
         match self.start(shard) {
             Choice::Backend(chosen) => {
@@ -177,8 +177,8 @@ pub(crate) fn client(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number))
 }
 
-/// The sum of squared deviations over the expectations; with k classes about k - 1, seldom above k - 1 + 4
-/// sqrt(2 (k - 1)).
+/// The chi-square statistic: the sum of squared deviations over the expectations. With k classes about k - 1,
+/// seldom above k - 1 + 4 sqrt(2 (k - 1)).
 pub(crate) fn chi_square(counts: &[usize], weights: &[u32]) -> f64 {
     let (all, whole) = (counts.iter().sum::<usize>() as f64, f64::from(weights.iter().sum::<u32>()));
     let one = |(&count, &weight): (&usize, &u32)| {
