@@ -1,4 +1,5 @@
-//! Which pool takes a request, by rule and by table; and that the table of hosts never changes the result.
+//! Which pool takes a request, by its matcher and by the table of hosts; and that the table never changes the
+//! result.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -96,7 +97,7 @@ fn matchers() {
         let router = Router::new(&with_matchers(&[matcher]));
         assert_eq!(router.route(&input(host, target)), wanted.then_some(0), "{matcher} {host} {target}");
     }
-    // An IPv4 client on an IPv6 socket is an IPv4 client.
+    // An IPv4 client of an IPv6 socket is matched as an IPv4 client.
     let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
     let router = Router::new(&with_matchers(&["ClientIP('10.0.0.0/8')"]));
     assert_eq!(router.route(&RouteInput { client: mapped, ..input("a", "/") }), Some(0));
@@ -124,8 +125,7 @@ fn the_first_in_the_file_with_the_right_scheme() {
 
 #[test]
 fn ten_thousand_hosts_are_not_walked() {
-    // Each matcher reads a field too: the number of reads shows how many pools were matched against the
-    // request.
+    // Each pool looks at a field too, so the number of look-ups shows how many pools were tried.
     struct Counting(Cell<u32>);
     impl FieldLookup for Counting {
         fn any(&self, _: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -175,7 +175,7 @@ proptest! {
     ) {
         let pools = with_matchers(&matchers);
         let input = input(&host, &path);
-        // A router for one pool has no table.
+        // A router of one pool has no table.
         let takes_it = |pool: &Pool| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
         let one_by_one = pools.iter().position(takes_it);
         prop_assert_eq!(Router::new(&pools).route(&input).map(usize::from), one_by_one);

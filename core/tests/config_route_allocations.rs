@@ -1,4 +1,4 @@
-//! Routing allocates nothing, with or without the table of hosts, in any kind of matcher.
+//! Routing allocates nothing, with or without the table of hosts, whatever terms a matcher has.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,16 +13,16 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is passed on to the system's allocator unchanged; counting touches a plain thread-local
-// only.
+// SAFETY: every call is passed on unchanged to the system's allocator; the count is a thread-local without a
+// destructor, so it never allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of the same function of `System`.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s too.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of the same function of `System`.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s too.
         unsafe { System.dealloc(ptr, layout) }
     }
 }
@@ -64,7 +64,7 @@ fn no_allocation() {
             fields: &OneField,
         };
         let ask_x = RouteInput { path: b"/x", ..ask };
-        // The first call makes the regular expressions' scratch memory.
+        // The first call allocates the caches of the regular expressions.
         assert_eq!((router.route(&ask), router.route(&ask_x)), (None, Some(others)));
         let before = COUNT.with(Cell::get);
         for _ in 0..100 {

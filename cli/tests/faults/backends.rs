@@ -157,7 +157,7 @@ const CASES: &[Case] = &[
             p.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
             std::thread::sleep(Duration::from_millis(200));
         },
-        want: Broken("response_truncated"),
+        want: Broken("answer_truncated"),
         saved: false,
     },
     Case {
@@ -167,7 +167,7 @@ const CASES: &[Case] = &[
             p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
             std::thread::sleep(Duration::from_millis(200));
         },
-        want: Broken("response_truncated"),
+        want: Broken("answer_truncated"),
         saved: false,
     },
     Case {
@@ -191,7 +191,7 @@ const CASES: &[Case] = &[
             std::thread::sleep(Duration::from_millis(100));
             p.reset();
         },
-        want: Broken("response_truncated"),
+        want: Broken("answer_truncated"),
         saved: false,
     },
     Case {
