@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::ListenerKind;
-use crate::h1::machine::Machine;
+use crate::h1::machine::MessageStates;
 use crate::health::Target;
 use crate::http::ip::IpText;
 use crate::id::ExchangeId;
@@ -17,7 +17,7 @@ use crate::time::Instant;
 pub(crate) struct Conn {
     pub(crate) role: Role,
     /// What HTTP/1.1 allows next, on both sides of this connection.
-    pub(crate) machine: Machine,
+    pub(crate) machine: MessageStates,
     pub(crate) inbox: Inbox,
     /// The exchange it serves now.
     pub(crate) exchange: Option<ExchangeId>,

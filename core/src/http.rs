@@ -1,5 +1,6 @@
-//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share: fields and what they are, request targets, dates,
-//! and the rules a message can break. Nothing here knows how bytes are framed on a connection.
+//! The vocabulary that HTTP/1.1 and HTTP/2 share: methods, status codes and versions (those of the `http`
+//! crate), fields and what they are, request targets, dates, and the rules a message can break. Nothing here
+//! knows how bytes are framed on a connection.
 
 pub mod date;
 pub(crate) mod decimal;
@@ -8,8 +9,9 @@ pub mod ip;
 pub mod target;
 mod violation;
 
-pub use fields::{Field, Fields, HeaderKind};
-pub use target::{Form, Host, Scheme, Target};
+pub use ::http::{Method, StatusCode, Version};
+pub use fields::{Field, FieldLine, Fields, HeaderKind};
+pub use target::{Form, Host, RequestTarget, Scheme};
 pub use violation::Violation;
 
 /// How long a message's content is, as its head declares it (RFC 9112 §6.3).

@@ -7,21 +7,21 @@
 use std::fmt::Debug;
 
 use crate::cause::Cause;
-use crate::h1::{Request, ResponseHead};
+use crate::h1::{ParsedRequest, ParsedResponse};
 use crate::proxy::{LookupResult, Query};
 
 /// One middleware of a pool, as configured. It holds no state of an exchange.
 pub trait Stage: Debug + Send + Sync {
     /// A request on its way in.
-    fn request(&self, request: &Request<'_>) -> Verdict;
+    fn request(&self, request: &ParsedRequest<'_>) -> Verdict;
 
     /// What was asked has been answered; the request is at hand again.
-    fn responded(&self, _request: &Request<'_>, _response: &LookupResult) -> Verdict {
+    fn responded(&self, _request: &ParsedRequest<'_>, _response: &LookupResult) -> Verdict {
         Verdict::Pass
     }
 
     /// An answer on its way out: a transform for its body, or none.
-    fn response(&self, _head: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _head: &ParsedResponse<'_>) -> Option<Box<dyn Transform>> {
         None
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ruststrom_core::h1::{Request, ResponseHead};
+use ruststrom_core::h1::{ParsedRequest, ParsedResponse};
 use ruststrom_core::middleware::{Progress, Stage, Transform, Verdict};
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::{
@@ -16,10 +16,10 @@ use ruststrom_core::{
 struct Echoing;
 
 impl Stage for Echoing {
-    fn request(&self, _: &Request<'_>) -> Verdict {
+    fn request(&self, _: &ParsedRequest<'_>) -> Verdict {
         Verdict::Pass
     }
-    fn response(&self, _: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _: &ParsedResponse<'_>) -> Option<Box<dyn Transform>> {
         Some(Box::new(Twice { tail: false }))
     }
 }
@@ -51,11 +51,11 @@ impl Transform for Twice {
 struct Asking;
 
 impl Stage for Asking {
-    fn request(&self, request: &Request<'_>) -> Verdict {
+    fn request(&self, request: &ParsedRequest<'_>) -> Verdict {
         let host = String::from_utf8_lossy(request.host).into();
         Verdict::Ask(Query::Resolve { host, port: 80 })
     }
-    fn responded(&self, _: &Request<'_>, response: &LookupResult) -> Verdict {
+    fn responded(&self, _: &ParsedRequest<'_>, response: &LookupResult) -> Verdict {
         match response {
             LookupResult::Addresses(_) => Verdict::Pass,
             LookupResult::Failed(_) => Verdict::Refuse(Cause::LookupFailed),

@@ -12,12 +12,12 @@ pub struct Received {
     /// belong to the next message.
     pub consumed: usize,
     /// What comes next.
-    pub state: Progress,
+    pub state: BodyProgress,
 }
 
 /// Where a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum BodyProgress {
     /// More is to come.
     More,
     /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call
@@ -52,10 +52,10 @@ impl BodyReader {
 
     /// Where it is.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> BodyProgress {
         match self.0 {
-            Kind::Length(0) => Progress::Done,
-            Kind::Length(_) | Kind::Close => Progress::More,
+            Kind::Length(0) => BodyProgress::Done,
+            Kind::Length(_) | Kind::Close => BodyProgress::More,
             Kind::Chunked(d) => d.progress(),
         }
     }
@@ -83,7 +83,9 @@ impl BodyReader {
                 *left -= payload as u64;
                 Ok(Received { payload, consumed: payload, state: self.progress() })
             }
-            Kind::Close => Ok(Received { payload: buf.len(), consumed: buf.len(), state: Progress::More }),
+            Kind::Close => {
+                Ok(Received { payload: buf.len(), consumed: buf.len(), state: BodyProgress::More })
+            }
             Kind::Chunked(decoder) => decoder.receive(buf),
         }
     }
@@ -98,31 +100,31 @@ impl BodyReader {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyReader, Progress, Received};
+    use super::{BodyProgress, BodyReader, Received};
     use crate::http::Framing;
 
     #[test]
     fn lengths_and_close() {
         // Framing; sizes of what comes; payload of each, and where the reader is then.
-        type Steps = &'static [(usize, usize, Progress)];
+        type Steps = &'static [(usize, usize, BodyProgress)];
         let table: &[(Framing, Steps)] = &[
-            (Framing::None, &[(3, 0, Progress::Done)]),
-            (Framing::Length(0), &[(3, 0, Progress::Done)]),
+            (Framing::None, &[(3, 0, BodyProgress::Done)]),
+            (Framing::Length(0), &[(3, 0, BodyProgress::Done)]),
             (
                 Framing::Length(5),
                 &[
-                    (0, 0, Progress::More),
-                    (3, 3, Progress::More),
-                    (4, 2, Progress::Done),
-                    (4, 0, Progress::Done),
+                    (0, 0, BodyProgress::More),
+                    (3, 3, BodyProgress::More),
+                    (4, 2, BodyProgress::Done),
+                    (4, 0, BodyProgress::Done),
                 ],
             ),
-            (Framing::Length(u64::MAX >> 1), &[(9, 9, Progress::More)]),
-            (Framing::Close, &[(3, 3, Progress::More), (0, 0, Progress::More)]),
+            (Framing::Length(u64::MAX >> 1), &[(9, 9, BodyProgress::More)]),
+            (Framing::Close, &[(3, 3, BodyProgress::More), (0, 0, BodyProgress::More)]),
         ];
         for (framing, steps) in table {
             let mut reader = BodyReader::new(*framing);
-            assert_eq!(reader.progress() == Progress::Done, framing.is_empty());
+            assert_eq!(reader.progress() == BodyProgress::Done, framing.is_empty());
             assert_eq!(reader.ends_at_close(), *framing == Framing::Close);
             for &(size, payload, state) in *steps {
                 let before = reader.remaining();

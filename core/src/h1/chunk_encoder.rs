@@ -158,7 +158,7 @@ impl Default for ChunkEncoder {
 #[cfg(test)]
 mod tests {
     use super::ChunkEncoder;
-    use crate::h1::{BodyReader, Progress};
+    use crate::h1::{BodyProgress, BodyReader};
     use crate::http::Framing;
     use proptest::prelude::*;
 
@@ -250,7 +250,7 @@ mod tests {
             }
             let mut reader = BodyReader::new(Framing::Chunked);
             let received = reader.receive(&mut out).unwrap();
-            prop_assert_eq!(received.state, Progress::Done);
+            prop_assert_eq!(received.state, BodyProgress::Done);
             prop_assert_eq!(received.consumed, out.len());
             prop_assert_eq!(&out[..received.payload], &source[..]);
         }

@@ -3,7 +3,7 @@
 //! Every framing byte is consumed by the state, so nothing is ever read twice. Extensions are checked,
 //! bounded and dropped.
 
-use super::body::{Progress, Received};
+use super::body::{BodyProgress, Received};
 use crate::http::Violation;
 use crate::http::fields::is_token_char;
 
@@ -62,11 +62,11 @@ impl Decoder {
         Self { left: 0, extensions: 0, digits: 0, next: Next::Size }
     }
 
-    pub(super) fn progress(self) -> Progress {
+    pub(super) fn progress(self) -> BodyProgress {
         match self.next {
-            Next::Trailers => Progress::Trailers,
-            Next::Done => Progress::Done,
-            _ => Progress::More,
+            Next::Trailers => BodyProgress::Trailers,
+            Next::Done => BodyProgress::Done,
+            _ => BodyProgress::More,
         }
     }
 
@@ -201,13 +201,13 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::body::{BodyReader, Progress};
+    use super::super::body::{BodyProgress, BodyReader};
     use crate::http::{Framing, Violation};
     use proptest::prelude::*;
 
     /// Feeds `raw` in pieces cut at `cuts`; returns the payload, what was left over and where the reader
     /// ended.
-    fn decode(raw: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Progress), Violation> {
+    fn decode(raw: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, BodyProgress), Violation> {
         let mut reader = BodyReader::new(Framing::Chunked);
         let (mut payload, mut held, mut at) = (Vec::new(), Vec::new(), 0);
         for &cut in cuts.iter().chain([&raw.len()]) {
@@ -218,7 +218,7 @@ mod tests {
             payload.extend_from_slice(&held[..received.payload]);
             held.drain(..received.consumed);
             assert_eq!(received.state, reader.progress());
-            if received.state == Progress::More {
+            if received.state == BodyProgress::More {
                 assert!(held.is_empty(), "all framing is consumed");
             }
         }
@@ -227,21 +227,21 @@ mod tests {
 
     #[test]
     fn good() {
-        let table: &[(&str, &str, &str, Progress)] = &[
-            ("0\r\n\r\n", "", "", Progress::Done),
-            ("5\r\nhello\r\n0\r\n\r\n", "hello", "", Progress::Done),
-            ("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", "hello world", "GET /", Progress::Done),
-            ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789", "", Progress::Done),
-            ("A\r\n0123456789\r\n000\r\n\r\n", "0123456789", "", Progress::Done),
-            ("0000000000000001\r\nx\r\n0\r\n\r\n", "x", "", Progress::Done),
-            ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n", "", Progress::Done),
-            ("0\r\nA: b\r\n\r\n", "", "A: b\r\n\r\n", Progress::Trailers),
-            ("0\r\n\r", "", "\r", Progress::Trailers),
-            ("0\r\n", "", "", Progress::Trailers),
-            ("5\r\nhel", "hel", "", Progress::More),
-            ("7fffffffffffffff\r\nx", "x", "", Progress::More),
-            ("1;a\r\nx\r\n0;b=c;d=\"e;\\\" \"\r\n\r\n", "x", "", Progress::Done),
-            ("1 ;a\r\nx\r\n0\t; b\t = c ;d = \"\" ; e\r\n\r\n", "x", "", Progress::Done),
+        let table: &[(&str, &str, &str, BodyProgress)] = &[
+            ("0\r\n\r\n", "", "", BodyProgress::Done),
+            ("5\r\nhello\r\n0\r\n\r\n", "hello", "", BodyProgress::Done),
+            ("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", "hello world", "GET /", BodyProgress::Done),
+            ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789", "", BodyProgress::Done),
+            ("A\r\n0123456789\r\n000\r\n\r\n", "0123456789", "", BodyProgress::Done),
+            ("0000000000000001\r\nx\r\n0\r\n\r\n", "x", "", BodyProgress::Done),
+            ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n", "", BodyProgress::Done),
+            ("0\r\nA: b\r\n\r\n", "", "A: b\r\n\r\n", BodyProgress::Trailers),
+            ("0\r\n\r", "", "\r", BodyProgress::Trailers),
+            ("0\r\n", "", "", BodyProgress::Trailers),
+            ("5\r\nhel", "hel", "", BodyProgress::More),
+            ("7fffffffffffffff\r\nx", "x", "", BodyProgress::More),
+            ("1;a\r\nx\r\n0;b=c;d=\"e;\\\" \"\r\n\r\n", "x", "", BodyProgress::Done),
+            ("1 ;a\r\nx\r\n0\t; b\t = c ;d = \"\" ; e\r\n\r\n", "x", "", BodyProgress::Done),
         ];
         for (raw, payload, rest, end) in table {
             let found = decode(raw.as_bytes(), &[]);
@@ -334,9 +334,9 @@ mod tests {
             for cut in &mut cuts { *cut = (*cut).min(raw.len()); }
             cuts.sort_unstable();
             let whole = [raw.as_slice(), b"NEXT"].concat();
-            prop_assert_eq!(decode(&whole, &cuts), Ok((payload.clone(), b"NEXT".to_vec(), Progress::Done)));
+            prop_assert_eq!(decode(&whole, &cuts), Ok((payload.clone(), b"NEXT".to_vec(), BodyProgress::Done)));
             let every: Vec<usize> = (1..raw.len()).collect();
-            prop_assert_eq!(decode(&raw, &every), Ok((payload, Vec::new(), Progress::Done)));
+            prop_assert_eq!(decode(&raw, &every), Ok((payload, Vec::new(), BodyProgress::Done)));
         }
 
         #[test]

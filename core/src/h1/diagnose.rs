@@ -7,7 +7,7 @@ use crate::http::fields::is_token_char;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     Request,
-    LookupResult,
+    Response,
     /// Trailers: with a field at once.
     Field,
 }
@@ -18,7 +18,7 @@ pub(super) enum Start {
 pub(super) fn diagnose(lines: &[u8], start: Start) -> Violation {
     let otherwise = match start {
         Start::Request => Violation::StartLine,
-        Start::LookupResult => Violation::StatusLine,
+        Start::Response => Violation::StatusLine,
         Start::Field => Violation::FieldName,
     };
     let mut first = start;
@@ -34,7 +34,7 @@ pub(super) fn diagnose(lines: &[u8], start: Start) -> Violation {
         }
         let broken = match first {
             Start::Request => request_line(line),
-            Start::LookupResult => status_line(line),
+            Start::Response => status_line(line),
             Start::Field if line.is_empty() => return otherwise,
             Start::Field => field_line(line, start),
         };
@@ -103,7 +103,7 @@ fn field_line(line: &[u8], section: Start) -> Option<Violation> {
     if bare.is_empty() || !bare.iter().all(|&b| is_token_char(b)) {
         return Some(Violation::FieldName);
     }
-    if bare.len() != name.len() && section != Start::LookupResult {
+    if bare.len() != name.len() && section != Start::Response {
         return Some(Violation::BlankBeforeColon);
     }
     value.iter().any(|&b| is_control(b)).then_some(Violation::FieldValue)

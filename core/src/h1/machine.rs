@@ -72,7 +72,7 @@ pub enum Event {
     End,
     /// It said that the connection ends with this exchange, or its content ends with the connection.
     NoKeepAlive,
-    /// The next exchange begins; for either side, once [`Machine::is_reusable`].
+    /// The next exchange begins; for either side, once [`MessageStates::is_reusable`].
     Next,
     /// It closed its direction.
     Close,
@@ -80,15 +80,23 @@ pub enum Event {
     Fail,
 }
 
-/// An event that this state does not allow.
+/// An event that the state of its side does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// Who.
+pub struct IllegalEvent {
+    /// The side that it came from.
     pub side: Side,
-    /// Where it was.
+    /// The state that the side was in, and is still in.
     pub state: State,
-    /// What it did.
+    /// The event.
     pub event: Event,
+}
+
+impl std::error::Error for IllegalEvent {}
+
+impl std::fmt::Display for IllegalEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of the {:?} in state {:?}", self.event, self.side, self.state)
+    }
 }
 
 use Event as E;
@@ -99,7 +107,7 @@ const STATES: usize = 9;
 const EVENTS: usize = 9;
 
 /// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` are the same everywhere, see
-/// [`Machine::apply`].
+/// [`MessageStates::apply`].
 const ALONE: &[(Side, State, Event, State)] = &[
     (Client, S::Idle, E::Head, S::Body),
     (Client, S::Idle, E::HeadUpgrade, S::Body),
@@ -281,7 +289,7 @@ const fn settle(mut client: State, mut server: State, proposed: bool, closing: b
 
 /// Both sides of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+pub struct MessageStates {
     client: State,
     server: State,
     /// The connection ends with this exchange.
@@ -290,7 +298,7 @@ pub struct Machine {
     proposed: bool,
 }
 
-impl Machine {
+impl MessageStates {
     /// A fresh connection.
     #[must_use]
     pub const fn new() -> Self {
@@ -300,9 +308,9 @@ impl Machine {
     /// A side did something. An event that is not allowed changes nothing.
     // Side and event are known wherever it is called: of each call a few moves are left.
     #[inline(always)]
-    pub fn apply(&mut self, side: Side, event: Event) -> Result<(), Broken> {
+    pub fn apply(&mut self, side: Side, event: Event) -> Result<(), IllegalEvent> {
         let state = self.state(side);
-        let broken = Broken { side, state, event };
+        let broken = IllegalEvent { side, state, event };
         let then = match event {
             E::Next if self.is_reusable() => {
                 *self = Self::new();
@@ -347,32 +355,15 @@ impl Machine {
         matches!((self.client, self.server), (S::Done, S::Done))
     }
 
-    /// Whether the connection has to end once what is on its way has gone: the answer is over, or none is due
-    /// (a client whose request was refused may still be told so first).
-    #[must_use]
-    pub const fn must_close(self) -> bool {
-        match self.server {
-            S::MustClose | S::Closed | S::Error => !self.is_tunnel(),
-            S::Idle => matches!(self.client, S::Error),
-            _ => false,
-        }
-    }
-
     /// Whether a side speaks another protocol: what comes from it just passes. The client's side follows once
     /// its request is over.
     #[must_use]
     pub const fn is_tunnel(self) -> bool {
         matches!(self.server, S::Switched) || matches!(self.client, S::Switched)
     }
-
-    /// Whether an answer is due or under way.
-    #[must_use]
-    pub const fn response_due(self) -> bool {
-        matches!(self.server, S::Due | S::Body)
-    }
 }
 
-impl Default for Machine {
+impl Default for MessageStates {
     fn default() -> Self {
         Self::new()
     }
@@ -380,13 +371,13 @@ impl Default for Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANY, Broken, Client, E, Event, Machine, S, Server, Side, State};
+    use super::{ANY, Client, E, Event, IllegalEvent, MessageStates, S, Server, Side, State};
     use std::fmt::Write;
 
     const EVENTS: [Event; super::EVENTS] =
         [E::Head, E::HeadUpgrade, E::Interim, E::Switch, E::End, E::NoKeepAlive, E::Next, E::Close, E::Fail];
 
-    fn name(m: Machine) -> String {
+    fn name(m: MessageStates) -> String {
         let flags = [(m.closing, " closing"), (m.proposed, " proposed")];
         let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         format!("{:?}/{:?}{flags}", m.client, m.server)
@@ -411,7 +402,7 @@ mod tests {
             }
         }
         text.push_str("\n# client/server: side event -> client/server; what is not listed is refused\n");
-        let mut reached = vec![Machine::new()];
+        let mut reached = vec![MessageStates::new()];
         let mut next = 0;
         while next < reached.len() {
             let before = reached[next];
@@ -429,7 +420,7 @@ mod tests {
                         }
                         Err(broken) => {
                             assert_eq!(after, before, "what is refused changes nothing");
-                            assert_eq!(broken, Broken { side, state: before.state(side), event });
+                            assert_eq!(broken, IllegalEvent { side, state: before.state(side), event });
                         }
                     }
                 }
@@ -454,8 +445,8 @@ mod tests {
 
     type Steps<'a> = &'a [(Side, Event)];
 
-    fn run(events: Steps<'_>) -> Machine {
-        let mut m = Machine::new();
+    fn run(events: Steps<'_>) -> MessageStates {
+        let mut m = MessageStates::new();
         for &(side, event) in events {
             m.apply(side, event).unwrap_or_else(|broken| panic!("{events:?}: {broken:?}"));
         }
@@ -592,6 +583,6 @@ mod tests {
 
     #[test]
     fn the_machine_is_small() {
-        assert!(size_of::<Machine>() <= 4);
+        assert!(size_of::<MessageStates>() <= 4);
     }
 }

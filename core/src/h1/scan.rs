@@ -5,11 +5,11 @@
 //! had found took twice as many instructions. It serves as the oracle in the tests.
 
 use crate::http::HeaderKind;
-use crate::http::fields::{Line, is_token};
+use crate::http::fields::{FieldLine, is_token};
 
 /// Why a head was not cut into lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Uncut {
+pub(super) enum ScanError {
     /// Good so far, but not all there.
     Partial,
     /// Against a rule.
@@ -23,11 +23,11 @@ pub(super) const LONGEST: usize = u16::MAX as usize;
 
 /// That the byte at `at` is `b`.
 #[inline(always)]
-pub(super) fn expect(buf: &[u8], at: usize, b: u8) -> Result<(), Uncut> {
+pub(super) fn expect(buf: &[u8], at: usize, b: u8) -> Result<(), ScanError> {
     match buf.get(at) {
         Some(&found) if found == b => Ok(()),
-        Some(_) => Err(Uncut::Wrong),
-        None => Err(Uncut::Partial),
+        Some(_) => Err(ScanError::Wrong),
+        None => Err(ScanError::Partial),
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn find_gap(buf: &[u8], at: u32) -> u32 {
 
 /// Where the text that begins at `at` ends with CRLF. It has no control characters but tabs (RFC 9110 §5.5).
 #[inline(always)]
-pub(super) fn find_line_end(buf: &[u8], at: u32) -> Result<u32, Uncut> {
+pub(super) fn find_line_end(buf: &[u8], at: u32) -> Result<u32, ScanError> {
     let end = find(buf, at, control);
     // It nearly always is as it should be.
     if let Some(b"\r\n") = buf.get(end as usize..end as usize + 2) {
@@ -93,7 +93,7 @@ pub(super) fn find_line_end(buf: &[u8], at: u32) -> Result<u32, Uncut> {
 
 /// The same behind a tab, a false alarm, or where it is not so.
 #[cold]
-fn find_line_end_slowly(buf: &[u8], from: u32) -> Result<u32, Uncut> {
+fn find_line_end_slowly(buf: &[u8], from: u32) -> Result<u32, ScanError> {
     let is_control = |b: &u8| b.is_ascii_control() && *b != b'\t';
     let end = buf.iter().skip(from as usize).position(is_control).map_or(buf.len(), |at| from as usize + at);
     expect(buf, end, b'\r')?;
@@ -103,7 +103,7 @@ fn find_line_end_slowly(buf: &[u8], from: u32) -> Result<u32, Uncut> {
 
 /// What [`field_lines`] has cut.
 #[derive(Clone, Copy)]
-pub(super) struct Cut {
+pub(super) struct ParsedLines {
     /// Field lines.
     pub(super) count: u32,
     /// Where the empty line behind them ends.
@@ -112,16 +112,16 @@ pub(super) struct Cut {
     sum: u64,
 }
 
-/// A line is not [plain](Line::plain): a bit that no kind has.
+/// A line is not [plain](FieldLine::plain): a bit that no kind has.
 const NOT_PLAIN: u64 = 1 << 63;
 
-impl Cut {
+impl ParsedLines {
     /// The kinds of fields that are there.
     pub(super) fn kinds(&self) -> u64 {
         self.sum & !NOT_PLAIN
     }
 
-    /// Every line is [plain](Line::plain).
+    /// Every line is [plain](FieldLine::plain).
     pub(super) fn plain(&self) -> bool {
         self.sum & NOT_PLAIN == 0
     }
@@ -131,27 +131,32 @@ impl Cut {
 ///
 /// `loose`: blanks before a colon are removed (RFC 9112 §5.1, answers), else they are wrong.
 #[inline(never)]
-pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bool) -> Result<Cut, Uncut> {
+pub(super) fn field_lines(
+    buf: &[u8],
+    mut at: u32,
+    lines: &mut [FieldLine],
+    loose: bool,
+) -> Result<ParsedLines, ScanError> {
     debug_assert!(buf.len() <= LONGEST);
     let (mut sum, room) = (0, lines.len());
     let mut lines = lines.iter_mut();
     loop {
         if buf.get(at as usize) == Some(&b'\r') {
             expect(buf, at as usize + 1, b'\n')?;
-            return Ok(Cut { count: (room - lines.len()) as u32, end: at + 2, sum });
+            return Ok(ParsedLines { count: (room - lines.len()) as u32, end: at + 2, sum });
         }
         let colon = find(buf, at, |word| below(word ^ (ONES * u64::from(b':')), 1));
-        let Some(name) = buf.get(at as usize..colon as usize) else { return Err(Uncut::Partial) };
-        let (mut known, mut name_len) = (HeaderKind::of(name), name.len());
+        let Some(name) = buf.get(at as usize..colon as usize) else { return Err(ScanError::Partial) };
+        let (mut kind, mut name_len) = (HeaderKind::of(name), name.len());
         // The names that are known are tokens; what only looks like one of them may be anything, line ends
         // too.
-        if matches!(known, HeaderKind::Other | HeaderKind::UnderscoreAlias)
+        if matches!(kind, HeaderKind::Other | HeaderKind::UnderscoreAlias)
             && (name.is_empty() || !is_token(name))
         {
             if at as usize == buf.len() {
-                return Err(Uncut::Partial);
+                return Err(ScanError::Partial);
             }
-            (known, name_len) = loose_name(name, loose)?;
+            (kind, name_len) = loose_name(name, loose)?;
         }
         // Colon, blank, and something.
         let (value, mut plain) = match buf.get(colon as usize..colon as usize + 3) {
@@ -163,29 +168,29 @@ pub(super) fn field_lines(buf: &[u8], mut at: u32, lines: &mut [Line], loose: bo
         if buf[end as usize - 1] <= b' ' {
             (end, plain) = (before_blanks(buf, value, end), false);
         }
-        let Some(place) = lines.next() else { return Err(Uncut::TooMany) };
-        *place = Line {
+        let Some(place) = lines.next() else { return Err(ScanError::TooMany) };
+        *place = FieldLine {
             name: at as u16,
             name_len: name_len as u16,
             value: value as u16,
             value_end: end as u16,
-            known,
+            kind,
             plain,
         };
-        sum |= HeaderKind::set(&[known]) | u64::from(!plain) << 63;
+        sum |= HeaderKind::set(&[kind]) | u64::from(!plain) << 63;
         at = line_end + 2;
     }
 }
 
 /// A name that has blanks behind it, where that is allowed.
 #[cold]
-fn loose_name(name: &[u8], loose: bool) -> Result<(HeaderKind, usize), Uncut> {
+fn loose_name(name: &[u8], loose: bool) -> Result<(HeaderKind, usize), ScanError> {
     let mut bare = name;
     while loose && let [rest @ .., b' ' | b'\t'] = bare {
         bare = rest;
     }
     if bare.is_empty() || !is_token(bare) {
-        Err(Uncut::Wrong)
+        Err(ScanError::Wrong)
     } else {
         Ok((HeaderKind::of(bare), bare.len()))
     }
@@ -193,7 +198,7 @@ fn loose_name(name: &[u8], loose: bool) -> Result<(HeaderKind, usize), Uncut> {
 
 /// Where a value begins that has not just one blank before it, if there is a colon. Such a line is not plain.
 #[cold]
-fn behind_blanks(buf: &[u8], colon: u32, at: u32) -> Result<u32, Uncut> {
+fn behind_blanks(buf: &[u8], colon: u32, at: u32) -> Result<u32, ScanError> {
     if colon as usize == buf.len() {
         return Err(no_colon(&buf[at as usize..]));
     }
@@ -211,6 +216,6 @@ fn before_blanks(buf: &[u8], value: u32, mut end: u32) -> u32 {
 }
 
 #[cold]
-fn no_colon(rest: &[u8]) -> Uncut {
-    if rest.contains(&b'\n') { Uncut::Wrong } else { Uncut::Partial }
+fn no_colon(rest: &[u8]) -> ScanError {
+    if rest.contains(&b'\n') { ScanError::Wrong } else { ScanError::Partial }
 }

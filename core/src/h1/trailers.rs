@@ -1,9 +1,10 @@
 //! Trailer sections (RFC 9112 §7.1.2): found, read and filtered.
 
 use super::diagnose::{Start, diagnose};
-use super::head::{HeadLimits, find_empty_line};
-use super::scan::{LONGEST, Uncut, field_lines};
-use crate::http::fields::Line;
+use super::head_end::find_empty_line;
+use super::parsed::HeadLimits;
+use super::scan::{LONGEST, ScanError, field_lines};
+use crate::http::fields::FieldLine;
 use crate::http::{Field, HeaderKind, Violation};
 
 /// The most trailer fields a message can have.
@@ -11,14 +12,14 @@ pub const MAX_TRAILERS: usize = 64;
 
 /// Room for the fields of a trailer section.
 pub struct TrailerIndex {
-    lines: [Line; MAX_TRAILERS],
+    lines: [FieldLine; MAX_TRAILERS],
 }
 
 impl TrailerIndex {
     /// Empty room.
     #[must_use]
     pub fn new() -> Self {
-        Self { lines: [Line::NONE; MAX_TRAILERS] }
+        Self { lines: [FieldLine::EMPTY; MAX_TRAILERS] }
     }
 }
 
@@ -47,7 +48,7 @@ pub enum Trailers<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerFields<'a> {
     section: &'a [u8],
-    lines: &'a [Line],
+    lines: &'a [FieldLine],
 }
 
 impl<'a> TrailerFields<'a> {
@@ -60,7 +61,7 @@ impl<'a> TrailerFields<'a> {
 
 /// Reads a trailer section that begins at `buf[0]` and of which the first `from` bytes were already looked
 /// at.
-pub fn trailers<'s>(
+pub fn parse_trailers<'s>(
     buf: &'s [u8],
     from: usize,
     store: &'s mut TrailerIndex,
@@ -83,7 +84,7 @@ pub fn trailers<'s>(
         Ok(cut) if cut.end as usize == len => {
             Ok(Trailers::Done { len, fields: TrailerFields { section, lines: &room[..cut.count as usize] } })
         }
-        Err(Uncut::TooMany) => Err(Violation::TrailersTooLarge),
+        Err(ScanError::TooMany) => Err(Violation::TrailersTooLarge),
         _ => Err(diagnose(section, Start::Field)),
     }
 }
@@ -105,14 +106,14 @@ fn may_trail(field: &Field<'_>) -> bool {
         "www-authenticate",
         "accept-ranges",
     ];
-    field.known == HeaderKind::Other
+    field.kind == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeadLimits, TrailerIndex, Trailers, trailers};
+    use super::{HeadLimits, TrailerIndex, Trailers, parse_trailers};
     use crate::http::Violation;
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes: 200, fields: 5, target_bytes: 10 };
@@ -120,7 +121,7 @@ mod tests {
     /// `None` for more to come, else the fields that pass.
     fn read(raw: &str) -> Result<Option<String>, Violation> {
         let mut store = TrailerIndex::new();
-        let whole = match trailers(raw.as_bytes(), 0, &mut store, &LIMITS)? {
+        let whole = match parse_trailers(raw.as_bytes(), 0, &mut store, &LIMITS)? {
             Trailers::Partial => None,
             Trailers::Done { len, fields } => {
                 assert!(len == 2 || raw[..len].ends_with("\r\n\r\n"), "{raw:?}");
@@ -136,7 +137,7 @@ mod tests {
         // A byte at a time, resuming, comes to the same.
         for n in 0..raw.len() {
             let mut store = TrailerIndex::new();
-            match trailers(&raw.as_bytes()[..n], n.saturating_sub(1), &mut store, &LIMITS)? {
+            match parse_trailers(&raw.as_bytes()[..n], n.saturating_sub(1), &mut store, &LIMITS)? {
                 Trailers::Partial => {}
                 Trailers::Done { len, .. } => assert_eq!(Some(len), whole.as_ref().map(|w| w.0)),
             }

@@ -1,10 +1,10 @@
 //! Heads on the way out: framing and hop-by-hop fields are re-made, never copied.
 
-use super::head::{Request, ResponseHead};
+use super::parsed::{ParsedRequest, ParsedResponse};
 use super::trailers::TrailerFields;
 use crate::http::decimal::digits;
 use crate::http::ip::IpText;
-use crate::http::{Framing, HeaderKind};
+use crate::http::{Framing, HeaderKind, StatusCode, Version};
 
 /// Writes into lent room. What does not fit is dropped and remembered; it never panics.
 pub struct Writer<'a> {
@@ -197,7 +197,7 @@ const PROXY_SET: u64 = HeaderKind::set(&[
 const TRAILER: u64 = HeaderKind::set(&[HeaderKind::Trailer]);
 
 /// Writes the head of the request to a backend, in one pass.
-pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestForward<'_>) {
+pub fn forward_request(w: &mut Writer<'_>, request: &ParsedRequest<'_>, f: &RequestForward<'_>) {
     let fields = &request.fields;
     let framing = f.own_body.unwrap_or(request.framing);
     let host = if request.host.is_empty() { f.default_host } else { request.host };
@@ -205,17 +205,17 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestFor
     // Most requests begin as they are to go on: with a line that nothing has to be changed in, and with
     // `Host`.
     let line = fields.line();
-    let (method_len, target_len) = (request.method.len(), request.target.as_sent.len());
-    let same_line = request.version == 11
+    let (method_len, target_len) = (request.method.as_str().len(), request.target.normalised.len());
+    let same_line = request.version == Version::HTTP_11
         && line.len() == method_len + 1 + target_len + 9
         && line
             .get(method_len + 1..method_len + 1 + target_len)
-            .is_some_and(|t| std::ptr::eq(t, request.target.as_sent));
+            .is_some_and(|t| std::ptr::eq(t, request.target.normalised));
     let host_first = same_line && fields.begins_with(HeaderKind::Host, host);
     if !host_first {
-        w.put(request.method);
+        w.put(request.method.as_str().as_bytes());
         w.put(b" ");
-        w.put(request.target.as_sent);
+        w.put(request.target.normalised);
         w.put(b" HTTP/1.1\r\n");
         w.field(b"Host", host);
     }
@@ -250,7 +250,7 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestFor
     if let Some(protocols) = request.upgrade {
         w.field(b"Upgrade", protocols);
     }
-    if request.version == 10 {
+    if request.version == Version::HTTP_10 {
         w.lit(b"Via: 1.0 rust-strom\r\nX-Forwarded-For: ");
     } else {
         w.lit(b"Via: 1.1 rust-strom\r\nX-Forwarded-For: ");
@@ -271,10 +271,10 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestFor
 /// What backends are told of a trusted proxy's client: its lists are continued and its single values kept.
 /// Nobody else's are believed.
 #[cold]
-fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &RequestForward<'_>) {
-    let said = |known| request.fields.get(known).filter(|value| !value.is_empty());
-    let list = |w: &mut Writer<'_>, known| {
-        for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
+fn forwarded(w: &mut Writer<'_>, request: &ParsedRequest<'_>, host: &[u8], f: &RequestForward<'_>) {
+    let said = |kind| request.fields.get(kind).filter(|value| !value.is_empty());
+    let list = |w: &mut Writer<'_>, kind| {
+        for before in request.fields.iter().filter(|field| field.kind == kind && !field.value.is_empty()) {
             w.put(before.value);
             w.put(b", ");
         }
@@ -324,20 +324,21 @@ pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
     match framing {
         Framing::Chunked | Framing::Close if client_version == 11 => Framing::Chunked,
         Framing::Chunked | Framing::Close => Framing::Close,
-        known => known,
+        kind => kind,
     }
 }
 
 /// Writes the head of a final answer (or a 101) to the client.
-pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &ResponseForward<'_>) {
-    let same_line = response.version == 11 && response.fields.line().len() == 13 + response.reason.len();
+pub fn forward_response(w: &mut Writer<'_>, response: &ParsedResponse<'_>, f: &ResponseForward<'_>) {
+    let same_line =
+        response.version == Version::HTTP_11 && response.fields.line().len() == 13 + response.reason.len();
     if !same_line {
         status_line(w, response);
     }
     let mut pass = if f.framing == Framing::Chunked { !HOP_BY_HOP | TRAILER } else { !HOP_BY_HOP };
     // A length that stands last already, where ours would stand, passes as it is.
     let same_length = response.has_date
-        && matches!(f.framing, Framing::Length(n) if response.content_length == Some(n) && response.status >= 200 && response.status != 204)
+        && matches!(f.framing, Framing::Length(n) if response.content_length == Some(n) && response.status.as_u16() >= 200 && response.status != StatusCode::NO_CONTENT)
         && response
             .fields
             .last(HeaderKind::ContentLength)
@@ -349,7 +350,7 @@ pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &Res
     if !response.has_date {
         w.field(b"Date", f.date);
     }
-    match (response.status, f.framing, response.content_length) {
+    match (response.status.as_u16(), f.framing, response.content_length) {
         // RFC 9110 §8.6: not even as a statement.
         (..200 | 204, ..) => {}
         _ if same_length => {}
@@ -359,7 +360,7 @@ pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &Res
     w.put(f.extra);
     let persists = f.keep_alive && f.framing != Framing::Close;
     w.put(match (response.upgrade, persists, f.client_version) {
-        (Some(_), ..) if response.status == 101 => b"Connection: upgrade\r\n",
+        (Some(_), ..) if response.status == StatusCode::SWITCHING_PROTOCOLS => b"Connection: upgrade\r\n",
         (Some(_), true, _) => b"Connection: upgrade\r\n",
         (Some(_), false, _) => b"Connection: upgrade, close\r\n",
         (None, false, _) => b"Connection: close\r\n",
@@ -373,15 +374,15 @@ pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &Res
 }
 
 /// Writes an interim answer (1xx) to a client of HTTP/1.1.
-pub fn forward_interim(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
+pub fn forward_interim(w: &mut Writer<'_>, response: &ParsedResponse<'_>) {
     status_line(w, response);
     response.fields.copy(false, false, !HOP_BY_HOP, |piece| w.put(piece));
     w.put(b"\r\n");
 }
 
-fn status_line(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
+fn status_line(w: &mut Writer<'_>, response: &ParsedResponse<'_>) {
     w.put(b"HTTP/1.1 ");
-    w.decimal(u64::from(response.status));
+    w.put(response.status.as_str().as_bytes());
     w.put(b" ");
     w.put(response.reason);
     w.put(b"\r\n");

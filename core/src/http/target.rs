@@ -1,5 +1,4 @@
 //! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2): one normalised target for everything.
-
 //!
 //! What is refused: control characters, blanks, bytes beyond ASCII and `#` anywhere; in the path also `\`,
 //! broken escapes, `%00`, and dot segments that climb above the root, now or once a backend decodes `%2F` and
@@ -8,7 +7,7 @@
 //! (RFC 9112 §3.2 advises against correcting a target). The query is passed byte for byte: escapes there are
 //! data, and a lone `%` is what browsers make of one that a user typed.
 
-use super::Violation;
+use super::{Method, Violation};
 
 /// Which of the four forms a target was sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub enum Scheme {
 
 /// A request target, normalised once: routing, middlewares, logs and forwarding all use this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub struct RequestTarget<'a> {
     /// As it was sent.
     pub form: Form,
     /// The normalised path: begins with `/`, or is `*`.
@@ -44,7 +43,7 @@ pub struct Target<'a> {
     /// The authority of the absolute form.
     pub authority: Option<&'a [u8]>,
     /// What is forwarded: `path` or `path?query` in one piece, or `*`.
-    pub as_sent: &'a [u8],
+    pub normalised: &'a [u8],
     /// Path and query as they came, before they were normalised: for redirects, which keep them byte for
     /// byte.
     pub raw: &'a [u8],
@@ -96,13 +95,13 @@ static CLASS: [u8; 256] = {
     table
 };
 
-impl<'a> Target<'a> {
+impl<'a> RequestTarget<'a> {
     /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form
     /// into `scratch` (which it clears).
     #[inline(always)]
-    pub fn parse(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    pub fn parse(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         // One quick look is enough for most: a path in which nothing has to be changed, and no query.
-        if raw.first() == Some(&b'/') && method != b"CONNECT" {
+        if raw.first() == Some(&b'/') && *method != Method::CONNECT {
             let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
             if seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0 {
                 return Ok(Self {
@@ -111,7 +110,7 @@ impl<'a> Target<'a> {
                     query: None,
                     scheme: None,
                     authority: None,
-                    as_sent: raw,
+                    normalised: raw,
                     raw,
                 });
             }
@@ -119,11 +118,11 @@ impl<'a> Target<'a> {
         Self::parse_slowly(method, raw, scratch)
     }
 
-    fn parse_slowly(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    fn parse_slowly(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         match raw.first() {
-            _ if method == b"CONNECT" => Err(Violation::Connect),
+            _ if *method == Method::CONNECT => Err(Violation::Connect),
             Some(b'/') => Self::normalise(Form::Origin, None, raw, scratch),
-            Some(b'*') if raw.len() == 1 && method == b"OPTIONS" => {
+            Some(b'*') if raw.len() == 1 && *method == Method::OPTIONS => {
                 Ok(Self::asterisk(Form::Asterisk, None, raw))
             }
             _ => Self::absolute(method, raw, scratch),
@@ -131,12 +130,12 @@ impl<'a> Target<'a> {
     }
 
     fn asterisk(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8]) -> Self {
-        Self { form, path: b"*", query: None, scheme: None, authority, as_sent: b"*", raw }
+        Self { form, path: b"*", query: None, scheme: None, authority, normalised: b"*", raw }
     }
 
     /// RFC 9112 §3.2.2. Userinfo is refused (RFC 9110 §4.2.4), so is an empty host (§4.2.1).
     #[cold]
-    fn absolute(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    fn absolute(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         let schemes = [(Scheme::Http, &b"http://"[..]), (Scheme::Https, b"https://")];
         let begins = |s: &[u8]| raw.get(..s.len()).is_some_and(|r| r.eq_ignore_ascii_case(s));
         let (scheme, prefix) = schemes.into_iter().find(|(_, s)| begins(s)).ok_or(Violation::Target)?;
@@ -146,7 +145,7 @@ impl<'a> Target<'a> {
         if !valid_host(authority) {
             return Err(Violation::Host);
         }
-        if rest.is_empty() && method == b"OPTIONS" {
+        if rest.is_empty() && *method == Method::OPTIONS {
             // RFC 9112 §3.2.4: the last hop makes `*` of it.
             return Ok(Self {
                 scheme: Some(scheme),
@@ -168,7 +167,7 @@ impl<'a> Target<'a> {
         let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
         let hidden = seen & DOT != 0 && raw.windows(2).any(|pair| pair == b"/.");
         if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && !hidden && !raw.is_empty() {
-            return Ok(Self { form, path: raw, query: None, scheme: None, authority, as_sent: raw, raw });
+            return Ok(Self { form, path: raw, query: None, scheme: None, authority, normalised: raw, raw });
         }
         let (path, rest) = raw.split_at(memchr::memchr(b'?', raw).unwrap_or(raw.len()));
         let in_path = path.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
@@ -177,14 +176,14 @@ impl<'a> Target<'a> {
         }
         let query = rest.split_first().map(|(_, query)| query);
         if !path.is_empty() && in_path & ESCAPE == 0 && (!hidden || !has_dot_segment(path)) {
-            return Ok(Self { form, path, query, scheme: None, authority, as_sent: raw, raw });
+            return Ok(Self { form, path, query, scheme: None, authority, normalised: raw, raw });
         }
         scratch.clear();
         rewrite(path, scratch)?;
         let end = scratch.len();
         scratch.extend_from_slice(rest);
-        let as_sent: &'a [u8] = scratch;
-        Ok(Self { form, path: &as_sent[..end], query, scheme: None, authority, as_sent, raw })
+        let normalised: &'a [u8] = scratch;
+        Ok(Self { form, path: &normalised[..end], query, scheme: None, authority, normalised, raw })
     }
 }
 
@@ -325,17 +324,17 @@ pub fn valid_host(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Host, Scheme, Target};
-    use crate::http::Violation;
+    use super::{Form, Host, RequestTarget, Scheme};
+    use crate::http::{Method, Violation};
 
-    /// `as_sent`, or the violation.
+    /// `normalised`, or the violation.
     fn origin(raw: &str) -> Result<String, Violation> {
         let mut scratch = Vec::new();
-        let t = Target::parse(b"GET", raw.as_bytes(), &mut scratch)?;
+        let t = RequestTarget::parse(&Method::GET, raw.as_bytes(), &mut scratch)?;
         let whole = [t.path, if t.query.is_some() { b"?" } else { b"" }, t.query.unwrap_or(b"")].concat();
-        assert_eq!(whole, t.as_sent, "{raw}");
+        assert_eq!(whole, t.normalised, "{raw}");
         assert_eq!(t.raw, raw.as_bytes());
-        Ok(String::from_utf8(t.as_sent.to_vec()).unwrap())
+        Ok(String::from_utf8(t.normalised.to_vec()).unwrap())
     }
 
     #[test]
@@ -432,14 +431,15 @@ mod tests {
             assert_eq!(origin(raw), Err(expected), "{raw}");
         }
         for method in ["CONNECT", "connect"] {
-            let refused = Target::parse(method.as_bytes(), b"a.example:443", &mut Vec::new()).map(|_| ());
+            let refused =
+                RequestTarget::parse(&method.parse().unwrap(), b"a.example:443", &mut Vec::new()).map(|_| ());
             assert_eq!(refused, Err(if method == "CONNECT" { Violation::Connect } else { T }));
         }
     }
 
     #[test]
     fn other_forms() {
-        // method, target, form, authority, as_sent, raw
+        // method, target, form, authority, normalised, raw
         let table = [
             ("OPTIONS", "*", Form::Asterisk, None, "*", "*"),
             ("GET", "http://a.example", Form::Absolute, Some("a.example"), "/", ""),
@@ -457,19 +457,19 @@ mod tests {
             ("OPTIONS", "http://a.example/", Form::Absolute, Some("a.example"), "/", "/"),
             ("OPTIONS", "http://a.example?q", Form::Absolute, Some("a.example"), "/?q", "?q"),
         ];
-        for (method, sent, form, authority, as_sent, raw) in table {
+        for (method, sent, form, authority, normalised, raw) in table {
             let mut scratch = Vec::new();
-            let t = Target::parse(method.as_bytes(), sent.as_bytes(), &mut scratch).unwrap();
+            let t = RequestTarget::parse(&method.parse().unwrap(), sent.as_bytes(), &mut scratch).unwrap();
             let scheme = (form == Form::Absolute).then_some(if sent.starts_with("HTTPS") {
                 Scheme::Https
             } else {
                 Scheme::Http
             });
             assert_eq!(t.scheme, scheme, "{sent}");
-            let found = (t.form, t.authority, t.as_sent, t.raw);
+            let found = (t.form, t.authority, t.normalised, t.raw);
             assert_eq!(
                 found,
-                (form, authority.map(str::as_bytes), as_sent.as_bytes(), raw.as_bytes()),
+                (form, authority.map(str::as_bytes), normalised.as_bytes(), raw.as_bytes()),
                 "{sent}"
             );
         }
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn unchanged_targets_are_borrowed() {
         let mut scratch = b"untouched".to_vec();
-        Target::parse(b"GET", b"/a/b.c/..d?e=%41", &mut scratch).unwrap();
+        RequestTarget::parse(&Method::GET, b"/a/b.c/..d?e=%41", &mut scratch).unwrap();
         assert_eq!(scratch, b"untouched");
     }
 

@@ -107,6 +107,4 @@ violations! {
     UnexpectedSwitch "unexpected_101" 400;
     /// More interim answers than anyone needs.
     TooManyInterims "too_many_interims" 400;
-    /// A backend sent bytes where no answer is due.
-    UnexpectedBytes "unexpected_bytes" 400;
 }

@@ -6,7 +6,7 @@ use super::exchange::Phase;
 use super::{Accepted, Effect, Proxy, Refused};
 use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Inbox, Role};
-use crate::h1::{Event, Machine, Side};
+use crate::h1::{Event, MessageStates, Side};
 use crate::http::ip::IpText;
 use crate::id::ConnId;
 use crate::observe::{Level, Observer};
@@ -25,7 +25,7 @@ impl Conn {
     pub(super) fn new(role: Role) -> Self {
         Self {
             role,
-            machine: Machine::new(),
+            machine: MessageStates::new(),
             inbox: Inbox::default(),
             exchange: None,
             deadline: Instant::NEVER,

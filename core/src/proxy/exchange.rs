@@ -4,8 +4,7 @@ use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::conn::Inbox;
 use crate::h1::{
-    BodyReader, ChunkEncoder, HeadLimits, Progress, TrailerIndex, Trailers, Writer, forward_trailers,
-    trailers,
+    BodyProgress, BodyReader, ChunkEncoder, HeadLimits, TrailerIndex, Trailers, Writer, forward_trailers,
 };
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, LookupId};
@@ -199,7 +198,7 @@ impl MessagePipe {
     pub(crate) fn begin(&mut self, from: Framing, to: Framing) {
         self.reader = BodyReader::new(from);
         self.sink = Sink::new(to);
-        self.ended = self.reader.progress() == Progress::Done;
+        self.ended = self.reader.progress() == BodyProgress::Done;
     }
 
     /// Puts a transform into the way, with a page of its own.
@@ -246,7 +245,7 @@ impl MessagePipe {
     ) -> Result<(), Violation> {
         let Some(page) = &inbox.page else { return Ok(()) };
         let got = match self.reader.progress() {
-            Progress::More => {
+            BodyProgress::More => {
                 let raw = &mut pages.bytes_mut(page)[inbox.raw as usize..inbox.end as usize];
                 self.reader.receive(raw)?
             }
@@ -266,9 +265,9 @@ impl MessagePipe {
             self.payload_bytes += got.payload as u64;
         }
         match got.state {
-            Progress::More => {}
-            Progress::Done => self.ended = true,
-            Progress::Trailers => self.receive_trailers(inbox, pages, limits)?,
+            BodyProgress::More => {}
+            BodyProgress::Done => self.ended = true,
+            BodyProgress::Trailers => self.receive_trailers(inbox, pages, limits)?,
         }
         Ok(())
     }
@@ -282,7 +281,7 @@ impl MessagePipe {
         let Some(page) = &inbox.page else { return Ok(()) };
         let raw = &pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
         let mut store = TrailerIndex::new();
-        match trailers(raw, inbox.scanned as usize, &mut store, limits)? {
+        match crate::h1::parse_trailers(raw, inbox.scanned as usize, &mut store, limits)? {
             Trailers::Partial => inbox.scanned = raw.len() as u32,
             Trailers::Done { len, fields } => {
                 if self.trailers_pass

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Effect, Proxy};
 use crate::cause::Cause;
 use crate::conn::{Conn, Probe, Role};
-use crate::h1::{FieldIndex, ResponseContext, find_response_end, response};
+use crate::h1::{FieldIndex, ResponseContext, find_response_end, parse_response};
 use crate::health::{self, Change, Target};
 use crate::http::Violation;
 use crate::id::ConnId;
@@ -63,11 +63,16 @@ impl<O: Observer> Proxy<O> {
             let raw = &self.pages.bytes(page)[conn.inbox.raw as usize..conn.inbox.end as usize];
             match find_response_end(raw, conn.inbox.scanned as usize) {
                 Ok(Some(len)) => {
-                    match response(&raw[..len], &mut FieldIndex::new(), &limits, ResponseContext::default()) {
+                    match parse_response(
+                        &raw[..len],
+                        &mut FieldIndex::new(),
+                        &limits,
+                        ResponseContext::default(),
+                    ) {
                         Ok(head) if head.is_interim() => conn.inbox.consume_raw(len),
                         Ok(head) => {
                             break health::Probe::Responded {
-                                status: head.status,
+                                status: head.status.as_u16(),
                                 after: now.since(started),
                             };
                         }

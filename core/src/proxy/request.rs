@@ -8,10 +8,10 @@ use crate::cause::Cause;
 use crate::config::{Limits, ListenerKind};
 use crate::conn::Client;
 use crate::h1::{
-    Event, ForwardedHeaders, HeadLimits, Request, RequestForward, RequestId, Side, Writer, find_request_end,
-    forward_request, parse_request_prefix, request,
+    Event, ForwardedHeaders, HeadLimits, ParsedRequest, RequestForward, RequestId, Side, Writer,
+    find_request_end, forward_request, parse_request, parse_request_prefix,
 };
-use crate::http::{HeaderKind, Scheme, Violation};
+use crate::http::{HeaderKind, Scheme, Version, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Verdict;
 use crate::observe::{Head, Kept, Named, Observer, Timings};
@@ -245,7 +245,7 @@ impl<O: Observer> Proxy<O> {
     ) -> Outcome {
         let config = self.routing.config.clone();
         let (mut scratch, mut store) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.store));
-        let outcome = match request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
+        let outcome = match parse_request(raw, &mut store, &head_limits(&config.limits), &mut scratch) {
             Err(violation) => {
                 let e = &mut self.exchanges[x.0];
                 (e.keep_alive, e.head_only) = (false, raw.starts_with(b"HEAD "));
@@ -262,7 +262,7 @@ impl<O: Observer> Proxy<O> {
     fn take_request(
         &mut self,
         x: ExchangeId,
-        request: &Request<'_>,
+        request: &ParsedRequest<'_>,
         response: Option<&LookupResult>,
         now: Instant,
     ) -> Outcome {
@@ -279,12 +279,12 @@ impl<O: Observer> Proxy<O> {
             }
         }
         e.head_only = request.is_head;
-        e.idempotent = request.idempotent;
-        e.version = request.version;
+        e.idempotent = request.method.is_idempotent();
+        e.version = version_number(request.version);
         e.upgrade = request.upgrade.is_some();
         e.asked_close = !request.keep_alive;
         e.times.head = now;
-        e.request.trailers_pass = !request.nominates;
+        e.request.trailers_pass = !request.lists_fields;
         e.request.begin(request.framing, request.framing);
         e.awaits_continue = request.expect_continue && !e.request.ended;
         if e.request.ended && response.is_none() {
@@ -320,7 +320,7 @@ impl<O: Observer> Proxy<O> {
                     host: request.host,
                     path: request.target.path,
                     query: request.target.query,
-                    method: request.method,
+                    method: request.method.as_str().as_bytes(),
                     client: client.peer.ip(),
                     fields: &RequestFields(request),
                 };
@@ -354,7 +354,7 @@ impl<O: Observer> Proxy<O> {
             e.asked_sticky = request
                 .fields
                 .iter()
-                .filter(|f| f.known == HeaderKind::Cookie)
+                .filter(|f| f.kind == HeaderKind::Cookie)
                 .find_map(|f| sticky.find(f.value));
         }
 
@@ -447,7 +447,7 @@ fn tell(
     observer: &mut impl Observer,
     kept: &mut Kept,
     client: &Client,
-    request: &Request<'_>,
+    request: &ParsedRequest<'_>,
     own_id: &RequestId,
 ) {
     if client.kind == ListenerKind::Admin {
@@ -460,9 +460,9 @@ fn tell(
         None
     };
     let head = Head {
-        method: cut(request.method, 32),
-        target: cut(request.target.as_sent, 1024),
-        version: request.version,
+        method: cut(request.method.as_str().as_bytes(), 32),
+        target: cut(request.target.normalised, 1024),
+        version: version_number(request.version),
         host: cut(request.host, 255),
         user_agent: cut(field(HeaderKind::UserAgent), 255),
         referer: cut(field(HeaderKind::Referer), 255),
@@ -496,12 +496,17 @@ fn unread(client: &Client) -> Head<'_> {
     }
 }
 
+/// 10 or 11.
+fn version_number(version: Version) -> u8 {
+    if version == Version::HTTP_11 { 11 } else { 10 }
+}
+
 fn cut(text: &[u8], most: usize) -> &[u8] {
     &text[..text.len().min(most)]
 }
 
 /// The router asks for fields by name without knowing what a head is.
-struct RequestFields<'a, 'b>(&'a Request<'b>);
+struct RequestFields<'a, 'b>(&'a ParsedRequest<'b>);
 
 impl route::Fields for RequestFields<'_, '_> {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {

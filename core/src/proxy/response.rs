@@ -6,8 +6,8 @@ use super::request::head_limits;
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
-    Event, ResponseContext, ResponseForward, ResponseHead, Side, Writer, client_framing, find_response_end,
-    forward_interim, forward_response, parse_response_prefix, response, was_offered,
+    Event, ParsedResponse, ResponseContext, ResponseForward, Side, Writer, client_framing, find_response_end,
+    forward_interim, forward_response, parse_response, parse_response_prefix, was_offered,
 };
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
@@ -103,7 +103,7 @@ impl<O: Observer> Proxy<O> {
         let memory = self.pages.detach(&page);
         let mut store = std::mem::take(&mut self.store);
         let read = match len {
-            Some(len) => match response(&memory[start..start + len], &mut store, &limits, asked) {
+            Some(len) => match parse_response(&memory[start..start + len], &mut store, &limits, asked) {
                 Ok(head) => Some((self.read_response(x, b, &head, now), len)),
                 Err(violation) => Some((Outcome::Broken(Cause::BadResponse(violation)), len)),
             },
@@ -121,9 +121,15 @@ impl<O: Observer> Proxy<O> {
         Some(outcome)
     }
 
-    fn read_response(&mut self, x: ExchangeId, b: ConnId, head: &ResponseHead<'_>, now: Instant) -> Outcome {
+    fn read_response(
+        &mut self,
+        x: ExchangeId,
+        b: ConnId,
+        head: &ParsedResponse<'_>,
+        now: Instant,
+    ) -> Outcome {
         let e = &self.exchanges[x.0];
-        let event = match head.status {
+        let event = match head.status.as_u16() {
             101 => Event::Switch,
             _ if head.is_interim() => Event::Interim,
             _ => Event::Head,
@@ -139,7 +145,7 @@ impl<O: Observer> Proxy<O> {
                 .head
                 .as_ref()
                 .map_or(&[][..], |page| &self.pages.bytes(page)[..e.request.head_len as usize]);
-            if !was_offered(forwarded, protocols) {
+            if !was_offered(rendered_upgrade(forwarded), protocols) {
                 return Outcome::Broken(Cause::BadResponse(Violation::UnexpectedSwitch));
             }
         }
@@ -157,7 +163,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// RFC 9110 §15.2: interim answers pass, but not to a client of HTTP/1.0.
-    fn pass_interim(&mut self, x: ExchangeId, head: &ResponseHead<'_>) -> Outcome {
+    fn pass_interim(&mut self, x: ExchangeId, head: &ParsedResponse<'_>) -> Outcome {
         let e = &mut self.exchanges[x.0];
         e.interims += 1;
         if e.interims > MOST_INTERIMS {
@@ -182,7 +188,7 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    fn pass_head(&mut self, x: ExchangeId, head: &ResponseHead<'_>, now: Instant) -> Outcome {
+    fn pass_head(&mut self, x: ExchangeId, head: &ParsedResponse<'_>, now: Instant) -> Outcome {
         let date = self.date;
         let draining = self.drain.is_some();
         let e = &mut self.exchanges[x.0];
@@ -214,9 +220,9 @@ impl<O: Observer> Proxy<O> {
         let keep_alive = e.keep_alive;
         let forward =
             ResponseForward { date: &date, client_version: e.version, framing, keep_alive, extra: &line };
-        e.status = head.status;
+        e.status = head.status.as_u16();
         e.times.responded = now;
-        e.response.trailers_pass = !head.nominates;
+        e.response.trailers_pass = !head.lists_fields;
         e.response.begin(head.framing, framing);
         if e.response.head.is_none() && e.request_gone {
             // No attempt follows an answer: its head gets the page of the request's. Where pages are scarce
@@ -333,4 +339,13 @@ impl<O: Observer> Proxy<O> {
             _ => self.backend_lost(x, Cause::BackendClosed, now),
         }
     }
+}
+
+/// The value of `Upgrade` in a rendered request head.
+#[cold]
+fn rendered_upgrade(head: &[u8]) -> &[u8] {
+    const NAME: &[u8] = b"\r\nUpgrade: ";
+    let Some(at) = memchr::memmem::find(head, NAME) else { return b"" };
+    let rest = &head[at + NAME.len()..];
+    &rest[..memchr::memchr(b'\r', rest).unwrap_or(rest.len())]
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use ruststrom_core::h1::{Request, ResponseHead};
+use ruststrom_core::h1::{ParsedRequest, ParsedResponse};
 use ruststrom_core::middleware::{Progress, Stage, Transform, Verdict};
 use ruststrom_core::{Cause, LookupResult, Query};
 
@@ -12,11 +12,11 @@ use ruststrom_core::{Cause, LookupResult, Query};
 pub(crate) struct Asks;
 
 impl Stage for Asks {
-    fn request(&self, _: &Request<'_>) -> Verdict {
+    fn request(&self, _: &ParsedRequest<'_>) -> Verdict {
         Verdict::Ask(Query::Resolve { host: "stage.test".into(), port: 1 })
     }
 
-    fn responded(&self, _: &Request<'_>, response: &LookupResult) -> Verdict {
+    fn responded(&self, _: &ParsedRequest<'_>, response: &LookupResult) -> Verdict {
         match response {
             LookupResult::Addresses(_) => Verdict::Pass,
             LookupResult::Failed(_) => Verdict::Refuse(Cause::LookupFailed),
@@ -29,11 +29,11 @@ impl Stage for Asks {
 pub(crate) struct Copies;
 
 impl Stage for Copies {
-    fn request(&self, _: &Request<'_>) -> Verdict {
+    fn request(&self, _: &ParsedRequest<'_>) -> Verdict {
         Verdict::Pass
     }
 
-    fn response(&self, _: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
+    fn response(&self, _: &ParsedResponse<'_>) -> Option<Box<dyn Transform>> {
         Some(Box::new(Copy { held: Vec::new() }))
     }
 }

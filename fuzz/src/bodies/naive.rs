@@ -21,7 +21,7 @@ pub(super) struct Request {
 
 /// An answer as the rules have it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LookupResult {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) reason: Vec<u8>,
     pub(super) version: u8,
@@ -406,7 +406,7 @@ pub(super) fn passing(
 }
 
 /// A whole head of an answer; `None` if a rule is broken.
-pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext) -> Option<LookupResult> {
+pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext) -> Option<Response> {
     if head.len() > limits.head_bytes || !head.starts_with(b"HTTP/") || end(head) != Some(head.len()) {
         return None;
     }
@@ -441,7 +441,7 @@ pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext)
         if asked.head || status == 304 { Framing::None } else { declared }
     };
     let keep_alive = framing != Framing::Close && keeps_alive(&fields, version);
-    Some(LookupResult { status, reason, version, fields, framing, keep_alive, upgrade })
+    Some(Response { status, reason, version, fields, framing, keep_alive, upgrade })
 }
 
 /// The chunked coding: content, trailer section and the bytes of the whole; `Ok(None)` if it is not all

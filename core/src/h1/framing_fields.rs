@@ -2,16 +2,16 @@
 
 use memchr::memchr;
 
-use super::scan::Cut;
-use crate::http::fields::{Line, is};
-use crate::http::{Fields, Framing, HeaderKind, Violation};
+use super::scan::ParsedLines;
+use crate::http::fields::{FieldLine, is};
+use crate::http::{Fields, Framing, HeaderKind, Version, Violation};
 
 /// Options of `Connection` that name fields; each costs a walk over the head.
 const OPTIONS: usize = 32;
 
 /// What one walk over the fields finds.
 #[derive(Default)]
-pub(super) struct Seen<'a> {
+pub(super) struct FramingFields<'a> {
     pub(super) host: &'a [u8],
     pub(super) hosts: u32,
     pub(super) length: &'a [u8],
@@ -38,14 +38,14 @@ pub(super) struct Seen<'a> {
     pub(super) keep_alive_timeout: Option<u32>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> FramingFields<'a> {
     /// Looks through these lines, of these kinds.
     #[inline]
-    pub(super) fn read_all(&mut self, head: &'a [u8], lines: &[Line], kinds: u64) {
+    pub(super) fn read_all(&mut self, head: &'a [u8], lines: &[FieldLine], kinds: u64) {
         if kinds & READ != 0 {
-            for line in lines.iter().filter(|line| line.known.in_set(READ)) {
+            for line in lines.iter().filter(|line| line.kind.in_set(READ)) {
                 let value = line.value(head);
-                match line.known {
+                match line.kind {
                     HeaderKind::Host => {
                         self.host = value;
                         self.hosts += 1;
@@ -61,8 +61,8 @@ impl<'a> Seen<'a> {
     }
 
     /// What is not in nearly every head.
-    fn read(&mut self, known: HeaderKind, value: &'a [u8]) {
-        match known {
+    fn read(&mut self, kind: HeaderKind, value: &'a [u8]) {
+        match kind {
             HeaderKind::TransferEncoding => self.codings(value),
             HeaderKind::Connection => self.connection(value),
             HeaderKind::Upgrade => {
@@ -136,20 +136,20 @@ impl<'a> Seen<'a> {
     pub(super) fn fields<'s>(
         &self,
         head: &'s [u8],
-        lines: &'s mut [Line],
-        cut: &Cut,
+        lines: &'s mut [FieldLine],
+        cut: &ParsedLines,
     ) -> Result<Fields<'s>, Violation> {
         let kinds = match self.options {
             0 => cut.kinds(),
-            1..=OPTIONS => nominate(head, lines),
+            1..=OPTIONS => mark_connection_listed(head, lines),
             _ => return Err(Violation::TooManyOptions),
         };
         Ok(Fields::new(head, lines, kinds, cut.plain()))
     }
 
     /// RFC 9112 §6.1, §6.3. Only `chunked` alone is taken: any other coding would have to be undone here.
-    pub(super) fn chunked(&self, version: u8) -> Result<Framing, Violation> {
-        if version == 10 {
+    pub(super) fn chunked(&self, version: Version) -> Result<Framing, Violation> {
+        if version == Version::HTTP_10 {
             Err(Violation::TransferEncodingIn10)
         } else if self.lengths > 0 {
             Err(Violation::LengthWithTransferEncoding)
@@ -179,8 +179,8 @@ impl<'a> Seen<'a> {
     }
 
     /// RFC 9112 §9.3.
-    pub(super) fn keep_alive(&self, version: u8) -> bool {
-        !self.close && (version == 11 || self.keep)
+    pub(super) fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::HTTP_11 || self.keep)
     }
 
     #[inline]
@@ -218,7 +218,7 @@ impl ConnectionOption {
     }
 }
 
-/// What [`Seen::read`] looks into.
+/// What [`FramingFields::read`] looks into.
 const READ: u64 = HeaderKind::set(&[
     HeaderKind::Host,
     HeaderKind::ContentLength,
@@ -260,19 +260,19 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// Marks the fields that `Connection` names (RFC 9110 §7.6.1). Gives back the kinds that are there now.
 #[cold]
-pub(super) fn nominate(head: &[u8], lines: &mut [Line]) -> u64 {
+pub(super) fn mark_connection_listed(head: &[u8], lines: &mut [FieldLine]) -> u64 {
     for connection in 0..lines.len() {
-        if lines[connection].known != HeaderKind::Connection {
+        if lines[connection].kind != HeaderKind::Connection {
             continue;
         }
         let value = lines[connection].value(head);
         for option in list(value).filter(|o| ConnectionOption::of(o) == ConnectionOption::Field) {
             for line in lines.iter_mut() {
-                if line.known.may_be_nominated() && line.name(head).eq_ignore_ascii_case(option) {
-                    line.known = HeaderKind::ConnectionListed;
+                if line.kind.may_be_connection_listed() && line.name(head).eq_ignore_ascii_case(option) {
+                    line.kind = HeaderKind::ConnectionListed;
                 }
             }
         }
     }
-    lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.known]))
+    lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind]))
 }
