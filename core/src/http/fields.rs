@@ -428,21 +428,9 @@ pub(crate) const fn is_token_char(b: u8) -> bool {
         || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
-/// Which bytes are token characters.
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 256 {
-        table[b] = is_token_char(b as u8);
-        b += 1;
-    }
-    table
-};
-
-/// Whether `name` is a token (RFC 9110 §5.6.2) or empty.
-#[inline(never)]
-pub(crate) fn is_token(name: &[u8]) -> bool {
-    name.iter().fold(true, |good, &b| good & TOKEN[usize::from(b)])
+/// Whether `text` is a token (RFC 9110 §5.6.2).
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&b| is_token_char(b))
 }
 
 #[cfg(test)]

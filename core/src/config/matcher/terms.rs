@@ -125,7 +125,7 @@ fn pattern(text: &Text, any_case: bool) -> Result<Pattern, Problem> {
 
 /// RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    crate::http::fields::is_token(text.as_bytes())
 }
 
 fn token(text: &Text, what: &str) -> Result<Box<str>, Problem> {
