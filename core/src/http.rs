@@ -3,8 +3,8 @@
 //! knows how bytes are framed on a connection.
 
 pub mod date;
-pub(crate) mod decimal;
 pub mod fields;
+pub(crate) mod hex;
 pub mod ip;
 pub mod target;
 mod violation;

@@ -1,7 +1,7 @@
 //! The answers we make ourselves: errors with their cause, and the admin page's few words.
 
 use crate::cause::Cause;
-use crate::http::decimal::digits;
+use crate::http::StatusCode;
 
 /// How an answer of our own is to look.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ const RETRY_AFTER_SECS: &[u8] = b"1";
 pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     let reason = reason(own.status);
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
+    out.extend_from_slice(itoa::Buffer::new().format(own.status).as_bytes());
     let cause = own.cause.map_or("", Cause::name).as_bytes();
     let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() {
         b""
@@ -37,7 +37,7 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     }
     // "503 Service Unavailable: no_backend\n", or the words given.
     let body_len = if cause.is_empty() { own.body.len() } else { 4 + reason.len() + 2 + cause.len() + 1 };
-    out.extend_from_slice(digits(body_len as u64, &mut [0; 20]));
+    out.extend_from_slice(itoa::Buffer::new().format(body_len).as_bytes());
     if let Some(c) = own.cause {
         for part in
             [b"\r\nProxy-Status: rust-strom; error=", error_type(c).as_bytes(), b"; details=\"", cause, b"\""]
@@ -64,7 +64,7 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     if cause.is_empty() {
         out.extend_from_slice(own.body);
     } else {
-        out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
+        out.extend_from_slice(itoa::Buffer::new().format(own.status).as_bytes());
         for part in [b" ", reason, b": ", cause, b"\n"] {
             out.extend_from_slice(part);
         }
@@ -72,26 +72,14 @@ pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
     body_len
 }
 
-/// The registered phrase of RFC 9110 §15 for each status that we send.
+/// The registered phrase of each status that we send.
 fn reason(status: u16) -> &'static [u8] {
     match status {
-        200 => b"OK",
-        400 => b"Bad Request",
-        404 => b"Not Found",
-        405 => b"Method Not Allowed",
-        408 => b"Request Timeout",
+        // RFC 9110 §15.5.14; the http crate has the older "Payload Too Large".
         413 => b"Content Too Large",
-        414 => b"URI Too Long",
-        417 => b"Expectation Failed",
-        421 => b"Misdirected Request",
-        431 => b"Request Header Fields Too Large",
-        500 => b"Internal Server Error",
-        501 => b"Not Implemented",
-        502 => b"Bad Gateway",
-        503 => b"Service Unavailable",
-        504 => b"Gateway Timeout",
-        505 => b"HTTP Version Not Supported",
-        _ => b"Error",
+        _ => {
+            StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error").as_bytes()
+        }
     }
 }
 

@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["bytes", "itoa"]),
     ("httparse", &[]),
     ("ipnet", &[]),
+    ("itoa", &[]),
     ("memchr", &[]),
     ("rand_chacha", &["ppv-lite86", "rand_core", "zerocopy"]),
     ("regex", &["aho-corasick", "regex-automata", "regex-syntax"]),

@@ -6,8 +6,9 @@
 use std::mem::MaybeUninit;
 
 use httparse::Header;
+use memchr::memchr;
 
-use super::framing_fields::FramingFields;
+use super::framing_fields::decimal;
 use super::parsed::MAX_FIELDS;
 use crate::http::fields::FieldLine;
 use crate::http::{Fields, HeaderKind, Violation};
@@ -25,45 +26,46 @@ pub(super) fn header_room<'a>() -> HeaderRoom<'a> {
     [const { MaybeUninit::uninit() }; MAX_FIELDS]
 }
 
-/// The field lines of a head, and what they say about framing.
-pub(super) struct ParsedLines<'a> {
+/// The field lines of a head.
+#[derive(Clone, Copy)]
+pub(super) struct ParsedLines {
     /// The number of lines.
     pub(super) count: usize,
     /// The kinds of fields that are there, see [`HeaderKind::set`].
-    kinds: u64,
+    pub(super) kinds: u64,
+    /// The kinds that are there more than once.
+    pub(super) repeated: u64,
     /// Every line is [plain](FieldLine::plain).
-    plain: bool,
+    pub(super) plain: bool,
     /// Bytes of the start line with its CRLF.
     pub(super) start_line_len: usize,
-    pub(super) framing: FramingFields<'a>,
 }
 
-impl<'a> ParsedLines<'a> {
+impl ParsedLines {
     /// Goes through the `headers` that httparse found in `raw`, which is a whole head or trailer section, and
     /// writes their offsets to `lines`, which has room for all of them. `None` if a line does not end with
     /// CRLF.
     #[inline(always)]
-    pub(super) fn index(raw: &'a [u8], headers: &[Header<'a>], lines: &mut [FieldLine]) -> Option<Self> {
+    pub(super) fn index(raw: &[u8], headers: &[Header<'_>], lines: &mut [FieldLine]) -> Option<Self> {
         debug_assert!(raw.len() <= MAX_HEAD_BYTES);
         let base = raw.as_ptr().addr();
         let empty_line = raw.len().checked_sub(2)?;
-        let mut parsed = Self {
-            count: headers.len(),
-            kinds: 0,
-            plain: true,
-            start_line_len: headers.first().map_or(empty_line, |h| h.name.as_ptr().addr() - base),
-            framing: FramingFields::default(),
-        };
+        let start_line_len = headers.first().map_or(empty_line, |h| h.name.as_ptr().addr() - base);
+        let start_line_ends = start_line_len == 0 || raw.get(start_line_len - 2) == Some(&b'\r');
+        if !start_line_ends || raw[empty_line] != b'\r' {
+            return None;
+        }
+        let (mut kinds, mut repeated, mut all_plain) = (0, 0, true);
         for (header, line) in headers.iter().zip(lines) {
             let name = header.name.as_ptr().addr() - base;
             let value = header.value.as_ptr().addr() - base;
             let value_end = value + header.value.len();
             let kind = HeaderKind::of(header.name.as_bytes());
-            // Behind a value lie blanks, if any, and the end of the line.
             let mut plain = name + header.name.len() + 2 == value && raw.get(value - 1) == Some(&b' ');
+            // Behind a value lie blanks, if any, and the end of the line.
             if raw.get(value_end) != Some(&b'\r') {
                 plain = false;
-                if !ends_with_crlf(&raw[value_end..]) {
+                if !ends_with_crlf(raw, value_end) {
                     return None;
                 }
             }
@@ -75,37 +77,32 @@ impl<'a> ParsedLines<'a> {
                 kind,
                 plain,
             };
-            parsed.kinds |= HeaderKind::set(&[kind]);
-            parsed.plain &= plain;
-            if kind.in_set(FramingFields::KINDS) {
-                parsed.framing.read(kind, header.value);
-            }
+            repeated |= kinds & HeaderKind::set(&[kind]);
+            kinds |= HeaderKind::set(&[kind]);
+            all_plain &= plain;
         }
-        let start_line_ends =
-            parsed.start_line_len == 0 || raw.get(parsed.start_line_len - 2) == Some(&b'\r');
-        (start_line_ends && raw.get(empty_line) == Some(&b'\r')).then_some(parsed)
+        Some(Self { count: headers.len(), kinds, repeated, plain: all_plain, start_line_len })
     }
 
-    /// The fields, of which `lines` are what [`ParsedLines::index`] wrote; those that `Connection` lists are
-    /// marked.
-    #[inline]
-    pub(super) fn fields<'s>(
-        &self,
-        raw: &'s [u8],
-        lines: &'s mut [FieldLine],
-    ) -> Result<Fields<'s>, Violation> {
-        let lines = &mut lines[..self.count];
-        let kinds = if self.framing.lists_fields() {
-            self.framing.mark_connection_listed(raw, lines)?
-        } else {
-            self.kinds
-        };
-        Ok(Fields::new(raw, lines, kinds, self.plain))
+    /// The `Content-Length` of these lines, if there is one (RFC 9112 §6.3).
+    #[inline(always)]
+    pub(super) fn content_length(&self, fields: &Fields<'_>) -> Result<Option<u64>, Violation> {
+        if !HeaderKind::ContentLength.in_set(self.kinds) {
+            return Ok(None);
+        }
+        let value = fields.get(HeaderKind::ContentLength).unwrap_or_default();
+        let once = !HeaderKind::ContentLength.in_set(self.repeated);
+        match decimal(value) {
+            Some(length) if once => Ok(Some(length)),
+            None if once && memchr(b',', value).is_none() => Err(Violation::Length),
+            _ => Err(Violation::SeveralLengths),
+        }
     }
 }
 
-/// Whether there are only blanks before the next line end, which is a CRLF. httparse accepts no other CR.
+/// Whether only blanks lie between the end of a value and the next line end, and that is a CRLF. httparse
+/// accepts no other CR.
 #[cold]
-fn ends_with_crlf(rest: &[u8]) -> bool {
-    rest.iter().find(|b| !matches!(b, b' ' | b'\t')) == Some(&b'\r')
+fn ends_with_crlf(raw: &[u8], value_end: usize) -> bool {
+    raw[value_end..].iter().find(|b| !matches!(b, b' ' | b'\t')) == Some(&b'\r')
 }

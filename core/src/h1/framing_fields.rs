@@ -1,6 +1,4 @@
-//! What the fields of a head say about framing, persistence and this hop, gathered in one walk.
-
-use memchr::memchr;
+//! What the rarer fields of a head say about framing, persistence and this hop, gathered in one walk.
 
 use crate::http::fields::{FieldLine, is};
 use crate::http::{Framing, HeaderKind, Version, Violation};
@@ -8,20 +6,15 @@ use crate::http::{Framing, HeaderKind, Version, Violation};
 /// The most options of `Connection` that may list fields; each costs a walk over the head.
 const MAX_LISTED: usize = 32;
 
-/// The values that framing and persistence are decided by.
+/// What the fields of [`FramingFields::KINDS`] say. Most heads have none of them, so it is read only where one
+/// is there.
 #[derive(Default)]
 pub(super) struct FramingFields<'a> {
-    /// The value of the last `Host`.
-    pub(super) host: &'a [u8],
-    pub(super) host_count: u32,
-    /// The value of the last `Content-Length`.
-    content_length: &'a [u8],
-    content_length_count: u32,
     /// The value of the last `Upgrade`.
     upgrade: &'a [u8],
     upgrade_count: u32,
     /// There is a `Transfer-Encoding`.
-    pub(super) has_transfer_encoding: bool,
+    has_transfer_encoding: bool,
     /// `chunked` is the last coding so far.
     chunked_last: bool,
     /// A coding follows `chunked`, or `chunked` is named twice or with parameters.
@@ -43,10 +36,8 @@ pub(super) struct FramingFields<'a> {
 }
 
 impl<'a> FramingFields<'a> {
-    /// The kinds of fields that [`FramingFields::read`] looks into.
+    /// The kinds of fields that are read.
     pub(super) const KINDS: u64 = HeaderKind::set(&[
-        HeaderKind::Host,
-        HeaderKind::ContentLength,
         HeaderKind::TransferEncoding,
         HeaderKind::Connection,
         HeaderKind::Upgrade,
@@ -56,25 +47,17 @@ impl<'a> FramingFields<'a> {
         HeaderKind::KeepAlive,
     ]);
 
-    /// Takes one field of the head into account.
-    #[inline(always)]
-    pub(super) fn read(&mut self, kind: HeaderKind, value: &'a [u8]) {
-        match kind {
-            HeaderKind::Host => {
-                self.host = value;
-                self.host_count += 1;
-            }
-            HeaderKind::ContentLength => {
-                self.content_length = value;
-                self.content_length_count += 1;
-            }
-            other => self.read_rarer(other, value),
+    /// Reads the fields of a head that has some of them.
+    #[inline(never)]
+    pub(super) fn read(head: &'a [u8], lines: &[FieldLine]) -> Self {
+        let mut fields = Self::default();
+        for line in lines.iter().filter(|line| line.kind.in_set(Self::KINDS)) {
+            fields.take(line.kind, line.value(head));
         }
+        fields
     }
 
-    /// The fields that not nearly every head has.
-    #[inline(never)]
-    fn read_rarer(&mut self, kind: HeaderKind, value: &'a [u8]) {
+    fn take(&mut self, kind: HeaderKind, value: &'a [u8]) {
         match kind {
             HeaderKind::TransferEncoding => self.transfer_encoding(value),
             HeaderKind::Connection => self.connection(value),
@@ -140,7 +123,6 @@ impl<'a> FramingFields<'a> {
     }
 
     /// Whether `Connection` lists names of fields (RFC 9110 §7.6.1).
-    #[inline]
     pub(super) fn lists_fields(&self) -> bool {
         self.listed > 0
     }
@@ -171,35 +153,21 @@ impl<'a> FramingFields<'a> {
         Ok(lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind])))
     }
 
-    /// The framing that the head declares (RFC 9112 §6.3); `None` if it declares nothing.
-    #[inline]
-    pub(super) fn declared(&self, version: Version) -> Result<Option<Framing>, Violation> {
-        if self.has_transfer_encoding {
-            return self.chunked(version).map(Some);
-        }
-        if self.content_length_count == 0 { Ok(None) } else { self.length().map(Some) }
-    }
-
-    /// RFC 9112 §6.1, §6.3. `chunked` alone is accepted: any other coding would have to be decoded here.
-    fn chunked(&self, version: Version) -> Result<Framing, Violation> {
-        if version == Version::HTTP_10 {
+    /// The framing that `Transfer-Encoding` declares (RFC 9112 §6.1, §6.3); `None` without one. `chunked` alone
+    /// is accepted: any other coding would have to be decoded here.
+    pub(super) fn coding(&self, version: Version, has_length: bool) -> Result<Option<Framing>, Violation> {
+        if !self.has_transfer_encoding {
+            Ok(None)
+        } else if version == Version::HTTP_10 {
             Err(Violation::TransferEncodingIn10)
-        } else if self.content_length_count > 0 {
+        } else if has_length {
             Err(Violation::LengthWithTransferEncoding)
         } else if self.chunked_misplaced || !self.chunked_last {
             Err(Violation::TransferEncoding)
         } else if self.other_coding {
             Err(Violation::UnknownCoding)
         } else {
-            Ok(Framing::Chunked)
-        }
-    }
-
-    fn length(&self) -> Result<Framing, Violation> {
-        match (self.content_length_count, decimal(self.content_length)) {
-            (1, Some(length)) => Ok(Framing::Length(length)),
-            (1, None) if memchr(b',', self.content_length).is_none() => Err(Violation::Length),
-            _ => Err(Violation::SeveralLengths),
+            Ok(Some(Framing::Chunked))
         }
     }
 
@@ -209,14 +177,9 @@ impl<'a> FramingFields<'a> {
     }
 
     /// The value of `Upgrade` if there is one, `Connection` has the option, and a protocol is named.
-    #[inline]
     pub(super) fn upgrade(&self) -> Option<&'a [u8]> {
-        if self.upgrade_option && self.upgrade_count == 1 { self.named_upgrade() } else { None }
-    }
-
-    #[cold]
-    fn named_upgrade(&self) -> Option<&'a [u8]> {
-        list(self.upgrade).next().is_some().then_some(self.upgrade)
+        let named = self.upgrade_option && self.upgrade_count == 1 && list(self.upgrade).next().is_some();
+        named.then_some(self.upgrade)
     }
 }
 
@@ -257,15 +220,27 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// The number that `digits`, at least one, stand for, if it is below 2^63.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let mut n: u64 = 0;
+#[inline]
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.len() > 18 {
+        return long_decimal(digits);
+    }
+    // 18 digits are far from overflowing.
+    let mut n = 0;
     for &d in digits {
         let d = d.wrapping_sub(b'0');
-        // `n * 10 + d` cannot overflow then, and a result of 2^63 or more is refused below.
-        if d > 9 || n > (1 << 63) / 10 {
+        if d > 9 {
             return None;
         }
         n = n * 10 + u64::from(d);
     }
-    (!digits.is_empty() && n < 1 << 63).then_some(n)
+    (!digits.is_empty()).then_some(n)
+}
+
+/// [`decimal`] for numbers that may be too large.
+#[cold]
+fn long_decimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().all(u8::is_ascii_digit).then_some(())?;
+    let n = digits.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))?;
+    (n < 1 << 63).then_some(n)
 }

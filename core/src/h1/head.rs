@@ -5,11 +5,13 @@ use httparse::Status;
 
 use super::diagnose::{Start, diagnose, lines_are_right};
 use super::field_lines::{MAX_HEAD_BYTES, ParsedLines, header_room};
+use super::framing_fields::FramingFields;
 use super::head_end::{empty_lines, too_large};
 use super::parsed::{FieldIndex, HeadLimits, ParsedRequest, ParsedResponse, ResponseContext};
 use super::upgrade::carries_http;
+use crate::http::fields::FieldLine;
 use crate::http::target::valid_host;
-use crate::http::{Framing, HeaderKind, Method, RequestTarget, StatusCode, Version, Violation};
+use crate::http::{Fields, Framing, HeaderKind, Method, RequestTarget, StatusCode, Version, Violation};
 
 /// Why no head was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,53 +84,176 @@ pub fn parse_request_prefix<'s>(
         return Err(ParseError::Malformed);
     };
     let raw = &head[..len];
-    let parsed = ParsedLines::index(raw, parsed.headers, lines).ok_or(ParseError::Malformed)?;
+    let Some(parsed) = ParsedLines::index(raw, parsed.headers, lines) else {
+        return Err(ParseError::Malformed);
+    };
     if empty + len > limits.head_bytes {
         return Err(ParseError::Violation(too_large(&buf[..empty + len], limits)));
     }
     if target.len() > limits.target_bytes {
         return Err(ParseError::Violation(Violation::TargetTooLong));
     }
-    let fields = parsed.fields(raw, lines)?;
+    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    // Most requests are like this, and nearly all that they say is known without looking.
+    if parsed.kinds & (FramingFields::KINDS | CONTENT_LENGTH) == 0
+        && method == "GET"
+        && let Some(target) = RequestTarget::plain_path(target.as_bytes())
+    {
+        let fields = Fields::new(raw, &lines[..parsed.count], parsed.kinds, parsed.plain);
+        let host = host(&parsed, &fields, &target, version)?;
+        let semantics =
+            RequestSemantics { keep_alive: version == Version::HTTP_11, ..RequestSemantics::NOTHING };
+        let request = semantics.request(Method::GET, target, version, fields, host);
+        return Ok(Some((request, empty + len)));
+    }
+    let (fields, framing_fields) = listed_fields(raw, lines, &parsed)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Violation::Method)?;
     let target = RequestTarget::parse(&method, target.as_bytes(), scratch)?;
-    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let framing_fields = &parsed.framing;
-    let host = match framing_fields.host_count {
-        1 if valid_host(framing_fields.host) => target.authority.unwrap_or(framing_fields.host),
-        1 => return Err(Violation::Host.into()),
-        0 if version == Version::HTTP_11 => return Err(Violation::MissingHost.into()),
-        0 => target.authority.unwrap_or_default(),
-        _ => return Err(Violation::DuplicateHost.into()),
-    };
-    let framing = framing_fields.declared(version)?.unwrap_or(Framing::None);
-    let is_trace = method == Method::TRACE;
-    if is_trace && !framing.is_empty() {
-        return Err(Violation::TraceContent.into());
-    }
-    // HTTP/1.0 has no expectations and no upgrades: they are ignored (RFC 9110 §7.8, §10.1.1).
-    let is_http_11 = version == Version::HTTP_11;
-    if framing_fields.unknown_expectation && is_http_11 {
-        return Err(Violation::Expectation.into());
-    }
-    let is_head = method == Method::HEAD;
-    let counts_forwards = is_trace || method == Method::OPTIONS;
-    let request = ParsedRequest {
-        method,
-        target,
-        version,
-        fields,
-        framing,
-        host,
-        keep_alive: framing_fields.persists(version),
-        expect_continue: framing_fields.expect_continue && is_http_11 && !framing.is_empty(),
-        upgrade: framing_fields.upgrade().filter(|protocols| is_http_11 && !carries_http(protocols)),
-        is_head,
-        te_trailers: framing_fields.te_trailers,
-        max_forwards: if counts_forwards { framing_fields.max_forwards } else { None },
-        lists_fields: framing_fields.lists_fields(),
-    };
+    let host = host(&parsed, &fields, &target, version)?;
+    let semantics = RequestSemantics::of(&method, version, parsed, &fields, framing_fields.as_ref())?;
+    let request = semantics.request(method, target, version, fields, host);
     Ok(Some((request, empty + len)))
+}
+
+/// The host that a request is for (RFC 9112 §3.2): the authority of its target goes before `Host`, which has to
+/// be right nevertheless.
+#[inline(always)]
+fn host<'s>(
+    parsed: &ParsedLines,
+    fields: &Fields<'s>,
+    target: &RequestTarget<'s>,
+    version: Version,
+) -> Result<&'s [u8], Violation> {
+    // `Host` is the first field of most.
+    let host = match fields.lines() {
+        [line, ..] if line.kind == HeaderKind::Host => Some(line.value(fields.raw())),
+        _ => fields.get(HeaderKind::Host),
+    };
+    match host {
+        Some(_) if HeaderKind::Host.in_set(parsed.repeated) => Err(Violation::DuplicateHost),
+        Some(host) if valid_host(host) => Ok(target.authority.unwrap_or(host)),
+        Some(_) => Err(Violation::Host),
+        None if version == Version::HTTP_11 => Err(Violation::MissingHost),
+        None => Ok(target.authority.unwrap_or_default()),
+    }
+}
+
+const CONTENT_LENGTH: u64 = HeaderKind::set(&[HeaderKind::ContentLength]);
+
+/// What a request says about its content, its connection and this hop: see [`ParsedRequest`].
+struct RequestSemantics<'a> {
+    framing: Framing,
+    keep_alive: bool,
+    expect_continue: bool,
+    upgrade: Option<&'a [u8]>,
+    te_trailers: bool,
+    max_forwards: Option<u64>,
+    lists_fields: bool,
+}
+
+impl<'a> RequestSemantics<'a> {
+    const NOTHING: Self = Self {
+        framing: Framing::None,
+        keep_alive: false,
+        expect_continue: false,
+        upgrade: None,
+        te_trailers: false,
+        max_forwards: None,
+        lists_fields: false,
+    };
+
+    #[inline(always)]
+    fn request(
+        self,
+        method: Method,
+        target: RequestTarget<'a>,
+        version: Version,
+        fields: Fields<'a>,
+        host: &'a [u8],
+    ) -> ParsedRequest<'a> {
+        ParsedRequest {
+            is_head: matches!(method, Method::HEAD),
+            method,
+            target,
+            version,
+            fields,
+            host,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expect_continue: self.expect_continue,
+            upgrade: self.upgrade,
+            te_trailers: self.te_trailers,
+            max_forwards: self.max_forwards,
+            lists_fields: self.lists_fields,
+        }
+    }
+
+    fn of(
+        method: &Method,
+        version: Version,
+        parsed: ParsedLines,
+        fields: &Fields<'_>,
+        framing_fields: Option<&FramingFields<'a>>,
+    ) -> Result<Self, Violation> {
+        let framing = declared_framing(version, &parsed, fields, framing_fields)?.unwrap_or(Framing::None);
+        let is_trace = *method == Method::TRACE;
+        if is_trace && !framing.is_empty() {
+            return Err(Violation::TraceContent);
+        }
+        let is_http_11 = version == Version::HTTP_11;
+        let Some(fields) = framing_fields else {
+            return Ok(Self { framing, keep_alive: is_http_11, ..Self::NOTHING });
+        };
+        // HTTP/1.0 has no expectations and no upgrades: they are ignored (RFC 9110 §7.8, §10.1.1).
+        if fields.unknown_expectation && is_http_11 {
+            return Err(Violation::Expectation);
+        }
+        let counts_forwards = is_trace || *method == Method::OPTIONS;
+        Ok(Self {
+            framing,
+            keep_alive: fields.persists(version),
+            expect_continue: fields.expect_continue && is_http_11 && !framing.is_empty(),
+            upgrade: fields.upgrade().filter(|protocols| is_http_11 && !carries_http(protocols)),
+            te_trailers: fields.te_trailers,
+            max_forwards: fields.max_forwards.filter(|_| counts_forwards),
+            lists_fields: fields.lists_fields(),
+        })
+    }
+}
+
+/// The framing that a head declares (RFC 9112 §6.3); `None` if it declares nothing.
+#[inline(always)]
+fn declared_framing(
+    version: Version,
+    parsed: &ParsedLines,
+    fields: &Fields<'_>,
+    framing_fields: Option<&FramingFields<'_>>,
+) -> Result<Option<Framing>, Violation> {
+    if let Some(framing_fields) = framing_fields
+        && let Some(chunked) = framing_fields.coding(version, parsed.kinds & CONTENT_LENGTH != 0)?
+    {
+        return Ok(Some(chunked));
+    }
+    Ok(parsed.content_length(fields)?.map(Framing::Length))
+}
+
+/// The fields of a head, those that `Connection` lists marked, and what the rarer of them say.
+#[inline(always)]
+fn listed_fields<'s>(
+    raw: &'s [u8],
+    lines: &'s mut [FieldLine],
+    parsed: &ParsedLines,
+) -> Result<(Fields<'s>, Option<FramingFields<'s>>), Violation> {
+    let lines = &mut lines[..parsed.count];
+    if parsed.kinds & FramingFields::KINDS == 0 {
+        return Ok((Fields::new(raw, lines, parsed.kinds, parsed.plain), None));
+    }
+    let framing_fields = FramingFields::read(raw, lines);
+    let mut kinds = parsed.kinds;
+    if framing_fields.lists_fields() {
+        kinds = framing_fields.mark_connection_listed(raw, lines)?;
+    }
+    Ok((Fields::new(raw, lines, kinds, parsed.plain), Some(framing_fields)))
 }
 
 /// The most bytes that a head can have: what lies behind them is never looked at.
@@ -152,36 +277,42 @@ fn refused(error: httparse::Error, head: &[u8], fields: usize, start: Start) -> 
 /// The rule that a head breaks which [`parse_request_prefix`] refuses without saying why.
 #[cold]
 fn refused_request(buf: &[u8], limits: &HeadLimits) -> Violation {
-    if buf.len() > limits.head_bytes {
-        return too_large(buf, limits);
-    }
     let head = match empty_lines(buf) {
         Ok(empty) => &buf[empty..],
+        Err(_) if buf.len() > limits.head_bytes => return too_large(buf, limits),
         Err(violation) => return violation,
     };
-    match diagnose(head, Start::Request) {
-        Violation::Target => refused_target(head, limits),
-        violation => violation,
+    let violation = diagnose(head, Start::Request);
+    let judged = if violation == Violation::Target { refused_target(head, limits) } else { None };
+    match judged {
+        Some(violation) => violation,
+        None if buf.len() > limits.head_bytes => too_large(buf, limits),
+        None => violation,
     }
 }
 
-/// The rule that a head with wrong bytes in its target breaks. httparse refuses some of them before it has
-/// seen the rest, but limits come before the target: what does the head break with any other target?
+/// The rule that a head with wrong bytes in its target breaks, if its lines are right apart from that. httparse
+/// refuses some of those bytes before it has seen the rest, but limits come before the target: what does the
+/// head break with any other target?
 #[cold]
-fn refused_target(head: &[u8], limits: &HeadLimits) -> Violation {
+fn refused_target(head: &[u8], limits: &HeadLimits) -> Option<Violation> {
     let mut parts = head.splitn(3, |&b| b == b' ');
-    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (method, target) = (parts.next()?, parts.next()?);
+    if target.iter().any(|&b| b <= b' ') {
+        return None;
+    }
     let mut other = head.to_vec();
     other[method.len() + 1..][..target.len()].fill(b'/');
     match parse_request_prefix(&other, &mut FieldIndex::new(), limits, &mut Vec::new()) {
-        Err(ParseError::Malformed) | Ok(None) => return Violation::Target,
+        Err(ParseError::Malformed) | Ok(None) => None,
         Err(ParseError::Violation(
-            limit @ (Violation::TooManyFields | Violation::TargetTooLong | Violation::TooManyOptions),
-        )) => return limit,
-        _ => {}
+            limit @ (Violation::TooManyFields
+            | Violation::HeadTooLarge
+            | Violation::TargetTooLong
+            | Violation::TooManyOptions),
+        )) => Some(limit),
+        _ => RequestTarget::parse(&Method::from_bytes(method).ok()?, target, &mut Vec::new()).err(),
     }
-    let Ok(method) = Method::from_bytes(method) else { return Violation::Method };
-    RequestTarget::parse(&method, target, &mut Vec::new()).err().unwrap_or(Violation::Target)
 }
 
 /// Parses a whole head of a response: `buf` begins with it and ends with its empty line, as
@@ -235,17 +366,19 @@ pub fn parse_response_prefix<'s>(
         return Err(ParseError::Malformed);
     };
     let raw = &head[..len];
-    let parsed = ParsedLines::index(raw, parsed.headers, lines).ok_or(ParseError::Malformed)?;
+    let Some(parsed) = ParsedLines::index(raw, parsed.headers, lines) else {
+        return Err(ParseError::Malformed);
+    };
     if len > limits.head_bytes {
         return Err(ParseError::Violation(Violation::HeadTooLarge));
     }
     let status = StatusCode::from_u16(code).map_err(|_| Violation::StatusLine)?;
     // Behind `HTTP/1.1 200`; httparse shows no reason that has bytes beyond ASCII.
     let reason = raw.get(13..parsed.start_line_len - 2).unwrap_or_default();
-    let fields = parsed.fields(raw, lines)?;
+    let (fields, framing_fields) = listed_fields(raw, lines, &parsed)?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let framing_fields = &parsed.framing;
-    let upgrade = if matches!(code, 101 | 426) { framing_fields.upgrade() } else { None };
+    let said = framing_fields.as_ref();
+    let upgrade = if matches!(code, 101 | 426) { said.and_then(FramingFields::upgrade) } else { None };
     if code == 101 && (!context.upgrade || version == Version::HTTP_10 || upgrade.is_none()) {
         return Err(Violation::UnexpectedSwitch.into());
     }
@@ -253,10 +386,11 @@ pub fn parse_response_prefix<'s>(
     let (framing, content_length) = if code < 200 || code == 204 {
         (Framing::None, None)
     } else {
-        let declared = framing_fields.declared(version)?.unwrap_or(Framing::Close);
+        let declared = declared_framing(version, &parsed, &fields, said)?.unwrap_or(Framing::Close);
         let content_length = if let Framing::Length(n) = declared { Some(n) } else { None };
         (if context.head || code == 304 { Framing::None } else { declared }, content_length)
     };
+    let persists = said.map_or(version == Version::HTTP_11, |fields| fields.persists(version));
     let response = ParsedResponse {
         status,
         reason,
@@ -264,11 +398,11 @@ pub fn parse_response_prefix<'s>(
         fields,
         framing,
         content_length,
-        keep_alive: framing != Framing::Close && framing_fields.persists(version),
-        keep_alive_timeout: framing_fields.keep_alive_timeout,
+        keep_alive: framing != Framing::Close && persists,
+        keep_alive_timeout: said.and_then(|fields| fields.keep_alive_timeout),
         upgrade,
         has_date: fields.has(HeaderKind::Date),
-        lists_fields: framing_fields.lists_fields(),
+        lists_fields: said.is_some_and(FramingFields::lists_fields),
     };
     Ok(Some((response, len)))
 }

@@ -2,7 +2,7 @@
 
 use super::parsed::{ParsedRequest, ParsedResponse};
 use super::trailers::TrailerFields;
-use crate::http::decimal::digits;
+use crate::http::hex;
 use crate::http::ip::IpText;
 use crate::http::{Framing, HeaderKind, StatusCode, Version};
 
@@ -67,22 +67,12 @@ impl<'a> Writer<'a> {
 
     /// A decimal number.
     pub fn decimal(&mut self, n: u64) {
-        self.put(digits(n, &mut [0; 20]));
+        self.put(itoa::Buffer::new().format(n).as_bytes());
     }
 
     /// A hexadecimal number, lower case, without leading zeros.
-    pub fn hex(&mut self, mut n: u64) {
-        let mut digits = [0; 16];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b"0123456789abcdef"[(n & 15) as usize];
-            n >>= 4;
-            if n == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    pub fn hex(&mut self, n: u64) {
+        self.put(hex::digits(n, &mut [0; 16]));
     }
 
     /// An address; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.

@@ -241,6 +241,7 @@ impl<'a> Fields<'a> {
         if self.has(kind) { self.find(kind) } else { None }
     }
 
+    #[inline]
     fn find(&self, kind: HeaderKind) -> Option<&'a [u8]> {
         self.lines.iter().find(|l| l.kind == kind).map(|l| l.value(self.raw))
     }
@@ -261,6 +262,7 @@ impl HeaderKind {
     /// The kind of a field of this name, which is a token. Never `ConnectionListed`: that depends on the rest
     /// of the head.
     #[must_use]
+    #[inline(always)]
     pub fn of(name: &[u8]) -> Self {
         let kind = Self::exact(name);
         if kind == Self::Other && matches!(name.len(), 9..=18) && matches!(name[0] | 0x20, b'c' | b't' | b'x')
@@ -271,6 +273,7 @@ impl HeaderKind {
     }
 
     /// Compares lengths first: most names differ from all known ones by their length alone.
+    #[inline(always)]
     fn exact(n: &[u8]) -> Self {
         match n.len() {
             2 if is!(n, b"te") => Self::Te,
@@ -313,6 +316,7 @@ impl HeaderKind {
 
     /// CGI-like interfaces turn `-` into `_`, some of them every other sign too. Behind one of those a backend
     /// would take such a name for the field that the proxy sets, or for framing.
+    #[cold]
     fn alias(name: &[u8]) -> Self {
         let mut folded = [0; 18];
         let folded = &mut folded[..name.len()];

@@ -7,7 +7,7 @@
 //! (RFC 9112 §3.2 advises against correcting a target). The query is passed byte for byte: escapes there are
 //! data, and a lone `%` is what browsers make of one that a user typed.
 
-use super::{Method, Violation};
+use super::{Method, Violation, hex};
 
 /// Which of the four forms a target was sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,29 +96,31 @@ static CLASS: [u8; 256] = {
 };
 
 impl<'a> RequestTarget<'a> {
-    /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form
-    /// into `scratch` (which it clears).
+    /// The target `raw` of a method other than CONNECT, if it is a path in which nothing has to be changed,
+    /// without a query: one look at each byte is enough.
     #[inline(always)]
-    pub fn parse(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        // One quick look is enough for most: a path in which nothing has to be changed, and no query.
-        if raw.first() == Some(&b'/') && *method != Method::CONNECT {
-            let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
-            if seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0 {
-                return Ok(Self {
-                    form: Form::Origin,
-                    path: raw,
-                    query: None,
-                    scheme: None,
-                    authority: None,
-                    normalised: raw,
-                    raw,
-                });
-            }
+    pub(crate) fn plain_path(raw: &'a [u8]) -> Option<Self> {
+        if raw.first() != Some(&b'/') {
+            return None;
         }
-        Self::parse_slowly(method, raw, scratch)
+        let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
+        (seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0).then_some(Self {
+            form: Form::Origin,
+            path: raw,
+            query: None,
+            scheme: None,
+            authority: None,
+            normalised: raw,
+            raw,
+        })
     }
 
-    fn parse_slowly(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    /// Parses a request target. Borrows from `raw` if nothing has to be changed, else writes the normalised
+    /// form into `scratch`, which it clears.
+    ///
+    /// # Errors
+    /// The rule that the target breaks.
+    pub fn parse(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         match raw.first() {
             _ if *method == Method::CONNECT => Err(Violation::Connect),
             Some(b'/') => Self::normalise(Form::Origin, None, raw, scratch),
@@ -220,29 +222,25 @@ fn rewrite(path: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Appends one segment; tells whether an escaped `/` or `\` is in it.
+/// Appends one segment with its escapes decoded or in upper case; returns whether an escaped `/` or `\` is in
+/// it.
 fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<bool, Violation> {
     let mut escaped_slash = false;
-    let mut bytes = segment.iter();
-    while let Some(&b) = bytes.next() {
-        if b != b'%' {
-            out.push(b);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|&d| char::from(d).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(Violation::TargetEscape) };
-        let value = (high * 16 + low) as u8;
-        if value == 0 {
-            return Err(Violation::TargetEscape);
-        }
+    let mut rest = segment;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let value = rest.get(at + 1..at + 3).and_then(hex::byte).filter(|&value| value != 0);
+        let value = value.ok_or(Violation::TargetEscape)?;
         if CLASS[value as usize] & UNRESERVED != 0 {
             out.push(value);
         } else {
             escaped_slash |= matches!(value, b'/' | b'\\');
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[b'%', HEX[high as usize], HEX[low as usize]]);
+            out.push(b'%');
+            out.extend_from_slice(&hex::upper(value));
         }
+        rest = &rest[at + 3..];
     }
+    out.extend_from_slice(rest);
     Ok(escaped_slash)
 }
 
@@ -312,7 +310,7 @@ impl<'a> Host<'a> {
 
 fn good_escapes(name: &[u8]) -> bool {
     memchr::memchr_iter(b'%', name)
-        .all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00"))
+        .all(|at| name.get(at + 1..at + 3).and_then(hex::byte).is_some_and(|value| value != 0))
 }
 
 /// Whether a `Host` field value or an authority is one.

@@ -68,5 +68,5 @@ pub(super) fn path(text: &str) -> Result<Box<str>, Wrong> {
 }
 
 fn hex(digits: &str) -> Option<u8> {
-    if digits.bytes().all(|b| b.is_ascii_hexdigit()) { u8::from_str_radix(digits, 16).ok() } else { None }
+    crate::http::hex::byte(digits.as_bytes())
 }
