@@ -1,4 +1,4 @@
-//! Taking chunked content apart, in place.
+//! Decoding chunked content in place.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use ruststrom_benches::messages;

@@ -308,7 +308,7 @@ fn every_cause_is_explained_with_its_status_and_no_other() {
     assert_eq!(explained("cause"), causes);
     assert_eq!(
         explained("violation"),
-        Violation::ALL.iter().map(|v| (v.name().to_owned(), v.status())).collect()
+        Violation::ALL.iter().map(|v| (v.name().to_owned(), v.status().as_u16())).collect()
     );
 }
 

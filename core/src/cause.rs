@@ -85,7 +85,7 @@ impl Cause {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest(v) => v.status(),
+            Self::BadRequest(v) => v.status().as_u16(),
             Self::NoRoute => 404,
             Self::NoBackend
             | Self::QueueFull

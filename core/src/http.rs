@@ -17,18 +17,18 @@ pub use violation::Violation;
 /// How long a message's content is, as its head declares it (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// No content, and nothing said about it.
+    /// No content, and no field that says so.
     None,
     /// `Content-Length`, in bytes, 0..=2^63-1.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// Until the connection closes; answers only.
+    /// Until the connection closes; responses only.
     Close,
 }
 
 impl Framing {
-    /// Whether not a byte of content follows.
+    /// Whether no byte of content follows.
     #[must_use]
     pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))

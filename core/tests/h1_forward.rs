@@ -37,7 +37,7 @@ fn out(raw: &[u8], f: &RequestForward<'_>) -> String {
     let mut w = Writer::new(&mut room);
     forward_request(&mut w, &request, f);
     let n = w.finish().unwrap();
-    // Any room that is too small says so.
+    // Room that is too small is noticed, whatever its size.
     for at in [0, 1, n / 2, n - 1] {
         let mut w = Writer::new(&mut room[..at]);
         forward_request(&mut w, &request, f);
@@ -119,7 +119,7 @@ fn requests() {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: s\r\nA: b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n",
         ),
-        // What we say ourselves is nobody else's to say, in whatever spelling.
+        // Fields that the proxy sets are dropped from the client's request, in whatever spelling.
         (
             "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nx_forwarded_for: 2.2.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\n\
              X-Forwarded-Server: s\r\nX-Real-IP: 3.3.3.3\r\nX_Real-IP: 4\r\nX-Request-ID: r\r\ncontent_length: 5\r\nTransfer_Encoding: chunked\r\nA: b\r\n\r\n",
@@ -280,7 +280,7 @@ fn responses() {
             true,
             "HTTP/1.1 200 OK\r\n@Connection: close\r\n\r\n",
         ),
-        // No content, whatever was said.
+        // No content, whatever the head declares.
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
             head,

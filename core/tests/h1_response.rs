@@ -1,4 +1,4 @@
-//! Heads of answers: every rule as a row of input and verdict.
+//! Heads of responses: every rule as a row of input and verdict.
 
 use proptest::prelude::*;
 use ruststrom_core::h1::{

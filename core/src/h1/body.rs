@@ -1,4 +1,4 @@
-//! Bodies on the way in: payload is separated from its framing in place.
+//! Bodies as they are received: payload is separated from its framing in place.
 
 use super::chunked::Decoder;
 use crate::http::{Framing, Violation};
@@ -8,26 +8,26 @@ use crate::http::{Framing, Violation};
 pub struct Received {
     /// Bytes of payload, now at the front of the buffer.
     pub payload: usize,
-    /// Bytes of the buffer that were dealt with, payload included. What follows them is untouched, and may
+    /// Bytes of the buffer that were read, payload included. The bytes behind them are untouched and may
     /// belong to the next message.
     pub consumed: usize,
-    /// What comes next.
+    /// How far the body has come.
     pub state: BodyProgress,
 }
 
-/// Where a body is.
+/// How far a body has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyProgress {
-    /// More is to come.
+    /// More bytes belong to it.
     More,
-    /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call
+    /// The last chunk is over: give the trailer section to [`super::parse_trailers`], then call
     /// [`BodyReader::trailers_done`].
     Trailers,
-    /// Over.
+    /// The body is complete.
     Done,
 }
 
-/// Reads one message's content.
+/// Reads the content of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyReader(Kind);
 
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 impl BodyReader {
-    /// A reader for content framed so.
+    /// A reader for content of this framing.
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         Self(match framing {
@@ -50,7 +50,7 @@ impl BodyReader {
         })
     }
 
-    /// Where it is.
+    /// How far the body has come.
     #[must_use]
     pub fn progress(&self) -> BodyProgress {
         match self.0 {
@@ -60,7 +60,7 @@ impl BodyReader {
         }
     }
 
-    /// Bytes of payload still to come, where the length is known.
+    /// Bytes of payload still to come; `None` if the length is not known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         match self.0 {
@@ -69,13 +69,16 @@ impl BodyReader {
         }
     }
 
-    /// Whether the end of the connection is the end of this content, and no truncation.
+    /// Whether the content ends with its connection, so that the end of the connection is no truncation.
     #[must_use]
     pub fn ends_at_close(&self) -> bool {
         matches!(self.0, Kind::Close)
     }
 
-    /// Takes raw bytes as they came and compacts their payload to the front.
+    /// Reads bytes as they were received and moves their payload to the front of `buf`.
+    ///
+    /// # Errors
+    /// The rule of the chunked coding that the bytes break.
     pub fn receive(&mut self, buf: &mut [u8]) -> Result<Received, Violation> {
         match &mut self.0 {
             Kind::Length(left) => {
@@ -90,7 +93,7 @@ impl BodyReader {
         }
     }
 
-    /// The trailer section was read.
+    /// The trailer section has been parsed: the body is complete.
     pub fn trailers_done(&mut self) {
         if let Kind::Chunked(decoder) = &mut self.0 {
             decoder.trailers_done();
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn lengths_and_close() {
-        // Framing; sizes of what comes; payload of each, and where the reader is then.
+        // Framing; for each piece its size, the payload in it, and how far the reader is then.
         type Steps = &'static [(usize, usize, BodyProgress)];
         let table: &[(Framing, Steps)] = &[
             (Framing::None, &[(3, 0, BodyProgress::Done)]),

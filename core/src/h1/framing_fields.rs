@@ -6,8 +6,8 @@ use crate::http::{Framing, HeaderKind, Version, Violation};
 /// The most options of `Connection` that may list fields; each costs a walk over the head.
 const MAX_LISTED: usize = 32;
 
-/// What the fields of [`FramingFields::KINDS`] say. Most heads have none of them, so it is read only where one
-/// is there.
+/// What the fields of [`FramingFields::KINDS`] say. Most heads have none of them, so it is read only where
+/// one is there.
 #[derive(Default)]
 pub(super) struct FramingFields<'a> {
     /// The value of the last `Upgrade`.
@@ -153,8 +153,8 @@ impl<'a> FramingFields<'a> {
         Ok(lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind])))
     }
 
-    /// The framing that `Transfer-Encoding` declares (RFC 9112 §6.1, §6.3); `None` without one. `chunked` alone
-    /// is accepted: any other coding would have to be decoded here.
+    /// The framing that `Transfer-Encoding` declares (RFC 9112 §6.1, §6.3); `None` without one. `chunked`
+    /// alone is accepted: any other coding would have to be decoded here.
     pub(super) fn coding(&self, version: Version, has_length: bool) -> Result<Option<Framing>, Violation> {
         if !self.has_transfer_encoding {
             Ok(None)

@@ -115,8 +115,8 @@ pub fn parse_request_prefix<'s>(
     Ok(Some((request, empty + len)))
 }
 
-/// The host that a request is for (RFC 9112 §3.2): the authority of its target goes before `Host`, which has to
-/// be right nevertheless.
+/// The host that a request is for (RFC 9112 §3.2): the authority of its target goes before `Host`, which has
+/// to be right nevertheless.
 #[inline(always)]
 fn host<'s>(
     parsed: &ParsedLines,
@@ -262,8 +262,8 @@ fn longest_head(buf: &[u8]) -> &[u8] {
     &buf[..buf.len().min(MAX_HEAD_BYTES)]
 }
 
-/// What an error of httparse means, which stopped at the line behind the last field that there is room for, or
-/// somewhere else.
+/// What an error of httparse means, which stopped at the line behind the last field that there is room for,
+/// or somewhere else.
 #[cold]
 fn refused(error: httparse::Error, head: &[u8], fields: usize, start: Start) -> ParseError {
     // httparse counts lines that end with LF alone too.
@@ -291,9 +291,9 @@ fn refused_request(buf: &[u8], limits: &HeadLimits) -> Violation {
     }
 }
 
-/// The rule that a head with wrong bytes in its target breaks, if its lines are right apart from that. httparse
-/// refuses some of those bytes before it has seen the rest, but limits come before the target: what does the
-/// head break with any other target?
+/// The rule that a head with wrong bytes in its target breaks, if its lines are right apart from that.
+/// httparse refuses some of those bytes before it has seen the rest, but limits come before the target: what
+/// does the head break with any other target?
 #[cold]
 fn refused_target(head: &[u8], limits: &HeadLimits) -> Option<Violation> {
     let mut parts = head.splitn(3, |&b| b == b' ');

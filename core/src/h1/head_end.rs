@@ -13,8 +13,8 @@ use crate::http::fields::is_token_char;
 const EMPTY_LINES: usize = 4;
 
 /// Looks for the end of a request's head in `buf`, the first `from` bytes of which were searched before.
-/// `Some(end)` is the length of the head with the empty lines before it and the empty line behind it. If there
-/// is none and the buffer is full or `head_bytes` are reached: see [`too_large`].
+/// `Some(end)` is the length of the head with the empty lines before it and the empty line behind it. If
+/// there is none and the buffer is full or `head_bytes` are reached: see [`too_large`].
 ///
 /// # Errors
 /// The rule that the bytes break, if no head can begin with them.

@@ -1,5 +1,5 @@
 //! What may follow what on an HTTP/1.1 connection: every transition, for both sides, in one place. It does
-//! not know which side we are: we are the server to our clients and the client of our backends.
+//! not depend on which side the proxy is: the server to its clients, the client of its backends.
 //!
 //! ```text
 //!   client                                    server
@@ -13,64 +13,64 @@
 //!          (asked to upgrade)    │                                                Switch
 //!                                ▼                                                  ▼
 //!   Switched ◀─(server)── MightSwitch                                           Switched
-//!                 └──(server: final answer)──▶ Done
+//!                 └──(server: final response)──▶ Done
 //!
-//!   Done ──(no keep-alive, or the other side is through)──▶ MustClose ──Close──▶ Closed
+//!   Done ──(no keep-alive, or the other side is finished)──▶ MustClose ──Close──▶ Closed
 //!   any ──Fail, or Close with a message unfinished──▶ Error
 //! ```
 //!
-//! Arrows in brackets are joint: they follow from where the other side is (`JOINT`); the others are what a
-//! side does (`ALONE`).
+//! Arrows in brackets follow from the state of the other side (`JOINT`); the others are what a side does by
+//! itself (`ALONE`).
 
-/// Who: `Client` asks, `Server` answers.
+/// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Sends requests.
     Client,
-    /// Sends answers.
+    /// Sends responses.
     Server,
 }
 
-/// Where a side is.
+/// The state of a side.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing of this exchange was sent. For the server: no request yet either.
+    /// It has sent nothing of this exchange. The server: nor has the client.
     Idle,
-    /// Server only: a request is there, its answer is due (interim ones may have gone).
+    /// Server only: a request has begun and its final response has not; interim ones may have.
     Due,
-    /// The head has gone, content follows, or would.
+    /// Its head was sent, its message has not ended.
     Body,
-    /// Its message is over.
+    /// Its message has ended.
     Done,
-    /// Client only: its message is over, and what follows depends on the answer to its `Upgrade`.
+    /// Client only: its message has ended, and what follows depends on the response to its `Upgrade`.
     MightSwitch,
-    /// Speaks another protocol.
+    /// It speaks another protocol.
     Switched,
-    /// Its message is over and nothing may follow but the end of the connection.
+    /// Its message has ended, and nothing may follow but the end of the connection.
     MustClose,
     /// It has closed its direction.
     Closed,
-    /// It broke the rules or was cut.
+    /// It broke a rule, or its connection ended too early.
     Error,
 }
 
-/// What a side did.
+/// Something that a side did.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Client: the head of a request. Server: the head of a final answer.
+    /// Client: the head of a request. Server: the head of a final response.
     Head,
     /// Client: the head of a request that asks for an upgrade.
     HeadUpgrade,
-    /// Server: a 1xx other than 101.
+    /// Server: an interim response, 1xx other than 101.
     Interim,
-    /// Server: a 101. Only if the client asked.
+    /// Server: a 101. Only if the client asked for it.
     Switch,
-    /// Its message is over (also one without content; content that ends with the connection: before
-    /// [`Event::Close`]).
+    /// Its message has ended, also one without content. With content that ends with the connection this comes
+    /// before [`Event::Close`].
     End,
-    /// It said that the connection ends with this exchange, or its content ends with the connection.
+    /// It announced that the connection ends with this exchange, or its content ends with the connection.
     NoKeepAlive,
     /// The next exchange begins; for either side, once [`MessageStates::is_reusable`].
     Next,
@@ -106,7 +106,7 @@ use State as S;
 const STATES: usize = 9;
 const EVENTS: usize = 9;
 
-/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` are the same everywhere, see
+/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` do not depend on the state, see
 /// [`MessageStates::apply`].
 const ALONE: &[(Side, State, Event, State)] = &[
     (Client, S::Idle, E::Head, S::Body),
@@ -114,14 +114,14 @@ const ALONE: &[(Side, State, Event, State)] = &[
     (Client, S::Idle, E::Close, S::Closed),
     (Client, S::Body, E::End, S::Done),
     (Client, S::Body, E::Close, S::Error),
-    // Half-closed after its request: it still gets its answer.
+    // Half-closed after its request: it still gets its response.
     (Client, S::Done, E::Close, S::Closed),
     (Client, S::MightSwitch, E::Close, S::Closed),
     (Client, S::Switched, E::Close, S::Closed),
     (Client, S::MustClose, E::Close, S::Closed),
     (Client, S::Closed, E::Close, S::Closed),
     (Client, S::Error, E::Close, S::Error),
-    // An error answer to bytes that never became a request: 400, 408, 431.
+    // An error in response to bytes that never became a request: 400, 408, 431.
     (Server, S::Idle, E::Head, S::Body),
     (Server, S::Idle, E::Close, S::Closed),
     (Server, S::Due, E::Interim, S::Due),
@@ -137,28 +137,29 @@ const ALONE: &[(Side, State, Event, State)] = &[
     (Server, S::Error, E::Close, S::Error),
 ];
 
-/// A rule about both sides: where they are, and where this takes one of them. Applied until none fits.
+/// A rule about both sides: their states, and the state that one of them changes to. Applied until none fits.
 struct Joint {
     client: &'static [State],
     server: &'static [State],
-    /// Holds only if the client asked for an upgrade.
+    /// Applies only if the client asked for an upgrade.
     proposed: bool,
-    /// Holds only if the connection ends with this exchange.
+    /// Applies only if the connection ends with this exchange.
     closing: bool,
     then: (Side, State),
 }
 
 /// States in which a side sends nothing more on this connection.
-const THROUGH: &[State] = &[S::MustClose, S::Closed, S::Error];
+const FINISHED: &[State] = &[S::MustClose, S::Closed, S::Error];
 const ANY: &[State] =
     &[S::Idle, S::Due, S::Body, S::Done, S::MightSwitch, S::Switched, S::MustClose, S::Closed, S::Error];
-/// A final answer other than 101 has begun.
+/// States in which a final response other than 101 has begun.
 const RESPONDED: &[State] = &[S::Body, S::Done, S::MustClose, S::Closed, S::Error];
 
 const JOINT: &[Joint] = &[
-    // A request is there: its answer is due.
+    // A request has begun: its response is due.
     Joint { client: &[S::Body], server: &[S::Idle], proposed: false, closing: false, then: (Server, S::Due) },
-    // The request is over, but what its sender speaks next is the server's decision (RFC 9110 §7.8).
+    // The request has ended, but which protocol the client speaks next is the server's decision
+    // (RFC 9110 §7.8).
     Joint {
         client: &[S::Done],
         server: &[S::Due, S::Switched],
@@ -166,7 +167,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::MightSwitch),
     },
-    // Only now, with the request over, does the client speak the other protocol.
+    // The client speaks the other protocol only once its request has ended.
     Joint {
         client: &[S::MightSwitch],
         server: &[S::Switched],
@@ -174,7 +175,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::Switched),
     },
-    // A final answer refuses the upgrade.
+    // A final response refuses the upgrade.
     Joint {
         client: &[S::MightSwitch],
         server: RESPONDED,
@@ -182,26 +183,26 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::Done),
     },
-    // No keep-alive: whoever is done is through (RFC 9112 §9.6).
+    // No keep-alive: a side whose message has ended sends no other (RFC 9112 §9.6).
     Joint { client: &[S::Done], server: ANY, proposed: false, closing: true, then: (Client, S::MustClose) },
     Joint { client: ANY, server: &[S::Done], proposed: false, closing: true, then: (Server, S::MustClose) },
-    // One side is through: the other has nothing to wait for once it is done.
+    // One side sends nothing more: the other has nothing to wait for once its message has ended.
     Joint {
         client: &[S::Done],
-        server: THROUGH,
+        server: FINISHED,
         proposed: false,
         closing: false,
         then: (Client, S::MustClose),
     },
     Joint {
-        client: THROUGH,
+        client: FINISHED,
         server: &[S::Done],
         proposed: false,
         closing: false,
         then: (Server, S::MustClose),
     },
-    // Answered without having asked, or closed upon: no request may follow, or it would be taken for the one
-    // that was answered.
+    // The server responded without a request, or closed: no request may follow, or the response would be
+    // taken for its own.
     Joint {
         client: &[S::Idle],
         server: RESPONDED,
@@ -209,7 +210,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::MustClose),
     },
-    // A client that failed is still told why; one that closed is not listening for it.
+    // A client that failed still gets an error response; one that closed does not.
     Joint {
         client: &[S::MustClose, S::Closed],
         server: &[S::Idle],
@@ -245,7 +246,7 @@ const fn bits(states: &[State]) -> u16 {
     set
 }
 
-/// For each pair of states and both flags, where [`JOINT`] leads to in the end.
+/// For each pair of states and both flags, the states once no rule of [`JOINT`] fits any more.
 static SETTLED: [[[(State, State); 4]; STATES]; STATES] = {
     let mut table = [[[(S::Idle, S::Idle); 4]; STATES]; STATES];
     let mut c = 0;
@@ -268,7 +269,7 @@ const fn settle(mut client: State, mut server: State, proposed: bool, closing: b
     let mut i = 0;
     while i < JOINT.len() {
         let rule = &JOINT[i];
-        // An answered upgrade is no longer proposed.
+        // With a final response the upgrade is decided.
         let proposed = proposed && bits(RESPONDED) & bit(server) == 0;
         let fits = bits(rule.client) & bit(client) != 0
             && bits(rule.server) & bit(server) != 0
@@ -287,26 +288,29 @@ const fn settle(mut client: State, mut server: State, proposed: bool, closing: b
     (client, server)
 }
 
-/// Both sides of one connection.
+/// The states of both sides of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageStates {
     client: State,
     server: State,
     /// The connection ends with this exchange.
     closing: bool,
-    /// The client asked for an upgrade and has no final answer yet.
+    /// The client asked for an upgrade and has no final response yet.
     proposed: bool,
 }
 
 impl MessageStates {
-    /// A fresh connection.
+    /// The states on a new connection.
     #[must_use]
     pub const fn new() -> Self {
         Self { client: S::Idle, server: S::Idle, closing: false, proposed: false }
     }
 
-    /// A side did something. An event that is not allowed changes nothing.
-    // Side and event are known wherever it is called: of each call a few moves are left.
+    /// Applies what a side did.
+    ///
+    /// # Errors
+    /// An event that the state does not allow; it changes nothing.
+    // Side and event are constants wherever this is called: inlined, little of it is left.
     #[inline(always)]
     pub fn apply(&mut self, side: Side, event: Event) -> Result<(), IllegalEvent> {
         let state = self.state(side);
@@ -334,7 +338,7 @@ impl MessageStates {
         Ok(())
     }
 
-    /// Where a side is.
+    /// The state of a side.
     #[must_use]
     pub const fn state(self, side: Side) -> State {
         match side {
@@ -343,20 +347,20 @@ impl MessageStates {
         }
     }
 
-    /// Whether the next request may be read (or, to a backend, sent).
+    /// Whether the next request may be read from a client or sent to a backend.
     #[must_use]
     pub const fn may_request(self) -> bool {
         matches!((self.client, self.server), (S::Idle, S::Idle))
     }
 
-    /// Whether both messages are over and another exchange may follow: then apply [`Event::Next`].
+    /// Whether both messages have ended and another exchange may follow: then apply [`Event::Next`].
     #[must_use]
     pub const fn is_reusable(self) -> bool {
         matches!((self.client, self.server), (S::Done, S::Done))
     }
 
-    /// Whether a side speaks another protocol: what comes from it just passes. The client's side follows once
-    /// its request is over.
+    /// Whether a side speaks another protocol, so that its bytes are passed on as they are. The client does
+    /// so once its request has ended.
     #[must_use]
     pub const fn is_tunnel(self) -> bool {
         matches!(self.server, S::Switched) || matches!(self.client, S::Switched)
@@ -383,8 +387,8 @@ mod tests {
         format!("{:?}/{:?}{flags}", m.client, m.server)
     }
 
-    /// Every side, state and event alone, then every machine that can be reached and what each event makes of
-    /// it.
+    /// Every side, state and event by itself, then every pair of states that can be reached and what each
+    /// event changes it to.
     fn snapshot() -> String {
         let mut text = String::from("# side state event -> state, with the other side out of the way\n");
         for side in [Client, Server] {
@@ -454,13 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn ways() {
+    fn sequences() {
         let (c, s) = (Client, Server);
         let table: &[(&str, Steps, State, State)] = &[
             ("plain", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
-            ("early answer", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
+            ("early response", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
             (
-                "early answer, then the rest",
+                "early response, then the rest",
                 &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)],
                 S::Done,
                 S::Done,
@@ -496,7 +500,7 @@ mod tests {
                 S::MustClose,
             ),
             ("bad request", &[(c, E::Fail), (s, E::Head), (s, E::End)], S::Error, S::MustClose),
-            ("told to go while idle", &[(s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
+            ("error response while idle", &[(s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
             (
                 "last one of a drain",
                 &[(s, E::NoKeepAlive), (c, E::Head), (c, E::End), (s, E::Head), (s, E::End)],
@@ -505,7 +509,12 @@ mod tests {
             ),
             ("closed idle", &[(c, E::Close)], S::Closed, S::MustClose),
             ("backend closed idle", &[(s, E::Close)], S::MustClose, S::Closed),
-            ("cut answer", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::Close)], S::MustClose, S::Error),
+            (
+                "truncated response",
+                &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::Close)],
+                S::MustClose,
+                S::Error,
+            ),
             ("upgrade", &[(c, E::HeadUpgrade), (c, E::End)], S::MightSwitch, S::Due),
             ("upgraded", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch)], S::Switched, S::Switched),
             ("upgraded early", &[(c, E::HeadUpgrade), (s, E::Switch)], S::Body, S::Switched),
@@ -555,7 +564,7 @@ mod tests {
     #[test]
     fn refusals() {
         let (c, s) = (Client, Server);
-        // What happened, and what may not happen then.
+        // The events so far, and an event that is not allowed then.
         let table: &[(Steps, Side, Event)] = &[
             (&[], s, E::Switch),
             (&[], s, E::Interim),
@@ -582,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_small() {
+    fn the_states_are_small() {
         assert!(size_of::<MessageStates>() <= 4);
     }
 }

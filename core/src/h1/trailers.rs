@@ -61,8 +61,8 @@ impl<'a> TrailerFields<'a> {
     }
 }
 
-/// Parses the trailer section at the front of `buf`, the first `from` bytes of which were searched for its end
-/// before.
+/// Parses the trailer section at the front of `buf`, the first `from` bytes of which were searched for its
+/// end before.
 ///
 /// # Errors
 /// The rule that the section breaks, or will break however it goes on.

@@ -4,8 +4,8 @@ use memchr::memchr;
 
 use super::framing_fields::{list, trim};
 
-/// Whether a 101 whose `Upgrade` is `accepted` may be followed: every protocol that it names was in `offered`,
-/// the `Upgrade` of the request. Versions count where both name one.
+/// Whether a 101 whose `Upgrade` is `accepted` may be followed: every protocol that it names was in
+/// `offered`, the `Upgrade` of the request. Versions count where both name one.
 #[must_use]
 #[cold]
 pub fn was_offered(offered: &[u8], accepted: &[u8]) -> bool {
@@ -26,8 +26,8 @@ pub fn was_offered(offered: &[u8], accepted: &[u8]) -> bool {
     })
 }
 
-/// Whether a protocol of an `Upgrade` would carry requests past the proxy: HTTP/2 in the clear, HTTP again, or
-/// TLS. Such an offer is ignored (RFC 9110 §7.8 allows it), since no rule could be applied to the requests
+/// Whether a protocol of an `Upgrade` would carry requests past the proxy: HTTP/2 in the clear, HTTP again,
+/// or TLS. Such an offer is ignored (RFC 9110 §7.8 allows it), since no rule could be applied to the requests
 /// inside the tunnel.
 pub(super) fn carries_http(protocols: &[u8]) -> bool {
     list(protocols).any(|protocol| {

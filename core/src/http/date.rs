@@ -1,4 +1,5 @@
-//! Dates: the civil calendar, and `Date` in its one good form (RFC 9110 §5.6.7), without formatting machinery.
+//! Dates: the civil calendar, and `Date` in its one good form (RFC 9110 §5.6.7), without formatting
+//! machinery.
 
 /// The last day of the year 9999, in days since 1970-01-01.
 const LAST_DAY: u64 = 2_932_896;

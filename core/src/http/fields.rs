@@ -154,8 +154,8 @@ impl<'a> Fields<'a> {
     /// Gives every field whose kind is in `set` to `put`, in order, as `Name: value CRLF` in one or more
     /// pieces. Neighbouring plain lines are one piece: most heads are copied in one, two or three.
     ///
-    /// `line`: the start line is copied too. `first`: so is the first field, whatever its kind, which no other
-    /// field has.
+    /// `line`: the start line is copied too. `first`: so is the first field, whatever its kind, which no
+    /// other field has.
     pub(crate) fn copy(&self, line: bool, first: bool, set: u64, mut put: impl FnMut(&[u8])) {
         let head = self.raw;
         let begin = if line { 0 } else { self.line_len() };
@@ -314,8 +314,8 @@ impl HeaderKind {
         }
     }
 
-    /// CGI-like interfaces turn `-` into `_`, some of them every other sign too. Behind one of those a backend
-    /// would take such a name for the field that the proxy sets, or for framing.
+    /// CGI-like interfaces turn `-` into `_`, some of them every other sign too. Behind one of those a
+    /// backend would take such a name for the field that the proxy sets, or for framing.
     #[cold]
     fn alias(name: &[u8]) -> Self {
         let mut folded = [0; 18];

@@ -1,4 +1,4 @@
-//! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2): one normalised target for everything.
+//! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2).
 //!
 //! What is refused: control characters, blanks, bytes beyond ASCII and `#` anywhere; in the path also `\`,
 //! broken escapes, `%00`, and dot segments that climb above the root, now or once a backend decodes `%2F` and
@@ -9,7 +9,8 @@
 
 use super::{Method, Violation, hex};
 
-/// Which of the four forms a target was sent in.
+/// The form that a target was sent in (RFC 9112 §3.2). The authority form belongs to CONNECT alone, which is
+/// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `/path?query`.
@@ -20,7 +21,7 @@ pub enum Form {
     Asterisk,
 }
 
-/// What the absolute form says about the way to the resource (RFC 9110 §4.2).
+/// The scheme of a target in the absolute form (RFC 9110 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `http:`
@@ -32,7 +33,7 @@ pub enum Scheme {
 /// A request target, normalised once: routing, middlewares, logs and forwarding all use this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTarget<'a> {
-    /// As it was sent.
+    /// The form that it was sent in.
     pub form: Form,
     /// The normalised path: begins with `/`, or is `*`.
     pub path: &'a [u8],
@@ -42,10 +43,9 @@ pub struct RequestTarget<'a> {
     pub scheme: Option<Scheme>,
     /// The authority of the absolute form.
     pub authority: Option<&'a [u8]>,
-    /// What is forwarded: `path` or `path?query` in one piece, or `*`.
+    /// `path` or `path?query` in one piece, or `*`: what is forwarded.
     pub normalised: &'a [u8],
-    /// Path and query as they came, before they were normalised: for redirects, which keep them byte for
-    /// byte.
+    /// Path and query as they were sent: for redirects, which keep them byte for byte.
     pub raw: &'a [u8],
 }
 
@@ -67,7 +67,7 @@ const UNRESERVED: u8 = 32;
 const REG_NAME: u8 = 64;
 const QUESTION: u8 = 128;
 
-/// What each byte is in a target or host.
+/// The class of each byte in a target or host.
 static CLASS: [u8; 256] = {
     let mut table = [BAD; 256];
     let mut b = 0x21;
@@ -148,7 +148,7 @@ impl<'a> RequestTarget<'a> {
             return Err(Violation::Host);
         }
         if rest.is_empty() && *method == Method::OPTIONS {
-            // RFC 9112 §3.2.4: the last hop makes `*` of it.
+            // RFC 9112 §3.2.4: the last proxy sends `*` instead.
             return Ok(Self {
                 scheme: Some(scheme),
                 ..Self::asterisk(Form::Absolute, Some(authority), rest)
@@ -261,7 +261,7 @@ impl<'a> Host<'a> {
     #[must_use]
     #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        // Most have no port, and nothing that needs a closer look.
+        // Most have no port and no escapes.
         if !value.is_empty() && value.iter().fold(REG_NAME, |all, &b| all & CLASS[b as usize]) != 0 {
             return Some(Self { name: value, port: None });
         }

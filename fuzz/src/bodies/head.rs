@@ -104,8 +104,7 @@ fn requests(
         request.framing
     );
     assert!(request.framing.is_empty() || sent.framing == request.framing);
-    // What is the client's arrives as it was, in its order and with nothing between; what is ours is said
-    // once.
+    // The client's fields arrive as they were and in their order; those that the proxy sets are there once.
     let chunked = sent.framing == Framing::Chunked;
     let counted = matches!(request.method, Method::OPTIONS | Method::TRACE);
     let not_counted =
@@ -177,7 +176,7 @@ fn responses(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, 
     }
     assert!(
         sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")),
-        "an answer without a date"
+        "a response without a date"
     );
     let said: Vec<_> = response.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
     let [expected, arrived] = [&said, &sent.fields].map(|fields| {
