@@ -375,23 +375,51 @@ pub fn parse_response_prefix<'s>(
     let status = StatusCode::from_u16(code).map_err(|_| Violation::StatusLine)?;
     // Behind `HTTP/1.1 200`; httparse shows no reason that has bytes beyond ASCII.
     let reason = raw.get(13..parsed.start_line_len - 2).unwrap_or_default();
-    let (fields, framing_fields) = listed_fields(raw, lines, &parsed)?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let said = framing_fields.as_ref();
+    let line = StatusLine { status, reason, version };
+    // Compiled apart for most responses, which say nothing about the connection.
+    let response = if parsed.kinds & FramingFields::KINDS == 0 {
+        let fields = Fields::new(raw, &lines[..parsed.count], parsed.kinds, parsed.plain);
+        checked_response(line, &parsed, fields, None, context)?
+    } else {
+        let (fields, framing_fields) = listed_fields(raw, lines, &parsed)?;
+        checked_response(line, &parsed, fields, framing_fields.as_ref(), context)?
+    };
+    Ok(Some((response, len)))
+}
+
+/// A parsed status line (RFC 9112 §4).
+struct StatusLine<'a> {
+    status: StatusCode,
+    reason: &'a [u8],
+    version: Version,
+}
+
+/// The response of these parts, if its head as a whole breaks no rule.
+#[inline(always)]
+fn checked_response<'s>(
+    line: StatusLine<'s>,
+    parsed: &ParsedLines,
+    fields: Fields<'s>,
+    said: Option<&FramingFields<'s>>,
+    context: ResponseContext,
+) -> Result<ParsedResponse<'s>, Violation> {
+    let StatusLine { status, reason, version } = line;
+    let code = status.as_u16();
     let upgrade = if matches!(code, 101 | 426) { said.and_then(FramingFields::upgrade) } else { None };
     if code == 101 && (!context.upgrade || version == Version::HTTP_10 || upgrade.is_none()) {
-        return Err(Violation::UnexpectedSwitch.into());
+        return Err(Violation::UnexpectedSwitch);
     }
     // RFC 9112 §6.3: these end with their head, whatever it says; the first two may not even say it.
     let (framing, content_length) = if code < 200 || code == 204 {
         (Framing::None, None)
     } else {
-        let declared = declared_framing(version, &parsed, &fields, said)?.unwrap_or(Framing::Close);
+        let declared = declared_framing(version, parsed, &fields, said)?.unwrap_or(Framing::Close);
         let content_length = if let Framing::Length(n) = declared { Some(n) } else { None };
         (if context.head || code == 304 { Framing::None } else { declared }, content_length)
     };
     let persists = said.map_or(version == Version::HTTP_11, |fields| fields.persists(version));
-    let response = ParsedResponse {
+    Ok(ParsedResponse {
         status,
         reason,
         version,
@@ -403,6 +431,5 @@ pub fn parse_response_prefix<'s>(
         upgrade,
         has_date: fields.has(HeaderKind::Date),
         lists_fields: said.is_some_and(FramingFields::lists_fields),
-    };
-    Ok(Some((response, len)))
+    })
 }
