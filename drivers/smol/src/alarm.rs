@@ -13,7 +13,7 @@ use async_io::Async;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use ruststrom_core::ConnId;
-use ruststrom_driver::pump::Readiness;
+use ruststrom_driver::event::Readiness;
 
 /// Events fetched with one call.
 const EVENTS: usize = 64;

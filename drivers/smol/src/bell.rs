@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use ruststrom_core::ConnId;
-use ruststrom_driver::pump::Readiness;
+use ruststrom_driver::event::Readiness;
 
 /// What a waker is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Rang {
     Broken(ConnId, Readiness),
     /// By its place among this worker's listeners.
     Listener(usize),
-    Inbox,
+    Mailbox,
 }
 
 /// Where all wakers of a worker ring, from whatever thread is in the reactor.
@@ -101,9 +101,9 @@ mod tests {
         let (worker, mut rang) = (Waker::from(count.clone()), Vec::new());
         let readable = bell(&board, Rang::Readable(ConnId { slot: 3, epoch: 1 }));
         // Before it ever looked there is nobody to wake.
-        board.ring(Rang::Inbox);
+        board.ring(Rang::Mailbox);
         board.take(&mut rang, &worker);
-        assert_eq!((rang.as_slice(), count.0.load(Ordering::SeqCst)), ([Rang::Inbox].as_slice(), 0));
+        assert_eq!((rang.as_slice(), count.0.load(Ordering::SeqCst)), ([Rang::Mailbox].as_slice(), 0));
         for round in 1..3 {
             rang.clear();
             readable.wake_by_ref();

@@ -13,17 +13,19 @@ mod sockets;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use async_io::Timer;
+use async_io::{Async, Timer};
 use ruststrom_core::Instant;
-use ruststrom_driver::crew::{self, Running, Setup};
-use ruststrom_driver::engine::{Engine, Wake};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::{Outcome, Worker};
+use ruststrom_driver::engine::Engine;
+use ruststrom_driver::mailbox::Wake;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::worker::{Worker, WorkerExit};
+use ruststrom_driver::workers::{self, Running, Setup};
 
 use alarm::Alarm;
 use bell::{Board, Rang};
@@ -32,10 +34,10 @@ use sockets::Sockets;
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
 pub fn start<O, F>(setup: Setup, observer: F) -> io::Result<Running>
 where
-    O: Watch + 'static,
+    O: WorkerObserver + 'static,
     F: Fn(u16) -> O + Send + Sync + 'static,
 {
-    crew::start::<Executor, O, F>(setup, observer)
+    workers::start::<Executor, O, F>(setup, observer)
 }
 
 /// The executor of one worker.
@@ -53,14 +55,26 @@ impl Engine for Executor {
 
     fn wake(&self) -> io::Result<Wake> {
         let board = self.board.clone();
-        Ok(Box::new(move || board.ring(Rang::Inbox)))
+        Ok(Box::new(move || board.ring(Rang::Mailbox)))
     }
 
-    fn sockets(&self, errands: Errands) -> io::Result<Sockets> {
-        Sockets::new(self.board.clone(), self.alarm.clone(), errands)
+    fn sockets(&self, services: WorkerServices) -> io::Result<Sockets> {
+        Sockets::new(self.board.clone(), self.alarm.clone(), services)
     }
 
-    fn run<O: Watch, F: Fn() -> O>(self, mut worker: Worker<Sockets, O, F>) -> io::Result<Outcome> {
+    fn listen(
+        &self,
+        sockets: &mut Sockets,
+        place: usize,
+        listener: TcpListener,
+    ) -> io::Result<Async<TcpListener>> {
+        sockets.listen(place, listener)
+    }
+
+    fn run<O: WorkerObserver, F: Fn() -> O>(
+        self,
+        mut worker: Worker<Sockets, O, F>,
+    ) -> io::Result<WorkerExit> {
         let mut rang = Vec::new();
         let mut timer = Deadline { timer: Timer::never(), at: Instant::NEVER };
         Ok(async_io::block_on(poll_fn(|cx| {

@@ -6,16 +6,18 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_io::Async;
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::engine::{self, Event};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::pump::{Readiness, World};
+use ruststrom_driver::event::{Event, Readiness};
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::socket_table;
+use ruststrom_driver::world::{Received, Sent, World};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::alarm::Alarm;
@@ -32,6 +34,8 @@ const CONNECTING: u8 = 1 << 4;
 const WATCHED: u8 = 1 << 5;
 /// To be looked at when the turn ends.
 const LISTED: u8 = 1 << 6;
+/// It broke: a short read is not the last one.
+const READ_CLOSED: u8 = 1 << 7;
 
 struct Entry {
     id: ConnId,
@@ -54,11 +58,11 @@ pub(crate) struct Sockets {
     alarm_bell: Waker,
     alarm_rang: bool,
     listener_bells: Vec<Waker>,
-    errands: Errands,
+    services: WorkerServices,
 }
 
 impl Sockets {
-    pub(crate) fn new(board: Arc<Board>, alarm: Arc<Alarm>, errands: Errands) -> io::Result<Self> {
+    pub(crate) fn new(board: Arc<Board>, alarm: Arc<Alarm>, services: WorkerServices) -> io::Result<Self> {
         let alarm_bell = bell(&board, Rang::Alarm);
         alarm.wait(&alarm_bell)?;
         Ok(Self {
@@ -70,8 +74,14 @@ impl Sockets {
             alarm_bell,
             alarm_rang: false,
             listener_bells: Vec::new(),
-            errands,
+            services,
         })
+    }
+
+    pub(crate) fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Async<TcpListener>> {
+        debug_assert_eq!(place, self.listener_bells.len());
+        self.listener_bells.push(bell(&self.board, Rang::Listener(place)));
+        Async::new_nonblocking(listener)
     }
 
     fn keep(&mut self, c: ConnId, socket: TcpStream, bits: u8) -> io::Result<()> {
@@ -105,6 +115,12 @@ impl Sockets {
             self.listed.push(c);
         }
         entry.bits |= LISTED | bits;
+    }
+
+    fn read_closed(&mut self, c: ConnId) {
+        if let Some(entry) = self.entry(c) {
+            entry.bits |= READ_CLOSED;
+        }
     }
 
     /// It can be written to; one that was connecting is connected, or failed.
@@ -162,7 +178,7 @@ impl Entry {
 }
 
 impl World for Sockets {
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
         let mut socket = self.socket(c)?;
         let got = socket.read(buf);
         match &got {
@@ -171,10 +187,12 @@ impl World for Sockets {
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
             _ => self.note(c, WANT_READ),
         }
-        got
+        let bytes = got?;
+        let closed = self.entry(c).is_some_and(|e| e.bits & READ_CLOSED != 0);
+        Ok(Received { bytes, drained: bytes < buf.len() && !closed })
     }
 
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         let mut socket = self.socket(c)?;
         let (sent, room) = match slices {
             [one] => (socket.write(one), one.len()),
@@ -182,10 +200,11 @@ impl World for Sockets {
         };
         match &sent {
             Ok(n) if *n == room => {}
-            Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => self.read_closed(c),
             _ => self.note(c, WANT_WRITE),
         }
-        sent
+        let bytes = sent?;
+        Ok(Sent { bytes, blocked: bytes < room })
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
@@ -224,15 +243,11 @@ impl World for Sockets {
     }
 
     fn lookup(&mut self, id: LookupId, q: Query) {
-        self.errands.lookup(id, q);
+        self.services.lookup(id, q);
     }
 
     fn nudge(&mut self, shard: u16) {
-        self.errands.nudge(shard);
-    }
-
-    fn drained(&mut self) {
-        self.errands.drained();
+        self.services.nudge(shard);
     }
 
     fn now(&mut self) -> Instant {
@@ -240,15 +255,14 @@ impl World for Sockets {
     }
 }
 
-impl engine::Sockets for Sockets {
+impl ruststrom_driver::sockets::Sockets for Sockets {
     type Listener = Async<TcpListener>;
-    type Found = Rang;
-    const TELLS: bool = false;
+    type Accepted = OwnedFd;
+    type RawEvent = Rang;
+    const READY_ON_INSERT: bool = false;
 
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
-        debug_assert_eq!(place, self.listener_bells.len());
-        self.listener_bells.push(bell(&self.board, Rang::Listener(place)));
-        Async::new_nonblocking(listener)
+    fn accept(&mut self, _: usize, listener: &Self::Listener) -> io::Result<(OwnedFd, SocketAddr)> {
+        socket_table::accept(listener.as_fd())
     }
 
     fn listener_blocks(&mut self, place: usize, listener: &Self::Listener) {
@@ -262,8 +276,8 @@ impl engine::Sockets for Sockets {
         }
     }
 
-    fn insert(&mut self, c: ConnId, socket: TcpStream) -> io::Result<()> {
-        self.keep(c, socket, 0)
+    fn insert(&mut self, c: ConnId, socket: OwnedFd) -> io::Result<()> {
+        self.keep(c, socket.into(), 0)
     }
 
     fn event(&mut self, rang: Rang) -> Option<Event> {
@@ -274,13 +288,16 @@ impl engine::Sockets for Sockets {
                 Some(Event::Conn(c, Readiness { readable: true, ..Readiness::default() }))
             }
             Rang::Writable(c) => self.written(c),
-            Rang::Broken(c, readiness) => Some(Event::Conn(c, readiness)),
+            Rang::Broken(c, readiness) => {
+                self.read_closed(c);
+                Some(Event::Conn(c, readiness))
+            }
             Rang::Alarm => {
                 self.hear();
                 None
             }
             Rang::Listener(place) => Some(Event::Listener(place)),
-            Rang::Inbox => Some(Event::Inbox),
+            Rang::Mailbox => Some(Event::Mailbox),
         }
     }
 
@@ -311,9 +328,14 @@ impl engine::Sockets for Sockets {
         self.table.clear();
         self.listed.clear();
         self.open = 0;
+        self.services.next_generation();
     }
 
-    fn errands(&mut self) -> &mut Errands {
-        &mut self.errands
+    fn generation(&self) -> u32 {
+        self.services.generation()
+    }
+
+    fn wall(&mut self) -> Wall {
+        clock::wall()
     }
 }
