@@ -1,17 +1,29 @@
-//! Connections on which nothing happens for too long, and health checks that never end well: all of it goes
-//! away by itself.
+//! Idle connections, stalled peers and health checks that never succeed: timeouts end all of them.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::scripted::{Backend, Peer, ok};
-use crate::stand::{Bystander, QUICK, Stand, pool};
-use crate::talk::{Client, WAIT, reset};
+use ruststrom_core::config::Driver;
+
+use crate::client::{Client, WAIT, reset};
+use crate::daemon::Daemon;
+use crate::driver_name;
+use crate::harness::{Harness, SHORT_TIMEOUTS, UnaffectedClient, pool};
+use crate::scripted_backend::{Backend, Peer, ok};
+
+on_each_driver!(
+    tunnels_end_with_either_side_or_by_timeout,
+    idle_client_connections_are_closed_in_time,
+    a_client_that_never_reads_is_bounded_and_cut_off,
+    waiting_connections_use_no_cpu,
+    a_client_that_sends_no_body_after_100_continue_times_out,
+    failing_health_checks_affect_no_client,
+);
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n";
 
-fn tunnel(stand: &Stand, target: &str) -> Client {
-    let mut client = stand.client();
+fn tunnel(harness: &Harness, target: &str) -> Client {
+    let mut client = harness.client();
     client
         .send(format!(
             "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
@@ -21,8 +33,7 @@ fn tunnel(stand: &Stand, target: &str) -> Client {
     client
 }
 
-#[test]
-fn tunnels_end_with_either_side_or_when_nothing_passes() {
+fn tunnels_end_with_either_side_or_by_timeout(driver: Driver) {
     let echo = Backend::start(|mut p| {
         p.head();
         p.send(SWITCHED);
@@ -36,14 +47,15 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
         }
     });
     let good = Backend::good("good");
-    let stand = Stand::start(
-        &format!("{QUICK}{}{}", pool("t", &[echo.address], ""), pool("good", &[good.address], "")),
+    let harness = Harness::start(
+        driver,
+        &format!("{SHORT_TIMEOUTS}{}{}", pool("t", &[echo.address], ""), pool("good", &[good.address], "")),
         2,
     );
-    let bystander = Bystander::start(stand.address, "/good", "good");
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
     let mut left = Vec::new();
     for i in 0..60 {
-        let mut client = tunnel(&stand, "/t");
+        let mut client = tunnel(&harness, "/t");
         client.send("x").expect("sent");
         assert_eq!(client.exact(1).as_deref(), Ok(&b"x"[..]));
         match i % 5 {
@@ -52,7 +64,7 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
             2 => {
                 client.send("c").expect("sent");
                 assert!(client.is_closed());
-                // Its own half is still open: it is not waited for for ever.
+                // The client's own direction stays open: the proxy must not wait for it for ever.
                 left.push(client);
             }
             3 => {
@@ -62,15 +74,15 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
             _ => left.push(client),
         }
     }
-    // One that says a little now and then lives on, past the time of those that say nothing.
-    let mut alive = tunnel(&stand, "/t");
+    // A tunnel with a byte now and then outlives the timeout of the idle ones.
+    let mut alive = tunnel(&harness, "/t");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(3500) {
         alive.send("x").expect("sent");
         assert_eq!(alive.exact(1).as_deref(), Ok(&b"x"[..]));
         std::thread::sleep(Duration::from_millis(300));
     }
-    stand.wait_until("the quiet ones are cut", |all| {
+    harness.wait_until("idle tunnels are closed", |all| {
         all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2
     });
     for mut client in left {
@@ -78,20 +90,21 @@ fn tunnels_end_with_either_side_or_when_nothing_passes() {
     }
     assert_eq!(alive.send("x").and_then(|()| alive.exact(1)).as_deref(), Ok(&b"x"[..]));
     drop(alive);
-    bystander.end();
-    let told = stand.end();
-    assert_eq!(told.iter().filter(|t| t.cause == Some("tunnel_timeout")).count(), 24, "{told:?}");
+    unaffected.end();
+    let records = harness.end();
+    assert_eq!(records.iter().filter(|t| t.cause == Some("tunnel_timeout")).count(), 24, "{records:?}");
 }
 
-#[test]
-fn idle_connections_of_clients_are_closed_in_time() {
+fn idle_client_connections_are_closed_in_time(driver: Driver) {
     let good = Backend::good("good");
-    let stand = Stand::start(&format!("{QUICK}{}", pool("good", &[good.address], "")), 2);
+    let harness =
+        Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("good", &[good.address], "")), 2);
     let begun = Instant::now();
-    // Each asks as it comes: on a busy machine the last one would else be late for its head.
+    // Each sends its request right after connecting: on a busy machine the last ones would else exceed the
+    // timeout for a head.
     let mut clients: Vec<_> = (0..200)
         .map(|_| {
-            let mut client = stand.client();
+            let mut client = harness.client();
             assert_eq!(client.get("/good").map(|a| a.status), Ok(200));
             client
         })
@@ -101,50 +114,53 @@ fn idle_connections_of_clients_are_closed_in_time() {
     }
     assert!(
         begun.elapsed() >= Duration::from_millis(1500),
-        "closed before their time: {:?}",
+        "closed before the idle timeout: {:?}",
         begun.elapsed()
     );
-    let told = stand.end();
-    assert!(told.iter().all(|t| t.cause.is_none()), "an idle connection is no failed exchange");
+    let records = harness.end();
+    assert!(records.iter().all(|t| t.cause.is_none()), "an idle connection is not a failed exchange");
 }
 
-#[test]
-fn a_client_that_asks_on_and_on_and_never_reads_is_bounded_and_cut() {
+fn a_client_that_never_reads_is_bounded_and_cut_off(driver: Driver) {
     let good = Backend::good("good");
     let large = Backend::start(|mut p| while p.request().is_some() && p.send(ok(&"x".repeat(10_000))) {});
-    let stand = Stand::start(
-        &format!("{QUICK}{}{}", pool("large", &[large.address], ""), pool("good", &[good.address], "")),
+    let harness = Harness::start(
+        driver,
+        &format!(
+            "{SHORT_TIMEOUTS}{}{}",
+            pool("large", &[large.address], ""),
+            pool("good", &[good.address], "")
+        ),
         1,
     );
-    let bystander = Bystander::start(stand.address, "/good", "good");
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
     let requests = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     std::thread::scope(|s| {
         for _ in 0..4 {
             s.spawn(|| {
-                let mut client = stand.client();
+                let mut client = harness.client();
                 client.stream().set_write_timeout(Some(WAIT)).expect("a socket");
                 let begun = Instant::now();
-                // Sooner or later it is told to wait, and then cut.
+                // Sooner or later its sends block, and then it is cut off.
                 while client.send(&requests).is_ok() {
-                    assert!(begun.elapsed() < WAIT, "it may send for ever");
+                    assert!(begun.elapsed() < WAIT, "sending never fails");
                 }
             });
         }
         for _ in 0..50 {
-            let pages: usize = stand.census().iter().map(|c| c.counts.pages).sum();
+            let pages: usize = harness.census().iter().map(|c| c.counts.pages).sum();
             assert!(pages < 40, "{pages} pages for five clients");
             std::thread::sleep(Duration::from_millis(10));
         }
     });
-    bystander.end();
-    let told = stand.end();
-    assert_eq!(told.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4);
+    unaffected.end();
+    let records = harness.end();
+    assert_eq!(records.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4);
 }
 
-/// Everything waits for somebody else: that must not cost anything.
-#[test]
-fn who_waits_does_not_spin() {
-    let stuck = Backend::start(|mut p| {
+/// Every connection waits for its peer: no worker may spin meanwhile.
+fn waiting_connections_use_no_cpu(driver: Driver) {
+    let stalled = Backend::start(|mut p| {
         let Some(head) = p.head() else { return };
         if head.contains("/large") {
             p.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30));
@@ -155,7 +171,7 @@ fn who_waits_does_not_spin() {
             p.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
         } else if head.contains("upgrade: bytes") {
             p.send(SWITCHED);
-            p.finish();
+            p.shut_down();
         } else if head.contains("/early") {
             p.send(ok("early"));
         }
@@ -166,9 +182,9 @@ fn who_waits_does_not_spin() {
          timeouts = {{ head = 60, idle = 60, connect = 60, backend_head = 60, stall = 60, queue = 60 }}\n\
          [[backend_pools]]\nmatcher = \"PathPrefix('/queue')\"\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\n\
          [[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
-        stuck.address, stuck.address
+        stalled.address, stalled.address
     );
-    let daemon = crate::daemon::Daemon::start(&config, &["--workers", "1", "--driver", crate::driver()]);
+    let daemon = Daemon::start(&config, &["--workers", "1", "--driver", driver_name(driver)]);
     let address = daemon.address();
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let post = |target: &str| {
@@ -179,7 +195,7 @@ fn who_waits_does_not_spin() {
     };
     let upgrade =
         "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n".to_owned();
-    // What a client sends before it waits, and whether it ends its half then.
+    // The bytes a client sends before it waits, and whether it then shuts down its direction.
     let rows = [
         (String::new(), false),
         ("GET / HT".into(), false),
@@ -200,12 +216,12 @@ fn who_waits_does_not_spin() {
         (get("/queue/3"), true),
     ];
     let mut waiting = Vec::new();
-    for (sent, ends) in &rows {
+    for (sent, shuts_down) in &rows {
         let mut client = Client::to(address);
         client.stream().set_nonblocking(true).expect("a socket");
-        // The backend reads no bodies: what does not fit waits here.
+        // The backend reads no bodies, so not all bytes may fit into the buffers on the way.
         let _ = client.send(sent);
-        if *ends {
+        if *shuts_down {
             client.stream().shutdown(std::net::Shutdown::Write).expect("open");
         }
         waiting.push(client);
@@ -214,18 +230,17 @@ fn who_waits_does_not_spin() {
     let before = daemon.cpu_ticks();
     std::thread::sleep(Duration::from_millis(1500));
     let spent = daemon.cpu_ticks() - before;
-    assert!(spent <= 8, "{spent} ticks in 1.5 s, and nobody wanted anything");
+    assert!(spent <= 8, "{spent} CPU ticks in 1.5 s although every connection waits");
 }
 
-#[test]
-fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
+fn a_client_that_sends_no_body_after_100_continue_times_out(driver: Driver) {
     let taken = Backend::start(|mut p| {
         while p.head().is_some_and(|head| head.contains("100-continue")) {
             p.send("HTTP/1.1 100 Continue\r\n\r\n");
-            p.wait_for_the_end();
+            p.wait_for_close();
         }
     });
-    let silent = Backend::start(|mut p| p.wait_for_the_end());
+    let silent = Backend::start(|mut p| p.wait_for_close());
     let refuses = Backend::start(|mut p| {
         while p.head().is_some() && p.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n") {}
     });
@@ -243,9 +258,9 @@ fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
         ("refuses", refuses.address),
     ];
     let pools: String = pools.iter().map(|(name, at)| pool(name, &[*at], "")).collect();
-    let stand = Stand::start(&format!("{QUICK}{pools}"), 1);
-    // It is the client's time that runs, however long it takes for its body.
-    let mut slow = stand.client();
+    let harness = Harness::start(driver, &format!("{SHORT_TIMEOUTS}{pools}"), 1);
+    // While the client sends its body only the client's timeouts apply, however long the body takes.
+    let mut slow = harness.client();
     slow.send(
         "POST /reads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1500\r\nExpect: 100-continue\r\n\r\n",
     )
@@ -254,24 +269,23 @@ fn whoever_expects_100_and_then_says_nothing_is_timed_out() {
         slow.send([b'x'; 100]).expect("sent");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let response = slow.response(false).expect("an answer");
+    let response = slow.response(false).expect("a response");
     assert_eq!((response.interims, response.status), (1, 200), "{response:?}");
     drop(slow);
     for (target, interims, status) in [("/taken", 1, 408), ("/silent", 0, 504), ("/refuses", 0, 417)] {
-        let mut client = stand.client();
+        let mut client = harness.client();
         client
             .send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"))
             .expect("sent");
         let response = client.response(false).unwrap_or_else(|e| panic!("{target}: {e}"));
         assert_eq!((response.interims, response.status), (interims, status), "{target}: {response:?}");
     }
-    stand.end();
+    harness.end();
 }
 
-#[test]
-fn health_checks_that_never_end_well_hurt_nobody() {
+fn failing_health_checks_affect_no_client(driver: Driver) {
     let rows: [fn(Peer); 8] = [
-        |mut p| p.wait_for_the_end(),
+        |mut p| p.wait_for_close(),
         |mut p| {
             p.head();
             p.trickle("HTTP/1.1 200 OK\r\nX: ", Duration::from_millis(50));
@@ -299,21 +313,28 @@ fn health_checks_that_never_end_well_hurt_nobody() {
         |mut p| {
             p.head();
             p.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
-            p.wait_for_the_end();
+            p.wait_for_close();
         },
     ];
     let good = Backend::start(|mut p| while p.request().is_some() && p.send(ok("good")) {});
     let bad: Vec<Backend> = rows.into_iter().map(Backend::start).collect();
     let mut addresses: Vec<_> = bad.iter().map(|b| b.address).collect();
-    addresses.extend([Backend::nobody(), good.address]);
+    addresses.extend([Backend::refusing(), good.address]);
     let more = "health_config = { check_every = 1, timeout = 500, slow_threshold = 0, path = \"/health\" }";
-    let stand = Stand::start(&format!("{QUICK}{}", pool("good", &addresses, more)), 2);
-    // The first round decides.
-    stand.wait_until("a round", |_| bad.iter().all(|b| b.seen.connections.load(Ordering::SeqCst) > 0));
+    let harness = Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("good", &addresses, more)), 2);
+    // The first round of checks makes all of them unhealthy.
+    harness.wait_until("one round of checks", |_| {
+        bad.iter().all(|b| b.stats.connections.load(Ordering::SeqCst) > 0)
+    });
     std::thread::sleep(Duration::from_millis(700));
-    let bystander = Bystander::start(stand.address, "/good", "good");
-    stand.wait_until("some rounds", |_| bad.iter().all(|b| b.seen.connections.load(Ordering::SeqCst) >= 4));
-    bystander.end();
-    let told = stand.end();
-    assert!(told.iter().all(|t| t.attempts == 1), "no request was tried on one of the bad: {told:?}");
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
+    harness.wait_until("several rounds of checks", |_| {
+        bad.iter().all(|b| b.stats.connections.load(Ordering::SeqCst) >= 4)
+    });
+    unaffected.end();
+    let records = harness.end();
+    assert!(
+        records.iter().all(|t| t.attempts == 1),
+        "a request was tried on an unhealthy backend: {records:?}"
+    );
 }

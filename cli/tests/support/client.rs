@@ -1,4 +1,4 @@
-//! A client of one's own: exact bytes out, strict reading in.
+//! An HTTP/1.1 client that sends exactly the bytes it is given and reads responses strictly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -7,49 +7,49 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-/// Nothing in a test waits longer for a single thing.
+/// The longest wait for a single event in a test.
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
-/// A connection with time limits.
+/// A connection with read and write timeouts of [`WAIT`].
 pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap_or_else(|e| panic!("{to} does not listen: {e}"));
-    bounded(stream)
+    with_timeouts(stream)
 }
 
-/// The same from an address of our choice.
+/// A connection with read and write timeouts of [`WAIT`], from the local address `from`.
 pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket: OwnedFd = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
     rustix::net::bind(&socket, &SocketAddr::new(from, 0)).expect("an address of the loopback");
     rustix::net::connect(&socket, &to).expect("listening");
-    bounded(TcpStream::from(socket))
+    with_timeouts(TcpStream::from(socket))
 }
 
-fn bounded(stream: TcpStream) -> TcpStream {
+fn with_timeouts(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(WAIT)).expect("a socket");
     stream.set_write_timeout(Some(WAIT)).expect("a socket");
     stream.set_nodelay(true).expect("a socket");
     stream
 }
 
-/// Closes by a reset.
+/// Closes a connection with a reset.
 pub(crate) fn reset(stream: TcpStream) {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
     drop(stream);
 }
 
-/// A whole answer, and the interim ones before it.
+/// A complete final response, and how many interim responses came before it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct LookupResult {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) interims: usize,
-    /// Lines of the head, the status line first.
+    /// Status line and field lines, without the empty line.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl LookupResult {
-    /// The value of a field.
+impl Response {
+    /// The value of the first field of this name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().skip(1).filter_map(|l| l.split_once(": "));
         fields.find_map(|(n, v)| n.eq_ignore_ascii_case(name).then_some(v))
@@ -60,12 +60,13 @@ impl LookupResult {
     }
 }
 
-/// A connection with what was read too far.
+/// A connection, with the bytes read beyond the last response.
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
 }
 
 impl Client {
+    /// Connects to `address`.
     pub(crate) fn to(address: SocketAddr) -> Self {
         Self::over(connect(address))
     }
@@ -82,20 +83,21 @@ impl Client {
         self.reader.get_mut().write_all(bytes.as_ref()).map_err(|e| format!("sending: {e}"))
     }
 
-    /// Sends a request without a body and reads the answer.
-    pub(crate) fn get(&mut self, target: &str) -> Result<LookupResult, String> {
+    /// Sends a GET request for host `localhost` and reads the response.
+    pub(crate) fn get(&mut self, target: &str) -> Result<Response, String> {
         self.get_from("localhost", target)
     }
 
-    /// The same of a certain host.
-    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Result<LookupResult, String> {
+    /// Sends a GET request for a host and reads the response.
+    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Result<Response, String> {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
         self.response(false)
     }
 
-    /// The next final answer; an error says how the connection ended or broke before its end.
-    pub(crate) fn response(&mut self, to_head: bool) -> Result<LookupResult, String> {
-        let mut response = LookupResult::default();
+    /// The next final response; an error says where in it the connection ended. `to_head`: the request was
+    /// HEAD.
+    pub(crate) fn response(&mut self, to_head: bool) -> Result<Response, String> {
+        let mut response = Response::default();
         loop {
             let head = self.head()?;
             response.status = head
@@ -144,6 +146,7 @@ impl Client {
         }
     }
 
+    /// Exactly `length` bytes.
     pub(crate) fn exact(&mut self, length: usize) -> Result<Vec<u8>, String> {
         let mut body = Vec::new();
         let got = self
@@ -176,14 +179,14 @@ impl Client {
         }
     }
 
-    /// Everything until the end of the connection; an error if it does not end well.
+    /// Everything until the end of the connection; an error if it ends with a reset.
     pub(crate) fn rest(&mut self) -> Result<Vec<u8>, String> {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).map_err(|e| format!("after {} bytes: {e}", rest.len()))?;
         Ok(rest)
     }
 
-    /// Whether nothing more came before the end of the connection, however it ended.
+    /// Whether the connection ends, by a close or a reset, without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.reader.read(&mut [0; 64]) {
             Ok(n) => n == 0,
