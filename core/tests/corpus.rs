@@ -127,14 +127,14 @@ fn requests() {
 
 #[test]
 fn responses() {
-    run("answers");
+    run("responses");
 }
 
 /// The corpus holds what it promises: enough rules, each named once, with its clause and its words.
 #[test]
 fn corpus_is_whole() {
     let (requests, responses) =
-        (format::read_folder(&folder("requests")), format::read_folder(&folder("answers")));
+        (format::read_folder(&folder("requests")), format::read_folder(&folder("responses")));
     assert!(requests.len() >= 250, "{} request cases", requests.len());
     assert!(responses.len() >= 100, "{} answer cases", responses.len());
     let mut names = BTreeSet::new();

@@ -446,7 +446,7 @@ fn proxy_error(status: &str, cause: &str) -> &'static str {
         (_, "connect_unreachable") => "destination_ip_unroutable",
         (_, "backend_closed" | "backend_reset") => "connection_terminated",
         (_, "backend_timeout") => "http_response_timeout",
-        (_, "answer_truncated") => "http_response_incomplete",
+        (_, "response_truncated") => "http_response_incomplete",
         ("502", _) => "http_protocol_error",
         _ => "http_request_error",
     }
