@@ -57,7 +57,7 @@ fn host() -> String {
 
 #[test]
 fn dependencies_point_one_way() {
-    let members = workspace_packages(&["--workspace", "--depth", "0"]);
+    let members = workspace_packages(&["--workspace", "--depth", "0", "--edges", "normal,build"]);
     assert_eq!(
         members,
         PACKAGES.iter().map(|(name, ..)| (*name).to_owned()).collect(),
