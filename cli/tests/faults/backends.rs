@@ -336,81 +336,84 @@ fn a_backend_that_refuses_is_passed_over(driver: Driver) {
     assert_eq!(records.last().and_then(|t| t.cause), Some("no_backend"));
 }
 
+/// A backend that ends its connection after a response.
+struct ReuseCase {
+    name: &'static str,
+    serve: fn(Peer),
+    pause_ms: u64,
+    clients: usize,
+}
+
+const REUSE_CASES: &[ReuseCase] = &[
+    ReuseCase {
+        name: "closes after each response without Connection: close",
+        serve: |mut p| {
+            p.request();
+            p.send(ok("fine"));
+        },
+        pause_ms: 0,
+        clients: 4,
+    },
+    ReuseCase {
+        name: "resets after each response",
+        serve: |mut p| {
+            p.request();
+            p.send(ok("fine"));
+            std::thread::sleep(Duration::from_millis(1));
+            p.reset();
+        },
+        pause_ms: 2,
+        clients: 4,
+    },
+    ReuseCase {
+        name: "closes when the second request has arrived",
+        serve: |mut p| {
+            p.request();
+            p.send(ok("fine"));
+            p.request();
+        },
+        pause_ms: 0,
+        clients: 4,
+    },
+    ReuseCase {
+        name: "resets when the second request has arrived",
+        serve: |mut p| {
+            p.request();
+            p.send(ok("fine"));
+            p.request();
+            p.reset();
+        },
+        pause_ms: 0,
+        clients: 4,
+    },
+    ReuseCase {
+        name: "closes an idle connection after 20 ms",
+        serve: |mut p| {
+            p.request();
+            p.send(ok("fine"));
+            std::thread::sleep(Duration::from_millis(20));
+        },
+        pause_ms: 19,
+        clients: 4,
+    },
+    ReuseCase {
+        name: "sends a 408 on an idle connection",
+        serve: |mut p| {
+            while p.request().is_some() && p.send(ok("fine")) {
+                std::thread::sleep(Duration::from_millis(10));
+                p.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+            }
+        },
+        pause_ms: 30,
+        // With more clients, the 408 could arrive between another client's request and its response.
+        clients: 1,
+    },
+];
+
 /// The backend closes an idle connection just as the proxy reuses it: every one of many requests in a row has
 /// to get its response.
 fn idle_connections_that_close_on_reuse_cause_no_errors(driver: Driver) {
-    struct Row {
-        name: &'static str,
-        serve: fn(Peer),
-        pause_ms: u64,
-        clients: usize,
-    }
-    let rows = [
-        Row {
-            name: "closes after each response without Connection: close",
-            serve: |mut p| {
-                p.request();
-                p.send(ok("fine"));
-            },
-            pause_ms: 0,
-            clients: 4,
-        },
-        Row {
-            name: "resets after each response",
-            serve: |mut p| {
-                p.request();
-                p.send(ok("fine"));
-                std::thread::sleep(Duration::from_millis(1));
-                p.reset();
-            },
-            pause_ms: 2,
-            clients: 4,
-        },
-        Row {
-            name: "closes when the second request has arrived",
-            serve: |mut p| {
-                p.request();
-                p.send(ok("fine"));
-                p.request();
-            },
-            pause_ms: 0,
-            clients: 4,
-        },
-        Row {
-            name: "resets when the second request has arrived",
-            serve: |mut p| {
-                p.request();
-                p.send(ok("fine"));
-                p.request();
-                p.reset();
-            },
-            pause_ms: 0,
-            clients: 4,
-        },
-        Row {
-            name: "closes an idle connection after 20 ms",
-            serve: |mut p| {
-                p.request();
-                p.send(ok("fine"));
-                std::thread::sleep(Duration::from_millis(20));
-            },
-            pause_ms: 19,
-            clients: 4,
-        },
-        Row {
-            name: "sends a 408 on an idle connection",
-            serve: |mut p| {
-                while p.request().is_some() && p.send(ok("fine")) {
-                    std::thread::sleep(Duration::from_millis(10));
-                    p.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
-                }
-            },
-            pause_ms: 30,
-            // With more clients, the 408 could arrive between another client's request and its response.
-            clients: 1,
-        },
-    ];
-    in_parallel(&rows, |row| {
+    in_parallel(REUSE_CASES, |row| {
         let bad = Backend::start(row.serve);
         let harness = Harness::start(
             driver,

@@ -155,31 +155,7 @@ impl Reader {
             }
             "uncut" => case.uncut = true,
             "or" => self.alternative = true,
-            "reject" | "cut" => {
-                case.verdict = Verdict::Refuse;
-                let (status, cause) =
-                    rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
-                let response = local_reply(status, cause, "");
-                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(response)]));
-                case.steps.push(Step::Closed(Side::Client(1)));
-                if word == "reject" {
-                    let opened =
-                        case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
-                    case.steps.push(Step::Connections(if opened == 0 { 0 } else { 1 }));
-                } else {
-                    // The backend has received at most the block before, and then the end.
-                    let at = case.steps.iter().rposition(|s| matches!(s, Step::Receive(Side::Backend(_), _)));
-                    let at = at.unwrap_or_else(|| {
-                        panic!(
-                            "{place}: cut needs a B< block before it, the most that the backend may receive"
-                        )
-                    });
-                    if let Step::Receive(side, atoms) = case.steps[at].clone() {
-                        case.steps[at] = Step::ReceiveAtMost(side, atoms);
-                    }
-                    case.steps.push(Step::BackendsClosed);
-                }
-            }
+            "reject" | "cut" => rejected(case, place, word, rest),
             "ok" => {
                 let close = rest == "close";
                 let b = if rest.is_empty() || close { Side::Backend(1) } else { side(place, rest) };
@@ -212,29 +188,7 @@ impl Reader {
                 let seconds = rest.strip_suffix('s').and_then(|s| s.parse::<u64>().ok());
                 case.steps.push(Step::Wait(1000 * seconds.unwrap_or_else(|| panic!("{place}: wait Ns"))));
             }
-            _ if is_arrow(word) => {
-                let at = word.find(['<', '>']).expect("an arrow");
-                let (who, arrow) = word.split_at(at);
-                let side = side(place, who);
-                if arrow == "<*" {
-                    case.steps.push(Step::ReceiveAtMost(side, atoms(place, rest)));
-                } else if arrow == ">" {
-                    let bytes = literal(place, rest);
-                    match case.steps.last_mut() {
-                        Some(Step::Send(s, all)) if *s == side && alternative => all.push(bytes),
-                        Some(Step::Send(s, all)) if *s == side => {
-                            all.last_mut().expect("one at least").extend(bytes)
-                        }
-                        _ => case.steps.push(Step::Send(side, vec![bytes])),
-                    }
-                } else {
-                    let more = atoms(place, rest);
-                    match case.steps.last_mut() {
-                        Some(Step::Receive(s, all)) if *s == side => all.extend(more),
-                        _ => case.steps.push(Step::Receive(side, more)),
-                    }
-                }
-            }
+            _ if is_arrow(word) => transfer(case, place, word, rest, alternative),
             _ => {
                 let side = side(place, word);
                 case.steps.push(match rest {
@@ -247,6 +201,52 @@ impl Reader {
                     _ => panic!("{place}: {line:?} is not a line of the format"),
                 });
             }
+        }
+    }
+}
+
+/// The steps of `reject` and `cut`: a local reply, and what the backend may have received before.
+fn rejected(case: &mut Case, place: &str, word: &str, rest: &str) {
+    case.verdict = Verdict::Refuse;
+    let (status, cause) = rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
+    let response = local_reply(status, cause, "");
+    case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(response)]));
+    case.steps.push(Step::Closed(Side::Client(1)));
+    if word == "reject" {
+        let opened = case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
+        case.steps.push(Step::Connections(if opened == 0 { 0 } else { 1 }));
+    } else {
+        // The backend has received at most the block before, and then the end.
+        let at = case.steps.iter().rposition(|s| matches!(s, Step::Receive(Side::Backend(_), _)));
+        let at = at.unwrap_or_else(|| {
+            panic!("{place}: cut needs a B< block before it, the most that the backend may receive")
+        });
+        if let Step::Receive(side, atoms) = case.steps[at].clone() {
+            case.steps[at] = Step::ReceiveAtMost(side, atoms);
+        }
+        case.steps.push(Step::BackendsClosed);
+    }
+}
+
+/// The step of an arrow: bytes that a side sends or has received.
+fn transfer(case: &mut Case, place: &str, word: &str, rest: &str, alternative: bool) {
+    let at = word.find(['<', '>']).expect("an arrow");
+    let (who, arrow) = word.split_at(at);
+    let side = side(place, who);
+    if arrow == "<*" {
+        case.steps.push(Step::ReceiveAtMost(side, atoms(place, rest)));
+    } else if arrow == ">" {
+        let bytes = literal(place, rest);
+        match case.steps.last_mut() {
+            Some(Step::Send(s, all)) if *s == side && alternative => all.push(bytes),
+            Some(Step::Send(s, all)) if *s == side => all.last_mut().expect("one at least").extend(bytes),
+            _ => case.steps.push(Step::Send(side, vec![bytes])),
+        }
+    } else {
+        let more = atoms(place, rest);
+        match case.steps.last_mut() {
+            Some(Step::Receive(s, all)) if *s == side => all.extend(more),
+            _ => case.steps.push(Step::Receive(side, more)),
         }
     }
 }

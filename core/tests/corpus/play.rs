@@ -94,23 +94,6 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, split: Split) -> 
                     world.send(*side, second);
                 }
             }
-            Step::Receive(side, atoms) => {
-                let got =
-                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
-                match matched(atoms, &got, exact) {
-                    Some(len) if len == got.len() => {}
-                    // The next steps may expect the rest.
-                    Some(len) => world.peers.get_mut(side).expect("it received").received.extend(&got[len..]),
-                    None => return Err(at_step(differs(*side, atoms, &got))),
-                }
-            }
-            Step::ReceiveAtMost(side, atoms) => {
-                let got =
-                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
-                if !is_prefix(atoms, &got) {
-                    return Err(at_step(differs(*side, atoms, &got)));
-                }
-            }
             Step::End(side) | Step::Reset(side) => {
                 if let Step::End(_) = step {
                     world.end(*side)
@@ -123,35 +106,59 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, split: Split) -> 
                 silent(&world).map_err(at_step)?;
                 world.wait(Duration::from_millis(*ms));
             }
-            Step::Closed(side) => closed(&mut world, *side).map_err(at_step)?,
-            Step::Cut(side) => match world.peers.get(side) {
-                Some(p) if p.reset => {}
-                _ => return Err(at_step(format!("{side:?} should have been reset"))),
-            },
-            Step::Shut(side) => match world.peers.get(side) {
-                Some(p) if p.shut && !p.closed => {}
-                _ => return Err(at_step(format!("{side:?} should have been half-closed"))),
-            },
-            Step::Open(side) => match world.peers.get(side) {
-                Some(p) if !p.shut && !p.closed => {}
-                _ => return Err(at_step(format!("{side:?} should have stayed open"))),
-            },
-            Step::Connections(n) => {
-                if world.connections != *n {
-                    return Err(at_step(format!("{} connections to backends, not {n}", world.connections)));
-                }
-            }
-            Step::BackendsClosed => {
-                for side in backends(&world) {
-                    closed(&mut world, side).map_err(at_step)?;
-                }
-            }
+            expectation => expect(&mut world, expectation, exact).map_err(at_step)?,
         }
     }
     silent(&world)?;
     nothing_else_closed(case, &world)?;
     probe(&mut world).map_err(|e| format!("the next request: {e}"))?;
     everything_ends(&mut world)
+}
+
+/// Checks a step that expects something.
+fn expect(world: &mut World, step: &Step, exact: bool) -> Result<(), String> {
+    match step {
+        Step::Receive(side, atoms) => {
+            let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+            match matched(atoms, &got, exact) {
+                Some(len) if len == got.len() => {}
+                // The next steps may expect the rest.
+                Some(len) => world.peers.get_mut(side).expect("it received").received.extend(&got[len..]),
+                None => return Err(differs(*side, atoms, &got)),
+            }
+        }
+        Step::ReceiveAtMost(side, atoms) => {
+            let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+            if !is_prefix(atoms, &got) {
+                return Err(differs(*side, atoms, &got));
+            }
+        }
+        Step::Closed(side) => closed(world, *side)?,
+        Step::Cut(side) => match world.peers.get(side) {
+            Some(p) if p.reset => {}
+            _ => return Err(format!("{side:?} should have been reset")),
+        },
+        Step::Shut(side) => match world.peers.get(side) {
+            Some(p) if p.shut && !p.closed => {}
+            _ => return Err(format!("{side:?} should have been half-closed")),
+        },
+        Step::Open(side) => match world.peers.get(side) {
+            Some(p) if !p.shut && !p.closed => {}
+            _ => return Err(format!("{side:?} should have stayed open")),
+        },
+        Step::Connections(n) => {
+            if world.connections != *n {
+                return Err(format!("{} connections to backends, not {n}", world.connections));
+            }
+        }
+        Step::BackendsClosed => {
+            for side in backends(world) {
+                closed(world, side)?;
+            }
+        }
+        other => unreachable!("{other:?} expects nothing"),
+    }
+    Ok(())
 }
 
 /// No peer has received bytes that the case does not expect.
