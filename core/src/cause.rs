@@ -71,7 +71,7 @@ impl Cause {
             Self::BackendReset => "backend_reset",
             Self::BadResponse(v) => v.name(),
             Self::BackendTimeout => "backend_timeout",
-            Self::ResponseTruncated => "answer_truncated",
+            Self::ResponseTruncated => "response_truncated",
             Self::BackendStalled => "backend_stalled",
             Self::HeadTimeout => "head_timeout",
             Self::ClientStalled => "client_stalled",

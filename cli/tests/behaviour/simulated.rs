@@ -1,4 +1,4 @@
-//! The stage without one: the simulator's sockets, and time that only jumps.
+//! Plays scripts in the simulator: simulated sockets and simulated time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,14 +7,15 @@ use std::time::Duration;
 use ruststrom_core::config;
 use ruststrom_sim::scripted::{self, Door, FarEnd, Scripted};
 
-use crate::script::{Came, Listens, Script, Stage, backend_of};
-use crate::stand::{Recorder, Told};
+use crate::harness::{ExchangeRecord, Recorder};
+use crate::script::{Environment, ListenMode, Received, Script, backend_of};
 
+/// The proxy, its clients and its backends in the simulator.
 pub(crate) struct Simulated {
     world: Scripted<Recorder>,
     backends: Vec<String>,
     ends: BTreeMap<String, FarEnd>,
-    told: Arc<Mutex<Vec<Told>>>,
+    records: Arc<Mutex<Vec<ExchangeRecord>>>,
 }
 
 impl Simulated {
@@ -24,26 +25,32 @@ impl Simulated {
         let text = script.config(&addresses);
         let parsed = config::parse(&text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
-        let doors = script.backends.iter().map(|(_, listens)| match listens {
-            Listens::Yes => Door::Open,
-            Listens::No => Door::Refusing,
-            Listens::Silently => Door::Silent,
+        let doors = script.backends.iter().map(|(_, mode)| match mode {
+            ListenMode::Accept => Door::Open,
+            ListenMode::Refuse => Door::Refusing,
+            ListenMode::Silent => Door::Silent,
         });
-        let told = Arc::<Mutex<Vec<Told>>>::default();
-        let world =
-            Scripted::new(Arc::new(config), "test", seed, Recorder(told.clone()), &doors.collect::<Vec<_>>());
+        let records = Arc::<Mutex<Vec<ExchangeRecord>>>::default();
+        let world = Scripted::new(
+            Arc::new(config),
+            "test",
+            seed,
+            Recorder(records.clone()),
+            &doors.collect::<Vec<_>>(),
+        );
         let backends = script.backends.iter().map(|(name, _)| name.clone()).collect();
-        Self { world, backends, ends: BTreeMap::new(), told }
+        Self { world, backends, ends: BTreeMap::new(), records }
     }
 
-    /// The connection of that name: `A2` is the second that the proxy made to A, and is waited for.
+    /// The connection of that name. `A2` is the proxy's second connection to backend A: waits until it is
+    /// made.
     fn end_of(&mut self, who: &str) -> FarEnd {
         if let Some(end) = self.ends.get(who) {
             return *end;
         }
         let end = match self.backends.iter().position(|b| b == backend_of(who)) {
             Some(backend) => {
-                self.world.take(backend).unwrap_or_else(|| panic!("{who} is never connected to"))
+                self.world.take(backend).unwrap_or_else(|| panic!("the proxy does not connect to {who}"))
             }
             None => self.world.connect().unwrap_or_else(|| panic!("{who} is refused")),
         };
@@ -52,7 +59,7 @@ impl Simulated {
     }
 }
 
-impl Stage for Simulated {
+impl Environment for Simulated {
     fn connect(&mut self, client: &str) -> bool {
         let end = self.world.connect();
         self.ends.extend(end.map(|end| (client.to_owned(), end)));
@@ -64,12 +71,12 @@ impl Stage for Simulated {
         self.world.write(end, bytes)
     }
 
-    fn receive(&mut self, who: &str) -> Came {
+    fn receive(&mut self, who: &str) -> Received {
         let end = self.end_of(who);
-        match self.world.read(end).unwrap_or_else(|| panic!("{who} waits in vain")) {
-            scripted::Came::Bytes(bytes) => Came::Bytes(bytes),
-            scripted::Came::End => Came::End,
-            scripted::Came::Reset => Came::Reset,
+        match self.world.read(end).unwrap_or_else(|| panic!("{who} receives nothing")) {
+            scripted::Came::Bytes(bytes) => Received::Bytes(bytes),
+            scripted::Came::End => Received::End,
+            scripted::Came::Reset => Received::Reset,
         }
     }
 
@@ -103,11 +110,11 @@ impl Stage for Simulated {
             self.world.close(end);
         }
         let outcome = self.world.end().unwrap_or_else(|v| panic!("{}: {}", v.invariant, v.text));
-        let told = self.told.lock().expect("no panic");
-        std::iter::once(format!("{outcome:?}")).chain(told.iter().map(ToString::to_string)).collect()
+        let records = self.records.lock().expect("no panic");
+        std::iter::once(format!("{outcome:?}")).chain(records.iter().map(ToString::to_string)).collect()
     }
 
-    fn names(&self) -> Vec<(String, String)> {
+    fn placeholders(&self) -> Vec<(String, String)> {
         let backends = self
             .backends
             .iter()

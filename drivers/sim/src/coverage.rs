@@ -131,7 +131,7 @@ pub const CAUSES: &[&str] = &[
     "backend_reset",
     "bad_answer",
     "backend_timeout",
-    "answer_truncated",
+    "response_truncated",
     "backend_stalled",
     "head_timeout",
     "client_stalled",
