@@ -10,12 +10,12 @@ use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Observer, Record};
 use ruststrom_core::{Instant, Shared, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::Outcome;
+use ruststrom_driver::worker::WorkerExit;
+use ruststrom_driver::workers::Setup;
 
 /// An observer that panics, inside a call of the core, when the record of a request for `/panic` comes.
 struct PanickingObserver;
@@ -31,7 +31,7 @@ impl Observer for PanickingObserver {
     fn note(&mut self, _: Level, _: &str) {}
 }
 
-impl Watch for PanickingObserver {
+impl WorkerObserver for PanickingObserver {
     fn turn(&mut self, _: Instant) {}
     fn wall(&mut self, _: Wall, _: Instant) {}
     fn turn_ended(&mut self) -> bool {
@@ -133,5 +133,5 @@ fn panic_repeatedly(driver: Driver) {
     }
     stop.advance(Stage::Drain);
     // Exchanges that the panics interrupted may delay the stop until its deadline, but no longer.
-    assert_ne!(running.join(), Outcome::Failed);
+    assert_ne!(running.join(), WorkerExit::Failed);
 }

@@ -105,7 +105,7 @@ fn a_full_queue_and_a_long_wait_get_503(driver: Driver) {
     // Two are served, three time out in the queue, the others are refused at once.
     let (served, waited, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|s| {
-        let queue = |all: &[ruststrom_driver::worker::Census], n: usize| {
+        let queue = |all: &[ruststrom_driver::mailbox::WorkerStats], n: usize| {
             all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n
         };
         for i in 0..5 {

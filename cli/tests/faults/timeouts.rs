@@ -148,7 +148,7 @@ fn a_client_that_never_reads_is_bounded_and_cut_off(driver: Driver) {
             });
         }
         for _ in 0..50 {
-            let pages: usize = harness.census().iter().map(|c| c.counts.pages).sum();
+            let pages: usize = harness.stats().iter().map(|c| c.counts.pages).sum();
             assert!(pages < 40, "{pages} pages for five clients");
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -10,12 +10,13 @@ use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Observer, Record};
 use ruststrom_core::{Shared, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::crew::{Running, Setup};
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::mailbox::WorkerStats;
+use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::{Census, Outcome};
+use ruststrom_driver::worker::WorkerExit;
+use ruststrom_driver::workers::{Running, Setup};
 
 use crate::client::{Client, WAIT};
 
@@ -71,7 +72,7 @@ impl Observer for Recorder {
     fn note(&mut self, _: Level, _: &str) {}
 }
 
-impl Watch for Recorder {
+impl WorkerObserver for Recorder {
     fn turn(&mut self, _: ruststrom_core::Instant) {}
     fn wall(&mut self, _: Wall, _: ruststrom_core::Instant) {}
     fn turn_ended(&mut self) -> bool {
@@ -144,24 +145,24 @@ impl Harness {
     }
 
     /// The current counters of every worker that reports within [`WAIT`].
-    pub(crate) fn census(&self) -> Vec<Census> {
-        self.running.as_ref().expect("it runs").census(WAIT)
+    pub(crate) fn stats(&self) -> Vec<WorkerStats> {
+        self.running.as_ref().expect("it runs").stats(WAIT)
     }
 
     /// Waits until the workers' counters meet `condition`; `what` describes it for the message of a failure.
-    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&[Census]) -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&[WorkerStats]) -> bool) {
         let begun = Instant::now();
         loop {
-            let census = self.census();
+            let stats = self.stats();
             assert_eq!(
-                census.len(),
+                stats.len(),
                 usize::from(self.workers),
                 "a worker has ended, hangs, or failed its own invariants"
             );
-            if condition(&census) {
+            if condition(&stats) {
                 return;
             }
-            assert!(begun.elapsed() < WAIT, "not within {WAIT:?}: {what}: {census:?}\n{:?}", self.records());
+            assert!(begun.elapsed() < WAIT, "not within {WAIT:?}: {what}: {stats:?}\n{:?}", self.records());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -169,7 +170,7 @@ impl Harness {
     /// Waits until nothing of any client is left over: no page, connection, timer, socket or in-flight count.
     pub(crate) fn wait_until_clean(&self) {
         self.wait_until("nothing is left", |all| {
-            all.iter().all(|Census { counts: c, sockets }| {
+            all.iter().all(|WorkerStats { counts: c, sockets }| {
                 let busy = c.clients
                     + c.backends_busy
                     + c.probes
@@ -191,7 +192,7 @@ impl Harness {
     }
 
     /// Stops gracefully, whatever is left over; the outcome and all records.
-    pub(crate) fn finish(mut self) -> (Outcome, Vec<ExchangeRecord>) {
+    pub(crate) fn finish(mut self) -> (WorkerExit, Vec<ExchangeRecord>) {
         self.drain();
         let outcome = self.running.take().expect("it runs").join();
         (outcome, self.records())
@@ -201,7 +202,7 @@ impl Harness {
     pub(crate) fn end(mut self) -> Vec<ExchangeRecord> {
         self.wait_until_clean();
         self.stop.advance(Stage::Drain);
-        assert_eq!(self.running.take().expect("it runs").join(), Outcome::Finished);
+        assert_eq!(self.running.take().expect("it runs").join(), WorkerExit::Finished);
         self.records()
     }
 }

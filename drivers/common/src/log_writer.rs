@@ -1,9 +1,9 @@
-//! Where lines leave the process: one thread for each sink writes, everybody else only hands chunks over and
-//! never waits for it.
+//! Writing log lines without ever making a worker wait: each [`LogWriter`] has a thread that writes to one
+//! file, and everybody else only hands chunks of lines over to it.
 //!
-//! A source (a worker's access log, the logger) has one chunk in the sink's keeping. While the sink is slow
-//! it fills, and what no longer fits is dropped and counted. Buffers are made once and swapped from hand to
-//! hand.
+//! A [`LogProducer`] (a worker's access log, the daemon's logger) has one chunk with the writer. While the
+//! writer is slow that chunk fills, and what no longer fits is dropped and counted. Chunks are allocated once
+//! and swapped between producer and writer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 /// Bytes that may wait in one chunk. Memory is touched only as far as it is used.
 pub const CHUNK: usize = 1 << 20;
-/// With so many bytes waiting the sink writes at once, ...
-const URGENT: usize = 32 << 10;
+/// With so many bytes waiting the writer writes at once, ...
+const WRITE_NOW_BYTES: usize = 32 << 10;
 /// ... else after this long.
-const LINGER: Duration = Duration::from_millis(80);
-/// Drops and write errors are told at most this often.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_millis(80);
+/// Dropped lines are logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whole lines, up to [`CHUNK`] bytes.
 pub struct Chunk {
@@ -37,13 +37,13 @@ impl Default for Chunk {
 }
 
 impl Chunk {
-    /// Bytes in it.
+    /// How many bytes it holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.used
     }
 
-    /// No line in it.
+    /// Whether it holds no line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.used == 0
@@ -80,7 +80,7 @@ impl Chunk {
     }
 }
 
-/// Where a sink writes.
+/// Where a log writer writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard output.
@@ -89,44 +89,47 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// What is shared by a source and the sink.
+/// What a producer shares with the writer.
 #[derive(Default)]
-struct Kept {
+struct Handover {
     chunk: Mutex<Chunk>,
     dropped: AtomicU64,
 }
 
 struct Inner {
     name: Box<str>,
-    kept: Mutex<Vec<Arc<Kept>>>,
+    handovers: Mutex<Vec<Arc<Handover>>>,
     /// Some chunk is not empty.
     work: AtomicBool,
-    /// ... and should not linger.
+    /// ... and should be written at once.
     urgent: AtomicBool,
-    /// Times that everything was written, and those who wait for that.
+    /// How often everything that waited was written, for those who wait for that.
     rounds: Mutex<u64>,
     round_done: Condvar,
     lost: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
-/// A sink and its thread, which lives as long as the process.
+/// A log writer and its thread, which lives as long as the process. Cheap to clone.
 #[derive(Clone)]
 pub struct LogWriter(Arc<Inner>);
 
 /// What became of a chunk that was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
-    /// Taken; the chunk is empty.
+    /// Taken: the chunk is empty.
     Taken,
-    /// The sink is just fetching: try again soon. The chunk is as it was.
+    /// The writer is just fetching: try again soon. The chunk is as it was.
     Busy,
-    /// The sink is too slow: the lines were dropped and counted.
+    /// The writer is too slow: the lines were dropped and counted.
     Dropped,
 }
 
 impl LogWriter {
     /// Opens the target and starts the thread.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or no thread can be started.
     pub fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
             LogTarget::Stdout => Self::start("standard output", Stdout),
@@ -150,11 +153,14 @@ impl LogWriter {
         }
     }
 
-    /// A sink that writes to `to`; `name` is for messages.
+    /// A log writer that writes to `to`; `name` is for messages.
+    ///
+    /// # Errors
+    /// If no thread can be started.
     pub fn start(name: &str, to: impl Write + Send + 'static) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             name: name.into(),
-            kept: Mutex::default(),
+            handovers: Mutex::default(),
             work: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             rounds: Mutex::new(0),
@@ -163,30 +169,29 @@ impl LogWriter {
             thread: OnceLock::new(),
         });
         let writer = inner.clone();
-        let thread =
-            std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.write_for_ever(to))?;
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(to))?;
         let _ = inner.thread.set(thread.thread().clone());
         Ok(Self(inner))
     }
 
-    /// A new source.
+    /// A new producer.
     #[must_use]
-    pub fn source(&self) -> LogProducer {
-        let kept = Arc::<Kept>::default();
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept.clone());
-        LogProducer { kept, sink: self.0.clone() }
+    pub fn producer(&self) -> LogProducer {
+        let handover = Arc::<Handover>::default();
+        self.0.handovers.lock().unwrap_or_else(PoisonError::into_inner).push(handover.clone());
+        LogProducer { handover, writer: self.0.clone() }
     }
 
-    /// Lines dropped so far: the sink was too slow, or could not write.
+    /// Lines dropped so far: they came too fast, or could not be written.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.dropped()
     }
 
-    /// Waits until all that was handed over before has been written, but no longer than `patience`; whether
+    /// Waits until all that was handed over before has been written, but no longer than `timeout`; whether
     /// it has.
-    pub fn flush(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
         let mut rounds = self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         // The round under way may have passed the last chunk already, so the one after it is waited for.
         let enough = *rounds + 2;
@@ -219,21 +224,21 @@ impl Inner {
     }
 
     fn dropped(&self) -> u64 {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(|k| k.dropped.load(Ordering::Relaxed)).sum::<u64>()
+        let handovers = self.handovers.lock().unwrap_or_else(PoisonError::into_inner);
+        handovers.iter().map(|h| h.dropped.load(Ordering::Relaxed)).sum::<u64>()
             + self.lost.load(Ordering::Relaxed)
     }
 
-    fn write_for_ever(&self, mut to: impl Write) {
+    fn run(&self, mut to: impl Write) {
         let mut chunk = Chunk::default();
-        let (mut told_at, mut told) = (None::<Instant>, 0);
+        let (mut logged_at, mut logged) = (None::<Instant>, 0);
         loop {
             while !self.work.load(Ordering::Acquire) {
                 std::thread::park();
             }
-            let linger_until = Instant::now() + LINGER;
+            let delay_until = Instant::now() + MAX_DELAY;
             while !self.urgent.load(Ordering::Acquire) {
-                let left = linger_until.saturating_duration_since(Instant::now());
+                let left = delay_until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
@@ -244,12 +249,16 @@ impl Inner {
             let mut place = 0;
             let mut failure = None;
             loop {
-                let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
+                let Some(handover) =
+                    self.handovers.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
                 else {
                     break;
                 };
                 place += 1;
-                std::mem::swap(&mut *kept.chunk.lock().unwrap_or_else(PoisonError::into_inner), &mut chunk);
+                std::mem::swap(
+                    &mut *handover.chunk.lock().unwrap_or_else(PoisonError::into_inner),
+                    &mut chunk,
+                );
                 if !chunk.is_empty()
                     && let Err(e) = write_all(&mut to, &chunk.bytes[..chunk.used])
                 {
@@ -262,10 +271,10 @@ impl Inner {
             *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             self.round_done.notify_all();
             let dropped = self.dropped();
-            if dropped > told && told_at.is_none_or(|t| t.elapsed() >= TELL_EVERY) {
+            if dropped > logged && logged_at.is_none_or(|t| t.elapsed() >= LOG_INTERVAL) {
                 let why = failure.map_or_else(|| "it is too slow".to_owned(), |e| e.to_string());
-                log::warn!("{} log lines for {} were dropped: {why}", dropped - told, self.name);
-                (told_at, told) = (Some(Instant::now()), dropped);
+                log::warn!("{} log lines for {} were dropped: {why}", dropped - logged, self.name);
+                (logged_at, logged) = (Some(Instant::now()), dropped);
             }
         }
     }
@@ -298,10 +307,10 @@ impl Write for Stdout {
     }
 }
 
-/// One hand that fills a sink.
+/// Where lines come from: hands them to a log writer.
 pub struct LogProducer {
-    kept: Arc<Kept>,
-    sink: Arc<Inner>,
+    handover: Arc<Handover>,
+    writer: Arc<Inner>,
 }
 
 impl LogProducer {
@@ -310,53 +319,53 @@ impl LogProducer {
         if chunk.is_empty() {
             return Handed::Taken;
         }
-        let mut kept = match self.kept.chunk.try_lock() {
-            Ok(kept) => kept,
+        let mut waiting = match self.handover.chunk.try_lock() {
+            Ok(waiting) => waiting,
             Err(TryLockError::Poisoned(p)) => p.into_inner(),
             Err(TryLockError::WouldBlock) => return Handed::Busy,
         };
-        let before = kept.len();
-        if kept.is_empty() {
-            std::mem::swap(&mut *kept, chunk);
-        } else if !kept.append(chunk) {
-            drop(kept);
+        let before = waiting.len();
+        if waiting.is_empty() {
+            std::mem::swap(&mut *waiting, chunk);
+        } else if !waiting.append(chunk) {
+            drop(waiting);
             self.drop_lines(chunk.lines);
             chunk.clear();
             return Handed::Dropped;
         }
-        let after = kept.len();
-        drop(kept);
+        let after = waiting.len();
+        drop(waiting);
         chunk.clear();
-        if before == 0 || after >= URGENT {
-            self.sink.wake(after >= URGENT);
+        if before == 0 || after >= WRITE_NOW_BYTES {
+            self.writer.wake(after >= WRITE_NOW_BYTES);
         }
         Handed::Taken
     }
 
-    /// One line from a thread that may wait for the length of a copy: for the logger, which is not on the
-    /// request path.
+    /// Hands over one line, from a thread that may wait for the length of a copy: for the logger, which is not
+    /// on the request path.
     pub fn line(&self, line: &[u8]) {
-        let mut kept = self.kept.chunk.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(room) = kept.room(line.len()) else {
-            drop(kept);
+        let mut waiting = self.handover.chunk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(room) = waiting.room(line.len()) else {
+            drop(waiting);
             return self.drop_lines(1);
         };
         room[..line.len()].copy_from_slice(line);
-        kept.commit(line.len());
-        let urgent = kept.len() >= URGENT;
-        drop(kept);
-        self.sink.wake(urgent);
+        waiting.commit(line.len());
+        let urgent = waiting.len() >= WRITE_NOW_BYTES;
+        drop(waiting);
+        self.writer.wake(urgent);
     }
 
     /// Counts lines that did not even get into a chunk.
     pub fn drop_lines(&self, lines: u64) {
-        self.kept.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.handover.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Lines of this source that were dropped.
+    /// Lines of this producer that were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.kept.dropped.load(Ordering::Relaxed)
+        self.handover.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -396,9 +405,9 @@ pub(crate) mod tests {
 
     const WAIT: Duration = Duration::from_secs(20);
 
-    fn hand(source: &LogProducer, chunk: &mut Chunk) -> Handed {
+    fn hand(producer: &LogProducer, chunk: &mut Chunk) -> Handed {
         loop {
-            match source.hand_over(chunk) {
+            match producer.hand_over(chunk) {
                 Handed::Busy => std::thread::yield_now(),
                 other => return other,
             }
@@ -406,28 +415,28 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_line_arrives_once_and_in_the_order_of_its_source() {
+    fn every_line_arrives_once_and_in_the_order_of_its_producer() {
         let to = Written::default();
-        let sink = LogWriter::start("test", to.clone()).expect("a thread");
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
         let threads: Vec<_> = (0..3)
             .map(|t| {
-                let source = sink.source();
+                let producer = writer.producer();
                 std::thread::spawn(move || {
                     let mut chunk = Chunk::default();
                     for i in 0..3000 {
                         put(&mut chunk, format!("{t} {i}\n").as_bytes());
                         if i % 7 == 0 {
-                            assert_eq!(hand(&source, &mut chunk), Handed::Taken);
+                            assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
                         }
                     }
-                    assert_eq!(hand(&source, &mut chunk), Handed::Taken);
+                    assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
                 })
             })
             .collect();
         for t in threads {
             t.join().expect("no panic");
         }
-        assert!(sink.flush(WAIT));
+        assert!(writer.flush(WAIT));
         let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("text");
         for t in 0..3 {
             let start = format!("{t} ");
@@ -435,16 +444,16 @@ pub(crate) mod tests {
             let want: Vec<String> = (0..3000).map(|i| format!("{t} {i}")).collect();
             assert_eq!(lines, want);
         }
-        assert_eq!(sink.dropped(), 0);
+        assert_eq!(writer.dropped(), 0);
     }
 
     #[test]
     fn lines_are_written_soon_without_a_flush() {
         let to = Written::default();
-        let sink = LogWriter::start("test", to.clone()).expect("a thread");
-        let source = sink.source();
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
         for n in 1..5 {
-            source.line(b"x\n");
+            producer.line(b"x\n");
             let begun = Instant::now();
             while to.bytes.lock().expect("no panic").len() < 2 * n {
                 assert!(begun.elapsed() < WAIT, "line {n} was never written");
@@ -454,17 +463,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_slow_sink_costs_lines_and_no_time() {
+    fn a_slow_writer_costs_lines_and_no_time() {
         let to = Written::default();
         to.closed.store(true, Ordering::Release);
-        let sink = LogWriter::start("test", to.clone()).expect("a thread");
-        let source = sink.source();
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
         let mut chunk = Chunk::default();
         let line = [b'a'; 1023].iter().copied().chain(*b"\n").collect::<Vec<_>>();
         let (mut taken, mut dropped) = (0, 0);
         for _ in 0..4096 {
             put(&mut chunk, &line);
-            match hand(&source, &mut chunk) {
+            match hand(&producer, &mut chunk) {
                 Handed::Dropped => dropped += 1,
                 _ => taken += 1,
             }
@@ -472,15 +481,15 @@ pub(crate) mod tests {
         }
         // What the writer holds and what waits are a chunk each.
         assert!((1024..=2048).contains(&taken), "{taken}");
-        assert_eq!((sink.dropped(), source.dropped()), (dropped, dropped));
-        assert!(!sink.flush(Duration::from_millis(20)), "a flush gives up on a sink that hangs");
+        assert_eq!((writer.dropped(), producer.dropped()), (dropped, dropped));
+        assert!(!writer.flush(Duration::from_millis(20)), "a flush gives up on a writer that hangs");
         to.closed.store(false, Ordering::Release);
-        assert!(sink.flush(WAIT));
+        assert!(writer.flush(WAIT));
         assert_eq!(to.bytes.lock().expect("no panic").len(), taken * 1024);
         // It has recovered.
         put(&mut chunk, &line);
-        assert_eq!(hand(&source, &mut chunk), Handed::Taken);
-        assert!(sink.flush(WAIT));
+        assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
+        assert!(writer.flush(WAIT));
         assert_eq!(to.bytes.lock().expect("no panic").len(), (taken + 1) * 1024);
     }
 
@@ -488,25 +497,25 @@ pub(crate) mod tests {
     fn what_cannot_be_written_is_counted() {
         let to = Written::default();
         to.fail.store(true, Ordering::Release);
-        let sink = LogWriter::start("test", to.clone()).expect("a thread");
-        let source = sink.source();
-        source.line(b"one\n");
-        source.line(b"two\n");
-        assert!(sink.flush(WAIT));
-        assert_eq!(sink.dropped(), 2);
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
+        producer.line(b"one\n");
+        producer.line(b"two\n");
+        assert!(writer.flush(WAIT));
+        assert_eq!(writer.dropped(), 2);
         to.fail.store(false, Ordering::Release);
-        source.line(b"three\n");
-        assert!(sink.flush(WAIT));
+        producer.line(b"three\n");
+        assert!(writer.flush(WAIT));
         assert_eq!(*to.bytes.lock().expect("no panic"), b"three\n");
     }
 
     #[test]
     fn files_are_appended_to() {
-        let path = std::env::temp_dir().join(format!("ruststrom-sink-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("ruststrom-log-writer-{}", std::process::id()));
         for _ in 0..2 {
-            let sink = LogWriter::open(&LogTarget::File(path.clone())).expect("a file");
-            sink.source().line(b"line\n");
-            assert!(sink.flush(WAIT));
+            let writer = LogWriter::open(&LogTarget::File(path.clone())).expect("a file");
+            writer.producer().line(b"line\n");
+            assert!(writer.flush(WAIT));
         }
         let text = std::fs::read(&path).expect("made");
         std::fs::remove_file(&path).expect("ours");

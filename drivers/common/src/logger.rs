@@ -1,97 +1,71 @@
-//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Off the request path, so it may use
-//! `fmt`; still nobody waits for the sink.
+//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Not for the request path, so it may use
+//! `fmt`; still nobody waits for what is written.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use env_filter::Filter;
 use log::{LevelFilter, Log, Metadata, Record};
 use ruststrom_core::config::LogFormat;
 
 use crate::clock;
-use crate::line::{ESCAPED, Line, MARGIN, Stamp};
+use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
 use crate::log_writer::{LogProducer, LogWriter};
 
-/// A longer message is cut.
-const MESSAGE: usize = 8 << 10;
+/// A longer message is cut; in bytes.
+const MAX_MESSAGE: usize = 8 << 10;
+/// A longer target is cut; in bytes.
+const MAX_TARGET: usize = 128;
 
-/// What `RUST_LOG` asks for: a level for everything and others for modules, `info,ruststrom_mio=debug`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Levels {
-    default: LevelFilter,
-    /// Longest first.
-    modules: Vec<(Box<str>, LevelFilter)>,
-}
-
-impl Default for Levels {
-    fn default() -> Self {
-        Self { default: LevelFilter::Info, modules: Vec::new() }
-    }
-}
-
-impl Levels {
-    /// Reads `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then everything
-    /// of it). Words that are neither come back to be told to the user; they change nothing.
-    #[must_use]
-    pub fn parse(text: &str) -> (Self, Vec<String>) {
-        let mut levels = Self::default();
-        let mut bad = Vec::new();
-        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            let module = |name: &str| {
-                !name.is_empty()
-                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'))
-            };
-            match word.split_once('=') {
-                None => match word.parse() {
-                    Ok(level) => levels.default = level,
-                    Err(_) if module(word) => levels.modules.push((word.into(), LevelFilter::Trace)),
-                    Err(_) => bad.push(word.to_owned()),
-                },
-                Some((name, level)) => match level.trim().parse() {
-                    Ok(level) if module(name.trim()) => levels.modules.push((name.trim().into(), level)),
-                    _ => bad.push(word.to_owned()),
-                },
+/// Reads the value of `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then
+/// everything of it); `info` where nothing else is said. Also returns the words that are none of these and
+/// change nothing, for a warning.
+#[must_use]
+pub fn parse_levels(text: &str) -> (Filter, Vec<String>) {
+    let mut levels = env_filter::Builder::new();
+    levels.filter_level(LevelFilter::Info);
+    let mut invalid = Vec::new();
+    if levels.try_parse(text).is_err() {
+        for word in text.split(',') {
+            if levels.try_parse(word).is_err() {
+                invalid.push(word.trim().to_owned());
             }
         }
-        levels.modules.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        (levels, bad)
     }
-
-    /// The level of a module: that of the longest name which is it or one of its parents.
-    #[must_use]
-    pub fn of(&self, target: &str) -> LevelFilter {
-        let inside = |name: &str| {
-            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        self.modules.iter().find(|(name, _)| inside(name)).map_or(self.default, |(_, level)| *level)
-    }
-
-    /// The loudest of all.
-    #[must_use]
-    pub fn max(&self) -> LevelFilter {
-        self.modules.iter().map(|(_, l)| *l).fold(self.default, Ord::max)
-    }
+    (levels.build(), invalid)
 }
 
 /// The logger of the process.
 pub struct Logger {
-    levels: Levels,
+    levels: Filter,
     format: LogFormat,
-    source: LogProducer,
-    sink: LogWriter,
+    producer: LogProducer,
+    writer: LogWriter,
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-thread_local! {
-    static SCRATCH: RefCell<(String, Vec<u8>, Stamp)> = RefCell::new((String::new(), vec![0; MESSAGE * ESCAPED + MARGIN], Stamp::default()));
+/// What formatting a line needs.
+struct Scratch {
+    message: String,
+    line: Vec<u8>,
+    timestamp: Timestamp,
 }
 
-/// Makes a logger in front of `sink` the logger of the process. Only the first call has an effect.
-pub fn install(levels: Levels, format: LogFormat, sink: &LogWriter) {
-    let max = levels.max();
-    let logger = LOGGER.get_or_init(|| Logger::new(levels, format, sink));
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        message: String::new(),
+        line: vec![0; MAX_MESSAGE * ESCAPED + MARGIN],
+        timestamp: Timestamp::default(),
+    });
+}
+
+/// Makes a logger in front of `writer` that of the process. Only the first call has an effect.
+pub fn install(levels: Filter, format: LogFormat, writer: &LogWriter) {
+    let max = levels.filter();
+    let logger = LOGGER.get_or_init(|| Logger::new(levels, format, writer));
     if log::set_logger(logger).is_ok() {
         log::set_max_level(max);
     }
@@ -100,19 +74,19 @@ pub fn install(levels: Levels, format: LogFormat, sink: &LogWriter) {
 impl Logger {
     /// A logger that is not installed.
     #[must_use]
-    pub fn new(levels: Levels, format: LogFormat, sink: &LogWriter) -> Self {
-        Self { levels, format, source: sink.source(), sink: sink.clone() }
+    pub fn new(levels: Filter, format: LogFormat, writer: &LogWriter) -> Self {
+        Self { levels, format, producer: writer.producer(), writer: writer.clone() }
     }
 
-    fn format(&self, record: &Record<'_>, message: &str, stamp: &mut Stamp, line: &mut Line<'_>) {
+    fn format(&self, record: &Record<'_>, message: &str, timestamp: &mut Timestamp, line: &mut Line<'_>) {
         // Long messages (they may quote what a backend sent) are cut where a character begins.
-        let message = cut(message, MESSAGE);
-        let target = cut(record.target(), 128);
+        let message = cut(message, MAX_MESSAGE);
+        let target = cut(record.target(), MAX_TARGET);
         let wall = clock::wall();
         let level = record.level();
         match self.format {
             LogFormat::Text => {
-                line.lit(stamp.of(wall));
+                line.lit(timestamp.at(wall));
                 line.byte(b' ');
                 line.raw(level.as_str().as_bytes());
                 line.raw(if level.as_str().len() == 4 { b"  " } else { b" " });
@@ -131,7 +105,7 @@ impl Logger {
             }
             LogFormat::Json => {
                 line.lit(b"{\"time\":\"");
-                line.lit(stamp.of(wall));
+                line.lit(timestamp.at(wall));
                 line.lit(b"\",\"level\":\"");
                 line.raw(level.as_str().as_bytes());
                 line.lit(b"\",\"target\":\"");
@@ -145,9 +119,9 @@ impl Logger {
     }
 }
 
-/// The first bytes of a text, not more than `most`, and no half character.
-fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
+/// The start of a text, at most `max` bytes of it, without a part of a character.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -156,28 +130,28 @@ fn cut(text: &str, most: usize) -> &str {
 
 impl Log for Logger {
     fn enabled(&self, m: &Metadata<'_>) -> bool {
-        m.level() <= self.levels.of(m.target())
+        self.levels.enabled(m)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
+        if !self.levels.matches(record) {
             return;
         }
         let _ = SCRATCH.try_with(|scratch| {
             // A message that logs while it is formatted is lost rather than a panic.
             let Ok(mut scratch) = scratch.try_borrow_mut() else { return };
-            let (message, buf, stamp) = &mut *scratch;
+            let Scratch { message, line: room, timestamp } = &mut *scratch;
             message.clear();
             let _ = write!(message, "{}", record.args());
-            let mut line = Line::new(buf);
-            self.format(record, message, stamp, &mut line);
+            let mut line = Line::new(room);
+            self.format(record, message, timestamp, &mut line);
             let len = line.len();
-            self.source.line(&buf[..len]);
+            self.producer.line(&room[..len]);
         });
     }
 
     fn flush(&self) {
-        self.sink.flush(Duration::from_secs(1));
+        self.writer.flush(Duration::from_secs(1));
     }
 }
 
@@ -188,7 +162,7 @@ mod tests {
     use log::Level;
 
     #[test]
-    fn rust_log() {
+    fn levels_of_modules() {
         use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
         type Row =
             (&'static str, &'static [(&'static str, LevelFilter)], LevelFilter, &'static [&'static str]);
@@ -199,28 +173,31 @@ mod tests {
             ("off", &[("any", Off)], Off, &[]),
             (
                 "warn,a::b=trace, a=debug",
-                &[("a", Debug), ("a::b", Trace), ("a::b::c", Trace), ("a::bc", Debug), ("ab", Warn)],
+                &[("a", Debug), ("a::b", Trace), ("a::b::c", Trace), ("a::c", Debug), ("b", Warn)],
                 Trace,
                 &[],
             ),
             ("a", &[("a::x", Trace), ("b", Info)], Trace, &[]),
             ("a=error,info", &[("a", Error), ("b", Info)], Info, &[]),
-            ("a=loud,=info,a b,debug", &[("a", Debug)], Debug, &["a=loud", "=info", "a b"]),
+            ("a=loud,b=debug=x,a=debug", &[("a", Debug), ("b", Info)], Debug, &["a=loud", "b=debug=x"]),
         ];
-        for (text, modules, max, bad) in table {
-            let (levels, found) = Levels::parse(text);
-            assert_eq!(found, *bad, "{text}");
-            assert_eq!(levels.max(), *max, "{text}");
+        for (text, modules, max, expected) in table {
+            let (levels, invalid) = parse_levels(text);
+            assert_eq!(invalid, *expected, "{text}");
+            assert_eq!(levels.filter(), *max, "{text}");
             for (module, level) in *modules {
-                assert_eq!(levels.of(module), *level, "{text}: {module}");
+                for each in Level::iter() {
+                    let enabled = levels.enabled(&Metadata::builder().target(module).level(each).build());
+                    assert_eq!(enabled, each <= *level, "{text}: {module} {each}");
+                }
             }
         }
     }
 
     #[test]
     fn lines() {
-        let long = "x".repeat(MESSAGE + 10);
-        let cut = &long[..MESSAGE];
+        let long = "x".repeat(MAX_MESSAGE + 10);
+        let cut = &long[..MAX_MESSAGE];
         let table: &[(Level, &str, &str, String, String)] = &[
             (
                 Level::Info,
@@ -255,8 +232,8 @@ mod tests {
         for (level, target, message, text, json) in table {
             for (format, want) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
                 let to = Written::default();
-                let sink = LogWriter::start("test", to.clone()).expect("a thread");
-                let logger = Logger::new(Levels::parse("trace,quiet=error").0, format, &sink);
+                let writer = LogWriter::start("test", to.clone()).expect("a thread");
+                let logger = Logger::new(parse_levels("trace,quiet=error").0, format, &writer);
                 logger.log(
                     &Record::builder().level(*level).target(target).args(format_args!("{message}")).build(),
                 );
