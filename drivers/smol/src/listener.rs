@@ -89,3 +89,46 @@ impl ListenerTask {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::task::Waker;
+
+    #[test]
+    fn connections_are_reported_once_for_each_wait_until_the_listener_is_closed() {
+        let socket = TcpListener::bind("127.77.2.1:0").expect("a port is free");
+        socket.set_nonblocking(true).expect("a socket");
+        let address = socket.local_addr().expect("bound");
+        let (listener, task) = Listener::new(3, socket).expect("a reactor");
+        let queue = Arc::<ReadyQueue>::default();
+        let executor = smol::LocalExecutor::new();
+        executor.spawn(task.run(queue.clone())).detach();
+        let after = |millis| {
+            smol::block_on(executor.run(Timer::after(Duration::from_millis(millis))));
+            let mut reasons = Vec::new();
+            queue.take(&mut reasons, Waker::noop());
+            reasons
+        };
+        let soon = || (0..100).map(|_| after(20)).find(|reasons| !reasons.is_empty()).expect("an event");
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(5));
+        let _first = connect().expect("listening");
+        assert_eq!(after(50), [], "accepting does not block yet");
+        for _ in 0..2 {
+            listener.accept_blocks();
+            assert_eq!(soon(), [WakeReason::Listener(3)]);
+            assert_eq!(after(50), [], "only once, though the connection still waits");
+        }
+        listener.socket.get_ref().accept().expect("it waits");
+        listener.accept_blocks();
+        assert_eq!(after(50), []);
+        let _second = connect().expect("listening");
+        assert_eq!(soon(), [WakeReason::Listener(3)]);
+        // Closed at once, though the task has not run since.
+        listener.accept_blocks();
+        drop(listener);
+        assert_eq!(connect().expect_err("closed").kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(after(50), []);
+    }
+}
