@@ -1,9 +1,9 @@
 //! Looks host names up without blocking a worker: the system's resolver blocks, sometimes for half a minute.
 //!
-//! Resolver calls run on the threads of [`smol::unblock`], at most [`MAX_CONCURRENT`] at once. Its pool is one
-//! for the whole process and grows up to `BLOCKING_MAX_THREADS` threads (500 by default): with fewer than
-//! [`MAX_CONCURRENT`], names that hang can delay others. Its threads end when idle, and the process does not
-//! wait for them when it exits.
+//! Resolver calls run on the threads of [`smol::unblock`], at most 64 at once. Its pool is one for the whole
+//! process and grows up to 500 threads (`BLOCKING_MAX_THREADS` in the environment changes that): with fewer
+//! than 64, names that hang can delay others. Its threads end when idle, and the process does not wait for
+//! them when it exits.
 //!
 //! Equal lookups (same host and port) share one resolver call. A lookup gets its result within
 //! [`LOOKUP_TIMEOUT`] even if the resolver hangs; what the resolver says later is dropped. A control thread,
