@@ -13,8 +13,8 @@ use ruststrom_core::observe::{
 use ruststrom_core::{Instant, Wall};
 
 use crate::line::{ESCAPED, Line, MARGIN, Stamp};
-use crate::sink::{Chunk, Handed, Sink, Source};
-use crate::watch::Watch;
+use crate::log_writer::{Chunk, Handed, LogProducer, LogWriter};
+use crate::observer::WorkerObserver;
 
 /// A turn that gathers more hands over in between.
 const FULL: usize = 256 << 10;
@@ -29,7 +29,7 @@ pub struct Reporter {
 
 struct Access {
     format: LogFormat,
-    source: Source,
+    source: LogProducer,
     chunk: Chunk,
     /// The turn's time, and a wall time that was true at some instant: a turn's first line makes a stamp
     /// from them.
@@ -45,7 +45,7 @@ struct Access {
 impl Reporter {
     /// One that writes access lines to a sink.
     #[must_use]
-    pub fn new(format: LogFormat, sink: &Sink) -> Self {
+    pub fn new(format: LogFormat, sink: &LogWriter) -> Self {
         let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
         let (source, chunk, stamp, stamped) =
             (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
@@ -114,7 +114,7 @@ impl Observer for Reporter {
     }
 }
 
-impl Watch for Reporter {
+impl WorkerObserver for Reporter {
     fn turn(&mut self, now: Instant) {
         if let Some(a) = &mut self.access {
             a.now = now;

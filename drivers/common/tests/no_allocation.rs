@@ -12,8 +12,8 @@ use ruststrom_core::http::ip::IpText;
 use ruststrom_core::observe::{Head, Kept, Named, Observer, Record, Timings};
 use ruststrom_core::{Cause, Instant, Wall};
 use ruststrom_driver::access_log::Reporter;
-use ruststrom_driver::sink::Sink;
-use ruststrom_driver::watch::Watch;
+use ruststrom_driver::log_writer::LogWriter;
+use ruststrom_driver::observer::WorkerObserver;
 
 struct Counting;
 
@@ -77,7 +77,7 @@ fn a_line_costs_no_allocation() {
         ..Timings::new(Instant::ZERO)
     };
     for format in [LogFormat::Text, LogFormat::Json] {
-        let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
+        let sink = LogWriter::start("nowhere", std::io::sink()).expect("a thread");
         let mut reporter = Reporter::new(format, &sink);
         reporter.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
         // As the core does: what is kept of one exchange is overwritten by the next.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use ruststrom_core::ConnId;
-use ruststrom_driver::pump::Readiness;
+use ruststrom_driver::event::Readiness;
 use smol::{Async, Timer};
 
 use crate::ready_queue::{ReadyQueue, WakeReason};

@@ -17,36 +17,36 @@ mod sockets;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 
 use ruststrom_core::Instant;
-use ruststrom_driver::crew::{self, Running, Setup};
-use ruststrom_driver::engine::{Engine, Wake};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::{Outcome, Worker};
+use ruststrom_driver::engine::Engine;
+use ruststrom_driver::mailbox::Wake;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::worker::{Worker, WorkerExit};
+use ruststrom_driver::workers::{self, Running, Setup};
 use smol::channel::{self, Receiver, Sender};
 use smol::{LocalExecutor, Timer};
 
 use error_poller::ErrorPoller;
-use listener::ListenerTask;
+use listener::{Listener, ListenerTask};
 use ready_queue::{ReadyQueue, WakeReason};
-use sockets::Sockets;
+use sockets::SmolSockets;
 
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
 ///
 /// # Errors
-///
-/// Those of the operating system when a poller or a thread cannot be made, and a limit of open files that is
-/// too low for the number of workers.
+/// As of [`workers::start`].
 pub fn start<O, F>(setup: Setup, observer: F) -> io::Result<Running>
 where
-    O: Watch + 'static,
+    O: WorkerObserver + 'static,
     F: Fn(u16) -> O + Send + Sync + 'static,
 {
-    crew::start::<SmolEngine, O, F>(setup, observer)
+    workers::start::<SmolEngine, O, F>(setup, observer)
 }
 
 /// What the executor of one worker is made from, on that worker's thread.
@@ -55,12 +55,12 @@ struct SmolEngine {
     errors: Arc<ErrorPoller>,
     /// A message means that something is in the mailbox; one is enough.
     mail: (Sender<()>, Receiver<()>),
-    /// From the sockets, where listeners are added, to the executor.
+    /// To the executor, once it runs.
     listeners: (mpsc::Sender<ListenerTask>, mpsc::Receiver<ListenerTask>),
 }
 
 impl Engine for SmolEngine {
-    type Sockets = Sockets;
+    type Sockets = SmolSockets;
 
     fn new() -> io::Result<Self> {
         Ok(Self {
@@ -79,12 +79,20 @@ impl Engine for SmolEngine {
         }))
     }
 
-    fn sockets(&self, errands: Errands) -> io::Result<Sockets> {
-        let Self { queue, errors, listeners, .. } = self;
-        Ok(Sockets::new(queue.clone(), errors.clone(), listeners.0.clone(), errands))
+    fn sockets(&self, services: WorkerServices) -> io::Result<SmolSockets> {
+        Ok(SmolSockets::new(self.queue.clone(), self.errors.clone(), services))
     }
 
-    fn run<O: Watch, F: Fn() -> O>(self, worker: Worker<Sockets, O, F>) -> io::Result<Outcome> {
+    fn listen(&self, _: &mut SmolSockets, place: usize, listener: TcpListener) -> io::Result<Listener> {
+        let (listener, task) = Listener::new(place, listener)?;
+        self.listeners.0.send(task).map_err(io::Error::other)?;
+        Ok(listener)
+    }
+
+    fn run<O: WorkerObserver, F: Fn() -> O>(
+        self,
+        worker: Worker<SmolSockets, O, F>,
+    ) -> io::Result<WorkerExit> {
         let executor = LocalExecutor::new();
         executor.spawn(self.errors.run(self.queue.clone())).detach();
         executor.spawn(read_mail(self.mail.1, self.queue.clone())).detach();
@@ -104,7 +112,10 @@ async fn read_mail(mail: Receiver<()>, queue: Arc<ReadyQueue>) {
 
 /// The worker's turns until it ends: one whenever something is in the queue or the time for it has come.
 /// Between two turns the reactor is polled in any case, so that a worker with much to do notices what is new.
-async fn turns<O: Watch, F: Fn() -> O>(mut worker: Worker<Sockets, O, F>, queue: &ReadyQueue) -> Outcome {
+async fn turns<O: WorkerObserver, F: Fn() -> O>(
+    mut worker: Worker<SmolSockets, O, F>,
+    queue: &ReadyQueue,
+) -> WorkerExit {
     let mut reasons = Vec::new();
     let mut timer = TurnTimer { timer: Timer::never(), at: Instant::NEVER };
     // The first turn comes before anything has happened.
@@ -115,8 +126,8 @@ async fn turns<O: Watch, F: Fn() -> O>(mut worker: Worker<Sockets, O, F>, queue:
         if reasons.is_empty() && !due_now && !timer.has_fired(cx) {
             return Poll::Pending;
         }
-        if let Some(outcome) = worker.turn(reasons.drain(..)) {
-            return Poll::Ready(outcome);
+        if let Some(exit) = worker.turn(reasons.drain(..)) {
+            return Poll::Ready(exit);
         }
         let due = worker.due();
         due_now = due.is_some_and(|due| due <= worker.now());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use ruststrom_core::ConnId;
-use ruststrom_driver::pump::Readiness;
+use ruststrom_driver::event::Readiness;
 
 /// Why a worker was woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,23 +5,23 @@
 //! each socket and direction, because each time costs a system call.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, mpsc};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::engine::{self, Event};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::pump::{Readiness, World};
+use ruststrom_driver::event::{Event, Readiness};
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::socket_table::{self, SocketTable};
+use ruststrom_driver::sockets::Sockets;
+use ruststrom_driver::world::{Received, Sent, World};
 use smol::Async;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error_poller::ErrorPoller;
 use crate::interest::{ask_readable, ask_writable};
-use crate::listener::{Listener, ListenerTask};
+use crate::listener::Listener;
 use crate::ready_queue::{ReadyQueue, WakeReason, task_waker};
 
 /// Reading would block: readiness to read is to be asked for.
@@ -36,87 +36,76 @@ const WRITE_ASKED: u8 = 1 << 3;
 const CONNECTING: u8 = 1 << 4;
 /// The error poller watches it.
 const WATCHED: u8 = 1 << 5;
-/// In [`Sockets::changed`].
+/// In [`SmolSockets::changed`].
 const CHANGED: u8 = 1 << 6;
 
 /// A socket and what is asked for.
 struct Entry {
-    id: ConnId,
     bits: u8,
     /// Why it could not be connected, until the pump takes it.
     error: Option<io::Error>,
-    socket: Async<TcpStream>,
+    socket: Async<OwnedFd>,
     readable: Waker,
     /// Made when it is first needed: most sockets always have room.
     writable: Option<Waker>,
 }
 
+impl AsFd for Entry {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// The sockets of one worker.
-pub(crate) struct Sockets {
-    /// By slot.
-    table: Vec<Option<Box<Entry>>>,
-    open: usize,
+pub(crate) struct SmolSockets {
+    table: SocketTable<Box<Entry>>,
     /// Those whose bits changed in this turn.
     changed: Vec<ConnId>,
     queue: Arc<ReadyQueue>,
     errors: Arc<ErrorPoller>,
-    listeners: mpsc::Sender<ListenerTask>,
-    errands: Errands,
+    services: WorkerServices,
 }
 
-impl Sockets {
-    /// No sockets yet. The task of each listener goes to `listeners`, for the executor.
-    pub(crate) fn new(
-        queue: Arc<ReadyQueue>,
-        errors: Arc<ErrorPoller>,
-        listeners: mpsc::Sender<ListenerTask>,
-        errands: Errands,
-    ) -> Self {
-        Self { table: Vec::new(), open: 0, changed: Vec::new(), queue, errors, listeners, errands }
+impl SmolSockets {
+    pub(crate) fn new(queue: Arc<ReadyQueue>, errors: Arc<ErrorPoller>, services: WorkerServices) -> Self {
+        Self { table: SocketTable::default(), changed: Vec::new(), queue, errors, services }
     }
 
-    fn keep(&mut self, c: ConnId, socket: TcpStream, bits: u8) -> io::Result<()> {
+    /// Takes a socket that does not block.
+    fn keep(&mut self, c: ConnId, socket: OwnedFd, bits: u8) -> io::Result<()> {
         let socket = Async::new_nonblocking(socket)?;
         let readable = task_waker(&self.queue, WakeReason::Readable(c));
-        let slot = c.slot as usize;
-        if slot >= self.table.len() {
-            self.table.resize_with(slot + 1, || None);
-        }
-        let entry = Box::new(Entry { id: c, bits, error: None, socket, readable, writable: None });
-        if self.table[slot].replace(entry).is_none() {
-            self.open += 1;
-        }
+        self.table.insert(c, Box::new(Entry { bits, error: None, socket, readable, writable: None }));
         self.mark(c, 0);
         Ok(())
     }
 
-    fn entry(&mut self, c: ConnId) -> Option<&mut Entry> {
-        self.table.get_mut(c.slot as usize)?.as_deref_mut().filter(|e| e.id == c)
-    }
-
-    fn socket(&self, c: ConnId) -> io::Result<&TcpStream> {
-        let entry = self.table.get(c.slot as usize).and_then(Option::as_ref).filter(|e| e.id == c);
-        entry.map(|e| e.socket.get_ref()).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
     /// Something about `c` changed in this turn; `bits` are added.
     fn mark(&mut self, c: ConnId, bits: u8) {
-        let Some(entry) = self.table.get_mut(c.slot as usize).and_then(Option::as_mut) else { return };
+        let Some(entry) = self.table.get_mut(c) else { return };
         if entry.bits & CHANGED == 0 {
             self.changed.push(c);
         }
         entry.bits |= CHANGED | bits;
     }
 
+    fn readable(&mut self, c: ConnId) -> Option<Event> {
+        self.table.get_mut(c)?.bits &= !READ_ASKED;
+        self.mark(c, 0);
+        Some(Event::Conn(c, Readiness { readable: true, ..Readiness::default() }))
+    }
+
     /// It can be written to; one that was connecting is connected, or has failed to.
     fn writable(&mut self, c: ConnId) -> Option<Event> {
-        let entry = self.entry(c)?;
+        let entry = self.table.get_mut(c)?;
         entry.bits &= !WRITE_ASKED;
         let mut readiness = Readiness { writable: true, ..Readiness::default() };
         if entry.bits & CONNECTING != 0 {
             entry.bits &= !CONNECTING;
-            entry.error = entry.socket.get_ref().take_error().ok().flatten();
-            readiness.error = entry.error.is_some();
+            let error = self.table.take_error(c);
+            readiness.error = error.is_some();
+            self.table.get_mut(c)?.error = error;
+            self.table.note(c, readiness);
             // No read has been tried yet, so none has said that it would block.
             self.mark(c, WANT_READ);
         }
@@ -126,54 +115,42 @@ impl Sockets {
 
 impl Entry {
     /// Asks the reactor for what it wants; a socket for which nothing is asked is left to the error poller.
-    fn ask(&mut self, queue: &Arc<ReadyQueue>, errors: &ErrorPoller) -> io::Result<()> {
+    fn ask(&mut self, c: ConnId, queue: &Arc<ReadyQueue>, errors: &ErrorPoller) -> io::Result<()> {
         self.bits &= !CHANGED;
         if self.bits & (WANT_READ | READ_ASKED) == WANT_READ {
             ask_readable(&self.socket, &mut Context::from_waker(&self.readable))?;
             self.bits |= READ_ASKED;
         }
         if self.bits & (WANT_WRITE | WRITE_ASKED) == WANT_WRITE {
-            let waker = self.writable.get_or_insert_with(|| task_waker(queue, WakeReason::Writable(self.id)));
+            let waker = self.writable.get_or_insert_with(|| task_waker(queue, WakeReason::Writable(c)));
             ask_writable(&self.socket, &mut Context::from_waker(waker))?;
             self.bits |= WRITE_ASKED;
         }
         self.bits &= !(WANT_READ | WANT_WRITE);
         if self.bits & (READ_ASKED | WRITE_ASKED | WATCHED) == 0 {
-            errors.watch(self.id, &self.socket)?;
+            errors.watch(c, &self.socket)?;
             self.bits |= WATCHED;
         }
         Ok(())
     }
 }
 
-impl World for Sockets {
-    // By rustix, which makes the system call itself: libc's functions are cancellation points, which costs
-    // two atomic steps each.
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
-        let received: io::Result<usize> =
-            match rustix::net::recv(self.socket(c)?, &mut *buf, RecvFlags::empty()) {
-                Ok((n, _)) => Ok(n),
-                Err(e) => Err(e.into()),
-            };
+impl World for SmolSockets {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
+        let received = self.table.recv(c, buf);
         match &received {
-            // Full: there may be more. The end: there is never more.
-            Ok(n) if *n == buf.len() || *n == 0 => {}
+            // There may be more; after the end there never is.
+            Ok(r) if !r.drained || r.bytes == 0 => {}
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
             _ => self.mark(c, WANT_READ),
         }
         received
     }
 
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = self.socket(c)?;
-        let sent: io::Result<usize> = match slices {
-            [one] => rustix::net::send(socket, one, SendFlags::NOSIGNAL),
-            many => rustix::io::writev(socket, many),
-        }
-        .map_err(io::Error::from);
-        let len: usize = slices.iter().map(|s| s.len()).sum();
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let sent = self.table.send(c, slices);
         match &sent {
-            Ok(n) if *n == len => {}
+            Ok(s) if !s.blocked => {}
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
             _ => self.mark(c, WANT_WRITE),
         }
@@ -181,50 +158,32 @@ impl World for Sockets {
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        // Not worth a failed connection.
-        let _ = socket.set_tcp_nodelay(true);
-        match socket.connect(&to.into()) {
-            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(e),
-            _ => self.keep(c, socket.into(), CONNECTING | WANT_WRITE),
-        }
+        let socket = socket_table::connect(to)?;
+        self.keep(c, socket, CONNECTING | WANT_WRITE)
     }
 
     fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
-        let entry = self.entry(c)?;
-        entry.error.take().or_else(|| entry.socket.get_ref().take_error().ok()?)
+        self.table.get_mut(c)?.error.take().or_else(|| self.table.take_error(c))
     }
 
     fn shutdown(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            // Fails if the peer has gone already; its event says so.
-            let _ = socket.shutdown(Shutdown::Write);
-        }
+        self.table.shutdown(c);
     }
 
     fn close(&mut self, c: ConnId) {
-        if self.table.get_mut(c.slot as usize).and_then(Option::take).is_some() {
-            self.open -= 1;
-        }
+        self.table.close(c);
     }
 
     fn reset(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        }
-        self.close(c);
+        self.table.reset(c);
     }
 
     fn lookup(&mut self, id: LookupId, q: Query) {
-        self.errands.lookup(id, q);
+        self.services.lookup(id, q);
     }
 
     fn nudge(&mut self, shard: u16) {
-        self.errands.nudge(shard);
-    }
-
-    fn drained(&mut self) {
-        self.errands.drained();
+        self.services.nudge(shard);
     }
 
     fn now(&mut self) -> Instant {
@@ -232,47 +191,41 @@ impl World for Sockets {
     }
 }
 
-impl engine::Sockets for Sockets {
+impl Sockets for SmolSockets {
     type Listener = Listener;
-    type Found = WakeReason;
-    const TELLS: bool = false;
+    type Accepted = OwnedFd;
+    type RawEvent = WakeReason;
+    const READY_ON_INSERT: bool = false;
 
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Listener> {
-        let (listener, task) = Listener::new(place, listener)?;
-        self.listeners.send(task).map_err(|_| io::Error::other("the executor has ended"))?;
-        Ok(listener)
+    fn accept(&mut self, _: usize, listener: &Listener) -> io::Result<(OwnedFd, SocketAddr)> {
+        socket_table::accept(listener.as_fd())
     }
 
     fn listener_blocks(&mut self, _: usize, listener: &Listener) {
         listener.accept_blocks();
     }
 
-    fn insert(&mut self, c: ConnId, socket: TcpStream) -> io::Result<()> {
-        self.keep(c, socket, 0)
+    fn insert(&mut self, c: ConnId, accepted: OwnedFd) -> io::Result<()> {
+        self.keep(c, accepted, 0)
     }
 
     fn event(&mut self, reason: WakeReason) -> Option<Event> {
         match reason {
-            WakeReason::Readable(c) => {
-                self.entry(c)?.bits &= !READ_ASKED;
-                self.mark(c, 0);
-                Some(Event::Conn(c, Readiness { readable: true, ..Readiness::default() }))
-            }
+            WakeReason::Readable(c) => self.readable(c),
             WakeReason::Writable(c) => self.writable(c),
-            WakeReason::Failed(c, readiness) => Some(Event::Conn(c, readiness)),
+            WakeReason::Failed(c, readiness) => {
+                self.table.note(c, readiness);
+                Some(Event::Conn(c, readiness))
+            }
             WakeReason::Listener(place) => Some(Event::Listener(place)),
-            WakeReason::Mailbox => Some(Event::Inbox),
+            WakeReason::Mailbox => Some(Event::Mailbox),
         }
     }
 
     fn turn_ended(&mut self) {
         while let Some(c) = self.changed.pop() {
-            let Some(entry) =
-                self.table.get_mut(c.slot as usize).and_then(Option::as_mut).filter(|e| e.id == c)
-            else {
-                continue;
-            };
-            if let Err(e) = entry.ask(&self.queue, &self.errors) {
+            let Some(entry) = self.table.get_mut(c) else { continue };
+            if let Err(e) = entry.ask(c, &self.queue, &self.errors) {
                 log::error!("cannot wait for a connection: {e}");
                 self.queue.push(WakeReason::Failed(c, Readiness { error: true, ..Readiness::default() }));
             }
@@ -280,16 +233,20 @@ impl engine::Sockets for Sockets {
     }
 
     fn open(&self) -> usize {
-        self.open
+        self.table.open()
     }
 
     fn close_all(&mut self) {
         self.table.clear();
         self.changed.clear();
-        self.open = 0;
+        self.services.next_generation();
     }
 
-    fn errands(&mut self) -> &mut Errands {
-        &mut self.errands
+    fn generation(&self) -> u32 {
+        self.services.generation()
+    }
+
+    fn wall(&mut self) -> Wall {
+        clock::wall()
     }
 }

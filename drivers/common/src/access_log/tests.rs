@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
-use crate::sink::tests::Written;
+use crate::log_writer::tests::Written;
 use ruststrom_core::Cause;
 use ruststrom_core::http::ip::IpText;
 
@@ -373,7 +373,7 @@ fn what_is_kept_is_short() {
 #[test]
 fn lines_arrive_with_the_time_of_their_turn() {
     let to = Written::default();
-    let sink = Sink::start("test", to.clone()).expect("a thread");
+    let sink = LogWriter::start("test", to.clone()).expect("a thread");
     let mut reporter = Reporter::new(LogFormat::Json, &sink);
     assert!(reporter.wants_records());
     let start = Instant::from_millis(5000);
@@ -405,7 +405,7 @@ fn lines_arrive_with_the_time_of_their_turn() {
 fn a_sink_that_hangs_costs_lines_and_is_counted() {
     let to = Written::default();
     to.closed.store(true, std::sync::atomic::Ordering::Release);
-    let sink = Sink::start("test", to.clone()).expect("a thread");
+    let sink = LogWriter::start("test", to.clone()).expect("a thread");
     let mut reporter = Reporter::new(LogFormat::Json, &sink);
     let mut lines = 0;
     // One endless turn and many short ones.

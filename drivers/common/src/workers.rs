@@ -12,19 +12,20 @@ use std::time::Duration;
 
 use ruststrom_core::{Config, Shared};
 
+use crate::acceptor::ListenerSlot;
 use crate::engine::Engine;
-use crate::errands::Errands;
-use crate::inbox::Inbox;
-use crate::listen::Bound;
+use crate::listen::BoundListener;
 use crate::lookup::Lookups;
+use crate::mailbox::{Command, Mailbox, WorkerStats};
+use crate::observer::WorkerObserver;
+use crate::services::WorkerServices;
 use crate::stop::{Stage, Stop};
-use crate::watch::Watch;
-use crate::worker::{Census, Outcome, Plan, Worker};
+use crate::worker::{Worker, WorkerExit, WorkerSetup};
 
 /// Descriptors that are not for connections: pollers, listeners, logs, lookups.
-const OWN_FILES: usize = 64;
-/// With fewer for each worker nobody would ever be served: a quarter is kept back from clients.
-const LEAST_FILES: usize = 8;
+const OTHER_FILES: usize = 64;
+/// The fewest descriptors for each worker: with fewer no client would be served beside its backends.
+const MIN_FILES: usize = 8;
 
 /// Everything that workers need.
 pub struct Setup {
@@ -33,12 +34,12 @@ pub struct Setup {
     /// What the workers share; its number of shards is the number of workers.
     pub shared: Arc<Shared>,
     /// Bound listeners with a socket for each worker.
-    pub listeners: Vec<Bound>,
-    /// Entropy of the process.
+    pub listeners: Vec<BoundListener>,
+    /// Unpredictable: it keys hashes, random choices and request ids.
     pub seed: u64,
     /// Open files that the process may have.
     pub files: usize,
-    /// The switch that ends it.
+    /// The switch that stops the workers.
     pub stop: Arc<Stop>,
     /// Where names are looked up.
     pub lookups: Lookups,
@@ -46,21 +47,24 @@ pub struct Setup {
 
 /// Workers that run.
 pub struct Running {
-    threads: Vec<JoinHandle<Outcome>>,
-    inboxes: Arc<[Inbox]>,
+    threads: Vec<JoinHandle<WorkerExit>>,
+    mailboxes: Arc<[Mailbox]>,
 }
 
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
+///
+/// # Errors
+/// If the limit of open files is too low for that many workers, or a poller or a thread cannot be made.
 pub fn start<E, O, F>(setup: Setup, observer: F) -> io::Result<Running>
 where
     E: Engine,
-    O: Watch + 'static,
+    O: WorkerObserver + 'static,
     F: Fn(u16) -> O + Send + Sync + 'static,
 {
     let shards = setup.shared.shards().max(1);
     // Everything that can fail comes before the first thread.
-    let files = setup.files.saturating_sub(OWN_FILES) / usize::from(shards);
-    if files < LEAST_FILES {
+    let files = setup.files.saturating_sub(OTHER_FILES) / usize::from(shards);
+    if files < MIN_FILES {
         let (limit, s) = (setup.files, if shards == 1 { "" } else { "s" });
         let todo = "raise it (ulimit -n, LimitNOFILE=) or use fewer workers";
         return Err(io::Error::other(format!(
@@ -68,8 +72,8 @@ where
         )));
     }
     let engines = (0..shards).map(|_| E::new()).collect::<io::Result<Vec<_>>>()?;
-    let inboxes: Arc<[Inbox]> =
-        engines.iter().map(|e| e.wake().map(Inbox::new)).collect::<io::Result<Vec<_>>>()?.into();
+    let mailboxes: Arc<[Mailbox]> =
+        engines.iter().map(|e| e.wake().map(Mailbox::new)).collect::<io::Result<Vec<_>>>()?.into();
     let mut sockets: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
     for bound in setup.listeners {
         for (shard, socket) in bound.sockets.into_iter().enumerate() {
@@ -77,15 +81,15 @@ where
         }
     }
     for shard in 0..shards {
-        let inboxes = inboxes.clone();
-        setup.stop.on_advance(Box::new(move || inboxes[usize::from(shard)].wake()));
+        let mailboxes = mailboxes.clone();
+        setup.stop.on_advance(Box::new(move || mailboxes[usize::from(shard)].wake()));
     }
     let observer = Arc::new(observer);
     let unready = Arc::new(AtomicUsize::new(usize::from(shards)));
     let mut threads = Vec::with_capacity(usize::from(shards));
     for (shard, (engine, listeners)) in (0..shards).zip(engines.into_iter().zip(sockets)) {
-        let errands = Errands::new(inboxes.clone(), shard, setup.lookups.clone());
-        let plan = Plan {
+        let services = WorkerServices::new(mailboxes.clone(), shard, setup.lookups.clone());
+        let worker_setup = WorkerSetup {
             config: setup.config.clone(),
             shared: setup.shared.clone(),
             shard,
@@ -93,46 +97,60 @@ where
             seed: setup.seed.wrapping_add(u64::from(shard).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             files,
             stop: setup.stop.clone(),
-            inboxes: inboxes.clone(),
+            mailboxes: mailboxes.clone(),
             unready: unready.clone(),
         };
         let (observer, stop) = (observer.clone(), setup.stop.clone());
         let serve = move || {
-            let sockets = engine.sockets(errands)?;
-            engine.run(Worker::new(plan, sockets, listeners, move || observer(shard))?)
+            let mut sockets = engine.sockets(services)?;
+            let mut slots = Vec::with_capacity(listeners.len());
+            for (place, (id, kind, address, listener)) in listeners.into_iter().enumerate() {
+                let listener = engine.listen(&mut sockets, place, listener)?;
+                slots.push(ListenerSlot { id, kind, address, listener });
+            }
+            engine.run(Worker::new(worker_setup, sockets, slots, move || observer(shard)))
         };
         let run = move || {
             serve().unwrap_or_else(|e| {
                 log::error!("worker {shard} failed: {e}");
                 stop.advance(Stage::Drain);
-                Outcome::Failed
+                WorkerExit::Failed
             })
         };
         threads.push(std::thread::Builder::new().name(format!("worker-{shard}")).spawn(run)?);
     }
-    Ok(Running { threads, inboxes })
+    Ok(Running { threads, mailboxes })
 }
 
 impl Running {
-    /// Asks every worker how much of everything it has, between two of its turns. One that does not answer
-    /// within `patience`, because it has ended or is stuck, is left out. A debug build checks every
-    /// structural invariant on this occasion.
-    #[must_use]
-    pub fn census(&self, patience: Duration) -> Vec<Census> {
-        let (whom, responses) = mpsc::channel();
-        for inbox in self.inboxes.iter() {
-            inbox.ask(whom.clone());
+    /// Gives every worker a new configuration, which it serves by from its next turn on. Exchanges under way
+    /// keep the one that they began with, and no connection is closed. Listeners stay as they were bound: those
+    /// of `config` must be the same, in the same order.
+    pub fn reload(&self, config: &Arc<Config>) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Command::Config(config.clone()));
         }
-        self.inboxes.iter().map_while(|_| responses.recv_timeout(patience).ok()).collect()
     }
 
-    /// Waits until all workers have ended; the worst of their outcomes.
+    /// Asks every worker how much of everything it has, between two of its turns. One that does not respond
+    /// within `timeout`, because it has ended or is stuck, is left out. A debug build checks every structural
+    /// invariant on this occasion.
     #[must_use]
-    pub fn join(self) -> Outcome {
+    pub fn stats(&self, timeout: Duration) -> Vec<WorkerStats> {
+        let (to, stats) = mpsc::channel();
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Command::Stats(to.clone()));
+        }
+        self.mailboxes.iter().map_while(|_| stats.recv_timeout(timeout).ok()).collect()
+    }
+
+    /// Waits until all workers have ended; the worst of their exits.
+    #[must_use]
+    pub fn join(self) -> WorkerExit {
         self.threads
             .into_iter()
-            .map(|t| t.join().unwrap_or(Outcome::Failed))
+            .map(|t| t.join().unwrap_or(WorkerExit::Failed))
             .max()
-            .unwrap_or(Outcome::Finished)
+            .unwrap_or(WorkerExit::Finished)
     }
 }

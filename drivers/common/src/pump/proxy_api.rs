@@ -1,16 +1,17 @@
-//! The core as the pump sees it.
+//! The core as the pump calls it.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use ruststrom_core::observe::Observer;
 use ruststrom_core::{
-    Accepted, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, LookupResult, Proxy, Refused,
-    Wall, Wants,
+    Accepted, Config, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, LookupResult, Proxy,
+    Refused, Wall, Wants,
 };
 
-/// What the pump needs of the core: [`Proxy`], or a fake one in tests. The methods are those of [`Proxy`] and
-/// keep its contract.
-pub trait Machine {
+/// The inputs and outputs of the core that the pump needs: those of [`Proxy`], with its contract. Tests put
+/// something simpler behind the pump.
+pub trait ProxyApi {
     /// A connection was accepted.
     fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused>;
     /// A connection asked for is there.
@@ -27,6 +28,8 @@ pub trait Machine {
     fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant);
     /// A lookup ended.
     fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant);
+    /// A new configuration.
+    fn handle_config(&mut self, config: Arc<Config>, now: Instant);
     /// Another shard changed something.
     fn handle_shared(&mut self, now: Instant);
     /// The wall clock.
@@ -39,17 +42,17 @@ pub trait Machine {
     fn poll_conn(&mut self) -> Option<Listed>;
     /// What it wants.
     fn wants(&self, c: ConnId) -> Wants;
-    /// Lends `f` what is to be sent.
+    /// Lends `f` what is to be sent: at most eight slices, none of them empty.
     fn with_slices<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R;
     /// What to do next.
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Whether to accept.
     fn accepting(&self, l: ListenerId) -> bool;
-    /// When to call [`Machine::handle_timeout`].
+    /// When to call [`ProxyApi::handle_timeout`].
     fn poll_timeout(&self) -> Option<Instant>;
 }
 
-impl<O: Observer> Machine for Proxy<O> {
+impl<O: Observer> ProxyApi for Proxy<O> {
     fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused> {
         Proxy::handle_accept(self, a, now)
     }
@@ -73,6 +76,9 @@ impl<O: Observer> Machine for Proxy<O> {
     }
     fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant) {
         Proxy::handle_lookup(self, l, a, now);
+    }
+    fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
+        Proxy::handle_config(self, config, now);
     }
     fn handle_shared(&mut self, now: Instant) {
         Proxy::handle_shared(self, now);

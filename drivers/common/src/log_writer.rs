@@ -1,7 +1,7 @@
 //! Where lines leave the process: one thread for each sink writes, everybody else only hands chunks over and
 //! never waits for it.
 //!
-//! A source (a worker's access log, the journal) has one chunk in the sink's keeping. While the sink is slow
+//! A source (a worker's access log, the logger) has one chunk in the sink's keeping. While the sink is slow
 //! it fills, and what no longer fits is dropped and counted. Buffers are made once and swapped from hand to
 //! hand.
 
@@ -82,7 +82,7 @@ impl Chunk {
 
 /// Where a sink writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum LogTarget {
     /// Standard output.
     Stdout,
     /// A file, appended to and made if it is missing.
@@ -112,7 +112,7 @@ struct Inner {
 
 /// A sink and its thread, which lives as long as the process.
 #[derive(Clone)]
-pub struct Sink(Arc<Inner>);
+pub struct LogWriter(Arc<Inner>);
 
 /// What became of a chunk that was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,12 +125,12 @@ pub enum Handed {
     Dropped,
 }
 
-impl Sink {
+impl LogWriter {
     /// Opens the target and starts the thread.
-    pub fn open(target: &Target) -> io::Result<Self> {
+    pub fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
-            Target::Stdout => Self::start("standard output", Stdout),
-            Target::File(path) => {
+            LogTarget::Stdout => Self::start("standard output", Stdout),
+            LogTarget::File(path) => {
                 // Opening a pipe would wait for its reader, for ever; a full one is waited for in
                 // `write_all`.
                 let file: File = OpenOptions::new()
@@ -171,10 +171,10 @@ impl Sink {
 
     /// A new source.
     #[must_use]
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> LogProducer {
         let kept = Arc::<Kept>::default();
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept.clone());
-        Source { kept, sink: self.0.clone() }
+        LogProducer { kept, sink: self.0.clone() }
     }
 
     /// Lines dropped so far: the sink was too slow, or could not write.
@@ -299,12 +299,12 @@ impl Write for Stdout {
 }
 
 /// One hand that fills a sink.
-pub struct Source {
+pub struct LogProducer {
     kept: Arc<Kept>,
     sink: Arc<Inner>,
 }
 
-impl Source {
+impl LogProducer {
     /// Hands the lines of `chunk` over without ever waiting.
     pub fn hand_over(&self, chunk: &mut Chunk) -> Handed {
         if chunk.is_empty() {
@@ -333,7 +333,7 @@ impl Source {
         Handed::Taken
     }
 
-    /// One line from a thread that may wait for the length of a copy: for the journal, which is not on the
+    /// One line from a thread that may wait for the length of a copy: for the logger, which is not on the
     /// request path.
     pub fn line(&self, line: &[u8]) {
         let mut kept = self.kept.chunk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,7 +396,7 @@ pub(crate) mod tests {
 
     const WAIT: Duration = Duration::from_secs(20);
 
-    fn hand(source: &Source, chunk: &mut Chunk) -> Handed {
+    fn hand(source: &LogProducer, chunk: &mut Chunk) -> Handed {
         loop {
             match source.hand_over(chunk) {
                 Handed::Busy => std::thread::yield_now(),
@@ -408,7 +408,7 @@ pub(crate) mod tests {
     #[test]
     fn every_line_arrives_once_and_in_the_order_of_its_source() {
         let to = Written::default();
-        let sink = Sink::start("test", to.clone()).expect("a thread");
+        let sink = LogWriter::start("test", to.clone()).expect("a thread");
         let threads: Vec<_> = (0..3)
             .map(|t| {
                 let source = sink.source();
@@ -441,7 +441,7 @@ pub(crate) mod tests {
     #[test]
     fn lines_are_written_soon_without_a_flush() {
         let to = Written::default();
-        let sink = Sink::start("test", to.clone()).expect("a thread");
+        let sink = LogWriter::start("test", to.clone()).expect("a thread");
         let source = sink.source();
         for n in 1..5 {
             source.line(b"x\n");
@@ -457,7 +457,7 @@ pub(crate) mod tests {
     fn a_slow_sink_costs_lines_and_no_time() {
         let to = Written::default();
         to.closed.store(true, Ordering::Release);
-        let sink = Sink::start("test", to.clone()).expect("a thread");
+        let sink = LogWriter::start("test", to.clone()).expect("a thread");
         let source = sink.source();
         let mut chunk = Chunk::default();
         let line = [b'a'; 1023].iter().copied().chain(*b"\n").collect::<Vec<_>>();
@@ -488,7 +488,7 @@ pub(crate) mod tests {
     fn what_cannot_be_written_is_counted() {
         let to = Written::default();
         to.fail.store(true, Ordering::Release);
-        let sink = Sink::start("test", to.clone()).expect("a thread");
+        let sink = LogWriter::start("test", to.clone()).expect("a thread");
         let source = sink.source();
         source.line(b"one\n");
         source.line(b"two\n");
@@ -504,13 +504,13 @@ pub(crate) mod tests {
     fn files_are_appended_to() {
         let path = std::env::temp_dir().join(format!("ruststrom-sink-{}", std::process::id()));
         for _ in 0..2 {
-            let sink = Sink::open(&Target::File(path.clone())).expect("a file");
+            let sink = LogWriter::open(&LogTarget::File(path.clone())).expect("a file");
             sink.source().line(b"line\n");
             assert!(sink.flush(WAIT));
         }
         let text = std::fs::read(&path).expect("made");
         std::fs::remove_file(&path).expect("ours");
         assert_eq!(text, b"line\nline\n");
-        assert!(Sink::open(&Target::File("/nonexistent/folder/log".into())).is_err());
+        assert!(LogWriter::open(&LogTarget::File("/nonexistent/folder/log".into())).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The daemon's own log: the `log` facade in front of a [`Source`]. Off the request path, so it may use
+//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Off the request path, so it may use
 //! `fmt`; still nobody waits for the sink.
 
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use ruststrom_core::config::LogFormat;
 
 use crate::clock;
 use crate::line::{ESCAPED, Line, MARGIN, Stamp};
-use crate::sink::{Sink, Source};
+use crate::log_writer::{LogProducer, LogWriter};
 
 /// A longer message is cut.
 const MESSAGE: usize = 8 << 10;
@@ -75,32 +75,32 @@ impl Levels {
 }
 
 /// The logger of the process.
-pub struct Journal {
+pub struct Logger {
     levels: Levels,
     format: LogFormat,
-    source: Source,
-    sink: Sink,
+    source: LogProducer,
+    sink: LogWriter,
 }
 
-static JOURNAL: OnceLock<Journal> = OnceLock::new();
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 thread_local! {
     static SCRATCH: RefCell<(String, Vec<u8>, Stamp)> = RefCell::new((String::new(), vec![0; MESSAGE * ESCAPED + MARGIN], Stamp::default()));
 }
 
-/// Makes a journal in front of `sink` the logger of the process. Only the first call has an effect.
-pub fn install(levels: Levels, format: LogFormat, sink: &Sink) {
+/// Makes a logger in front of `sink` the logger of the process. Only the first call has an effect.
+pub fn install(levels: Levels, format: LogFormat, sink: &LogWriter) {
     let max = levels.max();
-    let journal = JOURNAL.get_or_init(|| Journal::new(levels, format, sink));
-    if log::set_logger(journal).is_ok() {
+    let logger = LOGGER.get_or_init(|| Logger::new(levels, format, sink));
+    if log::set_logger(logger).is_ok() {
         log::set_max_level(max);
     }
 }
 
-impl Journal {
-    /// A journal that is not installed.
+impl Logger {
+    /// A logger that is not installed.
     #[must_use]
-    pub fn new(levels: Levels, format: LogFormat, sink: &Sink) -> Self {
+    pub fn new(levels: Levels, format: LogFormat, sink: &LogWriter) -> Self {
         Self { levels, format, source: sink.source(), sink: sink.clone() }
     }
 
@@ -154,7 +154,7 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-impl Log for Journal {
+impl Log for Logger {
     fn enabled(&self, m: &Metadata<'_>) -> bool {
         m.level() <= self.levels.of(m.target())
     }
@@ -184,7 +184,7 @@ impl Log for Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::tests::Written;
+    use crate::log_writer::tests::Written;
     use log::Level;
 
     #[test]
@@ -255,12 +255,12 @@ mod tests {
         for (level, target, message, text, json) in table {
             for (format, want) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
                 let to = Written::default();
-                let sink = Sink::start("test", to.clone()).expect("a thread");
-                let journal = Journal::new(Levels::parse("trace,quiet=error").0, format, &sink);
-                journal.log(
+                let sink = LogWriter::start("test", to.clone()).expect("a thread");
+                let logger = Logger::new(Levels::parse("trace,quiet=error").0, format, &sink);
+                logger.log(
                     &Record::builder().level(*level).target(target).args(format_args!("{message}")).build(),
                 );
-                journal.flush();
+                logger.flush();
                 let got = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
                 if want.is_empty() {
                     assert_eq!(got, "");
