@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ruststrom_core::config;
-use ruststrom_sim::scripted::{self, Door, FarEnd, Scripted};
+use ruststrom_sim::scripted::{self, BackendListener, PeerHandle, Scripted};
 
 use crate::script::{Came, Listens, Script, Stage, backend_of};
 use crate::stand::{Recorder, Told};
@@ -13,21 +13,21 @@ use crate::stand::{Recorder, Told};
 pub(crate) struct Simulated {
     world: Scripted<Recorder>,
     backends: Vec<String>,
-    ends: BTreeMap<String, FarEnd>,
+    ends: BTreeMap<String, PeerHandle>,
     told: Arc<Mutex<Vec<Told>>>,
 }
 
 impl Simulated {
     pub(crate) fn start(seed: u64, script: &Script) -> Self {
         let addresses: Vec<String> =
-            (0..script.backends.len()).map(|nth| scripted::machine(nth).to_string()).collect();
+            (0..script.backends.len()).map(|nth| scripted::backend_address(nth).to_string()).collect();
         let text = script.config(&addresses);
         let parsed = config::parse(&text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let doors = script.backends.iter().map(|(_, listens)| match listens {
-            Listens::Yes => Door::Open,
-            Listens::No => Door::Refusing,
-            Listens::Silently => Door::Silent,
+            Listens::Yes => BackendListener::Accepting,
+            Listens::No => BackendListener::Refusing,
+            Listens::Silently => BackendListener::Unresponsive,
         });
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let world =
@@ -37,13 +37,13 @@ impl Simulated {
     }
 
     /// The connection of that name: `A2` is the second that the proxy made to A, and is waited for.
-    fn end_of(&mut self, who: &str) -> FarEnd {
+    fn end_of(&mut self, who: &str) -> PeerHandle {
         if let Some(end) = self.ends.get(who) {
             return *end;
         }
         let end = match self.backends.iter().position(|b| b == backend_of(who)) {
             Some(backend) => {
-                self.world.take(backend).unwrap_or_else(|| panic!("{who} is never connected to"))
+                self.world.accept(backend).unwrap_or_else(|| panic!("{who} is never connected to"))
             }
             None => self.world.connect().unwrap_or_else(|| panic!("{who} is refused")),
         };
@@ -67,9 +67,9 @@ impl Stage for Simulated {
     fn receive(&mut self, who: &str) -> Came {
         let end = self.end_of(who);
         match self.world.read(end).unwrap_or_else(|| panic!("{who} waits in vain")) {
-            scripted::Came::Bytes(bytes) => Came::Bytes(bytes),
-            scripted::Came::End => Came::End,
-            scripted::Came::Reset => Came::Reset,
+            scripted::Received::Bytes(bytes) => Came::Bytes(bytes),
+            scripted::Received::End => Came::End,
+            scripted::Received::Reset => Came::Reset,
         }
     }
 
@@ -102,7 +102,7 @@ impl Stage for Simulated {
         for end in std::mem::take(&mut self.ends).into_values() {
             self.world.close(end);
         }
-        let outcome = self.world.end().unwrap_or_else(|v| panic!("{}: {}", v.invariant, v.text));
+        let outcome = self.world.end().unwrap_or_else(|violation| panic!("{violation}"));
         let told = self.told.lock().expect("no panic");
         std::iter::once(format!("{outcome:?}")).chain(told.iter().map(ToString::to_string)).collect()
     }
@@ -112,10 +112,10 @@ impl Stage for Simulated {
             .backends
             .iter()
             .enumerate()
-            .map(|(nth, name)| (scripted::machine(nth).to_string(), format!("{{{name}}}")));
+            .map(|(nth, name)| (scripted::backend_address(nth).to_string(), format!("{{{name}}}")));
         let proxy = [
-            (scripted::address().to_string(), "{proxy}".into()),
-            (scripted::address().port().to_string(), "{port}".into()),
+            (scripted::proxy_address().to_string(), "{proxy}".into()),
+            (scripted::proxy_address().port().to_string(), "{port}".into()),
         ];
         backends.chain(proxy).collect()
     }
