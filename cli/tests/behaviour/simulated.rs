@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ruststrom_core::config;
-use ruststrom_sim::scripted::{self, Door, FarEnd, Scripted};
+use ruststrom_sim::scripted::{self, BackendListener, PeerHandle, Scripted};
 
 use crate::harness::{ExchangeRecord, Recorder};
 use crate::script::{Environment, ListenMode, Received, Script, backend_of};
@@ -14,21 +14,21 @@ use crate::script::{Environment, ListenMode, Received, Script, backend_of};
 pub(crate) struct Simulated {
     world: Scripted<Recorder>,
     backends: Vec<String>,
-    ends: BTreeMap<String, FarEnd>,
+    ends: BTreeMap<String, PeerHandle>,
     records: Arc<Mutex<Vec<ExchangeRecord>>>,
 }
 
 impl Simulated {
     pub(crate) fn start(seed: u64, script: &Script) -> Self {
         let addresses: Vec<String> =
-            (0..script.backends.len()).map(|nth| scripted::machine(nth).to_string()).collect();
+            (0..script.backends.len()).map(|nth| scripted::backend_address(nth).to_string()).collect();
         let text = script.config(&addresses);
         let parsed = config::parse(&text);
         let config = parsed.config.unwrap_or_else(|| panic!("{text}\n{:?}", parsed.diagnostics));
         let doors = script.backends.iter().map(|(_, mode)| match mode {
-            ListenMode::Accept => Door::Open,
-            ListenMode::Refuse => Door::Refusing,
-            ListenMode::Silent => Door::Silent,
+            ListenMode::Accept => BackendListener::Accepting,
+            ListenMode::Refuse => BackendListener::Refusing,
+            ListenMode::Silent => BackendListener::Unresponsive,
         });
         let records = Arc::<Mutex<Vec<ExchangeRecord>>>::default();
         let world = Scripted::new(
@@ -44,13 +44,13 @@ impl Simulated {
 
     /// The connection of that name. `A2` is the proxy's second connection to backend A: waits until it is
     /// made.
-    fn end_of(&mut self, who: &str) -> FarEnd {
+    fn end_of(&mut self, who: &str) -> PeerHandle {
         if let Some(end) = self.ends.get(who) {
             return *end;
         }
         let end = match self.backends.iter().position(|b| b == backend_of(who)) {
             Some(backend) => {
-                self.world.take(backend).unwrap_or_else(|| panic!("the proxy does not connect to {who}"))
+                self.world.accept(backend).unwrap_or_else(|| panic!("the proxy does not connect to {who}"))
             }
             None => self.world.connect().unwrap_or_else(|| panic!("{who} is refused")),
         };
@@ -74,9 +74,9 @@ impl Environment for Simulated {
     fn receive(&mut self, who: &str) -> Received {
         let end = self.end_of(who);
         match self.world.read(end).unwrap_or_else(|| panic!("{who} receives nothing")) {
-            scripted::Came::Bytes(bytes) => Received::Bytes(bytes),
-            scripted::Came::End => Received::End,
-            scripted::Came::Reset => Received::Reset,
+            scripted::Received::Bytes(bytes) => Received::Bytes(bytes),
+            scripted::Received::End => Received::End,
+            scripted::Received::Reset => Received::Reset,
         }
     }
 
@@ -109,7 +109,7 @@ impl Environment for Simulated {
         for end in std::mem::take(&mut self.ends).into_values() {
             self.world.close(end);
         }
-        let outcome = self.world.end().unwrap_or_else(|v| panic!("{}: {}", v.invariant, v.text));
+        let outcome = self.world.end().unwrap_or_else(|violation| panic!("{violation}"));
         let records = self.records.lock().expect("no panic");
         std::iter::once(format!("{outcome:?}")).chain(records.iter().map(ToString::to_string)).collect()
     }
@@ -119,10 +119,10 @@ impl Environment for Simulated {
             .backends
             .iter()
             .enumerate()
-            .map(|(nth, name)| (scripted::machine(nth).to_string(), format!("{{{name}}}")));
+            .map(|(nth, name)| (scripted::backend_address(nth).to_string(), format!("{{{name}}}")));
         let proxy = [
-            (scripted::address().to_string(), "{proxy}".into()),
-            (scripted::address().port().to_string(), "{port}".into()),
+            (scripted::proxy_address().to_string(), "{proxy}".into()),
+            (scripted::proxy_address().port().to_string(), "{port}".into()),
         ];
         backends.chain(proxy).collect()
     }

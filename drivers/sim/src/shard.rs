@@ -1,5 +1,5 @@
-//! A worker as far as it is simulated: its pump, who waits to be accepted, and what a turn of its event loop
-//! is. Who stands at the far ends it does not know.
+//! A simulated worker: its pump, the clients that wait to be accepted, and the turns of its event loop. It
+//! does not know what plays the clients.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use ruststrom_core::{Accepted, ConnId, Instant, ListenerId, Observer, Proxy, Wal
 use ruststrom_driver::pump::Pump;
 
 use crate::coverage::Mark;
-use crate::draw::{MS, SEC};
-use crate::net::{Net, View};
+use crate::net::{Net, ShardWorld};
+use crate::scenario::{MS, SEC};
 
 /// The one listener.
 const LISTENER: ListenerId = ListenerId(0);
@@ -17,7 +17,7 @@ const LISTENER: ListenerId = ListenerId(0);
 const ACCEPTS: usize = 16;
 
 /// Clients, as a shard that accepts them sees them: by number.
-pub(crate) trait Callers {
+pub(crate) trait ClientSource {
     /// Where it connects from, and where to.
     fn addresses(&self, client: usize) -> (SocketAddr, SocketAddr);
     /// It was accepted: puts its socket into the net.
@@ -44,9 +44,9 @@ impl<O: Observer> Shard<O> {
     }
 
     /// A client has connected.
-    pub(crate) fn call(&mut self, client: usize, callers: &mut impl Callers, net: &mut Net) {
+    pub(crate) fn client_connects(&mut self, client: usize, clients: &mut impl ClientSource, net: &mut Net) {
         if self.draining {
-            return callers.refused(client, net);
+            return clients.refused(client, net);
         }
         self.queue.push_back(client);
         let soon = net.now + net.delay();
@@ -60,28 +60,28 @@ impl<O: Observer> Shard<O> {
     }
 
     /// One turn of the event loop, as a worker does it. `drain`: by when, once that is wanted.
-    pub(crate) fn turn(&mut self, drain: Option<Instant>, callers: &mut impl Callers, net: &mut Net) {
+    pub(crate) fn turn(&mut self, drain: Option<Instant>, clients: &mut impl ClientSource, net: &mut Net) {
         let (now, shard) = (net.now, self.number);
         net.turn += 1;
         self.pump.begin(Instant::from_nanos(now));
         // The poller tells of a whole batch at once; what happens meanwhile makes some of it stale.
         let mut batch: Vec<usize> = std::mem::take(&mut net.ready[shard]);
         for i in (1..batch.len()).rev() {
-            batch.swap(i, net.dice.below(i as u64 + 1) as usize);
+            batch.swap(i, net.rng.below(i as u64 + 1) as usize);
         }
-        batch.retain(|s| net.socks[*s].open);
-        let told: Vec<_> = batch.iter().map(|s| (net.socks[*s].conn, net.readiness(*s))).collect();
-        net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || {
+        batch.retain(|s| net.sockets[*s].open);
+        let told: Vec<_> = batch.iter().map(|s| (net.sockets[*s].conn, net.readiness(*s))).collect();
+        net.trace(30 << 40 | (shard as u64) << 20 | told.len() as u64, || {
             format!("shard {shard} turns: {told:?}")
         });
-        let mut view = View { net, shard };
+        let mut view = ShardWorld { net, shard };
         if now >= self.wall_at {
             self.wall_at = now + SEC;
             self.pump.wall(Wall { unix_secs: 1_700_000_000 + now / SEC, millis: 0 }, &mut view);
         }
-        let often = view.net.draw.check_often;
+        let often = view.net.scenario.check_each_input;
         for (c, readiness) in told {
-            if view.net.sock_of(shard, c).is_none() {
+            if view.net.socket_of(shard, c).is_none() {
                 view.net.mark(Mark::StaleEvent);
             }
             self.pump.ready(c, readiness, &mut view);
@@ -93,31 +93,31 @@ impl<O: Observer> Shard<O> {
         if std::mem::take(&mut view.net.nudged[shard]) {
             self.pump.nudged(&mut view);
         }
-        for (id, response) in std::mem::take(&mut view.net.found[shard]) {
+        for (id, response) in std::mem::take(&mut view.net.lookup_results[shard]) {
             self.pump.response(id, response, &mut view);
         }
         self.pump.resume(&mut view);
-        self.accept(ACCEPTS, callers, net);
-        let mut view = View { net, shard };
+        self.accept(ACCEPTS, clients, net);
+        let mut view = ShardWorld { net, shard };
         self.pump.tick(&mut view);
         self.pump.settle(&mut view);
         if let Some(until) = drain.filter(|_| !self.draining) {
             self.draining = true;
-            self.accept(usize::MAX, callers, net);
+            self.accept(usize::MAX, clients, net);
             for client in std::mem::take(&mut self.queue) {
-                callers.refused(client, net);
+                clients.refused(client, net);
             }
-            self.pump.drain(until, &mut View { net, shard });
+            self.pump.drain(until, &mut ShardWorld { net, shard });
         }
     }
 
-    fn accept(&mut self, most: usize, callers: &mut impl Callers, net: &mut Net) {
-        let (shard, files) = (self.number, net.draw.world.files as usize);
+    fn accept(&mut self, most: usize, clients: &mut impl ClientSource, net: &mut Net) {
+        let (shard, files) = (self.number, net.scenario.system.files as usize);
         for _ in 0..most {
             if self.queue.is_empty() || (!self.pump.accepting(LISTENER) && most < usize::MAX) {
                 return;
             }
-            if net.faults && files > 0 && net.open[shard] >= files {
+            if net.faults_on && files > 0 && net.open_sockets[shard] >= files {
                 if self.paused <= net.now {
                     net.mark(Mark::AcceptPaused);
                     self.paused = net.now + 100 * MS;
@@ -125,15 +125,15 @@ impl<O: Observer> Shard<O> {
                 return;
             }
             let Some(client) = self.queue.pop_front() else { return };
-            let (peer, local) = callers.addresses(client);
+            let (peer, local) = clients.addresses(client);
             match self.pump.accept(&Accepted { listener: LISTENER, peer, local }) {
                 Ok(c) => {
-                    callers.accepted(client, shard, c, net);
-                    self.pump.opened(c, true, &mut View { net, shard });
+                    clients.accepted(client, shard, c, net);
+                    self.pump.opened(c, true, &mut ShardWorld { net, shard });
                 }
                 Err(_) => {
                     net.mark(Mark::Refused);
-                    callers.refused(client, net);
+                    clients.refused(client, net);
                 }
             }
         }
@@ -161,9 +161,9 @@ impl<O: Observer> Shard<O> {
         }
         if let Some(at) = self.pump.poll_timeout().filter(|t| *t != Instant::NEVER) {
             let mut at = at.as_nanos();
-            if net.dice.hits(net.draw.net.late_timer) {
+            if net.rng.chance(net.scenario.sockets.late_timer) {
                 net.mark(Mark::LateTimer);
-                at += net.dice.size(50 * MS);
+                at += net.rng.size(50 * MS);
             }
             net.wake(shard, at);
         }

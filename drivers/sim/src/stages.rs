@@ -1,5 +1,5 @@
-//! What stands in the chain of a pool in some runs: a stage that asks before it lets pass, and one that puts
-//! answers through a transform.
+//! The middlewares of some scenarios: one that waits for a lookup before each request, and one that passes
+//! response bodies through a transform.
 
 use std::fmt::Debug;
 
@@ -7,11 +7,11 @@ use ruststrom_core::h1::{Request, ResponseHead};
 use ruststrom_core::middleware::{Progress, Stage, Transform, Verdict};
 use ruststrom_core::{Cause, LookupResult, Query};
 
-/// Lets nobody pass before a lookup says so.
+/// Lets no request pass before a lookup has succeeded.
 #[derive(Debug)]
-pub(crate) struct Asks;
+pub(crate) struct LookupStage;
 
-impl Stage for Asks {
+impl Stage for LookupStage {
     fn request(&self, _: &Request<'_>) -> Verdict {
         Verdict::Ask(Query::Resolve { host: "stage.test".into(), port: 1 })
     }
@@ -24,27 +24,27 @@ impl Stage for Asks {
     }
 }
 
-/// Changes nothing, in steps of its own.
+/// Passes response bodies on unchanged, but later and in other pieces.
 #[derive(Debug)]
-pub(crate) struct Copies;
+pub(crate) struct DelayStage;
 
-impl Stage for Copies {
+impl Stage for DelayStage {
     fn request(&self, _: &Request<'_>) -> Verdict {
         Verdict::Pass
     }
 
     fn response(&self, _: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
-        Some(Box::new(Copy { held: Vec::new() }))
+        Some(Box::new(DelayTransform { held: Vec::new() }))
     }
 }
 
-/// Holds up to a few bytes back, as a compressor would.
+/// Holds up to 100 bytes back before the end, as a compressor would.
 #[derive(Debug)]
-struct Copy {
+struct DelayTransform {
     held: Vec<u8>,
 }
 
-impl Transform for Copy {
+impl Transform for DelayTransform {
     fn run(&mut self, input: &[u8], output: &mut [u8], ended: bool) -> Progress {
         let taken = input.len().min(777);
         self.held.extend_from_slice(&input[..taken]);

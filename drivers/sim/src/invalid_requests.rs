@@ -1,10 +1,10 @@
-//! Requests that must be refused, from the corpus: no byte of them may reach a backend as a request of its
-//! own.
+//! Requests that must be refused, from the corpus of HTTP/1.1 messages: none of them may reach a backend.
 
 use std::sync::OnceLock;
 
-use crate::dice::Dice;
+use crate::random::SplitMix64;
 
+/// The files of the corpus with such requests. Their format is described in `testdata/h1/README.md`.
 const FILES: &[&str] = &[
     include_str!("../../../testdata/h1/requests/attacks.txt"),
     include_str!("../../../testdata/h1/requests/fields.txt"),
@@ -14,14 +14,14 @@ const FILES: &[&str] = &[
     include_str!("../../../testdata/h1/requests/target.txt"),
 ];
 
-/// One of the cases.
-pub(crate) fn pick(d: &mut Dice) -> &'static [u8] {
+/// One of the requests.
+pub(crate) fn pick(rng: &mut SplitMix64) -> &'static [u8] {
     static CASES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let cases = CASES.get_or_init(|| FILES.iter().flat_map(|text| cases(text)).collect());
-    &cases[d.below(cases.len() as u64) as usize]
+    &cases[rng.below(cases.len() as u64) as usize]
 }
 
-/// What is sent in those cases that are refused outright.
+/// The requests of a file that must be refused outright.
 fn cases(text: &str) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut sent: Option<Vec<Vec<u8>>> = None;
@@ -47,7 +47,7 @@ fn cases(text: &str) -> Vec<Vec<u8>> {
     found
 }
 
-/// Bytes with their escapes; `None` for macros.
+/// The bytes of a text with escapes; `None` if it has macros, which are not expanded here.
 fn literal(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut bytes = text.bytes();
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_cases() {
+    fn the_corpus_has_requests_to_refuse() {
         let all: Vec<Vec<u8>> = FILES.iter().flat_map(|text| cases(text)).collect();
         assert!(all.len() > 60, "{}", all.len());
         assert!(all.iter().any(|c| c.windows(8).any(|w| w == b"\r\nFoo: b")));
