@@ -48,6 +48,8 @@ pub struct EventLoop<O: WorkerObserver, L> {
     stats_for: Vec<Sender<WorkerStats>>,
     /// The rest of the batch is about connections of a proxy that is gone.
     stale_batch: bool,
+    /// Check all invariants after each event.
+    check_each_event: bool,
 }
 
 impl<O: WorkerObserver, L> EventLoop<O, L> {
@@ -71,6 +73,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
             commands: VecDeque::new(),
             stats_for: Vec::new(),
             stale_batch: false,
+            check_each_event: false,
         }
     }
 
@@ -108,6 +111,9 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                     self.carry_out(sockets);
                 }
                 None => {}
+            }
+            if cfg!(debug_assertions) && self.check_each_event {
+                self.check();
             }
         }
         self.stale_batch = false;
@@ -199,12 +205,6 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         self.pump.now()
     }
 
-    /// Until when accepting is paused, because there were no descriptors.
-    #[must_use]
-    pub fn accepting_paused_until(&self) -> Option<Instant> {
-        self.acceptor.paused_until()
-    }
-
     /// The newest configuration.
     #[must_use]
     pub fn config(&self) -> &Arc<Config> {
@@ -229,6 +229,11 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
     pub fn check(&self) {
         self.pump.check();
         self.pump.proxy().check();
+    }
+
+    /// Whether a debug build checks every structural invariant after each event too. For tests: it is slow.
+    pub fn check_each_event(&mut self, on: bool) {
+        self.check_each_event = on;
     }
 
     /// Puts a fresh proxy in the place of one that is given up, behind the same listeners; a drain begins

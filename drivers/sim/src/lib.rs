@@ -21,7 +21,7 @@
 //! | `net` | the state of the network: clock, connections (`socket`), events to come (`event_queue`) |
 //! | `net/shard_world`, `net/peer_io` | how the pump, and how peers, use their ends of a connection |
 //! | `net/backend_choice` | which backend a request may be sent to |
-//! | `shard` | a worker: its pump, its listener, the turns of its event loop |
+//! | `shard` | a worker: when its event loop has turns, and in which order it is told what has happened |
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `invalid_requests` | requests that must be refused |

@@ -4,13 +4,12 @@
 
 mod backend_choice;
 mod event_queue;
+mod listener;
 mod peer_io;
 mod shard_world;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use ruststrom_core::{LookupId, LookupResult};
 
 use self::event_queue::EventQueue;
 use crate::coverage::{Coverage, Mark};
@@ -19,7 +18,8 @@ use crate::random::{SplitMix64, mix};
 use crate::scenario::{MS, PoolSpec, Scenario};
 
 pub(crate) use self::event_queue::SimEvent;
-pub(crate) use self::shard_world::ShardWorld;
+pub(crate) use self::listener::{ClientSource, SimListener};
+pub(crate) use self::shard_world::{ListenerHandle, ShardWorld};
 pub(crate) use self::socket::{Peer, PeerRead, Socket};
 
 /// How many of the newest lines of a trace are kept.
@@ -42,10 +42,7 @@ pub(crate) struct Net {
     pub(crate) ready: Vec<Vec<usize>>,
     /// When each shard's next turn is due.
     turn_at: Vec<u64>,
-    /// Shards that another one has nudged.
-    pub(crate) nudged: Vec<bool>,
-    /// Results of lookups that each shard has not taken yet.
-    pub(crate) lookup_results: Vec<Vec<(LookupId, LookupResult)>>,
+    /// Shards whose drain has ended.
     pub(crate) drained: Vec<bool>,
     pub(crate) backend_modes: Vec<BackendMode>,
     /// Faults happen. False in fault-free runs, and from the healing on.
@@ -61,6 +58,8 @@ pub(crate) struct Net {
     pub(crate) config_versions: Vec<Vec<PoolSpec>>,
     /// Which of them each shard has.
     pub(crate) shard_version: Vec<usize>,
+    /// Which of them each shard was given last: it takes that one when it reads its mailbox.
+    pub(crate) posted_version: Vec<usize>,
     /// How many turns all shards together have had.
     pub(crate) turn: u64,
     /// Backends that are known to be unhealthy, by pool and label, with the turn in which that was recorded.
@@ -108,8 +107,6 @@ impl Net {
             open_sockets: vec![0; shards],
             ready: vec![Vec::new(); shards],
             turn_at: vec![u64::MAX; shards],
-            nudged: vec![false; shards],
-            lookup_results: vec![Vec::new(); shards],
             drained: vec![false; shards],
             backend_modes,
             faults_on: !scenario.fault_free,
@@ -123,6 +120,7 @@ impl Net {
             read_buffer: Vec::new(),
             config_versions: vec![scenario.pools.clone()],
             shard_version: vec![0; shards],
+            posted_version: vec![0; shards],
             turn: 0,
             unhealthy: BTreeMap::new(),
             reload_changed: BTreeSet::new(),
@@ -170,6 +168,21 @@ impl Net {
     /// Something will happen at `when`, or as soon as possible if that is over.
     pub(crate) fn schedule(&mut self, when: u64, event: SimEvent) {
         self.queue.push(when.max(self.now + 1), event);
+    }
+
+    /// A shard reads its mailbox, and takes the newest configuration that is there.
+    fn take_version(&mut self, shard: usize) {
+        let version = self.posted_version[shard];
+        if std::mem::replace(&mut self.shard_version[shard], version) == version {
+            return;
+        }
+        self.trace(32 << 40 | shard as u64, || format!("shard {shard} takes version {version}"));
+        for socket in self.client_sockets.iter().filter(|s| **s != usize::MAX) {
+            let s = &mut self.sockets[*socket];
+            if s.shard == shard {
+                s.read_at_reload.push((s.to_proxy.read_total, version));
+            }
+        }
     }
 
     /// The next event; the clock moves on to it.

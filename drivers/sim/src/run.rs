@@ -6,12 +6,13 @@ mod observer;
 mod operations;
 mod phases;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ruststrom_core::config::Config;
 use ruststrom_core::middleware::Stage;
 use ruststrom_core::{Instant, Proxy, Shared};
-use ruststrom_driver::pump::Pump;
+use ruststrom_driver::mailbox::Command;
 
 use self::observer::RunObserver;
 use self::phases::RunPhase;
@@ -26,6 +27,11 @@ use crate::stages::{DelayStage, LookupStage};
 
 /// More events than any run needs: one that has more does not end.
 const MAX_EVENTS: u64 = 3_000_000;
+
+/// Where the shards listen.
+fn proxy_address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 80))
+}
 
 /// What a run leaves behind.
 pub(crate) struct RunResult {
@@ -68,7 +74,7 @@ impl Simulation {
             let seed = scenario.seed ^ u64::from(shard);
             Proxy::new(config.clone(), shared.clone(), shard, seed, RunObserver::default(), now)
         };
-        let shard = |shard: u16| Shard::new(Pump::new(proxy(shard), now), usize::from(shard));
+        let shard = |s: u16| Shard::new(proxy(s), config.clone(), usize::from(s), proxy_address(), &net);
         let shards = (0..scenario.shards).map(shard).collect();
         let heal_at = net.rng.between(2, 9) * SEC;
         let mut sim = Self {
@@ -142,7 +148,7 @@ impl Simulation {
                 chain.push(Box::new(DelayStage));
                 self.net.mark(Mark::Transformed);
             }
-            self.shards[shard].pump.machine_mut().set_chain(pool, chain);
+            self.shards[shard].event_loop.pump_mut().proxy_mut().set_chain(pool, chain);
         }
     }
 
@@ -196,12 +202,11 @@ impl Simulation {
                 self.shards[shard].client_connects(index, &mut self.clients, &mut self.net);
             }
             SimEvent::Nudge(shard) => {
-                self.net.nudged[shard] = true;
-                self.net.wake(shard, 0);
+                self.shards[shard].post(Command::Nudge, &mut self.net);
             }
             SimEvent::LookupDone(shard, id, result) => {
-                self.net.lookup_results[shard].push((id, *result));
-                self.net.wake(shard, 0);
+                let done = Command::LookupDone { generation: 0, id, result: *result };
+                self.shards[shard].post(done, &mut self.net);
             }
             SimEvent::Reload => self.reload(),
             SimEvent::ReloadShard(shard) => self.reload_shard(shard),
@@ -246,8 +251,11 @@ impl Simulation {
         if self.net.drained[shard] {
             return;
         }
-        let drain = self.drain_wanted.then(|| Instant::from_nanos(self.drain_by));
-        self.shards[shard].turn(drain, &mut self.clients, &mut self.net);
+        let version = self.net.shard_version[shard];
+        self.shards[shard].turn(self.drain_wanted, &mut self.clients, &mut self.net);
+        if self.net.shard_version[shard] != version {
+            self.set_chains(shard);
+        }
         self.check_after_turn(shard);
         self.shards[shard].schedule(&mut self.net);
     }

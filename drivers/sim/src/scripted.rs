@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use ruststrom_core::config::Config;
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{ConnId, Instant, Observer, Proxy, Shared};
-use ruststrom_driver::pump::Pump;
-use ruststrom_driver::worker::Outcome;
+use ruststrom_core::{ConnId, Instant, Proxy, Shared};
+use ruststrom_driver::mailbox::Command;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::turn::DrainEnd;
 
 use crate::exchanges::InvariantViolation;
-use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
+use crate::net::{BackendMode, ClientSource, Net, Peer, PeerRead, SimEvent};
 use crate::scenario::{self, MS, SEC, Scenario};
-use crate::shard::{ClientSource, Shard};
+use crate::shard::Shard;
 
 /// How long [`Scripted`] waits for something that a test asks for, in nanoseconds of simulated time.
 const WAIT_TIMEOUT: u64 = 20 * SEC;
-/// A drain that is not over so long after its deadline is given up, as by a worker: nanoseconds.
-const DRAIN_GRACE: u64 = 2 * SEC;
 
 /// Whether a backend accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +48,11 @@ pub enum Received {
 pub struct PeerHandle(usize);
 
 /// One proxy in a simulated network. Its clients and backends are played by the caller.
-pub struct Scripted<O: Observer> {
+pub struct Scripted<O: WorkerObserver> {
     net: Net,
     shard: Shard<O>,
     peers: Peers,
-    drain_within: Duration,
-    /// The deadline of the drain, once it has begun.
-    drain_by: Option<u64>,
+    drain_wanted: bool,
     /// How much time passes after each thing that the caller does.
     step_delay: u64,
 }
@@ -69,8 +66,8 @@ struct Peers {
 }
 
 impl ClientSource for Peers {
-    fn addresses(&self, client: usize) -> (SocketAddr, SocketAddr) {
-        (SocketAddr::from(([127, 0, 0, 1], 50_000 + client as u16)), proxy_address())
+    fn address(&self, client: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 50_000 + client as u16))
     }
 
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
@@ -97,7 +94,7 @@ pub fn backend_address(nth: usize) -> SocketAddr {
     scenario::backend_address(nth, false)
 }
 
-impl<O: Observer> Scripted<O> {
+impl<O: WorkerObserver> Scripted<O> {
     /// A proxy with this configuration, and its backends. What a peer sees must not depend on the seed: it
     /// draws only what every kernel may do, such as delays, calls that would block or are interrupted, the
     /// order of events, late timers.
@@ -122,23 +119,16 @@ impl<O: Observer> Scripted<O> {
             };
         }
         let now = Instant::from_nanos(net.now);
-        let drain_within = config.timeouts.drain;
-        let proxy = Proxy::new(config, Arc::new(Shared::new(host, 1)), 0, seed, observer, now);
+        let proxy = Proxy::new(config.clone(), Arc::new(Shared::new(host, 1)), 0, seed, observer, now);
         let peers = Peers { clients: Vec::new(), waiting: vec![VecDeque::new(); listeners.len()] };
         net.wake(0, 0);
-        Self {
-            net,
-            shard: Shard::new(Pump::new(proxy, now), 0),
-            peers,
-            drain_within,
-            drain_by: None,
-            step_delay,
-        }
+        let shard = Shard::new(proxy, config, 0, proxy_address(), &net);
+        Self { net, shard, peers, drain_wanted: false, step_delay }
     }
 
     /// A client connects; `None` if the proxy listens no more.
     pub fn connect(&mut self) -> Option<PeerHandle> {
-        if self.shard.draining {
+        if self.shard.is_closed() {
             return None;
         }
         let client = self.peers.clients.len();
@@ -213,25 +203,26 @@ impl<O: Observer> Scripted<O> {
 
     /// Begins a drain, whose deadline is the configured one.
     pub fn drain(&mut self) {
-        if self.drain_by.is_none() {
-            self.drain_by = Some(self.net.now + self.drain_within.as_nanos() as u64);
+        if !std::mem::replace(&mut self.drain_wanted, true) {
             self.net.wake(0, 0);
             self.pass_step();
         }
     }
 
-    /// Drains to the end, and tells how the worker would have ended.
+    /// Drains to the end, and tells how that ended.
     ///
     /// # Errors
     /// The first invariant that was violated at any time since the beginning, which is a bug of core or pump.
-    pub fn end(&mut self) -> Result<Outcome, InvariantViolation> {
+    pub fn end(&mut self) -> Result<DrainEnd, InvariantViolation> {
         self.drain();
-        let drain_by = self.drain_by.unwrap_or(0);
-        while !self.net.drained[0] && self.net.next_at().is_some_and(|at| at <= drain_by + DRAIN_GRACE) {
-            self.step();
-        }
-        let finished = self.net.drained[0] && self.net.now < drain_by;
-        let counts = self.shard.pump.machine().counts();
+        let drain_end = loop {
+            match self.shard.event_loop.drain_end() {
+                Some(end) => break end,
+                // A drain that the core does not end is given up some time after its deadline.
+                None => self.step(),
+            }
+        };
+        let counts = self.shard.proxy().counts();
         if !self.net.drained[0] || counts != Counts::default() || self.net.open_sockets[0] > 0 {
             self.net
                 .ledger
@@ -239,7 +230,7 @@ impl<O: Observer> Scripted<O> {
         }
         match self.net.ledger.violation.take() {
             Some(violation) => Err(violation),
-            None => Ok(if finished { Outcome::Finished } else { Outcome::Cut }),
+            None => Ok(drain_end),
         }
     }
 
@@ -274,9 +265,8 @@ impl<O: Observer> Scripted<O> {
         match event {
             SimEvent::WorkerTurn(shard) => {
                 if self.net.turn_due(shard) && !self.net.drained[shard] {
-                    self.shard.turn(self.drain_by.map(Instant::from_nanos), &mut self.peers, &mut self.net);
-                    self.shard.pump.machine().check();
-                    self.shard.pump.check();
+                    self.shard.turn(self.drain_wanted, &mut self.peers, &mut self.net);
+                    self.shard.event_loop.check();
                     self.shard.schedule(&mut self.net);
                 }
             }
@@ -296,12 +286,12 @@ impl<O: Observer> Scripted<O> {
             }
             SimEvent::ConnectFailed(socket, code) => self.net.connect_failed(socket, code),
             SimEvent::Nudge(shard) => {
-                self.net.nudged[shard] = true;
-                self.net.wake(shard, 0);
+                debug_assert_eq!(shard, 0, "there is one shard");
+                self.shard.post(Command::Nudge, &mut self.net);
             }
-            SimEvent::LookupDone(shard, id, result) => {
-                self.net.lookup_results[shard].push((id, *result));
-                self.net.wake(shard, 0);
+            SimEvent::LookupDone(_, id, result) => {
+                let done = Command::LookupDone { generation: 0, id, result: *result };
+                self.shard.post(done, &mut self.net);
             }
             // Peers do only what the caller says, and nothing else is scheduled.
             SimEvent::PeerTurn(socket) => {

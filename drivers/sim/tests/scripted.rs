@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::Observer;
 use ruststrom_core::config;
 use ruststrom_core::observe::{HealthChange, Level, Record};
-use ruststrom_driver::worker::Outcome;
+use ruststrom_core::{Instant, Observer, Wall};
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::turn::DrainEnd;
 use ruststrom_sim::scripted::{BackendListener, Received, Scripted, backend_address};
 
 struct Silent;
@@ -15,6 +16,14 @@ impl Observer for Silent {
     fn exchange(&mut self, _: &Record<'_>) {}
     fn health(&mut self, _: &HealthChange<'_>) {}
     fn note(&mut self, _: Level, _: &str) {}
+}
+
+impl WorkerObserver for Silent {
+    fn turn(&mut self, _: Instant) {}
+    fn wall(&mut self, _: Wall, _: Instant) {}
+    fn turn_ended(&mut self) -> bool {
+        false
+    }
 }
 
 fn world(seed: u64, settings: &str) -> Scripted<Silent> {
@@ -39,7 +48,7 @@ fn hours_pass_without_waiting() {
         world.wait(Duration::from_secs(3600));
         assert_eq!(world.read(client), Some(Received::End));
         world.close(client);
-        assert_eq!(world.end(), Ok(Outcome::Finished));
+        assert_eq!(world.end(), Ok(DrainEnd::Finished));
     }
 }
 
@@ -67,7 +76,7 @@ fn a_drain_finishes_requests_and_accepts_no_clients() {
             response.extend(bytes);
         }
         assert!(response.ends_with(b"Connection: close\r\n\r\nok"), "{}", response.escape_ascii());
-        assert_eq!(world.end(), Ok(Outcome::Finished));
+        assert_eq!(world.end(), Ok(DrainEnd::Finished));
         assert_eq!(world.read(backend), Some(Received::End));
     }
 }

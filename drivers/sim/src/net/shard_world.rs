@@ -1,28 +1,41 @@
-//! The sockets, lookups and clock that the pump of one shard works with. Whatever a kernel may do at a call
-//! it does here too, as often as the scenario says: short calls, calls that would block, interrupted ones.
+//! The sockets, listener, lookups and clock that the event loop of one shard works with. Whatever a kernel may
+//! do at a call it does here too, as often as the scenario says: short calls, calls that would block,
+//! interrupted ones, no descriptors.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Instant, LookupId, LookupResult, Query};
-use ruststrom_driver::pump::World;
+use ruststrom_core::{ConnId, Instant, LookupId, LookupResult, Query, Wall};
+use ruststrom_driver::event::Event;
+use ruststrom_driver::sockets::Sockets;
+use ruststrom_driver::world::{Received, Sent, World};
 
+use super::listener::{ClientSource, SimListener};
 use super::{BackendMode, Net, Peer, SimEvent};
 use crate::coverage::Mark;
-use crate::scenario::{MS, backend_address, backend_at};
+use crate::scenario::{MS, SEC, backend_address, backend_at};
 
-/// The [`World`] of one shard's pump.
-pub(crate) struct ShardWorld<'a> {
+/// The clock on the wall when a run begins, in seconds since 1970.
+const WALL_BEGIN: u64 = 1_700_000_000;
+
+/// Everything outside of one shard's event loop.
+pub(crate) struct ShardWorld<'a, C> {
     pub(crate) net: &'a mut Net,
     pub(crate) shard: usize,
+    pub(crate) clients: &'a mut C,
+    pub(crate) listener: &'a mut SimListener,
 }
+
+/// A shard's listener as its event loop holds it: there is only one.
+#[derive(Debug)]
+pub(crate) struct ListenerHandle;
 
 fn errno(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
 
-impl World for ShardWorld<'_> {
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
+impl<C: ClientSource> World for ShardWorld<'_, C> {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
         let net = &mut *self.net;
         let socket = net.socket_of(self.shard, c).ok_or_else(|| errno(libc::ENOTCONN))?;
         if net.sockets[socket].connecting {
@@ -35,7 +48,7 @@ impl World for ShardWorld<'_> {
         if s.to_proxy.arrived == 0 {
             return match s.error.take() {
                 Some(code) => Err(errno(code)),
-                None if s.to_proxy.fin || s.broken => Ok(0),
+                None if s.to_proxy.fin || s.broken => Ok(Received { bytes: 0, drained: false }),
                 None => Err(errno(libc::EAGAIN)),
             };
         }
@@ -54,17 +67,17 @@ impl World for ShardWorld<'_> {
         if matches!(s.peer, Peer::Backend(_)) {
             s.reads.push((s.to_proxy.read_total, net.now));
         }
-        let mut filled = 0;
+        let (mut filled, read_closed) = (0, s.read_closed);
         s.to_proxy.take(n, |bytes| {
             buf[filled..filled + bytes.len()].copy_from_slice(bytes);
             filled += bytes.len();
         });
         net.wake_peer(socket, net.now + 1 + net.scenario.sockets.delay / 2);
         net.trace(1 << 40 | (socket as u64) << 20 | n as u64, || format!("read {n} of {socket}"));
-        Ok(n)
+        Ok(Received { bytes: n, drained: n < buf.len() && !read_closed })
     }
 
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         let net = &mut *self.net;
         let socket = net.socket_of(self.shard, c).ok_or_else(|| errno(libc::ENOTCONN))?;
         let s = &mut net.sockets[socket];
@@ -72,11 +85,10 @@ impl World for ShardWorld<'_> {
             net.ledger.fail("write-while-connecting", format!("{socket}"));
             return Err(errno(libc::ENOTCONN));
         }
-        if let Some(code) = s.error.take() {
-            return Err(errno(code));
-        }
         if s.broken {
-            return Err(errno(libc::EPIPE));
+            // No event follows any more, but what had arrived before can still be read.
+            s.read_closed = true;
+            return Err(errno(s.error.take().unwrap_or(libc::EPIPE)));
         }
         if s.from_proxy.ended {
             net.ledger.fail("write-after-shutdown", format!("{socket}"));
@@ -115,7 +127,7 @@ impl World for ShardWorld<'_> {
         net.trace(2 << 40 | (socket as u64) << 20 | n as u64, || {
             format!("wrote {n} to {socket}: {}", excerpt(slices, n))
         });
-        Ok(n)
+        Ok(Sent { bytes: n, blocked: n < sum })
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
@@ -223,15 +235,79 @@ impl World for ShardWorld<'_> {
         net.schedule(later, SimEvent::Nudge(usize::from(shard)));
     }
 
-    fn drained(&mut self) {
-        let again = std::mem::replace(&mut self.net.drained[self.shard], true);
-        if again {
-            self.net.ledger.fail("drained-once", format!("shard {}", self.shard));
+    fn now(&mut self) -> Instant {
+        Instant::from_nanos(self.net.now)
+    }
+}
+
+impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
+    type Listener = ListenerHandle;
+    /// The number of a client.
+    type Accepted = usize;
+    type RawEvent = Event;
+    const READY_ON_INSERT: bool = true;
+
+    fn accept(&mut self, _: usize, _: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
+        let net = &mut *self.net;
+        let files = net.scenario.system.files as usize;
+        // As accept(2) does: whether or not somebody waits.
+        if net.faults_on && files > 0 && net.open_sockets[self.shard] >= files {
+            net.mark(Mark::AcceptPaused);
+            return Err(errno(libc::EMFILE));
+        }
+        let client = self.listener.waiting.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
+        Ok((client, self.clients.address(client)))
+    }
+
+    fn listener_blocks(&mut self, _: usize, _: &ListenerHandle) {}
+
+    fn insert(&mut self, c: ConnId, client: usize) -> io::Result<()> {
+        self.clients.accepted(client, self.shard, c, self.net);
+        Ok(())
+    }
+
+    fn refuse(&mut self, client: usize) {
+        self.net.mark(Mark::Refused);
+        self.clients.refused(client, self.net);
+    }
+
+    fn close_listener(&mut self, _: usize, _: ListenerHandle) {
+        self.listener.closed = true;
+        for client in std::mem::take(&mut self.listener.waiting) {
+            self.clients.refused(client, self.net);
         }
     }
 
-    fn now(&mut self) -> Instant {
-        Instant::from_nanos(self.net.now)
+    fn event(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Conn(c, _) if self.net.socket_of(self.shard, c).is_none() => {
+                self.net.mark(Mark::StaleEvent);
+            }
+            // The commands are read next.
+            Event::Mailbox => self.net.take_version(self.shard),
+            Event::Conn(..) | Event::Listener(_) => {}
+        }
+        Some(event)
+    }
+
+    fn turn_ended(&mut self) {}
+
+    fn open(&self) -> usize {
+        self.net.open_sockets[self.shard]
+    }
+
+    fn close_all(&mut self) {
+        self.net.close_all(self.shard);
+    }
+
+    fn generation(&self) -> u32 {
+        // A simulated worker has one proxy all its life.
+        0
+    }
+
+    fn wall(&mut self) -> Wall {
+        let now = self.net.now;
+        Wall { unix_secs: WALL_BEGIN + now / SEC, millis: (now % SEC / MS) as u16 }
     }
 }
 

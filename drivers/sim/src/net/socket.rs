@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use ruststrom_core::ConnId;
-use ruststrom_driver::pump::Readiness;
+use ruststrom_driver::event::Readiness;
 
 use super::{Net, SimEvent};
 
@@ -71,6 +71,8 @@ pub(crate) struct Socket {
     pub(super) error: Option<i32>,
     /// Reset, or never connected.
     pub(super) broken: bool,
+    /// The proxy knows that the peer sends no more: a short read is not the last one.
+    pub(super) read_closed: bool,
     /// When the peer's next turn is due.
     pub(super) peer_wake_at: u64,
     /// Each write of the proxy to a backend, as (bytes before it, time).
@@ -125,6 +127,7 @@ impl Net {
             write_blocked: false,
             error: None,
             broken: false,
+            read_closed: false,
             peer_wake_at: u64::MAX,
             writes: Vec::new(),
             reads: Vec::new(),
@@ -172,6 +175,7 @@ impl Net {
         let window = self.scenario.sockets.window as usize;
         let s = &mut self.sockets[socket];
         s.queued = false;
+        s.read_closed |= s.to_proxy.fin || s.broken;
         let space = window.saturating_sub(s.from_proxy.bytes.len());
         Readiness {
             readable: s.to_proxy.arrived > 0 || s.to_proxy.fin || s.broken,
@@ -291,6 +295,13 @@ impl Net {
             self.replay_allowed = (self.turn, shard, backend);
         }
         self.close_proxy_end(socket, reset);
+    }
+
+    /// A shard gives all its connections up.
+    pub(super) fn close_all(&mut self, shard: usize) {
+        for socket in self.by_slot[shard].clone().into_iter().flatten() {
+            self.close_conn(shard, self.sockets[socket].conn, false);
+        }
     }
 
     /// The proxy closes its end: with a reset if it leaves anything unread, as kernels do.

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use ruststrom_core::ConnId;
 
 use crate::client::Client;
-use crate::net::{Net, Peer};
-use crate::shard::ClientSource;
+use crate::net::{ClientSource, Net, Peer};
 
 impl ClientSource for Vec<Client> {
-    fn addresses(&self, client: usize) -> (SocketAddr, SocketAddr) {
-        (self[client].address, SocketAddr::from(([192, 0, 2, 1], 80)))
+    fn address(&self, client: usize) -> SocketAddr {
+        self[client].address
     }
 
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {

@@ -77,7 +77,7 @@ impl Simulation {
     /// After a drain nothing is left, and every exchange has been recorded.
     pub(super) fn check_nothing_left(&mut self) {
         for shard in 0..self.shards.len() {
-            let counts = self.shards[shard].pump.machine().counts();
+            let counts = self.shards[shard].proxy().counts();
             if counts != Counts::default() {
                 self.net.ledger.fail("nothing-left", format!("shard {shard}: {counts:?}"));
             }
@@ -157,10 +157,9 @@ impl Simulation {
 
     /// Checks the structure of core and pump, and takes what the core has recorded.
     pub(super) fn check_after_turn(&mut self, shard: usize) {
-        let pump = &mut self.shards[shard].pump;
-        pump.machine().check();
-        pump.check();
-        let observer = pump.machine_mut().observer_mut();
+        let event_loop = &mut self.shards[shard].event_loop;
+        event_loop.check();
+        let observer = event_loop.pump_mut().proxy_mut().observer_mut();
         let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
         for ExchangeRecord { target, record, waited } in records {
             self.net.trace(35 << 16 | u64::from(record.status), || format!("ended {target}: {record:?}"));
@@ -177,7 +176,7 @@ impl Simulation {
         }
         self.net.suspect_connects.clear();
         if self.net.scenario.check_each_input || self.net.scenario.page_limit > 0 {
-            let counts = self.shards[shard].pump.machine().counts();
+            let counts = self.shards[shard].proxy().counts();
             self.check_counts(counts);
         }
     }
@@ -206,7 +205,7 @@ impl Simulation {
         if self.net.scenario.system.reloads > 0 {
             return;
         }
-        let busy: usize = self.shards.iter().map(|s| s.pump.machine().counts().backends_busy).sum();
+        let busy: usize = self.shards.iter().map(|s| s.proxy().counts().backends_busy).sum();
         if busy != counts.in_flight {
             self.net.ledger.fail(
                 "in-flight",

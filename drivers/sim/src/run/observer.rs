@@ -1,7 +1,8 @@
 //! The observer of a run: keeps what the core records until the next check of the invariants.
 
 use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Record};
-use ruststrom_core::{Instant, Observer};
+use ruststrom_core::{Instant, Observer, Wall};
+use ruststrom_driver::observer::WorkerObserver;
 
 use crate::coverage::cause_name;
 use crate::exchanges::ObservedRecord;
@@ -46,4 +47,14 @@ impl Observer for RunObserver {
     }
 
     fn note(&mut self, _: Level, _: &str) {}
+}
+
+impl WorkerObserver for RunObserver {
+    fn turn(&mut self, _: Instant) {}
+
+    fn wall(&mut self, _: Wall, _: Instant) {}
+
+    fn turn_ended(&mut self) -> bool {
+        false
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use ruststrom_core::Instant;
+use ruststrom_driver::mailbox::Command;
 
 use super::Simulation;
 use super::phases::RunPhase;
 use crate::coverage::Mark;
-use crate::net::{BackendMode, ShardWorld, SimEvent};
+use crate::net::{BackendMode, SimEvent};
 use crate::scenario::{MS, PoolSpec, SEC};
 
 impl Simulation {
@@ -61,29 +61,15 @@ impl Simulation {
         }
     }
 
-    /// A shard gets the newest configuration.
+    /// A shard is given the newest configuration, as by a driver: it takes it in its next turn.
     pub(super) fn reload_shard(&mut self, shard: usize) {
         let version = self.configs.len() - 1;
-        if self.net.shard_version[shard] == version || self.net.drained[shard] {
+        if self.net.posted_version[shard] == version || self.net.drained[shard] {
             return;
         }
-        self.net.trace(32 << 40 | shard as u64, || format!("shard {shard} takes version {version}"));
-        self.net.shard_version[shard] = version;
-        for socket in self.net.client_sockets.clone().into_iter().filter(|s| *s != usize::MAX) {
-            let s = &mut self.net.sockets[socket];
-            if s.shard == shard {
-                s.read_at_reload.push((s.to_proxy.read_total, version));
-            }
-        }
-        let now = Instant::from_nanos(self.net.now);
+        self.net.posted_version[shard] = version;
         let config = self.configs[version].clone();
-        let pump = &mut self.shards[shard].pump;
-        pump.begin(now);
-        pump.machine_mut().handle_config(config, now);
-        pump.settle(&mut ShardWorld { net: &mut self.net, shard });
-        self.set_chains(shard);
-        self.check_after_turn(shard);
-        self.net.wake(shard, 0);
+        self.shards[shard].post(Command::Config(config), &mut self.net);
     }
 
     /// Some backend changes its state.
@@ -136,7 +122,7 @@ impl Simulation {
             conn.heal(&mut self.net);
         }
         for shard in 0..self.shards.len() {
-            self.shards[shard].unpause(&mut self.net);
+            self.net.wake(shard, 0);
         }
     }
 }

@@ -92,11 +92,11 @@ impl Simulation {
             }
             RunPhase::Healed | RunPhase::FinalClients => {
                 let left: Vec<String> = self.clients.iter().filter(|c| !c.done).map(Client::state).collect();
-                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
+                let counts: Vec<_> = self.shards.iter().map(|s| s.proxy().counts()).collect();
                 self.net.ledger.fail("all-clients-served", format!("{left:?} {counts:?}"));
             }
             RunPhase::Draining => {
-                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
+                let counts: Vec<_> = self.shards.iter().map(|s| s.proxy().counts()).collect();
                 self.net.ledger.fail("drain-ends", format!("{counts:?}"));
             }
             RunPhase::Over => {}
