@@ -49,9 +49,9 @@ pub(crate) struct Acceptor<L> {
     eager_read: EagerRead,
 }
 
-/// Whether to read from a connection at once when it is accepted. If the request lies there already that saves
-/// an event; if not the read is wasted, and the event comes all the same. Which of both happens depends on the
-/// clients and on the load, so the results of the last reads decide.
+/// Whether to read from a connection at once when it is accepted. If the request lies there already that
+/// saves an event; if not the read is wasted, and the event comes all the same. Which of both happens depends
+/// on the clients and on the load, so the results of the last reads decide.
 struct EagerRead {
     /// Reads at once that may still be wasted before they are given up; 0 to [`EagerRead::MAX_SCORE`].
     score: u32,

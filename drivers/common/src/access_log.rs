@@ -2,7 +2,8 @@
 //! worker of the daemon has.
 //!
 //! Lines are gathered in a chunk of the worker's own and handed over when its turn ends: no allocation, no
-//! `fmt`, no lock that is held for longer than a swap. What the writer is too slow for is dropped and counted.
+//! `fmt`, no lock that is held for longer than a swap. What the writer is too slow for is dropped and
+//! counted.
 
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::Scheme;

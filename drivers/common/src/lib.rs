@@ -1,10 +1,10 @@
 //! What every driver of the core needs, whatever waits for its sockets.
 //!
-//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](world::World) of sockets.
-//! [`turn`] is one turn of an event loop around it: events, commands from the [`mailbox`], connections to
-//! accept, timers, the order of closing. The simulator runs both as well. [`workers`] and [`worker`] run turns
-//! on threads of the process; an [`engine`] brings what waits for events, and [`sockets`]: kernel sockets lie
-//! in a [`socket_table`].
+//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](world::World) of
+//! sockets. [`turn`] is one turn of an event loop around it: events, commands from the [`mailbox`],
+//! connections to accept, timers, the order of closing. The simulator runs both as well. [`workers`] and
+//! [`worker`] run turns on threads of the process; an [`engine`] brings what waits for events, and
+//! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`] and [`access_log`] carry lines out of the process without

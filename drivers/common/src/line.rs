@@ -50,8 +50,8 @@ impl<'a> Line<'a> {
         self.rest = &mut std::mem::take(&mut self.rest)[n..];
     }
 
-    /// Calls what is rarely needed, with the line by value: otherwise the compiler would keep it in memory for
-    /// a call that hardly ever happens.
+    /// Calls what is rarely needed, with the line by value: otherwise the compiler would keep it in memory
+    /// for a call that hardly ever happens.
     #[inline(always)]
     pub fn apart(&mut self, rare: impl FnOnce(Self) -> Self) {
         *self = rare(std::mem::take(self));

@@ -342,8 +342,8 @@ impl LogProducer {
         Handed::Taken
     }
 
-    /// Hands over one line, from a thread that may wait for the length of a copy: for the logger, which is not
-    /// on the request path.
+    /// Hands over one line, from a thread that may wait for the length of a copy: for the logger, which is
+    /// not on the request path.
     pub fn line(&self, line: &[u8]) {
         let mut waiting = self.handover.chunk.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(room) = waiting.room(line.len()) else {

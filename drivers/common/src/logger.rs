@@ -1,5 +1,5 @@
-//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Not for the request path, so it may use
-//! `fmt`; still nobody waits for what is written.
+//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Not for the request path, so it may
+//! use `fmt`; still nobody waits for what is written.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

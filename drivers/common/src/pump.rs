@@ -3,9 +3,9 @@
 //!
 //! Readiness is edge triggered: what an event said is remembered until the world says that the socket is
 //! drained, or would block. Each entry point is one input to the core followed by [settling](Pump::settle):
-//! the core's two lists are drained until both are empty. One connection gets at most [`MAX_ROUNDS`] rounds in
-//! a turn of the event loop and is then put on the backlog for the next turn, or a quick pair of peers would
-//! keep all others waiting.
+//! the core's two lists are drained until both are empty. One connection gets at most [`MAX_ROUNDS`] rounds
+//! in a turn of the event loop and is then put on the backlog for the next turn, or a quick pair of peers
+//! would keep all others waiting.
 
 mod conn_io;
 mod proxy_api;
@@ -189,8 +189,8 @@ impl<P: ProxyApi> Pump<P> {
         Ok(c)
     }
 
-    /// The socket of an accepted connection is in the world. `read_now`: try to read without an event. Returns
-    /// whether bytes were read.
+    /// The socket of an accepted connection is in the world. `read_now`: try to read without an event.
+    /// Returns whether bytes were read.
     pub fn opened<W: World>(&mut self, c: ConnId, read_now: bool, w: &mut W) -> bool {
         let before = self.reads;
         if read_now && let Some(f) = self.live(c) {

@@ -1,5 +1,5 @@
-//! What a worker's turn needs of its driver: listeners, connections, the wall clock. The simulator is a driver
-//! too, so nothing in here is bound to a kernel.
+//! What a worker's turn needs of its driver: listeners, connections, the wall clock. The simulator is a
+//! driver too, so nothing in here is bound to a kernel.
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +50,8 @@ pub trait Sockets: World {
     fn turn_ended(&mut self);
     /// How many connections are open.
     fn open(&self) -> usize;
-    /// Closes all connections, for a proxy that is given up; results of the lookups it has started are dropped.
+    /// Closes all connections, for a proxy that is given up; results of the lookups it has started are
+    /// dropped.
     fn close_all(&mut self);
     /// Counts the calls of [`Sockets::close_all`]: lookup results of another generation are not delivered.
     fn generation(&self) -> u32;

@@ -174,8 +174,8 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         self.pump.drain(until, sockets);
     }
 
-    /// How the drain ended, once it has, or could not be ended long after its deadline. After that there is no
-    /// other turn.
+    /// How the drain ended, once it has, or could not be ended long after its deadline. After that there is
+    /// no other turn.
     #[must_use]
     pub fn drain_end(&self) -> Option<DrainEnd> {
         let (now, until) = (self.pump.now(), self.drain_until?);

@@ -1,5 +1,5 @@
-//! One worker on its thread: the turns of its [`EventLoop`], whether it is ready, how it ends, and what a panic
-//! costs.
+//! One worker on its thread: the turns of its [`EventLoop`], whether it is ready, how it ends, and what a
+//! panic costs.
 //!
 //! **A panic** must not end the process. It unwinds to the turn, which goes on with the next event; the
 //! connection that was being served is given up like one whose socket broke, or just closed if the proxy

@@ -124,8 +124,8 @@ where
 
 impl Running {
     /// Gives every worker a new configuration, which it serves by from its next turn on. Exchanges under way
-    /// keep the one that they began with, and no connection is closed. Listeners stay as they were bound: those
-    /// of `config` must be the same, in the same order.
+    /// keep the one that they began with, and no connection is closed. Listeners stay as they were bound:
+    /// those of `config` must be the same, in the same order.
     pub fn reload(&self, config: &Arc<Config>) {
         for mailbox in self.mailboxes.iter() {
             mailbox.post(Command::Config(config.clone()));

@@ -1,7 +1,7 @@
 //! The sockets and the services that the pump works on, as one trait.
 //!
-//! The drivers implement [`World`] on kernel sockets, the simulator on its own. Whatever sits between a socket
-//! and the core is a `World` around another one: TLS will be one.
+//! The drivers implement [`World`] on kernel sockets, the simulator on its own. Whatever sits between a
+//! socket and the core is a `World` around another one: TLS will be one.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use ruststrom_core::{ConnId, Instant, LookupId, Query};
 pub struct Received {
     /// Bytes in the buffer; 0 is the end of the stream.
     pub bytes: usize,
-    /// Nothing is left to read: whatever comes later is a new readable event. If false, the next call may find
-    /// more, the end, or that it would block.
+    /// Nothing is left to read: whatever comes later is a new readable event. If false, the next call may
+    /// find more, the end, or that it would block.
     pub drained: bool,
 }
 
@@ -23,8 +23,8 @@ pub struct Received {
 pub struct Sent {
     /// Bytes taken from the front of the slices.
     pub bytes: usize,
-    /// Not all of the slices were taken, and another call would block: room is a new writable event. If false,
-    /// all of them were taken.
+    /// Not all of the slices were taken, and another call would block: room is a new writable event. If
+    /// false, all of them were taken.
     pub blocked: bool,
 }
 
@@ -33,14 +33,14 @@ pub trait World {
     /// Reads into `buf`, which is not empty.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing is there, a readable event follows. `Interrupted`: call again. Anything else: the
-    /// socket is broken.
+    /// `WouldBlock`: nothing is there, a readable event follows. `Interrupted`: call again. Anything else:
+    /// the socket is broken.
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received>;
     /// Writes `slices`, none of which is empty.
     ///
     /// # Errors
-    /// `WouldBlock`: there is no room, a writable event follows. `Interrupted`: call again. Anything else: the
-    /// socket is broken; bytes that came before may still be read.
+    /// `WouldBlock`: there is no room, a writable event follows. `Interrupted`: call again. Anything else:
+    /// the socket is broken; bytes that came before may still be read.
     fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
     /// Starts connecting; a writable or an error event follows.
     ///

@@ -1,8 +1,9 @@
 //! What became ready, for the next turn of a worker.
 //!
 //! A waker of the reactor says only that it was woken, so each thing that a worker waits for has a waker of
-//! its own ([`TaskWaker`]), which puts a [`WakeReason`] into the worker's [`ReadyQueue`]. One turn handles all
-//! that are in there. Whichever thread drives the reactor calls the wakers, so the queue is behind a lock.
+//! its own ([`TaskWaker`]), which puts a [`WakeReason`] into the worker's [`ReadyQueue`]. One turn handles
+//! all that are in there. Whichever thread drives the reactor calls the wakers, so the queue is behind a
+//! lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};

@@ -1,8 +1,8 @@
 //! The sockets of one worker by slot, and which readiness of each is asked for.
 //!
-//! The pump remembers a readiness until a call would block or falls short. Those calls are made here, so it is
-//! known here which readiness has to be asked for again. The reactor is asked at the end of the turn, once for
-//! each socket and direction, because each time costs a system call.
+//! The pump remembers a readiness until a call would block or falls short. Those calls are made here, so it
+//! is known here which readiness has to be asked for again. The reactor is asked at the end of the turn, once
+//! for each socket and direction, because each time costs a system call.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

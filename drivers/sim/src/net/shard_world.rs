@@ -1,5 +1,5 @@
-//! The sockets, listener, lookups and clock that the event loop of one shard works with. Whatever a kernel may
-//! do at a call it does here too, as often as the scenario says: short calls, calls that would block,
+//! The sockets, listener, lookups and clock that the event loop of one shard works with. Whatever a kernel
+//! may do at a call it does here too, as often as the scenario says: short calls, calls that would block,
 //! interrupted ones, no descriptors.
 
 use std::io::{self, IoSlice};
