@@ -1,5 +1,5 @@
-//! `cargo bench -p ruststrom-benches`: what the core costs where no kernel takes its share. A word after `--`
-//! runs what has it in its name.
+//! `cargo bench -p ruststrom-benches`: the cost of the core without sockets. A word after `--` runs only the
+//! benchmarks with that word in their name.
 #![forbid(unsafe_code)]
 
 #[path = "core/chunked.rs"]
@@ -22,12 +22,12 @@ use std::time::Duration;
 use criterion::Criterion;
 
 fn main() {
-    // Nothing here needs longer: what varies is the machine.
-    let quick = Criterion::default()
+    // Longer measurements are not more precise: most of the variation comes from the machine.
+    let short = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .sample_size(30);
-    let mut criterion = quick.configure_from_args();
+    let mut criterion = short.configure_from_args();
     let benches = [
         exchanges::bench,
         heads::bench,

@@ -1,8 +1,8 @@
-//! Taking chunked content apart, in place.
+//! Decoding chunked content in place.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use ruststrom_benches::messages;
-use ruststrom_core::h1::{BodyReader, Progress};
+use ruststrom_core::h1::{BodyProgress, BodyReader};
 use ruststrom_core::http::Framing;
 
 const SIZE: usize = 64 << 10;
@@ -19,7 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 |wire| {
                     let mut reader = BodyReader::new(Framing::Chunked);
                     let (mut at, mut payload) = (0, 0);
-                    while reader.progress() == Progress::More {
+                    while reader.progress() == BodyProgress::More {
                         let got = reader.receive(&mut wire[at..]).expect("good chunks");
                         at += got.consumed;
                         payload += got.payload;

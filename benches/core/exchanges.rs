@@ -2,7 +2,7 @@
 //! record made.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use ruststrom_benches::{Rig, messages};
+use ruststrom_benches::{Harness, messages};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exchange");
@@ -11,17 +11,17 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         ("browser", messages::BROWSER_REQUEST.to_vec(), messages::browser_response()),
     ];
     for (name, request, response) in &kept {
-        let mut rig = Rig::new("");
-        rig.connect();
+        let mut harness = Harness::new("");
+        harness.connect();
         group.throughput(Throughput::Elements(1));
-        group.bench_function(*name, |b| b.iter(|| rig.exchange(request, response)));
+        group.bench_function(*name, |b| b.iter(|| harness.exchange(request, response)));
     }
-    let mut rig = Rig::new("");
+    let mut harness = Harness::new("");
     group.bench_function("small, on a connection of its own", |b| {
         b.iter(|| {
-            rig.connect();
-            rig.exchange(messages::SMALL_REQUEST, &kept[0].2);
-            rig.disconnect();
+            harness.connect();
+            harness.exchange(messages::SMALL_REQUEST, &kept[0].2);
+            harness.disconnect();
         });
     });
     group.finish();
@@ -39,10 +39,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         ];
         group.throughput(Throughput::Bytes(size as u64));
         for (name, request, response) in &table {
-            let mut rig = Rig::new("");
-            rig.connect();
+            let mut harness = Harness::new("");
+            harness.connect();
             group.bench_function(BenchmarkId::new(*name, size), |b| {
-                b.iter(|| rig.exchange(request, response))
+                b.iter(|| harness.exchange(request, response))
             });
         }
     }

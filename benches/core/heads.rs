@@ -1,4 +1,4 @@
-//! Reading heads, all their rules included.
+//! Parsing heads, with all their rules.
 
 use std::hint::black_box;
 
@@ -31,8 +31,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         });
     }
     for (name, head) in [
-        ("answer, small", messages::SMALL_RESPONSE_HEAD),
-        ("answer, browser", messages::BROWSER_RESPONSE_HEAD),
+        ("response, small", messages::SMALL_RESPONSE_HEAD),
+        ("response, browser", messages::BROWSER_RESPONSE_HEAD),
     ] {
         group.throughput(Throughput::Bytes(head.len() as u64));
         group.bench_function(name, |b| {

@@ -1,5 +1,5 @@
-//! Finding the pool of a request: by host, for which there is a table, and by path, which are tried in the
-//! file's order.
+//! Finding the pool of a request: by host, for which there is a table, and by path, where matchers are tried
+//! in the order of the file.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use criterion::{BenchmarkId, Criterion};
 use ruststrom_core::config;
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 struct NoFields;
 
-impl Fields for NoFields {
+impl FieldLookup for NoFields {
     fn any(&self, _: &[u8], _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         false
     }
@@ -31,7 +31,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     for pools in [1, 100, 10_000] {
         let last = pools - 1;
         let (host, path) = (format!("h{last}.example.com:80"), format!("/p{last}/x"));
-        let ask = Ask {
+        let ask = RouteInput {
             https: false,
             host: host.as_bytes(),
             path: path.as_bytes(),

@@ -1,17 +1,17 @@
-//! Choosing a backend, with some exchanges in flight, and giving its slot back.
+//! Choosing a backend while some exchanges are in flight, and giving its slot back.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::{Instant, Shared, config};
 
-/// As many exchanges are under way all the time.
+/// How many exchanges are in flight all the time.
 const IN_FLIGHT: usize = 64;
 
-/// A name, what the file says, and whether clients come with their cookie.
+/// A name, the strategy as the configuration file has it, and whether clients send their cookie.
 const STRATEGIES: &[(&str, &str, bool)] = &[
     ("RoundRobin", "\"RoundRobin\"", false),
     ("Random", "\"Random\"", false),
@@ -28,7 +28,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             (0..backends).map(|i| format!("\"10.1.{}.{}:80\"", i / 250, 1 + i % 250)).collect();
         for (name, strategy, sticky) in STRATEGIES {
             let text = format!(
-                "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [{}]\nstrategy = {strategy}\n",
+                "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n\
+                 [[backend_pools]]\naddresses = [{}]\nstrategy = {strategy}\n",
                 addresses.join(", ")
             );
             let config = config::parse(&text).config.expect("a good configuration");
@@ -36,7 +37,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             let state = shared.adopt(&config).remove(0);
             let mut balancer = Balancer::new(&config.pools[0], Arc::clone(&state), 1);
             let cookies: Vec<String> = match (sticky, balancer.sticky()) {
-                // What a browser sends back of the line that set it: name and value.
+                // A browser sends back name and value of the line that set the cookie.
                 (true, Some(sticky)) => (0..backends)
                     .map(|backend| String::from_utf8_lossy(sticky.set_cookie(backend)).into_owned())
                     .map(|line| {
@@ -56,7 +57,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     now = now + std::time::Duration::from_micros(10);
                     let cookie = cookies.get(client as usize % cookies.len().max(1));
                     let sticky = cookie.and_then(|line| balancer.sticky()?.find(line.as_bytes()));
-                    let ask = Ask {
+                    let ask = SelectionInput {
                         client: IpAddr::from((0x0a00_0000 | client & 0xffff).to_be_bytes()),
                         sticky,
                         tried: &tried,

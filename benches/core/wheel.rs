@@ -1,10 +1,10 @@
-//! Deadlines of ten thousand connections.
+//! The timing wheel with the deadlines of ten thousand connections.
 
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use ruststrom_core::Instant;
-use ruststrom_core::wheel::Wheel;
+use ruststrom_core::wheel::{TimerKey, Wheel};
 
 const CONNECTIONS: u32 = 10_000;
 
@@ -16,7 +16,7 @@ fn deadline(slot: u32, now: Instant) -> Instant {
 fn full(now: Instant) -> Wheel {
     let mut wheel = Wheel::default();
     for slot in 0..CONNECTIONS {
-        wheel.set(slot, deadline(slot, now));
+        wheel.set(TimerKey::Conn(slot), deadline(slot, now));
     }
     wheel
 }
@@ -26,13 +26,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wheel of 10000");
     group.throughput(Throughput::Elements(1));
 
-    // What a request does to it: its connection's deadline moves on, and the driver asks for the next one.
+    // What a request does to the wheel: its connection's deadline moves on, and the driver asks for the next
+    // moment.
     let (mut wheel, mut now, mut slot) = (full(start), start, 0);
     group.bench_function("move one", |b| {
         b.iter(|| {
             slot = (slot + 7919) % CONNECTIONS;
             now = now + Duration::from_nanos(100);
-            wheel.set(slot, deadline(slot, now));
+            wheel.set(TimerKey::Conn(slot), deadline(slot, now));
             wheel.next()
         });
     });
@@ -41,19 +42,19 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("remove one and file it again", |b| {
         b.iter(|| {
             slot = (slot + 7919) % CONNECTIONS;
-            wheel.clear(slot);
-            wheel.set(slot, deadline(slot, start));
+            wheel.clear(TimerKey::Conn(slot));
+            wheel.set(TimerKey::Conn(slot), deadline(slot, start));
             wheel.len()
         });
     });
 
-    // Nobody moves: one after the other comes due, through every level that it was filed in.
+    // No deadline moves: timers come due one after the other, through every level that they were filed in.
     let (mut wheel, mut now) = (full(start), start);
     group.bench_function("wait for the next and file it again", |b| {
         b.iter(|| {
             loop {
-                if let Some(slot) = wheel.expire(now) {
-                    wheel.set(slot, deadline(slot, now));
+                if let Some(TimerKey::Conn(slot)) = wheel.expire(now) {
+                    wheel.set(TimerKey::Conn(slot), deadline(slot, now));
                     return slot;
                 }
                 now = wheel.next().expect("all are filed");

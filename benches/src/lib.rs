@@ -1,129 +1,133 @@
-//! The core between a client and a backend that are nothing but bytes in memory: what the benches drive, and
-//! what the test here proves to be whole exchanges. What is measured lies in `core/`, what compares the whole
-//! program with others in `compare/`.
+//! The core between a client and a backend in memory, which the benchmarks in `core/` drive. A test checks
+//! that these are complete exchanges. The comparison of the whole program with other proxies is in
+//! `compare/`.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_core::config::ListenerKind;
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::{Accepted, ConnId, Effect, Instant, ListenerId, Observer, Proxy, Shared, config};
 
 pub mod messages;
 
-/// One input after the other, so far apart.
+/// Time between two inputs.
 const STEP: Duration = Duration::from_micros(5);
 
-/// Counts the exchanges that ended well, and keeps no texts: as with the access log switched off.
+/// An observer that counts exchanges and keeps no texts, as with the access log switched off.
 #[derive(Debug, Default)]
-pub struct Told {
-    /// Exchanges with a status of a backend's and no cause of failure.
-    pub good: u64,
-    /// All others.
-    pub bad: u64,
+pub struct ExchangeCounts {
+    /// Exchanges without a cause of failure.
+    pub succeeded: u64,
+    /// Exchanges with a cause of failure.
+    pub failed: u64,
 }
 
-impl Observer for Told {
+impl Observer for ExchangeCounts {
     fn exchange(&mut self, record: &Record<'_>) {
         match record.cause {
-            None => self.good += 1,
-            Some(_) => self.bad += 1,
+            None => self.succeeded += 1,
+            Some(_) => self.failed += 1,
         }
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
     fn note(&mut self, _: Level, _: &str) {}
 }
 
-/// A proxy of one shard, a backend, and a client at a time. It does what a driver does after each input; what
-/// a driver would write to a socket is counted, and taken at once.
-pub struct Rig {
-    proxy: Proxy<Told>,
+/// A proxy with one shard, one backend, and one client at a time. It handles the proxy's outputs as a driver
+/// does; bytes that a driver would write to a socket are counted and dropped.
+pub struct Harness {
+    proxy: Proxy<ExchangeCounts>,
     now: Instant,
     client: Option<ConnId>,
     backend: Option<ConnId>,
-    /// Bytes that went to the backend, and to the client.
+    /// Bytes sent to the backend, and to the client.
     sent: (u64, u64),
 }
 
-impl Rig {
-    /// With one pool of one backend, without probes. `top` is put before the tables of its configuration.
+impl Harness {
+    /// A proxy with one pool of one backend, without health checks. `top` has more top-level keys of its
+    /// configuration.
     ///
     /// # Panics
-    /// If the configuration is not good.
+    /// If the configuration is invalid.
     #[must_use]
     pub fn new(top: &str) -> Self {
         let pool = "[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\n";
         let parsed = config::parse(&format!("http_address = \"127.0.0.1:80\"\n{top}\n{pool}"));
-        let config = Arc::new(parsed.config.expect("a good configuration"));
+        let config = Arc::new(parsed.config.expect("a valid configuration"));
         let now = Instant::from_millis(1_000);
-        let proxy = Proxy::new(config, Arc::new(Shared::new("bench", 1)), 0, 1, Told::default(), now);
-        let mut rig = Self { proxy, now, client: None, backend: None, sent: (0, 0) };
-        rig.obey();
-        rig
+        let proxy =
+            Proxy::new(config, Arc::new(Shared::new("bench", 1)), 0, 1, ExchangeCounts::default(), now);
+        let mut harness = Self { proxy, now, client: None, backend: None, sent: (0, 0) };
+        harness.settle();
+        harness
     }
 
-    /// A client connects.
+    /// Connects a client.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If the proxy refuses it.
     pub fn connect(&mut self) {
         let (peer, local) = (([192, 0, 2, 7], 5000).into(), ([192, 0, 2, 1], 80).into());
-        let accepted = Accepted { listener: ListenerId(0), peer, local };
+        let accepted = Accepted { listener: ListenerId(0), kind: ListenerKind::Http, peer, local };
         self.now = self.now + STEP;
         self.client = Some(self.proxy.handle_accept(&accepted, self.now).expect("the proxy takes a client"));
-        self.obey();
+        self.settle();
     }
 
-    /// The client ends its connection.
+    /// Ends the client's connection.
     ///
     /// # Panics
-    /// If there is none, or the proxy keeps it.
+    /// If there is no client, or the proxy does not close the connection.
     pub fn disconnect(&mut self) {
         let client = self.client.expect("a client");
         self.now = self.now + STEP;
         self.proxy.handle_recv_end(client, self.now);
-        self.obey();
+        self.settle();
         assert!(self.client.is_none(), "an idle connection ends with its client");
     }
 
-    /// The client sends `request`, and the backend answers it with `answer`. Bytes that the backend got, and
-    /// the client.
+    /// Sends `request` from the client and `response` from the backend. Returns the bytes that the backend
+    /// and the client received.
     ///
     /// # Panics
-    /// If there is no client, or the proxy does not read what it is given.
+    /// If there is no client, or the proxy does not read.
     pub fn exchange(&mut self, request: &[u8], response: &[u8]) -> (u64, u64) {
         let before = self.sent;
-        self.give(self.client.expect("a client"), request);
-        self.give(self.backend.expect("a connection to the backend"), response);
+        self.receive(self.client.expect("a client"), request);
+        self.receive(self.backend.expect("a connection to the backend"), response);
         (self.sent.0 - before.0, self.sent.1 - before.1)
     }
 
-    /// What the observer was told.
-    pub fn told(&mut self) -> &Told {
+    /// The exchanges counted so far.
+    pub fn counts(&mut self) -> &ExchangeCounts {
         self.proxy.observer_mut()
     }
 
-    fn give(&mut self, to: ConnId, mut bytes: &[u8]) {
+    /// Lets the proxy read `bytes` from a connection.
+    fn receive(&mut self, to: ConnId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = self.proxy.recv_buf(to);
             let n = room.len().min(bytes.len());
-            assert!(n > 0, "no room, and nobody is slow");
+            assert!(n > 0, "the proxy does not read although every write completes at once");
             room[..n].copy_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             self.now = self.now + STEP;
             self.proxy.handle_recv(to, n, self.now);
-            self.obey();
+            self.settle();
         }
     }
 
-    /// Does what the proxy wants until it wants nothing more.
-    fn obey(&mut self) {
+    /// Handles the proxy's outputs until there are no more.
+    fn settle(&mut self) {
         loop {
             let listed = self.proxy.poll_conn();
             if let Some(listed) = listed
                 && listed.send
             {
-                self.take(listed.conn);
+                self.send(listed.conn);
             }
             match self.proxy.poll_effect() {
                 Some(Effect::Connect { conn, .. }) => {
@@ -140,13 +144,14 @@ impl Rig {
                 None => {}
             }
         }
-        if self.proxy.poll_timeout().is_some_and(|at| at <= self.now) {
+        if self.proxy.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
             self.proxy.handle_timeout(self.now);
-            self.obey();
+            self.settle();
         }
     }
 
-    fn take(&mut self, from: ConnId) {
+    /// Counts and drops everything that a connection has to send.
+    fn send(&mut self, from: ConnId) {
         loop {
             let n = self.proxy.with_transmit(from, |slices| {
                 slices.iter().map(|s| std::hint::black_box(&**s).len()).sum::<usize>()
@@ -165,29 +170,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_are_whole_exchanges() {
+    fn exchanges_are_complete() {
         let table = [
             ("small", messages::SMALL_REQUEST.to_vec(), messages::small_response()),
             ("browser", messages::BROWSER_REQUEST.to_vec(), messages::browser_response()),
-            ("large answer", messages::SMALL_REQUEST.to_vec(), messages::response(1 << 20)),
+            ("large response", messages::SMALL_REQUEST.to_vec(), messages::response(1 << 20)),
             ("large request", messages::upload(1 << 20), messages::small_response()),
-            ("chunked answer", messages::SMALL_REQUEST.to_vec(), messages::chunked_response(1 << 18, 4096)),
+            ("chunked response", messages::SMALL_REQUEST.to_vec(), messages::chunked_response(1 << 18, 4096)),
         ];
         for (name, request, response) in table {
-            let mut rig = Rig::new("");
+            let mut harness = Harness::new("");
             for _ in 0..3 {
-                rig.connect();
+                harness.connect();
                 for _ in 0..3 {
-                    let (to_backend, to_client) = rig.exchange(&request, &response);
-                    // Nothing is taken out of these heads; a request gets its `X-Forwarded-For`, an answer a
-                    // `Date` unless it has one.
+                    let (to_backend, to_client) = harness.exchange(&request, &response);
+                    // The proxy removes nothing from these heads. It adds `X-Forwarded-For` and others to a
+                    // request, and `Date` to a response without it.
                     assert!(to_backend > request.len() as u64, "{name}: {to_backend} bytes to the backend");
-                    let least = if name == "chunked answer" { 1 << 18 } else { response.len() as u64 };
+                    let least = if name == "chunked response" { 1 << 18 } else { response.len() as u64 };
                     assert!(to_client >= least, "{name}: {to_client} bytes to the client");
                 }
-                rig.disconnect();
+                harness.disconnect();
             }
-            assert_eq!((rig.told().good, rig.told().bad), (9, 0), "{name}");
+            assert_eq!((harness.counts().succeeded, harness.counts().failed), (9, 0), "{name}");
         }
     }
 }

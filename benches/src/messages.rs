@@ -1,9 +1,9 @@
-//! Messages as they are met: a few bytes by a tool, and what a browser and an application server write.
+//! Typical messages: short ones of load generators, and those of browsers and application servers.
 
-/// What a load generator sends.
+/// The request of a load generator.
 pub const SMALL_REQUEST: &[u8] = b"GET /b/200 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// What a browser sends.
+/// The request of a browser.
 pub const BROWSER_REQUEST: &[u8] = b"GET /some/page/index.html?q=1&lang=en HTTP/1.1\r\n\
     Host: www.example.com\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36\r\n\
@@ -18,11 +18,11 @@ pub const BROWSER_REQUEST: &[u8] = b"GET /some/page/index.html?q=1&lang=en HTTP/
     Sec-Fetch-Site: same-origin\r\n\
     Upgrade-Insecure-Requests: 1\r\n\r\n";
 
-/// The head of a small answer.
+/// The head of a small response.
 pub const SMALL_RESPONSE_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 200\r\n\r\n";
 
-/// The head of an application's answer.
+/// The head of an application's response.
 pub const BROWSER_RESPONSE_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Server: app/1.0\r\n\
     Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n\
@@ -42,19 +42,19 @@ fn with_body(mut head: Vec<u8>, size: usize) -> Vec<u8> {
     head
 }
 
-/// The small answer with its 200 bytes.
+/// The small response with its content of 200 bytes.
 #[must_use]
 pub fn small_response() -> Vec<u8> {
     with_body(SMALL_RESPONSE_HEAD.to_vec(), 200)
 }
 
-/// The application's answer with its 200 bytes.
+/// The application's response with its content of 200 bytes.
 #[must_use]
 pub fn browser_response() -> Vec<u8> {
     with_body(BROWSER_RESPONSE_HEAD.to_vec(), 200)
 }
 
-/// An answer of `size` bytes.
+/// A response with `size` bytes of content.
 #[must_use]
 pub fn response(size: usize) -> Vec<u8> {
     with_body(
@@ -88,7 +88,7 @@ pub fn chunks(size: usize, chunk: usize) -> Vec<u8> {
     wire
 }
 
-/// An answer of `size` bytes in chunks of `chunk`.
+/// A response with `size` bytes of content in chunks of `chunk`.
 #[must_use]
 pub fn chunked_response(size: usize, chunk: usize) -> Vec<u8> {
     let mut wire =

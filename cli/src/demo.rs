@@ -1,4 +1,4 @@
-//! Three little backends and the proxy in one process.
+//! `rust-strom demo`: three small backends and the proxy in one process.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,12 +12,15 @@ use crate::load;
 use crate::serve::{Start, serve};
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
-/// Bytes of a head that a backend reads; the proxy sends no longer ones.
-const HEAD: u64 = 64 << 10;
-/// A connection that says nothing for so long is closed, longer than the proxy keeps it.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest head that a backend reads, in bytes; the proxy sends no longer ones.
+const MAX_HEAD: u64 = 64 << 10;
+/// A connection without a request for this long is closed: longer than the proxy keeps idle connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs until a signal ends it.
+/// Runs the demo until a signal stops it; the exit code.
+///
+/// # Errors
+/// A message if a backend or the proxy cannot start.
 pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCode, String> {
     let backend = |name: &&'static str| {
         backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"))
@@ -29,15 +32,15 @@ pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCo
         let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else {
             return;
         };
-        let said = writeln!(
+        let printed = writeln!(
             io::stdout(),
             "Three backends ({}) are behind this proxy. Try it a few times:\n\n    curl http://{address}/hello\n\n\
              Ctrl-C ends it. This is the configuration it runs with:\n\n{}",
             NAMES.join(", "),
             configuration(&address.to_string(), &backends)
         );
-        // Nobody may be reading; the demo runs all the same.
-        drop(said);
+        // Standard output may be closed; the demo runs all the same.
+        drop(printed);
     })
 }
 
@@ -49,27 +52,29 @@ fn configuration(address: &str, backends: &[SocketAddr]) -> String {
     )
 }
 
-/// Starts a backend that answers with its name; where it listens.
+/// Starts a backend that responds with its name; its address.
 fn backend(name: &'static str) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     std::thread::Builder::new().name(name.into()).spawn(move || {
         for stream in listener.incoming() {
-            // Out of descriptors or threads: that connection is lost, the next may not be.
+            // Out of file descriptors: wait for some to be closed.
             let Ok(stream) = stream else {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
             };
-            let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(move || converse(name, stream));
+            let _ = std::thread::Builder::new()
+                .stack_size(128 << 10)
+                .spawn(move || serve_connection(name, stream));
         }
     })?;
     Ok(address)
 }
 
-/// Answers requests on one connection until it ends.
-fn converse(name: &str, stream: TcpStream) -> io::Result<()> {
+/// Responds to the requests on one connection until it ends.
+fn serve_connection(name: &str, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
     loop {
@@ -108,11 +113,10 @@ struct Request {
     close: bool,
 }
 
-/// The next head; `None` at the end of the stream. The proxy has checked what comes here, so this need only
-/// understand it.
+/// The next head; `None` at the end of the stream. The proxy has validated it, so this parser is lenient.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut lines = reader.take(HEAD).lines();
+    let mut lines = reader.take(MAX_HEAD).lines();
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let mut words = first.split(' ');
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(bad()) };
@@ -140,13 +144,14 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     }
 }
 
+/// Reads and drops a body.
 fn skip_body(reader: &mut impl BufRead, body: Body) -> io::Result<()> {
     let skip = |reader: &mut dyn BufRead, n: u64| io::copy(&mut reader.take(n), &mut io::sink()).map(|_| ());
     match body {
         Body::Length(n) => skip(reader, n),
         Body::Chunked => loop {
             let mut line = String::new();
-            reader.by_ref().take(HEAD).read_line(&mut line)?;
+            reader.by_ref().take(MAX_HEAD).read_line(&mut line)?;
             let digits = line.split(';').next().unwrap_or_default().trim();
             let size =
                 u64::from_str_radix(digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -154,10 +159,10 @@ fn skip_body(reader: &mut impl BufRead, body: Body) -> io::Result<()> {
                 skip(reader, size.saturating_add(2))?;
                 continue;
             }
-            // Trailers, up to the empty line.
+            // Trailers end with an empty line.
             loop {
                 line.clear();
-                if reader.by_ref().take(HEAD).read_line(&mut line)? <= 2 {
+                if reader.by_ref().take(MAX_HEAD).read_line(&mut line)? <= 2 {
                     return Ok(());
                 }
             }
@@ -170,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_response_one_request_after_another() {
+    fn backends_respond_to_pipelined_requests() {
         let address = backend("alpha").expect("a free port");
         let mut stream = TcpStream::connect(address).expect("listening");
         let table = [
@@ -183,7 +188,7 @@ mod tests {
             ("HEAD /h HTTP/1.1\r\nHost: x\r\n\r\n", ""),
             ("GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "alpha answers GET /last\n"),
         ];
-        // All at once: they are answered in turn.
+        // All requests at once: the responses come in order.
         stream.write_all(table.map(|t| t.0).concat().as_bytes()).expect("sent");
         let mut responses = String::new();
         stream.read_to_string(&mut responses).expect("closed after the last");
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_configuration_is_good() {
+    fn the_demo_configuration_is_valid() {
         let text = configuration("127.0.0.1:0", &["127.0.0.1:1".parse().expect("an address")]);
         assert_eq!(load::check("demo", &text).report, "");
         let loaded = load::load("demo", &text).unwrap_or_else(|e| panic!("{e}"));

@@ -1,5 +1,4 @@
-//! Configuration files: from a path to a checked configuration, or to everything that is wrong with it as
-//! text.
+//! Configuration files: from a path to a checked configuration, or to the text of every error in it.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,59 +7,67 @@ use std::path::Path;
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Severity};
 
-/// A larger file is none of ours: no more than this is read of it.
-const MOST_BYTES: u64 = 16 << 20;
+/// Longest configuration file; nothing more is read of a longer one.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// A configuration that can be served.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    /// One line each.
+    /// One line for each warning.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What a check says.
-pub(crate) struct Verdict {
-    /// Everything, rendered.
+/// The result of `--check`.
+pub(crate) struct Checked {
+    /// Every error and warning as text.
     pub(crate) report: String,
-    /// A start would not be refused for it.
-    pub(crate) good: bool,
+    /// There are no errors: a start would accept the file.
+    pub(crate) accepted: bool,
 }
 
-/// The text of a file.
+/// Reads the text of a file.
+///
+/// # Errors
+///
+/// A message for the user, if the file can't be read, is longer than 16 MiB or is not UTF-8.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let name = path.display();
-    let what = std::fs::metadata(path)
+    let metadata = std::fs::metadata(path)
         .map_err(|e| format!("cannot read {name}: {e}; give the path of a configuration file"))?;
-    if what.is_dir() {
+    if metadata.is_dir() {
         return Err(format!("cannot read {name}: it is a folder; give the path of a configuration file"));
     }
-    // Its size is not asked for: a pipe or a device has none and may never end.
+    // The length in the metadata is of no use: a pipe or a device has none and may never end.
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| format!("cannot read {name}: {e}"))?;
-    if bytes.len() as u64 > MOST_BYTES {
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(format!(
-            "cannot read {name}: it has more than {MOST_BYTES} bytes; no configuration is that long"
+            "cannot read {name}: it has more than {MAX_BYTES} bytes; no configuration is that long"
         ));
     }
     String::from_utf8(bytes).map_err(|e| {
-        let good = e.utf8_error().valid_up_to();
-        let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
+        let valid = e.utf8_error().valid_up_to();
+        let line = e.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count() + 1;
         format!("cannot read {name}: line {line} is not UTF-8; save it as UTF-8")
     })
 }
 
-/// Everything there is to say about a text.
-pub(crate) fn check(name: &str, text: &str) -> Verdict {
-    let (_, said) = parse(text);
-    let good = !said.iter().any(|d| d.severity == Severity::Error);
-    Verdict { report: config::render(&said, name, text), good }
+/// Every error and warning of a configuration text; `name` is the file's.
+pub(crate) fn check(name: &str, text: &str) -> Checked {
+    let (_, diagnostics) = parse(text);
+    let accepted = !diagnostics.iter().any(is_error);
+    Checked { report: config::render(&diagnostics, name, text), accepted }
 }
 
-/// A configuration to serve, or the rendered errors.
+/// A configuration to serve; `name` is the file's.
+///
+/// # Errors
+///
+/// Every error of the text, rendered.
 pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
-    let (config, said) = parse(text);
-    let (errors, warnings): (Vec<_>, Vec<_>) = said.into_iter().partition(|d| d.severity == Severity::Error);
+    let (config, diagnostics) = parse(text);
+    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
     match config {
         Some(config) if errors.is_empty() => {
             let line = |d: &Diagnostic| {
@@ -73,12 +80,15 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
     }
 }
 
-/// The seam to the core's parser. What is rightly asked for and not built yet counts as an error, in the
-/// order of the file.
+fn is_error(d: &Diagnostic) -> bool {
+    d.severity == Severity::Error
+}
+
+/// Parses a text. What is valid but not built yet counts as an error, in the order of the file.
 fn parse(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     let mut parsed = config::parse(text);
-    let mut said = parsed.diagnostics;
-    said.append(&mut parsed.not_built);
-    said.sort_by_key(|d| (d.span.start, d.span.end));
-    (parsed.config, said)
+    let mut diagnostics = parsed.diagnostics;
+    diagnostics.append(&mut parsed.not_built);
+    diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
+    (parsed.config, diagnostics)
 }

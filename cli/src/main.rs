@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(a) => a,
         Err(e) => {
-            // Help and version come this way too. There is nobody left to tell if printing fails.
+            // Help and version come this way too. If printing fails nothing else can be done.
             let _ = e.print();
             if e.kind() == ErrorKind::InvalidSubcommand {
                 eprintln!("A configuration is served with: rust-strom --config FILE");
@@ -105,9 +105,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
 
 /// Prints everything there is to say about a file.
 fn check(name: &str, text: &str) -> ExitCode {
-    let verdict = load::check(name, text);
-    print!("{}", verdict.report);
-    if verdict.good {
+    let checked = load::check(name, text);
+    print!("{}", checked.report);
+    if checked.accepted {
         println!("{name}: good");
         ExitCode::SUCCESS
     } else {

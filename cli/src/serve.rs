@@ -1,26 +1,28 @@
-//! The daemon: everything that can fail is done first, then the workers run until a signal ends them.
+//! The daemon: everything that can fail is done first, then the workers run until a signal stops them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::Shared;
-use ruststrom_core::config::{Driver, ListenerKind};
-use ruststrom_driver::access_log::Reporter;
-use ruststrom_driver::crew::Setup;
-use ruststrom_driver::listen::{Bound, bind_all};
+use ruststrom_core::config::{Config, Driver, ListenerKind};
+use ruststrom_driver::access_log::LogObserver;
+use ruststrom_driver::listen::{BoundListener, bind_all};
+use ruststrom_driver::log_writer::{LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
-use ruststrom_driver::sink::{Sink, Target};
 use ruststrom_driver::stop::Stop;
-use ruststrom_driver::worker::Outcome;
-use ruststrom_driver::{clock, journal, limits};
+use ruststrom_driver::worker::WorkerExit;
+use ruststrom_driver::workers::Setup;
+use ruststrom_driver::{clock, limits, logger};
 
 use crate::load::Loaded;
 use crate::{FAILED, FORCED, signals};
 
 /// The longest wait for a slow log at the end.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Workers if there are more cores.
+const MAX_WORKERS: u16 = 1024;
 
 /// What to serve.
 pub(crate) struct Start {
@@ -33,65 +35,33 @@ pub(crate) struct Start {
     pub(crate) driver: Option<Driver>,
 }
 
-/// Serves until a signal ends it. `bound` hears of the listeners as soon as they are open.
-pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCode, String> {
+/// Serves until a signal stops it; the exit code. `bound` is called with the listeners as soon as they are
+/// open.
+///
+/// # Errors
+/// A message if the daemon cannot start.
+pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
     let Start { loaded: Loaded { config, warnings }, folder, workers, driver } = start;
     let format = config.access_log.format;
-    let stdout = Sink::open(&Target::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
-    let (levels, bad) = journal::Levels::parse(&std::env::var("RUST_LOG").unwrap_or_default());
-    journal::install(levels, format, &stdout);
-    for word in bad {
+    let stdout =
+        LogWriter::open(&LogTarget::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
+    let (levels, invalid) = logger::parse_levels(&std::env::var("RUST_LOG").unwrap_or_default());
+    logger::install(levels, format, &stdout);
+    for word in invalid {
         log::warn!("RUST_LOG: \"{word}\" is neither a level nor module=level; it changes nothing");
     }
     for warning in warnings {
         log::warn!("{warning}");
     }
-    let access = if config.access_log.enabled {
-        let target =
-            config.access_log.path.as_deref().map_or(Target::Stdout, |p| Target::File(folder.join(p)));
-        Some(match &target {
-            Target::Stdout => stdout.clone(),
-            Target::File(path) => {
-                let unusable = |e| {
-                    format!(
-                        "cannot write the access log {}: {e}; choose another access_log.path",
-                        path.display()
-                    )
-                };
-                Sink::open(&target).map_err(unusable)?
-            }
-        })
-    } else {
-        None
-    };
+    let access_log = open_access_log(&config, &folder, &stdout)?;
     let files = limits::raise_files();
     log::debug!("open files: {files:?}");
-    let cores = || {
-        std::thread::available_parallelism()
-            .ok()
-            .and_then(|n| u16::try_from(n.get()).ok())
-            .unwrap_or(1)
-            .min(1024)
-    };
     let workers = workers.or(config.workers).unwrap_or_else(cores);
-    let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
-    for e in left_out {
-        log::warn!("{e}; going on without that page");
-    }
-    if !listeners.iter().any(|l| l.kind != ListenerKind::Admin) {
-        log::warn!("no listener takes requests: https_address needs a certificate");
-    }
+    let listeners = open_listeners(&config, workers)?;
     let stop = Arc::new(Stop::default());
     signals::listen(stop.clone(), stdout.clone()).map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
-    for l in &listeners {
-        let what = match l.kind {
-            ListenerKind::Http => "http",
-            ListenerKind::Https => "https",
-            ListenerKind::Admin => "own page",
-        };
-        log::info!("listening on {} ({what}), workers: {workers}", l.address);
-    }
+    log_listeners(&listeners, workers);
     let driver = driver.unwrap_or(config.driver);
     let setup = Setup {
         config: Arc::new(config),
@@ -102,25 +72,74 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[Bound])) -> Result<ExitCo
         stop,
         lookups: Lookups::default(),
     };
-    let lines = access.clone();
-    let observer = move |_| lines.as_ref().map_or_else(Reporter::quiet, |sink| Reporter::new(format, sink));
+    let access = access_log.clone();
+    let observer = move |_| match &access {
+        Some(writer) => LogObserver::new(format, writer),
+        None => LogObserver::without_access_log(),
+    };
     let running = match driver {
         Driver::Mio => ruststrom_mio::start(setup, observer),
         Driver::Smol => ruststrom_smol::start(setup, observer),
     };
-    let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
-    let outcome = running.join();
-    match outcome {
-        Outcome::Finished => log::info!("stopped: everything was finished"),
-        Outcome::Cut => log::warn!("stopped: what was left at the deadline was cut"),
-        Outcome::Failed => log::error!("stopped: a worker failed"),
+    let exit = running.map_err(|e| format!("cannot start the workers: {e}"))?.join();
+    let code = match exit {
+        WorkerExit::Finished => {
+            log::info!("stopped: everything was finished");
+            ExitCode::SUCCESS
+        }
+        WorkerExit::Cut => {
+            log::warn!("stopped: what was left at the deadline was cut");
+            ExitCode::from(FORCED)
+        }
+        WorkerExit::Failed => {
+            log::error!("stopped: a worker failed");
+            ExitCode::from(FAILED)
+        }
+    };
+    for writer in access_log.iter().chain([&stdout]) {
+        writer.flush(FLUSH_TIMEOUT);
     }
-    for sink in access.iter().chain([&stdout]) {
-        sink.flush(LAST_LINES);
+    Ok(code)
+}
+
+/// Where access lines go; `None` if there are to be none.
+fn open_access_log(config: &Config, folder: &Path, stdout: &LogWriter) -> Result<Option<LogWriter>, String> {
+    if !config.access_log.enabled {
+        return Ok(None);
     }
-    Ok(match outcome {
-        Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Cut => ExitCode::from(FORCED),
-        Outcome::Failed => ExitCode::from(FAILED),
-    })
+    let Some(path) = config.access_log.path.as_deref() else { return Ok(Some(stdout.clone())) };
+    let path = folder.join(path);
+    let shown = path.display().to_string();
+    LogWriter::open(&LogTarget::File(path))
+        .map(Some)
+        .map_err(|e| format!("cannot write the access log {shown}: {e}; choose another access_log.path"))
+}
+
+/// One worker for each core.
+fn cores() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    u16::try_from(cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS)
+}
+
+/// Binds all listeners of a configuration for so many workers.
+fn open_listeners(config: &Config, workers: u16) -> Result<Vec<BoundListener>, String> {
+    let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
+    for e in left_out {
+        log::warn!("{e}; going on without that page");
+    }
+    if !listeners.iter().any(|l| l.kind != ListenerKind::Admin) {
+        log::warn!("no listener takes requests: https_address needs a certificate");
+    }
+    Ok(listeners)
+}
+
+fn log_listeners(listeners: &[BoundListener], workers: u16) {
+    for l in listeners {
+        let what = match l.kind {
+            ListenerKind::Http => "http",
+            ListenerKind::Https => "https",
+            ListenerKind::Admin => "admin",
+        };
+        log::info!("listening on {} ({what}), workers: {workers}", l.address);
+    }
 }

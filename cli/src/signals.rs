@@ -1,19 +1,25 @@
-//! Signals, on a thread of their own.
+//! Handling of signals, on a thread of their own.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_driver::sink::Sink;
+use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::stop::{Stage, Stop};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::FORCED;
 
-/// Listens from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends the
-/// process at once.
-pub(crate) fn listen(stop: Arc<Stop>, sink: Sink) -> io::Result<()> {
+/// The longest wait for a slow log before the process is ended at once.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends
+/// the process at once. `log` is flushed before that.
+///
+/// # Errors
+/// If the handlers or the thread cannot be installed.
+pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
@@ -21,7 +27,7 @@ pub(crate) fn listen(stop: Arc<Stop>, sink: Sink) -> io::Result<()> {
                 SIGINT if stop.stage() != Stage::Run => {
                     log::warn!("interrupted again: everything is cut");
                     stop.advance(Stage::Now);
-                    sink.flush(Duration::from_millis(200));
+                    log.flush(FLUSH_TIMEOUT);
                     std::process::exit(i32::from(FORCED));
                 }
                 SIGINT | SIGQUIT | SIGTERM => {

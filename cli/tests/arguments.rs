@@ -1,4 +1,4 @@
-//! The built binary's arguments, its exit codes and what it says.
+//! The built binary's arguments, exit codes and messages.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn run(arguments: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// A file of this test's own; removed at the end.
+/// A temporary file, removed when dropped.
 struct File(PathBuf);
 
 impl File {
@@ -41,7 +41,7 @@ fn arguments() {
     let folder = std::env::temp_dir();
     let folder = folder.to_str().expect("UTF-8");
     let table: &[(&[&str], i32, &str)] = &[
-        // arguments, exit code, part of what is said
+        // arguments, exit code, part of the output
         (&["--version"], 0, concat!("rust-strom ", env!("CARGO_PKG_VERSION"))),
         (&["--help"], 0, "--config <FILE>"),
         (&[], 1, "no configuration was given; use --config FILE, or try: rust-strom demo"),
@@ -58,12 +58,12 @@ fn arguments() {
         (&["dmo"], 1, "demo"),
         (&["balancer.toml"], 1, "rust-strom --config FILE"),
     ];
-    for (arguments, code, said) in table {
+    for (arguments, code, part) in table {
         let out = run(arguments);
         let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(*code), "{arguments:?}: {text}");
-        assert!(text.contains(said), "{arguments:?}: {text}");
-        // Errors are for people who look at standard error, checks and help for standard output.
+        assert!(text.contains(part), "{arguments:?}: {text}");
+        // Errors go to standard error, the results of checks and help to standard output.
         let to_stdout = *code == 0 || arguments.contains(&"--check") && arguments.len() > 2;
         assert_eq!(out.stderr.is_empty(), to_stdout, "{arguments:?}: {text}");
     }
@@ -74,7 +74,7 @@ fn checks() {
     let tls =
         "[certificates.\"a.example\"]\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }\n";
     let table: &[(&str, String, i32, &[&str])] = &[
-        // file, text, exit code of --check, parts of what is said
+        // file, text, exit code of --check, parts of the output
         ("good", GOOD.into(), 0, &["good.toml: good\n"]),
         ("syntax", "http_address = \n".into(), 1, &["syntax.toml:1:", "error: "]),
         // All errors at once.
@@ -96,21 +96,21 @@ fn checks() {
         ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
         ("tls", "https_address = \"127.0.0.1:0\"\n".to_owned() + GOOD + tls, 1, &["not built yet"]),
     ];
-    for (name, text, code, said) in table {
+    for (name, text, code, parts) in table {
         let file = File::new(&format!("{name}.toml"), text.as_bytes());
         let out = run(&["--config", file.path(), "--check"]);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         assert_eq!(out.status.code(), Some(*code), "{name}: {text}");
-        for said in *said {
-            assert!(text.contains(said), "{name}: {said}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{name}: {part}: {text}");
         }
         if *code == 1 {
-            // A start is refused for the same reasons, in the same words.
+            // A start fails for the same reasons, with the same messages.
             let out = run(&["--config", file.path()]);
             let start = String::from_utf8_lossy(&out.stderr).into_owned();
             assert_eq!(out.status.code(), Some(1), "{name}: {start}");
             assert!(
-                start.starts_with("rust-strom: ") && start.contains(said[said.len() - 1]),
+                start.starts_with("rust-strom: ") && start.contains(parts[parts.len() - 1]),
                 "{name}: {start}"
             );
         }
@@ -118,7 +118,7 @@ fn checks() {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_said_to_be_none() {
+fn a_file_that_is_not_utf_8_is_rejected() {
     let file = File::new("latin1.toml", b"# fine\n# gr\xfcn\n");
     let out = run(&["--config", file.path()]);
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -127,7 +127,7 @@ fn a_file_that_is_no_text_is_said_to_be_none() {
 }
 
 #[test]
-fn a_start_that_fails_is_one_line_with_what_to_do() {
+fn a_failed_start_prints_one_line_with_the_remedy() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = holder.local_addr().expect("bound").to_string();
     let table = [
@@ -141,18 +141,21 @@ fn a_start_that_fails_is_one_line_with_what_to_do() {
             "cannot write the access log /nonexistent/access.log: ".into(),
         ),
     ];
-    for (i, (text, said)) in table.into_iter().enumerate() {
+    for (i, (text, message)) in table.into_iter().enumerate() {
         let file = File::new(&format!("start{i}.toml"), text.as_bytes());
         let out = run(&["--config", file.path()]);
         let err = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(1), "{err}");
-        assert!(err.starts_with(&format!("rust-strom: {said}")) && err.matches('\n').count() == 1, "{err}");
+        assert!(
+            err.starts_with(&format!("rust-strom: {message}")) && err.matches('\n').count() == 1,
+            "{err}"
+        );
     }
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_is_no_access_log() {
-    // Opening one for writing waits for a reader, for ever: a start must not.
+fn a_pipe_without_a_reader_is_rejected_as_access_log() {
+    // Opening a pipe for writing blocks until it has a reader: a start must not.
     let pipe = std::env::temp_dir().join(format!("rust-strom-{}-pipe", std::process::id()));
     let made = Command::new("mkfifo").arg(&pipe).status().expect("coreutils");
     assert!(made.success());
@@ -169,7 +172,7 @@ fn a_pipe_that_nobody_reads_is_no_access_log() {
     while child.try_wait().expect("our child").is_none() && begun.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Nothing happens if it has ended.
+    // Has no effect if the process has exited.
     let _ = child.kill();
     let out = child.wait_with_output().expect("our child");
     let err = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -178,7 +181,7 @@ fn a_pipe_that_nobody_reads_is_no_access_log() {
 }
 
 #[test]
-fn a_configuration_without_an_end_is_not_read_whole() {
+fn an_endless_configuration_file_is_rejected() {
     let out = run(&["--config", "/dev/zero", "--check"]);
     let err = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{err}");
@@ -186,9 +189,9 @@ fn a_configuration_without_an_end_is_not_read_whole() {
 }
 
 #[test]
-fn a_limit_of_open_files_that_serves_nobody_is_refused() {
+fn too_low_a_limit_of_open_files_is_rejected() {
     let file = File::new("files.toml", GOOD.as_bytes());
-    // A start that is not refused goes on until it is stopped.
+    // `timeout` stops a start that is wrongly accepted.
     let line = "ulimit -n 64 && exec timeout 5 \"$0\" --config \"$1\" --workers 4";
     let out = Command::new("sh")
         .args(["-c", line, env!("CARGO_BIN_EXE_rust-strom"), file.path()])

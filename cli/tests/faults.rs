@@ -1,39 +1,53 @@
-//! What goes wrong in the world, done to a real driver: clients that dawdle, break off or come in crowds,
-//! backends that do everything a backend must not do, and limits that are reached. Each time the process
-//! stays up, everyone else is served, and afterwards nothing is left: the core's own counters say so.
+//! Faults of clients, backends and the machine, against real drivers: clients that are slow, break off or
+//! come in large numbers, backends that break every rule, and limits that are reached. Each time the process
+//! stays up, all other clients are served, and afterwards no connection, buffer or timer is left over: the
+//! core's own counters say so.
+//!
+//! A test is a function of the driver; [`on_each_driver`] makes two tests of it, one for each driver.
+
+use ruststrom_core::config::Driver;
+
+/// Test functions for both drivers, in the modules `mio` and `smol`, out of functions that take the driver.
+macro_rules! on_each_driver {
+    ($($test:ident),+ $(,)?) => {
+        mod mio {
+            $(#[test] fn $test() { super::$test(ruststrom_core::config::Driver::Mio); })+
+        }
+        mod smol {
+            $(#[test] fn $test() { super::$test(ruststrom_core::config::Driver::Smol); })+
+        }
+    };
+}
 
 #[path = "support/address.rs"]
 mod address;
 #[path = "faults/backends.rs"]
 mod backends;
+#[path = "support/client.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod client;
 #[path = "faults/clients.rs"]
 mod clients;
-#[path = "faults/crowds.rs"]
-mod crowds;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "peers.rs uses the rest")]
 mod daemon;
+#[path = "faults/fd_exhaustion.rs"]
+mod fd_exhaustion;
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "same_behaviour.rs uses the rest")]
+mod harness;
 #[path = "faults/limits.rs"]
 mod limits;
-#[path = "faults/quiet.rs"]
-mod quiet;
-#[path = "support/scripted.rs"]
+#[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "peers.rs uses the rest")]
-mod scripted;
-#[path = "support/stand.rs"]
-#[allow(dead_code, reason = "peers.rs uses the rest")]
-mod stand;
-#[path = "support/talk.rs"]
-#[allow(dead_code, reason = "peers.rs uses the rest")]
-mod talk;
+mod scripted_backend;
+#[path = "faults/timeouts.rs"]
+mod timeouts;
 
-/// `faults_smol.rs` is the same for the other one.
-const DRIVER: ruststrom_core::config::Driver = ruststrom_core::config::Driver::Mio;
-
-/// Its argument.
-fn driver() -> &'static str {
-    match DRIVER {
-        ruststrom_core::config::Driver::Mio => "mio",
-        ruststrom_core::config::Driver::Smol => "smol",
+/// The driver's name, as the argument `--driver` takes it.
+fn driver_name(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Mio => "mio",
+        Driver::Smol => "smol",
     }
 }

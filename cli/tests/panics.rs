@@ -1,5 +1,5 @@
-//! A panic costs the connection that was being served, not the process; a worker that panics again and again
-//! starts afresh.
+//! A panic closes the connection that was being served, not the process; a worker that panics many times
+//! restarts with a new proxy.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,28 +10,28 @@ use ruststrom_core::config::{self, Driver};
 use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Observer, Record};
 use ruststrom_core::{Instant, Shared, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::Outcome;
+use ruststrom_driver::worker::WorkerExit;
+use ruststrom_driver::workers::Setup;
 
-/// Panics in the middle of the core when it hears of a certain request.
-struct Trap;
+/// An observer that panics, inside a call of the core, when the record of a request for `/panic` comes.
+struct PanickingObserver;
 
-impl Observer for Trap {
+impl Observer for PanickingObserver {
     fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
         kept.copy(head.target);
     }
     fn exchange(&mut self, record: &Record<'_>) {
-        assert!(record.kept.bytes() != b"/trap", "the trap was sprung: this panic belongs to the test");
+        assert!(record.kept.bytes() != b"/panic", "this panic belongs to the test");
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
     fn note(&mut self, _: Level, _: &str) {}
 }
 
-impl Watch for Trap {
+impl WorkerObserver for PanickingObserver {
     fn turn(&mut self, _: Instant) {}
     fn wall(&mut self, _: Wall, _: Instant) {}
     fn turn_ended(&mut self) -> bool {
@@ -63,7 +63,7 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether a whole answer came.
+/// Whether a complete response came.
 fn get(stream: &mut TcpStream, target: &str) -> bool {
     let mut got = Vec::new();
     let mut buf = [0; 1024];
@@ -74,7 +74,7 @@ fn get(stream: &mut TcpStream, target: &str) -> bool {
         match stream.read(&mut buf) {
             Ok(n) if n > 0 => got.extend_from_slice(&buf[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                panic!("no answer to {target} and no end")
+                panic!("neither a response to {target} nor the end of the connection")
             }
             _ => return false,
         }
@@ -83,13 +83,13 @@ fn get(stream: &mut TcpStream, target: &str) -> bool {
 }
 
 #[test]
-fn a_panic_costs_one_connection_and_many_cost_one_worker_a_restart() {
+fn a_panic_closes_one_connection_and_many_restart_the_worker() {
     for driver in [Driver::Mio, Driver::Smol] {
-        spring_the_trap(driver);
+        panic_repeatedly(driver);
     }
 }
 
-fn spring_the_trap(driver: Driver) {
+fn panic_repeatedly(driver: Driver) {
     let text = format!(
         "http_address = \"127.0.0.1:0\"\nmetrics_address = false\ntimeouts = {{ drain = \"1s\" }}\nlimits = {{ connections = 24 }}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"{}\"]\n\
          schemes = [\"HTTP\"]\n",
@@ -109,29 +109,29 @@ fn spring_the_trap(driver: Driver) {
         lookups: Lookups::default(),
     };
     let running = match driver {
-        Driver::Mio => ruststrom_mio::start(setup, |_| Trap),
-        Driver::Smol => ruststrom_smol::start(setup, |_| Trap),
+        Driver::Mio => ruststrom_mio::start(setup, |_| PanickingObserver),
+        Driver::Smol => ruststrom_smol::start(setup, |_| PanickingObserver),
     };
     let running = running.expect("workers");
-    let mut bystander = connect(address);
-    assert!(get(&mut bystander, "/"));
-    get(&mut connect(address), "/trap");
-    assert!(get(&mut bystander, "/"), "one panic leaves the others alone");
+    let mut unaffected = connect(address);
+    assert!(get(&mut unaffected, "/"));
+    get(&mut connect(address), "/panic");
+    assert!(get(&mut unaffected, "/"), "one panic does not affect other connections");
     assert!(get(&mut connect(address), "/"));
-    // Many more within seconds: the proxy is made anew, and those who come are served.
-    // A proxy that is given up keeps nothing of what all share, or those of earlier ones would count against
-    // `connections`.
+    // After many panics within seconds the worker gets a new proxy, and new clients are served. The old proxy
+    // has to give back its part of the shared counts, or its connections would still count against
+    // `limits.connections`.
     for _ in 0..40 {
-        get(&mut connect(address), "/trap");
+        get(&mut connect(address), "/panic");
     }
     let begun = std::time::Instant::now();
     while !get(&mut connect(address), "/") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never served again");
+        assert!(begun.elapsed() < Duration::from_secs(20), "new clients are not served again");
     }
     for _ in 0..20 {
         assert!(get(&mut connect(address), "/"));
     }
     stop.advance(Stage::Drain);
-    // What the panics left behind in the proxy may keep it until the deadline, but no longer.
-    assert_ne!(running.join(), Outcome::Failed);
+    // Exchanges that the panics interrupted may delay the stop until its deadline, but no longer.
+    assert_ne!(running.join(), WorkerExit::Failed);
 }

@@ -1,10 +1,13 @@
 //! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client` and `websockets` as clients of
-//! the built binary. A peer that is not installed fails the test: it says which Debian package has it.
+//! the built binary. If a peer is not installed its tests fail with the name of its Debian package.
 
 #[path = "support/address.rs"]
 mod address;
 #[path = "peers/basics.rs"]
 mod basics;
+#[path = "support/client.rs"]
+#[allow(dead_code, reason = "faults.rs uses the rest")]
+mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod daemon;
@@ -12,11 +15,8 @@ mod daemon;
 mod nginx;
 #[path = "peers/outages.rs"]
 mod outages;
-#[path = "support/scripted.rs"]
+#[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
-mod scripted;
-#[path = "support/talk.rs"]
-#[allow(dead_code, reason = "faults.rs uses the rest")]
-mod talk;
+mod scripted_backend;
 #[path = "peers/upgrades.rs"]
 mod upgrades;

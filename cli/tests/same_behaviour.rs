@@ -1,5 +1,5 @@
-//! The scripts of `testdata/behaviour` on every driver: each of them gives what is written there, so all of
-//! them behave the same.
+//! The scripts of `testdata/behaviour` on every driver: each driver has to produce exactly what the script
+//! says, so all of them behave the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,26 +12,23 @@ use simulated::Simulated;
 
 #[path = "support/address.rs"]
 mod address;
+#[path = "support/client.rs"]
+#[allow(dead_code, reason = "faults.rs uses the rest")]
+mod client;
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "faults.rs uses the rest")]
+mod harness;
 #[path = "behaviour/loopback.rs"]
 mod loopback;
 #[path = "behaviour/script.rs"]
 mod script;
 #[path = "behaviour/simulated.rs"]
 mod simulated;
-#[path = "support/stand.rs"]
-#[allow(dead_code, reason = "faults.rs uses the rest")]
-mod stand;
-#[path = "support/talk.rs"]
-#[allow(dead_code, reason = "faults.rs uses the rest")]
-mod talk;
 
-/// What else may be asked to be the same, `Stand::start` runs on.
-const DRIVER: Driver = Driver::Mio;
-
-/// Each a network with moods of its own.
+/// Seeds of the simulator for each script: each draws its own delays and partial reads and writes.
 const SEEDS: u64 = 40;
 
-/// The scripts, by name.
+/// All scripts with their names, sorted by name.
 fn scripts() -> Vec<(String, Script)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/behaviour");
     let mut files: Vec<_> =
@@ -47,26 +44,26 @@ fn scripts() -> Vec<(String, Script)> {
     scripts.collect()
 }
 
-/// What is wrong with a transcript, if anything is.
-fn judge(name: &str, driver: &str, script: &Script, transcript: &str) -> Option<String> {
+/// A message if the transcript differs from the script.
+fn compare(name: &str, driver: &str, script: &Script, transcript: &str) -> Option<String> {
     (transcript != script.text()).then(|| {
-        // To look at, or to copy when it is right.
+        // Kept so that it can be read, or copied over the script if it is right.
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{driver}.txt"));
         std::fs::write(&file, transcript).expect("a temporary file");
-        format!("{name} on {driver}: see {}\n{transcript}", file.display())
+        format!("{name} differs on {driver}: see {}\n{transcript}", file.display())
     })
 }
 
 #[test]
-fn mio_and_smol_do_what_is_written() {
+fn mio_and_smol_follow_the_scripts() {
     let scripts = scripts();
-    let wrong: Vec<String> = std::thread::scope(|s| {
+    let differences: Vec<String> = std::thread::scope(|s| {
         let mut running = Vec::new();
         for (name, script) in &scripts {
             for (driver, driver_name) in [(Driver::Mio, "mio"), (Driver::Smol, "smol")] {
                 let running_script = s.spawn(move || {
                     let transcript = script.play(&mut Loopback::start(driver, script));
-                    judge(name, driver_name, script, &transcript)
+                    compare(name, driver_name, script, &transcript)
                 });
                 running.push((name, driver_name, running_script));
             }
@@ -76,36 +73,38 @@ fn mio_and_smol_do_what_is_written() {
         });
         ended.flatten().collect()
     });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
-fn the_simulator_does_what_is_written() {
-    let wrong: Vec<String> = scripts()
+fn the_simulator_follows_the_scripts() {
+    let differences: Vec<String> = scripts()
         .iter()
         .filter_map(|(name, script)| {
             (0..SEEDS).find_map(|seed| {
                 let played =
                     catch_unwind(AssertUnwindSafe(|| script.play(&mut Simulated::start(seed, script))));
                 let transcript = played.unwrap_or_else(|_| "it did not end\n".into());
-                judge(name, "sim", script, &transcript).map(|wrong| format!("seed {seed}: {wrong}"))
+                compare(name, "sim", script, &transcript)
+                    .map(|difference| format!("seed {seed}: {difference}"))
             })
         })
         .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
-fn a_line_that_is_not_so_is_found() {
+fn a_wrong_line_of_a_script_is_found() {
     for (name, script) in scripts() {
         let lines: Vec<&str> = script.text().lines().collect();
-        let got = || lines.iter().enumerate().filter(|(_, l)| l.starts_with("    ")).map(|(at, _)| at);
-        for at in got().take(1).chain(got().next_back()) {
+        let expectations =
+            || lines.iter().enumerate().filter(|(_, l)| l.starts_with("    ")).map(|(at, _)| at);
+        for at in expectations().take(1).chain(expectations().next_back()) {
             let mut lines = lines.clone();
             lines[at] = "    something else";
-            let wrong = Script::parse(&(lines.join("\n") + "\n")).expect("it still makes sense");
+            let wrong = Script::parse(&(lines.join("\n") + "\n")).expect("it can still be parsed");
             let transcript = wrong.play(&mut Simulated::start(0, &wrong));
-            assert_ne!(transcript, wrong.text(), "{name}: line {} may be anything", at + 1);
+            assert_ne!(transcript, wrong.text(), "{name}: line {} is not checked", at + 1);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! We are at least as strict as the famous ones: every request of the corpus goes through real HAProxy and
-//! real nginx in front of a recording backend. What either refuses without the backend having seen a byte, we
-//! refuse too, or the case has a `right` line with the clause that says why accepting is right.
+//! RustStrom is at least as strict as HAProxy and nginx: every request of the corpus goes through both, in
+//! front of a backend that counts bytes. What either of them rejects without having sent a byte to the
+//! backend, RustStrom has to reject too, or the case has a `right` line with the clause that says why
+//! forwarding is right.
 
 #[path = "support/address.rs"]
 mod address;
@@ -19,15 +20,17 @@ use std::time::{Duration, Instant};
 
 use format::{Case, Side, Step, Verdict};
 
-/// So many cases at once through each peer.
+/// Cases in parallel through each proxy: each lane has a listener and a backend of its own.
 const LANES: usize = 12;
-/// A peer that says nothing for so long waits for more.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// A proxy that sends nothing for this long waits for more of the request.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The recording backend of one lane: answers whatever looks like a whole head, and counts every byte.
+/// The backend of one lane: responds to whatever looks like a complete head, and counts every byte.
 struct Backend {
     address: SocketAddr,
-    seen: Arc<AtomicUsize>,
+    /// Bytes received so far.
+    received: Arc<AtomicUsize>,
+    /// Connections open now.
     open: Arc<AtomicUsize>,
 }
 
@@ -35,31 +38,31 @@ impl Backend {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (seen, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (seen_by, open_by) = (seen.clone(), open.clone());
+        let (received, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (received_by, open_by) = (received.clone(), open.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, open) = (seen_by.clone(), open_by.clone());
+                let (received, open) = (received_by.clone(), open_by.clone());
                 open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    response(stream, &seen);
+                    respond(stream, &received);
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, seen, open }
+        Self { address, received, open }
     }
 }
 
-fn response(mut stream: TcpStream, seen: &AtomicUsize) {
+fn respond(mut stream: TcpStream, received: &AtomicUsize) {
     let mut all = Vec::new();
     let mut buf = [0; 4096];
-    stream.set_read_timeout(Some(2 * PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(2 * RESPONSE_TIMEOUT)).expect("a timeout");
     while let Ok(n @ 1..) = stream.read(&mut buf) {
-        seen.fetch_add(n, Ordering::SeqCst);
+        received.fetch_add(n, Ordering::SeqCst);
         all.extend_from_slice(&buf[..n]);
         if all.windows(4).any(|w| w == b"\r\n\r\n") {
-            // The peer may be gone, or not like it: that is its affair.
+            // The proxy may have closed the connection already.
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
             let _ = stream.shutdown(Shutdown::Write);
             stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
@@ -67,7 +70,7 @@ fn response(mut stream: TcpStream, seen: &AtomicUsize) {
     }
 }
 
-/// A running proxy, stopped when dropped.
+/// A running HAProxy or nginx, stopped when dropped.
 struct Peer {
     name: &'static str,
     child: Child,
@@ -77,7 +80,7 @@ struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have gone already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -88,9 +91,7 @@ fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let found = places.map(|p| p.join(name)).find(|p| p.is_file());
-    found.unwrap_or_else(|| {
-        panic!("{name} is not installed: this test compares us with it (apt-get install {name})")
-    })
+    found.unwrap_or_else(|| panic!("{name} is not installed; the test needs it (apt-get install {name})"))
 }
 
 impl Peer {
@@ -101,7 +102,7 @@ impl Peer {
     ) -> Self {
         let folder = std::env::temp_dir().join(format!("strictness-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for its files");
-        let lanes: Vec<_> = (0..LANES).map(|_| (address::lone(), Backend::start())).collect();
+        let lanes: Vec<_> = (0..LANES).map(|_| (address::reserve(), Backend::start())).collect();
         let file = folder.join("config");
         std::fs::write(&file, config(&folder, &lanes)).expect("its configuration");
         let mut command = Command::new(program(name));
@@ -156,8 +157,9 @@ fn nginx_config(folder: &Path, lanes: &[(SocketAddr, Backend)]) -> String {
     all + "}\n"
 }
 
-/// One way to send a case: the blocks of its first client, in order.
-fn sendings(case: &Case) -> Vec<Vec<Vec<u8>>> {
+/// The variants of a case (its `or` lines): for each the blocks of bytes that its first client sends, in
+/// order.
+fn variants(case: &Case) -> Vec<Vec<Vec<u8>>> {
     let blocks: Vec<&Vec<Vec<u8>>> = case
         .steps
         .iter()
@@ -166,23 +168,25 @@ fn sendings(case: &Case) -> Vec<Vec<Vec<u8>>> {
             _ => None,
         })
         .collect();
-    let ways = blocks.iter().map(|all| all.len()).max().unwrap_or(0);
-    (0..ways).map(|w| blocks.iter().map(|all| all[w.min(all.len() - 1)].clone()).collect()).collect()
+    let count = blocks.iter().map(|all| all.len()).max().unwrap_or(0);
+    (0..count).map(|n| blocks.iter().map(|all| all[n.min(all.len() - 1)].clone()).collect()).collect()
 }
 
-/// The status with which the peer refused it, if it did and its backend saw nothing.
-fn refused(front: SocketAddr, backend: &Backend, blocks: &[Vec<u8>]) -> Option<u16> {
-    let before = backend.seen.load(Ordering::SeqCst);
+/// The status with which the proxy rejected the request, if it did and its backend received nothing.
+fn rejection(front: SocketAddr, backend: &Backend, blocks: &[Vec<u8>]) -> Option<u16> {
+    let before = backend.received.load(Ordering::SeqCst);
     let mut stream = TcpStream::connect(front).expect("the peer accepts");
     stream.set_nodelay(true).expect("no delay");
     let mut got = Vec::new();
     for (n, block) in blocks.iter().enumerate() {
-        // A peer that has refused already may have closed.
+        // A proxy that has rejected the request already may have closed the connection.
         if stream.write_all(block).is_err() {
             break;
         }
         let last = n + 1 == blocks.len();
-        stream.set_read_timeout(Some(if last { PATIENCE } else { PATIENCE / 8 })).expect("a timeout");
+        stream
+            .set_read_timeout(Some(if last { RESPONSE_TIMEOUT } else { RESPONSE_TIMEOUT / 8 }))
+            .expect("a timeout");
         let mut buf = [0; 4096];
         match stream.read(&mut buf) {
             Ok(0) => break,
@@ -194,23 +198,24 @@ fn refused(front: SocketAddr, backend: &Backend, blocks: &[Vec<u8>]) -> Option<u
         }
     }
     drop(stream);
-    // The backend is asked after everything that this case may have caused there.
+    // Wait until the backend has received everything that this case may have caused.
     let until = Instant::now() + Duration::from_secs(3);
     while backend.open.load(Ordering::SeqCst) > 0 && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
     }
     let status: u16 =
         got.strip_prefix(b"HTTP/1.")?.get(2..5).and_then(|s| std::str::from_utf8(s).ok())?.parse().ok()?;
-    (status >= 400 && backend.seen.load(Ordering::SeqCst) == before).then_some(status)
+    (status >= 400 && backend.received.load(Ordering::SeqCst) == before).then_some(status)
 }
 
-/// Whether we forward anything of a case.
-fn we_forward(case: &Case) -> bool {
+/// Whether RustStrom forwards anything of a case.
+fn is_forwarded(case: &Case) -> bool {
     case.verdict == Verdict::Forward
         && case.steps.iter().any(|s| matches!(s, Step::Receive(Side::Backend(_), _)))
 }
 
-/// What the peer refuses of what we forward, and how many sendings it refused in all.
+/// Messages about what the proxy rejects and RustStrom forwards, how many requests were sent, and how many of
+/// them the proxy rejected.
 fn compare(peer: &Peer, cases: &[Case]) -> (Vec<String>, usize, usize) {
     let next = AtomicUsize::new(0);
     let results: Vec<(Vec<String>, usize, usize)> = thread::scope(|scope| {
@@ -220,15 +225,15 @@ fn compare(peer: &Peer, cases: &[Case]) -> (Vec<String>, usize, usize) {
             .map(|(front, backend)| {
                 let next = &next;
                 scope.spawn(move || {
-                    let (mut told, mut sent, mut refusals) = (Vec::new(), 0, 0);
+                    let (mut mismatches, mut sent, mut rejections) = (Vec::new(), 0, 0);
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
-                        for (n, blocks) in sendings(case).iter().enumerate() {
+                        for (n, blocks) in variants(case).iter().enumerate() {
                             sent += 1;
-                            let Some(status) = refused(*front, backend, blocks) else { continue };
-                            refusals += 1;
-                            if we_forward(case) && case.right.is_none() {
-                                told.push(format!(
-                                    "{} ({}), way {}: {} answers {status}; we forward it ({}: {})",
+                            let Some(status) = rejection(*front, backend, blocks) else { continue };
+                            rejections += 1;
+                            if is_forwarded(case) && case.right.is_none() {
+                                mismatches.push(format!(
+                                    "{} ({}), variant {}: {} responds with {status}, RustStrom forwards it ({}: {})",
                                     case.name,
                                     case.place,
                                     n + 1,
@@ -239,39 +244,39 @@ fn compare(peer: &Peer, cases: &[Case]) -> (Vec<String>, usize, usize) {
                             }
                         }
                     }
-                    (told, sent, refusals)
+                    (mismatches, sent, rejections)
                 })
             })
             .collect();
-        lanes.into_iter().map(|l| l.join().expect("a lane ends well")).collect()
+        lanes.into_iter().map(|l| l.join().expect("no panic")).collect()
     });
-    results.into_iter().fold((Vec::new(), 0, 0), |(mut told, sent, refusals), lane| {
-        told.extend(lane.0);
-        (told, sent + lane.1, refusals + lane.2)
+    results.into_iter().fold((Vec::new(), 0, 0), |(mut mismatches, sent, rejections), lane| {
+        mismatches.extend(lane.0);
+        (mismatches, sent + lane.1, rejections + lane.2)
     })
 }
 
 #[test]
-fn what_others_refuse_we_refuse() {
+fn what_haproxy_or_nginx_rejects_is_rejected() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/h1/requests");
     let cases = format::read_folder(&folder);
     let (haproxy, nginx) = (Peer::haproxy(), Peer::nginx());
-    let (mut told, mut refusals) = (Vec::new(), Vec::new());
+    let (mut mismatches, mut rejections) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         for run in [&haproxy, &nginx].map(|peer| scope.spawn(|| compare(peer, &cases))) {
-            let (of_peer, sent, refused) = run.join().expect("a peer's run ends well");
-            told.extend(of_peer);
+            let (of_peer, sent, rejected) = run.join().expect("no panic");
+            mismatches.extend(of_peer);
             assert!(sent >= cases.len(), "every case was sent");
-            refusals.push(refused);
+            rejections.push(rejected);
         }
     });
-    told.sort();
+    mismatches.sort();
     assert!(
-        told.is_empty(),
-        "{} ways of the corpus are refused elsewhere and not here:\n{}",
-        told.len(),
-        told.join("\n")
+        mismatches.is_empty(),
+        "{} requests of the corpus are rejected by a peer and not by RustStrom:\n{}",
+        mismatches.len(),
+        mismatches.join("\n")
     );
-    // The test can fail: both do refuse, and would be believed.
-    assert!(refusals.iter().all(|&n| n > 100), "the peers refused {refusals:?} ways");
+    // The comparison means something: both reject many requests.
+    assert!(rejections.iter().all(|&n| n > 100), "the peers rejected {rejections:?} requests");
 }

@@ -1,19 +1,22 @@
 //! Which backend gets the next exchange.
 //!
-//! One [`Balancer`] for each shard and pool; what must be exact over all shards (whose turn it is, how many
-//! are in flight, who is usable) lies in the [`PoolState`] they share. A choice is O(1) but for least
-//! connection, which looks at every usable backend.
+//! Each shard has one [`Balancer`] for each pool; what must be exact over all shards (whose turn it is, how
+//! many exchanges are in flight, which backends are usable) lies in the [`PoolState`] they share. A choice is
+//! O(1), except for least connection, which looks at every usable backend.
 //!
-//! Who may be chosen: backends that are not Unhealthy, have an address and a weight; backups only while no
-//! other is left. Those that this exchange has tried are avoided while another is usable; if all main ones
-//! have been tried, backups come first, then the tried again.
+//! Which backends may be chosen: those that are not Unhealthy, have an address and a weight above zero;
+//! backups only while no main backend is usable. Backends that this exchange has tried are avoided while
+//! another is usable; if all main ones have been tried, untried backups come first, then the tried ones
+//! again.
 
-pub(crate) mod plan;
-pub(crate) mod rendezvous;
+mod algorithm;
+mod backend;
+mod plan;
+mod pool_state;
+mod rendezvous;
 mod smooth;
 mod sticky;
 
-use crate::sync::Ordering;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,16 +24,20 @@ use std::sync::Arc;
 use crate::config::{self, Strategy};
 use crate::planted::planted;
 use crate::rng::Rng;
-use crate::shared::PoolState;
+use crate::sync::Ordering;
 use crate::time::Instant;
 
-use plan::{Needs, Plan};
+use algorithm::Algorithm;
+pub use backend::BackendState;
+use plan::{PlanNeeds, SelectionPlan};
+pub(crate) use pool_state::PoolCounters;
+pub use pool_state::{PoolState, WaitingShards};
 use rendezvous::Rendezvous;
 pub use sticky::Sticky;
 
-/// What is asked of a [`Balancer`].
+/// What a [`Balancer`] has to know of an exchange to choose a backend for it.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct SelectionInput<'a> {
     /// The client's address.
     pub client: IpAddr,
     /// The backend that the client's cookie names ([`Sticky::find`]).
@@ -39,19 +46,20 @@ pub struct Ask<'a> {
     pub tried: &'a Tried,
 }
 
-/// The answer.
+/// What a [`Balancer`] chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// This one, and a slot of it is taken: give it back with [`PoolState::finish`].
+    /// The backend at this place in the pool. A slot of it is taken: give it back with
+    /// [`PoolState::finish`].
     Backend(u16),
-    /// The one that has to be used, or every usable one, is at its `max_connections`: wait
+    /// The backend that has to be used, or every usable one, is at its `max_connections`: wait for a slot
     /// ([`PoolState::wait`]).
     Full,
     /// No backend is usable.
     None,
 }
 
-/// A small set of backends.
+/// The backends that an exchange has tried, by their places in the pool.
 #[derive(Clone, Debug, Default)]
 pub struct Tried {
     few: [u16; Tried::FEW],
@@ -60,16 +68,16 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// As many need no allocation.
+    /// How many are held without an allocation.
     const FEW: usize = 8;
 
-    /// Nothing tried yet.
+    /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
         Self { few: [0; Self::FEW], used: 0, more: Vec::new() }
     }
 
-    /// Adds a backend.
+    /// Adds a backend, if it is not in the set yet.
     pub fn add(&mut self, backend: u16) {
         if self.contains(backend) {
             return;
@@ -83,7 +91,7 @@ impl Tried {
         }
     }
 
-    /// Whether `backend` has been added.
+    /// Whether `backend` is in the set.
     #[must_use]
     #[inline]
     pub fn contains(&self, backend: u16) -> bool {
@@ -94,140 +102,124 @@ impl Tried {
         self.few[..usize::from(self.used)].contains(&backend) || self.more.contains(&backend)
     }
 
-    /// Whether nothing has been added.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    /// Forgets all.
+    /// Makes the set empty; memory of a large one is kept.
     pub fn clear(&mut self) {
         self.used = 0;
         self.more.clear();
     }
 }
 
-/// Draws of a strategy that may meet full or tried backends before it looks at all of them in turn.
-const DRAWS: usize = 64;
+/// How many full or tried backends round robin and random may meet before they look at all backends in order.
+const MAX_DRAWS: usize = 64;
 
 /// Chooses for one shard and pool.
 #[derive(Debug)]
 pub struct Balancer {
     state: Arc<PoolState>,
-    strategy: Kind,
-    needs: Needs,
+    algorithm: Algorithm,
+    needs: PlanNeeds,
     sticky: Option<Sticky>,
-    caps: Box<[Option<u32>]>,
-    plan: Arc<Plan>,
+    /// `max_connections` of each backend.
+    max_in_flight: Box<[Option<u32>]>,
+    plan: Arc<SelectionPlan>,
     rng: Rng,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    RoundRobin,
-    Random,
-    IpHash,
-    LeastConnection,
-}
-
-impl Kind {
-    fn of(strategy: &Strategy) -> Self {
-        match strategy {
-            Strategy::RoundRobin => Self::RoundRobin,
-            Strategy::Random => Self::Random,
-            Strategy::IpHash => Self::IpHash,
-            Strategy::LeastConnection => Self::LeastConnection,
-            Strategy::StickyCookie(sticky) => Self::of(&sticky.inner),
-        }
-    }
-}
-
 impl Balancer {
-    /// For `pool` with the state that [`crate::Shared::adopt`] gave for it. `seed` matters for what is random
+    /// A balancer for `pool` with the state that `Shared::adopt` gave for it. `seed` is for random choices
     /// only.
     #[must_use]
     pub fn new(pool: &config::Pool, state: Arc<PoolState>, seed: u64) -> Self {
         debug_assert_eq!(pool.backends.len(), state.backends().len(), "the state of another pool");
-        let strategy = Kind::of(&pool.strategy);
-        let needs = match strategy {
-            Kind::RoundRobin | Kind::Random => Needs::Order,
-            Kind::LeastConnection => Needs::Weights,
-            Kind::IpHash => Needs::Set,
+        let algorithm = Algorithm::of(&pool.strategy);
+        let needs = match algorithm {
+            Algorithm::RoundRobin | Algorithm::Random => PlanNeeds::Order,
+            Algorithm::LeastConnection => PlanNeeds::Weights,
+            Algorithm::IpHash => PlanNeeds::Set,
         };
         Self {
-            strategy,
+            algorithm,
             needs,
             sticky: match &pool.strategy {
-                Strategy::StickyCookie(cookie) => Some(Sticky::new(cookie, &state)),
+                Strategy::StickyCookie(cookie) => Some(Sticky::new(cookie, state.backends())),
                 _ => None,
             },
-            caps: pool.backends.iter().map(|backend| backend.max_connections).collect(),
-            plan: Arc::new(Plan::outdated()),
+            max_in_flight: pool.backends.iter().map(|backend| backend.max_connections).collect(),
+            plan: Arc::new(SelectionPlan::outdated()),
             rng: Rng::new(seed),
             state,
         }
     }
 
-    /// Whether a pool of this strategy needs [`PoolState::rendezvous`].
-    pub(crate) fn hashes_clients(strategy: &Strategy) -> bool {
-        Kind::of(strategy) == Kind::IpHash
-    }
-
-    /// The shared state it chooses by.
+    /// The shared state of its pool.
     #[must_use]
     pub fn state(&self) -> &Arc<PoolState> {
         &self.state
     }
 
-    /// Whether what one client gets says nothing of what another would get.
+    /// Whether the choice depends on the client, so that [`Choice::Full`] for one client does not mean it for
+    /// another.
     #[must_use]
     pub fn is_by_client(&self) -> bool {
-        self.strategy == Kind::IpHash
+        self.algorithm == Algorithm::IpHash
     }
 
-    /// The sticky cookie, if the strategy is one.
+    /// The sticky cookie, if the strategy has one.
     #[must_use]
     pub fn sticky(&self) -> Option<&Sticky> {
         self.sticky.as_ref()
     }
 
-    /// Chooses, and takes a slot of what it chose.
-    pub fn choose(&mut self, ask: &Ask<'_>, now: Instant) -> Choice {
+    /// Chooses a backend and takes a slot of it.
+    pub fn choose(&mut self, input: &SelectionInput<'_>, now: Instant) -> Choice {
         if self.plan.version != self.state.version() || now >= self.plan.expires {
-            self.plan = Plan::current(&self.state, self.needs, now);
+            self.plan = self.state.current_plan(self.needs, now);
         }
-        if let Some(choice) = self.stuck(ask, now) {
+        if let Some(choice) = self.sticky_choice(input, now) {
             return choice;
         }
-        if self.strategy != Kind::IpHash
-            && self.trial_due(ask.tried, now)
+        let tried = input.tried;
+        if self.algorithm != Algorithm::IpHash
+            && self.half_open_due(tried, now)
             && let Some(backend) =
-                self.plan.sick.iter().copied().find(|&sick| self.trial(sick, ask.tried, now))
+                self.plan.unhealthy.iter().copied().find(|&backend| self.try_half_open(backend, tried, now))
         {
             return Choice::Backend(backend);
         }
-        let tried = ask.tried;
         let avoided = |backend: &u16| tried.contains(*backend);
         if tried.is_empty() || !self.plan.usable.iter().all(avoided) {
-            self.choose_from_usable(ask, tried, now)
+            self.choose_from_usable(input, tried, now)
         } else if !self.plan.backups.iter().all(avoided) {
-            Self::least(&self.state, &self.caps, &mut self.rng, (&self.plan.backups, Some(&[])), tried)
+            Self::least_connection(
+                &self.state,
+                &self.max_in_flight,
+                &mut self.rng,
+                (&self.plan.backups, Some(&[])),
+                tried,
+            )
         } else {
-            self.choose_from_usable(ask, &Tried::new(), now)
+            self.choose_from_usable(input, &Tried::new(), now)
         }
     }
 
-    fn choose_from_usable(&mut self, ask: &Ask<'_>, tried: &Tried, now: Instant) -> Choice {
-        match self.strategy {
-            Kind::IpHash => self.hashed(ask.client, tried, now),
+    fn choose_from_usable(&mut self, input: &SelectionInput<'_>, tried: &Tried, now: Instant) -> Choice {
+        match self.algorithm {
+            Algorithm::IpHash => self.ip_hash(input.client, tried, now),
             _ if self.plan.usable.is_empty() => Choice::None,
-            Kind::RoundRobin => self.in_turn(tried),
-            Kind::Random => self.at_random(tried),
-            Kind::LeastConnection => {
+            Algorithm::RoundRobin => self.round_robin(tried),
+            Algorithm::Random => self.random(tried),
+            Algorithm::LeastConnection => {
                 let among = (&*self.plan.usable, (!self.plan.equal).then_some(&*self.plan.weights));
-                let choice = Self::least(&self.state, &self.caps, &mut self.rng, among, tried);
+                let choice =
+                    Self::least_connection(&self.state, &self.max_in_flight, &mut self.rng, among, tried);
                 if let Choice::Backend(backend) = choice {
-                    // The one after it is the first to be looked at next.
+                    // Next time, the search starts at the backend after this one.
                     self.state.cursor().store(u64::from(backend) + 1, Ordering::Relaxed);
                 }
                 choice
@@ -235,86 +227,88 @@ impl Balancer {
         }
     }
 
-    fn take(&self, backend: u16) -> bool {
-        self.state.backends()[usize::from(backend)].try_start(self.caps[usize::from(backend)])
+    fn take_slot(&self, backend: u16) -> bool {
+        self.state.backends()[usize::from(backend)].try_start(self.max_in_flight[usize::from(backend)])
     }
 
-    /// The backend of the client's cookie, if it is usable.
-    fn stuck(&self, ask: &Ask<'_>, now: Instant) -> Option<Choice> {
-        let wanted = ask.sticky.filter(|&wanted| self.sticky.is_some() && !ask.tried.contains(wanted))?;
+    /// The backend of the client's cookie, if it is usable or due for a half-open attempt.
+    fn sticky_choice(&self, input: &SelectionInput<'_>, now: Instant) -> Option<Choice> {
+        let tried = input.tried;
+        let wanted = input.sticky.filter(|&wanted| self.sticky.is_some() && !tried.contains(wanted))?;
         if self.plan.is_usable(wanted) {
-            return Some(if self.take(wanted) { Choice::Backend(wanted) } else { Choice::Full });
+            return Some(if self.take_slot(wanted) { Choice::Backend(wanted) } else { Choice::Full });
         }
-        let trial = self.trial_due(ask.tried, now)
-            && self.plan.sick.contains(&wanted)
-            && self.trial(wanted, ask.tried, now);
-        trial.then_some(Choice::Backend(wanted))
+        let half_open = self.half_open_due(tried, now)
+            && self.plan.unhealthy.contains(&wanted)
+            && self.try_half_open(wanted, tried, now);
+        half_open.then_some(Choice::Backend(wanted))
     }
 
-    /// Whether this exchange may try an Unhealthy backend: one that has failed once already has no attempt to
-    /// spare while there are others.
-    fn trial_due(&self, tried: &Tried, now: Instant) -> bool {
-        now >= self.plan.trial_at && (tried.is_empty() || self.plan.usable.is_empty())
+    /// Whether an Unhealthy backend is due for a half-open attempt and this exchange may make it: an exchange
+    /// that has failed before makes none while other backends are usable.
+    fn half_open_due(&self, tried: &Tried, now: Instant) -> bool {
+        now >= self.plan.half_open_at && (tried.is_empty() || self.plan.usable.is_empty())
     }
 
-    /// Without probes, an Unhealthy backend is tried by one real request when its pause is over.
-    fn trial(&self, sick: u16, tried: &Tried, now: Instant) -> bool {
-        let backend = &self.state.backends()[usize::from(sick)];
-        let full = self.caps[usize::from(sick)].is_some_and(|cap| backend.in_flight() >= cap);
-        if full || tried.contains(sick) || !backend.health().try_trial(self.state.rules(), now) {
+    /// Claims the half-open attempt of an Unhealthy backend (without probes, one real request when its pause
+    /// is over) and a slot for it.
+    fn try_half_open(&self, unhealthy: u16, tried: &Tried, now: Instant) -> bool {
+        let backend = &self.state.backends()[usize::from(unhealthy)];
+        let full = self.max_in_flight[usize::from(unhealthy)].is_some_and(|max| backend.in_flight() >= max);
+        if full || tried.contains(unhealthy) || !backend.health().try_half_open(self.state.rules(), now) {
             return false;
         }
-        // The next trial has moved.
+        // The time of the next half-open attempt has moved.
         self.state.bump();
-        self.take(sick)
+        self.take_slot(unhealthy)
     }
 
-    fn in_turn(&self, tried: &Tried) -> Choice {
+    fn round_robin(&self, tried: &Tried) -> Choice {
         let plan = &*self.plan;
         let mut turn = 0;
-        for _ in 0..plan.order.len().min(DRAWS) {
+        for _ in 0..plan.order.len().min(MAX_DRAWS) {
             turn = self.state.cursor().fetch_add(1 + u64::from(planted!(25)), Ordering::Relaxed);
             let backend = plan.at(turn);
-            if !tried.contains(backend) && self.take(backend) {
+            if !tried.contains(backend) && self.take_slot(backend) {
                 return Choice::Backend(backend);
             }
         }
-        self.any_from(turn as usize, tried)
+        self.first_free(turn as usize, tried)
     }
 
-    fn at_random(&mut self, tried: &Tried) -> Choice {
-        for _ in 0..DRAWS {
+    fn random(&mut self, tried: &Tried) -> Choice {
+        for _ in 0..MAX_DRAWS {
             let backend = self.plan.order[self.rng.below(self.plan.order.len() as u64) as usize];
-            if !tried.contains(backend) && self.take(backend) {
+            if !tried.contains(backend) && self.take_slot(backend) {
                 return Choice::Backend(backend);
             }
         }
         let start = self.rng.below(self.plan.usable.len() as u64) as usize;
-        self.any_from(start, tried)
+        self.first_free(start, tried)
     }
 
-    /// The first with a free slot, from some place on: for when nearly all are full.
-    fn any_from(&self, start: usize, tried: &Tried) -> Choice {
+    /// The first usable backend with a free slot from `start` on, for when nearly all are full.
+    fn first_free(&self, start: usize, tried: &Tried) -> Choice {
         let usable = &self.plan.usable;
         let (before, after) = usable.split_at(start % usable.len());
         let free = after
             .iter()
             .chain(before)
             .copied()
-            .find(|&backend| !tried.contains(backend) && self.take(backend));
+            .find(|&backend| !tried.contains(backend) && self.take_slot(backend));
         free.map_or(Choice::Full, Choice::Backend)
     }
 
-    /// The one with the fewest in flight for its weight. Among equals: by turns, or, if there are `weights`,
-    /// by lot (missing ones are 1).
-    fn least(
+    /// The backend with the fewest exchanges in flight for its weight. Equals take turns; if there are
+    /// `weights` (missing ones are 1), one of the equals is drawn at random instead.
+    fn least_connection(
         state: &PoolState,
-        caps: &[Option<u32>],
+        max_in_flight: &[Option<u32>],
         rng: &mut Rng,
         (among, weights): (&[u16], Option<&[u32]>),
         tried: &Tried,
     ) -> Choice {
-        // Another shard may take the last slot of the one found: look again, some times.
+        // Another shard may take the last slot of the backend found: look again, a few times.
         for _ in 0..4 {
             let cursor = state.cursor().load(Ordering::Relaxed);
             let start = among.partition_point(|&backend| u64::from(backend) < cursor);
@@ -323,7 +317,9 @@ impl Balancer {
             for place in (start..among.len()).chain(0..start) {
                 let backend = among[place];
                 let in_flight = state.backends()[usize::from(backend)].in_flight();
-                if tried.contains(backend) || caps[usize::from(backend)].is_some_and(|cap| in_flight >= cap) {
+                if tried.contains(backend)
+                    || max_in_flight[usize::from(backend)].is_some_and(|max| in_flight >= max)
+                {
                     continue;
                 }
                 let (in_flight, weight) = (
@@ -342,29 +338,29 @@ impl Balancer {
                 }
             }
             let Some((backend, ..)) = best else { return Choice::Full };
-            if state.backends()[usize::from(backend)].try_start(caps[usize::from(backend)]) {
+            if state.backends()[usize::from(backend)].try_start(max_in_flight[usize::from(backend)]) {
                 return Choice::Backend(backend);
             }
         }
         Choice::Full
     }
 
-    /// The client's own backend; where that one is unusable, the client's next, which differs among the
-    /// clients of one backend.
-    fn hashed(&self, client: IpAddr, tried: &Tried, now: Instant) -> Choice {
+    /// The backend that the hash of the client's address leads to; if it is unusable, the hash's next choice,
+    /// so that the clients of an unusable backend spread over all others.
+    fn ip_hash(&self, client: IpAddr, tried: &Tried, now: Instant) -> Choice {
         let plan = &*self.plan;
         let (main, backups) = self.state.rendezvous();
-        let taken = |backend| if self.take(backend) { Choice::Backend(backend) } else { Choice::Full };
+        let choose = |backend| if self.take_slot(backend) { Choice::Backend(backend) } else { Choice::Full };
         let hash = Rendezvous::hash(client);
-        let trial_due = self.trial_due(tried, now);
-        // While backups stand in, a main one can only be tried again.
-        let on_main = if plan.on_backups && !trial_due { 0 } else { DRAWS };
-        let on_backups = if plan.on_backups { DRAWS } else { 0 };
+        let half_open_due = self.half_open_due(tried, now);
+        // While backups are in use, a main backend can only get a half-open attempt.
+        let on_main = if plan.on_backups && !half_open_due { 0 } else { MAX_DRAWS };
+        let on_backups = if plan.on_backups { MAX_DRAWS } else { 0 };
         for backend in main.walk(hash).take(on_main).chain(backups.walk(hash).take(on_backups)) {
             if plan.is_usable(backend) && !tried.contains(backend) {
-                return taken(backend);
+                return choose(backend);
             }
-            if trial_due && plan.sick.contains(&backend) && self.trial(backend, tried, now) {
+            if half_open_due && plan.unhealthy.contains(&backend) && self.try_half_open(backend, tried, now) {
                 return Choice::Backend(backend);
             }
         }
@@ -372,6 +368,6 @@ impl Balancer {
         let next = left.max_by_key(|&backend| {
             Rendezvous::score(hash, self.state.backends()[usize::from(backend)].stable_hash())
         });
-        next.map_or(Choice::None, taken)
+        next.map_or(Choice::None, choose)
     }
 }

@@ -1,58 +1,58 @@
-//! Why an exchange failed: one closed set, shared by the log, the metrics and the answer itself.
+//! Why an exchange failed: one closed set, shared by the log, the metrics and the error response itself.
 
 use crate::http::Violation;
 
-/// Why we made an answer ourselves, or why an exchange broke.
+/// Why a local reply was sent instead of a backend's response, or why an exchange was broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The client broke a rule of HTTP.
+    /// The request violates HTTP.
     BadRequest(Violation),
-    /// No pool takes the request.
+    /// No pool's matcher fits the request.
     NoRoute,
     /// The pool has no usable backend.
     NoBackend,
     /// Every usable backend is at its `max_connections` and the queue is full.
     QueueFull,
-    /// Waited too long for a backend below its `max_connections`.
+    /// The request waited too long for a backend below its `max_connections`.
     QueueTimeout,
-    /// What a middleware had to know could not be found out.
+    /// A lookup that a middleware needed failed or took too long.
     LookupFailed,
-    /// No memory for bytes under way (`limits.buffer_bytes`).
+    /// All buffers that `limits.buffer_bytes` allows are in use.
     NoPages,
     /// The backend refused the connection.
     ConnectRefused,
-    /// No way to the backend.
+    /// The backend's host or network is unreachable.
     ConnectUnreachable,
-    /// The backend did not take the connection in time.
+    /// The backend did not accept the connection in time.
     ConnectTimeout,
-    /// Connecting failed for a reason of our own (files, ports).
+    /// Connecting failed for a local reason: no file descriptor, no free port.
     ConnectFailed,
-    /// The backend closed the connection before its answer.
+    /// The backend closed the connection before the head of its response was complete.
     BackendClosed,
-    /// The backend reset the connection before its answer.
+    /// The backend reset the connection before the head of its response was complete.
     BackendReset,
-    /// The backend's answer breaks a rule of HTTP.
+    /// The backend's response violates HTTP.
     BadResponse(Violation),
-    /// No head of an answer in time.
+    /// The head of the response did not come in time.
     BackendTimeout,
-    /// The backend stopped in the middle of its answer.
+    /// The backend stopped in the middle of its response.
     ResponseTruncated,
     /// The backend sent or took nothing for too long in the middle of a body.
     BackendStalled,
-    /// The client was too slow with its head.
+    /// The head of the request did not come in time.
     HeadTimeout,
     /// The client sent or took nothing for too long, or less than the minimum rate.
     ClientStalled,
-    /// The client closed or reset its connection before the end.
+    /// The client closed or reset its connection before the exchange had ended.
     ClientGone,
     /// An upgraded connection carried nothing for too long.
     TunnelTimeout,
-    /// Cut at the end of a drain.
+    /// The exchange was still running at the end of a drain and was cut.
     Drained,
 }
 
 impl Cause {
-    /// Short and stable: the metric label and the log's word.
+    /// A short and stable name: the label of metrics and the word in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Cause {
             Self::BackendReset => "backend_reset",
             Self::BadResponse(v) => v.name(),
             Self::BackendTimeout => "backend_timeout",
-            Self::ResponseTruncated => "answer_truncated",
+            Self::ResponseTruncated => "response_truncated",
             Self::BackendStalled => "backend_stalled",
             Self::HeadTimeout => "head_timeout",
             Self::ClientStalled => "client_stalled",
@@ -81,11 +81,11 @@ impl Cause {
         }
     }
 
-    /// The status of the answer we make (RFC 9110 §15.5, §15.6).
+    /// The status code of the local reply (RFC 9110 §15.5, §15.6).
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest(v) => v.status(),
+            Self::BadRequest(v) => v.status().as_u16(),
             Self::NoRoute => 404,
             Self::NoBackend
             | Self::QueueFull

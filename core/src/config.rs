@@ -1,26 +1,49 @@
-//! Text to a checked [`Config`], or to every error at once.
+//! Reads a configuration file: from TOML text to a checked [`Config`], or to every error in it at once.
 //!
-//! [`parse`] reads the TOML tree (`file`, `pool`, `strategy`, `middlewares`, `certificates` with the typed
-//! `reader`), then looks at the whole for what is allowed but can't be meant (`doubts`). It opens no file:
-//! whether pages and certificates are there is the driver's side to check.
+//! [`parse`] is pure: it opens no file, so whether certificates and error pages exist is for the driver to
+//! check. Every key, with its default, is in `testdata/configs/reference.toml`.
 //!
-//! Every key, with its default, is in `testdata/configs/reference.toml`.
+//! The files import in one direction, from the top of this list to its end:
+//!
+//! | files | what they hold |
+//! |---|---|
+//! | `file` | [`parse`]: the order in which everything is read, and errors of the TOML syntax |
+//! | `lint` | warnings that need more than one key to be seen |
+//! | `pool`, `listeners`, `certificates` | readers of the file's large sections |
+//! | `backends`, `strategy`, `health`, `settings`, `middlewares` | readers of the parts of a pool |
+//! | `reader` | typed access to TOML tables that goes on after an error |
+//! | `literal`, `duration` | byte positions within TOML strings; durations with units |
+//! | `report` | collects diagnostics while reading |
+//! | `model` | the checked values: what everything else in the core reads |
+//! | `matcher` | the matcher language |
+//! | `render` | diagnostics as text for a terminal |
+//! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
+//! | `diagnostic` | errors and warnings as data |
 
 mod address;
+mod backends;
 mod certificates;
 mod diagnostic;
-mod doubts;
 mod duration;
 mod file;
+mod health;
+mod keys;
+mod lint;
+mod listeners;
+mod literal;
 pub mod matcher;
 mod middlewares;
 mod model;
 mod pool;
 mod reader;
+mod render;
+mod report;
+mod settings;
 mod strategy;
 mod suggest;
 
-pub use diagnostic::{Diagnostic, Severity, render};
+pub use diagnostic::{Diagnostic, Severity};
 pub use file::{Parsed, parse};
 pub use matcher::Matcher;
 pub use model::*;
+pub use render::render;

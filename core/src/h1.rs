@@ -1,26 +1,31 @@
-//! HTTP/1.1 on the wire: heads, bodies, what may follow what, and writing. No sockets, no time, no pages:
+//! HTTP/1.1 on the wire: heads, bodies, what may follow what, and writing. No sockets, no clock, no pages:
 //! bytes in, meaning out.
 
 pub mod body;
+mod body_progress;
 pub mod chunk_encoder;
 mod chunked;
+pub(crate) mod conn;
 mod diagnose;
-pub mod head;
+mod field_lines;
+mod framing_fields;
+mod head;
+mod head_end;
+mod head_limits;
 pub mod machine;
-mod scan;
-mod seen;
 pub mod trailers;
 mod upgrade;
 pub mod write;
 
-pub use body::{BodyReader, Progress, Received};
+pub use crate::http::{ParsedRequest, ParsedResponse};
+pub use body::BodyReader;
+pub use body_progress::{BodyProgress, Received};
 pub use chunk_encoder::ChunkEncoder;
-pub use head::{
-    FieldIndex, HeadLimits, ParseError, Request, ResponseContext, ResponseHead, find_request_end,
-    find_response_end, parse_request_prefix, parse_response_prefix, request, response, too_large,
-};
-pub use machine::{Broken, Event, Machine, Side, State};
-pub use trailers::{TrailerIndex, Trailers, trailers};
+pub use head::{ParseError, parse_request, parse_request_prefix, parse_response, parse_response_prefix};
+pub use head_end::{find_request_end, find_response_end, too_large};
+pub use head_limits::{FieldIndex, HeadLimits, MAX_FIELDS, ResponseContext};
+pub use machine::{Event, IllegalEvent, MessageStates, Side, State};
+pub use trailers::{TrailerIndex, Trailers, parse_trailers};
 pub use upgrade::was_offered;
 pub use write::{
     ForwardedHeaders, RequestForward, RequestId, ResponseForward, Writer, client_framing, forward_interim,

@@ -1,20 +1,22 @@
-//! Whether a backend is used: one small machine for each, fed by probes and by real traffic.
+//! Whether a backend may get traffic: one small state machine for each backend, whose inputs are the results
+//! of probes and of connects by real traffic.
 //!
-//! The whole state is one atomic word, so each input is one atomic step and several shards may speak at once.
-//! What it is not: it sends no probe ([`schedule`] says when, the proxy does it) and chooses no backend.
+//! The whole state is one atomic word, so each input is one atomic step and several shards may report at
+//! once. This module sends no probe ([`schedule`] says when, the proxy sends it) and chooses no backend.
 //!
 //! | state | good probe | bad probe | third failed connect in a row |
 //! |---|---|---|---|
 //! | Unknown | Healthy or Slow at once, no ramp | Unhealthy at once | Unhealthy |
 //! | Healthy, Slow | Healthy or Slow at once | Unhealthy after `fall` in a row | Unhealthy |
-//! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; the pause before the next trial starts anew |
+//! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; a new half-open pause |
 //!
-//! With probes off (`check_every` zero) an Unhealthy backend is tried by one real request
-//! ([`Health::try_trial`]) after a pause that doubles from 1 s to 60 s; a connection that comes about makes
-//! it Healthy, with a ramp.
+//! With probes off (`check_every` zero) an Unhealthy backend is half-open after a pause, as a circuit breaker
+//! is: one real request may try it ([`Health::try_half_open`]). The pause doubles with each attempt from 1 s
+//! to 60 s; a connect that succeeds makes the backend Healthy, with a ramp. A *ramp* is the time after
+//! recovery in which the backend's share of traffic grows from almost nothing to the whole.
 
+mod packed_state;
 pub mod schedule;
-mod word;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,40 +27,40 @@ use crate::observe::HealthState;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
-pub use schedule::{Item, Schedule, Target};
-use word::Word;
+use packed_state::PackedState;
+pub use schedule::{ProbeTarget, ProbedBackend, Schedule};
 
 /// Failed connects of real traffic in a row, over all shards, that mark a backend Unhealthy before its next
 /// probe.
 pub const CONNECT_FAILURES: u8 = 3;
 
-/// The pause before the first trial of an Unhealthy backend when there are no probes. It doubles with each
-/// trial.
-const TRIAL_PAUSE_MS: u64 = 1_000;
-/// The longest such pause.
-const TRIAL_PAUSE_MAX_MS: u64 = 60_000;
+/// The pause before the first half-open attempt at an Unhealthy backend when there are no probes. It doubles
+/// with each attempt.
+const MIN_HALF_OPEN_PAUSE_MS: u64 = 1_000;
+/// The longest pause between two half-open attempts.
+const MAX_HALF_OPEN_PAUSE_MS: u64 = 60_000;
 
-/// What the machine needs to know of the configuration.
+/// The part of a pool's configuration that health depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Between probes; zero: none.
+    /// Interval between probes; zero: no probes.
     pub check_every: Duration,
-    /// At or above it an answer is slow.
+    /// A probe's response that takes this long or longer is slow.
     pub slow_threshold: Duration,
-    /// Good probes in a row that end Unhealthy, 1..=65535.
+    /// How many good probes in a row end Unhealthy, 1..=65535.
     pub rise: u32,
-    /// Bad probes in a row that begin it, 1..=65535.
+    /// How many bad probes in a row make a backend Unhealthy, 1..=65535.
     pub fall: u32,
-    /// How long the share grows after recovery.
+    /// How long a backend's share grows after recovery.
     pub ramp_up: Duration,
     /// Share of a slow backend in thousandths, 1..=1000.
     pub slow_permille: u32,
-    /// How long a connect may take: so long a trial has for itself.
+    /// How long a connect may take; no second half-open attempt begins within that time.
     pub connect: Duration,
 }
 
 impl Rules {
-    /// Those of a pool.
+    /// The rules of a pool.
     #[must_use]
     pub fn of(pool: &config::Pool) -> Self {
         let health = &pool.health;
@@ -76,30 +78,30 @@ impl Rules {
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// With an answer.
+pub enum ProbeOutcome {
+    /// A response came.
     Responded {
-        /// Its status.
+        /// Its status code.
         status: u16,
-        /// From the start of the probe to the end of the answer's head.
+        /// Time from the start of the probe to the end of the response's head.
         after: Duration,
     },
-    /// Without one.
+    /// No response came.
     Failed {
         /// What went wrong.
         why: Cause,
     },
 }
 
-impl Probe {
-    /// 200 to 399, in time.
+impl ProbeOutcome {
+    /// Whether a response came with a status of 200 to 399.
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self, Self::Responded { status: 200..=399, .. })
     }
 }
 
-impl fmt::Display for Probe {
+impl fmt::Display for ProbeOutcome {
     /// For the log: "status 500 after 12 ms", "connect_refused".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,162 +111,169 @@ impl fmt::Display for Probe {
     }
 }
 
-/// A backend went from one state to another: log it, count it, nudge the other shards.
+/// A backend's change from one state to another: log it, count it, nudge the other shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Before.
+    /// The state before.
     pub from: HealthState,
-    /// After; never equal to `from`.
+    /// The state after; never equal to `from`.
     pub to: HealthState,
 }
 
-/// One backend's health.
+/// The health of one backend.
 #[derive(Debug)]
 pub struct Health {
-    word: AtomicU64,
-    /// Makes the jitter of this backend differ from its neighbours'.
+    /// A [`PackedState`].
+    packed: AtomicU64,
+    /// Makes the jitter of this backend differ from that of others.
     salt: u64,
 }
 
 impl Health {
-    /// Unknown. `salt` is anything that differs between backends.
+    /// The state Unknown. `salt` is any number that differs between backends.
     #[must_use]
     pub fn new(salt: u64) -> Self {
-        Self { word: AtomicU64::new(Word::UNKNOWN.to_bits()), salt }
+        Self { packed: AtomicU64::new(PackedState::UNKNOWN.to_bits()), salt }
     }
 
-    fn load(&self) -> Word {
-        Word::from_bits(self.word.load(Ordering::Acquire))
+    fn load(&self) -> PackedState {
+        PackedState::from_bits(self.packed.load(Ordering::Acquire))
     }
 
-    /// The state now.
+    /// The state.
     #[must_use]
     pub fn state(&self) -> HealthState {
         self.load().state
     }
 
-    /// Whether it may get traffic at all.
+    /// Whether the backend may get traffic.
     #[must_use]
     pub fn usable(&self) -> bool {
         self.state() != HealthState::Unhealthy
     }
 
-    /// The part of its weight that it gets now, in thousandths: 0 only while Unhealthy.
+    /// The part of the backend's weight that counts now, in thousandths, 0..=1000; 0 only while Unhealthy.
     #[must_use]
     pub fn weight_permille(&self, rules: &Rules, now: Instant) -> u32 {
-        let word = self.load();
-        let whole = match word.state {
+        let packed = self.load();
+        let whole = match packed.state {
             HealthState::Unhealthy => return 0,
             HealthState::Slow => rules.slow_permille,
             HealthState::Unknown | HealthState::Healthy => 1000,
         };
-        if !word.ramping || rules.ramp_up.is_zero() || now >= word.stamp() + rules.ramp_up {
+        if !packed.ramping || rules.ramp_up.is_zero() || now >= packed.stamp() + rules.ramp_up {
             return whole;
         }
-        let part = now.since(word.stamp()).as_nanos() * u128::from(whole) / rules.ramp_up.as_nanos();
+        let part = now.since(packed.stamp()).as_nanos() * u128::from(whole) / rules.ramp_up.as_nanos();
         (part as u32).max(1)
     }
 
-    /// When its share will be whole, if it is still growing.
+    /// When the ramp ends, if the backend is in one.
     #[must_use]
     pub fn ramp_end(&self, rules: &Rules, now: Instant) -> Option<Instant> {
-        let word = self.load();
-        let end = word.stamp() + rules.ramp_up;
-        (word.ramping && word.state != HealthState::Unhealthy && now < end).then_some(end)
+        let packed = self.load();
+        let end = packed.stamp() + rules.ramp_up;
+        (packed.ramping && packed.state != HealthState::Unhealthy && now < end).then_some(end)
     }
 
-    /// When a real request may try it again, if it is Unhealthy and there are no probes.
+    /// When the backend is half-open, if it is Unhealthy and there are no probes.
     #[must_use]
-    pub fn trial_at(&self, rules: &Rules) -> Option<Instant> {
-        let word = self.load();
-        (word.state == HealthState::Unhealthy && rules.check_every.is_zero()).then(|| word.stamp())
+    pub fn half_open_at(&self, rules: &Rules) -> Option<Instant> {
+        let packed = self.load();
+        (packed.state == HealthState::Unhealthy && rules.check_every.is_zero()).then(|| packed.stamp())
     }
 
-    /// Claims the one trial that is due. True for one caller only, over all shards; the next is due a pause
-    /// later. Whoever got it must send a request there and tell how connecting went (if it never comes to
-    /// that, the next trial decides).
-    pub fn try_trial(&self, rules: &Rules, now: Instant) -> bool {
-        let bits = self.word.load(Ordering::Acquire);
-        let word = Word::from_bits(bits);
-        if word.state != HealthState::Unhealthy || !rules.check_every.is_zero() || now < word.stamp() {
+    /// Claims the half-open attempt that is due. True for one caller only, over all shards; the next attempt
+    /// is due a pause later. The caller must send a request to the backend and report how connecting went (if
+    /// it does not come to that, the next attempt decides).
+    pub fn try_half_open(&self, rules: &Rules, now: Instant) -> bool {
+        let bits = self.packed.load(Ordering::Acquire);
+        let packed = PackedState::from_bits(bits);
+        if packed.state != HealthState::Unhealthy || !rules.check_every.is_zero() || now < packed.stamp() {
             return false;
         }
-        // The connect itself gets its time, so that no second trial runs beside it.
-        let lease =
-            self.pause_ms(word.trials + 1, now).max(millis(rules.connect).min(TRIAL_PAUSE_MAX_MS) + 1);
-        let next = word.stamped(now, lease).tried();
-        self.word.compare_exchange(bits, next.to_bits(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+        // At least the connect timeout, so that no second attempt begins while this one connects.
+        let lease = self
+            .pause_ms(packed.attempts + 1, now)
+            .max(millis(rules.connect).min(MAX_HALF_OPEN_PAUSE_MS) + 1);
+        let next = packed.stamped(now, lease).attempted();
+        self.packed.compare_exchange(bits, next.to_bits(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// A probe has ended.
-    pub fn probed(&self, probe: &Probe, rules: &Rules, now: Instant) -> Option<Change> {
+    /// Records the outcome of a probe.
+    pub fn probed(&self, probe: &ProbeOutcome, rules: &Rules, now: Instant) -> Option<Change> {
         let good = match *probe {
-            Probe::Responded { status: 200..=399, after } if after < rules.slow_threshold => {
+            ProbeOutcome::Responded { status: 200..=399, after } if after < rules.slow_threshold => {
                 Some(HealthState::Healthy)
             }
-            Probe::Responded { status: 200..=399, .. } => Some(HealthState::Slow),
-            Probe::Responded { .. } | Probe::Failed { .. } => None,
+            ProbeOutcome::Responded { status: 200..=399, .. } => Some(HealthState::Slow),
+            ProbeOutcome::Responded { .. } | ProbeOutcome::Failed { .. } => None,
         };
-        self.step(|word| match (word.state, good) {
-            (HealthState::Unknown, None) => self.fallen(now),
+        self.step(|packed| match (packed.state, good) {
+            (HealthState::Unknown, None) => self.marked_unhealthy(now),
             (HealthState::Unknown | HealthState::Healthy | HealthState::Slow, Some(to)) => {
-                Word { state: to, run: 0, ..word }
+                PackedState { state: to, streak: 0, ..packed }
             }
-            (HealthState::Healthy | HealthState::Slow, None) if u32::from(word.run) + 1 >= rules.fall => {
-                self.fallen(now)
+            (HealthState::Healthy | HealthState::Slow, None)
+                if u32::from(packed.streak) + 1 >= rules.fall =>
+            {
+                self.marked_unhealthy(now)
             }
-            (HealthState::Unhealthy, Some(to)) if u32::from(word.run) + 1 >= rules.rise => recovered(to, now),
+            (HealthState::Unhealthy, Some(to)) if u32::from(packed.streak) + 1 >= rules.rise => {
+                recovered(to, now)
+            }
             (HealthState::Healthy | HealthState::Slow, None) | (HealthState::Unhealthy, Some(_)) => {
-                Word { run: word.run.saturating_add(1), ..word }
+                PackedState { streak: packed.streak.saturating_add(1), ..packed }
             }
-            (HealthState::Unhealthy, None) => Word { run: 0, ..word },
+            (HealthState::Unhealthy, None) => PackedState { streak: 0, ..packed },
         })
     }
 
-    /// Real traffic could not connect.
+    /// Records that real traffic could not connect.
     pub fn connect_failed(&self, rules: &Rules, now: Instant) -> Option<Change> {
-        self.step(|word| match word.state {
+        self.step(|packed| match packed.state {
             HealthState::Unhealthy if rules.check_every.is_zero() => {
-                word.stamped(now, self.pause_ms(word.trials, now))
+                packed.stamped(now, self.pause_ms(packed.attempts, now))
             }
-            HealthState::Unhealthy => word,
-            _ if word.failures + 1 >= CONNECT_FAILURES => self.fallen(now),
-            _ => Word { failures: word.failures + 1, ..word },
+            HealthState::Unhealthy => packed,
+            _ if packed.failures + 1 >= CONNECT_FAILURES => self.marked_unhealthy(now),
+            _ => PackedState { failures: packed.failures + 1, ..packed },
         })
     }
 
-    /// Real traffic has connected. Without a failure before, it is one load.
+    /// Records that real traffic has connected. Costs one load unless there was a failure before.
     pub fn connected(&self, rules: &Rules, now: Instant) -> Option<Change> {
-        let word = self.load();
-        if word.failures == 0 && (word.state != HealthState::Unhealthy || !rules.check_every.is_zero()) {
+        let packed = self.load();
+        if packed.failures == 0 && (packed.state != HealthState::Unhealthy || !rules.check_every.is_zero()) {
             return None;
         }
-        self.step(|word| match word.state {
+        self.step(|packed| match packed.state {
             HealthState::Unhealthy if rules.check_every.is_zero() => recovered(HealthState::Healthy, now),
-            HealthState::Unhealthy => word,
-            _ => Word { failures: 0, ..word },
+            HealthState::Unhealthy => packed,
+            _ => PackedState { failures: 0, ..packed },
         })
     }
 
-    fn fallen(&self, now: Instant) -> Word {
-        Word { state: HealthState::Unhealthy, ..Word::UNKNOWN }.stamped(now, self.pause_ms(0, now))
+    fn marked_unhealthy(&self, now: Instant) -> PackedState {
+        PackedState { state: HealthState::Unhealthy, ..PackedState::UNKNOWN }
+            .stamped(now, self.pause_ms(0, now))
     }
 
-    /// 1 s doubled `trials` times, at most 60 s, and up to a tenth more or less.
-    fn pause_ms(&self, trials: u8, now: Instant) -> u64 {
-        let pause = (TRIAL_PAUSE_MS << trials.min(6)).min(TRIAL_PAUSE_MAX_MS);
+    /// The pause after so many half-open attempts: 1 s doubled each time, at most 60 s, give or take a tenth.
+    fn pause_ms(&self, attempts: u8, now: Instant) -> u64 {
+        let pause = (MIN_HALF_OPEN_PAUSE_MS << attempts.min(6)).min(MAX_HALF_OPEN_PAUSE_MS);
         pause - pause / 10 + mix(self.salt ^ now.as_nanos()) % (pause / 5)
     }
 
-    fn step(&self, next: impl Fn(Word) -> Word) -> Option<Change> {
-        let mut bits = self.word.load(Ordering::Acquire);
+    fn step(&self, next: impl Fn(PackedState) -> PackedState) -> Option<Change> {
+        let mut bits = self.packed.load(Ordering::Acquire);
         loop {
-            let from = Word::from_bits(bits);
+            let from = PackedState::from_bits(bits);
             let to = next(from);
             if to.to_bits() == bits {
                 return None;
             }
-            match self.word.compare_exchange_weak(bits, to.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
+            match self.packed.compare_exchange_weak(bits, to.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     return (from.state != to.state).then_some(Change { from: from.state, to: to.state });
                 }
@@ -274,15 +283,15 @@ impl Health {
     }
 }
 
-fn recovered(to: HealthState, now: Instant) -> Word {
-    Word { state: to, ramping: true, ..Word::UNKNOWN }.stamped(now, 0)
+fn recovered(to: HealthState, now: Instant) -> PackedState {
+    PackedState { state: to, ramping: true, ..PackedState::UNKNOWN }.stamped(now, 0)
 }
 
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// SplitMix64's finisher: enough for jitter.
+/// The last step of SplitMix64: enough for jitter.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,32 +1,43 @@
-//! The vocabulary that HTTP/1.1 and, later, HTTP/2 share: fields and what they are, request targets, dates,
-//! and the rules a message can break. Nothing here knows how bytes are framed on a connection.
+//! The vocabulary that HTTP/1.1 and HTTP/2 share: methods, status codes and versions (those of the `http`
+//! crate), fields and what they are, request targets, dates, and the rules a message can break. Nothing here
+//! knows how bytes are framed on a connection.
 
 pub mod date;
-pub(crate) mod decimal;
+mod field_list;
 pub mod fields;
+pub(crate) mod hex;
 pub mod ip;
+mod parsed;
+mod request_head;
+mod response_head;
 pub mod target;
 mod violation;
 
-pub use fields::{Field, Fields, HeaderKind};
-pub use target::{Form, Host, Scheme, Target};
+pub use ::http::{Method, StatusCode, Version};
+pub use field_list::HeadFull;
+pub use fields::{Field, FieldLine, Fields, HeaderKind};
+pub use parsed::{ParsedRequest, ParsedResponse};
+pub use request_head::RequestHead;
+pub use response_head::ResponseHead;
+pub(crate) use response_head::reason_phrase;
+pub use target::{Form, Host, RequestTarget, Scheme};
 pub use violation::Violation;
 
 /// How long a message's content is, as its head declares it (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// No content, and nothing said about it.
+    /// No content, and no field that says so.
     None,
     /// `Content-Length`, in bytes, 0..=2^63-1.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// Until the connection closes; answers only.
+    /// Until the connection closes; responses only.
     Close,
 }
 
 impl Framing {
-    /// Whether not a byte of content follows.
+    /// Whether no byte of content follows.
     #[must_use]
     pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))

@@ -1,98 +1,116 @@
-//! The answers we make ourselves: errors with their cause, and the admin page's few words.
+//! The responses that the proxy makes itself: errors with their cause, what middlewares reply, and the pages
+//! of the admin listener.
+
+use std::sync::Arc;
+
+use http::StatusCode;
 
 use crate::cause::Cause;
-use crate::http::decimal::digits;
+use crate::http::{HeadFull, ResponseHead, reason_phrase};
 
-/// How an answer of our own is to look.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own<'a> {
-    pub(crate) status: u16,
-    pub(crate) cause: Option<Cause>,
-    pub(crate) body: &'a [u8],
-    /// Body bytes are announced but not sent (RFC 9110 §9.3.2).
-    pub(crate) head_only: bool,
-    /// The connection may carry another request after it.
-    pub(crate) keep_alive: bool,
-    /// Of the request: 10 or 11, 0 if unknown.
-    pub(crate) version: u8,
-    pub(crate) date: &'a [u8; 29],
+/// A response that no backend made. Framing, `Date` and `Connection` are added when it is sent.
+#[derive(Clone, Debug)]
+pub struct LocalReply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Why, if the proxy could not serve the request: for the log, `Proxy-Status` and the text.
+    pub cause: Option<Cause>,
+    /// Further fields.
+    pub fields: Vec<(Box<str>, Box<str>)>,
+    /// Its content. Without one, a cause makes a line of text.
+    pub body: Body,
+    /// The media type of the content, if there is any.
+    pub content_type: &'static str,
 }
 
-/// Seconds after which a client may try again when we had no backend for it.
-const RETRY_AFTER_SECS: &[u8] = b"1";
-
-/// Writes the whole answer; returns how much of it is body.
-pub(crate) fn write(own: &Own<'_>, out: &mut Vec<u8>) -> usize {
-    let reason = reason(own.status);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
-    let cause = own.cause.map_or("", Cause::name).as_bytes();
-    let content_type: &[u8] = if cause.is_empty() && own.body.is_empty() {
-        b""
-    } else {
-        b"\r\nContent-Type: text/plain; charset=utf-8"
-    };
-    for part in [b" ", reason, b"\r\nDate: ", own.date, content_type, b"\r\nContent-Length: "] {
-        out.extend_from_slice(part);
-    }
-    // "503 Service Unavailable: no_backend\n", or the words given.
-    let body_len = if cause.is_empty() { own.body.len() } else { 4 + reason.len() + 2 + cause.len() + 1 };
-    out.extend_from_slice(digits(body_len as u64, &mut [0; 20]));
-    if let Some(c) = own.cause {
-        for part in
-            [b"\r\nProxy-Status: rust-strom; error=", error_type(c).as_bytes(), b"; details=\"", cause, b"\""]
-        {
-            out.extend_from_slice(part);
-        }
-    }
-    if own.status == 405 {
-        // RFC 9110 §15.5.6: it has to say what would have been allowed. Only our own page answers so.
-        out.extend_from_slice(b"\r\nAllow: GET, HEAD");
-    }
-    if own.status == 503 {
-        out.extend_from_slice(b"\r\nRetry-After: ");
-        out.extend_from_slice(RETRY_AFTER_SECS);
-    }
-    out.extend_from_slice(match (own.keep_alive, own.version) {
-        (false, _) => b"\r\nConnection: close\r\n\r\n",
-        (true, 10) => b"\r\nConnection: keep-alive\r\n\r\n",
-        (true, _) => b"\r\n\r\n",
-    });
-    if own.head_only {
-        return 0;
-    }
-    if cause.is_empty() {
-        out.extend_from_slice(own.body);
-    } else {
-        out.extend_from_slice(digits(u64::from(own.status), &mut [0; 20]));
-        for part in [b" ", reason, b": ", cause, b"\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    body_len
+/// Content that lies in memory already.
+#[derive(Clone, Debug, Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// As long as the process lives.
+    Static(&'static [u8]),
+    /// Shared with others.
+    Shared(Arc<[u8]>),
+    /// For this response alone.
+    Owned(Vec<u8>),
 }
 
-/// The registered phrase of RFC 9110 §15 for each status that we send.
-fn reason(status: u16) -> &'static [u8] {
-    match status {
-        200 => b"OK",
-        400 => b"Bad Request",
-        404 => b"Not Found",
-        405 => b"Method Not Allowed",
-        408 => b"Request Timeout",
-        413 => b"Content Too Large",
-        414 => b"URI Too Long",
-        417 => b"Expectation Failed",
-        421 => b"Misdirected Request",
-        431 => b"Request Header Fields Too Large",
-        500 => b"Internal Server Error",
-        501 => b"Not Implemented",
-        502 => b"Bad Gateway",
-        503 => b"Service Unavailable",
-        504 => b"Gateway Timeout",
-        505 => b"HTTP Version Not Supported",
-        _ => b"Error",
+impl Body {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Static(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
     }
+}
+
+/// Plain text.
+const TEXT: &str = "text/plain; charset=utf-8";
+/// Seconds after which a client may try again when no backend could serve it.
+const RETRY_AFTER_SECS: &str = "1";
+
+impl LocalReply {
+    /// An empty one.
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, cause: None, fields: Vec::new(), body: Body::Empty, content_type: TEXT }
+    }
+
+    /// A line of text.
+    #[must_use]
+    pub fn text(status: StatusCode, body: &'static [u8]) -> Self {
+        Self { body: Body::Static(body), ..Self::new(status) }
+    }
+
+    /// The error of this cause.
+    #[must_use]
+    pub fn error(cause: Cause) -> Self {
+        let status = StatusCode::from_u16(cause.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { cause: Some(cause), ..Self::new(status) }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with_field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes its head, and gives its content, which may be made of the cause.
+    pub(crate) fn into_parts(self, head: &mut ResponseHead) -> Result<Body, HeadFull> {
+        let body = match (&self.body, self.cause) {
+            (Body::Empty, Some(cause)) => Body::Owned(cause_text(self.status, cause)),
+            _ => self.body,
+        };
+        let len = body.bytes().len();
+        head.begin(self.status, len as u64);
+        if len > 0 {
+            head.add_field(b"Content-Type", self.content_type.as_bytes())?;
+        }
+        if let Some(cause) = self.cause {
+            let (kind, details) = (error_type(cause), cause.name());
+            let status = ["rust-strom; error=", kind, "; details=\"", details, "\""].concat();
+            head.add_field(b"Proxy-Status", status.as_bytes())?;
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            head.add_field(b"Retry-After", RETRY_AFTER_SECS.as_bytes())?;
+        }
+        for (name, value) in &self.fields {
+            head.set_field(name.as_bytes(), value.as_bytes())?;
+        }
+        Ok(body)
+    }
+}
+
+/// "503 Service Unavailable: no_backend\n".
+fn cause_text(status: StatusCode, cause: Cause) -> Vec<u8> {
+    [status.as_str().as_bytes(), b" ", reason_phrase(status), b": ", cause.name().as_bytes(), b"\n"].concat()
 }
 
 /// The error type that RFC 9209 §2.3 has registered for it.
@@ -114,74 +132,5 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::BackendTimeout => "http_response_timeout",
         Cause::ResponseTruncated => "http_response_incomplete",
         Cause::BackendStalled | Cause::TunnelTimeout => "connection_read_timeout",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_says_why_in_words_and_in_fields() {
-        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-        let table = [
-            (
-                Own {
-                    status: 503,
-                    cause: Some(Cause::NoBackend),
-                    body: b"",
-                    head_only: false,
-                    keep_alive: false,
-                    version: 11,
-                    date,
-                },
-                "HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                 Content-Length: 36\r\nProxy-Status: rust-strom; error=destination_unavailable; details=\"no_backend\"\r\nRetry-After: 1\r\n\
-                 Connection: close\r\n\r\n503 Service Unavailable: no_backend\n",
-            ),
-            (
-                Own {
-                    status: 502,
-                    cause: Some(Cause::ConnectRefused),
-                    body: b"",
-                    head_only: true,
-                    keep_alive: true,
-                    version: 11,
-                    date,
-                },
-                "HTTP/1.1 502 Bad Gateway\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                 Content-Length: 33\r\nProxy-Status: rust-strom; error=connection_refused; details=\"connect_refused\"\r\n\r\n",
-            ),
-            (
-                Own {
-                    status: 200,
-                    cause: None,
-                    body: b"ok\n",
-                    head_only: false,
-                    keep_alive: true,
-                    version: 11,
-                    date,
-                },
-                "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nok\n",
-            ),
-            (
-                Own {
-                    status: 405,
-                    cause: None,
-                    body: b"no\n",
-                    head_only: false,
-                    keep_alive: true,
-                    version: 11,
-                    date,
-                },
-                "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                 Content-Length: 3\r\nAllow: GET, HEAD\r\n\r\nno\n",
-            ),
-        ];
-        for (own, expected) in table {
-            let mut out = Vec::new();
-            write(&own, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
     }
 }

@@ -1,56 +1,185 @@
-//! Where middlewares plug in: a chain of stages for each pool. The stages themselves come one file each.
+//! The contract of middlewares: what one sees of an exchange, and what it may do to it. The middlewares
+//! themselves come one file each.
 //!
-//! In file order on the way in, in reverse on the way out. A stage sees the request once, before a backend is
-//! chosen; it may pass, answer, or ask the driver something and be asked again when the answer is there. On
-//! the way out it may put a transform into the body's way.
+//! A pool's middlewares stand in a chain, in file order. A request passes them from the first to the last,
+//! the response from the last to the first. Each may reply to the request itself, let the driver look
+//! something up and go on when the result is there, change both heads, and put a transform into either body's
+//! way.
+//!
+//! Local replies, errors included, pass the response side of the middlewares that the request has passed: the
+//! reply of one passes those before it in file order. The request side of a middleware runs once for each
+//! exchange, however many backends are tried, and interim responses (1xx) pass none. A request without a
+//! route belongs to no pool: its 404 passes no middleware.
 
+pub mod factory;
+
+use std::any::Any;
 use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::cause::Cause;
-use crate::h1::{Request, ResponseHead};
-use crate::proxy::{LookupResult, Query};
+use crate::event::{LookupResult, Query};
+use crate::http::{RequestHead, ResponseHead};
+use crate::local_reply::LocalReply;
+use crate::time::Instant;
 
-/// One middleware of a pool, as configured. It holds no state of an exchange.
-pub trait Stage: Debug + Send + Sync {
+/// One middleware of a pool, as configured. Each worker shares it; what belongs to one exchange lies in the
+/// exchange ([`Ctx::state`]).
+pub trait Middleware: Debug + Send + Sync {
     /// A request on its way in.
-    fn request(&self, request: &Request<'_>) -> Verdict;
-
-    /// What was asked has been answered; the request is at hand again.
-    fn responded(&self, _request: &Request<'_>, _response: &LookupResult) -> Verdict {
-        Verdict::Pass
+    fn on_request(&self, ctx: &mut Ctx<'_>) -> Action {
+        let _ = ctx;
+        Action::Continue
     }
 
-    /// An answer on its way out: a transform for its body, or none.
-    fn response(&self, _head: &ResponseHead<'_>) -> Option<Box<dyn Transform>> {
-        None
+    /// The lookup that this middleware asked for has ended.
+    fn on_lookup(&self, ctx: &mut Ctx<'_>, result: &LookupResult) -> Action {
+        let _ = (ctx, result);
+        Action::Continue
+    }
+
+    /// The head of a final response on its way out: a backend's, or a local reply's. Its status may change,
+    /// but not from one that has content to one that must not have any (204, 304), nor the other way round:
+    /// how the content is framed has been decided. If a backend's response is withdrawn before anything of it
+    /// was sent, the error that takes its place passes here too.
+    fn on_response(&self, ctx: &mut Ctx<'_>, head: &mut ResponseHead) {
+        let _ = (ctx, head);
     }
 }
 
-/// What a stage says to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// On to the next.
-    Pass,
-    /// This is the answer.
-    Refuse(Cause),
-    /// Ask the driver first.
-    Ask(Query),
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Action {
+    /// The next middleware sees it, or a backend gets it.
+    Continue,
+    /// This is the response; no further middleware and no backend sees the request.
+    Respond(LocalReply),
+    /// The driver has to find something out first: [`Middleware::on_lookup`] gets the result, and may ask
+    /// again. A lookup that takes longer than 20 s ends the exchange with
+    /// [`LookupFailed`](crate::Cause::LookupFailed).
+    Lookup(Query),
+}
+
+/// What a middleware sees of an exchange.
+pub struct Ctx<'a> {
+    /// The time of the input that led here.
+    pub now: Instant,
+    /// The client's address: the peer's, or what `X-Forwarded-For` says if the peer is one of
+    /// `trusted_proxies`.
+    pub client: IpAddr,
+    /// How the client is connected.
+    pub connection: Connection,
+    /// The head of the request, to read and on the way in to change. What a request says when its response
+    /// passes is what was sent to the backend.
+    pub request: &'a mut RequestHead,
+    pub(crate) state: &'a mut Option<Box<dyn Any + Send>>,
+    pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
+    pub(crate) counter: &'a mut dyn FnMut(Counter),
+}
+
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Whether it came by an HTTPS listener.
+    pub secure: bool,
+    /// The port of ours that it connected to.
+    pub port: u16,
+}
+
+impl Ctx<'_> {
+    /// What this middleware keeps of this exchange; made when it is used first. It is of one type: asking for
+    /// another begins anew.
+    pub fn state<T: Default + Send + 'static>(&mut self) -> &mut T {
+        if !self.state.as_ref().is_some_and(|state| state.is::<T>()) {
+            *self.state = Some(Box::<T>::default());
+        }
+        self.state.as_mut().and_then(|state| state.downcast_mut()).expect("just made")
+    }
+
+    /// Puts a transform into the way of the body that is passing: the request's in
+    /// [`Middleware::on_request`], the response's in [`Middleware::on_response`]. The body's length is then
+    /// unknown, and a request cannot be sent again once a part of it has been sent. It stands behind those of
+    /// middlewares that were passed before; of two in one call the last one counts. Where there is no content
+    /// (requests without a body, responses to HEAD, 204, 304) it has no effect; a response whose content is
+    /// empty passes it.
+    pub fn transform(&mut self, transform: Box<dyn Transform>) {
+        *self.transform = Some(transform);
+    }
+
+    /// Counts something, under the pool's name.
+    pub fn count(&mut self, counter: Counter) {
+        (self.counter)(counter);
+    }
+}
+
+/// What middlewares count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// A request was refused by a rate limit.
+    RateLimitExceeded,
+    /// Credentials were wrong.
+    AuthFailure,
+    /// A body was compressed.
+    Compressed {
+        /// The coding (RFC 9110 §8.4.1).
+        encoding: &'static str,
+        /// Bytes before.
+        original: u64,
+        /// Bytes after.
+        compressed: u64,
+    },
 }
 
 /// Changes a body as it passes; it keeps what it needs between calls. Its output lies in a page of the
-/// exchange's own.
+/// exchange's own, so it has to wait for a peer that takes nothing.
 pub trait Transform: Debug + Send {
-    /// Takes from `input`, puts into `output`. `ended`: nothing comes after `input`.
-    fn run(&mut self, input: &[u8], output: &mut [u8], ended: bool) -> Progress;
+    /// Takes from `input`, puts into `output`, which is not empty. `ended`: nothing comes after `input`,
+    /// which may be empty. It is called again when there is more input or more room, but not once it is done.
+    ///
+    /// # Errors
+    /// If the body must not pass. The reply is sent if nothing of a response has been sent; else, or if the
+    /// body is a local reply's, the exchange is cut.
+    fn run(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        ended: bool,
+    ) -> Result<TransformProgress, Box<LocalReply>>;
 }
 
 /// What one call of [`Transform::run`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes taken.
+pub struct TransformProgress {
+    /// Bytes taken from the input.
     pub taken: usize,
-    /// Bytes put.
+    /// Bytes put into the output.
     pub put: usize,
-    /// All has been put; only possible once `ended`.
+    /// The whole body has been put; only possible once `ended`.
     pub done: bool,
 }
+
+/// Lets a whole body pass transforms at once, in their order. Nothing if one of them refuses it or does not
+/// come to an end.
+pub(crate) fn transform_whole(body: &[u8], transforms: Vec<Box<dyn Transform>>) -> Option<Vec<u8>> {
+    let mut body = body.to_vec();
+    for mut transform in transforms {
+        let (mut input, mut output) = (&body[..], Vec::new());
+        let mut room = [0; 4096];
+        loop {
+            let progress = transform.run(input, &mut room, true).ok()?;
+            input = &input[progress.taken..];
+            output.extend_from_slice(&room[..progress.put]);
+            if progress.done {
+                break;
+            }
+            if progress.taken == 0 && progress.put == 0 {
+                return None;
+            }
+        }
+        body = output;
+    }
+    Some(body)
+}
+
+/// The middlewares of a pool, in file order.
+pub type Chain = Arc<[Box<dyn Middleware>]>;

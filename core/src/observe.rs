@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use crate::cause::Cause;
 use crate::h1::RequestId;
-use crate::http::Scheme;
 use crate::http::ip::IpText;
+use crate::http::{Scheme, Version};
+use crate::middleware::Counter;
 use crate::time::Instant;
 
 /// Hears of everything that ended. Called inline on the request path: it must not block.
@@ -26,6 +27,10 @@ pub trait Observer {
     fn exchange(&mut self, record: &Record<'_>);
     /// A backend's health changed, on whichever shard noticed.
     fn health(&mut self, change: &HealthChange<'_>);
+    /// A middleware of this pool has counted something.
+    fn count(&mut self, pool: &str, counter: Counter) {
+        let _ = (pool, counter);
+    }
     /// Something an operator should read, once (a name that does not resolve, pages exhausted, ...).
     fn note(&mut self, level: Level, text: &str);
 }
@@ -85,8 +90,8 @@ pub struct Head<'a> {
     pub method: &'a [u8],
     /// The normalised target, or the first line of what could not be read; cut to 1 KiB.
     pub target: &'a [u8],
-    /// 10 or 11; 0 if no head was understood.
-    pub version: u8,
+    /// The version that the client spoke; `None` if no head was understood.
+    pub version: Option<Version>,
     /// `Host`, cut to 255 bytes: `host[:port]` (RFC 9110 §7.2), so nothing in it has to be escaped anywhere.
     pub host: &'a [u8],
     /// `User-Agent`, cut to 255 bytes.
@@ -200,15 +205,13 @@ pub struct Record<'a> {
     pub pool: &'a str,
     /// Label of the last backend tried, or empty.
     pub backend: &'a str,
-    /// Both of these are printable ASCII without `"` and `\`.
-    pub plain_names: bool,
-    /// Place of the pool in the configuration.
-    pub pool_index: Option<u16>,
-    /// Place of the backend in the pool.
-    pub backend_index: Option<u16>,
+    /// Identity of the pool, the same over reloads; `None` before routing.
+    pub pool_identity: Option<u64>,
+    /// Identity of the last backend tried, the same over reloads.
+    pub backend_identity: Option<u64>,
     /// Final status sent to the client; 0 if none was.
     pub status: u16,
-    /// Why we made the answer ourselves, or why the exchange broke; `None` when all went well.
+    /// Why we made the response ourselves, or why the exchange broke; `None` when all went well.
     pub cause: Option<Cause>,
     /// Connections tried for it.
     pub attempts: u8,
@@ -235,7 +238,7 @@ pub struct Timings {
     pub connected: Instant,
     /// The request had been sent whole.
     pub sent: Instant,
-    /// The head of the final answer had been read.
+    /// The head of the final response had been read.
     pub responded: Instant,
     /// The last byte had gone to the client, or the exchange had broken.
     pub ended: Instant,

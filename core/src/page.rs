@@ -1,84 +1,66 @@
-//! Pages: the only memory that holds bytes under way. They are lent, counted and capped.
+//! Pages: the only memory that holds bytes on their way between clients and backends. They are lent, counted
+//! and capped.
 
 use std::num::NonZeroU32;
 
-/// A page that has been lent. It is not `Clone`: whoever holds it gives it back exactly once.
+/// A page that has been lent. It is not `Clone`, so that it is given back exactly once. Its last bit is that
+/// of a large page, the others are the place of its memory in [`Pages`], where place 0 is no page's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageId(NonZeroU32);
 
-/// A head and the body of a 16 KiB answer fit into one. Not a multiple of 4 KiB, so that page starts do not
-/// all compete for the same cache lines.
+/// Bytes of a small page. A response's head and a body of 16 KiB fit into one. Not a multiple of 4 KiB, so
+/// that the starts of pages do not all compete for the same cache lines.
 pub const SMALL_BYTES: usize = 17 * 1024 + 576;
-/// For bodies that are known to be long.
+/// Bytes of a large page, for bodies that are known to be long.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
-const LARGE_BIT: u32 = 1 << 31;
-/// Returned pages kept for the next user; memory of more is given back to the allocator.
-const KEEP_SMALL: usize = 512;
-const KEEP_LARGE: usize = 64;
+/// How many small pages that were given back keep their memory; that of more goes back to the allocator.
+const MAX_KEPT_SMALL: usize = 512;
+/// How many large pages that were given back keep their memory.
+const MAX_KEPT_LARGE: usize = 64;
 
+/// The free pages of one size.
 #[derive(Debug, Default)]
-struct Class {
-    /// Empty boxes are pages whose memory was given back.
-    memory: Vec<Box<[u8]>>,
-    /// Places whose memory is there, most recently used last, so that warm memory is used first.
+struct FreePages {
+    /// Those that have memory, most recently used last: the memory that is likeliest in the cache is used
+    /// first.
     warm: Vec<u32>,
+    /// Those whose memory has gone back to the allocator.
     cold: Vec<u32>,
-    lent: usize,
-}
-
-impl Class {
-    #[inline]
-    fn take(&mut self, bytes: usize) -> u32 {
-        self.lent += 1;
-        self.warm.pop().unwrap_or_else(|| self.make(bytes))
-    }
-
-    #[cold]
-    fn make(&mut self, bytes: usize) -> u32 {
-        let memory = vec![0; bytes].into_boxed_slice();
-        if let Some(at) = self.cold.pop() {
-            self.memory[at as usize] = memory;
-            return at;
-        }
-        self.memory.push(memory);
-        (self.memory.len() - 1) as u32
-    }
-
-    #[inline]
-    fn give(&mut self, at: u32, keep: usize) {
-        self.lent -= 1;
-        if self.warm.len() < keep {
-            self.warm.push(at);
-        } else {
-            self.memory[at as usize] = Box::default();
-            self.cold.push(at);
-        }
-    }
 }
 
 /// The pages of one shard.
 #[derive(Debug)]
 pub struct Pages {
-    small: Class,
-    large: Class,
+    /// The memory of each page; empty for pages whose memory has gone back to the allocator.
+    memory: Vec<Box<[u8]>>,
+    small: FreePages,
+    large: FreePages,
     lent_bytes: u64,
     cap_bytes: u64,
+    /// Nine tenths of the cap.
+    scarce_bytes: u64,
 }
 
 impl Pages {
-    /// At most `cap_bytes` are lent at once.
+    /// No pages yet; at most `cap_bytes` will be lent at once.
     #[must_use]
     pub fn new(cap_bytes: u64) -> Self {
-        Self { small: Class::default(), large: Class::default(), lent_bytes: 0, cap_bytes }
+        let (small, large) = (FreePages::default(), FreePages::default());
+        let memory = vec![Box::default()];
+        let mut pages = Self { memory, small, large, lent_bytes: 0, cap_bytes, scarce_bytes: 0 };
+        pages.set_cap(cap_bytes);
+        pages
     }
 
-    /// A new cap; what is lent beyond it stays lent.
+    /// Sets a new cap; pages that are lent beyond it stay lent.
     pub fn set_cap(&mut self, cap_bytes: u64) {
         self.cap_bytes = cap_bytes;
+        self.scarce_bytes = cap_bytes - cap_bytes / 10;
     }
 
     /// Bytes lent now.
+    #[inline]
     #[must_use]
     pub fn lent_bytes(&self) -> u64 {
         self.lent_bytes
@@ -87,20 +69,21 @@ impl Pages {
     /// Pages lent now.
     #[must_use]
     pub fn lent(&self) -> usize {
-        self.small.lent + self.large.lent
+        self.memory.len() - 1 - self.small.len() - self.large.len()
     }
 
-    /// How often [`Pages::lend`] would succeed.
+    /// How many small pages can still be lent.
     #[must_use]
     pub fn free(&self) -> usize {
         usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64)
             .unwrap_or(usize::MAX)
     }
 
-    /// Less than a tenth of the cap is left: new connections had better wait.
+    /// Whether less than a tenth of the cap is left, so that new connections should wait.
+    #[inline]
     #[must_use]
     pub fn scarce(&self) -> bool {
-        self.lent_bytes() + self.cap_bytes / 10 > self.cap_bytes
+        self.lent_bytes() > self.scarce_bytes
     }
 
     /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
@@ -110,72 +93,105 @@ impl Pages {
             return None;
         }
         self.lent_bytes += SMALL_BYTES as u64;
-        NonZeroU32::new(self.small.take(SMALL_BYTES) + 1).map(PageId)
+        let place = self.small.warm.pop().unwrap_or_else(|| self.make(false));
+        NonZeroU32::new(place << 1).map(PageId)
     }
 
-    /// Lends a page of [`LARGE_BYTES`], unless memory is scarce: long bodies must not starve the rest.
+    /// Lends a page of [`LARGE_BYTES`], unless half of the cap would be exceeded: long bodies must leave
+    /// memory for the rest.
     pub fn lend_large(&mut self) -> Option<PageId> {
         if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
             return None;
         }
         self.lent_bytes += LARGE_BYTES as u64;
-        NonZeroU32::new((self.large.take(LARGE_BYTES) + 1) | LARGE_BIT).map(PageId)
+        let place = self.large.warm.pop().unwrap_or_else(|| self.make(true));
+        NonZeroU32::new(place << 1 | 1).map(PageId)
+    }
+
+    /// Makes memory for one more page, and says at which place.
+    #[cold]
+    fn make(&mut self, large: bool) -> u32 {
+        let (free, bytes) =
+            if large { (&mut self.large, LARGE_BYTES) } else { (&mut self.small, SMALL_BYTES) };
+        let memory = vec![0; bytes].into_boxed_slice();
+        if let Some(place) = free.cold.pop() {
+            self.memory[place as usize] = memory;
+            return place;
+        }
+        self.memory.push(memory);
+        (self.memory.len() - 1) as u32
     }
 
     /// Takes a page back.
-    #[inline]
     pub fn give_back(&mut self, page: PageId) {
-        let (large, at) = split(&page);
-        self.lent_bytes -= Self::size(&page) as u64;
-        if large {
-            self.large.give(at, KEEP_LARGE);
-        } else {
-            self.small.give(at, KEEP_SMALL);
+        let place = page.0.get() >> 1;
+        if !page.is_large() && self.small.warm.len() < MAX_KEPT_SMALL {
+            self.lent_bytes -= SMALL_BYTES as u64;
+            return self.small.warm.push(place);
         }
+        self.lent_bytes -= Self::size(&page) as u64;
+        if page.is_large() && self.large.warm.len() < MAX_KEPT_LARGE {
+            return self.large.warm.push(place);
+        }
+        self.memory[page.place()] = Box::default();
+        let free = if page.is_large() { &mut self.large } else { &mut self.small };
+        free.cold.push(place);
     }
 
-    /// The whole page.
+    /// The bytes of the page, all of them.
     #[inline]
     #[must_use]
     pub fn bytes(&self, page: &PageId) -> &[u8] {
-        let (large, at) = split(page);
-        if large { &self.large.memory[at as usize] } else { &self.small.memory[at as usize] }
+        &self.memory[page.place()]
     }
 
-    /// The whole page.
+    /// The bytes of the page, all of them, for writing.
     #[inline]
     pub fn bytes_mut(&mut self, page: &PageId) -> &mut [u8] {
-        self.memory_mut(page)
+        &mut self.memory[page.place()]
+    }
+
+    /// The bytes of two pages, those of the second for writing. `None` only for one and the same page.
+    #[inline]
+    pub(crate) fn pair(&mut self, read: &PageId, write: &PageId) -> Option<(&[u8], &mut [u8])> {
+        let [read, write] = self.memory.get_disjoint_mut([read.place(), write.place()]).ok()?;
+        Some((read, write))
     }
 
     /// Takes a page's memory out, so that two pages can be used at once; [`Pages::restore`] puts it back.
     pub fn detach(&mut self, page: &PageId) -> Box<[u8]> {
-        std::mem::take(self.memory_mut(page))
+        std::mem::take(&mut self.memory[page.place()])
     }
 
     /// Puts back what [`Pages::detach`] took.
     pub fn restore(&mut self, page: &PageId, memory: Box<[u8]>) {
-        *self.memory_mut(page) = memory;
+        self.memory[page.place()] = memory;
     }
 
-    /// Bytes of a page.
+    /// The size of a page in bytes.
     #[inline]
     #[must_use]
     pub fn size(page: &PageId) -> usize {
-        if split(page).0 { LARGE_BYTES } else { SMALL_BYTES }
-    }
-
-    #[inline]
-    fn memory_mut(&mut self, page: &PageId) -> &mut Box<[u8]> {
-        let (large, at) = split(page);
-        if large { &mut self.large.memory[at as usize] } else { &mut self.small.memory[at as usize] }
+        if page.is_large() { LARGE_BYTES } else { SMALL_BYTES }
     }
 }
 
-#[inline]
-fn split(page: &PageId) -> (bool, u32) {
-    let bits = page.0.get();
-    (bits & LARGE_BIT != 0, (bits & !LARGE_BIT) - 1)
+impl PageId {
+    #[inline]
+    fn is_large(&self) -> bool {
+        self.0.get() & 1 == 1
+    }
+
+    #[inline]
+    fn place(&self) -> usize {
+        (self.0.get() >> 1) as usize
+    }
+}
+
+impl FreePages {
+    fn len(&self) -> usize {
+        self.warm.len() + self.cold.len()
+    }
 }
 
 #[cfg(test)]
@@ -184,25 +200,32 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change, memory kept is bounded.
+        // Against a list of what is lent: caps hold, no two pages share memory, nobody else's bytes change,
+        // memory kept is bounded.
         #[test]
-        fn behaves_as_a_list(steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120), cap in 1..40_u64) {
+        fn behaves_as_a_list(
+            steps in prop::collection::vec((0..8u8, any::<prop::sample::Index>()), 1..120),
+            cap in 1..40_u64,
+        ) {
             let mut cap = cap * SMALL_BYTES as u64;
             let mut pages = Pages::new(cap);
             let mut lent: Vec<(PageId, bool, u8)> = Vec::new();
-            let bytes = |lent: &[(PageId, bool, u8)]| lent.iter().map(|(_, large, _)| if *large { LARGE_BYTES } else { SMALL_BYTES } as u64).sum::<u64>();
+            let size = |large| if large { LARGE_BYTES } else { SMALL_BYTES };
+            let bytes = |lent: &[(PageId, bool, u8)]| -> u64 {
+                lent.iter().map(|(_, large, _)| size(*large) as u64).sum()
+            };
             for (n, (what, which)) in steps.into_iter().enumerate() {
                 let mark = n as u8;
                 match what {
                     0..=4 => {
                         let large = what >= 3;
-                        let fits = if large { bytes(&lent) + LARGE_BYTES as u64 <= cap / 2 } else { bytes(&lent) + SMALL_BYTES as u64 <= cap };
+                        let fits = bytes(&lent) + size(large) as u64 <= if large { cap / 2 } else { cap };
                         let page = if large { pages.lend_large() } else { pages.lend() };
                         prop_assert_eq!(page.is_some(), fits);
                         if let Some(page) = page {
-                            // Its ends are enough to see another's writes.
+                            // Marks at both ends are enough to see writes by another page.
                             let memory = pages.bytes_mut(&page);
-                            prop_assert_eq!(memory.len(), if large { LARGE_BYTES } else { SMALL_BYTES });
+                            prop_assert_eq!(memory.len(), size(large));
                             let last = memory.len() - 1;
                             (memory[0], memory[last]) = (mark, mark);
                             lent.push((page, large, mark));
@@ -221,7 +244,7 @@ mod tests {
                 prop_assert_eq!(pages.free() as u64, cap.saturating_sub(bytes(&lent)) / SMALL_BYTES as u64);
                 for (page, large, mark) in &lent {
                     let memory = pages.bytes(page);
-                    prop_assert_eq!(Pages::size(page), if *large { LARGE_BYTES } else { SMALL_BYTES });
+                    prop_assert_eq!(Pages::size(page), size(*large));
                     prop_assert_eq!((memory[0], memory[memory.len() - 1]), (*mark, *mark));
                 }
             }
@@ -265,12 +288,12 @@ mod tests {
     #[test]
     fn memory_of_a_burst_is_given_back() {
         let mut pages = Pages::new(1 << 30);
-        let lent: Vec<_> = (0..KEEP_SMALL + 100).map(|_| pages.lend().unwrap()).collect();
+        let lent: Vec<_> = (0..MAX_KEPT_SMALL + 100).map(|_| pages.lend().unwrap()).collect();
         for page in lent {
             pages.give_back(page);
         }
-        assert_eq!(pages.small.memory.iter().filter(|m| !m.is_empty()).count(), KEEP_SMALL);
-        let lent: Vec<_> = (0..KEEP_SMALL + 50).map(|_| pages.lend().unwrap()).collect();
+        assert_eq!(pages.memory.iter().filter(|m| !m.is_empty()).count(), MAX_KEPT_SMALL);
+        let lent: Vec<_> = (0..MAX_KEPT_SMALL + 50).map(|_| pages.lend().unwrap()).collect();
         assert!(lent.iter().all(|p| pages.bytes(p).len() == SMALL_BYTES));
     }
 }

@@ -1,11 +1,11 @@
-//! Bugs on purpose, chosen at run time, for the simulator to find. Without the feature `planted` nothing of
-//! this is compiled, and with it no build without debug assertions is.
+//! Deliberate bugs, chosen at run time, that the simulator has to find. Without the feature `planted` none is
+//! compiled in; with it, a build without debug assertions is refused.
 
 #[cfg(feature = "planted")]
 #[cfg(not(debug_assertions))]
 compile_error!("planted bugs are for checking the simulator only");
 
-/// Whether the bug of this number is switched on: never, unless it was built for that.
+/// Whether the bug of this number is switched on: never, without the feature `planted`.
 #[cfg(not(feature = "planted"))]
 macro_rules! planted {
     ($number:literal) => {
@@ -26,7 +26,7 @@ pub(crate) use planted;
 #[cfg(feature = "planted")]
 static CHOSEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
-/// Switches one bug on, all others off; 0: none.
+/// Switches the bug of this number on and all others off; 0 switches all off.
 #[cfg(feature = "planted")]
 pub fn choose(number: u32) {
     CHOSEN.store(number, std::sync::atomic::Ordering::Relaxed);

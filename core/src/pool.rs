@@ -1,12 +1,12 @@
-//! Idle backend connections of one shard, shared by all its clients: a list for each backend, linked through
-//! the connections' slots.
+//! Idle backend connections of one shard, shared by all its clients: for each backend a list that links the
+//! slots of its connections.
 
 const NONE: u32 = u32::MAX;
 
-/// Links of every slot; one for the whole shard.
+/// The links of all lists of a shard, by slot.
 #[derive(Debug, Default)]
-pub struct Links {
-    /// `[newer, older]` by slot.
+pub struct IdleLinks {
+    /// The next newer and the next older connection of each slot.
     links: Vec<[u32; 2]>,
 }
 
@@ -25,32 +25,32 @@ impl Default for IdleList {
 }
 
 impl IdleList {
-    /// How many lie idle.
+    /// How many connections are in the list.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether none does.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The one idle for the shortest time: the likeliest to be alive.
+    /// Slot of the connection that has been idle for the shortest time: the one most likely still open.
     #[must_use]
     pub fn newest(&self) -> Option<u32> {
         (self.newest != NONE).then_some(self.newest)
     }
 
-    /// The one idle for the longest time.
+    /// Slot of the connection that has been idle for the longest time.
     #[must_use]
     pub fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
     /// Adds a connection as the newest.
-    pub fn push(&mut self, links: &mut Links, slot: u32) {
+    pub fn push(&mut self, links: &mut IdleLinks, slot: u32) {
         let all = &mut links.links;
         if all.len() <= slot as usize {
             all.resize(slot as usize + 1, [NONE; 2]);
@@ -65,7 +65,7 @@ impl IdleList {
     }
 
     /// Takes out a connection that is in this list.
-    pub fn remove(&mut self, links: &mut Links, slot: u32) {
+    pub fn remove(&mut self, links: &mut IdleLinks, slot: u32) {
         let [newer, older] = links.links[slot as usize];
         match newer {
             NONE => self.newest = older,
@@ -87,7 +87,8 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_list(steps in prop::collection::vec((0..4u8, any::<prop::sample::Index>()), 1..100)) {
-            let (mut links, mut list, mut naive) = (Links::default(), IdleList::default(), Vec::<u32>::new());
+            let (mut links, mut list) = (IdleLinks::default(), IdleList::default());
+            let mut naive = Vec::<u32>::new();
             for (what, which) in steps {
                 if what < 2 || naive.is_empty() {
                     let slot = (0..).find(|s| !naive.contains(s)).unwrap();
@@ -101,7 +102,8 @@ mod tests {
                     list.remove(&mut links, slot);
                 }
                 prop_assert_eq!(list.len() as usize, naive.len());
-                prop_assert_eq!((list.oldest(), list.newest()), (naive.first().copied(), naive.last().copied()));
+                prop_assert_eq!(list.oldest(), naive.first().copied());
+                prop_assert_eq!(list.newest(), naive.last().copied());
             }
         }
     }

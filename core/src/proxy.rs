@@ -2,179 +2,50 @@
 
 mod accept;
 mod admin;
+mod buffer_waiters;
+mod chain;
 mod check;
 mod choose;
 mod end;
 mod exchange;
 mod lookup;
+mod pipe;
 mod probe;
 mod request;
 mod response;
-mod runtime;
-mod starved;
+mod shard_pool;
+mod streams;
 mod timers;
 mod transfer;
 mod tunnel;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
-use crate::conn::{Conn, Inbox, Role};
-use crate::h1::{FieldIndex, ForwardedHeaders, RequestId};
+use crate::conn::{Conn, InReadyQueue, Role};
+use crate::event::{Effect, Fault, Ready, Transmit, Wants};
+use crate::h1::conn::HeadParser;
+use crate::h1::{ForwardedHeaders, RequestId};
 use crate::health::Schedule;
-use crate::http::date;
-use crate::id::{ConnId, ExchangeId, ListenerId, LookupId};
+use crate::http::{RequestHead, ResponseHead, date};
+use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
-use crate::page::Pages;
+use crate::page::{Pages, SMALL_BYTES};
 use crate::planted::planted;
-use crate::pool::Links;
 use crate::rng::Rng;
-use crate::route::Router;
 use crate::shared::Shared;
 use crate::slab::Slab;
 use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
+use crate::wire::{Multiplexed, Wire};
 
 pub use check::Counts;
-use exchange::{Exchange, MessagePipe};
-use runtime::{Routing, ShardBackend, ShardPool};
-
-/// A connection that a listener accepted.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepted {
-    /// Which listener.
-    pub listener: ListenerId,
-    /// The other side.
-    pub peer: SocketAddr,
-    /// Our side.
-    pub local: SocketAddr,
-}
-
-/// Why a connection was not taken: the driver closes the socket at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// `limits.connections`.
-    TooManyConnections,
-    /// `limits.connections_per_ip`.
-    TooManyFromAddress,
-    /// The process is draining.
-    Draining,
-}
-
-/// What went wrong with a socket, from the driver's errno.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// ECONNREFUSED on connect.
-    Refused,
-    /// ENETUNREACH, EHOSTUNREACH.
-    Unreachable,
-    /// ECONNRESET, EPIPE.
-    Reset,
-    /// ETIMEDOUT of the kernel.
-    TimedOut,
-    /// EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL: our side has none left.
-    NoResources,
-    /// Anything else.
-    Other,
-}
-
-/// A connection to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Which.
-    pub conn: ConnId,
-    /// Its wish to send may have changed too, not only its wish to read: a hint that saves a driver a look.
-    pub send: bool,
-}
-
-/// What a connection wants of its socket now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// Bytes would be read.
-    pub recv: bool,
-    /// There are bytes to send.
-    pub send: bool,
-}
-
-/// At most eight slices, borrowed where the bytes lie.
-pub struct Transmit<'a> {
-    slices: [IoSlice<'a>; 8],
-    used: usize,
-}
-
-impl<'a> Transmit<'a> {
-    fn new() -> Self {
-        Self { slices: [IoSlice::new(&[]); 8], used: 0 }
-    }
-
-    fn push(&mut self, bytes: &'a [u8]) {
-        if !bytes.is_empty() {
-            self.slices[self.used] = IoSlice::new(bytes);
-            self.used += 1;
-        }
-    }
-
-    /// The slices, none of them empty.
-    #[must_use]
-    pub fn slices(&self) -> &[IoSlice<'a>] {
-        &self.slices[..self.used]
-    }
-}
-
-/// What the driver has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Open a connection; answer with `handle_connected` or `handle_fault`.
-    Connect {
-        /// Its id from now on.
-        conn: ConnId,
-        /// Where to.
-        to: SocketAddr,
-    },
-    /// Nothing more will be sent: shut down the sending half once all before it has gone.
-    Shutdown(ConnId),
-    /// Close the socket. The id is already stale. What had not been sent is dropped.
-    Close(ConnId),
-    /// The same, but by a reset, so that the peer cannot take what it has for the whole. The id is already
-    /// stale.
-    Reset(ConnId),
-    /// Find out something; answer with `handle_answer`.
-    Lookup {
-        /// Names the question.
-        id: LookupId,
-        /// The question.
-        query: Query,
-    },
-    /// Let that shard's driver call `handle_shared` soon.
-    Nudge(u16),
-    /// A drain has ended: nothing is left.
-    Drained,
-}
-
-/// What a lookup asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// The addresses of a host name, with this port.
-    Resolve {
-        /// Name.
-        host: Box<str>,
-        /// Port.
-        port: u16,
-    },
-}
-
-/// What a lookup found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LookupResult {
-    /// Addresses of a name; never empty.
-    Addresses(Vec<SocketAddr>),
-    /// Nothing, with a few words why.
-    Failed(Box<str>),
-}
+use exchange::{Exchange, Phase};
+use pipe::MessagePipe;
+use shard_pool::PoolTable;
 
 /// One worker shard: every connection it holds and what to do next with each.
 ///
@@ -183,43 +54,84 @@ pub enum LookupResult {
 /// then read [`Proxy::poll_timeout`].**
 pub struct Proxy<O: Observer> {
     observer: O,
+    identity: Identity,
+    tables: Tables,
+    pools: PoolTable,
+    signals: Signals,
+    timers: Timers,
+    /// When each backend is checked next.
+    checks: Schedule,
+    lookups: lookup::Lookups,
+    scratch: Scratch,
+    drain: Drain,
+    /// When refused connections were last noted.
+    refusing_noted: Option<Instant>,
+    /// What backends speak, if not HTTP/1.1.
+    backend_protocol: Option<fn() -> Box<dyn Multiplexed>>,
+}
+
+/// Which shard this is, and what it names things by.
+struct Identity {
     shared: Arc<Shared>,
     shard: u16,
     rng: Rng,
-    routing: Routing,
-    runtimes: Vec<Option<ShardPool>>,
-    locals: Vec<ShardBackend>,
-    links: Links,
-    conns: Slab<Conn>,
-    exchanges: Slab<Exchange>,
-    clients: usize,
-    pages: Pages,
-    wheel: Wheel,
-    /// Connections whose wants may have changed, last first.
-    listed: Vec<ConnId>,
-    starved: starved::Starved,
-    effects: VecDeque<Effect>,
-    schedule: Schedule,
-    lookups: lookup::Lookups,
-    date: [u8; 29],
     /// Sixteen seeded digits and as many of a counter make a request id.
     last_id: RequestId,
+    date: [u8; 29],
     /// By listener: few.
     forwarded_headers: Vec<ForwardedHeaders>,
-    /// Buffers of exchanges that have ended, for those to come.
-    spare: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
-    /// Room for the fields of the head that is being read.
-    store: FieldIndex,
-    /// Runtimes whose queues may be served now.
+}
+
+/// Everything that has an id, and the memory of what is under way.
+struct Tables {
+    conns: Slab<ConnId, Conn>,
+    exchanges: Slab<ExchangeId, Exchange>,
+    pages: Pages,
+    clients: usize,
+}
+
+/// What is left to do once an input has been dealt with.
+#[derive(Default)]
+struct Signals {
+    /// Connections whose wants may have changed, last first.
+    ready: Vec<ConnId>,
+    effects: VecDeque<Effect>,
+    /// Exchanges whose deadlines are to be set anew.
+    dirty: Vec<ExchangeId>,
+    /// Pools whose queues may be served now.
     to_serve: Vec<u32>,
-    drain: Option<Instant>,
-    drained: bool,
+    waiters: buffer_waiters::BufferWaiters,
+}
+
+/// Deadlines of connections and of exchanges.
+struct Timers {
+    wheel: Wheel,
+    /// Where the wheel has the exchange of each slot. An entry outlives its exchange: the next one in that
+    /// slot makes use of it.
+    exchange_filed: Vec<Instant>,
     /// When the last input came.
     now: Instant,
-    touched: Vec<ExchangeId>,
-    /// When refused connections were last told of.
-    refusing_noted: Option<Instant>,
+}
+
+/// Memory that is used again and again.
+#[derive(Default)]
+struct Scratch {
+    parser: HeadParser,
+    /// The head that is being read; an exchange that begins takes it.
+    request: Box<RequestHead>,
+    response: ResponseHead,
+    line: Vec<u8>,
+    /// Of exchanges that have ended, for those to come.
+    #[expect(clippy::vec_box, reason = "heads move between here and exchanges: a pointer each")]
+    spare_heads: Vec<Box<RequestHead>>,
+    spare_kept: Vec<Vec<u8>>,
+}
+
+/// A graceful stop.
+#[derive(Default)]
+struct Drain {
+    until: Option<Instant>,
+    ended: bool,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -235,41 +147,33 @@ impl<O: Observer> Proxy<O> {
     ) -> Self {
         let mut rng = Rng::new(seed);
         let mut last_id = [b'0'; 32];
-        for (place, digit) in last_id.iter_mut().zip(format!("{:016x}", rng.next_u64()).bytes()) {
-            *place = digit;
-        }
-        let schedule = Schedule::new(rng.next_u64());
+        last_id[..16].copy_from_slice(format!("{:016x}", rng.next_u64()).as_bytes());
+        let checks = Schedule::new(rng.next_u64());
         let mut proxy = Self {
             observer,
-            shared,
-            shard,
-            rng,
-            routing: Routing { config: config.clone(), router: Router::new(&[]), runtimes: Box::new([]) },
-            runtimes: Vec::new(),
-            locals: Vec::new(),
-            links: Links::default(),
-            conns: Slab::default(),
-            exchanges: Slab::default(),
-            clients: 0,
-            pages: Pages::new(config.limits.buffer_bytes),
-            wheel: Wheel::default(),
-            listed: Vec::new(),
-            starved: starved::Starved::default(),
-            effects: VecDeque::new(),
-            schedule,
+            identity: Identity {
+                shared,
+                shard,
+                rng,
+                last_id,
+                date: [b'0'; 29],
+                forwarded_headers: Vec::new(),
+            },
+            tables: Tables {
+                conns: Slab::default(),
+                exchanges: Slab::default(),
+                pages: Pages::new(config.limits.buffer_bytes),
+                clients: 0,
+            },
+            pools: PoolTable::new(config.clone()),
+            signals: Signals::default(),
+            timers: Timers { wheel: Wheel::default(), exchange_filed: Vec::new(), now },
+            checks,
             lookups: lookup::Lookups::default(),
-            date: [b'0'; 29],
-            last_id,
-            forwarded_headers: Vec::new(),
-            spare: Vec::new(),
-            scratch: Vec::new(),
-            store: FieldIndex::new(),
-            to_serve: Vec::new(),
-            drain: None,
-            drained: false,
-            now,
-            touched: Vec::new(),
+            scratch: Scratch::default(),
+            drain: Drain::default(),
             refusing_noted: None,
+            backend_protocol: None,
         };
         proxy.handle_wall(Wall::default());
         proxy.adopt(config, now);
@@ -283,14 +187,14 @@ impl<O: Observer> Proxy<O> {
 
     /// A connection asked for by [`Effect::Connect`] is there.
     pub fn handle_connected(&mut self, c: ConnId, now: Instant) {
-        match self.conns.get_mut(c).map(|conn| &mut conn.role) {
+        match self.tables.conns.get_mut(c).map(|conn| &mut conn.role) {
             Some(Role::Backend(b)) => {
                 b.connected = true;
                 self.backend_connected(c, now);
             }
             Some(Role::Probe(p)) => {
                 p.connected = true;
-                self.list(c);
+                self.mark_ready(c);
             }
             _ => {}
         }
@@ -300,84 +204,94 @@ impl<O: Observer> Proxy<O> {
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before
     /// anything else is said of this connection.
     pub fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        let Some(conn) = self.conns.get_mut(c) else { return &mut [] };
-        let x = conn.exchange.map(|x| &self.exchanges[x.0]);
+        let Some(conn) = self.tables.conns.get_mut(c) else { return &mut [] };
+        let x = conn.exchange.map(|x| &self.tables.exchanges[x]);
         if !wants_recv(conn, x) {
             return &mut [];
         }
-        if conn.inbox.page.is_none() {
-            let page = starved::lend(&mut self.pages, conn.begins(), wants_large(conn, x));
-            let Some(page) = page else { return self.starve(c) };
-            // Afresh: a panic may have lost the page before it.
-            conn.inbox = Inbox::default();
-            return self.pages.bytes_mut(conn.inbox.page.insert(page));
+        if conn.wire.needs_page() {
+            let large = expects_much(conn, x);
+            let pages = &mut self.tables.pages;
+            match buffer_waiters::lend(pages, conn.begins_exchange(), large) {
+                Some(page) => conn.wire.give_page(page, pages),
+                None => return self.wait_for_page(c),
+            }
         }
-        conn.inbox.make_room(&mut self.pages);
-        let page = conn.inbox.page.as_ref().expect("it has one");
-        &mut self.pages.bytes_mut(page)[conn.inbox.end as usize..]
+        self.tables.conns[c].wire.room(&mut self.tables.pages)
     }
 
     /// `n` bytes were read into the room; 0 gives it back.
     pub fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
-        let Some(conn) = self.conns.get_mut(c) else { return };
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if n == 0 {
-            conn.inbox.trim(&mut self.pages);
+            conn.wire.trim(&mut self.tables.pages);
             self.settle(now);
             return;
         }
-        conn.inbox.end += n as u32;
-        conn.window_bytes += n as u64;
-        match &conn.role {
-            Role::Client(client) if client.lingering => conn.inbox.clear(&mut self.pages),
-            Role::Client(_) => match conn.exchange {
-                None => self.read_request(c, now),
-                Some(x) => self.request_body(x, now),
-            },
-            Role::Backend(_) => match conn.exchange {
-                // Whatever comes on an idle connection is no answer to anything.
-                None => self.close(c),
-                Some(x) => self.backend_input(x, c, now),
-            },
-            Role::Probe(_) => self.probe_input(c, now),
+        conn.wire.received(n);
+        match (&conn.role, conn.exchange) {
+            (Role::Client(client), _) if client.lingering => {
+                conn.wire.drop_received(&mut self.tables.pages);
+            }
+            (Role::Client(_), Some(x)) => {
+                self.tables.exchanges[x].client_window.bytes += n as u64;
+                self.request_data(x, now);
+            }
+            (Role::Backend(_), Some(x)) => {
+                self.tables.exchanges[x].backend_window.bytes += n as u64;
+                self.backend_input(x, c, now);
+            }
+            (Role::Probe(_), _) => self.probe_input(c, now),
+            _ if conn.wire.streams().is_some() => self.streams_input(c, now),
+            (Role::Client(_), None) => self.read_request(c, now),
+            // Whatever comes on an idle connection is no response to anything.
+            (Role::Backend(_), None) => self.close(c),
         }
         self.settle(now);
     }
 
     /// End of stream, after every byte before it.
     pub fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
-        let Some(conn) = self.conns.get_mut(c) else { return };
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if std::mem::replace(&mut conn.recv_ended, true) {
             return;
         }
-        conn.inbox.trim(&mut self.pages);
+        conn.wire.trim(&mut self.tables.pages);
         match &conn.role {
             Role::Client(client) if client.lingering => self.close(c),
+            Role::Probe(_) => self.probe_failed(c, Cause::BackendClosed, now),
+            _ if conn.wire.streams().is_some() => self.streams_lost(c, false, now),
             Role::Client(_) => self.client_ended(c, now),
             Role::Backend(_) => self.backend_ended(c, now),
-            Role::Probe(_) => self.probe_failed(c, Cause::BackendClosed, now),
         }
         self.settle(now);
     }
 
-    /// `n` bytes of [`Proxy::transmit`] have gone.
+    /// `n` bytes of [`Proxy::transmit`] have been sent.
     pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
-        let Some(conn) = self.conns.get_mut(c) else { return };
-        conn.window_bytes += n as u64;
-        match (&mut conn.role, conn.exchange) {
-            (Role::Client(_), Some(x)) => self.client_sent(x, n, now),
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
+        match (&conn.role, conn.exchange) {
+            (Role::Client(_), Some(x)) => self.client_sent(x, c, n, now),
             (Role::Backend(_), Some(x)) => self.backend_sent(x, c, n, now),
-            (Role::Probe(p), _) => p.sent += n as u32,
-            (_, None) => {}
+            _ => {
+                conn.wire.sent(n);
+                match &mut conn.wire {
+                    Wire::H1(h1) => h1.drop_sent_heads(&mut self.tables.pages),
+                    Wire::Tunnel(_) => {}
+                    Wire::Multiplexed(_) => self.streams_sent(c, now),
+                }
+            }
         }
         self.settle(now);
     }
 
     /// The socket broke.
     pub fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
-        match self.conns.get(c).map(|conn| &conn.role) {
-            Some(Role::Client(_)) => self.client_gone(c, now),
-            Some(Role::Backend(_)) => self.backend_fault(c, f, now),
-            Some(Role::Probe(p)) => {
+        match self.tables.conns.get(c).map(|conn| (&conn.role, conn.wire.streams().is_some())) {
+            Some((Role::Client(_), true)) => self.streams_lost(c, true, now),
+            Some((Role::Client(_), false)) => self.client_gone(c, now),
+            Some((Role::Backend(_), _)) => self.backend_fault(c, f, now),
+            Some((Role::Probe(p), _)) => {
                 let why = if p.connected { Cause::BackendReset } else { connect_cause(f) };
                 self.probe_failed(c, why, now);
             }
@@ -394,40 +308,40 @@ impl<O: Observer> Proxy<O> {
 
     /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.
     pub fn handle_shared(&mut self, now: Instant) {
-        for runtime in 0..self.runtimes.len() as u32 {
-            self.serve_queue(runtime, now);
+        for pool in 0..self.pools.len() {
+            self.serve_queue(pool, now);
         }
         self.settle(now);
     }
 
     /// The wall clock, about once a second.
     pub fn handle_wall(&mut self, w: Wall) {
-        date::write_date(w.unix_secs, &mut self.date);
+        date::write_date(w.unix_secs, &mut self.identity.date);
     }
 
     /// A connection whose wants may have changed.
-    pub fn poll_conn(&mut self) -> Option<Listed> {
-        while let Some(c) = self.listed.pop() {
-            if let Some(conn) = self.conns.get_mut(c) {
-                let listed = Listed { conn: c, send: conn.listed == SEND };
-                conn.listed = NOT_LISTED;
+    pub fn poll_conn(&mut self) -> Option<Ready> {
+        while let Some(c) = self.signals.ready.pop() {
+            if let Some(conn) = self.tables.conns.get_mut(c) {
+                let ready = Ready { conn: c, send: conn.ready == InReadyQueue::Send };
+                conn.ready = InReadyQueue::No;
                 if cfg!(debug_assertions) {
                     let wants = self.wants(c);
-                    self.conns[c].handed = wants;
+                    self.tables.conns[c].shown = wants;
                 }
-                return Some(listed);
+                return Some(ready);
             }
         }
-        self.rearm_touched();
+        self.rearm_dirty();
         None
     }
 
     /// What it wants now: derived, never stored. Nothing for an id that is stale.
     #[must_use]
     pub fn wants(&self, c: ConnId) -> Wants {
-        match self.conns.get(c) {
+        match self.tables.conns.get(c) {
             Some(conn) => Wants {
-                recv: wants_recv(conn, conn.exchange.map(|x| &self.exchanges[x.0])),
+                recv: wants_recv(conn, conn.exchange.map(|x| &self.tables.exchanges[x])),
                 send: self.wants_send(conn),
             },
             None => Wants::default(),
@@ -435,30 +349,22 @@ impl<O: Observer> Proxy<O> {
     }
 
     fn wants_send(&self, conn: &Conn) -> bool {
-        let inbox =
-            |leg: Option<exchange::Leg>| leg.and_then(|leg| self.conns.get(leg.conn)).map(|c| &c.inbox);
-        match (&conn.role, conn.exchange.map(|x| &self.exchanges[x.0])) {
-            (Role::Client(_), Some(x)) => x.response.has_output(inbox(x.backend)),
-            (Role::Backend(b), Some(x)) => {
-                b.connected && !conn.broken && x.request.has_output(inbox(Some(x.client)))
-            }
-            (Role::Probe(p), _) => p.connected && (p.sent as usize) < self.probe_bytes(p).len(),
-            (_, None) => false,
-        }
+        conn.may_send()
+            && conn.wire.has_output(self.outgoing(conn).map_or(0, |(pipe, source)| pipe.ready_len(source)))
     }
 
     /// What it has to send: borrowed where the bytes lie.
     #[must_use]
     pub fn transmit(&self, c: ConnId) -> Transmit<'_> {
         let mut out = Transmit::new();
-        if let Some((flow, own, inbox)) = self.outgoing(c) {
-            for slice in flow.slices(own, inbox, &self.pages) {
-                out.push(slice);
-            }
-        } else if let Some(Role::Probe(p)) = self.conns.get(c).map(|conn| &conn.role)
-            && p.connected
-        {
-            out.push(&self.probe_bytes(p)[p.sent as usize..]);
+        let Some(conn) = self.tables.conns.get(c).filter(|conn| conn.may_send()) else { return out };
+        let pages = &self.tables.pages;
+        let (payload, trailers) = match self.outgoing(conn) {
+            Some((pipe, source)) => (pipe.ready(source, pages), &pipe.trailers[..]),
+            None => (&[][..], &[][..]),
+        };
+        for slice in conn.wire.slices(payload, trailers, pages) {
+            out.push(slice);
         }
         out
     }
@@ -466,83 +372,91 @@ impl<O: Observer> Proxy<O> {
     /// [`Proxy::transmit`] for a caller that needs the slices only for a call: it moves less about.
     #[inline]
     pub fn with_transmit<R>(&self, c: ConnId, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        match self.outgoing(c) {
-            Some((flow, own, inbox)) if flow.is_plain() => {
-                let [head, payload] = flow.plain_slices(own, inbox, &self.pages);
-                match (head.is_empty(), payload.is_empty()) {
-                    (true, true) => f(&[]),
-                    (false, true) => f(&[IoSlice::new(head)]),
-                    (true, false) => f(&[IoSlice::new(payload)]),
-                    (false, false) => f(&[IoSlice::new(head), IoSlice::new(payload)]),
-                }
-            }
-            _ => f(self.transmit(c).slices()),
+        let pages = &self.tables.pages;
+        if let Some(conn) = self.tables.conns.get(c)
+            && let Wire::H1(h1) = &conn.wire
+            && h1.sends_plain()
+            && conn.may_send()
+        {
+            let heads = h1.pending_heads(pages);
+            let payload = self.outgoing(conn).map_or(&[][..], |(pipe, source)| pipe.ready(source, pages));
+            return match (heads.is_empty(), payload.is_empty()) {
+                (true, true) => f(&[]),
+                (false, true) => f(&[IoSlice::new(heads)]),
+                (true, false) => f(&[IoSlice::new(payload)]),
+                (false, false) => f(&[IoSlice::new(heads), IoSlice::new(payload)]),
+            };
         }
+        f(self.transmit(c).slices())
     }
 
-    /// What an exchange's connection sends from: the flow, an answer of our own, and the inbox of its source.
+    /// The direction of its exchange that a connection sends, and the wire that it comes from.
     #[inline]
-    fn outgoing(&self, c: ConnId) -> Option<(&MessagePipe, &[u8], Option<&Inbox>)> {
-        let conn = self.conns.get(c)?;
-        let x = &self.exchanges[conn.exchange?.0];
-        let (flow, own, from) = match &conn.role {
-            Role::Client(_) => (&x.response, &x.own[..], x.backend.map(|leg| leg.conn)),
-            Role::Backend(b) if b.connected && !conn.broken => (&x.request, &[][..], Some(x.client.conn)),
-            _ => return None,
+    fn outgoing(&self, conn: &Conn) -> Option<(&MessagePipe, Option<&Wire>)> {
+        let x = &self.tables.exchanges[conn.exchange?];
+        let (pipe, from) = match &conn.role {
+            Role::Client(_) => (&x.response, x.backend),
+            _ => (&x.request, Some(x.client)),
         };
-        Some((flow, own, from.and_then(|c| self.conns.get(c)).map(|c| &c.inbox)))
+        Some((pipe, from.and_then(|leg| self.tables.conns.get(leg.conn)).map(|conn| &conn.wire)))
     }
 
     /// What the driver has to do next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.signals.effects.pop_front()
     }
 
-    /// Whether to accept on a listener now.
+    /// Whether to accept on a listener of this kind now.
     #[must_use]
-    pub fn accepting(&self, l: ListenerId) -> bool {
-        let admin =
-            self.routing.config.listeners.get(l.0 as usize).is_some_and(|l| l.kind == ListenerKind::Admin);
-        self.drain.is_none() && (admin || !self.pages.scarce())
+    pub fn accepting(&self, kind: ListenerKind) -> bool {
+        self.drain.until.is_none() && (kind == ListenerKind::Admin || !self.tables.pages.scarce())
     }
 
     /// Whether every backend has been probed once (or none is to be): traffic may be sent here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.schedule.first_round_done()
+        self.checks.first_round_done()
     }
 
-    /// Puts stages before a pool of the newest configuration: the way in for middlewares.
-    pub fn set_chain(&mut self, pool: u16, chain: Vec<Box<dyn crate::middleware::Stage>>) {
-        let runtime = self.routing.runtimes[pool as usize];
-        self.rt_mut(runtime).chain = chain.into();
-    }
-
-    /// Puts a connection into the list behind [`Proxy::poll_conn`]: it may want to read or to send.
-    fn list(&mut self, c: ConnId) {
-        if let Some(conn) = self.conns.get_mut(c)
-            && std::mem::replace(&mut conn.listed, SEND) == NOT_LISTED
-        {
-            self.listed.push(c);
+    /// Lets an accepted connection, on which nothing has been received, carry many streams.
+    #[doc(hidden)]
+    pub fn set_client_protocol(&mut self, c: ConnId, protocol: Box<dyn Multiplexed>) {
+        if let Some(conn) = self.tables.conns.get_mut(c) {
+            conn.wire = Wire::Multiplexed(crate::wire::Streams::new(protocol));
         }
     }
 
-    /// The same for one that has nothing new to send, but may want to read.
-    fn list_recv(&mut self, c: ConnId) {
-        if let Some(conn) = self.conns.get_mut(c)
-            && conn.listed == NOT_LISTED
+    /// What connections to backends speak from now on, if not HTTP/1.1.
+    #[doc(hidden)]
+    pub fn set_backend_protocol(&mut self, make: fn() -> Box<dyn Multiplexed>) {
+        self.backend_protocol = Some(make);
+    }
+
+    /// Puts a connection into the ready queue: it may want to read or to send.
+    fn mark_ready(&mut self, c: ConnId) {
+        if let Some(conn) = self.tables.conns.get_mut(c)
+            && std::mem::replace(&mut conn.ready, InReadyQueue::Send) == InReadyQueue::No
         {
-            conn.listed = RECV;
-            self.listed.push(c);
+            self.signals.ready.push(c);
+        }
+    }
+
+    /// Puts a connection into the ready queue that has nothing new to send, but may want to read.
+    fn mark_readable(&mut self, c: ConnId) {
+        if let Some(conn) = self.tables.conns.get_mut(c)
+            && conn.ready == InReadyQueue::No
+        {
+            conn.ready = InReadyQueue::Recv;
+            self.signals.ready.push(c);
         }
     }
 
     /// What an input may have left to do for others: slots and pages have come free.
     fn settle(&mut self, now: Instant) {
-        self.now = now;
+        self.timers.now = now;
         self.serve_queues(now);
         if !planted!(4) {
-            self.feed_starved();
+            self.wake_buffer_waiters();
         }
     }
 }
@@ -551,25 +465,30 @@ impl<O: Observer> Proxy<O> {
 /// it nudges the others: they may have waited for those.
 impl<O: Observer> Drop for Proxy<O> {
     fn drop(&mut self) {
-        for (_, conn) in self.conns.iter() {
+        for (_, conn) in self.tables.conns.iter() {
             if let Role::Client(client) = &conn.role {
-                self.shared.leave(client.peer.ip(), client.counted);
+                self.identity.shared.leave(client.peer.ip(), client.counted);
             }
         }
-        for (_, e) in self.exchanges.iter().filter(|(_, e)| e.holds_slot) {
-            if let (Some(Some(rt)), Some(choice)) =
-                (e.runtime.map(|at| self.runtimes[at as usize].as_ref()), e.choice)
-            {
-                rt.state.finish(choice);
+        for (_, e) in self.tables.exchanges.iter().filter(|(_, e)| e.holds_slot) {
+            if let (Some(pool), Some(choice)) = (e.pool, e.choice) {
+                self.pools.get(pool).state.finish(choice);
             }
         }
     }
 }
 
-/// How a connection stands in the list behind [`Proxy::poll_conn`].
-const NOT_LISTED: u8 = 0;
-const RECV: u8 = 1;
-const SEND: u8 = 2;
+impl Conn {
+    /// Whether its socket takes bytes at all.
+    #[inline]
+    fn may_send(&self) -> bool {
+        match &self.role {
+            Role::Client(_) => true,
+            Role::Backend(b) => b.connected && !self.broken,
+            Role::Probe(p) => p.connected,
+        }
+    }
+}
 
 /// Whether a connection wants to read. `x`: its exchange.
 #[inline]
@@ -580,18 +499,18 @@ fn wants_recv(conn: &Conn, x: Option<&Exchange>) -> bool {
         (Role::Backend(b), x) => b.connected && x.is_none_or(|x| !x.response.ended),
         (Role::Probe(p), _) => p.connected,
     };
-    open && !conn.recv_ended && conn.inbox.has_room()
+    open && !conn.recv_ended && conn.wire.has_room()
 }
 
 /// Whether what comes is known to be much more than a page. `x`: its exchange.
 #[inline]
-fn wants_large(conn: &Conn, x: Option<&Exchange>) -> bool {
-    let reader = match (&conn.role, x) {
-        (Role::Client(_), Some(x)) => &x.request.reader,
-        (Role::Backend(_), Some(x)) if x.phase == exchange::Phase::Responding => &x.response.reader,
-        _ => return false,
+fn expects_much(conn: &Conn, x: Option<&Exchange>) -> bool {
+    let body = match (&conn.role, x) {
+        (Role::Client(_), Some(_)) => true,
+        (Role::Backend(_), Some(x)) => x.phase == Phase::Responding,
+        _ => false,
     };
-    reader.remaining().is_some_and(|n| n >= 2 * crate::page::SMALL_BYTES as u64)
+    body && conn.wire.h1().is_some_and(|h1| h1.expects_at_least(2 * SMALL_BYTES as u64))
 }
 
 /// What a broken socket means for a connection that was being opened.

@@ -1,4 +1,4 @@
-//! The seeded generator: the same seed gives the same run, on every machine.
+//! The seeded random number generator: the same seed gives the same numbers, on every machine.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -9,18 +9,18 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 pub struct Rng(ChaCha12Rng);
 
 impl Rng {
-    /// All that follows depends on `seed` alone.
+    /// A generator whose numbers depend on `seed` alone.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(ChaCha12Rng::seed_from_u64(seed))
     }
 
-    /// Any number.
+    /// The next number, each `u64` equally likely.
     pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// A number in `0..n`, each equally likely; 0 if `n` is 0.
+    /// The next number in `0..n`, each equally likely; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_run() {
+    fn the_same_seed_gives_the_same_numbers() {
         let run = |seed| {
             let mut rng = Rng::new(seed);
             (0..8).map(|_| rng.next_u64()).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 //! Which pool takes a request: the first in file order whose scheme and matcher fit.
 //!
 //! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request
-//! is held only against pools that may take it. Nothing is allocated on the way.
+//! is matched only against pools that may take it. Routing allocates nothing.
 
 mod evaluate;
 mod hosts;
@@ -10,43 +10,43 @@ use std::net::IpAddr;
 
 use crate::config::Pool;
 use crate::config::matcher::Matcher;
-use evaluate::{Seen, matches};
+use evaluate::{MatchInput, matches};
 use hosts::Hosts;
 
 /// What routing needs to know of a request.
-pub struct Ask<'a> {
-    /// It came over TLS.
+pub struct RouteInput<'a> {
+    /// Whether it came over TLS.
     pub https: bool,
     /// `Host` or `:authority`; may carry a port.
     pub host: &'a [u8],
     /// The normalised path, without the query.
     pub path: &'a [u8],
-    /// What follows the `?`.
+    /// The query: what follows the `?`.
     pub query: Option<&'a [u8]>,
-    /// The method.
+    /// The method, as sent.
     pub method: &'a [u8],
-    /// The client, as the pool's rules see it.
+    /// The client's address, after `trusted_proxies`.
     pub client: IpAddr,
     /// The header fields.
-    pub fields: &'a dyn Fields,
+    pub fields: &'a dyn FieldLookup,
 }
 
-/// The header fields of a request, however they are stored.
-pub trait Fields {
+/// The header fields of a request, whatever stores them.
+pub trait FieldLookup {
     /// Whether `test` is true for the value of any field with this name (given in lower case; names are
     /// compared in any case).
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 
-/// Few pools with few hosts are faster tried one after the other.
-const FEW: usize = 8;
+/// Up to this many pools and hosts, trying all pools one after the other is faster than a table.
+const MAX_WITHOUT_TABLE: usize = 8;
 
 /// The pools of a configuration, ready to be chosen from. One for each shard: regular expressions keep
 /// scratch memory.
 #[derive(Debug)]
 pub struct Router {
     rules: Vec<Rule>,
-    /// `None` with few of them.
+    /// `None` if there are few pools.
     table: Option<Table>,
 }
 
@@ -55,7 +55,7 @@ struct Rule {
     http: bool,
     https: bool,
     matcher: Matcher,
-    /// Nothing but hosts: being found in the table is to match.
+    /// The matcher consists of hosts only: a pool found in the table matches.
     only_hosts: bool,
 }
 
@@ -67,7 +67,7 @@ struct Table {
 }
 
 impl Router {
-    /// For these pools; only the first 65536 can be chosen, and a checked configuration has fewer.
+    /// A router for these pools; only the first 65536 can be chosen, and a checked configuration has fewer.
     #[must_use]
     pub fn new(pools: &[Pool]) -> Self {
         let mut known: Vec<(&str, u16)> = Vec::new();
@@ -86,23 +86,23 @@ impl Router {
                 only_hosts,
             });
         }
-        let many = rules.len() > FEW || known.len() > FEW;
+        let many = rules.len() > MAX_WITHOUT_TABLE || known.len() > MAX_WITHOUT_TABLE;
         let table = many.then(|| Table { hosts: Hosts::new(known), rest });
         Self { rules, table }
     }
 
-    /// Place of the pool that takes the request.
+    /// Place of the pool that takes the request; `None` if no pool does.
     #[must_use]
-    pub fn route(&self, ask: &Ask<'_>) -> Option<u16> {
-        let seen = Seen { ask, host: bare_host(ask.host) };
-        let right_scheme = |rule: &Rule| if ask.https { rule.https } else { rule.http };
+    pub fn route(&self, input: &RouteInput<'_>) -> Option<u16> {
+        let matched = MatchInput { request: input, host: bare_host(input.host) };
+        let right_scheme = |rule: &Rule| if input.https { rule.https } else { rule.http };
         let Some(table) = &self.table else {
             let found =
-                self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &seen));
+                self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &matched));
             return found.and_then(|index| u16::try_from(index).ok());
         };
         // Two sorted lists, merged as they are walked.
-        let (mut by_host, mut rest) = (table.hosts.get(seen.host), table.rest.as_slice());
+        let (mut by_host, mut rest) = (table.hosts.get(matched.host), table.rest.as_slice());
         loop {
             let (index, by_name) = match (by_host.first(), rest.first()) {
                 (Some(&a), Some(&b)) if a < b => (take_first(&mut by_host), true),
@@ -111,7 +111,7 @@ impl Router {
                 (None, None) => return None,
             };
             let rule = &self.rules[usize::from(index)];
-            if right_scheme(rule) && ((by_name && rule.only_hosts) || matches(&rule.matcher, &seen)) {
+            if right_scheme(rule) && ((by_name && rule.only_hosts) || matches(&rule.matcher, &matched)) {
                 return Some(index);
             }
         }
@@ -124,11 +124,11 @@ fn take_first(list: &mut &[u16]) -> u16 {
     first
 }
 
-/// Every host that a request must have one of to match; `None` if others may match too.
+/// The hosts of which a request must have one to match; `None` if requests for other hosts may match too.
 fn needed_hosts(matcher: &Matcher) -> Option<Vec<&str>> {
     match matcher {
         Matcher::Host(host) => Some(vec![host]),
-        // Any one of the terms is a sound bound; the shortest keeps the table small.
+        // All terms must match, so the hosts of any one of them will do; the fewest keep the table small.
         Matcher::And(terms) => terms.iter().filter_map(needed_hosts).min_by_key(Vec::len),
         Matcher::Or(terms) => {
             let mut all = Vec::new();
@@ -149,7 +149,7 @@ fn only_hosts(matcher: &Matcher) -> bool {
     }
 }
 
-/// The host without its port and without a final dot. What has no such form is left as it is, and matches no
+/// The host without its port and without a final dot. Text of another form is left as it is, and matches no
 /// name.
 fn bare_host(host: &[u8]) -> &[u8] {
     let mut end = host.len();

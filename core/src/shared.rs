@@ -1,50 +1,46 @@
-//! What worker shards share, and nothing else is: client counts, the round-robin cursors, health, exchanges
-//! in flight.
+//! What worker shards share: counts of client connections, and the state of each pool and backend
+//! (round-robin cursors, health, exchanges in flight). Nothing else is shared.
 //!
-//! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. On
-//! a request's way no lock is taken: only accepting (if connections are counted by address), connecting to a
-//! host name, and rebuilding an order after a change take one.
+//! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. No
+//! lock is taken in the course of a request; only accepting (if connections are counted by address),
+//! connecting to a host name, and making a new plan after a change take one.
 
-mod backend;
 mod clients;
-mod pool;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, Weak};
 
-pub use backend::BackendState;
 pub use clients::TooMany;
-pub use pool::{PoolState, Waiting};
 
-use crate::config::Config;
-use crate::health::{Item, Target};
+use crate::balance::{BackendState, PoolCounters, PoolState};
+use crate::config::{self, Config};
+use crate::health::{ProbeTarget, ProbedBackend};
+use crate::middleware::Chain;
+use crate::middleware::factory::{self, BuiltIn, MiddlewareFactory, MiddlewareStates};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use clients::Clients;
-use pool::Common;
-
-/// A value alone on its cache lines: what one shard writes does not slow what another reads beside it.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Padded<T>(T);
+use clients::ClientCounts;
 
 /// What the shards of one process share.
 #[derive(Debug)]
 pub struct Shared {
     hostname: Box<str>,
     shards: u16,
-    clients: Clients,
-    /// By shard: its first round of probes is over.
+    clients: ClientCounts,
+    /// For each shard, whether its first round of probes is over.
     ready: Box<[AtomicBool]>,
     registry: Mutex<Registry>,
+    factory: Arc<dyn MiddlewareFactory>,
+    middlewares: MiddlewareStates,
 }
 
 /// Every pool state that is still in use.
 #[derive(Debug, Default)]
 struct Registry {
-    /// Those of the configuration adopted last: kept even while no shard holds them.
+    /// The pools of the configuration adopted last: kept even while no shard holds them.
     latest: Vec<Arc<PoolState>>,
-    /// All, the older ones as long as a shard or an exchange holds them.
+    /// All pools; those of older configurations as long as a shard or an exchange holds them.
     pools: Vec<Weak<PoolState>>,
+    /// How many identities have been given to backends.
     identities: u64,
 }
 
@@ -52,44 +48,52 @@ impl Shared {
     /// For a process with `shards` workers on the host `hostname`.
     #[must_use]
     pub fn new(hostname: &str, shards: u16) -> Self {
+        Self::with_middlewares(hostname, shards, Arc::new(BuiltIn))
+    }
+
+    /// For a process whose middlewares this factory makes.
+    #[must_use]
+    pub fn with_middlewares(hostname: &str, shards: u16, factory: Arc<dyn MiddlewareFactory>) -> Self {
         let ready = (0..shards).map(|_| AtomicBool::new(false)).collect();
         Self {
             hostname: hostname.into(),
             shards,
-            clients: Clients::default(),
+            clients: ClientCounts::default(),
             ready,
             registry: Mutex::default(),
+            factory,
+            middlewares: MiddlewareStates::default(),
         }
     }
 
-    /// Every backend of this shard has been probed once. It stays so: what a later configuration adds does
-    /// not take the process out of service.
+    /// Marks that every backend that `shard` probes has been probed once. The mark stays: backends that a
+    /// later configuration adds do not take the process out of service.
     pub fn set_ready(&self, shard: u16) {
         if let Some(ready) = self.ready.get(usize::from(shard)) {
             ready.store(true, Ordering::Release);
         }
     }
 
-    /// Whether that is so of every shard.
+    /// Whether [`Shared::set_ready`] has been called for every shard.
     #[must_use]
     pub fn all_ready(&self) -> bool {
         self.ready.iter().all(|ready| ready.load(Ordering::Acquire))
     }
 
-    /// How many shards.
+    /// How many shards there are.
     #[must_use]
     pub fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// For `X-Forwarded-Server`.
+    /// The host's name, for `X-Forwarded-Server`.
     #[must_use]
     pub fn hostname(&self) -> &str {
         &self.hostname
     }
 
-    /// A client connection arrives. `max_per_ip` zero: addresses are not counted. Whoever is admitted leaves
-    /// with [`Shared::leave`].
+    /// Counts a client connection that arrives. `max_per_ip` zero: addresses are not counted. A connection
+    /// that was admitted is counted out with [`Shared::leave`].
     ///
     /// # Errors
     /// If there are `max_total` already, or `max_per_ip` from this address (IPv6: from its /64).
@@ -97,9 +101,15 @@ impl Shared {
         self.clients.admit(ip, max_total, max_per_ip)
     }
 
-    /// A client connection that was admitted is gone. `counted`: it was admitted with a `max_per_ip`.
+    /// Counts out a client connection that was admitted. `counted`: it was admitted with a `max_per_ip` above
+    /// zero.
     pub fn leave(&self, ip: IpAddr, counted: bool) {
         self.clients.leave(ip, counted);
+    }
+
+    /// The middlewares of a pool, made from its configuration.
+    pub(crate) fn chain(&self, pool: &config::Pool) -> Chain {
+        factory::chain(pool, &*self.factory, &self.middlewares)
     }
 
     /// Client connections now, over all shards.
@@ -108,9 +118,9 @@ impl Shared {
         self.clients.total()
     }
 
-    /// The states of a configuration's pools, in its order. What was known of a pool or a backend (by pool
-    /// name and label) is carried over; every shard gets the same states for the same configuration. For
-    /// config load only: it takes a lock.
+    /// The states of a configuration's pools, in its order. The state of a pool or a backend that was there
+    /// before (by pool name and label) is carried over; every shard gets the same states for the same
+    /// configuration. To be called when a configuration is loaded: it takes a lock.
     #[must_use]
     pub fn adopt(&self, config: &Config) -> Vec<Arc<PoolState>> {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,9 +134,13 @@ impl Shared {
                 if let Some(same) = same_name().find(|known| known.is_for(pool)) {
                     return Arc::clone(same);
                 }
-                let common = same_name()
-                    .next()
-                    .map_or_else(|| Arc::new(Common::new(self.shards)), |known| Arc::clone(&known.common));
+                let counters = same_name().next().map_or_else(
+                    || {
+                        registry.identities += 1;
+                        Arc::new(PoolCounters::new(self.shards, registry.identities))
+                    },
+                    |known| Arc::clone(&known.counters),
+                );
                 let backends = pool.backends.iter().map(|backend| {
                     let known = same_name()
                         .flat_map(|known| known.backends())
@@ -145,7 +159,7 @@ impl Shared {
                         Arc::clone,
                     )
                 });
-                let made = Arc::new(PoolState::new(pool, common, backends.collect()));
+                let made = Arc::new(PoolState::new(pool, counters, backends.collect()));
                 registry.pools.push(Arc::downgrade(&made));
                 made
             })
@@ -154,16 +168,19 @@ impl Shared {
         adopted
     }
 
-    /// What `shard` has to probe of `pools` (as [`Shared::adopt`] gave them).
+    /// The backends of `pools` (as [`Shared::adopt`] gave them) that `shard` has to probe.
     #[must_use]
-    pub fn probes(&self, pools: &[Arc<PoolState>], shard: u16) -> Vec<Item> {
+    pub fn probes(&self, pools: &[Arc<PoolState>], shard: u16) -> Vec<ProbedBackend> {
         let mut items = Vec::new();
         for (pool, state) in pools.iter().enumerate() {
             for (backend, known) in state.backends().iter().enumerate() {
                 if known.owner(self.shards) == shard && !state.rules().check_every.is_zero() {
-                    let target =
-                        Target { pool: pool as u16, backend: backend as u16, identity: known.identity() };
-                    items.push(Item { target, every: state.rules().check_every });
+                    let target = ProbeTarget {
+                        pool: pool as u16,
+                        backend: backend as u16,
+                        identity: known.identity(),
+                    };
+                    items.push(ProbedBackend { target, every: state.rules().check_every });
                 }
             }
         }
@@ -171,7 +188,8 @@ impl Shared {
     }
 }
 
-/// The same in every process and after every restart: cookies and client hashing rest on it.
+/// A hash of a backend's pool and label, the same in every process and after every restart: sticky cookies
+/// and client hashing rest on it.
 fn stable_hash(pool: &str, label: &str) -> u64 {
     use siphasher::sip::SipHasher13;
     use std::hash::Hasher as _;

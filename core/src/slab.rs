@@ -1,14 +1,27 @@
-//! A table whose places are used again, and whose epochs tell an old id from a new one.
+//! A table whose slots are used again; an epoch in each id tells an old id from a new one of the same slot.
 
-use crate::id::ConnId;
+use std::marker::PhantomData;
+
 use crate::planted::planted;
 
-/// Values by [`ConnId`]: O(1) insert, look-up and removal; nothing is allocated once the table has grown.
+/// An id that a [`Slab`] gives out: a slot of the table, and how often that slot had been given out before
+/// (its epoch). Each table has its own type of key, so that ids of two tables cannot be mixed up.
+pub trait Key: Copy {
+    /// From its two halves.
+    fn from_parts(slot: u32, epoch: u32) -> Self;
+    /// The slot, below `u32::MAX / 2`.
+    fn slot(self) -> u32;
+    /// The epoch of the slot, never `u32::MAX`.
+    fn epoch(self) -> u32;
+}
+
+/// Values by key: O(1) insert, look-up and removal; nothing is allocated once the table has grown.
 #[derive(Debug)]
-pub struct Slab<T> {
+pub struct Slab<K, T> {
     places: Vec<Place<T>>,
     free: u32,
     len: u32,
+    key: PhantomData<fn() -> K>,
 }
 
 #[derive(Debug)]
@@ -20,13 +33,13 @@ struct Place<T> {
 
 const NONE: u32 = u32::MAX;
 
-impl<T> Default for Slab<T> {
+impl<K, T> Default for Slab<K, T> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: NONE, len: 0 }
+        Self { places: Vec::new(), free: NONE, len: 0, key: PhantomData }
     }
 }
 
-impl<T> Slab<T> {
+impl<K: Key, T> Slab<K, T> {
     /// How many values there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -39,14 +52,21 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
-    /// Puts a value in; its id differs from every id given out before.
-    pub fn insert(&mut self, value: T) -> ConnId {
+    /// Puts a value in; its id differs from every id given out before (until an epoch has come round).
+    ///
+    /// # Panics
+    /// When the table is full: it has `u32::MAX / 2` slots.
+    pub fn insert(&mut self, value: T) -> K {
         self.insert_with(|| value)
     }
 
-    /// The same for a large value, which is made where it is to lie.
+    /// Puts in a value that is made where it is to lie: for large values cheaper than [`Slab::insert`], which
+    /// moves them in.
+    ///
+    /// # Panics
+    /// When the table is full: it has `u32::MAX / 2` slots.
     #[inline(always)]
-    pub fn insert_with(&mut self, value: impl FnOnce() -> T) -> ConnId {
+    pub fn insert_with(&mut self, value: impl FnOnce() -> T) -> K {
         if self.free == NONE {
             self.grow();
         }
@@ -55,14 +75,15 @@ impl<T> Slab<T> {
         let place = &mut self.places[slot as usize];
         self.free = place.next_free;
         place.value.get_or_insert_with(value);
-        ConnId { slot, epoch: place.epoch }
+        K::from_parts(slot, place.epoch)
     }
 
-    /// One place more.
+    /// Adds one free place.
     #[cold]
     fn grow(&mut self) {
         let slot = u32::try_from(self.places.len()).unwrap_or(NONE);
-        assert!(slot != NONE, "four thousand million connections");
+        // The timing wheel needs one bit of a slot for itself.
+        assert!(slot < NONE / 2, "a table of {} slots is full", NONE / 2);
         self.places.push(Place { epoch: 0, next_free: NONE, value: None });
         self.free = slot;
     }
@@ -70,74 +91,89 @@ impl<T> Slab<T> {
     /// The value, unless the id is stale.
     #[inline]
     #[must_use]
-    pub fn get(&self, id: ConnId) -> Option<&T> {
-        match self.places.get(id.slot as usize) {
-            Some(p) if p.epoch == id.epoch || planted!(5) => p.value.as_ref(),
+    pub fn get(&self, id: K) -> Option<&T> {
+        match self.places.get(id.slot() as usize) {
+            Some(p) if p.epoch == id.epoch() || planted!(5) => p.value.as_ref(),
             _ => None,
         }
     }
 
     /// The value, unless the id is stale.
     #[inline]
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
-        match self.places.get_mut(id.slot as usize) {
-            Some(p) if p.epoch == id.epoch || planted!(5) => p.value.as_mut(),
+    pub fn get_mut(&mut self, id: K) -> Option<&mut T> {
+        match self.places.get_mut(id.slot() as usize) {
+            Some(p) if p.epoch == id.epoch() || planted!(5) => p.value.as_mut(),
             _ => None,
         }
     }
 
+    /// Two different values, unless an id is stale.
+    pub fn pair_mut(&mut self, a: K, b: K) -> Option<(&mut T, &mut T)> {
+        let (at, bt) = (a.slot() as usize, b.slot() as usize);
+        if at == bt || self.get(a).is_none() || self.get(b).is_none() {
+            return None;
+        }
+        let (low, high) = self.places.split_at_mut(at.max(bt));
+        let (first, second) = (low[at.min(bt)].value.as_mut()?, high[0].value.as_mut()?);
+        Some(if at < bt { (first, second) } else { (second, first) })
+    }
+
     /// Takes a value out; its id is stale from now on.
-    pub fn remove(&mut self, id: ConnId) -> Option<T> {
-        let place = self.places.get_mut(id.slot as usize).filter(|p| p.epoch == id.epoch)?;
+    pub fn remove(&mut self, id: K) -> Option<T> {
+        let place = self.places.get_mut(id.slot() as usize).filter(|p| p.epoch == id.epoch())?;
         let value = place.value.take()?;
-        // The epoch u32::MAX is the drivers' own (listeners, wakers), so it is never given out.
-        place.epoch = if place.epoch == u32::MAX - 1 { 0 } else { place.epoch + 1 };
-        place.next_free = self.free;
-        self.free = id.slot;
-        self.len -= 1;
+        self.release(id.slot());
         Some(value)
     }
 
     /// Drops a value where it lies; its id is stale from now on. For large values cheaper than
     /// [`Slab::remove`], which moves them out.
-    pub fn discard(&mut self, id: ConnId) {
-        let Some(place) =
-            self.places.get_mut(id.slot as usize).filter(|p| p.epoch == id.epoch && p.value.is_some())
-        else {
-            return;
-        };
-        place.value = None;
+    pub fn discard(&mut self, id: K) {
+        if let Some(place) = self.places.get_mut(id.slot() as usize)
+            && place.epoch == id.epoch()
+            && place.value.is_some()
+        {
+            place.value = None;
+            self.release(id.slot());
+        }
+    }
+
+    /// Makes the place of a value that has gone free again, with the next epoch.
+    #[inline]
+    fn release(&mut self, slot: u32) {
+        let place = &mut self.places[slot as usize];
+        // The epoch u32::MAX is the drivers' own (listeners, wakers), so it is never given out.
         place.epoch = if place.epoch == u32::MAX - 1 { 0 } else { place.epoch + 1 };
         place.next_free = self.free;
-        self.free = id.slot;
+        self.free = slot;
         self.len -= 1;
     }
 
     /// The id that now has this slot.
     #[must_use]
-    pub fn at(&self, slot: u32) -> Option<ConnId> {
-        self.places.get(slot as usize).filter(|p| p.value.is_some()).map(|p| ConnId { slot, epoch: p.epoch })
+    pub fn at(&self, slot: u32) -> Option<K> {
+        self.places.get(slot as usize).filter(|p| p.value.is_some()).map(|p| K::from_parts(slot, p.epoch))
     }
 
     /// Every value with its id.
-    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.places.iter().enumerate().filter_map(|(slot, p)| {
-            p.value.as_ref().map(|v| (ConnId { slot: slot as u32, epoch: p.epoch }, v))
+            p.value.as_ref().map(|value| (K::from_parts(slot as u32, p.epoch), value))
         })
     }
 }
 
-impl<T> std::ops::Index<ConnId> for Slab<T> {
+impl<K: Key, T> std::ops::Index<K> for Slab<K, T> {
     type Output = T;
     #[inline]
-    fn index(&self, id: ConnId) -> &T {
+    fn index(&self, id: K) -> &T {
         self.get(id).expect("a live id")
     }
 }
 
-impl<T> std::ops::IndexMut<ConnId> for Slab<T> {
+impl<K: Key, T> std::ops::IndexMut<K> for Slab<K, T> {
     #[inline]
-    fn index_mut(&mut self, id: ConnId) -> &mut T {
+    fn index_mut(&mut self, id: K) -> &mut T {
         self.get_mut(id).expect("a live id")
     }
 }
@@ -145,12 +181,18 @@ impl<T> std::ops::IndexMut<ConnId> for Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ConnId;
     use proptest::prelude::*;
+
+    fn steps() -> impl Strategy<Value = Vec<(bool, prop::sample::Index)>> {
+        prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200)
+    }
 
     proptest! {
         #[test]
-        fn behaves_as_a_map_from_ids_never_seen_before(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200)) {
-            let (mut slab, mut live, mut dead) = (Slab::default(), Vec::<(ConnId, usize)>::new(), Vec::<ConnId>::new());
+        fn behaves_as_a_map_from_ids_never_seen_before(steps in steps()) {
+            let mut slab = Slab::default();
+            let (mut live, mut dead) = (Vec::<(ConnId, usize)>::new(), Vec::<ConnId>::new());
             for (n, (insert, which)) in steps.into_iter().enumerate() {
                 if insert || live.is_empty() {
                     let id = slab.insert(n);
@@ -168,7 +210,9 @@ mod tests {
                     dead.push(id);
                 }
                 prop_assert_eq!(slab.len(), live.len());
-                prop_assert!(live.iter().all(|(id, v)| slab.get(*id) == Some(v) && slab.at(id.slot) == Some(*id)));
+                for (id, value) in &live {
+                    prop_assert_eq!((slab.get(*id), slab.at(id.slot)), (Some(value), Some(*id)));
+                }
                 prop_assert!(dead.iter().all(|id| slab.get(*id).is_none()));
                 prop_assert_eq!(slab.iter().count(), live.len());
             }

@@ -1,5 +1,5 @@
-//! Atomics and locks of what shards share: the standard library's, or loom's, which plays every order in
-//! which threads can meet (`RUSTFLAGS="--cfg loom"`, `core/tests/loom.rs`).
+//! Atomics and locks for the state that shards share: the standard library's, or loom's, which runs a test in
+//! every order in which threads can interleave (`RUSTFLAGS="--cfg loom"`, `core/tests/loom.rs`).
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -12,8 +12,15 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Between two `SeqCst` accesses of one thread. They need nothing more, but loom takes such accesses as
-/// `AcqRel` and knows one order of all only from fences.
+/// A value alone on its cache lines: a shard that writes it does not slow another that reads what lies beside
+/// it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+/// To be called between two `SeqCst` accesses of one thread that rely on the single order of all such
+/// accesses. Hardware needs nothing more than the accesses; loom treats them as `AcqRel` and has a single
+/// order only for fences.
 #[cfg(loom)]
 pub(crate) fn in_one_order() {
     loom::sync::atomic::fence(Ordering::SeqCst);

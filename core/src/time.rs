@@ -1,4 +1,4 @@
-//! The core's own clocks: it never asks for the time, it is told.
+//! Points in time. The core never reads a clock; the driver passes the time with each input.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -8,18 +8,18 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The epoch itself.
+    /// The epoch.
     pub const ZERO: Instant = Instant(0);
-    /// Later than anything that will happen: "no deadline".
+    /// Later than every other instant: stands for "no deadline".
     pub const NEVER: Instant = Instant(u64::MAX);
 
-    /// From nanoseconds since the epoch.
+    /// The instant `ns` nanoseconds after the epoch.
     #[must_use]
     pub const fn from_nanos(ns: u64) -> Self {
         Self(ns)
     }
 
-    /// From milliseconds since the epoch.
+    /// The instant `ms` milliseconds after the epoch, up to about 584 years.
     #[must_use]
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms * 1_000_000)
@@ -38,13 +38,13 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The same as nanoseconds.
+    /// Nanoseconds from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The same in whole microseconds.
+    /// Whole microseconds from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> u64 {
         self.nanos_since(earlier) / 1_000

@@ -1,7 +1,8 @@
-//! What shards share: the same for all, carried over reloads, exact also when they run at the same time.
+//! The state that shards share: the same for all, carried over reloads, exact also when shards run at the
+//! same time.
 
-#[path = "balance/bench.rs"]
-mod bench;
+#[path = "balance/harness.rs"]
+mod harness;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use bench::{Bench, START, backend, client, config, equal, pool};
+use harness::{Harness, START, backend, client, config, equal, pool};
 use ruststrom_core::Shared;
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::{Balancer, Choice, SelectionInput, Tried};
 use ruststrom_core::config::{Backend, Pool, Strategy};
-use ruststrom_core::health::{Probe, Schedule};
+use ruststrom_core::health::{ProbeOutcome, Schedule};
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::shared::TooMany;
 
@@ -27,20 +28,20 @@ fn all_shards_get_the_same_states() {
     let one =
         config(vec![named("a", Strategy::RoundRobin, equal(3)), named("b", Strategy::Random, equal(3))]);
     let states = shared.adopt(&one);
-    // A configuration that was read again counts as the same.
+    // A configuration that is parsed again counts as the same.
     for again in [shared.adopt(&one), shared.adopt(&one.clone())] {
         assert!(states.iter().zip(&again).all(|(a, b)| Arc::ptr_eq(a, b)));
     }
-    // Backends of the same label in two pools are two.
+    // Backends with the same label in two pools are two backends.
     assert_ne!(states[0].backends()[0].identity(), states[1].backends()[0].identity());
     assert_eq!((shared.hostname(), shared.shards()), ("host", 4));
 }
 
 #[test]
-fn a_reload_carries_over_what_is_known() {
+fn a_reload_carries_state_over() {
     let shared = Shared::new("host", 2);
     let old = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]));
-    let slow = Probe::Responded { status: 200, after: Duration::from_secs(1) };
+    let slow = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
     assert!(old[0].probed(2, &slow, START).is_some());
     assert!(old[0].backends()[2].try_start(None));
 
@@ -54,7 +55,8 @@ fn a_reload_carries_over_what_is_known() {
     assert_eq!((b2.health().state(), b2.in_flight()), (HealthState::Slow, 1));
     assert_eq!((c.health().state(), c.in_flight()), (HealthState::Unknown, 0));
 
-    // A shard that is still at the old one gives back its slot and speaks of health: the new one sees it.
+    // A shard that still has the old configuration gives back its slot and reports health: shards with the
+    // new one see it.
     let version = states[1].version();
     old[0].finish(2);
     assert!(old[0].connect_failed(2, START).is_none());
@@ -64,7 +66,7 @@ fn a_reload_carries_over_what_is_known() {
     assert_ne!(states[1].version(), version);
     assert_eq!(states[1].take_waiting().collect::<Vec<_>>(), [1]);
 
-    // The late shard reads the old configuration once more, then the new: it still gets the same as the
+    // A late shard adopts the old configuration once more, then the new one: it gets the same states as the
     // others.
     assert!(Arc::ptr_eq(
         &shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]))[0],
@@ -72,8 +74,8 @@ fn a_reload_carries_over_what_is_known() {
     ));
     assert!(Arc::ptr_eq(&shared.adopt(&new)[1], &states[1]));
 
-    // An address that changed under the same label is another backend. A removed one is forgotten with its
-    // last user.
+    // Another address under the same label is another backend. The state of a removed backend is dropped with
+    // its last user.
     let mut moved = backend("b2");
     moved.address = backend("elsewhere").address;
     let other = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, vec![moved])]));
@@ -116,17 +118,17 @@ fn waiting_shards() {
         (1, vec![0], vec![0]),
         (8, vec![3, 5, 3], vec![3, 5]),
         (256, vec![255, 0, 64, 63], vec![0, 63, 64, 255]),
-        // Above 256 some share a mark: one too many is woken, never one too few.
+        // With more than 256 shards some share a mark: a shard may be nudged needlessly, but none is missed.
         (300, vec![299], vec![43, 299]),
         (300, vec![100, 43], vec![43, 299, 100]),
     ] {
-        let bench = Bench::new(shards, pool(Strategy::RoundRobin, equal(1)));
-        marks.iter().for_each(|&shard| bench.state.wait(shard));
-        assert!(bench.state.backends()[0].try_start(None));
-        let waiting = bench.state.finish(0);
+        let harness = Harness::new(shards, pool(Strategy::RoundRobin, equal(1)));
+        marks.iter().for_each(|&shard| harness.state.wait(shard));
+        assert!(harness.state.backends()[0].try_start(None));
+        let waiting = harness.state.finish(0);
         assert_eq!(waiting.is_empty(), expected.is_empty());
         assert_eq!(waiting.collect::<Vec<_>>(), expected, "{shards} {marks:?}");
-        assert!(bench.state.take_waiting().is_empty(), "the marks are gone");
+        assert!(harness.state.take_waiting().is_empty(), "the marks are gone");
     }
 }
 
@@ -142,8 +144,8 @@ fn client_caps() {
 
 // ---- several shards at once
 
-fn ask(tried: &Tried) -> Ask<'_> {
-    Ask { client: IpAddr::V4(Ipv4Addr::LOCALHOST), sticky: None, tried }
+fn input(tried: &Tried) -> SelectionInput<'_> {
+    SelectionInput { client: IpAddr::V4(Ipv4Addr::LOCALHOST), sticky: None, tried }
 }
 
 #[test]
@@ -151,15 +153,15 @@ fn round_robin_is_exact_while_shards_run() {
     const SHARDS: u64 = 4;
     const EACH: u32 = 3_000;
     for count in [3, 7, 64] {
-        let bench = Bench::new(SHARDS as u16, pool(Strategy::RoundRobin, equal(count)));
+        let harness = Harness::new(SHARDS as u16, pool(Strategy::RoundRobin, equal(count)));
         let got: Vec<_> = (0..count).map(|_| AtomicU32::new(0)).collect();
         std::thread::scope(|scope| {
             for seed in 0..SHARDS {
-                let mut balancer = Balancer::new(&bench.pool, Arc::clone(&bench.state), seed);
+                let mut balancer = Balancer::new(&harness.pool, Arc::clone(&harness.state), seed);
                 let got = &got;
                 scope.spawn(move || {
                     for _ in 0..EACH {
-                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), START) else {
+                        let Choice::Backend(chosen) = balancer.choose(&input(&Tried::new()), START) else {
                             panic!("one is usable")
                         };
                         got[usize::from(chosen)].fetch_add(1, Ordering::Relaxed);
@@ -176,28 +178,28 @@ fn round_robin_is_exact_while_shards_run() {
 }
 
 #[test]
-fn caps_hold_and_no_waiter_is_forgotten() {
+fn caps_hold_and_no_waiter_is_missed() {
     const SHARDS: u16 = 4;
     for strategy in [Strategy::RoundRobin, Strategy::Random, Strategy::LeastConnection, Strategy::IpHash] {
         let mut backends = equal(2);
         backends.iter_mut().for_each(|backend| backend.max_connections = Some(1));
-        let bench = Bench::new(SHARDS, pool(strategy, backends));
+        let harness = Harness::new(SHARDS, pool(strategy, backends));
         let running = [AtomicU32::new(0), AtomicU32::new(0)];
         let (senders, receivers): (Vec<Sender<()>>, Vec<Receiver<()>>) =
             (0..SHARDS).map(|_| channel()).unzip();
         std::thread::scope(|scope| {
             for (shard, receiver) in receivers.into_iter().enumerate() {
-                let mut balancer = Balancer::new(&bench.pool, Arc::clone(&bench.state), shard as u64);
+                let mut balancer = Balancer::new(&harness.pool, Arc::clone(&harness.state), shard as u64);
                 let (senders, running) = (senders.clone(), &running);
                 scope.spawn(move || {
                     let tried = Tried::new();
                     for _ in 0..1_000 {
                         let chosen = loop {
-                            if let Choice::Backend(chosen) = balancer.choose(&ask(&tried), START) {
+                            if let Choice::Backend(chosen) = balancer.choose(&input(&tried), START) {
                                 break chosen;
                             }
                             balancer.state().wait(shard as u16);
-                            if let Choice::Backend(chosen) = balancer.choose(&ask(&tried), START) {
+                            if let Choice::Backend(chosen) = balancer.choose(&input(&tried), START) {
                                 break chosen;
                             }
                             receiver.recv_timeout(Duration::from_secs(20)).expect("a nudge");
@@ -207,38 +209,38 @@ fn caps_hold_and_no_waiter_is_forgotten() {
                         std::thread::yield_now();
                         running.fetch_sub(1, Ordering::SeqCst);
                         for waiting in balancer.state().finish(chosen) {
-                            // Who has done its share listens no more.
+                            // A thread that has done its part takes no more nudges.
                             senders[usize::from(waiting)].send(()).unwrap_or_default();
                         }
                     }
                 });
             }
         });
-        assert!(bench.state.backends().iter().all(|backend| backend.in_flight() == 0));
+        assert!(harness.state.backends().iter().all(|backend| backend.in_flight() == 0));
     }
 }
 
 #[test]
-fn one_trial_over_all_shards() {
+fn one_half_open_attempt_over_all_shards() {
     let mut one = pool(Strategy::RoundRobin, equal(2));
     one.health.check_every = Duration::ZERO;
-    let bench = Bench::new(4, one);
+    let harness = Harness::new(4, one);
     for round in 0..50u64 {
         let now = START + Duration::from_secs(1_000) * round as u32;
         (0..3).for_each(|_| {
             assert!(
-                bench.state.connect_failed(1, now).is_none_or(|change| change.to == HealthState::Unhealthy)
+                harness.state.connect_failed(1, now).is_none_or(|change| change.to == HealthState::Unhealthy)
             )
         });
         let due = now + Duration::from_secs(100);
         let trials = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for seed in 0..4 {
-                let mut balancer = Balancer::new(&bench.pool, Arc::clone(&bench.state), seed);
+                let mut balancer = Balancer::new(&harness.pool, Arc::clone(&harness.state), seed);
                 let trials = &trials;
                 scope.spawn(move || {
                     for _ in 0..20 {
-                        let Choice::Backend(chosen) = balancer.choose(&ask(&Tried::new()), due) else {
+                        let Choice::Backend(chosen) = balancer.choose(&input(&Tried::new()), due) else {
                             panic!("one is usable")
                         };
                         trials.fetch_add(u32::from(chosen), Ordering::Relaxed);
@@ -248,7 +250,7 @@ fn one_trial_over_all_shards() {
             }
         });
         assert_eq!(trials.into_inner(), 1, "round {round}");
-        assert!(bench.state.connected(1, due).is_some());
+        assert!(harness.state.connected(1, due).is_some());
     }
 }
 
@@ -272,6 +274,6 @@ fn many_clients_at_once_never_exceed_their_caps() {
     });
     assert_eq!(shared.connections(), 0);
     assert!((1..=3).contains(&peak.into_inner()));
-    // Nothing is left behind: every address may come again.
+    // No count is left behind: every address is admitted again.
     (0..3).for_each(|number| assert_eq!(shared.admit(client(number), 3, 1), Ok(())));
 }

@@ -1,5 +1,6 @@
-//! Every form of the configuration that has been promised loads: whole files, fragments within a minimal
-//! pool, and lists of alternatives one by one. What a form leaves to the reader stands in it as `#: ` lines.
+//! Every documented form of the configuration loads: whole files, fragments within a minimal pool, and lists
+//! of alternatives one by one. In the test files, lines that begin with `#: ` are what a documented form
+//! leaves for its reader to fill in.
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ fn names(folder: &str) -> Vec<String> {
     names
 }
 
+/// The text with what it leaves for its reader.
 fn filled(text: &str) -> String {
     text.replace("#: ", "")
 }
@@ -31,7 +33,7 @@ fn filled(text: &str) -> String {
 const LISTENERS: &str = "http_address = \"[::]:80\"\nhttps_address = \"[::]:443\"\n";
 const POOL: &str = "[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n";
 
-/// A fragment within as little as makes a file of it.
+/// The smallest file with a fragment.
 fn wrapped(fragment: &str) -> String {
     if fragment.contains("[[backend_pools]]") {
         format!("{LISTENERS}{fragment}")
@@ -40,7 +42,7 @@ fn wrapped(fragment: &str) -> String {
     }
 }
 
-/// Splits where a key or a header comes again; a new alternative keeps the header it stands under.
+/// Splits a text where a key or a header is repeated. Each part begins with the header it belongs to.
 fn alternatives(text: &str) -> Vec<String> {
     let (mut all, mut seen, mut header) = (vec![String::new()], Vec::new(), String::new());
     for line in text.lines().filter(|l| !l.is_empty()) {
@@ -65,7 +67,8 @@ fn alternatives(text: &str) -> Vec<String> {
     all
 }
 
-fn good(name: &str, text: &str) -> (Config, Parsed) {
+/// The configuration of a valid text.
+fn valid(name: &str, text: &str) -> (Config, Parsed) {
     let parsed = parse(text);
     match parsed.config.clone() {
         Some(config) => (config, parsed),
@@ -74,7 +77,7 @@ fn good(name: &str, text: &str) -> (Config, Parsed) {
 }
 
 fn fragment(name: &str) -> Config {
-    good(name, &wrapped(&filled(&read(&format!("fragments/{name}.toml"))))).0
+    valid(name, &wrapped(&filled(&read(&format!("fragments/{name}.toml"))))).0
 }
 
 #[test]
@@ -82,10 +85,10 @@ fn whole_files() {
     let all = names("whole");
     assert_eq!(all, ["basic-structure.toml", "network.toml", "v1-metrics.toml"]);
     for name in all {
-        let (config, _) = good(&name, &filled(&read(&format!("whole/{name}"))));
+        let (config, _) = valid(&name, &filled(&read(&format!("whole/{name}"))));
         assert!(!config.listeners.is_empty(), "{name}");
     }
-    let (config, _) = good("v1-metrics", &read("whole/v1-metrics.toml"));
+    let (config, _) = valid("v1-metrics", &read("whole/v1-metrics.toml"));
     let listeners: Vec<_> =
         config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
     assert_eq!(
@@ -99,9 +102,9 @@ fn whole_files() {
 
 #[test]
 fn the_quick_start() {
-    let (config, parsed) = good("quick-start", &read("quick-start.toml"));
+    let (config, parsed) = valid("quick-start", &read("quick-start.toml"));
     assert!(parsed.not_built.is_empty());
-    // HTTPS waits for a certificate.
+    // Nothing listens for HTTPS without a certificate.
     let listeners: Vec<_> =
         config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
     assert_eq!(
@@ -126,14 +129,14 @@ fn every_fragment() {
     let all = names("fragments");
     assert_eq!(all.len(), 26);
     for name in all {
-        let (config, _) = good(&name, &wrapped(&filled(&read(&format!("fragments/{name}")))));
+        let (config, _) = valid(&name, &wrapped(&filled(&read(&format!("fragments/{name}")))));
         assert_eq!(config.pools.len(), 1, "{name}");
     }
 }
 
 #[test]
-fn what_is_left_to_the_reader_is_missed_by_name() {
-    for (name, wanted) in
+fn what_is_left_to_the_reader_is_reported_as_missing() {
+    for (name, expected) in
         [("fragments/health", 1), ("fragments/middleware-order", 6), ("whole/basic-structure", 2)]
     {
         let text = read(&format!("{name}.toml"));
@@ -144,7 +147,7 @@ fn what_is_left_to_the_reader_is_missed_by_name() {
             .iter()
             .filter(|d| d.message.starts_with("missing") || d.message.contains("needs `Local`"))
             .count();
-        assert_eq!((parsed.config.is_some(), missing), (false, wanted), "{name}");
+        assert_eq!((parsed.config.is_some(), missing), (false, expected), "{name}");
     }
 }
 
@@ -172,7 +175,7 @@ fn every_alternative() {
                 "pool" => wrapped(&text),
                 header => wrapped(&format!("{header}{text}")),
             };
-            good(name, &text);
+            valid(name, &text);
         }
     }
 }
@@ -196,8 +199,8 @@ fn strategies() {
         ("strategy-table", Strategy::RoundRobin),
         ("sticky-cookie", cookie("RUSTSTROM_SESSION")),
     ];
-    for (name, wanted) in files {
-        assert_eq!(fragment(name).pools[0].strategy, wanted, "{name}");
+    for (name, expected) in files {
+        assert_eq!(fragment(name).pools[0].strategy, expected, "{name}");
     }
     let texts = [
         ("strategy = \"LeastConnection\"", Strategy::LeastConnection),
@@ -213,8 +216,8 @@ fn strategies() {
             cookie("s"),
         ),
     ];
-    for (text, wanted) in texts {
-        assert_eq!(good(text, &wrapped(text)).0.pools[0].strategy, wanted, "{text}");
+    for (text, expected) in texts {
+        assert_eq!(valid(text, &wrapped(text)).0.pools[0].strategy, expected, "{text}");
     }
 }
 
@@ -234,7 +237,10 @@ fn middlewares_keep_the_order_of_the_file() {
         ]
     );
     let inline = "middlewares = { MaxBodySize = { limit = 1 }, Compression = {}, HttpsRedirector = {} }";
-    assert_eq!(order(&good("inline", &wrapped(inline)).0), ["MaxBodySize", "Compression", "HttpsRedirector"]);
+    assert_eq!(
+        order(&valid("inline", &wrapped(inline)).0),
+        ["MaxBodySize", "Compression", "HttpsRedirector"]
+    );
 }
 
 #[test]
@@ -268,14 +274,14 @@ fn values_of_fragments() {
         ("v1-certificate-acme", acme(true, "admin@example.com", "acme-cache")),
         ("certificate-acme-absolute", acme(false, "security@example.com", "/var/lib/rust-strom/acme")),
     ];
-    for (name, wanted) in sources {
+    for (name, expected) in sources {
         let config = fragment(name);
         assert_eq!(
             (&*config.certificates[0].name, &config.certificates[0].source),
-            ("example.com", &wanted),
+            ("example.com", &expected),
             "{name}"
         );
-        // With a certificate, HTTPS is listened on, between HTTP and the metrics page.
+        // With a certificate there is an HTTPS listener, between those of HTTP and the admin listener.
         let kinds: Vec<_> = config.listeners.iter().map(|l| l.kind).collect();
         assert_eq!(kinds, [ListenerKind::Http, ListenerKind::Https, ListenerKind::Admin], "{name}");
     }
@@ -290,7 +296,7 @@ fn values_of_fragments() {
 }
 
 #[test]
-fn what_is_not_built_is_named() {
+fn what_is_not_built_is_reported_by_name() {
     let cases: [(&str, &[&str]); 5] = [
         (
             &filled(&read("fragments/all-middlewares.toml")),
@@ -311,13 +317,13 @@ fn what_is_not_built_is_named() {
         ("[[backend_pools]]\naddresses = []", &[]),
         (&read("fragments/sticky-cookie.toml"), &[]),
     ];
-    for (text, wanted) in cases {
-        let (_, parsed) = good("not built", &wrapped(text));
+    for (text, expected) in cases {
+        let (_, parsed) = valid("not built", &wrapped(text));
         let found: Vec<&str> = parsed.not_built.iter().map(|d| &*d.message).collect();
-        assert_eq!(found, wanted, "{text}");
+        assert_eq!(found, expected, "{text}");
     }
     let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\naddresses = [\"h2c://b:2\"]";
-    let (_, parsed) = good("h2c", text);
+    let (_, parsed) = valid("h2c", text);
     assert_eq!(
         render(&parsed.not_built, "f", text),
         "f:3:14: error: `h2c://` backends are not built yet\n3 | addresses = [\"h2c://b:2\"]\n  |              ^^^^^^^^^^^\n"
@@ -326,11 +332,11 @@ fn what_is_not_built_is_named() {
 
 #[test]
 fn drivers() {
-    for (line, wanted) in
+    for (line, expected) in
         [("", Driver::Mio), ("driver = \"mio\"", Driver::Mio), ("driver = \"smol\"", Driver::Smol)]
     {
-        let (config, parsed) = good("driver", &format!("{line}\n{}", wrapped("")));
-        assert_eq!((config.driver, parsed.not_built.len()), (wanted, 0), "{line}");
+        let (config, parsed) = valid("driver", &format!("{line}\n{}", wrapped("")));
+        assert_eq!((config.driver, parsed.not_built.len()), (expected, 0), "{line}");
     }
 }
 
@@ -339,7 +345,7 @@ fn backends_as_tables() {
     let text = wrapped(
         "[[backend_pools]]\naddresses = [\"a:1\", { address = \"b:2\", weight = 2, max_connections = 100, backup = true }, { address = \"http://[::1]:3\" }]",
     );
-    let (config, _) = good("tables", &text);
+    let (config, _) = valid("tables", &text);
     let found: Vec<_> =
         config.pools[0].backends.iter().map(|b| (&*b.label, b.weight, b.max_connections, b.backup)).collect();
     assert_eq!(found, [("a:1", 1, None, false), ("b:2", 2, Some(100), true), ("[::1]:3", 1, None, false)]);
@@ -348,8 +354,8 @@ fn backends_as_tables() {
 #[test]
 fn listeners() {
     use ListenerKind::{Admin, Http};
-    type Wanted = &'static [(&'static str, ListenerKind, bool)];
-    let cases: [(&str, Wanted); 8] = [
+    type Expected = &'static [(&'static str, ListenerKind, bool)];
+    let cases: [(&str, Expected); 8] = [
         (
             "http_address = \"127.0.0.1:80\"",
             &[("127.0.0.1:80", Http, true), ("127.0.0.1:9090", Admin, false)],
@@ -363,22 +369,22 @@ fn listeners() {
             "http_address = \"127.0.0.1:80\"\nmetrics_address = \"0.0.0.0:9090\"",
             &[("127.0.0.1:80", Http, true), ("0.0.0.0:9090", Admin, true)],
         ),
-        // The default page gives way to what was asked for.
+        // There is no admin listener at its default address if another listener has that address.
         ("http_address = \"[::]:9090\"", &[("[::]:9090", Http, true)]),
         ("http_address = \"127.0.0.1:9090\"", &[("127.0.0.1:9090", Http, true)]),
-        // Two ports chosen by the system are two ports.
+        // With port 0 the system chooses another port each time.
         (
             "http_address = [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
             &[("127.0.0.1:0", Http, true), ("127.0.0.1:0", Http, true), ("127.0.0.1:9090", Admin, false)],
         ),
         ("https_address = \"127.0.0.1:443\"", &[("127.0.0.1:9090", Admin, false)]),
     ];
-    for (text, wanted) in cases {
-        let (config, _) = good(text, &format!("{text}\n{POOL}"));
+    for (text, expected) in cases {
+        let (config, _) = valid(text, &format!("{text}\n{POOL}"));
         let found: Vec<_> =
             config.listeners.iter().map(|l| (l.address.to_string(), l.kind, l.explicit)).collect();
-        let wanted: Vec<_> = wanted.iter().map(|&(a, k, e)| (a.to_owned(), k, e)).collect();
-        assert_eq!(found, wanted, "{text}");
+        let expected: Vec<_> = expected.iter().map(|&(a, k, e)| (a.to_owned(), k, e)).collect();
+        assert_eq!(found, expected, "{text}");
     }
 }
 
@@ -397,12 +403,12 @@ fn durations() {
         ("0", Duration::MAX),
         ("\"0s\"", Duration::MAX),
     ];
-    for (text, wanted) in cases {
-        let (config, _) = good(text, &format!("{LISTENERS}[timeouts]\nhead = {text}\n{POOL}"));
-        assert_eq!(config.timeouts.head, wanted, "{text}");
+    for (text, expected) in cases {
+        let (config, _) = valid(text, &format!("{LISTENERS}[timeouts]\nhead = {text}\n{POOL}"));
+        assert_eq!(config.timeouts.head, expected, "{text}");
     }
     // In health checks a bare number counts milliseconds, and zero seconds of `check_every` are no checks.
-    let (config, _) = good(
+    let (config, _) = valid(
         "health",
         &wrapped("[backend_pools.health_config]\ntimeout = 1500.5\nslow_threshold = \"1s\"\ncheck_every = 0"),
     );
@@ -418,7 +424,7 @@ fn a_pool_inherits_and_overrides() {
     let text = format!(
         "{LISTENERS}[timeouts]\nconnect = 1\nstall = 2\n[limits]\nqueue = 7\n[health_interval]\ncheck_every = 3\n{POOL}[backend_pools.timeouts]\nstall = 9\n[backend_pools.limits]\nfields = 50\n{POOL}"
     );
-    let (config, _) = good("inherit", &text);
+    let (config, _) = valid("inherit", &text);
     let [a, b] = config.pools.as_slice() else { panic!("two pools") };
     let seconds = |t: &Timeouts| (t.connect.as_secs(), t.stall.as_secs());
     assert_eq!(
@@ -431,14 +437,14 @@ fn a_pool_inherits_and_overrides() {
 
 #[test]
 fn the_reference_states_the_defaults() {
-    let (reference, parsed) = good("reference", &read("reference.toml"));
+    let (reference, parsed) = valid("reference", &read("reference.toml"));
     assert!(
         parsed.diagnostics.is_empty() && parsed.not_built.is_empty(),
         "{}",
         render(&parsed.diagnostics, "reference", &read("reference.toml"))
     );
-    let (mut bare, _) = good("bare", &format!("http_address = \"[::]:80\"\n{POOL}"));
-    // It writes the metrics address down, which is the only difference that may be.
+    let (mut bare, _) = valid("bare", &format!("http_address = \"[::]:80\"\n{POOL}"));
+    // The reference states the metrics address, which is the only difference.
     assert!(!bare.listeners[1].explicit);
     bare.listeners[1].explicit = true;
     assert_eq!(reference, bare);
@@ -535,5 +541,5 @@ fn ten_thousand_pools() {
             1000 + i
         ));
     }
-    assert_eq!(good("many", &text).0.pools.len(), 10_000);
+    assert_eq!(valid("many", &text).0.pools.len(), 10_000);
 }

@@ -1,5 +1,5 @@
-//! The matcher language: what is read, what is refused and where, and that a printed tree reads back as
-//! itself.
+//! The matcher language: what is accepted, what is refused and where, and that a printed tree reads back as
+//! the same tree.
 
 use proptest::prelude::*;
 use ruststrom_core::config::Matcher;
@@ -38,16 +38,16 @@ fn reads() {
         ("!(!Path('/a'))", "Path('/a')"),
         ("! ! !\tPath('/a')\r\n", "!Path('/a')"),
     ];
-    for (text, wanted) in cases {
-        let tree = Matcher::parse(text).unwrap_or_else(|p| panic!("{text}: {p:?}"));
-        assert_eq!(tree.to_string(), wanted, "{text}");
-        assert_eq!(Matcher::parse(wanted).as_ref(), Ok(&tree), "{wanted}");
+    for (text, expected) in cases {
+        let tree = Matcher::parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        assert_eq!(tree.to_string(), expected, "{text}");
+        assert_eq!(Matcher::parse(expected).as_ref(), Ok(&tree), "{expected}");
     }
 }
 
 #[test]
 fn refuses() {
-    // (as written, the place, what is wrong); several problems are separated by `;`
+    // (as written, the spans' texts, the messages); several are separated by `;`
     let cases = [
         ("", "", "matcher is empty"),
         ("  ", "  ", "matcher is empty"),
@@ -107,9 +107,9 @@ fn refuses() {
         ("Hosst('a') || Path('b')", "Hosst;'b'", "unknown matcher \"Hosst\";a path begins with `/`"),
     ];
     for (text, place, message) in cases {
-        let problems = Matcher::parse(text).expect_err(text);
-        let places: Vec<&str> = problems.iter().map(|p| &text[p.at.clone()]).collect();
-        let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();
+        let errors = Matcher::parse(text).expect_err(text);
+        let places: Vec<&str> = errors.iter().map(|e| &text[e.span.clone()]).collect();
+        let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!((places.join(";").as_str(), messages.join(";").as_str()), (place, message), "{text}");
     }
 }
@@ -135,8 +135,8 @@ fn helps() {
         (" ", "leave `matcher` out to take every request"),
     ];
     for (text, help) in cases {
-        let problems = Matcher::parse(text).expect_err(text);
-        assert_eq!(problems[0].help.as_deref(), Some(help), "{text}");
+        let errors = Matcher::parse(text).expect_err(text);
+        assert_eq!(errors[0].help.as_deref(), Some(help), "{text}");
     }
 }
 
@@ -154,9 +154,9 @@ fn any_number_of_terms_and_no_deep_recursion() {
     let nested = |depth: usize| format!("{}Path('/a'){}", "!(".repeat(depth), ")".repeat(depth));
     assert!(Matcher::parse(&nested(MAX_DEPTH)).is_ok());
     for depth in [MAX_DEPTH + 1, 100_000] {
-        let problems = Matcher::parse(&nested(depth)).unwrap_err();
-        assert_eq!(problems[0].message, "more than 64 parentheses within each other");
-        assert_eq!(problems[0].at, MAX_DEPTH * 2 + 1..MAX_DEPTH * 2 + 2);
+        let errors = Matcher::parse(&nested(depth)).unwrap_err();
+        assert_eq!(errors[0].message, "more than 64 parentheses within each other");
+        assert_eq!(errors[0].span, MAX_DEPTH * 2 + 1..MAX_DEPTH * 2 + 2);
     }
     let long = "x".repeat(MAX_BYTES + 1);
     assert_eq!(Matcher::parse(&long).unwrap_err()[0].message, "matcher is longer than 1048576 bytes");
@@ -181,14 +181,14 @@ fn leaf() -> impl Strategy<Value = Matcher> {
         (any::<u128>(), 0..=128_u8)
             .prop_map(|(a, p)| format!("ClientIP('{}/{p}')", std::net::Ipv6Addr::from_bits(a))),
     ];
-    source.prop_map(|text| Matcher::parse(&text).unwrap_or_else(|p| panic!("{text}: {p:?}")))
+    source.prop_map(|text| Matcher::parse(&text).unwrap_or_else(|e| panic!("{text}: {e:?}")))
 }
 
 fn regex_escaped(text: &str) -> String {
     text.chars().flat_map(|c| if "\\()|".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
-/// Trees in the form that reading makes: no list in a list of its kind, no double negation.
+/// Trees as parsing makes them: no `And` within an `And`, no `Or` within an `Or`, no double negation.
 fn tree() -> impl Strategy<Value = Matcher> {
     leaf().prop_recursive(5, 40, 5, |inner| {
         let several = proptest::collection::vec(inner.clone(), 2..5);
@@ -220,10 +220,10 @@ proptest! {
     fn any_text_is_read_or_refused_in_place(text in "(Host|Path|Query|Header|Method|'|\"|\\\\|\\(|\\)|,|!|&&|\\|\\||&|/| |a|ä|\u{0}|%){0,30}") {
         match Matcher::parse(&text) {
             Ok(tree) => prop_assert_eq!(Matcher::parse(&tree.to_string()), Ok(tree)),
-            Err(problems) => {
-                prop_assert!(!problems.is_empty());
-                for p in problems {
-                    prop_assert!(text.get(p.at.clone()).is_some(), "{:?}", p);
+            Err(errors) => {
+                prop_assert!(!errors.is_empty());
+                for e in errors {
+                    prop_assert!(text.get(e.span.clone()).is_some(), "{:?}", e);
                 }
             }
         }

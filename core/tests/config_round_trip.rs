@@ -1,5 +1,5 @@
-//! A random description written as a file: what is read from it is what was described, and what was not is
-//! the default.
+//! Random pools written as a file and parsed: what was written is read, and what was left out has its
+//! default.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use ruststrom_core::config::{
     self, Backend, ClientPool, Health, Limits, Matcher, Protocol, Strategy as Choosing, Timeouts,
 };
 
-/// Last byte of the address, port, weight, cap, backup.
-type Written = (u8, u16, Option<u32>, Option<u32>, bool);
+/// A backend: last byte of its address, port, `weight`, `max_connections`, `backup`.
+type WrittenBackend = (u8, u16, Option<u32>, Option<u32>, bool);
 
+/// What is written of a pool; `None` for a key that is left out.
 #[derive(Clone, Debug)]
-struct Described {
+struct WrittenPool {
     strategy: Choosing,
     retries: Option<u8>,
     matcher: Option<&'static str>,
-    backends: Vec<Written>,
+    backends: Vec<WrittenBackend>,
     rise_and_fall: Option<(u32, u32)>,
     idle: Option<(u64, u32)>,
     connect: Option<u64>,
@@ -31,7 +32,7 @@ const MATCHERS: &[&str] = &[
     "Query('a', 'b\\'c') || HeaderRegexp('x-y', '^\\d+\\.')",
 ];
 
-fn pool() -> impl Strategy<Value = Described> {
+fn pool() -> impl Strategy<Value = WrittenPool> {
     let strategy = prop_oneof![
         Just(Choosing::RoundRobin),
         Just(Choosing::Random),
@@ -45,7 +46,7 @@ fn pool() -> impl Strategy<Value = Described> {
         proptest::option::of(0..100_000_u32),
         any::<bool>(),
     );
-    // Each address once: the same twice is an error of its own.
+    // Each address once: a repeated one is an error.
     let backends = proptest::collection::vec(backend, 1..6).prop_map(|mut all| {
         all.sort();
         all.dedup_by_key(|b| (b.0, b.1));
@@ -62,11 +63,12 @@ fn pool() -> impl Strategy<Value = Described> {
         proptest::option::of((1024..=16_384_u32, 8..=256_u32)),
     )
         .prop_map(|(strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits)| {
-            Described { strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits }
+            WrittenPool { strategy, retries, matcher, backends, rise_and_fall, idle, connect, limits }
         })
 }
 
-fn written(pools: &[Described], connect: Option<u64>) -> String {
+/// The text of a file.
+fn write_file(pools: &[WrittenPool], connect: Option<u64>) -> String {
     let mut text = "http_address = '192.0.2.1:80'\n".to_owned();
     let mut put = |line: String| writeln!(text, "{line}").expect("memory");
     if let Some(connect) = connect {
@@ -99,9 +101,9 @@ fn written(pools: &[Described], connect: Option<u64>) -> String {
         if let Some((rise, fall)) = p.rise_and_fall {
             put(format!("[backend_pools.health_config]\nrise = {rise}\nfall = {fall}"));
         }
-        if let Some((seconds, most)) = p.idle {
+        if let Some((seconds, max_idle)) = p.idle {
             put(format!(
-                "[backend_pools.client]\npool_idle_timeout = {seconds}\npool_max_idle_per_host = {most}"
+                "[backend_pools.client]\npool_idle_timeout = {seconds}\npool_max_idle_per_host = {max_idle}"
             ));
         }
         if let Some(connect) = p.connect {
@@ -114,19 +116,24 @@ fn written(pools: &[Described], connect: Option<u64>) -> String {
     text
 }
 
-/// 0 turns a timeout off.
+/// A timeout as the file writes it: 0 turns it off.
 fn seconds(n: u64) -> Duration {
     if n == 0 { Duration::MAX } else { Duration::from_secs(n) }
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(pools in proptest::collection::vec(pool(), 1..5), connect in proptest::option::of(0..1000_u64)) {
-        let text = written(&pools, connect);
+    fn what_is_written_is_read(
+        pools in proptest::collection::vec(pool(), 1..5),
+        connect in proptest::option::of(0..1000_u64),
+    ) {
+        let text = write_file(&pools, connect);
         let parsed = config::parse(&text);
         let Some(read) = parsed.config else { panic!("{}\n{text}", config::render(&parsed.diagnostics, "f", &text)) };
-        let base = Timeouts { connect: connect.map_or(Timeouts::default().connect, seconds), ..Timeouts::default() };
-        prop_assert_eq!((read.timeouts, read.limits, read.pools.len()), (base, Limits::default(), pools.len()));
+        let connect = connect.map_or(Timeouts::default().connect, seconds);
+        let base = Timeouts { connect, ..Timeouts::default() };
+        let expected = (base, Limits::default(), pools.len());
+        prop_assert_eq!((read.timeouts, read.limits, read.pools.len()), expected);
         for (n, (read, p)) in read.pools.iter().zip(&pools).enumerate() {
             prop_assert_eq!((&*read.name, read.http, read.https), (&*format!("p{n}"), true, true));
             prop_assert_eq!((&read.strategy, read.retries), (&p.strategy, p.retries.unwrap_or(1)));
@@ -146,10 +153,15 @@ proptest! {
             prop_assert_eq!(&read.backends, &backends);
             let (rise, fall) = p.rise_and_fall.unwrap_or((1, 1));
             prop_assert_eq!(&read.health, &Health { rise, fall, ..Health::default() });
-            let client = p.idle.map_or(ClientPool::default(), |(time, most)| ClientPool { idle_timeout: seconds(time), max_idle_per_host: most });
+            let client = p.idle.map_or(ClientPool::default(), |(time, max_idle_per_host)| ClientPool {
+                idle_timeout: seconds(time),
+                max_idle_per_host,
+            });
             prop_assert_eq!(read.client, client);
-            prop_assert_eq!(read.timeouts, Timeouts { connect: p.connect.map_or(base.connect, seconds), ..base });
-            let (head_bytes, fields) = p.limits.unwrap_or((Limits::default().head_bytes, Limits::default().fields));
+            let connect = p.connect.map_or(base.connect, seconds);
+            prop_assert_eq!(read.timeouts, Timeouts { connect, ..base });
+            let usual = (Limits::default().head_bytes, Limits::default().fields);
+            let (head_bytes, fields) = p.limits.unwrap_or(usual);
             prop_assert_eq!(read.limits, Limits { head_bytes, fields, ..Limits::default() });
             prop_assert!(read.middlewares.is_empty());
         }

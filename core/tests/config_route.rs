@@ -1,15 +1,16 @@
-//! Which pool takes a request, by rule and by table; and that the table of hosts never changes the answer.
+//! Which pool takes a request, by its matcher and by the table of hosts; and that the table never changes the
+//! result.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 use ruststrom_core::config::{Pool, parse, render};
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 struct List<'a>(&'a [(&'a str, &'a str)]);
 
-impl Fields for List<'_> {
+impl FieldLookup for List<'_> {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.iter().any(|(n, v)| n.as_bytes().eq_ignore_ascii_case(name) && test(v.as_bytes()))
     }
@@ -33,12 +34,12 @@ fn with_matchers<S: AsRef<str>>(matchers: &[S]) -> Vec<Pool> {
 const FIELDS: List<'_> =
     List(&[("Host", "example.com"), ("X-Key", "one"), ("x-key", "two"), ("User-Agent", "Some Bot/1.0")]);
 
-fn ask<'a>(host: &'a str, target: &'a str) -> Ask<'a> {
+fn input<'a>(host: &'a str, target: &'a str) -> RouteInput<'a> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.as_bytes())),
         None => (target, None),
     };
-    Ask {
+    RouteInput {
         https: false,
         host: host.as_bytes(),
         path: path.as_bytes(),
@@ -94,12 +95,12 @@ fn matchers() {
     ];
     for (matcher, host, target, wanted) in cases {
         let router = Router::new(&with_matchers(&[matcher]));
-        assert_eq!(router.route(&ask(host, target)), wanted.then_some(0), "{matcher} {host} {target}");
+        assert_eq!(router.route(&input(host, target)), wanted.then_some(0), "{matcher} {host} {target}");
     }
-    // A v4 client on a v6 socket is a v4 client.
+    // An IPv4 client of an IPv6 socket is matched as an IPv4 client.
     let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
     let router = Router::new(&with_matchers(&["ClientIP('10.0.0.0/8')"]));
-    assert_eq!(router.route(&Ask { client: mapped, ..ask("a", "/") }), Some(0));
+    assert_eq!(router.route(&RouteInput { client: mapped, ..input("a", "/") }), Some(0));
 }
 
 #[test]
@@ -117,17 +118,16 @@ fn the_first_in_the_file_with_the_right_scheme() {
         (true, "b", "/y", Some(0)),
     ];
     for (https, host, path, wanted) in cases {
-        assert_eq!(router.route(&Ask { https, ..ask(host, path) }), wanted, "{https} {host} {path}");
+        assert_eq!(router.route(&RouteInput { https, ..input(host, path) }), wanted, "{https} {host} {path}");
     }
-    assert_eq!(Router::new(&[]).route(&ask("a", "/")), None);
+    assert_eq!(Router::new(&[]).route(&input("a", "/")), None);
 }
 
 #[test]
 fn ten_thousand_hosts_are_not_walked() {
-    // Each pool asks for a field too: the number of questions shows how many pools were held against the
-    // request.
+    // Each pool looks at a field too, so the number of look-ups shows how many pools were tried.
     struct Counting(Cell<u32>);
-    impl Fields for Counting {
+    impl FieldLookup for Counting {
         fn any(&self, _: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
             self.0.set(self.0.get() + 1);
             test(b"v")
@@ -144,7 +144,7 @@ fn ten_thousand_hosts_are_not_walked() {
         ("app-10000.example.com", None, 1),
     ] {
         let fields = Counting(Cell::new(0));
-        assert_eq!(router.route(&Ask { fields: &fields, ..ask(host, "/") }), wanted, "{host}");
+        assert_eq!(router.route(&RouteInput { fields: &fields, ..input(host, "/") }), wanted, "{host}");
         assert_eq!(fields.0.get(), queries, "{host}");
     }
 }
@@ -168,11 +168,16 @@ fn matcher() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn the_table_changes_nothing(matchers in proptest::collection::vec(matcher(), 0..40), host in "[a-eA-E]\\.[xX](:80)?", path in "/[a-d]") {
+    fn the_table_changes_nothing(
+        matchers in proptest::collection::vec(matcher(), 0..40),
+        host in "[a-eA-E]\\.[xX](:80)?",
+        path in "/[a-d]",
+    ) {
         let pools = with_matchers(&matchers);
-        let ask = ask(&host, &path);
-        // One pool alone is never looked up in a table.
-        let one_by_one = pools.iter().position(|p| Router::new(std::slice::from_ref(p)).route(&ask).is_some());
-        prop_assert_eq!(Router::new(&pools).route(&ask).map(usize::from), one_by_one);
+        let input = input(&host, &path);
+        // A router of one pool has no table.
+        let takes_it = |pool: &Pool| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
+        let one_by_one = pools.iter().position(takes_it);
+        prop_assert_eq!(Router::new(&pools).route(&input).map(usize::from), one_by_one);
     }
 }

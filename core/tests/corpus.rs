@@ -1,5 +1,5 @@
-//! Every rule of HTTP/1.1 that concerns a gateway, as bytes in and bytes out: `testdata/h1` through the whole
-//! core. Each case runs whole, byte by byte, and cut in two at every byte of everything that is sent.
+//! Plays the corpus of HTTP/1.1 in `testdata/h1` through the whole core. Each case is sent in one piece, byte
+//! by byte, and split in two at every byte of everything that is sent.
 
 #[path = "corpus/format.rs"]
 mod format;
@@ -21,7 +21,7 @@ fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/h1").join(name)
 }
 
-/// One listener, one pool that takes everything, one backend, no probes, small limits.
+/// One listener, one pool for every request, one backend, no health checks, small limits.
 fn config() -> Arc<Config> {
     let timeouts = model::Timeouts {
         head: Duration::from_secs(10),
@@ -127,16 +127,16 @@ fn requests() {
 
 #[test]
 fn responses() {
-    run("answers");
+    run("responses");
 }
 
-/// The corpus holds what it promises: enough rules, each named once, with its clause and its words.
+/// The corpus has enough cases, each with a unique name, a clause, a rule and expectations.
 #[test]
-fn corpus_is_whole() {
+fn corpus_is_complete() {
     let (requests, responses) =
-        (format::read_folder(&folder("requests")), format::read_folder(&folder("answers")));
+        (format::read_folder(&folder("requests")), format::read_folder(&folder("responses")));
     assert!(requests.len() >= 250, "{} request cases", requests.len());
-    assert!(responses.len() >= 100, "{} answer cases", responses.len());
+    assert!(responses.len() >= 100, "{} response cases", responses.len());
     let mut names = BTreeSet::new();
     let mut sent = BTreeSet::new();
     for case in requests.iter().chain(&responses) {
@@ -149,14 +149,14 @@ fn corpus_is_whole() {
             case.place
         );
         assert!(case.rule.len() > 10, "{}: rule", case.place);
-        assert!(tells_the_end(case), "{}: what is to come out?", case.place);
+        assert!(has_expectations(case), "{}: no expectation", case.place);
         assert!(sent.insert(format!("{:?}", case.steps)), "{}: the same as another case", case.place);
     }
     let refused = requests.iter().filter(|c| c.verdict == Verdict::Refuse).count();
     assert!(refused >= 100, "{refused} request cases are refused");
 }
 
-fn tells_the_end(case: &Case) -> bool {
+fn has_expectations(case: &Case) -> bool {
     let sends = case
         .steps
         .iter()
@@ -168,7 +168,7 @@ fn tells_the_end(case: &Case) -> bool {
     sends && expects
 }
 
-/// The judge itself: what it takes for the expected bytes, and what not.
+/// What the comparison accepts as the expected bytes, and what not.
 #[test]
 fn bytes_are_compared_strictly() {
     let atoms = |text: &str| match &format::parse("here", &format!("case c\nB< {text}\n"))[0].steps[0] {
@@ -193,7 +193,7 @@ fn bytes_are_compared_strictly() {
     for (expected, got, exact, len) in table {
         assert_eq!(play::matched(&atoms(expected), got, exact), len, "{expected} {}", got.escape_ascii());
     }
-    let beginnings: [(&[u8], bool); 9] = [
+    let prefixes: [(&[u8], bool); 9] = [
         (b"", true),
         (b"a\r", true),
         (b"a\r\n3", true),
@@ -204,7 +204,7 @@ fn bytes_are_compared_strictly() {
         (b"a\r\n5\r\nhello\r\n0\r\n\r\n", false),
         (b"b", false),
     ];
-    for (got, good) in beginnings {
-        assert_eq!(play::begins(&atoms("a\\r\\n{chunks hello}"), got), good, "{}", got.escape_ascii());
+    for (got, good) in prefixes {
+        assert_eq!(play::is_prefix(&atoms("a\\r\\n{chunks hello}"), got), good, "{}", got.escape_ascii());
     }
 }

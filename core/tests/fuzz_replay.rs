@@ -6,12 +6,12 @@ mod bodies;
 #[path = "corpus/format.rs"]
 #[allow(dead_code, reason = "shared with the corpus test")]
 mod format;
+#[path = "proxy/observer.rs"]
+#[allow(dead_code, reason = "shared with the tests of the proxy")]
+mod observer;
 #[path = "proxy/script.rs"]
 #[allow(dead_code, reason = "shared with the tests of the proxy")]
 mod script;
-#[path = "proxy/told.rs"]
-#[allow(dead_code, reason = "shared with the tests of the proxy")]
-mod told;
 #[path = "proxy/turn.rs"]
 mod turn;
 #[path = "corpus/world.rs"]
@@ -48,8 +48,8 @@ fn choices(n: u8) -> Vec<u8> {
 /// What a target begins with: inputs made of the corpus, the example files and a few matchers.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
-    let cases = ["requests", "answers"]
-        .map(|name| (name == "answers", format::read_folder(&testdata("h1").join(name))));
+    let cases = ["requests", "responses"]
+        .map(|name| (name == "responses", format::read_folder(&testdata("h1").join(name))));
     let cases = cases.iter().flat_map(|(responses, cases)| cases.iter().map(|case| (*responses, case)));
     // Of each case the first message of the side that it is about.
     let first = |responses: bool, case: &format::Case| {

@@ -1,19 +1,19 @@
-//! Heads of answers: every rule as a row of input and verdict.
+//! Heads of responses: every rule as a row of input and verdict.
 
 use proptest::prelude::*;
 use ruststrom_core::h1::{
-    FieldIndex, HeadLimits, ResponseContext, ResponseHead, find_response_end, response, was_offered,
+    FieldIndex, HeadLimits, ParsedResponse, ResponseContext, find_response_end, parse_response, was_offered,
 };
-use ruststrom_core::http::{Framing, Violation as V};
+use ruststrom_core::http::{Framing, Version, Violation as V};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 20, target_bytes: 100 };
 const GET: ResponseContext = ResponseContext { head: false, upgrade: false };
 const HEAD: ResponseContext = ResponseContext { head: true, upgrade: false };
 const UPGRADE: ResponseContext = ResponseContext { head: false, upgrade: true };
 
-fn with<T>(raw: &[u8], asked: ResponseContext, look: impl FnOnce(&ResponseHead<'_>) -> T) -> Result<T, V> {
+fn with<T>(raw: &[u8], asked: ResponseContext, look: impl FnOnce(&ParsedResponse<'_>) -> T) -> Result<T, V> {
     let mut store = FieldIndex::new();
-    response(raw, &mut store, &LIMITS, asked).map(|a| look(&a))
+    parse_response(raw, &mut store, &LIMITS, asked).map(|a| look(&a))
 }
 
 fn ok(lines: &str) -> String {
@@ -134,19 +134,19 @@ fn framing_and_persistence() {
 
 #[test]
 fn status_lines() {
-    let table: &[(&str, u16, &str, u8)] = &[
-        ("HTTP/1.1 200 OK", 200, "OK", 11),
-        ("HTTP/1.0 404 Not Found", 404, "Not Found", 10),
-        ("HTTP/1.1 200 ", 200, "", 11),
-        ("HTTP/1.1 200", 200, "", 11),
-        ("HTTP/1.1 200 Gut, schön", 200, "Gut, schön", 11),
-        ("HTTP/1.1 103 Early Hints", 103, "Early Hints", 11),
+    let table: &[(&str, u16, &str, Version)] = &[
+        ("HTTP/1.1 200 OK", 200, "OK", Version::HTTP_11),
+        ("HTTP/1.0 404 Not Found", 404, "Not Found", Version::HTTP_10),
+        ("HTTP/1.1 200 ", 200, "", Version::HTTP_11),
+        ("HTTP/1.1 200", 200, "", Version::HTTP_11),
+        ("HTTP/1.1 200 Gut, schön", 200, "Gut, schön", Version::HTTP_11),
+        ("HTTP/1.1 103 Early Hints", 103, "Early Hints", Version::HTTP_11),
     ];
     for (line, status, reason, version) in table {
         for lines in ["", "A: b\r\n"] {
             let raw = format!("{line}\r\n{lines}\r\n");
             let found = with(raw.as_bytes(), GET, |a| {
-                (a.status, String::from_utf8(a.reason.to_vec()).unwrap(), a.version, a.is_interim())
+                (a.status.as_u16(), String::from_utf8(a.reason.to_vec()).unwrap(), a.version, a.is_interim())
             });
             assert_eq!(found, Ok((*status, (*reason).to_owned(), *version, *status == 103)), "{raw:?}");
         }
@@ -157,7 +157,7 @@ fn status_lines() {
 fn what_else_it_says() {
     let look = |lines: &str| {
         with(ok(&format!("Content-Length: 0\r\n{lines}")).as_bytes(), GET, |a| {
-            (a.keep_alive_timeout, a.has_date, a.nominates, a.upgrade.is_some())
+            (a.keep_alive_timeout, a.has_date, a.lists_fields, a.upgrade.is_some())
         })
         .unwrap()
     };
@@ -177,7 +177,7 @@ fn what_else_it_says() {
 /// RFC 9110 §7.8: a server must not switch to what was not offered.
 #[test]
 fn switches_to_what_was_offered() {
-    // Offered, answered, good.
+    // Offered, accepted, whether that is right.
     let table = [
         ("websocket", "websocket", true),
         ("websocket", "WebSocket", true),
@@ -190,14 +190,11 @@ fn switches_to_what_was_offered() {
         ("chat", "chat/2", true),
         ("a, b", "b, a", true),
         ("a/1", "a/1/2", false),
+        ("", "websocket", false),
     ];
-    for (offered, responded, good) in table {
-        let head = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nX: Upgrade: {responded}\r\nUpgrade: {offered}\r\nVia: x\r\n\r\n"
-        );
-        assert_eq!(was_offered(head.as_bytes(), responded.as_bytes()), good, "{offered} {responded}");
+    for (offered, accepted, good) in table {
+        assert_eq!(was_offered(offered.as_bytes(), accepted.as_bytes()), good, "{offered} {accepted}");
     }
-    assert!(!was_offered(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"websocket"));
 }
 
 #[test]
@@ -221,7 +218,11 @@ fn ends_of_heads() {
 
 proptest! {
     #[test]
-    fn nothing_panics(raw in proptest::collection::vec(any::<u8>(), 0..200), head in any::<bool>(), upgrade in any::<bool>()) {
+    fn nothing_panics(
+        raw in proptest::collection::vec(any::<u8>(), 0..200),
+        head in any::<bool>(),
+        upgrade in any::<bool>(),
+    ) {
         let asked = ResponseContext { head, upgrade };
         let whole = [b"HTTP/1.1 200 ", raw.as_slice(), b"\r\n\r\n"].concat();
         for raw in [&raw, &whole] {

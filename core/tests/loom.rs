@@ -1,8 +1,8 @@
-//! What shards share, in every order in which two of them can meet: `RUSTFLAGS="--cfg loom" cargo test -p
-//! ruststrom-core --test loom`.
+//! The state that shards share, in every order in which the steps of two shards can interleave:
+//! `RUSTFLAGS="--cfg loom" cargo test -p ruststrom-core --test loom`.
 //!
-//! Each operation of a shared type meets each other one in `pairs`. Here is what takes several operations:
-//! whoever waits is nudged, whoever chooses sees the last change, a reload takes all that is known along.
+//! `pairs` runs each operation of a shared type beside each other one. The tests in this file take several
+//! operations: a shard that waits is nudged, a choice sees the last change, a reload carries all state over.
 #![cfg(loom)]
 
 #[path = "loom/orders.rs"]
@@ -15,39 +15,38 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use orders::both_ways;
-use ruststrom_core::balance::{Ask, Balancer, Choice, Tried};
+use ruststrom_core::balance::{Balancer, Choice, PoolState, SelectionInput, Tried};
 use ruststrom_core::cause::Cause;
 use ruststrom_core::config::{self, Config, Strategy};
-use ruststrom_core::health::Probe;
+use ruststrom_core::health::ProbeOutcome;
 use ruststrom_core::observe::HealthState;
-use ruststrom_core::shared::PoolState;
 use ruststrom_core::{Instant, Shared};
 
 const NOW: Instant = Instant::from_millis(1_000);
-/// The pause of a backend that fell at [`NOW`] is over.
+/// When the pause of a backend that became Unhealthy at [`NOW`] is over.
 const LATER: Instant = Instant::from_millis(3_000);
-const GOOD: Probe = Probe::Responded { status: 200, after: Duration::ZERO };
-const SLOW: Probe = Probe::Responded { status: 200, after: Duration::from_secs(1) };
-const BAD: Probe = Probe::Failed { why: Cause::ConnectRefused };
+const GOOD: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::ZERO };
+const SLOW: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
+const BAD: ProbeOutcome = ProbeOutcome::Failed { why: Cause::ConnectRefused };
 
 const ONE: &str = "\"10.0.0.1:80\"";
 const TWO: &str = "\"10.0.0.1:80\", \"10.0.0.2:80\"";
 const NAMED: &str = "\"b.test:80\"";
 
-/// With probes that decide at the second.
+/// A configuration with probes, two of which change the state.
 fn config(backends: &str) -> Config {
     with_checks(1, backends)
 }
 
-/// Without probes: real requests try what is Unhealthy.
+/// A configuration without probes: real requests try Unhealthy backends.
 fn unchecked(backends: &str) -> Config {
     with_checks(0, backends)
 }
 
 fn with_checks(every: u32, backends: &str) -> Config {
     let text = format!(
-        "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [{backends}]\n[backend_pools.health_config]\ncheck_every = {every}\n\
-         rise = 2\nfall = 2\n"
+        "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [{backends}]\n\
+         [backend_pools.health_config]\ncheck_every = {every}\nrise = 2\nfall = 2\n"
     );
     config::parse(&text).config.expect("a good text")
 }
@@ -65,12 +64,16 @@ fn balancer(config: &Config, pool: &Arc<PoolState>) -> Balancer {
 }
 
 fn choose(balancer: &mut Balancer, now: Instant) -> Choice {
-    balancer.choose(&Ask { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() }, now)
+    balancer.choose(
+        &SelectionInput { client: IpAddr::from([192, 0, 2, 7]), sticky: None, tried: &Tried::new() },
+        now,
+    )
 }
 
 // ---- slots
 
-/// Takes a slot of the only backend, as an exchange on `shard` does: again after the mark, before it waits.
+/// Takes a slot of the only backend as an exchange on `shard` does: it tries once more after it has set the
+/// mark, before it waits.
 fn start_or_wait(pool: &PoolState, shard: u16) -> bool {
     pool.backends()[0].try_start(Some(1)) || {
         pool.wait(shard);
@@ -89,13 +92,13 @@ fn whoever_waits_is_nudged_or_has_its_slot() {
         let got = start_or_wait(&pool, 1);
         let nudged = finishing.join().unwrap();
         assert!(got || nudged.contains(&1), "a lost wake-up");
-        // A mark that is left over costs a nudge; a slot is never taken twice.
+        // A mark that is left over only costs a nudge, but no slot may be taken twice.
         assert_eq!(pool.backends()[0].in_flight(), u32::from(got));
     });
 }
 
 #[test]
-fn of_two_that_wait_none_is_forgotten() {
+fn of_two_shards_that_wait_none_is_missed() {
     let config = config(ONE);
     both_ways(move |order| {
         let pool = pool(&config);
@@ -107,7 +110,7 @@ fn of_two_that_wait_none_is_forgotten() {
         let (nudged, second) = (finishing.join().unwrap(), waiting.join().unwrap());
         assert!(!(first && second));
         if first || second {
-            // Who has the slot gives it back, and whoever is not nudged yet is nudged then.
+            // The slot is given back, and a shard that has not been nudged yet is nudged then.
             let then: Vec<u16> = pool.finish(0).collect();
             let loser = u16::from(first);
             assert!(nudged.contains(&loser) || then.contains(&loser), "a lost wake-up");
@@ -117,7 +120,7 @@ fn of_two_that_wait_none_is_forgotten() {
     });
 }
 
-/// The marks of many shards lie in several words: each is given out once all the same.
+/// The marks of many shards lie in several words: each is still given out once.
 #[test]
 fn of_two_slots_that_come_free_one_nudges_each_that_waits() {
     let config = config(ONE);
@@ -153,8 +156,8 @@ fn turns_are_taken_once() {
     });
 }
 
-/// Where both see the same backend as the least loaded and it has one slot, the one that comes late takes the
-/// next.
+/// If both shards see the same backend as the least loaded and it has one slot, the later one takes the next
+/// backend.
 #[test]
 fn the_last_slot_of_the_least_loaded_goes_to_one() {
     let mut config = config(TWO);
@@ -173,8 +176,8 @@ fn the_last_slot_of_the_least_loaded_goes_to_one() {
     });
 }
 
-/// While one shard makes the plan that another will follow, `change` happens. Both choose by what is true
-/// then at their next choice.
+/// While one shard makes the plan that another will follow, `change` happens. At their next choice, both see
+/// it.
 fn nobody_keeps_an_outdated_plan(
     config: Config,
     before: fn(&PoolState),
@@ -240,10 +243,10 @@ fn a_choice_beside_the_third_failed_connect() {
 }
 
 #[test]
-fn a_choice_beside_the_connection_that_ends_a_trial() {
+fn a_choice_beside_the_connect_of_a_half_open_attempt() {
     let down = |pool: &PoolState| {
         assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
-        assert!(pool.backends()[0].health().try_trial(pool.rules(), LATER));
+        assert!(pool.backends()[0].health().try_half_open(pool.rules(), LATER));
     };
     nobody_keeps_an_outdated_plan(
         unchecked(ONE),
@@ -260,7 +263,7 @@ fn a_choice_beside_the_first_lookup() {
     nobody_keeps_an_outdated_plan(config(NAMED), |_| (), found, NOW, &[0, 0]);
 }
 
-/// Shares grow, so the plan runs out by itself just when something happens.
+/// Shares grow, so the plan expires by itself just when something changes.
 #[test]
 fn a_choice_by_a_plan_that_runs_out_beside_a_change() {
     let config = config(TWO);
@@ -283,9 +286,9 @@ fn a_choice_by_a_plan_that_runs_out_beside_a_change() {
     });
 }
 
-/// One exchange of all shards tries what is Unhealthy; the others are told that there is no backend.
+/// One exchange of all shards tries an Unhealthy backend; for the others there is no backend.
 #[test]
-fn a_trial_is_one_request() {
+fn a_half_open_attempt_is_one_request() {
     let config = unchecked(ONE);
     both_ways(move |order| {
         let pool = pool(&config);
@@ -305,7 +308,7 @@ fn a_trial_is_one_request() {
 // ---- health
 
 #[test]
-fn the_third_failure_is_told_once() {
+fn the_third_failure_is_reported_once() {
     let config = config(ONE);
     both_ways(move |order| {
         let pool = pool(&config);
@@ -320,9 +323,9 @@ fn the_third_failure_is_told_once() {
     });
 }
 
-/// Who is told that all shards are ready finds what each of them has learnt.
+/// Whoever reads that all shards are ready sees the health that each of them has found.
 #[test]
-fn ready_is_said_when_all_is_known() {
+fn all_are_ready_only_when_health_is_known() {
     let config = config(TWO);
     both_ways(move |order| {
         let shared = Arc::new(Shared::new("lb.test", 2));
@@ -346,9 +349,9 @@ fn ready_is_said_when_all_is_known() {
 
 // ---- addresses
 
-/// From the moment that a name is told to have an address, there is one.
+/// Once a name counts as resolved, it has an address.
 #[test]
-fn what_is_resolved_has_an_address() {
+fn a_resolved_name_has_an_address() {
     let config = config(NAMED);
     both_ways(move |order| {
         let pool = pool(&config);
@@ -361,8 +364,8 @@ fn what_is_resolved_has_an_address() {
         if backend.resolved() {
             assert!(
                 backend
-                    .address(1)
-                    .is_some_and(|found| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found))
+                    .pick(1)
+                    .is_some_and(|(_, found)| ["10.0.0.1:80", "10.0.0.3:80"].map(address).contains(&found))
             );
         }
         assert_eq!(t.join().unwrap(), (true, false));
@@ -371,7 +374,7 @@ fn what_is_resolved_has_an_address() {
 
 // ---- clients
 
-/// Who sees that a client has left finds its place free, in all and of its address.
+/// Whoever sees that a client has left can be admitted in its place, in total and from its address.
 #[test]
 fn a_client_leaves_both_counts() {
     let ip = IpAddr::from([192, 0, 2, 7]);
@@ -410,8 +413,8 @@ fn all_shards_get_the_same_of_a_reload() {
     });
 }
 
-/// A shard that comes to the old configuration late gets the old states, and whoever is at the new one keeps
-/// his.
+/// A shard that adopts the old configuration late gets the old states, and shards with the new one keep
+/// theirs.
 #[test]
 fn a_late_shard_changes_nothing_for_the_others() {
     let [old, new] = reload();
@@ -429,7 +432,7 @@ fn a_late_shard_changes_nothing_for_the_others() {
     });
 }
 
-/// The last shard lets go of the old states while another makes the new ones of them, or before.
+/// The last shard drops the old states while another makes the new ones from them, or before.
 #[test]
 fn a_reload_forgets_nothing() {
     let [old, new] = reload();
@@ -445,8 +448,8 @@ fn a_reload_forgets_nothing() {
     });
 }
 
-/// Two configurations that differ arrive at two shards in either order: what both name is one backend, what
-/// one names is its own.
+/// Two different configurations arrive at two shards in either order: a backend that both name is one state,
+/// a backend that only one names is its own.
 #[test]
 fn two_reloads_at_once_agree_on_what_they_share() {
     let [old, new] = reload();
@@ -466,10 +469,10 @@ fn two_reloads_at_once_agree_on_what_they_share() {
     });
 }
 
-/// A shard that is still at the old configuration speaks of health and waits; one at the new sees both, and
-/// gives back a slot taken before.
+/// A shard that still has the old configuration reports health and waits; a shard with the new one sees both,
+/// and gives back a slot taken before.
 #[test]
-fn a_reload_beside_what_goes_on_in_the_old() {
+fn a_reload_beside_inputs_to_the_old_states() {
     let [old, new] = reload();
     both_ways(move |order| {
         let shared = Arc::new(Shared::new("lb.test", 2));

@@ -9,6 +9,8 @@ mod choice;
 mod life;
 #[path = "proxy/limits.rs"]
 mod limits;
+#[path = "proxy/observer.rs"]
+mod observer;
 #[path = "proxy/queue.rs"]
 mod queue;
 #[path = "proxy/random.rs"]
@@ -19,8 +21,6 @@ mod records;
 mod retries;
 #[path = "proxy/script.rs"]
 mod script;
-#[path = "proxy/told.rs"]
-mod told;
 #[path = "proxy/turn.rs"]
 mod turn;
 #[path = "proxy/world.rs"]

@@ -7,12 +7,12 @@ mod bodies;
 #[path = "../../core/tests/corpus/format.rs"]
 #[allow(dead_code, reason = "shared with the corpus test")]
 mod format;
+#[path = "../../core/tests/proxy/observer.rs"]
+#[allow(dead_code, reason = "shared with the tests of the proxy")]
+mod observer;
 #[path = "../../core/tests/proxy/script.rs"]
 #[allow(dead_code, reason = "shared with the tests of the proxy")]
 mod script;
-#[path = "../../core/tests/proxy/told.rs"]
-#[allow(dead_code, reason = "shared with the tests of the proxy")]
-mod told;
 #[path = "../../core/tests/proxy/turn.rs"]
 mod turn;
 #[path = "../../core/tests/corpus/world.rs"]

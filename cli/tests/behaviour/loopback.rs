@@ -1,4 +1,4 @@
-//! The stage with a kernel: a driver in this process, clients and backends on the loopback.
+//! Plays scripts with real sockets: a driver in this process, clients and backends on loopback.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -9,47 +9,55 @@ use ruststrom_core::config::Driver;
 use ruststrom_driver::lookup::Lookups;
 
 use crate::address;
-use crate::script::{Came, Listens, Script, Stage, backend_of};
-use crate::stand::Stand;
-use crate::talk::{WAIT, connect, reset};
+use crate::client::{WAIT, connect, reset};
+use crate::harness::Harness;
+use crate::script::{Environment, ListenMode, Received, Script, backend_of};
 
-/// A driver in this process, clients and backends on the loopback.
+/// A driver in this process, clients and backends on loopback.
 pub(crate) struct Loopback {
-    stand: Option<Stand>,
+    harness: Option<Harness>,
     address: SocketAddr,
     listeners: BTreeMap<String, TcpListener>,
-    names: Vec<(String, String)>,
+    placeholders: Vec<(String, String)>,
     streams: BTreeMap<String, TcpStream>,
-    /// Those who wait where nobody is let in.
-    _queue: Vec<TcpStream>,
+    /// Connections that fill the queue of listeners in [`ListenMode::Silent`].
+    _fillers: Vec<TcpStream>,
 }
 
 impl Loopback {
     pub(crate) fn start(driver: Driver, script: &Script) -> Self {
-        let (mut listeners, mut names, mut addresses, mut queue) =
+        let (mut listeners, mut placeholders, mut addresses, mut fillers) =
             (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        for (name, listens) in &script.backends {
+        for (name, mode) in &script.backends {
             let listener =
-                (*listens != Listens::No).then(|| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-            let address = listener.as_ref().map_or_else(address::lone, |l| l.local_addr().expect("bound"));
-            names.push((address.to_string(), format!("{{{name}}}")));
+                (*mode != ListenMode::Refuse).then(|| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+            let address = listener.as_ref().map_or_else(address::reserve, |l| l.local_addr().expect("bound"));
+            placeholders.push((address.to_string(), format!("{{{name}}}")));
             addresses.push(address.to_string());
             let Some(listener) = listener else { continue };
             listener.set_nonblocking(true).expect("a socket");
-            if *listens == Listens::Silently {
-                queue.extend(fill(&listener));
+            if *mode == ListenMode::Silent {
+                fillers.extend(fill_queue(&listener));
             }
             listeners.insert(name.clone(), listener);
         }
-        // One worker and one seed: whatever is drawn is drawn alike.
-        let stand = Stand::seeded(driver, &script.config(&addresses), 1, Lookups::default(), 1);
-        let address = stand.address;
-        names.push((address.to_string(), "{proxy}".into()));
-        names.push((address.port().to_string(), "{port}".into()));
-        Self { stand: Some(stand), address, listeners, names, streams: BTreeMap::new(), _queue: queue }
+        // One worker and a fixed seed, so that random choices are the same in every run.
+        let harness = Harness::start_seeded(driver, &script.config(&addresses), 1, Lookups::default(), 1);
+        let address = harness.address;
+        placeholders.push((address.to_string(), "{proxy}".into()));
+        placeholders.push((address.port().to_string(), "{port}".into()));
+        Self {
+            harness: Some(harness),
+            address,
+            listeners,
+            placeholders,
+            streams: BTreeMap::new(),
+            _fillers: fillers,
+        }
     }
 
-    /// The connection of that name: `A2` is the second that the proxy made to A, and is waited for.
+    /// The connection of that name. `A2` is the proxy's second connection to backend A: waits until it is
+    /// made.
     fn stream(&mut self, who: &str) -> &mut TcpStream {
         if !self.streams.contains_key(who) {
             let stream = match self.listeners.get(backend_of(who)) {
@@ -62,9 +70,8 @@ impl Loopback {
     }
 }
 
-/// Connects until there is no room for another one in a listener's queue, which is made as short as it can
-/// be.
-fn fill(listener: &TcpListener) -> Vec<TcpStream> {
+/// Connects until a listener's queue, made as short as possible, takes no more connections.
+fn fill_queue(listener: &TcpListener) -> Vec<TcpStream> {
     rustix::net::listen(listener, 0).expect("it listens already");
     let address = listener.local_addr().expect("bound");
     let streams: Vec<_> =
@@ -83,7 +90,7 @@ fn accept(listener: &TcpListener, who: &str) -> TcpStream {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) => panic!("{who}: {e}"),
         }
-        assert!(begun.elapsed() < WAIT, "{who} is never connected to");
+        assert!(begun.elapsed() < WAIT, "the proxy does not connect to {who}");
         std::thread::sleep(Duration::from_millis(1));
     };
     stream.set_nonblocking(false).expect("a socket");
@@ -92,7 +99,7 @@ fn accept(listener: &TcpListener, who: &str) -> TcpStream {
     stream
 }
 
-impl Stage for Loopback {
+impl Environment for Loopback {
     fn connect(&mut self, client: &str) -> bool {
         let Ok(stream) = TcpStream::connect(self.address) else { return false };
         stream.set_read_timeout(Some(WAIT)).expect("a socket");
@@ -104,13 +111,13 @@ impl Stage for Loopback {
         self.stream(who).write_all(bytes).is_ok()
     }
 
-    fn receive(&mut self, who: &str) -> Came {
+    fn receive(&mut self, who: &str) -> Received {
         let mut buf = [0; 4096];
         match self.stream(who).read(&mut buf) {
-            Ok(0) => Came::End,
-            Ok(n) => Came::Bytes(buf[..n].to_vec()),
-            Err(e) if e.kind() == ErrorKind::ConnectionReset => Came::Reset,
-            Err(e) => panic!("{who} waits in vain: {e}"),
+            Ok(0) => Received::End,
+            Ok(n) => Received::Bytes(buf[..n].to_vec()),
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => Received::Reset,
+            Err(e) => panic!("{who} receives nothing: {e}"),
         }
     }
 
@@ -133,16 +140,16 @@ impl Stage for Loopback {
     }
 
     fn drain(&mut self) {
-        self.stand.as_ref().expect("it runs").drain();
+        self.harness.as_ref().expect("it runs").drain();
     }
 
     fn end(&mut self) -> Vec<String> {
         self.streams.clear();
-        let (outcome, told) = self.stand.take().expect("it runs").finish();
-        std::iter::once(format!("{outcome:?}")).chain(told.iter().map(ToString::to_string)).collect()
+        let (outcome, records) = self.harness.take().expect("it runs").finish();
+        std::iter::once(format!("{outcome:?}")).chain(records.iter().map(ToString::to_string)).collect()
     }
 
-    fn names(&self) -> Vec<(String, String)> {
-        self.names.clone()
+    fn placeholders(&self) -> Vec<(String, String)> {
+        self.placeholders.clone()
     }
 }

@@ -1,13 +1,14 @@
-//! Scripts of `testdata/behaviour`: what clients and backends do in turn, and below it, indented, what they
-//! get. A script knows nothing of sockets or drivers: a [`Stage`] has those.
+//! Scripts of `testdata/behaviour`: the steps of clients and backends, and below each step, indented, what
+//! the endpoint receives. A script is independent of sockets and drivers: an [`Environment`] has those.
 //!
-//! Before the first empty line: what it is about (`#`), `backends A B` (`C!` refuses connections, `C?` leaves
-//! them unanswered), lines of configuration for all of them (`each …`), for their pool (`pool …`), which
-//! serves `/p`, and for the top (`proxy …`, instead of [`CONFIG`]'s of that name). Then steps. `a` is a
-//! client, `A1` the first connection to backend A. `\r`, `\n` and `\\` are escapes.
+//! The preamble ends with the first empty line. It has a description (`#`), the backends (`backends A B`;
+//! `C!` refuses connections, `C?` neither accepts nor refuses them) and configuration: keys for every backend
+//! (`each …`), for their pool (`pool …`), whose path prefix is `/p`, and for the top level (`proxy …`, which
+//! replaces the line of [`CONFIG`] with that key). Then come the steps. `a` is a client, `A1` the first
+//! connection to backend A. `\r`, `\n` and `\\` are escapes.
 //!
 //! ```text
-//! a connects                 a finishes (ends its direction)
+//! a connects                 a finishes (shuts down its direction)
 //! a sends BYTES              a closes
 //! a repeats 5 x (xxxxx)      a resets
 //! a gets                     wait 100ms
@@ -16,14 +17,14 @@
 //! a gets end
 //! ```
 //!
-//! Who gets waits for it, a whole message if nothing else is said. Clients connect by themselves when they
-//! first send. What a script gets at the very end is the outcome, and what was told of exchanges. Many equal
-//! bytes are written as their number.
+//! `gets` waits, for a whole message if nothing else is said. A client connects with its first step if it has
+//! no `connects`. The last indented lines are the outcome of the graceful stop and the record of each
+//! exchange. 100 or more equal bytes are written as their number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// One line that is a step.
+/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Connect(String),
@@ -36,6 +37,7 @@ enum Step {
     Drain,
 }
 
+/// How much a `gets` step waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Until {
     Message,
@@ -44,62 +46,67 @@ enum Until {
     End,
 }
 
-/// Short times, and no probes.
+/// The top of the configuration: short timeouts, no health checks.
 const CONFIG: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = { check_every = 0 }\n\
     timeouts = { head = \"1s\", idle = \"2s\", connect = \"1s\", backend_head = \"1s\", stall = \"1s\", drain = \"1s\" }\n";
 
-/// How a backend takes connections.
+/// What a backend does with connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listens {
-    Yes,
-    /// They are refused.
-    No,
-    /// They are neither taken nor refused.
-    Silently,
+pub(crate) enum ListenMode {
+    /// Accepts them.
+    Accept,
+    /// Refuses them: nothing listens there.
+    Refuse,
+    /// Neither accepts nor refuses them: the SYN gets no answer.
+    Silent,
 }
 
-/// A script.
+/// A parsed script.
 pub(crate) struct Script {
     text: String,
-    pub(crate) backends: Vec<(String, Listens)>,
+    pub(crate) backends: Vec<(String, ListenMode)>,
     each: String,
     pool: String,
     proxy: String,
-    /// Each with its line as it was written.
+    /// Each step with its line as it is in the file.
     steps: Vec<(String, Step)>,
     preamble: String,
 }
 
-/// What came next.
-pub(crate) enum Came {
+/// What an endpoint received.
+pub(crate) enum Received {
     Bytes(Vec<u8>),
     End,
     Reset,
 }
 
-/// A driver, with clients and backends around it.
-pub(crate) trait Stage {
-    /// False if it is refused.
+/// A running proxy with clients and backends, to play a script with. Endpoints are called as in the script.
+pub(crate) trait Environment {
+    /// Connects a client; false if it is refused.
     fn connect(&mut self, client: &str) -> bool;
-    /// False if nobody takes it.
+    /// Sends bytes; false if the connection is closed.
     fn send(&mut self, who: &str, bytes: &[u8]) -> bool;
-    /// Waits for what comes next. That the proxy connects to a backend is waited for here.
-    fn receive(&mut self, who: &str) -> Came;
+    /// Waits for the next bytes or the end, and before that for the proxy's connection if there is none yet.
+    fn receive(&mut self, who: &str) -> Received;
+    /// Shuts down the direction to the proxy.
     fn finish(&mut self, who: &str);
+    /// Closes the connection.
     fn close(&mut self, who: &str);
+    /// Closes the connection with a reset.
     fn reset(&mut self, who: &str);
+    /// Lets time pass.
     fn wait(&mut self, time: Duration);
     /// Begins a graceful stop.
     fn drain(&mut self);
-    /// Stops gracefully; a line for the outcome, and one for each exchange that was told of.
+    /// Stops gracefully; a line for the outcome, and one for the record of each exchange.
     fn end(&mut self) -> Vec<String>;
-    /// What differs from run to run, and what to write for it.
-    fn names(&self) -> Vec<(String, String)>;
+    /// Texts that differ from run to run, each with the placeholder to write instead.
+    fn placeholders(&self) -> Vec<(String, String)>;
 }
 
 impl Script {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (preamble, rest) = text.split_once("\n\n").ok_or("no empty line behind the preamble")?;
+        let (preamble, rest) = text.split_once("\n\n").ok_or("no empty line after the preamble")?;
         let mut script = Self {
             text: text.into(),
             backends: Vec::new(),
@@ -118,17 +125,18 @@ impl Script {
                 ("each", toml) => script.each += &format!(", {toml}"),
                 ("pool", toml) => script.pool += &format!("{toml}\n"),
                 ("proxy", toml) => script.proxy += &format!("{toml}\n"),
-                _ => return Err(format!("what is this: {line}")),
+                _ => return Err(format!("neither a line of the preamble nor a step: {line}")),
             }
         }
         for line in rest.lines().filter(|l| !l.is_empty() && !l.starts_with(' ')) {
-            let step = step(line).ok_or_else(|| format!("what is this: {line}"))?;
+            let step =
+                step(line).ok_or_else(|| format!("neither a line of the preamble nor a step: {line}"))?;
             script.steps.push((line.into(), step));
         }
         Ok(script)
     }
 
-    /// The configuration, with these addresses for the backends.
+    /// The configuration of the script, with these addresses for its backends.
     pub(crate) fn config(&self, addresses: &[String]) -> String {
         let addresses: Vec<String> =
             addresses.iter().map(|a| format!("{{ address = \"{a}\"{} }}", self.each)).collect();
@@ -144,42 +152,43 @@ impl Script {
         )
     }
 
+    /// The text of the script.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The script again, with what was got this time.
-    pub(crate) fn play(&self, stage: &mut impl Stage) -> String {
+    /// Plays the script; its text again, with what the endpoints received this time.
+    pub(crate) fn play(&self, environment: &mut impl Environment) -> String {
         let mut transcript = format!("{}\n\n", self.preamble);
-        let mut inboxes: BTreeMap<String, Inbox> = BTreeMap::new();
+        let mut buffers: BTreeMap<String, ReceiveBuffer> = BTreeMap::new();
         for (line, step) in &self.steps {
             transcript += &format!("{line}\n");
-            let got = perform(step, stage, &mut inboxes);
+            let got = perform(step, environment, &mut buffers);
             for piece in got {
-                transcript += &format!("    {}\n", normal(&piece, &stage.names()));
+                transcript += &format!("    {}\n", normalized(&piece, &environment.placeholders()));
             }
         }
-        for line in stage.end() {
-            transcript += &format!("    {}\n", normal(&line, &stage.names()));
+        for line in environment.end() {
+            transcript += &format!("    {}\n", normalized(&line, &environment.placeholders()));
         }
         transcript
     }
 }
 
-/// `A` for its connection `A2`; a client's name is nobody's.
+/// The backend of a connection: `A` for `A2`. A client's name is no backend's.
 pub(crate) fn backend_of(who: &str) -> &str {
     who.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
-/// A backend as it is declared.
-fn backend(name: &str) -> (String, Listens) {
+/// A backend as the preamble declares it.
+fn backend(name: &str) -> (String, ListenMode) {
     let bare = name.trim_end_matches(['!', '?']);
-    let listens = match &name[bare.len()..] {
-        "!" => Listens::No,
-        "?" => Listens::Silently,
-        _ => Listens::Yes,
+    let mode = match &name[bare.len()..] {
+        "!" => ListenMode::Refuse,
+        "?" => ListenMode::Silent,
+        _ => ListenMode::Accept,
     };
-    (bare.to_owned(), listens)
+    (bare.to_owned(), mode)
 }
 
 fn step(line: &str) -> Option<Step> {
@@ -226,59 +235,71 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What came and was not got yet.
+/// Bytes and the end that were received and that no `gets` step has taken yet.
 #[derive(Default)]
-struct Inbox {
+struct ReceiveBuffer {
     bytes: Vec<u8>,
     end: Option<&'static str>,
 }
 
-fn perform(step: &Step, stage: &mut impl Stage, inboxes: &mut BTreeMap<String, Inbox>) -> Vec<String> {
+/// Performs a step; the lines to write below it.
+fn perform(
+    step: &Step,
+    environment: &mut impl Environment,
+    buffers: &mut BTreeMap<String, ReceiveBuffer>,
+) -> Vec<String> {
     let mut got = Vec::new();
     match step {
-        Step::Connect(who) => got.extend((!stage.connect(who)).then(|| "is refused".into())),
-        Step::Send(who, bytes) => got.extend((!stage.send(who, bytes)).then(|| "nobody takes it".into())),
-        Step::Get(who, until) => got = get(who, *until, stage, inboxes.entry(who.clone()).or_default()),
-        Step::Finish(who) => stage.finish(who),
-        Step::Close(who) => stage.close(who),
-        Step::Reset(who) => stage.reset(who),
-        Step::Wait(time) => stage.wait(*time),
-        Step::Drain => stage.drain(),
+        Step::Connect(who) => got.extend((!environment.connect(who)).then(|| "is refused".into())),
+        Step::Send(who, bytes) => {
+            got.extend((!environment.send(who, bytes)).then(|| "the connection is closed".into()))
+        }
+        Step::Get(who, until) => got = get(who, *until, environment, buffers.entry(who.clone()).or_default()),
+        Step::Finish(who) => environment.finish(who),
+        Step::Close(who) => environment.close(who),
+        Step::Reset(who) => environment.reset(who),
+        Step::Wait(time) => environment.wait(*time),
+        Step::Drain => environment.drain(),
     }
     got
 }
 
-/// Lines of what came, and how the connection ended if it did.
-fn get(who: &str, until: Until, stage: &mut impl Stage, inbox: &mut Inbox) -> Vec<String> {
+/// Waits for what a `gets` step asks for; its lines, and how the connection ended if it did.
+fn get(
+    who: &str,
+    until: Until,
+    environment: &mut impl Environment,
+    buffer: &mut ReceiveBuffer,
+) -> Vec<String> {
     let length = loop {
         let enough = match until {
-            Until::Message => message(&inbox.bytes),
-            Until::Head => head(&inbox.bytes),
-            Until::Bytes(n) => (inbox.bytes.len() >= n).then_some(n),
+            Until::Message => message(&buffer.bytes),
+            Until::Head => head(&buffer.bytes),
+            Until::Bytes(n) => (buffer.bytes.len() >= n).then_some(n),
             Until::End => None,
         };
         if let Some(length) = enough {
             break length;
         }
-        if inbox.end.is_some() {
-            break inbox.bytes.len();
+        if buffer.end.is_some() {
+            break buffer.bytes.len();
         }
-        match stage.receive(who) {
-            Came::Bytes(bytes) => inbox.bytes.extend(bytes),
-            Came::End => inbox.end = Some("(end)"),
-            Came::Reset => inbox.end = Some("(reset)"),
+        match environment.receive(who) {
+            Received::Bytes(bytes) => buffer.bytes.extend(bytes),
+            Received::End => buffer.end = Some("(end)"),
+            Received::Reset => buffer.end = Some("(reset)"),
         }
     };
-    let got: Vec<u8> = inbox.bytes.drain(..length).collect();
-    let mut lines: Vec<String> = got.split_inclusive(|b| *b == b'\n').map(written).collect();
-    if inbox.bytes.is_empty() {
-        lines.extend(inbox.end.map(str::to_owned));
+    let got: Vec<u8> = buffer.bytes.drain(..length).collect();
+    let mut lines: Vec<String> = got.split_inclusive(|b| *b == b'\n').map(escaped).collect();
+    if buffer.bytes.is_empty() {
+        lines.extend(buffer.end.map(str::to_owned));
     }
     lines
 }
 
-/// A line as a transcript has it.
-fn written(line: &[u8]) -> String {
+/// A line as scripts write it: escaped, with long runs of equal bytes counted.
+fn escaped(line: &[u8]) -> String {
     let runs = line.chunk_by(|a, b| a == b).map(|run| match run.len() {
         0..=99 => run.escape_ascii().to_string(),
         many => format!("({many} times {})", run[..1].escape_ascii()),
@@ -291,7 +312,7 @@ fn head(bytes: &[u8]) -> Option<usize> {
     Some(bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4)
 }
 
-/// The length of the message that `bytes` begin with. An answer without a length ends with its connection.
+/// The length of the message that `bytes` begin with. A response without a length ends with its connection.
 fn message(bytes: &[u8]) -> Option<usize> {
     let head = head(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
@@ -329,14 +350,14 @@ fn chunks(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// A line without what differs from run to run.
-fn normal(line: &str, names: &[(String, String)]) -> String {
+/// A line with placeholders for the texts that differ from run to run.
+fn normalized(line: &str, placeholders: &[(String, String)]) -> String {
     for field in ["Date: ", "X-Request-ID: "] {
         if line.starts_with(field) {
             return format!("{field}…\\r\\n");
         }
     }
-    names.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to))
+    placeholders.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to))
 }
 
 #[cfg(test)]
@@ -344,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_have_their_length() {
+    fn the_length_of_a_message_is_found() {
         let table: &[(&[u8], Option<usize>)] = &[
             (b"GET / HTTP/1.1\r\nHost: x\r\n", None),
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET", Some(27)),
@@ -363,15 +384,15 @@ mod tests {
 
     #[test]
     fn many_equal_bytes_are_counted() {
-        assert_eq!(written(b"aab\r\n"), "aab\\r\\n");
+        assert_eq!(escaped(b"aab\r\n"), "aab\\r\\n");
         assert_eq!(
-            written(&[b"x".repeat(99), b"y".repeat(100), b"\n".to_vec()].concat()),
+            escaped(&[b"x".repeat(99), b"y".repeat(100), b"\n".to_vec()].concat()),
             format!("{}(100 times y)\\n", "x".repeat(99))
         );
     }
 
     #[test]
-    fn scripts_that_make_no_sense_are_refused() {
+    fn invalid_scripts_are_rejected() {
         for text in [
             "# no steps",
             "what\n\na gets\n",

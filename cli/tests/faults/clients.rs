@@ -1,4 +1,4 @@
-//! Clients that dawdle, break off, or do everything at once.
+//! Clients that are slow, break off, reset or pipeline.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -6,19 +6,30 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
+use ruststrom_core::config::Driver;
 
-use crate::scripted::{Backend, ok};
-use crate::stand::{Bystander, QUICK, Stand, pool};
-use crate::talk::{Client, WAIT, connect, reset};
+use crate::client::{Client, WAIT, connect, reset};
+use crate::harness::{Harness, SHORT_TIMEOUTS, UnaffectedClient, pool};
+use crate::scripted_backend::{Backend, ok};
 
-/// A download that no socket buffer holds.
+on_each_driver!(
+    slow_heads_time_out_and_other_clients_are_served,
+    slow_bodies_are_cut_off_above_the_minimum_rate_they_are_not,
+    slow_readers_are_cut_off_and_the_backend_connection_is_closed,
+    many_resets_leave_nothing_behind,
+    clients_that_disconnect_early_leave_nothing_behind,
+    pipelined_requests_get_responses_in_order,
+    a_large_download_to_a_slow_client_is_complete,
+);
+
+/// Bytes of a download that no socket buffer can hold.
 const LARGE: usize = 64 << 20;
 
 fn good_and(name: &str, backend: &Backend, good: &Backend) -> String {
-    format!("{QUICK}{}{}", pool(name, &[backend.address], ""), pool("good", &[good.address], ""))
+    format!("{SHORT_TIMEOUTS}{}{}", pool(name, &[backend.address], ""), pool("good", &[good.address], ""))
 }
 
-/// A backend of one endless answer.
+/// A backend whose only response never ends.
 fn endless() -> Backend {
     Backend::start(|mut p| {
         p.request();
@@ -27,68 +38,69 @@ fn endless() -> Backend {
     })
 }
 
-/// A backend that reads uploads.
+/// A backend that reads request bodies and responds.
 fn uploads() -> Backend {
     Backend::start(|mut p| while p.request().is_some() && p.send(ok("taken")) {})
 }
 
-#[test]
-fn slow_heads_are_timed_out_and_everyone_else_is_served() {
+fn slow_heads_time_out_and_other_clients_are_served(driver: Driver) {
     let good = Backend::good("good");
-    let stand = Stand::start(&format!("{QUICK}{}", pool("good", &[good.address], "")), 2);
-    let bystander = Bystander::start(stand.address, "/good", "good");
+    let harness =
+        Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("good", &[good.address], "")), 2);
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
     let begun = Instant::now();
-    // Each a byte now and then, some of them after a first good request; a few say nothing at all.
-    let mut slow: Vec<(Client, usize)> = (0..300).map(|i| (stand.client(), i)).collect();
+    // Each sends a byte every 100 ms, a third of them after a complete request; a tenth never send anything.
+    let mut slow: Vec<(Client, usize)> = (0..300).map(|i| (harness.client(), i)).collect();
     for (client, i) in &mut slow {
         if *i % 3 == 0 {
             assert_eq!(client.get("/good").map(|a| a.status), Ok(200));
         }
     }
     let mut head = "GET /good HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".bytes().chain(std::iter::repeat(b'x'));
-    // Past the time for a head, and the linger after the answer.
+    // Longer than the timeout for a head and the lingering close after the response.
     while begun.elapsed() < Duration::from_secs(3) {
         let byte = head.next().expect("endless");
         for (client, i) in &mut slow {
             if *i % 10 != 1 {
-                // Those that were cut off may not take it.
+                // Sending fails once the connection was closed.
                 let _ = client.send([byte]);
             }
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    stand.wait_until("the slow ones are cut", |all| all.iter().map(|c| c.counts.clients).sum::<usize>() <= 1);
+    harness.wait_until("slow clients are cut off", |all| {
+        all.iter().map(|c| c.counts.clients).sum::<usize>() <= 1
+    });
     for (mut client, i) in slow {
         match client.response(false) {
             Ok(response) => {
                 assert_eq!((response.status, response.field("Connection")), (408, Some("close")), "{i}")
             }
-            // Whoever has said nothing hears nothing; whoever goes on writing into a closed connection may
-            // lose the answer to a reset.
+            // A client that has sent nothing gets no response; one that goes on writing into a closed
+            // connection may lose the response to a reset.
             Err(e) => assert!(i % 10 == 1 || e.contains("reset") || e == "closed", "{i}: {e}"),
         }
     }
-    bystander.end();
-    let told = stand.end();
-    let timed_out = told.iter().filter(|t| t.cause == Some("head_timeout")).count();
-    assert_eq!(timed_out, 270, "all but those that said nothing");
+    unaffected.end();
+    let records = harness.end();
+    let timed_out = records.iter().filter(|t| t.cause == Some("head_timeout")).count();
+    assert_eq!(timed_out, 270, "all but those that sent nothing");
     assert!(begun.elapsed() < WAIT);
 }
 
-#[test]
-fn slow_bodies_are_cut_and_slow_but_honest_ones_are_not() {
+fn slow_bodies_are_cut_off_above_the_minimum_rate_they_are_not(driver: Driver) {
     let (up, good) = (uploads(), Backend::good("good"));
     let limits = "limits = { min_upload_rate = 100, min_download_rate = 100 }\n";
-    let stand = Stand::start(&format!("{limits}{}", good_and("up", &up, &good)), 2);
-    let bystander = Bystander::start(stand.address, "/good", "good");
-    // Bytes each 100 ms, and what becomes of it: 100 a second is the least.
+    let harness = Harness::start(driver, &format!("{limits}{}", good_and("up", &up, &good)), 2);
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
+    // Bytes sent every 100 ms, and whether that is at least the minimum rate of 100 bytes a second.
     let rows = [(1, false), (0, false), (50, true)];
     std::thread::scope(|s| {
-        for (bytes, honest) in rows {
+        for (bytes, fast_enough) in rows {
             for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
-                let stand = &stand;
+                let harness = &harness;
                 s.spawn(move || {
-                    let mut client = stand.client();
+                    let mut client = harness.client();
                     client
                         .send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"))
                         .expect("sent");
@@ -102,44 +114,43 @@ fn slow_bodies_are_cut_and_slow_but_honest_ones_are_not() {
                         }
                         std::thread::sleep(Duration::from_millis(100));
                     }
-                    if honest && chunked {
+                    if fast_enough && chunked {
                         client.send("0\r\n\r\n").expect("sent");
                     }
                     let response = client.response(false).unwrap_or_else(|e| {
                         panic!(
                             "{bytes} {framing}: {e} {:?}",
-                            stand.told().iter().filter(|t| t.target == "/up").collect::<Vec<_>>()
+                            harness.records().iter().filter(|t| t.target == "/up").collect::<Vec<_>>()
                         )
                     });
-                    assert_eq!(response.status, if honest { 200 } else { 408 }, "{bytes} {framing}");
+                    assert_eq!(response.status, if fast_enough { 200 } else { 408 }, "{bytes} {framing}");
                 });
             }
         }
     });
-    bystander.end();
-    let told = stand.end();
-    assert_eq!(told.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4, "{told:?}");
-    // Half a request must not look like a whole one.
-    assert_eq!(up.seen.requests.load(Ordering::SeqCst), 6);
+    unaffected.end();
+    let records = harness.end();
+    assert_eq!(records.iter().filter(|t| t.cause == Some("client_stalled")).count(), 4, "{records:?}");
+    // The backend must not take a truncated request for a complete one.
+    assert_eq!(up.stats.requests.load(Ordering::SeqCst), 6);
 }
 
-#[test]
-fn slow_readers_are_cut_and_the_backend_is_let_go() {
+fn slow_readers_are_cut_off_and_the_backend_connection_is_closed(driver: Driver) {
     let (down, good) = (endless(), Backend::good("good"));
     let limits = "limits = { min_upload_rate = 100, min_download_rate = 100000 }\n";
-    let stand = Stand::start(&format!("{limits}{}", good_and("down", &down, &good)), 2);
-    let bystander = Bystander::start(stand.address, "/good", "good");
-    // Those that read nothing, those that read far too little, and one that reads slowly but enough.
+    let harness = Harness::start(driver, &format!("{limits}{}", good_and("down", &down, &good)), 2);
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
+    // Forty that read nothing, twenty that read far too little, and one that reads slowly but enough.
     let begun = Instant::now();
     let mut readers: Vec<_> = (0..60)
         .map(|_| {
-            let mut client = stand.client();
+            let mut client = harness.client();
             sockopt::set_socket_recv_buffer_size(client.stream(), 4096).expect("a socket");
             client.send("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             client.into_stream()
         })
         .collect();
-    let mut enough = connect(stand.address);
+    let mut enough = connect(harness.address);
     std::io::Write::write_all(&mut enough, b"GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     let mut got = 0;
     while begun.elapsed() < Duration::from_secs(4) {
@@ -147,34 +158,33 @@ fn slow_readers_are_cut_and_the_backend_is_let_go() {
             reader.set_nonblocking(true).expect("a socket");
             let _ = reader.read(&mut [0; 10]);
         }
-        // Two megabytes a second.
+        // 2 MB/s.
         let mut buf = vec![0; 200_000];
-        enough.read_exact(&mut buf).expect("it is not cut");
+        enough.read_exact(&mut buf).expect("the client that reads enough is not cut off");
         got += buf.len();
         std::thread::sleep(Duration::from_millis(100));
     }
-    stand.wait_until("the slow ones are cut", |all| {
+    harness.wait_until("slow clients are cut off", |all| {
         all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2
     });
     assert!(got >= 2_000_000);
     drop(enough);
-    bystander.end();
-    let told = stand.end();
-    assert_eq!(told.iter().filter(|t| t.cause == Some("client_stalled")).count(), 60, "{told:?}");
-    assert_eq!(told.iter().filter(|t| t.cause == Some("client_gone")).count(), 1, "{told:?}");
+    unaffected.end();
+    let records = harness.end();
+    assert_eq!(records.iter().filter(|t| t.cause == Some("client_stalled")).count(), 60, "{records:?}");
+    assert_eq!(records.iter().filter(|t| t.cause == Some("client_gone")).count(), 1, "{records:?}");
     let begun = Instant::now();
-    while down.seen.open.load(Ordering::SeqCst) > 0 {
-        assert!(begun.elapsed() < WAIT, "the backend was not let go");
+    while down.stats.open.load(Ordering::SeqCst) > 0 {
+        assert!(begun.elapsed() < WAIT, "the connection to the backend stays open");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-#[test]
-fn storms_of_resets_leave_nothing_behind() {
+fn many_resets_leave_nothing_behind(driver: Driver) {
     let (down, good) = (endless(), Backend::good("good"));
-    let stand = Stand::start(&good_and("down", &down, &good), 2);
-    let bystander = Bystander::start(stand.address, "/good", "good");
-    // What is sent before the reset, and how long it waits in between.
+    let harness = Harness::start(driver, &good_and("down", &down, &good), 2);
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
+    // The bytes sent before the reset, and the milliseconds between.
     let get = "GET /good HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let rows = [
         ("", 0),
@@ -193,10 +203,10 @@ fn storms_of_resets_leave_nothing_behind() {
     ];
     std::thread::scope(|s| {
         for (sent, pause) in rows {
-            let stand = &stand;
+            let harness = &harness;
             s.spawn(move || {
                 for _ in 0..200 {
-                    let mut client = stand.client();
+                    let mut client = harness.client();
                     let _ = client.send(sent);
                     std::thread::sleep(Duration::from_millis(pause));
                     reset(client.into_stream());
@@ -204,45 +214,44 @@ fn storms_of_resets_leave_nothing_behind() {
             });
         }
     });
-    bystander.end();
-    stand.end();
+    unaffected.end();
+    harness.end();
 }
 
-#[test]
-fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
+fn clients_that_disconnect_early_leave_nothing_behind(driver: Driver) {
     let (down, up, good) = (endless(), uploads(), Backend::good("good"));
     let hangs = Backend::start(|mut p| {
         p.request();
-        p.wait_for_the_end();
+        p.wait_for_close();
     });
     let pools = pool("down", &[down.address], "")
         + &pool("hangs", &[hangs.address], "timeouts = { backend_head = 60 }\n");
-    let stand = Stand::start(&format!("{}{pools}", good_and("up", &up, &good)), 2);
-    let bystander = Bystander::start(stand.address, "/good", "good");
+    let harness = Harness::start(driver, &format!("{}{pools}", good_and("up", &up, &good)), 2);
+    let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
     for by_reset in [false, true] {
         for _ in 0..20 {
             let mut gone = Vec::new();
             // In the middle of a download.
-            let mut client = stand.client();
+            let mut client = harness.client();
             client.send("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
-            client.exact(100_000).expect("some of it");
+            client.exact(100_000).expect("a part of the body");
             gone.push(client);
             // In the middle of an upload.
             for (framing, part) in [
                 ("Content-Length: 1000000", "x".repeat(100_000)),
                 ("Transfer-Encoding: chunked", "5\r\nhello\r\n".into()),
             ] {
-                let mut client = stand.client();
+                let mut client = harness.client();
                 client
                     .send(format!("POST /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{part}"))
                     .expect("sent");
                 gone.push(client);
             }
-            // While it waits for an answer.
-            let mut client = stand.client();
+            // While it waits for a response.
+            let mut client = harness.client();
             client.send("GET /hangs HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             if !by_reset {
-                // Half a close would be somebody who still waits.
+                // Always a reset: after a half close the client could still be waiting for the response.
                 std::thread::sleep(Duration::from_millis(5));
             }
             reset(client.into_stream());
@@ -252,17 +261,17 @@ fn clients_that_go_away_in_the_middle_leave_nothing_behind() {
             }
         }
     }
-    bystander.end();
-    let told = stand.end();
-    let gone =
-        |target: &str| told.iter().filter(|t| t.target == target && t.cause == Some("client_gone")).count();
+    unaffected.end();
+    let records = harness.end();
+    let gone = |target: &str| {
+        records.iter().filter(|t| t.target == target && t.cause == Some("client_gone")).count()
+    };
     assert_eq!((gone("/down"), gone("/up"), gone("/hangs")), (40, 80, 40));
-    // No upload that was broken off looked like a whole one.
-    assert_eq!(told.iter().filter(|t| t.target == "/up" && t.cause.is_none()).count(), 0);
+    // No truncated upload was taken for a complete one.
+    assert_eq!(records.iter().filter(|t| t.target == "/up" && t.cause.is_none()).count(), 0);
 }
 
-#[test]
-fn pipelined_requests_are_responded_in_turn() {
+fn pipelined_requests_get_responses_in_order(driver: Driver) {
     let echo = Backend::start(|mut p| {
         while let Some(head) = p.request() {
             let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -271,7 +280,7 @@ fn pipelined_requests_are_responded_in_turn() {
             }
         }
     });
-    let stand = Stand::start(&format!("{QUICK}{}", pool("p", &[echo.address], "")), 2);
+    let harness = Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("p", &[echo.address], "")), 2);
     let mut all = String::new();
     for i in 0..300 {
         all += &match i % 3 {
@@ -282,9 +291,10 @@ fn pipelined_requests_are_responded_in_turn() {
             ),
         };
     }
-    // At once, and in pieces that end anywhere; then half closed: all are answered all the same.
+    // In one piece and in pieces that end anywhere, followed by a half close: every request gets its
+    // response.
     for piece in [all.len(), 1000, 77] {
-        let mut client = stand.client();
+        let mut client = harness.client();
         for piece in all.as_bytes().chunks(piece) {
             client.send(piece).expect("sent");
         }
@@ -295,12 +305,11 @@ fn pipelined_requests_are_responded_in_turn() {
         }
         assert!(client.is_closed());
     }
-    let told = stand.end();
-    assert_eq!(told.iter().filter(|t| t.cause.is_none()).count(), 900);
+    let records = harness.end();
+    assert_eq!(records.iter().filter(|t| t.cause.is_none()).count(), 900);
 }
 
-#[test]
-fn a_large_download_comes_whole_to_a_client_that_dawdles() {
+fn a_large_download_to_a_slow_client_is_complete(driver: Driver) {
     let down = Backend::start(|mut p| {
         p.request();
         p.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
@@ -309,15 +318,16 @@ fn a_large_download_comes_whole_to_a_client_that_dawdles() {
         while left > 0 && p.send(&piece[..piece.len().min(left)]) {
             left -= piece.len().min(left);
         }
-        p.wait_for_the_end();
+        p.wait_for_close();
     });
-    let stand = Stand::start(&format!("{QUICK}{}", pool("down", &[down.address], "")), 1);
-    let mut client = stand.client();
+    let harness =
+        Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("down", &[down.address], "")), 1);
+    let mut client = harness.client();
     client.send("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     std::thread::sleep(Duration::from_millis(500));
-    let response = client.response(false).expect("whole");
+    let response = client.response(false).expect("a complete response");
     assert_eq!(response.body.len(), LARGE);
     assert!(response.body.iter().enumerate().all(|(i, b)| usize::from(*b) == i % 251));
     drop(client);
-    stand.end();
+    harness.end();
 }

@@ -1,17 +1,28 @@
-//! Limits: what happens at them, that they are never exceeded, and that what waits is served.
+//! Limits: they are never exceeded, what is above them is refused or waits, and what waits is served.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::scripted::{Backend, ok};
-use crate::stand::{QUICK, Stand, pool};
-use crate::talk::{Client, connect_from};
+use ruststrom_core::config::Driver;
 
-/// Answers after a while, and counts how many requests it has at once.
-fn busy(work: Duration) -> Backend {
+use crate::client::{Client, connect_from};
+use crate::harness::{Harness, SHORT_TIMEOUTS, pool};
+use crate::scripted_backend::{Backend, ok};
+
+on_each_driver!(
+    connections_are_limited_over_all_workers_and_for_each_address,
+    max_connections_is_never_exceeded_and_queued_requests_are_served,
+    a_full_queue_and_a_long_wait_get_503,
+    clients_that_leave_the_queue_take_no_slot,
+    requests_on_one_connection_are_limited,
+    at_the_buffer_limit_requests_wait_or_get_503_and_are_served_later,
+);
+
+/// A backend that responds after `work`, and counts the requests that it has at once.
+fn counting(work: Duration) -> Backend {
     Backend::start(move |mut p| {
         while p.request().is_some() {
-            p.busy(|| std::thread::sleep(work));
+            p.count_busy(|| std::thread::sleep(work));
             if !p.send(ok("done")) {
                 return;
             }
@@ -19,13 +30,13 @@ fn busy(work: Duration) -> Backend {
     })
 }
 
-#[test]
-fn connections_are_limited_over_all_workers_and_for_each_address() {
+fn connections_are_limited_over_all_workers_and_for_each_address(driver: Driver) {
     let good = Backend::good("good");
     let limits = "limits = { connections = 20, connections_per_ip = 5 }\n";
-    let stand = Stand::start(&format!("{limits}{QUICK}{}", pool("good", &[good.address], "")), 2);
-    let from = |last: u8| Client::over(connect_from([127, 0, 0, last].into(), stand.address));
-    // Five from each of four addresses: each one more is closed at once, and so is a fifth address.
+    let harness =
+        Harness::start(driver, &format!("{limits}{SHORT_TIMEOUTS}{}", pool("good", &[good.address], "")), 2);
+    let from = |last: u8| Client::over(connect_from([127, 0, 0, last].into(), harness.address));
+    // Five from each of four addresses: a sixth one is closed at once, and so is one from a fifth address.
     let mut taken = Vec::new();
     for last in 1..=4 {
         for _ in 0..5 {
@@ -36,36 +47,37 @@ fn connections_are_limited_over_all_workers_and_for_each_address() {
         assert!(from(last).is_closed(), "a sixth of {last}");
     }
     assert!(from(5).is_closed(), "a twenty-first");
-    // Those that are in are served on, and each that goes lets another in.
+    // Accepted connections are still served, and each one that closes makes room for another.
     for client in &mut taken {
         assert_eq!(client.get("/good").map(|a| a.status), Ok(200));
     }
     taken.truncate(19);
-    stand.wait_until("one has gone", |all| all.iter().map(|c| c.counts.clients).sum::<usize>() == 19);
+    harness.wait_until("one connection is closed", |all| {
+        all.iter().map(|c| c.counts.clients).sum::<usize>() == 19
+    });
     let mut client = from(5);
     assert_eq!(client.get("/good").map(|a| a.status), Ok(200));
     assert!(from(6).is_closed());
     drop((taken, client));
-    stand.end();
+    harness.end();
 }
 
-#[test]
-fn max_connections_is_never_exceeded_and_everyone_who_waits_is_served() {
+fn max_connections_is_never_exceeded_and_queued_requests_are_served(driver: Driver) {
     for (workers, strategy) in [(1, "RoundRobin"), (2, "RoundRobin"), (2, "LeastConnection"), (2, "Random")] {
-        let backends = [busy(Duration::from_millis(4)), busy(Duration::from_millis(4))];
+        let backends = [counting(Duration::from_millis(4)), counting(Duration::from_millis(4))];
         let addresses: Vec<String> = backends
             .iter()
             .map(|b| format!("{{ address = \"{}\", max_connections = 3 }}", b.address))
             .collect();
         let text = format!(
-            "{QUICK}[[backend_pools]]\naddresses = [{}]\nschemes = [\"HTTP\"]\nstrategy = \"{strategy}\"\ntimeouts = {{ queue = 15 }}\n",
+            "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{}]\nschemes = [\"HTTP\"]\nstrategy = \"{strategy}\"\ntimeouts = {{ queue = 15 }}\n",
             addresses.join(", ")
         );
-        let stand = Stand::start(&text, workers);
+        let harness = Harness::start(driver, &text, workers);
         std::thread::scope(|s| {
             for _ in 0..24 {
                 s.spawn(|| {
-                    let mut client = stand.client();
+                    let mut client = harness.client();
                     for i in 0..20 {
                         let response = client.get("/").unwrap_or_else(|e| panic!("{i}: {e}"));
                         assert_eq!(response.status, 200, "{strategy}: {response:?}");
@@ -73,34 +85,33 @@ fn max_connections_is_never_exceeded_and_everyone_who_waits_is_served() {
                 });
             }
         });
-        let told = stand.end();
-        assert_eq!(told.iter().filter(|t| t.cause.is_none()).count(), 480);
+        let records = harness.end();
+        assert_eq!(records.iter().filter(|t| t.cause.is_none()).count(), 480);
         for b in &backends {
-            // Exactly: neither more nor, with so many who wait, less.
-            assert_eq!(b.seen.most_busy.load(Ordering::SeqCst), 3, "{workers} {strategy}");
+            // Exactly 3: never more, and with so many queued requests, not less either.
+            assert_eq!(b.stats.max_busy.load(Ordering::SeqCst), 3, "{workers} {strategy}");
         }
     }
 }
 
-#[test]
-fn a_full_queue_and_a_long_wait_are_responded() {
-    let slow = busy(Duration::from_millis(1500));
+fn a_full_queue_and_a_long_wait_get_503(driver: Driver) {
+    let slow = counting(Duration::from_millis(1500));
     let text = format!(
-        "{QUICK}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 2 }}]\nschemes = [\"HTTP\"]\n\
+        "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 2 }}]\nschemes = [\"HTTP\"]\n\
          limits = {{ queue = 3 }}\ntimeouts = {{ backend_head = 5, queue = \"500ms\" }}\n",
         slow.address
     );
-    let stand = Stand::start(&text, 1);
-    // Two are served, three wait in vain, the others are refused at once.
+    let harness = Harness::start(driver, &text, 1);
+    // Two are served, three time out in the queue, the others are refused at once.
     let (served, waited, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|s| {
-        let queue = |all: &[ruststrom_driver::worker::Census], n: usize| {
+        let queue = |all: &[ruststrom_driver::mailbox::WorkerStats], n: usize| {
             all.iter().map(|c| c.counts.exchanges).sum::<usize>() >= n
         };
         for i in 0..5 {
             s.spawn(|| {
                 let begun = Instant::now();
-                let response = stand.client().get("/").expect("an answer");
+                let response = harness.client().get("/").expect("a response");
                 match response.status {
                     200 => served.fetch_add(1, Ordering::SeqCst),
                     _ => {
@@ -113,10 +124,10 @@ fn a_full_queue_and_a_long_wait_are_responded() {
                     }
                 };
             });
-            stand.wait_until("it is in", |all| queue(all, i + 1));
+            harness.wait_until("the request has arrived", |all| queue(all, i + 1));
         }
         for _ in 0..4 {
-            let response = stand.client().get("/").expect("an answer");
+            let response = harness.client().get("/").expect("a response");
             assert_eq!(
                 (response.status, response.field("Retry-After").is_some()),
                 (503, true),
@@ -127,60 +138,58 @@ fn a_full_queue_and_a_long_wait_are_responded() {
     });
     let counts = [served, waited, refused].map(AtomicUsize::into_inner);
     assert_eq!(counts, [2, 3, 4]);
-    let told = stand.end();
-    let caused = |cause| told.iter().filter(|t| t.cause == Some(cause)).count();
-    assert_eq!((caused("queue_timeout"), caused("queue_full")), (3, 4), "{told:?}");
-    assert_eq!(slow.seen.most_busy.load(Ordering::SeqCst), 2);
+    let records = harness.end();
+    let caused = |cause| records.iter().filter(|t| t.cause == Some(cause)).count();
+    assert_eq!((caused("queue_timeout"), caused("queue_full")), (3, 4), "{records:?}");
+    assert_eq!(slow.stats.max_busy.load(Ordering::SeqCst), 2);
 }
 
-#[test]
-fn those_who_leave_the_queue_take_nobodys_place() {
-    let slow = busy(Duration::from_millis(300));
+fn clients_that_leave_the_queue_take_no_slot(driver: Driver) {
+    let slow = counting(Duration::from_millis(300));
     let text = format!(
-        "{QUICK}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\ntimeouts = {{ queue = 10 }}\n",
+        "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\ntimeouts = {{ queue = 10 }}\n",
         slow.address
     );
-    let stand = Stand::start(&text, 1);
-    let ask = |target: &str| {
-        let mut client = stand.client();
+    let harness = Harness::start(driver, &text, 1);
+    let send = |target: &str| {
+        let mut client = harness.client();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).expect("sent");
         client
     };
-    let mut first = ask("/first");
-    stand.wait_until("the first is served", |all| all[0].counts.in_flight == 1);
-    let gone: Vec<_> = (0..10).map(|_| ask("/gone")).collect();
-    stand.wait_until("they wait", |all| all[0].counts.queued == 10);
-    let mut last = ask("/last");
-    stand.wait_until("it waits", |all| all[0].counts.queued == 11);
+    let mut first = send("/first");
+    harness.wait_until("the first request is at the backend", |all| all[0].counts.in_flight == 1);
+    let gone: Vec<_> = (0..10).map(|_| send("/gone")).collect();
+    harness.wait_until("ten requests are queued", |all| all[0].counts.queued == 10);
+    let mut last = send("/last");
+    harness.wait_until("eleven requests are queued", |all| all[0].counts.queued == 11);
     for client in gone {
-        crate::talk::reset(client.into_stream());
+        crate::client::reset(client.into_stream());
     }
-    stand.wait_until("they have gone", |all| all[0].counts.queued <= 1);
+    harness.wait_until("ten clients have left the queue", |all| all[0].counts.queued <= 1);
     for client in [&mut first, &mut last] {
         assert_eq!(client.response(false).map(|a| a.status), Ok(200));
     }
     drop((first, last));
-    stand.end();
-    assert_eq!(slow.seen.requests.load(Ordering::SeqCst), 2);
+    harness.end();
+    assert_eq!(slow.stats.requests.load(Ordering::SeqCst), 2);
 }
 
-#[test]
-fn requests_on_one_connection_are_limited() {
+fn requests_on_one_connection_are_limited(driver: Driver) {
     let good = Backend::good("good");
     let limits = "limits = { requests_per_connection = 3 }\n";
-    let stand = Stand::start(&format!("{limits}{QUICK}{}", pool("good", &[good.address], "")), 1);
-    let mut client = stand.client();
+    let harness =
+        Harness::start(driver, &format!("{limits}{SHORT_TIMEOUTS}{}", pool("good", &[good.address], "")), 1);
+    let mut client = harness.client();
     for last in [false, false, true] {
-        let response = client.get("/good").expect("an answer");
+        let response = client.get("/good").expect("a response");
         assert_eq!(response.field("Connection"), last.then_some("close"));
     }
     assert!(client.is_closed());
     drop(client);
-    stand.end();
+    harness.end();
 }
 
-#[test]
-fn without_memory_for_bytes_under_way_requests_are_refused_or_wait_and_later_served() {
+fn at_the_buffer_limit_requests_wait_or_get_503_and_are_served_later(driver: Driver) {
     let hangs = Backend::start(|mut p| {
         p.request();
         p.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1usize << 30));
@@ -188,25 +197,25 @@ fn without_memory_for_bytes_under_way_requests_are_refused_or_wait_and_later_ser
     });
     let good = Backend::good("good");
     let pools = pool("down", &[hangs.address], "") + &pool("good", &[good.address], "");
-    // One megabyte, and downloads that nobody reads, until they are cut for it.
-    let text = format!("limits = {{ buffer_bytes = 1048576 }}\n{QUICK}{pools}")
+    // 1 MiB of buffers, and downloads that nobody reads until they are cut off.
+    let text = format!("limits = {{ buffer_bytes = 1048576 }}\n{SHORT_TIMEOUTS}{pools}")
         .replace("head = \"700ms\", idle", "head = \"9s\", idle");
-    let stand = Stand::start(&text, 1);
-    let mut idle = stand.client();
+    let harness = Harness::start(driver, &text, 1);
+    let mut idle = harness.client();
     let downloads: Vec<_> = (0..100)
         .map(|_| {
-            let mut client = stand.client();
+            let mut client = harness.client();
             client.send("GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             client
         })
         .collect();
     std::thread::sleep(Duration::from_millis(300));
-    // Late or with a 503, but answered; and once they have gone, at once.
-    let response = idle.get("/good").expect("an answer");
+    // There is a response, late or a 503; once the downloads are closed, a 200 at once.
+    let response = idle.get("/good").expect("a response");
     assert!(matches!(response.status, 200 | 503), "{response:?}");
     drop(downloads);
-    stand.wait_until("they have gone", |all| all[0].counts.clients <= 1);
-    assert_eq!(stand.client().get("/good").map(|a| a.status), Ok(200));
+    harness.wait_until("the downloads are closed", |all| all[0].counts.clients <= 1);
+    assert_eq!(harness.client().get("/good").map(|a| a.status), Ok(200));
     drop(idle);
-    stand.end();
+    harness.end();
 }

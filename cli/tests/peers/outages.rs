@@ -1,4 +1,5 @@
-//! Backends that die, freeze and come back under load, and a stop in the middle of it.
+//! Backends that are killed, stopped and started again under load, and a graceful stop of the proxy under
+//! load.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -9,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::nginx::{Nginx, program, quick_start};
-use crate::scripted::{Backend, ok};
-use crate::talk::Client;
+use crate::scripted_backend::{Backend, ok};
 
-/// One request of the load.
+/// One request of [`Load`].
 #[derive(Clone, Debug)]
 struct Hit {
     begun: Instant,
     took: Duration,
-    /// Who answered, or what went wrong.
+    /// The body of a 200 response, or what went wrong.
     got: Result<String, String>,
 }
 
-/// Clients that ask all the time, each on a connection that it renews now and then.
+/// Clients that send requests all the time, each on a new connection after 50 requests.
 struct Load {
     stop: Arc<AtomicBool>,
     hits: Arc<Mutex<Vec<Hit>>>,
@@ -38,7 +39,7 @@ impl Load {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
                     let Ok(stream) = std::net::TcpStream::connect(to) else { return };
-                    stream.set_read_timeout(Some(crate::talk::WAIT)).expect("a socket");
+                    stream.set_read_timeout(Some(crate::client::WAIT)).expect("a socket");
                     let mut client = Client::over(stream);
                     for _ in 0..50 {
                         let begun = Instant::now();
@@ -109,21 +110,23 @@ impl Wrk {
         )
     }
 
-    /// It has seen no error.
+    /// Waits for its end; panics if it reports errors.
     fn end(mut self) {
-        let mut said = String::new();
-        std::io::Read::read_to_string(self.0.stdout.as_mut().expect("piped"), &mut said).expect("text");
+        let mut stdout = String::new();
+        std::io::Read::read_to_string(self.0.stdout.as_mut().expect("piped"), &mut stdout).expect("text");
         assert!(
-            said.contains("requests in") && !said.contains("Non-2xx") && !said.contains("Socket errors"),
-            "{said}"
+            stdout.contains("requests in")
+                && !stdout.contains("Non-2xx")
+                && !stdout.contains("Socket errors"),
+            "{stdout}"
         );
     }
 }
 
-/// What the retry rule lets be lost when a backend dies in the middle of an answer: nothing here, an answer
-/// is one write.
+/// Responses are short enough to be one write, so no backend can die in the middle of one: every request can
+/// be retried, and no client may see an error.
 #[test]
-fn no_client_sees_that_backends_die_freeze_and_come_back() {
+fn clients_see_no_error_when_backends_are_killed_stopped_and_restarted() {
     let mut backends = ["alpha", "beta", "gamma"].map(Nginx::start);
     let addresses: Vec<SocketAddr> = backends.iter().map(|b| b.address).collect();
     let top = "health_interval = { check_every = 1 }\ntimeouts = { backend_head = \"1s\" }\naccess_log = { enabled = false }";
@@ -141,7 +144,7 @@ fn no_client_sees_that_backends_die_freeze_and_come_back() {
     backends[1].signal(Signal::CONT);
     let thawed = Instant::now();
     sleep(Duration::from_millis(500));
-    // A polite stop: what it has begun is answered, its idle connections close.
+    // A graceful stop of nginx: it finishes its responses and closes its idle connections.
     backends[2].signal(Signal::QUIT);
     sleep(Duration::from_millis(1000));
     backends[2].kill();
@@ -150,9 +153,9 @@ fn no_client_sees_that_backends_die_freeze_and_come_back() {
     let hits = load.end();
     wrk.end();
     let bad: Vec<_> = hits.iter().filter(|h| h.got.is_err()).take(5).collect();
-    assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.said());
-    // Whoever asks later than check_every and its jitter and the timeout after it froze does not meet it any
-    // more.
+    assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.output());
+    // A request that begins later than check_every, its jitter and the check's timeout after the freeze does
+    // not reach the frozen backend any more.
     let late = |h: &&Hit| {
         h.begun > frozen + Duration::from_millis(1100 + 500 + 300)
             && h.begun < thawed
@@ -161,23 +164,24 @@ fn no_client_sees_that_backends_die_freeze_and_come_back() {
     assert_eq!(
         hits.iter().filter(late).count(),
         0,
-        "requests still met the frozen backend: {}",
-        daemon.said()
+        "requests still reached the frozen backend: {}",
+        daemon.output()
     );
     assert!(
         hits.iter().any(|h| h.begun > frozen && h.begun < thawed && h.took >= Duration::from_millis(950)),
-        "it was never met: was it frozen?"
+        "no request reached the frozen backend"
     );
-    // All are back.
+    // All three are used again.
     let last = hits.iter().rev().take(300);
     let names: std::collections::BTreeSet<_> = last.filter_map(|h| h.got.clone().ok()).collect();
-    assert_eq!(names.len(), 3, "{names:?}: {}", daemon.said());
+    assert_eq!(names.len(), 3, "{names:?}: {}", daemon.output());
     daemon.stop();
 }
 
-/// What no retry can save: a client must not take the half of it for the whole.
+/// A transfer that is under way when the backend dies cannot be retried: the client must not take it for
+/// complete.
 #[test]
-fn transfers_that_a_death_cuts_are_seen_to_be_cut() {
+fn transfers_truncated_by_a_killed_backend_are_detectable() {
     const LARGE: usize = 50 << 20;
     let mut backend = Nginx::start("mortal");
     std::fs::create_dir_all(backend.folder.0.join("files")).expect("a folder");
@@ -199,26 +203,29 @@ fn transfers_that_a_death_cuts_are_seen_to_be_cut() {
     let got = download.response(false);
     assert!(
         got.is_err(),
-        "half a download looked like a whole one: {:?}",
+        "a truncated download looked complete: {:?}",
         got.map(|a| (a.status, a.body.len()))
     );
-    // The rest may find a closed connection; the answer has to come all the same.
+    // Sending the rest may fail, but the response has to come.
     let _ = upload.send(vec![b'x'; 1 << 20]);
     assert_eq!(upload.response(false).map(|a| a.status), Ok(502));
-    // Nobody is there, and that is said at once; then somebody is.
+    // Without a backend the error comes at once; after the restart the backend is used again.
     let status = || Client::to(address).get_from("example.com", "/").map(|a| a.status);
     assert!(matches!(status(), Ok(502 | 503)), "{:?}", status());
     backend.restart();
     let begun = Instant::now();
     while status() != Ok(200) {
-        assert!(begun.elapsed() < Duration::from_secs(4), "it is back, and not used: {}", daemon.said());
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "the restarted backend is not used: {}",
+            daemon.output()
+        );
         sleep(Duration::from_millis(20));
     }
     daemon.stop();
 }
 
-/// Backends whose freezing can be seen from inside: they note when a request came, and go on with it when
-/// they thaw.
+/// A backend that can be frozen: it records when each request came, and responds only while it is not frozen.
 struct Freezer {
     backend: Backend,
     frozen: Arc<AtomicBool>,
@@ -251,7 +258,7 @@ impl Freezer {
 }
 
 #[test]
-fn a_frozen_backend_gets_nothing_after_its_time_and_ramps_back() {
+fn a_frozen_backend_gets_no_requests_and_ramps_up_again() {
     std::thread::scope(|s| {
         for fall in [1, 2] {
             s.spawn(move || freeze(fall));
@@ -269,7 +276,7 @@ fn freeze(fall: u32) {
     let daemon = Daemon::start(&config, &["--workers", "2"]);
     let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
     let load = Load::start(address, 8, "/");
-    // Past the shorter first interval.
+    // Longer than the first check interval, which is shorter than the others.
     sleep(Duration::from_millis(1500));
     let [_, beta, _] = &freezers;
     beta.frozen.store(true, Ordering::SeqCst);
@@ -281,18 +288,22 @@ fn freeze(fall: u32) {
         last < frozen + limit + Duration::from_millis(300),
         "fall {fall}: a request {:?} after it froze: {}",
         last - frozen,
-        daemon.said()
+        daemon.output()
     );
-    assert!(last > frozen, "it was never met after it froze");
+    assert!(last > frozen, "no request reached it after it froze");
     beta.frozen.store(false, Ordering::SeqCst);
     let thawed = Instant::now();
     sleep(Duration::from_millis(1100) + RAMP_UP + Duration::from_millis(2000));
     let hits = load.end();
     let bad: Vec<_> = hits.iter().filter(|h| h.got.is_err()).take(5).collect();
-    assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.said());
-    // What it got since it came back, of all that were asked in the same time.
-    let back = *beta.came().iter().find(|at| **at > thawed).expect("it comes back");
-    assert!(back < thawed + Duration::from_millis(1100 + 500), "it came back only after {:?}", back - thawed);
+    assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.output());
+    // Its share of all requests since it is used again.
+    let back = *beta.came().iter().find(|at| **at > thawed).expect("it is used again");
+    assert!(
+        back < thawed + Duration::from_millis(1100 + 500),
+        "it was used again only after {:?}",
+        back - thawed
+    );
     let share = |from: Duration, to: Duration| {
         let within = |at: Instant| at >= back + from && at < back + to;
         let its = beta.came().into_iter().filter(|at| within(*at)).count();
@@ -300,8 +311,8 @@ fn freeze(fall: u32) {
         assert!(all > 100, "{all} requests in {from:?} to {to:?}");
         its as f64 / all as f64
     };
-    // Its weight grows from nothing to one in three seconds, beside two of one: a sixth of a third, about a
-    // half, all of it.
+    // Its weight grows from 0 to 1 within three seconds, beside two backends of weight 1: in the first half
+    // second it gets far less than a third, in the middle second about a fifth, at the end a third.
     let (early, middle, late) = (
         share(Duration::ZERO, RAMP_UP / 6),
         share(RAMP_UP * 2 / 6, RAMP_UP * 4 / 6),
@@ -315,7 +326,7 @@ fn freeze(fall: u32) {
 }
 
 #[test]
-fn a_stop_under_load_cuts_nobody() {
+fn a_graceful_stop_under_load_cuts_no_request_off() {
     let backend = Backend::start(|mut p| {
         while p.request().is_some() {
             sleep(Duration::from_millis(60));
@@ -332,13 +343,13 @@ fn a_stop_under_load_cuts_nobody() {
         sleep(Duration::from_millis(700));
         let stopped = Instant::now();
         daemon.signal(signal);
-        assert_eq!(daemon.end().code(), Some(0), "{}", daemon.said());
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
         let hits = load.end();
-        // Whatever had been sent a little before, so that it was in flight when the signal came.
+        // Requests that were sent at least 10 ms before the signal.
         let in_flight: Vec<_> =
             hits.iter().filter(|h| h.begun < stopped - Duration::from_millis(10)).collect();
         let bad: Vec<_> = in_flight.iter().filter(|h| h.got.is_err()).collect();
-        assert!(bad.is_empty(), "{bad:?} of {}: {}", in_flight.len(), daemon.said());
+        assert!(bad.is_empty(), "{bad:?} of {}: {}", in_flight.len(), daemon.output());
         assert!(in_flight.iter().any(|h| h.begun + h.took > stopped), "nothing was in flight");
         assert!(in_flight.len() > 100, "{}", in_flight.len());
     }

@@ -1,16 +1,17 @@
-//! WebSockets by real software on both ends, and tunnels at the level of bytes.
+//! WebSockets with Python's `websockets` on both ends, and tunnels at the level of bytes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::daemon::{Daemon, Folder};
+use crate::client::Client;
+use crate::daemon::{Daemon, TempDir};
 use crate::nginx::{output, program, quick_start};
-use crate::scripted::Backend;
-use crate::talk::Client;
+use crate::scripted_backend::Backend;
 
-/// Echoes; says its name to who asks; closes with 4001 when told to. Health checks are answered.
+/// A WebSocket server: echoes, sends its name for `name`, pings for `ping`, closes with 4001 for `close`. It
+/// answers health checks.
 const SERVER: &str = "
 import asyncio, http, sys, websockets
 async def echo(ws):
@@ -28,6 +29,7 @@ async def main():
 asyncio.run(main())
 ";
 
+/// Twelve WebSocket clients at once; prints the names of the servers that they reached.
 const CLIENT: &str = "
 import asyncio, os, sys, websockets
 url = sys.argv[1]
@@ -63,7 +65,7 @@ asyncio.run(asyncio.wait_for(main(), 40))
 struct Server(Child, SocketAddr);
 
 impl Server {
-    fn start(folder: &Folder, name: &str) -> Self {
+    fn start(folder: &TempDir, name: &str) -> Self {
         let script = folder.write("server.py", SERVER);
         let mut command = Command::new(python());
         let mut child = command
@@ -88,7 +90,7 @@ impl Drop for Server {
     }
 }
 
-/// Debian's, which has Debian's modules.
+/// Debian's Python, for which Debian's modules are installed.
 fn python() -> std::path::PathBuf {
     let python = program("python3", "python3");
     let has = Command::new(&python)
@@ -99,21 +101,21 @@ fn python() -> std::path::PathBuf {
         .success();
     assert!(
         has,
-        "the module websockets is missing, and this test is done with it: install the Debian package python3-websockets"
+        "the module websockets is missing and this test needs it: install the Debian package python3-websockets"
     );
     python
 }
 
 #[test]
 fn websockets_pass_through_every_worker() {
-    let folder = Folder::new("websockets");
+    let folder = TempDir::new("websockets");
     let servers = ["left", "right"].map(|name| Server::start(&folder, name));
     let daemon = Daemon::start(&quick_start(&[servers[0].1, servers[1].1], "", ""), &["--workers", "2"]);
     let script = folder.write(
         "client.py",
         CLIENT.replace("websockets.connect(url,", "websockets.connect(url, extra_headers={},"),
     );
-    // The quick start wants this host; both names are of the loopback.
+    // The quick start's matcher needs this host; the client connects to loopback.
     let url = format!("ws://example.com:{}/chat?room=1", daemon.address().port());
     let script_text = std::fs::read_to_string(&script).expect("just written");
     let script = folder.write(
@@ -126,8 +128,8 @@ fn websockets_pass_through_every_worker() {
             ),
         ),
     );
-    let said = output(Command::new(python()).arg(script).arg(url));
-    assert_eq!(said.trim(), [["left"; 6], ["right"; 6]].concat().join(" "));
+    let stdout = output(Command::new(python()).arg(script).arg(url));
+    assert_eq!(stdout.trim(), [["left"; 6], ["right"; 6]].concat().join(" "));
     daemon.stop();
 }
 
@@ -135,8 +137,8 @@ const UPGRADE: &str = "GET /t HTTP/1.1\r\nHost: example.com\r\nConnection: Upgra
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n";
 
 #[test]
-fn each_half_of_a_tunnel_ends_by_itself() {
-    // Reads until the client ends its half, then says how much that was, and ends its own.
+fn each_direction_of_a_tunnel_ends_by_itself() {
+    // Reads until the client shuts down its direction, sends how many bytes that were, and closes.
     let counts = Backend::start(|mut p| {
         while let Some(head) = p.head() {
             if head.contains(" /health ") {
@@ -152,22 +154,22 @@ fn each_half_of_a_tunnel_ends_by_itself() {
     });
     let daemon = Daemon::start(&quick_start(&[counts.address], "", ""), &["--workers", "2"]);
     let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
-    // Bytes sent before the answer, and after it.
+    // Bytes sent before the 101 response, and after it.
     for (early, later) in [(0, 5), (5, 0), (0, 0), (3000, 3 << 20)] {
         let mut client = Client::to(address);
         client.send(UPGRADE).expect("sent");
         client.send("x".repeat(early)).expect("sent");
-        let response = client.response(false).expect("an answer");
+        let response = client.response(false).expect("a response");
         assert_eq!((response.status, response.field("Upgrade")), (101, Some("bytes")));
         client.send("x".repeat(later)).expect("sent");
         client.stream().shutdown(Shutdown::Write).expect("open");
-        let rest = client.rest().expect("it ends well");
+        let rest = client.rest().expect("a clean end");
         assert_eq!(String::from_utf8_lossy(&rest), (early + later).to_string());
     }
 
-    // The other way round: the backend ends its half first and still gets what the client sends.
-    let (heard, hears) = std::sync::mpsc::channel();
-    let heard = std::sync::Mutex::new(heard);
+    // The backend shuts down its direction first and still receives what the client sends.
+    let (sender, received) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let ends_first = Backend::start(move |mut p| {
         while let Some(head) = p.head() {
             if head.contains(" /health ") {
@@ -175,8 +177,8 @@ fn each_half_of_a_tunnel_ends_by_itself() {
                 continue;
             }
             p.send(SWITCHED.to_owned() + "all I have to say");
-            p.finish();
-            let _ = heard.lock().expect("no panic").send(p.rest());
+            p.shut_down();
+            let _ = sender.lock().expect("no panic").send(p.rest());
             return;
         }
     });
@@ -186,9 +188,9 @@ fn each_half_of_a_tunnel_ends_by_itself() {
     assert_eq!(client.response(false).map(|a| a.status), Ok(101));
     assert_eq!(client.rest().as_deref(), Ok(&b"all I have to say"[..]));
     let mut stream = client.into_stream();
-    stream.write_all(b"and I").expect("the other half is open");
+    stream.write_all(b"and I").expect("the other direction is open");
     stream.shutdown(Shutdown::Write).expect("open");
-    assert_eq!(hears.recv_timeout(crate::talk::WAIT), Ok(Some(b"and I".to_vec())));
+    assert_eq!(received.recv_timeout(crate::client::WAIT), Ok(Some(b"and I".to_vec())));
     drop(stream);
     daemon.stop();
     daemon2.stop();

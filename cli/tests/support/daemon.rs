@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::talk::WAIT;
+use crate::client::WAIT;
 
-/// A folder of its own, gone when dropped.
-pub(crate) struct Folder(pub(crate) PathBuf);
+/// A temporary directory, removed when dropped.
+pub(crate) struct TempDir(pub(crate) PathBuf);
 
-impl Folder {
+impl TempDir {
     pub(crate) fn new(name: &str) -> Self {
         static NTH: AtomicUsize = AtomicUsize::new(0);
         let nth = NTH.fetch_add(1, Ordering::SeqCst);
@@ -24,7 +24,7 @@ impl Folder {
         Self(path)
     }
 
-    /// Writes a file; where it is.
+    /// Writes a file; its path.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text).expect("a temporary file");
@@ -32,29 +32,29 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A running `rust-strom` and everything it says.
+/// A running `rust-strom` process and its output, killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
-    said: Arc<Mutex<String>>,
-    _folder: Folder,
+    output: Arc<Mutex<String>>,
+    pub(crate) directory: TempDir,
 }
 
 impl Daemon {
-    /// With a configuration, and more arguments.
+    /// Starts it with a configuration and more arguments.
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
         Self::start_limited(config, arguments, None)
     }
 
-    /// Under a limit of open files.
+    /// Starts it under a limit of open files, if one is given.
     pub(crate) fn start_limited(config: &str, arguments: &[&str], files: Option<u32>) -> Self {
-        let folder = Folder::new("daemon");
-        let file = folder.write("config.toml", config);
+        let directory = TempDir::new("daemon");
+        let file = directory.write("config.toml", config);
         let binary = env!("CARGO_BIN_EXE_rust-strom");
         let mut command = match files {
             None => Command::new(binary),
@@ -65,68 +65,79 @@ impl Daemon {
             }
         };
         command.arg("--config").arg(file).args(arguments);
-        Self::spawn(command, folder)
+        Self::spawn(command, directory)
     }
 
-    pub(crate) fn demo() -> Self {
+    /// Starts `rust-strom demo` with more arguments.
+    pub(crate) fn demo(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));
-        command.arg("demo");
-        Self::spawn(command, Folder::new("demo"))
+        command.arg("demo").args(arguments);
+        Self::spawn(command, TempDir::new("demo"))
     }
 
-    fn spawn(mut command: Command, folder: Folder) -> Self {
+    fn spawn(mut command: Command, directory: TempDir) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
         let mut child = command.spawn().expect("it starts");
-        let said = Arc::<Mutex<String>>::default();
+        let output = Arc::<Mutex<String>>::default();
         let out: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
         let err: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
         for stream in [out, err] {
-            let said = said.clone();
+            let output = output.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    let mut said = said.lock().expect("no panic");
-                    said.push_str(&line);
-                    said.push('\n');
+                    let mut output = output.lock().expect("no panic");
+                    output.push_str(&line);
+                    output.push('\n');
                 }
             });
         }
-        Self { child, said, _folder: folder }
+        Self { child, output, directory }
     }
 
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().expect("no panic").clone()
+    /// Standard output and standard error so far.
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().expect("no panic").clone()
     }
 
-    /// The rest of the first line behind `start`, once it is there.
+    /// Waits for a line that contains `start`; the rest of that line.
     pub(crate) fn wait_for(&self, start: &str) -> String {
+        self.wait_for_any(&[start])
+    }
+
+    /// Waits for a line that contains one of `starts`; the rest of that line.
+    fn wait_for_any(&self, starts: &[&str]) -> String {
         let begun = Instant::now();
         loop {
-            let said = self.said();
-            if let Some(rest) = said.lines().find_map(|l| l.split_once(start)) {
-                return rest.1.to_owned();
+            let output = self.output();
+            let rest =
+                |line: &str| starts.iter().find_map(|start| Some(line.split_once(start)?.1.to_owned()));
+            if let Some(rest) = output.lines().find_map(rest) {
+                return rest;
             }
-            assert!(begun.elapsed() < WAIT, "never said {start:?}: {said}");
+            assert!(begun.elapsed() < WAIT, "no line with {starts:?}: {output}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// Where it listens (`http`, `own page`), once it does.
+    /// The address of a listener, by the name that the log gives it (`http`, `admin`), once it is open.
     pub(crate) fn listens(&self, what: &str) -> SocketAddr {
         let begun = Instant::now();
         loop {
-            let said = self.said();
-            let mut lines = said.lines().filter_map(|l| l.split_once("listening on ")).map(|(_, rest)| rest);
+            let output = self.output();
+            let mut lines =
+                output.lines().filter_map(|l| l.split_once("listening on ")).map(|(_, rest)| rest);
             if let Some(line) = lines.find(|l| l.contains(&format!("({what})"))) {
                 return line.split(' ').next().and_then(|a| a.parse().ok()).expect("an address");
             }
-            assert!(begun.elapsed() < WAIT, "never listens: {said}");
+            assert!(begun.elapsed() < WAIT, "no {what} listener: {output}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// Where it listens for HTTP, once it is ready.
+    /// The address of the HTTP listener, once the log says `ready`.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.wait_for("INFO  ready");
+        // The text format of the log, or its JSON format.
+        self.wait_for_any(&["INFO  ready", "\"message\":\"ready"]);
         self.listens("http")
     }
 
@@ -134,29 +145,31 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    pub(crate) fn end(&mut self) -> ExitStatus {
+    /// Waits for the process to exit.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 return status;
             }
-            assert!(begun.elapsed() < 2 * WAIT, "it does not end: {}", self.said());
+            assert!(begun.elapsed() < 2 * WAIT, "the process does not exit: {}", self.output());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// It stops by TERM with everything finished.
+    /// Stops it with TERM; panics unless everything was finished.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
-        let status = self.end();
-        assert_eq!(status.code(), Some(0), "{}", self.said());
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.output());
     }
 
+    /// Whether the process is running.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_none()
     }
 
-    /// User and system time so far, in clock ticks (hundredths of a second).
+    /// User and system time so far, in clock ticks of 10 ms.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
         let rest = stat.rsplit_once(')').expect("a name").1;
@@ -164,7 +177,14 @@ impl Daemon {
         words[11].parse::<u64>().expect("utime") + words[12].parse::<u64>().expect("stime")
     }
 
-    /// Open file descriptors.
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        tasks.map_while(Result::ok).filter_map(name).map(|n| n.trim_end().to_owned()).collect()
+    }
+
+    /// How many file descriptors are open.
     pub(crate) fn files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
@@ -175,7 +195,7 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !std::thread::panicking() {
-            assert!(!self.said().contains("panic"), "{}", self.said());
+            assert!(!self.output().contains("panic"), "{}", self.output());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Real backends: an nginx of Debian each, one process, so that signals reach all of it.
+//! Real backends: Debian's nginx, each a single process, so that a signal reaches all of it.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::address;
-use crate::daemon::Folder;
-use crate::talk::WAIT;
+use crate::client::WAIT;
+use crate::daemon::TempDir;
 
-/// A program that a test needs, or a word about the package that has it.
+/// The path of a program that a test needs; panics with the name of its Debian package if it is missing.
 pub(crate) fn program(name: &str, package: &str) -> PathBuf {
-    // What Debian installed, not what comes first in somebody's PATH: its modules are installed for that one.
+    // Debian's own program and not the first one in PATH: Debian's modules are installed for that one.
     let places = ["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(|folder| Path::new(folder).join(name));
     let found = places.into_iter().find(|p| p.is_file());
     found.unwrap_or_else(|| {
-        panic!("{name} is missing, and this test is done with it: install the Debian package {package}")
+        panic!("{name} is missing and this test needs it: install the Debian package {package}")
     })
 }
 
-/// What a client program said, if it ended well and in time.
+/// The standard output of a client program; panics unless it succeeds.
 pub(crate) fn output(command: &mut Command) -> String {
     let shown = format!("{command:?}");
     let out = command.stdin(Stdio::null()).output().expect("it starts");
-    let (said, moaned) = (
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&out.stdout).into_owned(),
         String::from_utf8_lossy(&out.stderr).into_owned(),
     );
-    assert!(out.status.success(), "{shown}: {}\n{said}\n{moaned}", out.status);
-    said
+    assert!(out.status.success(), "{shown}: {}\n{stdout}\n{stderr}", out.status);
+    stdout
 }
 
 /// A running nginx, killed when dropped.
 pub(crate) struct Nginx {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    pub(crate) folder: Folder,
+    pub(crate) folder: TempDir,
     child: Child,
 }
 
 impl Nginx {
-    /// It answers `/` with its name, serves files of its folder below `/files/`, and keeps what is uploaded
-    /// to `/kept/`.
+    /// Starts one that answers `/` with its name, serves files of its directory below `/files/`, and stores
+    /// what is uploaded below `/kept/`.
     pub(crate) fn start(name: &'static str) -> Self {
-        let folder = Folder::new(name);
-        let address = address::lone();
+        let folder = TempDir::new(name);
+        let address = address::reserve();
         let child = spawn(name, &folder.0, address);
         Self { name, address, folder, child }
     }
@@ -55,18 +55,18 @@ impl Nginx {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// As by kill -9.
+    /// Ends it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("our child");
     }
 
-    /// On the same port.
+    /// Starts it again on the same address.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.name, &self.folder.0, self.address);
     }
 
-    /// Requests that it has answered, without health checks: method and target of each.
+    /// Method and target of each request that it has answered, health checks excepted.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.folder.0.join("access.log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
@@ -75,7 +75,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // A frozen one dies of this too.
+        // SIGKILL ends a stopped process too.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -125,7 +125,8 @@ http {{
     child
 }
 
-/// The quick-start configuration before these backends: only addresses and times are replaced.
+/// The quick-start configuration for these backends, with more top-level keys and more keys of the health
+/// check. Only addresses and times are replaced.
 pub(crate) fn quick_start(backends: &[SocketAddr], top: &str, of_health: &str) -> String {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/configs/quick-start.toml"),
@@ -140,7 +141,7 @@ pub(crate) fn quick_start(backends: &[SocketAddr], top: &str, of_health: &str) -
             "addresses = [\"127.0.0.1:8080\", \"127.0.0.1:8081\"]",
             format!("addresses = [{}]", addresses.join(", ")),
         ),
-        // A machine that is busy with other tests makes nobody slow.
+        // On a machine that is busy with other tests no backend must become slow or unhealthy for it.
         (
             "timeout = 500",
             if of_health.is_empty() { "timeout = 5000".to_owned() } else { "timeout = 500".to_owned() },

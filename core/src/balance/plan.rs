@@ -1,68 +1,103 @@
-//! Who is usable and in which order, until something changes: made by the shard that first sees the change,
-//! followed by all.
+//! Which backends are usable and in which order they take turns, until something changes. A plan is made by
+//! the shard that sees a change first; all shards follow it.
 
-use crate::sync::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::backend::BackendState;
 use super::smooth;
+use crate::config;
+use crate::health::Rules;
 use crate::planted::planted;
-use crate::shared::PoolState;
 use crate::time::Instant;
 
-/// How much of a [`Plan`] a strategy uses.
+/// How much of a [`SelectionPlan`] a strategy uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Who is usable.
+pub(super) enum PlanNeeds {
+    /// The set of usable backends.
     Set,
-    /// And their shares.
+    /// The set, and the share of each.
     Weights,
-    /// And an order that keeps to them.
+    /// The set, the shares, and an order of turns that keeps to the shares.
     Order,
 }
 
-/// While shares grow, a plan lasts for a hundredth of `ramp_up`, but at least so long.
-const STEP_MIN: Duration = Duration::from_millis(50);
+/// What a plan is made from: the state of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlanInput<'a> {
+    pub(super) backends: &'a [Arc<BackendState>],
+    /// The configuration of each backend.
+    pub(super) configured: &'a [config::Backend],
+    pub(super) rules: &'a Rules,
+    /// The version that the plan gets.
+    pub(super) version: u64,
+    /// The round-robin cursor.
+    pub(super) cursor: u64,
+}
 
-/// One turn, in the unit of what is owed.
-const ONE: i64 = 1 << 32;
+impl PlanInput<'_> {
+    fn backend(&self, index: u16) -> &BackendState {
+        &self.backends[usize::from(index)]
+    }
 
-/// One state of affairs.
+    fn configured(&self, index: u16) -> &config::Backend {
+        &self.configured[usize::from(index)]
+    }
+
+    /// Share of the backend's weight that it gets now, in thousandths; while it grows, a multiple of ten, so
+    /// that orders stay short.
+    fn share(&self, index: u16, now: Instant) -> u32 {
+        let health = self.backend(index).health();
+        let permille = health.weight_permille(self.rules, now);
+        // At least 1: a backend that became unhealthy after `usable` was found is still in this plan; the
+        // next version takes it out.
+        let ramping = health.ramp_end(self.rules, now).is_some();
+        if ramping { (permille / 10 * 10).max(1) } else { permille.max(1) }
+    }
+}
+
+/// While shares grow, a plan lasts for a hundredth of `ramp_up`, but at least this long.
+const MIN_RAMP_STEP: Duration = Duration::from_millis(50);
+
+/// One turn, in the unit in which `carry` counts.
+const ONE_TURN: i64 = 1 << 32;
+
+/// The usable backends of a pool and their order, as of one version of the pool.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    /// Of the pool, when this was made.
-    pub(crate) version: u64,
-    /// When shares will have grown so far that it is worth a new plan.
-    pub(crate) expires: Instant,
-    /// Who may be chosen, in the configuration's order: main backends, or the backups if there is no main
-    /// one.
-    pub(crate) usable: Box<[u16]>,
+pub(crate) struct SelectionPlan {
+    /// The pool's version when this was made.
+    pub(super) version: u64,
+    /// When shares will have grown so far that a new plan is due.
+    pub(super) expires: Instant,
+    /// The backends that may be chosen, in the configuration's order: main ones, or the backups if no main
+    /// one is usable.
+    pub(super) usable: Box<[u16]>,
     /// Whether `usable` are backups.
-    pub(crate) on_backups: bool,
+    pub(super) on_backups: bool,
     /// Usable backups while main ones are used.
-    pub(crate) backups: Box<[u16]>,
-    /// Shares of `usable`, thousandths of the weight included.
-    pub(crate) weights: Box<[u32]>,
+    pub(super) backups: Box<[u16]>,
+    /// Shares of `usable`: weight times thousandths of it.
+    pub(super) weights: Box<[u32]>,
     /// Whether all shares are the same.
-    pub(crate) equal: bool,
-    /// Whose turn it is, over and over; starts at `base` of the pool's cursor.
-    pub(crate) order: Box<[u16]>,
+    pub(super) equal: bool,
+    /// The order of turns, repeated without end; its first turn is when the pool's cursor is at `base`.
+    pub(super) order: Box<[u16]>,
     base: u64,
     /// How often each of `usable` is in `order`.
     units: Box<[u32]>,
-    /// What each of `usable` had got too little of (in 1 / 2^32 of one turn) before this plan began.
+    /// By how much each of `usable` was behind its share when this plan began, in 1 / 2^32 of one turn.
     carry: Box<[i64]>,
-    /// Unhealthy ones that real traffic has to try.
-    pub(crate) sick: Box<[u16]>,
-    /// When the first of them is due.
-    pub(crate) trial_at: Instant,
+    /// Unhealthy backends; without probes, one real request at a time tries them (half-open).
+    pub(super) unhealthy: Box<[u16]>,
+    /// When the first of them is due for that.
+    pub(super) half_open_at: Instant,
     /// For each backend whether it is among `usable`.
     is_usable: Box<[bool]>,
 }
 
-impl Plan {
-    /// One that no version fits.
-    pub(crate) fn outdated() -> Self {
+impl SelectionPlan {
+    /// An empty plan that is out of date in every version of a pool.
+    pub(super) fn outdated() -> Self {
         Self {
             version: 0,
             expires: Instant::ZERO,
@@ -75,77 +110,58 @@ impl Plan {
             base: 0,
             units: Box::default(),
             carry: Box::default(),
-            sick: Box::default(),
-            trial_at: Instant::NEVER,
+            unhealthy: Box::default(),
+            half_open_at: Instant::NEVER,
             is_usable: Box::default(),
         }
     }
 
-    /// The plan for now, made if need be. `needs` is the same for all shards of a pool.
-    pub(crate) fn current(state: &PoolState, needs: Needs, now: Instant) -> Arc<Self> {
-        let mut shared = state.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read before the backends are: what changes meanwhile gives a new version.
-        let mut version = state.version();
-        if let Some(plan) = &*shared
-            && plan.version == version
-        {
-            if now < plan.expires {
-                return Arc::clone(plan);
-            }
-            version = state.bump();
-        }
-        let plan = Arc::new(Self::make(state, needs, version, now, shared.as_deref()));
-        *shared = Some(Arc::clone(&plan));
-        plan
-    }
-
-    fn make(state: &PoolState, needs: Needs, version: u64, now: Instant, before: Option<&Self>) -> Self {
-        let rules = state.rules();
-        let (mut main, mut backups, mut sick) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, backend) in state.backends().iter().enumerate() {
+    /// A plan for now; `before` is the one that it replaces.
+    pub(super) fn make(input: &PlanInput<'_>, needs: PlanNeeds, now: Instant, before: Option<&Self>) -> Self {
+        let (mut main, mut backups, mut unhealthy) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, backend) in input.backends.iter().enumerate() {
             let index = index as u16;
-            let configured = state.configured(index);
+            let configured = input.configured(index);
             if configured.weight == 0 || !backend.resolved() {
                 continue;
             }
             match (backend.health().usable() || planted!(15), configured.backup) {
                 (true, false) => main.push(index),
                 (true, true) => backups.push(index),
-                (false, _) => sick.push(index),
+                (false, _) => unhealthy.push(index),
             }
         }
         let on_backups = main.is_empty();
         let (usable, backups) = if on_backups { (backups, Vec::new()) } else { (main, backups) };
-        sick.retain(|&index| on_backups || !state.configured(index).backup);
-        let trials =
-            sick.iter().filter_map(|&index| state.backends()[usize::from(index)].health().trial_at(rules));
+        unhealthy.retain(|&index| on_backups || !input.configured(index).backup);
+        let attempts =
+            unhealthy.iter().filter_map(|&index| input.backend(index).health().half_open_at(input.rules));
         let mut plan = Self {
-            version,
+            version: input.version,
             expires: Instant::NEVER,
             on_backups,
-            trial_at: trials.min().unwrap_or(Instant::NEVER),
+            half_open_at: attempts.min().unwrap_or(Instant::NEVER),
             ..Self::outdated()
         };
         plan.is_usable =
-            (0..state.backends().len() as u16).map(|index| usable.binary_search(&index).is_ok()).collect();
-        if needs != Needs::Set {
-            let step = (rules.ramp_up / 100).max(STEP_MIN);
-            let ends = usable
-                .iter()
-                .filter_map(|&index| state.backends()[usize::from(index)].health().ramp_end(rules, now));
+            (0..input.backends.len() as u16).map(|index| usable.binary_search(&index).is_ok()).collect();
+        if needs != PlanNeeds::Set {
+            let step = (input.rules.ramp_up / 100).max(MIN_RAMP_STEP);
+            let ends =
+                usable.iter().filter_map(|&index| input.backend(index).health().ramp_end(input.rules, now));
             plan.expires = ends.map(|end| end.min(now + step)).min().unwrap_or(Instant::NEVER);
             plan.weights = usable
                 .iter()
-                .map(|&index| state.configured(index).weight.saturating_mul(share(state, index, now)))
+                .map(|&index| input.configured(index).weight.saturating_mul(input.share(index, now)))
                 .collect();
             plan.equal = plan.weights.iter().all(|weight| *weight == plan.weights[0]);
         }
-        if needs == Needs::Order && !usable.is_empty() {
-            plan.put_in_order(&usable, state.cursor().load(Ordering::Relaxed), before);
+        if needs == PlanNeeds::Order && !usable.is_empty() {
+            plan.put_in_order(&usable, input.cursor, before);
         }
         plan.usable = usable.into();
         plan.backups = backups.into();
-        plan.sick = sick.into();
+        plan.unhealthy = unhealthy.into();
         plan
     }
 
@@ -155,17 +171,18 @@ impl Plan {
         if self.equal {
             self.units = vec![1; usable.len()].into();
             self.carry = vec![0; usable.len()].into();
-            // Go on after the one that was last.
+            // Continue after the backend that had the last turn.
             let last = before.map(|before| before.at(cursor.wrapping_sub(1)));
             let start = last.map_or(0, |last| usable.partition_point(|&index| index <= last) % usable.len());
             self.order = [&usable[start..], &usable[..start]].concat().into();
             return;
         }
         self.units = smooth::units(&self.weights).into();
-        let owed = before.map(|before| before.owed(cursor)).unwrap_or_default();
+        let deficits = before.map(|before| before.deficits(cursor)).unwrap_or_default();
         let find = |index: &u16| {
-            owed.binary_search_by_key(index, |&(owed, _)| owed)
-                .map_or(0, |place| owed[place].1.clamp(-ONE, ONE))
+            deficits
+                .binary_search_by_key(index, |&(backend, _)| backend)
+                .map_or(0, |place| deficits[place].1.clamp(-ONE_TURN, ONE_TURN))
         };
         self.carry = usable.iter().map(find).collect();
         self.order = smooth::order(&self.units, &self.carry)
@@ -174,34 +191,27 @@ impl Plan {
             .collect();
     }
 
-    /// Whose turn it is at `cursor`. Only with [`Needs::Order`] and someone usable.
-    pub(crate) fn at(&self, cursor: u64) -> u16 {
+    /// The backend whose turn it is at `cursor`. Only for [`PlanNeeds::Order`] and with a usable backend.
+    pub(super) fn at(&self, cursor: u64) -> u16 {
         self.order[(cursor.wrapping_sub(self.base) % self.order.len() as u64) as usize]
     }
 
-    /// What each backend has got too little of when the cursor is at `cursor`, in 1 / 2^32 of one turn.
-    fn owed(&self, cursor: u64) -> Vec<(u16, i64)> {
+    /// By how much each usable backend is behind its share when the cursor is at `cursor`, in 1 / 2^32 of one
+    /// turn.
+    fn deficits(&self, cursor: u64) -> Vec<(u16, i64)> {
         let length = self.order.len() as i64;
         let turns = (cursor.wrapping_sub(self.base) % self.order.len() as u64) as usize;
         let mut counts = vec![0i64; self.is_usable.len()];
         self.order[..turns].iter().for_each(|&index| counts[usize::from(index)] += 1);
         let one = |((&index, &units), &carry): ((&u16, &u32), &i64)| {
-            let owed = i64::from(units) * turns as i64 - length * counts[usize::from(index)];
-            (index, carry + ((i128::from(owed) << 32) / i128::from(length)) as i64)
+            let deficit = i64::from(units) * turns as i64 - length * counts[usize::from(index)];
+            (index, carry + ((i128::from(deficit) << 32) / i128::from(length)) as i64)
         };
         self.usable.iter().zip(&self.units).zip(&self.carry).map(one).collect()
     }
 
     /// Whether `backend` is among those that may be chosen.
-    pub(crate) fn is_usable(&self, backend: u16) -> bool {
+    pub(super) fn is_usable(&self, backend: u16) -> bool {
         self.is_usable.get(usize::from(backend)).copied().unwrap_or(false)
     }
-}
-
-/// In thousandths; while it grows, in hundredths, so that orders stay short.
-fn share(state: &PoolState, index: u16, now: Instant) -> u32 {
-    let health = state.backends()[usize::from(index)].health();
-    let permille = health.weight_permille(state.rules(), now);
-    // A backend that fell after `usable` was found still gets a place: the next version takes it away.
-    if health.ramp_end(state.rules(), now).is_some() { (permille / 10 * 10).max(1) } else { permille.max(1) }
 }

@@ -1,14 +1,14 @@
-//! Clients to backends by hash: everyone's own backend stays the same while the set of configured backends
-//! does, in every process.
+//! Clients to backends by hash (weighted rendezvous hashing): a client keeps its backend as long as the set
+//! of configured backends stays the same, in every process.
 //!
-//! A table of 65536 entries, each given to the backend with the highest score for it (weighted rendezvous
-//! hashing). So adding or removing one of n backends moves 1 / n of the entries and no more, and a choice is
-//! one look. An entry is worked out when the first client needs it: all at once they are 65536 scores a
-//! backend, and a shard that stood still for them would let every client wait for a reload.
+//! A table of 65536 entries, each given to the backend with the highest score for it. So adding or removing
+//! one of n backends moves 1 / n of the entries and no more, and a choice is one look-up. An entry is worked
+//! out when the first client needs it: all entries at once are 65536 scores a backend, and every client of
+//! the shard would have to wait for that on a reload.
 //!
 //! The keys are fixed, not taken from the seed: several instances and the time after a restart must agree. A
-//! client that could choose its address could choose its backend, as it could with any published hash; it
-//! gains nothing else by that, no table grows or slows.
+//! client that can choose its address can therefore choose its backend; it gains nothing else by that, since
+//! no table grows or becomes slower.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -17,24 +17,23 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use siphasher::sip::SipHasher13;
 
 const ENTRIES: usize = 1 << 16;
-/// More than the configuration allows.
-const WEIGHT_MAX: u32 = 1023;
+/// Bounds the arithmetic; the configuration allows no weight this large.
+const MAX_WEIGHT: u32 = 1023;
 
-/// The table.
+/// The table from hashes of clients to backends.
 #[derive(Debug, Default)]
 pub(crate) struct Rendezvous {
-    /// Place, hash and weight.
+    /// Place, hash and weight of each backend.
     backends: Box<[(u16, u64, u32)]>,
-    /// Places, each plus one; 0: not worked out yet. Empty if there are no backends. Shards that meet at an
-    /// entry write the same, whichever is first, and nothing else hangs on it: no order is needed.
+    /// The backend's place plus one; 0: not worked out yet. Empty if there are no backends. Two shards that
+    /// work out the same entry write the same value, so `Relaxed` is enough.
     entries: Box<[AtomicU16]>,
 }
 
 impl Rendezvous {
     /// `backends` are place, hash and weight; those of weight 0 get nothing.
     pub(crate) fn new(backends: &[(u16, u64, u32)]) -> Self {
-        // In the order of their hashes: which of two equal scores wins does not hang on the order in the
-        // file.
+        // Sorted by hash: which of two equal scores wins does not depend on the order in the file.
         let mut backends: Vec<_> = backends.iter().copied().filter(|(.., weight)| *weight > 0).collect();
         backends.sort_unstable_by_key(|&(_, hash, _)| hash);
         if backends.is_empty() {
@@ -43,7 +42,7 @@ impl Rendezvous {
         Self { backends: backends.into(), entries: (0..ENTRIES).map(|_| AtomicU16::new(0)).collect() }
     }
 
-    /// Of a client. IPv4 written as IPv6 is IPv4.
+    /// The hash of a client's address. An IPv4 address mapped into IPv6 is taken as IPv4.
     pub(crate) fn hash(client: IpAddr) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(0x636c_6965_6e74_2074, 0x6f20_6261_636b_656e);
         match client.to_canonical() {
@@ -58,8 +57,8 @@ impl Rendezvous {
         mix(hash ^ backend_hash)
     }
 
-    /// The client's own backend, then its next choices, with repetitions and without end; nothing if there
-    /// are no backends.
+    /// The backend of the client with this hash, then its next choices, with repetitions and without end;
+    /// empty if there are no backends.
     pub(crate) fn walk(&self, hash: u64) -> impl Iterator<Item = u16> + '_ {
         let steps =
             std::iter::successors(Some(hash), |&hash| Some(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15))));
@@ -79,13 +78,14 @@ impl Rendezvous {
     }
 }
 
-/// The one with the least -log2(score) / weight: each wins with a probability of its weight over all weights.
+/// The backend with the least -log2(score) / weight: each wins with a probability of its weight over all
+/// weights.
 fn best(entry: u64, backends: &[(u16, u64, u32)]) -> u16 {
     // Cost and weight of the best so far; compared by cross-multiplication, which stays below 2^64.
     let mut best = (0, u64::MAX >> 10, 1);
     for &(place, hash, weight) in backends {
-        let (score, weight) = (Rendezvous::score(entry, hash), u64::from(weight.min(WEIGHT_MAX)));
-        // The logarithm is dear: most are out already by -log2(1 - y) >= 1.4375 y.
+        let (score, weight) = (Rendezvous::score(entry, hash), u64::from(weight.min(MAX_WEIGHT)));
+        // The logarithm is expensive: most backends are ruled out by -log2(1 - y) >= 1.4375 y.
         let gap = !score >> 16;
         if (gap + gap / 16 * 7) * best.2 < best.1 * weight {
             let cost = minus_log2(score);

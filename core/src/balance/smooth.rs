@@ -1,14 +1,15 @@
-//! An order in which everyone gets his share, within one turn of the exact one at every moment.
+//! Smooth weighted round robin: an order of turns in which, at every moment, each member has had its share to
+//! within one turn.
 //!
-//! This is the chairman assignment problem, solved by Tijdeman's rule (Discrete Mathematics 32, 1980): who
-//! has been owed nearly a turn may be next, and of those the one who would soonest be owed too much. With n
-//! members nobody is ever off by more than 1 - 1 / (2n - 2).
+//! This is the chairman assignment problem, solved by Tijdeman's rule (Discrete Mathematics 32, 1980): the
+//! next turn goes to a member that is nearly a turn behind its share, and among those to the one that would
+//! be too far behind first. With n members none is ever off by more than 1 - 1 / (2n - 2).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The longest order, unless there are more members than half of it.
-const LONGEST: usize = 16_384;
+/// Turns of the longest order, unless there are more members than half of it.
+const MAX_TURNS: usize = 16_384;
 
 /// How often each member is in an order that stands for `weights` (none of them 0). Exact if the reduced
 /// weights sum to 16384 or less; else rounded, by which a share changes by less than 1 / 8192 of all (with
@@ -16,11 +17,11 @@ const LONGEST: usize = 16_384;
 pub(super) fn units(weights: &[u32]) -> Vec<u32> {
     let reduced = reduce(weights.iter().map(|&weight| u64::from(weight)).collect());
     let sum: u64 = reduced.iter().sum();
-    let longest = LONGEST.max(2 * weights.len()) as u64;
-    let fitting = if sum <= longest {
+    let max_turns = MAX_TURNS.max(2 * weights.len()) as u64;
+    let fitting = if sum <= max_turns {
         reduced
     } else {
-        let room = longest - weights.len() as u64;
+        let room = max_turns - weights.len() as u64;
         reduce(reduced.iter().map(|&weight| ((weight * room + sum / 2) / sum).max(1)).collect())
     };
     fitting.into_iter().map(|units| units as u32).collect()
@@ -37,8 +38,9 @@ fn reduce(mut weights: Vec<u64>) -> Vec<u64> {
     weights
 }
 
-/// Members by their places, each as often as `units` says. `carry` is what each was owed before, in 1 / 2^32
-/// of one turn: who was owed something comes earlier, and the order may be repeated all the same.
+/// The members' places in the order of their turns, each as often as `units` says. `carry` is by how much
+/// each was behind its share before, in 1 / 2^32 of one turn: whoever was behind comes earlier. The order may
+/// still be repeated.
 pub(super) fn order(units: &[u32], carry: &[i64]) -> Vec<u16> {
     let length = units.iter().map(|&units| i64::from(units)).sum::<i64>();
     if units.len() < 2 {
@@ -156,28 +158,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everyone_gets_his_share_at_every_moment(weights in prop::collection::vec(1u32..=1000, 1..12)) {
+        fn every_member_has_its_share_at_every_moment(weights in prop::collection::vec(1u32..=1000, 1..12)) {
             let units = units(&weights);
             let order = order(&units, &vec![0; units.len()]);
             for (place, &units) in units.iter().enumerate() {
-                prop_assert_eq!(order.iter().filter(|&&other| usize::from(other) == place).count(), units as usize);
+                let turns = order.iter().filter(|&&other| usize::from(other) == place).count();
+                prop_assert_eq!(turns, units as usize);
             }
             prop_assert!(worst(&units, &vec![0; units.len()]) < 1.0);
         }
 
         #[test]
-        fn a_carry_changes_the_order_but_no_share(weights in prop::collection::vec(1u32..=100, 2..8), owed in prop::collection::vec(-999i64..=999, 8)) {
+        fn a_carry_changes_the_order_but_no_share(
+            weights in prop::collection::vec(1u32..=100, 2..8),
+            owed in prop::collection::vec(-999i64..=999, 8),
+        ) {
             let units = units(&weights);
             let carry: Vec<i64> = owed[..units.len()].iter().map(|owed| (owed << 32) / 1000).collect();
             let order = order(&units, &carry);
             for (place, &units) in units.iter().enumerate() {
-                prop_assert_eq!(order.iter().filter(|&&other| usize::from(other) == place).count(), units as usize);
+                let turns = order.iter().filter(|&&other| usize::from(other) == place).count();
+                prop_assert_eq!(turns, units as usize);
             }
         }
     }
 
     #[test]
-    fn who_is_owed_comes_first() {
+    fn whoever_is_behind_comes_first() {
         let owed = |place: usize| {
             (0..3).map(|other| if other == place { 1 << 31 } else { -(1 << 30) }).collect::<Vec<i64>>()
         };

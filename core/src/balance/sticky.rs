@@ -1,7 +1,9 @@
-//! The cookie that names a backend without telling its address.
+//! The cookie that names a backend without revealing its address.
 
+use std::sync::Arc;
+
+use super::backend::BackendState;
 use crate::config::{SameSite, StickyCookie};
-use crate::shared::PoolState;
 
 /// Characters of a cookie's value.
 const DIGITS: usize = 16;
@@ -11,15 +13,16 @@ const DIGITS: usize = 16;
 #[derive(Debug)]
 pub struct Sticky {
     name: Box<[u8]>,
-    /// Value and backend, by value.
+    /// Each value with its backend, sorted by value.
     values: Box<[(u64, u16)]>,
+    /// The whole `Set-Cookie` line of each backend.
     lines: Box<[Box<[u8]>]>,
 }
 
 impl Sticky {
-    pub(super) fn new(cookie: &StickyCookie, state: &PoolState) -> Self {
+    pub(super) fn new(cookie: &StickyCookie, backends: &[Arc<BackendState>]) -> Self {
         let mut by_label: Vec<_> =
-            state.backends().iter().enumerate().map(|(index, backend)| (backend, index as u16)).collect();
+            backends.iter().enumerate().map(|(index, backend)| (backend, index as u16)).collect();
         by_label.sort_by_key(|(backend, index)| (backend.label(), *index));
         let mut values: Vec<(u64, u16)> = Vec::with_capacity(by_label.len());
         let mut lines = vec![Box::default(); by_label.len()];
@@ -37,8 +40,8 @@ impl Sticky {
         Self { name: cookie.cookie_name.as_bytes().into(), values: values.into(), lines: lines.into() }
     }
 
-    /// The backend that one `Cookie` field names (RFC 6265 §4.2.1): the first of our cookies in it with a
-    /// value that is ours.
+    /// The backend that the value of a `Cookie` field names (RFC 6265 §4.2.1): that of the first cookie with
+    /// this name whose value is one of this pool's.
     #[must_use]
     pub fn find(&self, field_value: &[u8]) -> Option<u16> {
         field_value.split(|&byte| byte == b';').find_map(|pair| {
@@ -76,7 +79,7 @@ fn line(cookie: &StickyCookie, value: u64) -> Box<[u8]> {
     line.into_bytes().into()
 }
 
-/// Exactly sixteen lower-case hexadecimal digits.
+/// A cookie's value: exactly sixteen lower-case hexadecimal digits.
 fn parse(value: &[u8]) -> Option<u64> {
     let digits: &[u8; DIGITS] = value.try_into().ok()?;
     digits.iter().try_fold(0, |number: u64, &digit| {

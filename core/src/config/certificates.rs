@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::address::host_name;
+use super::diagnostic::clip;
 use super::model::{Certificate, CertificateSource};
-use super::reader::{self, Report, Section, Value};
-use super::{address, suggest};
+use super::reader::{self, Section};
+use super::report::{Report, Value};
 
 const KINDS: &[(&str, Kind)] = &[("Local", Kind::Local), ("ACME", Kind::Acme)];
 
@@ -25,7 +27,7 @@ impl Kind {
 
 /// Every certificate in the order of the file; `None` for one with an error.
 pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Option<Certificate>> {
-    let Some(section) = value.and_then(|v| Section::open(v, "`certificates`", report)) else {
+    let Some(section) = value.and_then(|v| Section::with_any_keys(v, "`certificates`", report)) else {
         return Vec::new();
     };
     let mut names = BTreeSet::new();
@@ -34,10 +36,10 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
     for (key, value) in section.entries() {
         let name = server_name(key.get_ref());
         match &name {
-            Err(why) => {
+            Err(reason) => {
                 let message =
-                    format!("\"{}\" is not the name of a certificate: {why}", suggest::clip(key.get_ref()));
-                *report.error(key.span(), message) =
+                    format!("\"{}\" is not the name of a certificate: {reason}", clip(key.get_ref()));
+                report.error(key.span(), message).help =
                     Some("use a name like \"example.com\" or \"*.example.com\"".into());
             }
             Ok(name) if !names.insert(name.clone()) => {
@@ -45,7 +47,7 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
             }
             Ok(_) => {}
         }
-        let Some(section) = Section::open(value, "a certificate", report) else {
+        let Some(section) = Section::with_any_keys(value, "a certificate", report) else {
             found.push(None);
             continue;
         };
@@ -68,29 +70,24 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
     found
 }
 
+/// The name of a server as TLS clients send it, or a wildcard for one label.
 fn server_name(text: &str) -> Result<Box<str>, &'static str> {
-    let name = address::host_name(text.strip_prefix("*.").unwrap_or(text))?;
+    let name = host_name(text.strip_prefix("*.").unwrap_or(text))?;
     if name.parse::<std::net::IpAddr>().is_ok() {
         return Err("clients never name an address in a handshake");
     }
     Ok(if text.starts_with("*.") { format!("*.{name}").into() } else { name })
 }
 
-/// `Local = { … }` and `ACME = { … }`, or both flat with a `type`.
+/// Where a certificate comes from: `Local = { … }`, `ACME = { … }`, or the settings of either beside `type`.
 fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
     if let Some(value) = section.get("type") {
         let kind = reader::one_of(value, "type", KINDS, report)?;
         let known: Vec<&str> = kind.keys().iter().copied().chain(["type", "default"]).collect();
-        for (key, _) in section.entries().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
-            section.unknown_key(key, &known, report);
-        }
+        section.check_keys(&known, report);
         return fields(kind, section, report);
     }
-    for (key, _) in
-        section.entries().filter(|(key, _)| !["Local", "ACME", "default"].contains(&key.get_ref().as_ref()))
-    {
-        section.unknown_key(key, &["Local", "ACME", "type", "default"], report);
-    }
+    section.check_keys(&["Local", "ACME", "type", "default"], report);
     match (section.get("Local"), section.get("ACME")) {
         (Some(local), None) => {
             let section = Section::new(local, "`Local`", Kind::Local.keys(), report)?;
@@ -105,19 +102,18 @@ fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateS
             None
         }
         (None, None) => {
-            if let Some(help) = report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`")
-            {
-                *help = Some("add Local = { certificate_path = \"…\", private_key_path = \"…\" }".into());
-            }
+            let help = "add Local = { certificate_path = \"…\", private_key_path = \"…\" }";
+            report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`", help);
             None
         }
     }
 }
 
+/// The settings of a kind of source.
 fn fields(kind: Kind, section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
     let text = |key: &str, example: &str, report: &mut Report<'_>| {
         let value = section.required(key, example, report)?;
-        reader::filled(value, &format!("`{key}`"), report).map(Box::<str>::from)
+        reader::non_empty_string(value, &format!("`{key}`"), report).map(Box::<str>::from)
     };
     match kind {
         Kind::Local => {
@@ -132,16 +128,13 @@ fn fields(kind: Kind, section: &Section<'_>, report: &mut Report<'_>) -> Option<
             let email = text("email", "\"admin@example.com\"", report);
             let persist_dir = text("persist_dir", "\"acme-cache\"", report);
             let email = email.filter(|email| {
-                let good = email
+                let valid = email
                     .split_once('@')
-                    .is_some_and(|(user, host)| !user.is_empty() && address::host_name(host).is_ok());
-                if !good && let Some(value) = section.get("email") {
-                    report.error(
-                        value.span(),
-                        format!("\"{}\" is not an address for e-mail", suggest::clip(email)),
-                    );
+                    .is_some_and(|(user, host)| !user.is_empty() && host_name(host).is_ok());
+                if !valid && let Some(value) = section.get("email") {
+                    report.error(value.span(), format!("\"{}\" is not an address for e-mail", clip(email)));
                 }
-                good
+                valid
             });
             let staging = section.boolean("staging", false, report);
             Some(CertificateSource::Acme { staging, email: email?, persist_dir: persist_dir? })

@@ -1,33 +1,54 @@
-//! What is wrong with a file, where, and what to do about it; and that as text.
+//! Diagnostics as data: what is wrong with a file, where, and what to do about it. Their layout as text is in
+//! `render`.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::ops::Range;
 
-/// How bad it is.
+/// How serious a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The file can't be used.
     Error,
-    /// The file can be used, but probably isn't what was meant.
+    /// The file can be used, but probably doesn't do what was meant.
     Warning,
 }
 
-/// One thing that is wrong with a file.
+impl fmt::Display for Severity {
+    /// `error` or `warning`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// One problem of a configuration file.
+///
+/// It prints as `LINE:COLUMN: SEVERITY: MESSAGE`, without the help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Error or warning.
     pub severity: Severity,
-    /// One line, lower case, without a final dot.
+    /// One line of at most 400 characters, lower case, without a final dot or control characters.
     pub message: String,
-    /// Bytes of the file; may be empty.
+    /// The bytes of the file that are meant, on character boundaries; may be empty.
     pub span: Range<usize>,
-    /// What to do.
+    /// How to correct it, if that is known: one line of at most 400 characters.
     pub help: Option<String>,
-    /// Line of the span's start, from 1.
+    /// Line of the span's start, counted from 1.
     pub line: usize,
-    /// Character of that line, from 1.
+    /// Column of the span's start in characters, counted from 1. A byte order mark is not counted.
     pub column: usize,
 }
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}: {}", self.line, self.column, self.severity, self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}
 
 /// Where the lines of a text begin.
 pub(super) struct Lines<'t> {
@@ -46,8 +67,14 @@ impl<'t> Lines<'t> {
         self.starts.partition_point(|&start| start <= at) - 1
     }
 
+    /// How many lines there are; an empty text has one.
     pub(super) fn count(&self) -> usize {
         self.starts.len()
+    }
+
+    /// Byte of the text at which the line begins.
+    pub(super) fn start(&self, index: usize) -> usize {
+        self.starts[index]
     }
 
     /// A line without its end.
@@ -58,31 +85,31 @@ impl<'t> Lines<'t> {
         line.strip_suffix('\r').unwrap_or(line)
     }
 
-    /// The nearest place at or before `at` that is within the text and between two characters.
-    fn floor(&self, at: usize) -> usize {
+    /// The nearest byte at or before `at` that is within the text and on a character boundary.
+    pub(super) fn floor(&self, at: usize) -> usize {
         let at = at.min(self.text.len());
         (0..=at).rev().find(|&i| self.text.is_char_boundary(i)).unwrap_or(0)
     }
 
-    /// Puts them into the order of the file, their spans onto character boundaries, and fills in lines and
-    /// columns.
-    pub(super) fn place(&self, diagnostics: &mut Vec<Diagnostic>) {
+    /// Sorts diagnostics by their place in the file, moves their spans onto character boundaries and fills in
+    /// lines and columns.
+    pub(super) fn locate(&self, diagnostics: &mut Vec<Diagnostic>) {
         for d in diagnostics.iter_mut() {
             let start = self.floor(d.span.start);
             d.span = start..self.floor(d.span.end).max(start);
-            tidy(&mut d.message);
-            d.help.as_mut().map(tidy);
+            clip_message(&mut d.message);
+            d.help.as_mut().map(clip_message);
         }
         diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
         diagnostics.dedup();
-        // Columns count on from the diagnostic before: a long line full of mistakes is still read once only.
+        // Columns are counted on from the last diagnostic, so that a line with many mistakes is read once.
         let (mut line, mut at, mut column) = (0, 0, 1);
         for d in diagnostics {
             let index = self.index(d.span.start);
             if index != line {
                 (line, at, column) = (index, self.starts[index], 1);
             }
-            // A byte order mark is nothing that an editor counts.
+            // Editors don't count a byte order mark.
             column += self.text[at..d.span.start].chars().filter(|&c| c != '\u{feff}').count();
             at = d.span.start;
             (d.line, d.column) = (line + 1, column);
@@ -90,72 +117,25 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Whatever of the file got into a message, it stays one line of bounded length and moves no terminal's
-/// cursor.
-fn tidy(text: &mut String) {
-    const LONGEST: usize = 400;
-    if text.len() > LONGEST || text.contains(char::is_control) {
-        *text = text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+/// Replaces what could move a terminal's cursor.
+fn printable(c: char) -> char {
+    if c.is_control() { '\u{fffd}' } else { c }
+}
+
+/// Keeps a message on one line of bounded length, whatever text of the file it quotes.
+fn clip_message(text: &mut String) {
+    const MAX_CHARS: usize = 400;
+    if text.len() > MAX_CHARS || text.contains(char::is_control) {
+        *text = text.chars().take(MAX_CHARS).map(printable).collect();
     }
 }
 
-/// As text: for each `file:line:column: severity: message`, the line, a caret below the place, and the help.
-#[must_use]
-pub fn render(diagnostics: &[Diagnostic], file_name: &str, text: &str) -> String {
-    let lines = Lines::new(text);
-    let mut out = String::new();
-    for d in diagnostics {
-        let severity = match d.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        // Writing to a String can't fail.
-        let _ = writeln!(out, "{file_name}:{}:{}: {severity}: {}", d.line, d.column, d.message);
-        let start = lines.floor(d.span.start);
-        let index = lines.index(start);
-        let line = lines.line(index);
-        if !line.trim().is_empty() {
-            let from = (start - lines.starts[index]).min(line.len());
-            let until = lines.floor(d.span.end).saturating_sub(lines.starts[index]).clamp(from, line.len());
-            excerpt(&mut out, d.line, line, from..until);
-        }
-        if let Some(help) = &d.help {
-            let _ = writeln!(out, "{:width$} = help: {help}", "", width = digits(d.line));
-        }
+/// A text of the file as messages quote it: at most 60 characters, without control characters.
+pub(super) fn clip(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let mut out: String = text.chars().take(MAX_CHARS).map(printable).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        out.push('…');
     }
     out
-}
-
-fn digits(line: usize) -> usize {
-    line.to_string().len()
-}
-
-/// The line and the caret. Of a very long line only the part around the place is shown.
-fn excerpt(out: &mut String, number: usize, line: &str, span: Range<usize>) {
-    const BEFORE: usize = 60;
-    const SHOWN: usize = 140;
-    let visible = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-    let before = if line.len() > SHOWN { BEFORE } else { usize::MAX };
-    let from = line[..span.start].char_indices().rev().take(before).last().map_or(span.start, |(i, _)| i);
-    let lead = &line[from..span.start];
-
-    let mut shown = String::new();
-    let mut caret = String::new();
-    if from > 0 {
-        shown.push('…');
-        caret.push(' ');
-    }
-    // Tabs below tabs, so that the caret stands where the line is wrong however wide they are.
-    caret.extend(lead.chars().filter(|&c| c != '\u{feff}').map(|c| if c == '\t' { '\t' } else { ' ' }));
-    let mut chars = line[from..].chars();
-    shown.extend(chars.by_ref().take(SHOWN).filter(|&c| c != '\u{feff}').map(visible));
-    if chars.next().is_some() {
-        shown.push('…');
-    }
-    let room = SHOWN.saturating_sub(lead.chars().count());
-    let marked = line[span].chars().take(room).count().max(1);
-    caret.extend(std::iter::repeat_n('^', marked));
-
-    let _ = writeln!(out, "{number} | {}", shown.trim_end());
-    let _ = writeln!(out, "{:width$} | {caret}", "", width = digits(number));
 }

@@ -1,55 +1,43 @@
-//! Durations: a number of the key's own unit, or a string with its unit.
+//! Durations: a number that counts the key's own unit, or a string with a unit such as `"500ms"`.
 
+use std::fmt;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::{Report, Value};
-use super::suggest;
+use super::diagnostic::clip;
+use super::report::{Report, Value};
 
-/// What a bare number counts.
+/// What a number without a unit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
     Milliseconds,
 }
 
-/// Longer than anything sensible and far from any overflow.
-const MAX_SECS: u64 = 366 * 24 * 3600;
+impl Unit {
+    fn nanoseconds(self) -> u128 {
+        match self {
+            Self::Seconds => 1_000_000_000,
+            Self::Milliseconds => 1_000_000,
+        }
+    }
+}
 
-/// Reads one; at most 366 days.
+/// The longest duration, 366 days: more than anyone needs and far from any overflow.
+pub(super) const MAX_SECS: u64 = 366 * 24 * 3600;
+
+/// Reads a duration of 0 to 366 days; `what` is its key as messages name it.
 pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Report<'_>) -> Option<Duration> {
-    let unit_ns: u128 = match unit {
-        Unit::Seconds => 1_000_000_000,
-        Unit::Milliseconds => 1_000_000,
-    };
-    let found = match value.get_ref() {
+    let nanoseconds = match value.get_ref() {
         DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix())
             .ok()
-            .and_then(|n| u128::try_from(n).ok()?.checked_mul(unit_ns)),
-        DeValue::Float(f) => scaled(f.as_str(), unit_ns),
-        DeValue::String(text) => match text.trim().find(|c: char| c.is_ascii_alphabetic()) {
-            Some(at) => {
-                let (number, name) = text.trim().split_at(at);
-                let unit_ns = match name {
-                    "us" => 1_000,
-                    "ms" => 1_000_000,
-                    "s" => 1_000_000_000,
-                    "m" => 60_000_000_000,
-                    "h" => 3_600_000_000_000,
-                    "d" => 86_400_000_000_000,
-                    _ => {
-                        let message = format!("unknown unit \"{}\" of {what}", suggest::clip(name));
-                        *report.error(value.span(), message) = Some("units are ms, s, m, h and d".into());
-                        return None;
-                    }
-                };
-                scaled(number.trim_end(), unit_ns)
-            }
-            None => {
-                let message = format!("\"{}\" is not a duration for {what}", suggest::clip(text));
-                *report.error(value.span(), message) =
-                    Some("write a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"".into());
+            .and_then(|n| u128::try_from(n).ok()?.checked_mul(unit.nanoseconds())),
+        DeValue::Float(f) => scaled(f.as_str(), unit.nanoseconds()),
+        DeValue::String(text) => match with_unit(text) {
+            Ok(nanoseconds) => nanoseconds,
+            Err(error) => {
+                report.error(value.span(), format!("{error} {what}")).help = Some(error.help().into());
                 return None;
             }
         },
@@ -58,7 +46,7 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
             return None;
         }
     };
-    let duration = found
+    let duration = nanoseconds
         .and_then(|ns| u64::try_from(ns).ok())
         .map(Duration::from_nanos)
         .filter(|d| d.as_secs() <= MAX_SECS);
@@ -68,12 +56,58 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
     duration
 }
 
+/// Why a string is no duration. What it prints is followed by the name of the key.
+#[derive(Debug)]
+enum DurationError<'t> {
+    /// The whole string.
+    NoUnit(&'t str),
+    /// The unit.
+    UnknownUnit(&'t str),
+}
+
+impl DurationError<'_> {
+    fn help(&self) -> &'static str {
+        match self {
+            Self::NoUnit(_) => "write a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"",
+            Self::UnknownUnit(_) => "units are ms, s, m, h and d",
+        }
+    }
+}
+
+impl fmt::Display for DurationError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUnit(text) => write!(f, "\"{}\" is not a duration for", clip(text)),
+            Self::UnknownUnit(name) => write!(f, "unknown unit \"{}\" of", clip(name)),
+        }
+    }
+}
+
+impl std::error::Error for DurationError<'_> {}
+
+/// Nanoseconds of a number with a unit; `None` if the number is no number or out of range.
+fn with_unit(text: &str) -> Result<Option<u128>, DurationError<'_>> {
+    let trimmed = text.trim();
+    let at = trimmed.find(|c: char| c.is_ascii_alphabetic()).ok_or(DurationError::NoUnit(text))?;
+    let (number, name) = trimmed.split_at(at);
+    let unit_ns = match name {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return Err(DurationError::UnknownUnit(name)),
+    };
+    Ok(scaled(number.trim_end(), unit_ns))
+}
+
 /// A decimal number times `unit_ns`; `None` unless it is finite and not negative.
 fn scaled(number: &str, unit_ns: u128) -> Option<u128> {
     if let Ok(n) = number.parse::<u64>() {
         return u128::from(n).checked_mul(unit_ns);
     }
     let number: f64 = number.parse().ok()?;
-    // To the nearest nanosecond; `as` saturates and the caller bounds it.
+    // To the nearest nanosecond; `as` saturates, and the caller checks the range.
     (number.is_finite() && !number.is_sign_negative()).then_some((number * unit_ns as f64).round() as u128)
 }

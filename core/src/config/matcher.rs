@@ -1,5 +1,5 @@
-//! The matcher language as a tree, and the tree as text again. [`parse`](Matcher::parse) reads it; `route`
-//! evaluates it.
+//! The matcher language: the tree, and the tree as text again. [`Matcher::parse`] reads it; `route` evaluates
+//! it.
 //!
 //! ```text
 //! any   = all *( "||" all )
@@ -9,11 +9,12 @@
 //! text  = "'" … "'" / '"' … '"'
 //! ```
 //! Within a text `\\`, `\'` and `\"` stand for the second character; before anything else a backslash is
-//! itself, so that regular expressions (`\.`, `\d`) are written as usual. Blanks are free between all of
-//! these.
+//! itself, so that regular expressions (`\.`, `\d`) are written as usual. Blanks may stand between any two
+//! of these.
 
-mod canonical;
+mod error;
 mod grammar;
+mod path;
 mod terms;
 
 use std::fmt;
@@ -21,15 +22,14 @@ use std::fmt;
 use ipnet::IpNet;
 use regex::bytes::Regex;
 
-pub use grammar::Problem;
-pub(super) use terms::is_token;
+pub use error::SyntaxError;
 
-/// Longest matcher text in bytes.
+/// Longest text of a matcher, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
-/// Deepest nesting of parentheses: what walks the tree recurses at most about twice as deep.
+/// Deepest nesting of parentheses. Code that walks the tree recurses at most about twice as deep.
 pub const MAX_DEPTH: usize = 64;
 
-/// Which requests a pool takes.
+/// Which requests a pool takes. It prints as a text that reads back as the same tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Matcher {
     /// Takes everything: a pool without `matcher`.
@@ -54,22 +54,27 @@ pub enum Matcher {
     Query(Box<str>, Box<str>),
     /// `ClientIP('cidr')`: an address or network; v4-mapped v6 counts as v4.
     ClientIp(IpNet),
-    /// `!`
+    /// `!`: what the inner matcher doesn't take.
     Not(Box<Matcher>),
-    /// `&&`, two or more, none of them an `And`.
+    /// `&&`: what all take; two or more, none of them an `And`.
     And(Vec<Matcher>),
-    /// `||`, two or more, none of them an `Or`.
+    /// `||`: what any takes; two or more, none of them an `Or`.
     Or(Vec<Matcher>),
 }
 
 impl Matcher {
-    /// Reads a matcher; on failure every problem found, with its place in `text`.
-    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+    /// Reads a matcher of at most [`MAX_BYTES`] bytes and [`MAX_DEPTH`] nested parentheses.
+    ///
+    /// # Errors
+    ///
+    /// Every error found, at least one, in the order of `text`. Reading goes on after a wrong term, and ends
+    /// where operators, parentheses or quotes can't be understood.
+    pub fn parse(text: &str) -> Result<Self, Vec<SyntaxError>> {
         grammar::parse(text)
     }
 }
 
-/// A compiled regular expression (linear time); equal to another if the text is.
+/// A compiled regular expression, which matches in linear time. Two are equal if their texts are.
 #[derive(Clone)]
 pub struct Pattern {
     source: Box<str>,
@@ -77,7 +82,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Bytes are matched as they are (`.` is one byte, `\w` is ASCII); size and nesting are bounded.
+    /// Compiles an expression of bounded size and nesting. It matches bytes: `.` is one byte, `\w` is ASCII.
     fn new(source: &str, any_case: bool) -> Result<Self, regex::Error> {
         let regex = regex::bytes::RegexBuilder::new(source)
             .unicode(false)
@@ -89,13 +94,13 @@ impl Pattern {
         Ok(Self { source: source.into(), regex })
     }
 
-    /// As written.
+    /// The expression as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.source
     }
 
-    /// Whether it is found anywhere in `text`.
+    /// Whether the expression matches anywhere in `text`.
     #[must_use]
     pub fn is_match(&self, text: &[u8]) -> bool {
         self.regex.is_match(text)
@@ -133,7 +138,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 impl fmt::Display for Matcher {
-    /// The text that reads back as the same tree; `Any`, which has no text, prints as nothing.
+    /// [`Matcher::Any`] prints as nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => Ok(()),
@@ -155,7 +160,7 @@ impl fmt::Display for Matcher {
     }
 }
 
-/// `Or` within `And` needs its parentheses; `And` within `Or` does not.
+/// Writes terms joined by an operator. `Or` within `And` needs parentheses, `And` within `Or` doesn't.
 fn join(f: &mut fmt::Formatter<'_>, terms: &[Matcher], operator: &str) -> fmt::Result {
     for (i, term) in terms.iter().enumerate() {
         if i > 0 {

@@ -1,5 +1,6 @@
-//! The checked configuration: what is left when every question about a file's meaning has been answered.
-//! Everything here is plain data; `config::parse` makes it, the machines read it.
+//! The checked configuration: plain data that [`config::parse`](super::parse) makes and the rest of the core
+//! reads. Every value is within the range that its documentation states, and a key that the file leaves out
+//! has its default. A timeout of 0 in the file is [`Duration::MAX`] here: it never expires.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,34 +12,35 @@ use super::matcher::Matcher;
 /// A whole configuration, already checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `http_address`, then `https_address`, then the metrics page, in this order.
+    /// Those of `http_address`, then of `https_address`, then the admin listener. Those of HTTPS are absent
+    /// without a certificate.
     pub listeners: Vec<Listener>,
-    /// Pools in file order: the first that matches takes the request.
+    /// In the order of the file: the first whose scheme and matcher fit takes the request. At most 65535.
     pub pools: Vec<Pool>,
-    /// `[certificates]` in file order.
+    /// `[certificates]` in the order of the file.
     pub certificates: Vec<Certificate>,
-    /// Peers whose `X-Forwarded-*` and `X-Request-ID` are believed.
+    /// Clients whose `X-Forwarded-*` and `X-Request-ID` are believed; default none.
     pub trusted_proxies: Vec<IpNet>,
-    /// Timeouts that hold before a pool is known; a pool has its own copy with its overrides.
+    /// Timeouts that hold before a pool is chosen; each pool has a copy with its overrides.
     pub timeouts: Timeouts,
-    /// Limits that hold before a pool is known.
+    /// Limits that hold before a pool is chosen; each pool has a copy with its overrides.
     pub limits: Limits,
-    /// Worker threads; `None`: one for each core.
+    /// Worker threads, 1..=1024; `None`, the default: one for each core.
     pub workers: Option<u16>,
-    /// Which driver runs the core.
+    /// Which driver runs the core; default [`Driver::Mio`].
     pub driver: Driver,
-    /// The access log.
+    /// Whether, how and where requests are logged.
     pub access_log: AccessLog,
 }
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where to listen; `[::]` is dual stack.
+    /// Where to listen: port 0 is any free one, and `[::]` takes IPv4 too.
     pub address: SocketAddr,
-    /// What arrives there.
+    /// What is served there.
     pub kind: ListenerKind,
-    /// Written in the file (a port that is taken is then an error) rather than a default (a warning).
+    /// The address is written in the file: then it is an error if the port is taken, otherwise a warning.
     pub explicit: bool,
 }
 
@@ -49,240 +51,252 @@ pub enum ListenerKind {
     Http,
     /// HTTP over TLS.
     Https,
-    /// Our own `/healthz`, `/readyz` and, later, `/metrics`.
+    /// The admin listener (`metrics_address`): `/healthz` and `/readyz`.
     Admin,
 }
 
 /// A backend pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// `name`, else `pool-N` with N counted from 1 in file order. The metric label.
+    /// `name`, or else `pool-N` with N counted from 1 in the order of the file: unique, 1 to 100 bytes. The
+    /// label of metrics and logs, and the pool's identity over reloads.
     pub name: Box<str>,
-    /// Which requests are its own.
+    /// Which requests the pool takes; default [`Matcher::Any`].
     pub matcher: Matcher,
-    /// Taken from plain HTTP listeners.
+    /// Whether requests of plain HTTP listeners are taken; default true. One of `http` and `https` is true.
     pub http: bool,
-    /// Taken from TLS listeners.
+    /// Whether requests of HTTPS listeners are taken; default true.
     pub https: bool,
-    /// How a backend is chosen.
+    /// How a backend is chosen; default [`Strategy::RoundRobin`].
     pub strategy: Strategy,
-    /// In file order. May be empty (a warning): every request is then answered 503.
+    /// In the order of the file, each address once, at most 65535. If there are none (a warning), every
+    /// request is answered 503.
     pub backends: Vec<Backend>,
-    /// Probing and the three states.
+    /// Health checks, and when a backend counts as slow or unhealthy.
     pub health: Health,
-    /// Idle backend connections.
+    /// Idle connections to backends.
     pub client: ClientPool,
-    /// Global timeouts with this pool's overrides.
+    /// The file's timeouts with this pool's overrides.
     pub timeouts: Timeouts,
-    /// Global limits with this pool's overrides.
+    /// The file's limits with this pool's overrides.
     pub limits: Limits,
-    /// Attempts on other backends after the first failed, default 1.
+    /// Attempts on other backends after the first failed, 0..=20; default 1.
     pub retries: u8,
-    /// In file order: the first sees the request first and the answer last.
+    /// In the order of the file: the first sees a request first and its response last.
     pub middlewares: Vec<Middleware>,
 }
 
 /// One backend of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// As written, without the scheme: the metric and log label and the identity over reloads.
+    /// The address as written, without the scheme. The label of metrics and logs, and the backend's identity
+    /// over reloads.
     pub label: Box<str>,
-    /// Where it is.
+    /// Where the backend listens.
     pub address: Address,
-    /// What it speaks.
+    /// Which protocol the backend speaks; default [`Protocol::Http1`].
     pub protocol: Protocol,
-    /// Share among its pool, 1..=1000, default 1. 0 takes no new requests.
+    /// Share of the pool's requests relative to its other backends, 0..=1000; default 1. With 0 the backend
+    /// takes no new requests.
     pub weight: u32,
-    /// Exchanges in flight at once, over all workers; `None`: no cap.
+    /// Most exchanges at once over all workers, 1..=10000000; `None`, the default: no limit.
     pub max_connections: Option<u32>,
-    /// Used only while no other backend is usable.
+    /// The backend is used only while no other one of the pool is usable; default false.
     pub backup: bool,
 }
 
-/// Where a backend is.
+/// Where a backend listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and port.
+    /// An IP address and a port from 1 to 65535; the address is not unspecified.
     Ip(SocketAddr),
-    /// A host name, resolved again and again in the background.
+    /// A host name, which is resolved periodically in the background.
     Name {
-        /// The name, lower case.
+        /// In lower case, at most 253 bytes; a final dot is kept.
         host: Box<str>,
-        /// The port.
+        /// From 1 to 65535.
         port: u16,
     },
 }
 
-/// What is spoken to a backend.
+/// The protocol that is spoken to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1 in the clear.
+    /// HTTP/1.1 without TLS.
     Http1,
-    /// `https://`: not built yet, refused at start by name.
+    /// `https://`, HTTP/1.1 over TLS. Not built yet: a start refuses it.
     Https,
-    /// `h2c://`: not built yet, refused at start by name.
+    /// `h2c://`, HTTP/2 without TLS. Not built yet: a start refuses it.
     H2c,
 }
 
-/// Which of a pool's backends gets a request.
+/// How a pool chooses the backend of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Exact circular order, by weight.
+    /// One after the other, in proportion to their weights; exact over all workers.
     RoundRobin,
-    /// Random by weight.
+    /// At random, in proportion to their weights.
     Random,
-    /// Consistent hash of the client's address.
+    /// By a consistent hash of the client's address.
     IpHash,
-    /// Fewest exchanges in flight.
+    /// The backend with the fewest exchanges in flight relative to its weight.
     LeastConnection,
-    /// A cookie names the backend; `inner` chooses for new clients.
+    /// A cookie names the backend; another strategy chooses for new clients.
     StickyCookie(StickyCookie),
 }
 
-/// The attributes of a sticky cookie.
+/// A sticky cookie: its attributes (RFC 6265 §4.1), and the strategy for new clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StickyCookie {
-    /// A token (RFC 6265 §4.1.1).
+    /// The cookie's name, a token (RFC 6265 §4.1.1).
     pub cookie_name: Box<str>,
-    /// `HttpOnly`.
+    /// `HttpOnly`: scripts can't read the cookie; default true.
     pub http_only: bool,
-    /// `Secure`.
+    /// `Secure`: the cookie is sent over HTTPS only; default true.
     pub secure: bool,
-    /// `SameSite`.
+    /// `SameSite`; default [`SameSite::Lax`].
     pub same_site: SameSite,
-    /// Chooses when the cookie is absent, invalid or its backend unusable; never itself a sticky cookie.
+    /// Chooses if the cookie is absent or invalid or its backend unusable; default [`Strategy::RoundRobin`],
+    /// and never a sticky cookie itself.
     pub inner: Box<Strategy>,
 }
 
-/// `SameSite` of a cookie.
+/// The `SameSite` attribute of a cookie: when browsers send it with requests from other sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// `Strict`
+    /// `Strict`: never.
     Strict,
-    /// `Lax`
+    /// `Lax`: with navigation by a safe method.
     Lax,
-    /// `None`
+    /// `None`: always, if the cookie is secure.
     None,
 }
 
 /// Health checks of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// `[health_interval] check_every`; zero: no probes.
+    /// Time from one check of a backend to the next, at most 366 days; default that of `[health_interval]`,
+    /// or else 10 s. Zero: no checks.
     pub check_every: Duration,
-    /// `path`, default `/`: an origin-form target.
+    /// The target of the check's request in origin form, 1 to 2048 bytes; default `/`.
     pub path: Box<str>,
-    /// One total time for connect, request and answer; default 500 ms.
+    /// Total time for connecting, the request and its response, at least 1 ms; default 500 ms.
     pub timeout: Duration,
-    /// At or above it the backend is slow; default 300 ms.
+    /// A backend whose check takes this long or longer is slow; default 300 ms, [`Duration::MAX`]: never.
     pub slow_threshold: Duration,
-    /// Good probes in a row that make an unhealthy backend usable; default 1.
+    /// Good checks in a row that make an unhealthy backend usable, 1..=1000; default 1.
     pub rise: u32,
-    /// Bad probes in a row that make a backend unhealthy; default 1.
+    /// Failed checks in a row that make a backend unhealthy, 1..=1000; default 1.
     pub fall: u32,
-    /// Share grows linearly from nothing to whole over this time after recovery; default 10 s.
+    /// Time after its recovery over which a backend's share grows linearly from nothing to its weight;
+    /// default 10 s.
     pub ramp_up: Duration,
-    /// Share of a slow backend in thousandths of its weight; default 250 (0.25). 1..=1000.
+    /// Share of a slow backend in thousandths of its weight, 1..=1000; default 250.
     pub slow_weight_permille: u32,
 }
 
 /// Idle connections to backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientPool {
-    /// How long one may lie idle; default 90 s.
+    /// How long a connection may be idle before it is closed; default 90 s.
     pub idle_timeout: Duration,
-    /// How many may lie idle for each backend and worker; default 32.
+    /// Most idle connections for each backend and worker, 0..=1000000; default 32.
     pub max_idle_per_host: u32,
 }
 
-/// Every timeout. None is off unless the file says 0, which the parser turns into [`Duration::MAX`].
+/// Every timeout, each at most 366 days or [`Duration::MAX`] (off, written 0). The status of the local reply
+/// stands in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From accept, or from the first byte of a later request, to the whole head (408); default 10 s.
+    /// From accepting a connection, or from the first byte of a later request on it, to the end of the head
+    /// (408); default 10 s.
     pub head: Duration,
-    /// Client connection without a request; default 75 s.
+    /// How long a client's connection may be without a request; default 75 s.
     pub idle: Duration,
-    /// Connecting to a backend; default 5 s.
+    /// For connecting to a backend (504); default 5 s.
     pub connect: Duration,
-    /// From the end of the request to the head of the answer (504); default 30 s.
+    /// From the end of the request to the end of the response's head (504); default 30 s.
     pub backend_head: Duration,
-    /// No byte moved although one side should have, either direction; default 30 s.
+    /// How long a body may make no progress, in either direction; default 30 s.
     pub stall: Duration,
-    /// An upgraded connection without a byte either way; default 1 h.
+    /// How long an upgraded connection may be without a byte in either direction; default 1 h.
     pub tunnel: Duration,
-    /// Waiting for a backend below its `max_connections` (503); default 5 s.
+    /// For waiting until a backend is below its `max_connections` (503); default 5 s.
     pub queue: Duration,
-    /// TLS handshake; default 10 s.
+    /// For a TLS handshake; default 10 s.
     pub handshake: Duration,
-    /// Graceful stop: what is left after this is cut; default 30 s.
+    /// For exchanges to end when the process stops; what is left then is cut. Default 30 s.
     pub drain: Duration,
 }
 
-/// Every limit.
+/// Every limit. The status of the local reply to what exceeds it stands in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a head, request or answer, 1024..=16384; default 16384 (431, 502).
+    /// Bytes of the head of a request (431) or a response (502), 1024..=16384; default 16384.
     pub head_bytes: u32,
-    /// Fields of a head, 8..=256; default 100 (431, 502).
+    /// Fields of the head of a request (431) or a response (502), 8..=256; default 100.
     pub fields: u32,
-    /// Bytes of a request target, 64..=16000; default 8192 (414).
+    /// Bytes of a request's target (414), 64..=16000; default 8192.
     pub target_bytes: u32,
-    /// Client connections over all workers; default 100000.
+    /// Client connections over all workers, 1..=10000000; default 100000.
     pub connections: u32,
-    /// Client connections of one address over all workers; 0: no limit, the default.
+    /// Client connections of one IP address over all workers; default 0: no limit.
     pub connections_per_ip: u32,
-    /// Memory for bytes under way, for each worker; default 256 MiB.
+    /// Bytes of buffers for each worker, 1 MiB..=1 TiB; default 256 MiB.
     pub buffer_bytes: u64,
-    /// Requests waiting for a backend below its `max_connections`, for each pool and worker; default 1024
-    /// (503).
+    /// Requests that wait for a backend below its `max_connections` (503), for each pool and worker,
+    /// 0..=1000000; default 1024.
     pub queue: u32,
-    /// Requests on one client connection; 0: no limit, the default.
+    /// Requests on one client connection; default 0: no limit.
     pub requests_per_connection: u32,
-    /// Slowest a client may send a body, bytes a second over a stall period; default 100, 0: none.
+    /// Bytes a second that a client must send of a body, as the mean over [`Timeouts::stall`]; default 100,
+    /// 0: no limit.
     pub min_upload_rate: u32,
-    /// Slowest a client may take an answer, bytes a second over a stall period; default 100, 0: none.
+    /// Bytes a second that a client must read of a response, as the mean over [`Timeouts::stall`]; default
+    /// 100, 0: no limit.
     pub min_download_rate: u32,
 }
 
-/// A middleware of a pool: parsed and checked, and refused by name at start until it is built.
+/// A middleware of a pool. None is built yet: a start refuses it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Middleware {
-    /// Compression.
+    /// Compresses the bodies of responses.
     Compression,
-    /// At most `limit` requests in any `window` for each client.
+    /// Limits the requests of each client.
     RateLimiter {
-        /// 1 or more.
+        /// Most requests in any `window`, 1 or more.
         limit: u32,
-        /// 1 s or more.
+        /// From 1 s to 31 days, in whole seconds.
         window: Duration,
     },
-    /// To https.
+    /// Redirects requests of plain HTTP to HTTPS.
     HttpsRedirector,
-    /// Bodies up to `limit` bytes.
+    /// Limits the bodies of requests.
     MaxBodySize {
-        /// Bytes.
+        /// Most bytes of a body.
         limit: u64,
     },
-    /// Basic against LDAP.
+    /// Asks for a name and a password (RFC 7617) and checks them with an LDAP server.
     Authentication {
-        /// `ldap://` or `ldaps://`.
+        /// The server: `ldap://` or `ldaps://`, a host, and optionally a port.
         ldap_address: Box<str>,
-        /// Base DN.
+        /// The distinguished name below which users are.
         user_directory: Box<str>,
-        /// Attribute of the user name.
+        /// The attribute that holds a user's name (RFC 4512 §1.4).
         rdn_identifier: Box<str>,
-        /// Below the base DN too.
+        /// Whether users are looked for in the whole subtree instead of directly below `user_directory`.
         recursive: bool,
     },
-    /// Pages by status.
+    /// Replaces the bodies of errors.
     CustomErrorPages {
-        /// Status and path (relative to the file's folder).
+        /// Status, 400..=599, and the path of its page, relative to the configuration's folder. Each status
+        /// once.
         pages: Vec<(u16, Box<str>)>,
     },
 }
 
 impl Middleware {
-    /// Its name in the configuration.
+    /// The middleware's name in the configuration.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -296,14 +310,15 @@ impl Middleware {
     }
 }
 
-/// A certificate for a name.
+/// A certificate for a server name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Server name, or `*.example.com`.
+    /// A host name in lower case, or a wildcard for one label such as `*.example.com`.
     pub name: Box<str>,
-    /// Where it comes from.
+    /// Where the certificate comes from.
     pub source: CertificateSource,
-    /// Used when no name fits (or no SNI was sent).
+    /// Whether the certificate is used if no name fits or the client sent none; default false. At most one
+    /// certificate is the default.
     pub default: bool,
 }
 
@@ -312,18 +327,18 @@ pub struct Certificate {
 pub enum CertificateSource {
     /// Files, relative to the configuration's folder.
     Local {
-        /// PEM chain.
+        /// The chain, as PEM.
         certificate_path: Box<str>,
-        /// PEM key.
+        /// The private key, as PEM.
         private_key_path: Box<str>,
     },
-    /// An ACME authority.
+    /// An ACME authority (RFC 8555).
     Acme {
-        /// Use the authority's testing service.
+        /// Whether the authority's testing service is used; default false.
         staging: bool,
-        /// Contact.
+        /// The contact address of the account.
         email: Box<str>,
-        /// Where account and certificates are kept.
+        /// The folder where account and certificates are kept, relative to the configuration's folder.
         persist_dir: Box<str>,
     },
 }
@@ -331,29 +346,29 @@ pub enum CertificateSource {
 /// Which driver runs the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// An event loop for each worker; the default.
+    /// An event loop for each worker, on `mio`.
     Mio,
-    /// The reactor of smol, and an executor for each worker.
+    /// An executor for each worker, on `smol`.
     Smol,
 }
 
-/// The access log.
+/// Settings of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// On by default, to standard output.
+    /// Whether requests are logged; default true.
     pub enabled: bool,
-    /// How a line looks.
+    /// The layout of a line; default [`LogFormat::Text`].
     pub format: LogFormat,
-    /// A file instead of standard output, relative to the configuration's folder.
+    /// A file, relative to the configuration's folder; `None`, the default: standard output.
     pub path: Option<Box<str>>,
 }
 
-/// How a log line looks.
+/// The layout of a line of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Words and numbers for people to read.
     Text,
-    /// One object a line.
+    /// A JSON object.
     Json,
 }
 

@@ -1,106 +1,17 @@
-//! A small typed reader over a TOML tree that goes on after every mistake. Nothing is read by `serde`: that
-//! stops at the first error and loses the place of many.
+//! Typed access to a TOML tree that goes on after every error. `serde` is not used: it stops at the first
+//! error and loses the position of many.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Lines, Severity};
-use super::{duration, suggest};
+use super::diagnostic::clip;
+use super::report::{Report, Span, Value};
+use super::{duration, keys, suggest};
 
-/// A value and its place.
-pub(super) type Value<'d> = Spanned<DeValue<'d>>;
-
-/// A place in the file.
-pub(super) type Span = Range<usize>;
-
-/// Everything found so far.
-pub(super) struct Report<'t> {
-    pub(super) text: &'t str,
-    diagnostics: Vec<Diagnostic>,
-    not_built: Vec<Diagnostic>,
-    /// The file isn't even TOML: what is missing may only have been lost by that, so it is not missed.
-    broken: bool,
-}
-
-impl<'t> Report<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, diagnostics: Vec::new(), not_built: Vec::new(), broken: false }
-    }
-
-    /// From now on missing keys are not reported.
-    pub(super) fn set_broken(&mut self) {
-        self.broken = true;
-    }
-
-    fn push(&mut self, severity: Severity, span: Span, message: String) -> &mut Option<String> {
-        self.diagnostics.push(Diagnostic { severity, message, span, help: None, line: 0, column: 0 });
-        // Just pushed.
-        let last = self.diagnostics.len() - 1;
-        &mut self.diagnostics[last].help
-    }
-
-    /// An error; the help can be put into what is returned.
-    pub(super) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Option<String> {
-        self.push(Severity::Error, span, message.into())
-    }
-
-    /// A warning; the help can be put into what is returned.
-    pub(super) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Option<String> {
-        self.push(Severity::Warning, span, message.into())
-    }
-
-    /// A key that has to be there is not.
-    pub(super) fn missing(&mut self, span: Span, message: impl Into<String>) -> Option<&mut Option<String>> {
-        if self.broken { None } else { Some(self.error(span, message)) }
-    }
-
-    /// Something understood and right that can't be served yet.
-    pub(super) fn not_built(&mut self, span: Span, what: &str) {
-        let message = format!("{what} not built yet");
-        self.not_built.push(Diagnostic {
-            severity: Severity::Error,
-            message,
-            span,
-            help: None,
-            line: 0,
-            column: 0,
-        });
-    }
-
-    /// "expected a string, found an integer"
-    pub(super) fn mistyped(&mut self, value: &Value<'_>, what: &str, wanted: &str) {
-        self.error(value.span(), format!("{what} must be {wanted}, found {}", type_name(value)));
-    }
-
-    pub(super) fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
-    }
-
-    /// Everything with its line and column, in the order of the file.
-    pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        let lines = Lines::new(self.text);
-        lines.place(&mut self.diagnostics);
-        lines.place(&mut self.not_built);
-        (self.diagnostics, self.not_built)
-    }
-}
-
-pub(super) fn type_name(value: &Value<'_>) -> &'static str {
-    match value.get_ref() {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-/// Words of a closed set: one of them, or an error with a suggestion.
+/// One name of a closed set; otherwise an error with a suggestion.
 pub(super) fn one_of<T: Copy>(
     value: &Value<'_>,
     what: &str,
@@ -109,22 +20,20 @@ pub(super) fn one_of<T: Copy>(
 ) -> Option<T> {
     let names: Vec<&str> = set.iter().map(|&(name, _)| name).collect();
     let Some(text) = value.get_ref().as_str() else {
-        report.mistyped(value, what, &format!("one of {}", quoted(&names)));
+        report.mistyped(value, what, &format!("one of {}", alternatives(&names)));
         return None;
     };
     let found = set.iter().find(|&&(name, _)| name == text);
     if found.is_none() {
-        let help = match suggest::nearest(text, &names) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("use {}", quoted(&names)),
-        };
-        *report.error(value.span(), format!("unknown {what} \"{}\"", suggest::clip(text))) = Some(help);
+        let help =
+            suggest::did_you_mean(text, &names).unwrap_or_else(|| format!("use {}", alternatives(&names)));
+        report.error(value.span(), format!("unknown {what} \"{}\"", clip(text))).help = Some(help);
     }
     found.map(|&(_, value)| value)
 }
 
 /// `"a", "b" or "c"`
-pub(super) fn quoted(names: &[&str]) -> String {
+fn alternatives(names: &[&str]) -> String {
     let mut out = String::new();
     for (i, name) in names.iter().enumerate() {
         out.push_str(match i {
@@ -173,23 +82,43 @@ pub(super) fn string<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'
     found
 }
 
-/// A string with something in it.
-pub(super) fn filled<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'_>) -> Option<&'v str> {
+/// A string that is not blank and has no NUL.
+pub(super) fn non_empty_string<'v>(
+    value: &'v Value<'_>,
+    what: &str,
+    report: &mut Report<'_>,
+) -> Option<&'v str> {
     let text = string(value, what, report)?;
-    if text.trim().is_empty() || text.contains('\0') {
-        report.error(
-            value.span(),
-            format!("{what} must not be empty{}", if text.contains('\0') { " or contain NUL" } else { "" }),
-        );
+    if text.contains('\0') {
+        report.error(value.span(), format!("{what} must not be empty or contain NUL"));
+        return None;
+    }
+    if text.trim().is_empty() {
+        report.error(value.span(), format!("{what} must not be empty"));
         return None;
     }
     Some(text)
 }
 
-/// A table whose keys are all known.
+/// A string, or a list of strings: those of its elements that are strings.
+pub(super) fn strings<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'_>) -> Vec<(&'v str, Span)> {
+    match value.get_ref() {
+        DeValue::String(text) => vec![(text.as_ref(), value.span())],
+        DeValue::Array(items) => items
+            .iter()
+            .filter_map(|item| Some((string(item, &format!("each of {what}"), report)?, item.span())))
+            .collect(),
+        _ => {
+            report.mistyped(value, what, "a string or a list of strings");
+            Vec::new()
+        }
+    }
+}
+
+/// A TOML table of the file.
 #[derive(Clone)]
 pub(super) struct Section<'d> {
-    /// As messages say it: "a backend pool".
+    /// The table as messages name it: "a backend pool".
     what: &'static str,
     /// Its header, or its braces.
     pub(super) span: Span,
@@ -197,27 +126,31 @@ pub(super) struct Section<'d> {
 }
 
 impl<'d> Section<'d> {
-    /// The whole file.
+    /// The whole file. Keys that are not `known` are errors.
     pub(super) fn root(table: &'d DeTable<'d>, known: &[&str], report: &mut Report<'_>) -> Self {
         let section = Self { what: "the file", span: 0..0, table };
         section.check_keys(known, report);
         section
     }
 
-    /// A value as a table. Unknown keys are errors.
+    /// A value as a table. Keys that are not `known` are errors.
     pub(super) fn new(
         value: &'d Value<'d>,
         what: &'static str,
         known: &[&str],
         report: &mut Report<'_>,
     ) -> Option<Self> {
-        let section = Self::open(value, what, report)?;
+        let section = Self::with_any_keys(value, what, report)?;
         section.check_keys(known, report);
         Some(section)
     }
 
     /// A value as a table whose keys the caller checks.
-    pub(super) fn open(value: &'d Value<'d>, what: &'static str, report: &mut Report<'_>) -> Option<Self> {
+    pub(super) fn with_any_keys(
+        value: &'d Value<'d>,
+        what: &'static str,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let Some(table) = value.get_ref().as_table() else {
             report.mistyped(value, what, "a table");
             return None;
@@ -225,44 +158,34 @@ impl<'d> Section<'d> {
         Some(Self { what, span: value.span(), table })
     }
 
-    fn check_keys(&self, known: &[&str], report: &mut Report<'_>) {
+    /// Adds an error for each key that is not `known`.
+    pub(super) fn check_keys(&self, known: &[&str], report: &mut Report<'_>) {
         for (key, _) in self.table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
             self.unknown_key(key, known, report);
         }
     }
 
-    pub(super) fn unknown_key(
-        &self,
-        key: &Spanned<toml::de::DeString<'_>>,
-        known: &[&str],
-        report: &mut Report<'_>,
-    ) {
-        // TOML's classic trap: a key after a `[table]` header belongs to that table.
-        let lost = |keys: &[&str]| {
-            keys.contains(&key.get_ref().as_ref()) && !known.contains(&key.get_ref().as_ref())
+    fn unknown_key(&self, key: &Spanned<DeString<'_>>, known: &[&str], report: &mut Report<'_>) {
+        let name = key.get_ref().as_ref();
+        // In TOML a key after a `[table]` header belongs to that table, which is easily forgotten.
+        let help = if keys::POOL.contains(&name) {
+            Some("it is a key of a backend pool: write it before the pool's first [table]".into())
+        } else if keys::FILE.contains(&name) {
+            Some("it is a key of the file: write it before the first [table]".into())
+        } else {
+            suggest::did_you_mean(name, known).or_else(|| match known.len() {
+                0 => Some(format!("{} takes no keys", self.what)),
+                1..=12 => Some(format!("known here: {}", known.join(", "))),
+                _ => None,
+            })
         };
-        let help = match suggest::nearest(key.get_ref(), known) {
-            _ if lost(super::pool::KEYS) => {
-                Some("it is a key of a backend pool: write it before the pool's first [table]".into())
-            }
-            _ if lost(super::file::KEYS) => {
-                Some("it is a key of the file: write it before the first [table]".into())
-            }
-            Some(near) => Some(format!("did you mean \"{near}\"?")),
-            None if known.is_empty() => Some(format!("{} takes no keys", self.what)),
-            None if known.len() <= 12 => Some(format!("known here: {}", known.join(", "))),
-            None => None,
-        };
-        *report.error(
-            key.span(),
-            format!("unknown key \"{}\" in {}", suggest::clip(key.get_ref()), self.what),
-        ) = help;
+        report.error(key.span(), format!("unknown key \"{}\" in {}", clip(name), self.what)).help = help;
     }
 
     /// Every entry, in the order of the file.
     pub(super) fn entries(
         &self,
-    ) -> impl Iterator<Item = (&'d Spanned<toml::de::DeString<'d>>, &'d Value<'d>)> + use<'d> {
+    ) -> impl Iterator<Item = (&'d Spanned<DeString<'d>>, &'d Value<'d>)> + use<'d> {
         self.table.iter()
     }
 
@@ -270,12 +193,17 @@ impl<'d> Section<'d> {
         self.table.get(key)
     }
 
-    /// The place of a key itself.
+    /// Where a key itself is written; the table if the key is absent.
     pub(super) fn key_span(&self, key: &str) -> Span {
         self.table.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span())
     }
 
-    /// A key that has to be there.
+    /// Where the value of a key is written; the table if the key is absent.
+    pub(super) fn value_span(&self, key: &str) -> Span {
+        self.get(key).map_or(self.span.clone(), |value| value.span())
+    }
+
+    /// The value of a key that must be present; `example` is a value for the help.
     pub(super) fn required(
         &self,
         key: &str,
@@ -283,14 +211,14 @@ impl<'d> Section<'d> {
         report: &mut Report<'_>,
     ) -> Option<&'d Value<'d>> {
         let found = self.get(key);
-        if found.is_none()
-            && let Some(help) = report.missing(self.span.clone(), format!("missing `{key}` in {}", self.what))
-        {
-            *help = Some(format!("add {key} = {example}"));
+        if found.is_none() {
+            let message = format!("missing `{key}` in {}", self.what);
+            report.missing(self.span.clone(), message, format!("add {key} = {example}"));
         }
         found
     }
 
+    /// An integer; `default` if the key is absent or wrong.
     pub(super) fn integer(
         &self,
         key: &str,
@@ -301,8 +229,8 @@ impl<'d> Section<'d> {
         self.get(key).and_then(|v| integer(v, &format!("`{key}`"), bounds, report)).unwrap_or(default)
     }
 
-    /// As [`Section::integer`], for bounds that fit.
-    pub(super) fn small(
+    /// [`Section::integer`] of 32 bits.
+    pub(super) fn integer_u32(
         &self,
         key: &str,
         bounds: RangeInclusive<u32>,
@@ -313,11 +241,12 @@ impl<'d> Section<'d> {
         u32::try_from(self.integer(key, bounds, u64::from(default), report)).unwrap_or(default)
     }
 
+    /// A boolean; `default` if the key is absent or wrong.
     pub(super) fn boolean(&self, key: &str, default: bool, report: &mut Report<'_>) -> bool {
         self.get(key).and_then(|v| boolean(v, &format!("`{key}`"), report)).unwrap_or(default)
     }
 
-    /// A duration; a bare number counts `unit`.
+    /// A duration; a number without a unit counts `unit`. `default` if the key is absent or wrong.
     pub(super) fn duration(
         &self,
         key: &str,
@@ -328,7 +257,7 @@ impl<'d> Section<'d> {
         self.get(key).and_then(|v| duration::read(v, &format!("`{key}`"), unit, report)).unwrap_or(default)
     }
 
-    /// A duration where 0 is "off": forever.
+    /// [`Section::duration`] where 0 turns the timeout off: it becomes [`Duration::MAX`].
     pub(super) fn timeout(
         &self,
         key: &str,
@@ -338,10 +267,11 @@ impl<'d> Section<'d> {
     ) -> Duration {
         match self.duration(key, unit, default, report) {
             Duration::ZERO => Duration::MAX,
-            some => some,
+            timeout => timeout,
         }
     }
 
+    /// One name of a closed set; `default` if the key is absent or wrong.
     pub(super) fn one_of<T: Copy>(
         &self,
         key: &str,

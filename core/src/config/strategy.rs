@@ -1,26 +1,30 @@
-//! `strategy`: a bare name, `{ Name = {} }`, or a table of its own.
+//! `strategy` of a pool: a name, `{ Name = {} }`, or a table of its own.
 
-use super::matcher::is_token;
+use super::diagnostic::clip;
 use super::model::{SameSite, StickyCookie, Strategy};
-use super::reader::{self, Report, Section, Value};
+use super::reader::{self, Section};
+use super::report::{Report, Span, Value};
 use super::suggest;
+use crate::http::fields::is_token;
 
 const NAMES: &[&str] = &["RoundRobin", "Random", "IPHash", "LeastConnection", "StickyCookie"];
-const COOKIE: &[&str] = &["cookie_name", "http_only", "secure", "same_site", "inner"];
+const COOKIE_KEYS: &[&str] = &["cookie_name", "http_only", "secure", "same_site", "inner"];
 
-/// Reads one.
+/// The strategy of a pool.
 pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Option<Strategy> {
-    one(value, false, report)
+    strategy(value, false, report)
 }
 
-fn one(value: &Value<'_>, within_cookie: bool, report: &mut Report<'_>) -> Option<Strategy> {
+/// A strategy; `is_inner` if it is the one within a sticky cookie.
+fn strategy(value: &Value<'_>, is_inner: bool, report: &mut Report<'_>) -> Option<Strategy> {
     if let Some(name) = value.get_ref().as_str() {
         if name == "StickyCookie" {
             let help = "write [backend_pools.strategy.StickyCookie] with `cookie_name` and `inner`";
-            *report.error(value.span(), "StickyCookie needs at least a `cookie_name`") = Some(help.into());
+            report.error(value.span(), "StickyCookie needs at least a `cookie_name`").help =
+                Some(help.into());
             return None;
         }
-        return plain(name, value.span(), report);
+        return by_name(name, value.span(), report);
     }
     if value.get_ref().as_table().is_none() {
         report.mistyped(
@@ -30,83 +34,71 @@ fn one(value: &Value<'_>, within_cookie: bool, report: &mut Report<'_>) -> Optio
         );
         return None;
     }
-    let section = Section::open(value, "`strategy`", report)?;
+    let section = Section::with_any_keys(value, "`strategy`", report)?;
     let mut entries = section.entries();
     let Some((key, inside)) = entries.next() else {
-        *report.error(value.span(), "`strategy` names none") =
+        report.error(value.span(), "`strategy` names none").help =
             Some(format!("use one of {}", NAMES.join(", ")));
         return None;
     };
     if let Some((second, _)) = entries.next() {
         report.error(
             second.span(),
-            format!("a pool has one strategy, and \"{}\" comes first", suggest::clip(key.get_ref())),
+            format!("a pool has one strategy, and \"{}\" comes first", clip(key.get_ref())),
         );
         return None;
     }
     if key.get_ref() != "StickyCookie" {
-        let strategy = plain(key.get_ref(), key.span(), report);
+        let strategy = by_name(key.get_ref(), key.span(), report);
         if strategy.is_some() {
             Section::new(inside, "this strategy", &[], report)?;
         }
         return strategy;
     }
-    if within_cookie {
+    if is_inner {
         report.error(key.span(), "a sticky cookie can't be the `inner` strategy of another");
         return None;
     }
-    cookie(&Section::new(inside, "`StickyCookie`", COOKIE, report)?, report)
+    cookie(&Section::new(inside, "`StickyCookie`", COOKIE_KEYS, report)?, report)
 }
 
-fn plain(name: &str, span: reader::Span, report: &mut Report<'_>) -> Option<Strategy> {
+/// A strategy without settings.
+fn by_name(name: &str, span: Span, report: &mut Report<'_>) -> Option<Strategy> {
     Some(match name {
         "RoundRobin" => Strategy::RoundRobin,
         "Random" => Strategy::Random,
         "IPHash" => Strategy::IpHash,
         "LeastConnection" => Strategy::LeastConnection,
         _ => {
-            let help = match suggest::nearest(name, NAMES) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("use one of {}", NAMES.join(", ")),
-            };
-            *report.error(span, format!("unknown strategy \"{}\"", suggest::clip(name))) = Some(help);
+            let help = suggest::did_you_mean(name, NAMES)
+                .unwrap_or_else(|| format!("use one of {}", NAMES.join(", ")));
+            report.error(span, format!("unknown strategy \"{}\"", clip(name))).help = Some(help);
             return None;
         }
     })
 }
 
 fn cookie(section: &Section<'_>, report: &mut Report<'_>) -> Option<Strategy> {
-    let name = section.required("cookie_name", "\"RUSTSTROM_SESSION\"", report).and_then(|value| {
-        let name = reader::string(value, "`cookie_name`", report)?;
-        if !is_token(name) {
-            let help = "use letters, digits, `-` and `_`".to_owned();
-            *report.error(
-                value.span(),
-                format!("\"{}\" is not a cookie name (RFC 6265)", suggest::clip(name)),
-            ) = Some(help);
-            return None;
-        }
-        Some(Box::<str>::from(name))
-    });
+    let name = section
+        .required("cookie_name", "\"RUSTSTROM_SESSION\"", report)
+        .and_then(|value| cookie_name(value, report));
     let http_only = section.boolean("http_only", true, report);
     let secure = section.boolean("secure", true, report);
     let sites = &[("Strict", SameSite::Strict), ("Lax", SameSite::Lax), ("None", SameSite::None)];
     let same_site = section.one_of("same_site", "same_site", sites, SameSite::Lax, report);
     let inner = match section.get("inner") {
         None => Strategy::RoundRobin,
-        Some(value) => one(value, true, report)?,
+        Some(value) => strategy(value, true, report)?,
     };
     let cookie_name = name?;
     if !secure && same_site == SameSite::None {
-        let help = "set `secure = true` or another `same_site`".to_owned();
-        *report.warning(
-            section.key_span("same_site"),
-            "browsers drop a cookie with SameSite=None that is not secure",
-        ) = Some(help);
+        let message = "browsers drop a cookie with SameSite=None that is not secure";
+        report.warning(section.key_span("same_site"), message).help =
+            Some("set `secure = true` or another `same_site`".into());
     }
     if !secure && (cookie_name.starts_with("__Secure-") || cookie_name.starts_with("__Host-")) {
         let message = "browsers drop a cookie whose name begins like this and that is not secure";
-        report.warning(section.get("cookie_name").map_or(section.span.clone(), |v| v.span()), message);
+        report.warning(section.value_span("cookie_name"), message);
     }
     Some(Strategy::StickyCookie(StickyCookie {
         cookie_name,
@@ -115,4 +107,15 @@ fn cookie(section: &Section<'_>, report: &mut Report<'_>) -> Option<Strategy> {
         same_site,
         inner: Box::new(inner),
     }))
+}
+
+/// A token (RFC 6265 §4.1.1).
+fn cookie_name(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>> {
+    let name = reader::string(value, "`cookie_name`", report)?;
+    if name.is_empty() || !is_token(name.as_bytes()) {
+        report.error(value.span(), format!("\"{}\" is not a cookie name (RFC 6265)", clip(name))).help =
+            Some("use letters, digits, `-` and `_`".into());
+        return None;
+    }
+    Some(name.into())
 }

@@ -1,31 +1,8 @@
-//! Bodies on the way in: payload is separated from its framing in place.
+//! Bodies as they are received: payload is separated from its framing in place.
 
+use super::body_progress::{BodyProgress, Received};
 use super::chunked::Decoder;
 use crate::http::{Framing, Violation};
-
-/// What a call of [`BodyReader::receive`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes of payload, now at the front of the buffer.
-    pub payload: usize,
-    /// Bytes of the buffer that were dealt with, payload included. What follows them is untouched, and may
-    /// belong to the next message.
-    pub consumed: usize,
-    /// What comes next.
-    pub state: Progress,
-}
-
-/// Where a body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// More is to come.
-    More,
-    /// The last chunk is over; gather the trailer section for [`super::trailers()`], then call
-    /// [`BodyReader::trailers_done`].
-    Trailers,
-    /// Over.
-    Done,
-}
 
 /// Reads one message's content.
 #[derive(Clone, Copy, Debug)]
@@ -39,28 +16,32 @@ enum Kind {
 }
 
 impl BodyReader {
-    /// A reader for content framed so.
+    /// A reader for content of this framing.
+    #[inline]
     #[must_use]
     pub fn new(framing: Framing) -> Self {
+        if let Framing::Length(n) = framing {
+            return Self(Kind::Length(n));
+        }
         Self(match framing {
-            Framing::None => Kind::Length(0),
-            Framing::Length(n) => Kind::Length(n),
+            Framing::None | Framing::Length(_) => Kind::Length(0),
             Framing::Chunked => Kind::Chunked(Decoder::new()),
             Framing::Close => Kind::Close,
         })
     }
 
-    /// Where it is.
+    /// How far the body has come.
+    #[inline]
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> BodyProgress {
         match self.0 {
-            Kind::Length(0) => Progress::Done,
-            Kind::Length(_) | Kind::Close => Progress::More,
+            Kind::Length(0) => BodyProgress::Done,
+            Kind::Length(_) | Kind::Close => BodyProgress::More,
             Kind::Chunked(d) => d.progress(),
         }
     }
 
-    /// Bytes of payload still to come, where the length is known.
+    /// Bytes of payload still to come; `None` if the length is not known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         match self.0 {
@@ -69,13 +50,16 @@ impl BodyReader {
         }
     }
 
-    /// Whether the end of the connection is the end of this content, and no truncation.
+    /// Whether the content ends with its connection, so that the end of the connection is no truncation.
     #[must_use]
     pub fn ends_at_close(&self) -> bool {
         matches!(self.0, Kind::Close)
     }
 
-    /// Takes raw bytes as they came and compacts their payload to the front.
+    /// Reads bytes as they were received and moves their payload to the front of `buf`.
+    ///
+    /// # Errors
+    /// The rule of the chunked coding that the bytes break.
     pub fn receive(&mut self, buf: &mut [u8]) -> Result<Received, Violation> {
         match &mut self.0 {
             Kind::Length(left) => {
@@ -83,12 +67,24 @@ impl BodyReader {
                 *left -= payload as u64;
                 Ok(Received { payload, consumed: payload, state: self.progress() })
             }
-            Kind::Close => Ok(Received { payload: buf.len(), consumed: buf.len(), state: Progress::More }),
+            Kind::Close => {
+                Ok(Received { payload: buf.len(), consumed: buf.len(), state: BodyProgress::More })
+            }
             Kind::Chunked(decoder) => decoder.receive(buf),
         }
     }
 
-    /// The trailer section was read.
+    /// Content of a declared length, of which at most `available` bytes have been received, is payload as it
+    /// is: how many of them are, and whether the content ends with them. `None` for any other framing.
+    #[inline]
+    pub(super) fn receive_in_place(&mut self, available: usize) -> Option<(usize, bool)> {
+        let Kind::Length(left) = &mut self.0 else { return None };
+        let payload = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+        *left -= payload as u64;
+        Some((payload, *left == 0))
+    }
+
+    /// The trailer section has been parsed: the body is complete.
     pub fn trailers_done(&mut self) {
         if let Kind::Chunked(decoder) = &mut self.0 {
             decoder.trailers_done();
@@ -98,31 +94,31 @@ impl BodyReader {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyReader, Progress, Received};
+    use super::{BodyProgress, BodyReader, Received};
     use crate::http::Framing;
 
     #[test]
     fn lengths_and_close() {
-        // Framing; sizes of what comes; payload of each, and where the reader is then.
-        type Steps = &'static [(usize, usize, Progress)];
+        // Framing; for each piece its size, the payload in it, and how far the reader is then.
+        type Steps = &'static [(usize, usize, BodyProgress)];
         let table: &[(Framing, Steps)] = &[
-            (Framing::None, &[(3, 0, Progress::Done)]),
-            (Framing::Length(0), &[(3, 0, Progress::Done)]),
+            (Framing::None, &[(3, 0, BodyProgress::Done)]),
+            (Framing::Length(0), &[(3, 0, BodyProgress::Done)]),
             (
                 Framing::Length(5),
                 &[
-                    (0, 0, Progress::More),
-                    (3, 3, Progress::More),
-                    (4, 2, Progress::Done),
-                    (4, 0, Progress::Done),
+                    (0, 0, BodyProgress::More),
+                    (3, 3, BodyProgress::More),
+                    (4, 2, BodyProgress::Done),
+                    (4, 0, BodyProgress::Done),
                 ],
             ),
-            (Framing::Length(u64::MAX >> 1), &[(9, 9, Progress::More)]),
-            (Framing::Close, &[(3, 3, Progress::More), (0, 0, Progress::More)]),
+            (Framing::Length(u64::MAX >> 1), &[(9, 9, BodyProgress::More)]),
+            (Framing::Close, &[(3, 3, BodyProgress::More), (0, 0, BodyProgress::More)]),
         ];
         for (framing, steps) in table {
             let mut reader = BodyReader::new(*framing);
-            assert_eq!(reader.progress() == Progress::Done, framing.is_empty());
+            assert_eq!(reader.progress() == BodyProgress::Done, framing.is_empty());
             assert_eq!(reader.ends_at_close(), *framing == Framing::Close);
             for &(size, payload, state) in *steps {
                 let before = reader.remaining();

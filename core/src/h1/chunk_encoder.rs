@@ -47,7 +47,7 @@ impl ChunkEncoder {
     }
 
     /// `ready` bytes of payload now lie unsent in the source: all of them, also those already in the open
-    /// chunk. Never less than before, but for what [`ChunkWriter::sent`] released.
+    /// chunk. Never less than before, but for what [`ChunkEncoder::sent`] released.
     pub fn open(&mut self, ready: u64) {
         debug_assert!(ready >= self.ready && (!self.ending || ready == self.ready));
         self.ready = ready;
@@ -98,7 +98,7 @@ impl ChunkEncoder {
     }
 
     /// What to send now: chunk header, payload, framing after it, trailer section. `payload` begins at the
-    /// first unsent byte of payload; `trailers` is what [`ChunkWriter::finish`] was told of. Empty slices
+    /// first unsent byte of payload; `trailers` is what [`ChunkEncoder::finish`] was told of. Empty slices
     /// are to be skipped. With less payload than is ready (the rest lies elsewhere), the slices end after
     /// it.
     #[must_use]
@@ -158,7 +158,7 @@ impl Default for ChunkEncoder {
 #[cfg(test)]
 mod tests {
     use super::ChunkEncoder;
-    use crate::h1::{BodyReader, Progress};
+    use crate::h1::{BodyProgress, BodyReader};
     use crate::http::Framing;
     use proptest::prelude::*;
 
@@ -227,11 +227,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_out_reads_as_the_payload(runs in proptest::collection::vec((0usize..300, 0usize..80), 0..30), last in 1usize..50) {
+        fn what_goes_out_reads_as_the_payload(
+            runs in proptest::collection::vec((0usize..300, 0usize..80), 0..30),
+            last in 1usize..50,
+        ) {
             let total: usize = runs.iter().map(|r| r.0).sum();
             let source: Vec<u8> = (0..total).map(|i| i as u8).collect();
             let (mut w, mut out, mut released, mut there) = (ChunkEncoder::new(), Vec::new(), 0, 0);
-            let step = |w: &mut ChunkEncoder, released: &mut usize, there: usize, at_most: usize, out: &mut Vec<u8>| {
+            type Out = Vec<u8>;
+            let step = |w: &mut ChunkEncoder, released: &mut usize, there, at_most, out: &mut Out| {
                 let next = w.slices(&source[*released..there], b"").concat();
                 let n = next.len().min(at_most);
                 out.extend_from_slice(&next[..n]);
@@ -250,7 +254,7 @@ mod tests {
             }
             let mut reader = BodyReader::new(Framing::Chunked);
             let received = reader.receive(&mut out).unwrap();
-            prop_assert_eq!(received.state, Progress::Done);
+            prop_assert_eq!(received.state, BodyProgress::Done);
             prop_assert_eq!(received.consumed, out.len());
             prop_assert_eq!(&out[..received.payload], &source[..]);
         }

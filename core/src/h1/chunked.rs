@@ -1,20 +1,20 @@
-//! The chunked coding on the way in (RFC 9112 §7.1): strict, in place, linear.
+//! The decoder of the chunked coding (RFC 9112 §7.1): strict, in place, linear.
 //!
-//! Every framing byte is consumed by the state, so nothing is ever read twice. Extensions are checked,
-//! bounded and dropped.
+//! Every framing byte changes the state, so none is ever read twice. Extensions are checked, limited and
+//! dropped.
 
-use super::body::{Progress, Received};
+use super::body_progress::{BodyProgress, Received};
 use crate::http::Violation;
 use crate::http::fields::is_token_char;
 
-/// How many bytes of extensions a message may have, beyond one for each [`PAYLOAD_PER_EXTENSION_BYTE`] bytes
-/// of payload.
-const EXTENSION_BYTES: u32 = 16 * 1024;
+/// The most bytes of extensions in a message, beyond one for each [`PAYLOAD_PER_EXTENSION_BYTE`] bytes of
+/// payload.
+const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
 const PAYLOAD_PER_EXTENSION_BYTE: u64 = 8;
-/// Digits of a chunk size, leading zeros included.
-const SIZE_DIGITS: u8 = 16;
+/// The most digits of a chunk size, leading zeros included.
+const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Which byte comes next.
+/// What the next byte is.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -49,9 +49,9 @@ enum Next {
 /// Decodes one chunked message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decoder {
-    /// The size as far as it was read; then the bytes left of the chunk.
+    /// The size as far as it has been read; then the bytes left of the chunk.
     left: u64,
-    /// Bytes of extensions not yet paid for by payload.
+    /// Bytes of extensions that no payload stands against yet.
     extensions: u32,
     digits: u8,
     next: Next,
@@ -62,11 +62,11 @@ impl Decoder {
         Self { left: 0, extensions: 0, digits: 0, next: Next::Size }
     }
 
-    pub(super) fn progress(self) -> Progress {
+    pub(super) fn progress(self) -> BodyProgress {
         match self.next {
-            Next::Trailers => Progress::Trailers,
-            Next::Done => Progress::Done,
-            _ => Progress::More,
+            Next::Trailers => BodyProgress::Trailers,
+            Next::Done => BodyProgress::Done,
+            _ => BodyProgress::More,
         }
     }
 
@@ -92,7 +92,7 @@ impl Decoder {
                     }
                 }
                 Next::Trailers => {
-                    // No trailers is by far the commonest section: it is dealt with here.
+                    // Most sections are empty: those need no parser.
                     if buf[consumed..].starts_with(b"\r\n") {
                         consumed += 2;
                         self.next = Next::Done;
@@ -139,8 +139,8 @@ impl Decoder {
 
     fn size_byte(&mut self, b: u8) -> Result<(), Violation> {
         if let Some(digit) = char::from(b).to_digit(16) {
-            // Below 2^63 before and after: nothing can overflow.
-            if self.digits == SIZE_DIGITS || self.left >> 59 != 0 {
+            // Sizes stay below 2^63, so nothing can overflow.
+            if self.digits == MAX_SIZE_DIGITS || self.left >> 59 != 0 {
                 return Err(Violation::ChunkSize);
             }
             self.digits += 1;
@@ -161,7 +161,7 @@ impl Decoder {
     /// chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ), RFC 9112 §7.1.1.
     fn extension_byte(&mut self, b: u8) -> Result<Next, Violation> {
         self.extensions += 1;
-        if self.extensions > EXTENSION_BYTES {
+        if self.extensions > MAX_EXTENSION_BYTES {
             return Err(Violation::ChunkExtensionsTooLarge);
         }
         let blank = matches!(b, b' ' | b'\t');
@@ -201,13 +201,13 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::body::{BodyReader, Progress};
+    use super::super::{BodyProgress, BodyReader};
     use crate::http::{Framing, Violation};
     use proptest::prelude::*;
 
-    /// Feeds `raw` in pieces cut at `cuts`; returns the payload, what was left over and where the reader
-    /// ended.
-    fn decode(raw: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Progress), Violation> {
+    /// Decodes `raw` in pieces cut at `cuts`; returns the payload, the bytes that were not read and how far
+    /// the reader came.
+    fn decode(raw: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, BodyProgress), Violation> {
         let mut reader = BodyReader::new(Framing::Chunked);
         let (mut payload, mut held, mut at) = (Vec::new(), Vec::new(), 0);
         for &cut in cuts.iter().chain([&raw.len()]) {
@@ -218,7 +218,7 @@ mod tests {
             payload.extend_from_slice(&held[..received.payload]);
             held.drain(..received.consumed);
             assert_eq!(received.state, reader.progress());
-            if received.state == Progress::More {
+            if received.state == BodyProgress::More {
                 assert!(held.is_empty(), "all framing is consumed");
             }
         }
@@ -227,21 +227,21 @@ mod tests {
 
     #[test]
     fn good() {
-        let table: &[(&str, &str, &str, Progress)] = &[
-            ("0\r\n\r\n", "", "", Progress::Done),
-            ("5\r\nhello\r\n0\r\n\r\n", "hello", "", Progress::Done),
-            ("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", "hello world", "GET /", Progress::Done),
-            ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789", "", Progress::Done),
-            ("A\r\n0123456789\r\n000\r\n\r\n", "0123456789", "", Progress::Done),
-            ("0000000000000001\r\nx\r\n0\r\n\r\n", "x", "", Progress::Done),
-            ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n", "", Progress::Done),
-            ("0\r\nA: b\r\n\r\n", "", "A: b\r\n\r\n", Progress::Trailers),
-            ("0\r\n\r", "", "\r", Progress::Trailers),
-            ("0\r\n", "", "", Progress::Trailers),
-            ("5\r\nhel", "hel", "", Progress::More),
-            ("7fffffffffffffff\r\nx", "x", "", Progress::More),
-            ("1;a\r\nx\r\n0;b=c;d=\"e;\\\" \"\r\n\r\n", "x", "", Progress::Done),
-            ("1 ;a\r\nx\r\n0\t; b\t = c ;d = \"\" ; e\r\n\r\n", "x", "", Progress::Done),
+        let table: &[(&str, &str, &str, BodyProgress)] = &[
+            ("0\r\n\r\n", "", "", BodyProgress::Done),
+            ("5\r\nhello\r\n0\r\n\r\n", "hello", "", BodyProgress::Done),
+            ("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", "hello world", "GET /", BodyProgress::Done),
+            ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789", "", BodyProgress::Done),
+            ("A\r\n0123456789\r\n000\r\n\r\n", "0123456789", "", BodyProgress::Done),
+            ("0000000000000001\r\nx\r\n0\r\n\r\n", "x", "", BodyProgress::Done),
+            ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n", "", BodyProgress::Done),
+            ("0\r\nA: b\r\n\r\n", "", "A: b\r\n\r\n", BodyProgress::Trailers),
+            ("0\r\n\r", "", "\r", BodyProgress::Trailers),
+            ("0\r\n", "", "", BodyProgress::Trailers),
+            ("5\r\nhel", "hel", "", BodyProgress::More),
+            ("7fffffffffffffff\r\nx", "x", "", BodyProgress::More),
+            ("1;a\r\nx\r\n0;b=c;d=\"e;\\\" \"\r\n\r\n", "x", "", BodyProgress::Done),
+            ("1 ;a\r\nx\r\n0\t; b\t = c ;d = \"\" ; e\r\n\r\n", "x", "", BodyProgress::Done),
         ];
         for (raw, payload, rest, end) in table {
             let found = decode(raw.as_bytes(), &[]);
@@ -328,19 +328,31 @@ mod tests {
         })
     }
 
+    /// Up to `n` places below `most` to cut at.
+    fn cuts(most: usize, n: usize) -> impl Strategy<Value = Vec<usize>> {
+        proptest::collection::vec(0..most, 0..n)
+    }
+
+    /// Bytes, most of them of those that mean something to the decoder.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let meaning = prop::sample::select(b"\r\n01;=\"".to_vec());
+        proptest::collection::vec(prop_oneof![7 => meaning, 1 => any::<u8>()], 0..200)
+    }
+
     proptest! {
         #[test]
-        fn any_split_gives_the_payload((raw, payload) in chunked(), mut cuts in proptest::collection::vec(0usize..400, 0..20)) {
+        fn any_split_gives_the_payload((raw, payload) in chunked(), mut cuts in cuts(400, 20)) {
             for cut in &mut cuts { *cut = (*cut).min(raw.len()); }
             cuts.sort_unstable();
             let whole = [raw.as_slice(), b"NEXT"].concat();
-            prop_assert_eq!(decode(&whole, &cuts), Ok((payload.clone(), b"NEXT".to_vec(), Progress::Done)));
+            let decoded = (payload.clone(), b"NEXT".to_vec(), BodyProgress::Done);
+            prop_assert_eq!(decode(&whole, &cuts), Ok(decoded));
             let every: Vec<usize> = (1..raw.len()).collect();
-            prop_assert_eq!(decode(&raw, &every), Ok((payload, Vec::new(), Progress::Done)));
+            prop_assert_eq!(decode(&raw, &every), Ok((payload, Vec::new(), BodyProgress::Done)));
         }
 
         #[test]
-        fn garbage_is_no_harm(raw in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b'1'), Just(b';'), Just(b'='), Just(b'"'), any::<u8>()], 0..200), cuts in proptest::collection::vec(0usize..200, 0..10)) {
+        fn garbage_is_no_harm(raw in bytes(), cuts in cuts(200, 10)) {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(raw.len())).collect();
             cuts.sort_unstable();
             // How it is cut changes nothing about the verdict.

@@ -1,55 +1,80 @@
-//! Which rule a refused head broke. Only bad heads come here: one linear walk, line by line.
+//! Which rule a refused head breaks. Only refused heads come here: one linear walk, line by line.
 
 use crate::http::Violation;
-use crate::http::fields::is_token_char;
+use crate::http::fields::is_token;
 
 /// What a section of lines begins with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
+    /// A request line.
     Request,
-    LookupResult,
-    /// Trailers: with a field at once.
+    /// A status line.
+    Response,
+    /// A field line: the section is one of trailers.
     Field,
 }
 
-/// The first rule that these lines break. For bytes that were refused: if nothing is found, the start line is
-/// blamed.
+impl Start {
+    /// The rule that is said to be broken where no other is found.
+    fn violation(self) -> Violation {
+        match self {
+            Self::Request => Violation::StartLine,
+            Self::Response => Violation::StatusLine,
+            Self::Field => Violation::FieldName,
+        }
+    }
+}
+
+/// The first rule that these lines break. They were refused: if no other rule is found, it is that of the
+/// first line.
 #[cold]
 pub(super) fn diagnose(lines: &[u8], start: Start) -> Violation {
-    let otherwise = match start {
-        Start::Request => Violation::StartLine,
-        Start::LookupResult => Violation::StatusLine,
-        Start::Field => Violation::FieldName,
-    };
-    let mut first = start;
+    let mut kind = start;
     for line in lines.split_inclusive(|&b| b == b'\n') {
-        let line = match line {
-            [line @ .., b'\r', b'\n'] => line,
-            [_, .., b'\n'] | [b'\n'] => return Violation::BareLf,
-            // Without an end: the head is cut.
-            _ => return otherwise,
-        };
-        if line.contains(&b'\r') {
-            return Violation::BareCr;
+        if kind == Start::Field && line == b"\r\n" {
+            break;
         }
-        let broken = match first {
-            Start::Request => request_line(line),
-            Start::LookupResult => status_line(line),
-            Start::Field if line.is_empty() => return otherwise,
-            Start::Field => field_line(line, start),
-        };
-        if let Some(violation) = broken {
+        if let Some(violation) = line_violation(line, kind, start) {
             return violation;
         }
-        first = Start::Field;
+        kind = Start::Field;
     }
-    otherwise
+    start.violation()
+}
+
+/// Whether the start line and the first `fields` field lines break no rule but that of the target, which is
+/// judged after them.
+#[cold]
+pub(super) fn lines_are_right(lines: &[u8], fields: usize, start: Start) -> bool {
+    let before = usize::from(start != Start::Field);
+    lines.split_inclusive(|&b| b == b'\n').take(before + fields).enumerate().all(|(n, line)| {
+        let kind = if n == 0 { start } else { Start::Field };
+        matches!(line_violation(line, kind, start), None | Some(Violation::Target))
+    })
+}
+
+/// The rule that one line, of a section that begins with `section`, breaks.
+fn line_violation(line: &[u8], kind: Start, section: Start) -> Option<Violation> {
+    let line = match line {
+        [line @ .., b'\r', b'\n'] => line,
+        [.., b'\n'] => return Some(Violation::BareLf),
+        // The head ends within this line.
+        _ => return Some(section.violation()),
+    };
+    if line.contains(&b'\r') {
+        return Some(Violation::BareCr);
+    }
+    match kind {
+        Start::Request => request_line(line),
+        Start::Response => status_line(line),
+        Start::Field => field_line(line, section),
+    }
 }
 
 fn request_line(line: &[u8]) -> Option<Violation> {
     let mut parts = line.splitn(3, |&b| b == b' ');
     let method = parts.next().unwrap_or_default();
-    if method.is_empty() || !method.iter().all(|&b| is_token_char(b)) {
+    if !is_token(method) {
         return Some(Violation::Method);
     }
     let (Some(target), Some(version)) = (parts.next(), parts.next()) else {
@@ -94,16 +119,16 @@ fn bad_version(version: &[u8], otherwise: Violation) -> Option<Violation> {
 }
 
 fn field_line(line: &[u8], section: Start) -> Option<Violation> {
-    if matches!(line[0], b' ' | b'\t') {
+    if matches!(line, [b' ' | b'\t', ..]) {
         return Some(Violation::ObsFold);
     }
     let Some(colon) = line.iter().position(|&b| b == b':') else { return Some(Violation::FieldName) };
     let (name, value) = line.split_at(colon);
     let bare = name.trim_ascii_end();
-    if bare.is_empty() || !bare.iter().all(|&b| is_token_char(b)) {
+    if !is_token(bare) {
         return Some(Violation::FieldName);
     }
-    if bare.len() != name.len() && section != Start::LookupResult {
+    if bare.len() != name.len() && section != Start::Response {
         return Some(Violation::BlankBeforeColon);
     }
     value.iter().any(|&b| is_control(b)).then_some(Violation::FieldValue)

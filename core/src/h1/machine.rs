@@ -1,5 +1,5 @@
 //! What may follow what on an HTTP/1.1 connection: every transition, for both sides, in one place. It does
-//! not know which side we are: we are the server to our clients and the client of our backends.
+//! not depend on which side the proxy is: the server to its clients, the client of its backends.
 //!
 //! ```text
 //!   client                                    server
@@ -13,66 +13,66 @@
 //!          (asked to upgrade)    │                                                Switch
 //!                                ▼                                                  ▼
 //!   Switched ◀─(server)── MightSwitch                                           Switched
-//!                 └──(server: final answer)──▶ Done
+//!                 └──(server: final response)──▶ Done
 //!
-//!   Done ──(no keep-alive, or the other side is through)──▶ MustClose ──Close──▶ Closed
+//!   Done ──(no keep-alive, or the other side is finished)──▶ MustClose ──Close──▶ Closed
 //!   any ──Fail, or Close with a message unfinished──▶ Error
 //! ```
 //!
-//! Arrows in brackets are joint: they follow from where the other side is (`JOINT`); the others are what a
-//! side does (`ALONE`).
+//! Arrows in brackets follow from the state of the other side (`JOINT`); the others are what a side does by
+//! itself (`ALONE`).
 
-/// Who: `Client` asks, `Server` answers.
+/// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Sends requests.
     Client,
-    /// Sends answers.
+    /// Sends responses.
     Server,
 }
 
-/// Where a side is.
+/// The state of a side.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing of this exchange was sent. For the server: no request yet either.
+    /// It has sent nothing of this exchange. The server: nor has the client.
     Idle,
-    /// Server only: a request is there, its answer is due (interim ones may have gone).
+    /// Server only: a request has begun and its final response has not; interim ones may have.
     Due,
-    /// The head has gone, content follows, or would.
+    /// Its head was sent, its message has not ended.
     Body,
-    /// Its message is over.
+    /// Its message has ended.
     Done,
-    /// Client only: its message is over, and what follows depends on the answer to its `Upgrade`.
+    /// Client only: its message has ended, and what follows depends on the response to its `Upgrade`.
     MightSwitch,
-    /// Speaks another protocol.
+    /// It speaks another protocol.
     Switched,
-    /// Its message is over and nothing may follow but the end of the connection.
+    /// Its message has ended, and nothing may follow but the end of the connection.
     MustClose,
     /// It has closed its direction.
     Closed,
-    /// It broke the rules or was cut.
+    /// It broke a rule, or its connection ended too early.
     Error,
 }
 
-/// What a side did.
+/// Something that a side did.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Client: the head of a request. Server: the head of a final answer.
+    /// Client: the head of a request. Server: the head of a final response.
     Head,
     /// Client: the head of a request that asks for an upgrade.
     HeadUpgrade,
-    /// Server: a 1xx other than 101.
+    /// Server: an interim response, 1xx other than 101.
     Interim,
-    /// Server: a 101. Only if the client asked.
+    /// Server: a 101. Only if the client asked for it.
     Switch,
-    /// Its message is over (also one without content; content that ends with the connection: before
-    /// [`Event::Close`]).
+    /// Its message has ended, also one without content. With content that ends with the connection this comes
+    /// before [`Event::Close`].
     End,
-    /// It said that the connection ends with this exchange, or its content ends with the connection.
+    /// It announced that the connection ends with this exchange, or its content ends with the connection.
     NoKeepAlive,
-    /// The next exchange begins; for either side, once [`Machine::is_reusable`].
+    /// The next exchange begins; for either side, once [`MessageStates::is_reusable`].
     Next,
     /// It closed its direction.
     Close,
@@ -80,15 +80,23 @@ pub enum Event {
     Fail,
 }
 
-/// An event that this state does not allow.
+/// An event that the state of its side does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// Who.
+pub struct IllegalEvent {
+    /// The side that it came from.
     pub side: Side,
-    /// Where it was.
+    /// The state that the side was in, and is still in.
     pub state: State,
-    /// What it did.
+    /// The event.
     pub event: Event,
+}
+
+impl std::error::Error for IllegalEvent {}
+
+impl std::fmt::Display for IllegalEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of the {:?} in state {:?}", self.event, self.side, self.state)
+    }
 }
 
 use Event as E;
@@ -98,22 +106,22 @@ use State as S;
 const STATES: usize = 9;
 const EVENTS: usize = 9;
 
-/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` are the same everywhere, see
-/// [`Machine::apply`].
+/// What a side does by itself. `Next`, `NoKeepAlive` and `Fail` do not depend on the state, see
+/// [`MessageStates::apply`].
 const ALONE: &[(Side, State, Event, State)] = &[
     (Client, S::Idle, E::Head, S::Body),
     (Client, S::Idle, E::HeadUpgrade, S::Body),
     (Client, S::Idle, E::Close, S::Closed),
     (Client, S::Body, E::End, S::Done),
     (Client, S::Body, E::Close, S::Error),
-    // Half-closed after its request: it still gets its answer.
+    // Half-closed after its request: it still gets its response.
     (Client, S::Done, E::Close, S::Closed),
     (Client, S::MightSwitch, E::Close, S::Closed),
     (Client, S::Switched, E::Close, S::Closed),
     (Client, S::MustClose, E::Close, S::Closed),
     (Client, S::Closed, E::Close, S::Closed),
     (Client, S::Error, E::Close, S::Error),
-    // An error answer to bytes that never became a request: 400, 408, 431.
+    // An error in response to bytes that never became a request: 400, 408, 431.
     (Server, S::Idle, E::Head, S::Body),
     (Server, S::Idle, E::Close, S::Closed),
     (Server, S::Due, E::Interim, S::Due),
@@ -129,28 +137,29 @@ const ALONE: &[(Side, State, Event, State)] = &[
     (Server, S::Error, E::Close, S::Error),
 ];
 
-/// A rule about both sides: where they are, and where this takes one of them. Applied until none fits.
+/// A rule about both sides: their states, and the state that one of them changes to. Applied until none fits.
 struct Joint {
     client: &'static [State],
     server: &'static [State],
-    /// Holds only if the client asked for an upgrade.
+    /// Applies only if the client asked for an upgrade.
     proposed: bool,
-    /// Holds only if the connection ends with this exchange.
+    /// Applies only if the connection ends with this exchange.
     closing: bool,
     then: (Side, State),
 }
 
 /// States in which a side sends nothing more on this connection.
-const THROUGH: &[State] = &[S::MustClose, S::Closed, S::Error];
+const FINISHED: &[State] = &[S::MustClose, S::Closed, S::Error];
 const ANY: &[State] =
     &[S::Idle, S::Due, S::Body, S::Done, S::MightSwitch, S::Switched, S::MustClose, S::Closed, S::Error];
-/// A final answer other than 101 has begun.
+/// States in which a final response other than 101 has begun.
 const RESPONDED: &[State] = &[S::Body, S::Done, S::MustClose, S::Closed, S::Error];
 
 const JOINT: &[Joint] = &[
-    // A request is there: its answer is due.
+    // A request has begun: its response is due.
     Joint { client: &[S::Body], server: &[S::Idle], proposed: false, closing: false, then: (Server, S::Due) },
-    // The request is over, but what its sender speaks next is the server's decision (RFC 9110 §7.8).
+    // The request has ended, but which protocol the client speaks next is the server's decision
+    // (RFC 9110 §7.8).
     Joint {
         client: &[S::Done],
         server: &[S::Due, S::Switched],
@@ -158,7 +167,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::MightSwitch),
     },
-    // Only now, with the request over, does the client speak the other protocol.
+    // The client speaks the other protocol only once its request has ended.
     Joint {
         client: &[S::MightSwitch],
         server: &[S::Switched],
@@ -166,7 +175,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::Switched),
     },
-    // A final answer refuses the upgrade.
+    // A final response refuses the upgrade.
     Joint {
         client: &[S::MightSwitch],
         server: RESPONDED,
@@ -174,26 +183,26 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::Done),
     },
-    // No keep-alive: whoever is done is through (RFC 9112 §9.6).
+    // No keep-alive: a side whose message has ended sends no other (RFC 9112 §9.6).
     Joint { client: &[S::Done], server: ANY, proposed: false, closing: true, then: (Client, S::MustClose) },
     Joint { client: ANY, server: &[S::Done], proposed: false, closing: true, then: (Server, S::MustClose) },
-    // One side is through: the other has nothing to wait for once it is done.
+    // One side sends nothing more: the other has nothing to wait for once its message has ended.
     Joint {
         client: &[S::Done],
-        server: THROUGH,
+        server: FINISHED,
         proposed: false,
         closing: false,
         then: (Client, S::MustClose),
     },
     Joint {
-        client: THROUGH,
+        client: FINISHED,
         server: &[S::Done],
         proposed: false,
         closing: false,
         then: (Server, S::MustClose),
     },
-    // Answered without having asked, or closed upon: no request may follow, or it would be taken for the one
-    // that was answered.
+    // The server responded without a request, or closed: no request may follow, or the response would be
+    // taken for its own.
     Joint {
         client: &[S::Idle],
         server: RESPONDED,
@@ -201,7 +210,7 @@ const JOINT: &[Joint] = &[
         closing: false,
         then: (Client, S::MustClose),
     },
-    // A client that failed is still told why; one that closed is not listening for it.
+    // A client that failed still gets an error response; one that closed does not.
     Joint {
         client: &[S::MustClose, S::Closed],
         server: &[S::Idle],
@@ -237,30 +246,11 @@ const fn bits(states: &[State]) -> u16 {
     set
 }
 
-/// For each pair of states and both flags, where [`JOINT`] leads to in the end.
-static SETTLED: [[[(State, State); 4]; STATES]; STATES] = {
-    let mut table = [[[(S::Idle, S::Idle); 4]; STATES]; STATES];
-    let mut c = 0;
-    while c < STATES {
-        let mut s = 0;
-        while s < STATES {
-            let mut flags = 0;
-            while flags < 4 {
-                table[c][s][flags] = settle(ANY[c], ANY[s], flags & 1 != 0, flags & 2 != 0);
-                flags += 1;
-            }
-            s += 1;
-        }
-        c += 1;
-    }
-    table
-};
-
 const fn settle(mut client: State, mut server: State, proposed: bool, closing: bool) -> (State, State) {
     let mut i = 0;
     while i < JOINT.len() {
         let rule = &JOINT[i];
-        // An answered upgrade is no longer proposed.
+        // With a final response the upgrade is decided.
         let proposed = proposed && bits(RESPONDED) & bit(server) == 0;
         let fits = bits(rule.client) & bit(client) != 0
             && bits(rule.server) & bit(server) != 0
@@ -279,319 +269,175 @@ const fn settle(mut client: State, mut server: State, proposed: bool, closing: b
     (client, server)
 }
 
-/// Both sides of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
-    client: State,
-    server: State,
-    /// The connection ends with this exchange.
-    closing: bool,
-    /// The client asked for an upgrade and has no final answer yet.
-    proposed: bool,
+/// The states of both sides of one connection: one number, by which `NEXT` is looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct MessageStates(u16);
+
+/// The client asked for an upgrade and has no final response yet.
+const PROPOSED: u16 = 1;
+/// The connection ends with this exchange.
+const CLOSING: u16 = 2;
+/// Where the state of the server begins; it has four bits.
+const SERVER_SHIFT: u32 = 2;
+/// Where the state of the client begins.
+const CLIENT_SHIFT: u32 = 6;
+/// Every number of [`MessageStates`] is below this one.
+const NUMBERS: usize = STATES << CLIENT_SHIFT;
+/// In [`NEXT`]: the state does not allow the event.
+const REFUSED: u16 = u16::MAX;
+
+/// For each side, event and [`MessageStates`], what they change to.
+static NEXT: [[[u16; NUMBERS]; EVENTS]; 2] = {
+    let mut table = [[[REFUSED; NUMBERS]; EVENTS]; 2];
+    let mut c = 0;
+    while c < STATES {
+        let mut s = 0;
+        while s < STATES {
+            let mut flags = 0;
+            while flags < 4 {
+                let before = MessageStates::from_parts(ANY[c], ANY[s], flags);
+                let mut e = 0;
+                while e < EVENTS {
+                    table[Client as usize][e][before.0 as usize] = next(before, Client, ALL_EVENTS[e]);
+                    table[Server as usize][e][before.0 as usize] = next(before, Server, ALL_EVENTS[e]);
+                    e += 1;
+                }
+                flags += 1;
+            }
+            s += 1;
+        }
+        c += 1;
+    }
+    table
+};
+
+const ALL_EVENTS: [Event; EVENTS] =
+    [E::Head, E::HeadUpgrade, E::Interim, E::Switch, E::End, E::NoKeepAlive, E::Next, E::Close, E::Fail];
+
+/// An entry of [`NEXT`].
+const fn next(before: MessageStates, side: Side, event: Event) -> u16 {
+    let proposed = before.0 & PROPOSED != 0;
+    let closing = before.0 & CLOSING != 0;
+    let state = before.state(side);
+    let then = match event {
+        E::Next if before.is_reusable() => return MessageStates::new().0,
+        E::Next => return REFUSED,
+        E::Switch if !proposed => return REFUSED,
+        E::NoKeepAlive => state,
+        E::Fail => S::Error,
+        _ => match TABLE[side as usize][state as usize][event as usize] {
+            Some(then) => then,
+            None => return REFUSED,
+        },
+    };
+    let (client, server) = match side {
+        Client => (then, before.state(Server)),
+        Server => (before.state(Client), then),
+    };
+    let closing = closing || matches!(event, E::NoKeepAlive);
+    let proposed = proposed || matches!(event, E::HeadUpgrade);
+    let (client, server) = settle(client, server, proposed, closing);
+    let mut flags = 0;
+    if closing {
+        flags |= CLOSING;
+    }
+    if proposed && bits(RESPONDED) & bit(server) == 0 {
+        flags |= PROPOSED;
+    }
+    MessageStates::from_parts(client, server, flags).0
 }
 
-impl Machine {
-    /// A fresh connection.
+impl MessageStates {
+    /// The states on a new connection.
     #[must_use]
     pub const fn new() -> Self {
-        Self { client: S::Idle, server: S::Idle, closing: false, proposed: false }
+        Self::from_parts(S::Idle, S::Idle, 0)
     }
 
-    /// A side did something. An event that is not allowed changes nothing.
-    // Side and event are known wherever it is called: of each call a few moves are left.
+    const fn from_parts(client: State, server: State, flags: u16) -> Self {
+        Self((client as u16) << CLIENT_SHIFT | (server as u16) << SERVER_SHIFT | flags)
+    }
+
+    /// Applies what a side did.
+    ///
+    /// # Errors
+    /// An event that the state does not allow; it changes nothing.
+    // Side and event are constants wherever this is called: inlined, little of it is left.
     #[inline(always)]
-    pub fn apply(&mut self, side: Side, event: Event) -> Result<(), Broken> {
-        let state = self.state(side);
-        let broken = Broken { side, state, event };
-        let then = match event {
-            E::Next if self.is_reusable() => {
-                *self = Self::new();
-                return Ok(());
+    pub fn apply(&mut self, side: Side, event: Event) -> Result<(), IllegalEvent> {
+        match NEXT[side as usize][event as usize].get(usize::from(self.0)) {
+            Some(&next) if next != REFUSED => {
+                self.0 = next;
+                Ok(())
             }
-            E::Next => return Err(broken),
-            E::Switch if !self.proposed => return Err(broken),
-            E::NoKeepAlive => state,
-            E::Fail => S::Error,
-            _ => TABLE[side as usize][state as usize][event as usize].ok_or(broken)?,
-        };
-        match side {
-            Client => self.client = then,
-            Server => self.server = then,
+            _ => Err(IllegalEvent { side, state: self.state(side), event }),
         }
-        self.closing |= event as u8 == E::NoKeepAlive as u8;
-        self.proposed |= event as u8 == E::HeadUpgrade as u8;
-        let flags = usize::from(self.proposed) | usize::from(self.closing) << 1;
-        (self.client, self.server) = SETTLED[self.client as usize][self.server as usize][flags];
-        self.proposed &= bits(RESPONDED) & bit(self.server) == 0;
-        Ok(())
+    }
+
+    /// The head of a final response that was written will not be sent after all: a response is due again.
+    /// False if none was written.
+    pub(crate) fn withdraw_response(&mut self) -> bool {
+        let written = self.state(Server) == S::Body;
+        if written {
+            *self = Self::from_parts(self.state(Client), S::Due, self.0 & (CLOSING | PROPOSED));
+        }
+        written
     }
 
     /// Where a side is.
+    #[inline]
     #[must_use]
     pub const fn state(self, side: Side) -> State {
-        match side {
-            Client => self.client,
-            Server => self.server,
-        }
+        let shift = match side {
+            Client => CLIENT_SHIFT,
+            Server => SERVER_SHIFT,
+        };
+        ANY[(self.0 >> shift & 0xf) as usize]
     }
 
-    /// Whether the next request may be read (or, to a backend, sent).
+    /// Whether both sides are in this state.
+    const fn are_both(self, state: State) -> bool {
+        self.0 & !(CLOSING | PROPOSED) == Self::from_parts(state, state, 0).0
+    }
+
+    /// Whether the next request may be read from a client or sent to a backend.
+    #[inline]
     #[must_use]
     pub const fn may_request(self) -> bool {
-        matches!((self.client, self.server), (S::Idle, S::Idle))
+        self.are_both(S::Idle)
     }
 
-    /// Whether both messages are over and another exchange may follow: then apply [`Event::Next`].
+    /// Whether both messages have ended and another exchange may follow: then apply [`Event::Next`].
+    #[inline]
     #[must_use]
     pub const fn is_reusable(self) -> bool {
-        matches!((self.client, self.server), (S::Done, S::Done))
+        self.are_both(S::Done)
     }
 
-    /// Whether the connection has to end once what is on its way has gone: the answer is over, or none is due
-    /// (a client whose request was refused may still be told so first).
-    #[must_use]
-    pub const fn must_close(self) -> bool {
-        match self.server {
-            S::MustClose | S::Closed | S::Error => !self.is_tunnel(),
-            S::Idle => matches!(self.client, S::Error),
-            _ => false,
-        }
-    }
-
-    /// Whether a side speaks another protocol: what comes from it just passes. The client's side follows once
-    /// its request is over.
+    /// Whether a side speaks another protocol, so that its bytes are passed on as they are. The client does
+    /// so once its request has ended.
     #[must_use]
     pub const fn is_tunnel(self) -> bool {
-        matches!(self.server, S::Switched) || matches!(self.client, S::Switched)
-    }
-
-    /// Whether an answer is due or under way.
-    #[must_use]
-    pub const fn response_due(self) -> bool {
-        matches!(self.server, S::Due | S::Body)
+        matches!(self.state(Server), S::Switched) || matches!(self.state(Client), S::Switched)
     }
 }
 
-impl Default for Machine {
+impl std::fmt::Debug for MessageStates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MessageStates")
+            .field("client", &self.state(Client))
+            .field("server", &self.state(Server))
+            .field("closing", &(self.0 & CLOSING != 0))
+            .field("proposed", &(self.0 & PROPOSED != 0))
+            .finish()
+    }
+}
+
+impl Default for MessageStates {
     fn default() -> Self {
         Self::new()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ANY, Broken, Client, E, Event, Machine, S, Server, Side, State};
-    use std::fmt::Write;
-
-    const EVENTS: [Event; super::EVENTS] =
-        [E::Head, E::HeadUpgrade, E::Interim, E::Switch, E::End, E::NoKeepAlive, E::Next, E::Close, E::Fail];
-
-    fn name(m: Machine) -> String {
-        let flags = [(m.closing, " closing"), (m.proposed, " proposed")];
-        let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        format!("{:?}/{:?}{flags}", m.client, m.server)
-    }
-
-    /// Every side, state and event alone, then every machine that can be reached and what each event makes of
-    /// it.
-    fn snapshot() -> String {
-        let mut text = String::from("# side state event -> state, with the other side out of the way\n");
-        for side in [Client, Server] {
-            for state in ANY {
-                for event in EVENTS {
-                    let then = super::TABLE[side as usize][*state as usize][event as usize];
-                    let then = match event {
-                        E::Fail => "Error".to_owned(),
-                        E::NoKeepAlive => format!("{state:?}"),
-                        E::Next => if *state == S::Done { "Idle" } else { "-" }.to_owned(),
-                        _ => then.map_or("-".to_owned(), |s| format!("{s:?}")),
-                    };
-                    writeln!(text, "{side:?} {state:?} {event:?} -> {then}").unwrap();
-                }
-            }
-        }
-        text.push_str("\n# client/server: side event -> client/server; what is not listed is refused\n");
-        let mut reached = vec![Machine::new()];
-        let mut next = 0;
-        while next < reached.len() {
-            let before = reached[next];
-            next += 1;
-            writeln!(text, "{}", name(before)).unwrap();
-            for side in [Client, Server] {
-                for event in EVENTS {
-                    let mut after = before;
-                    match after.apply(side, event) {
-                        Ok(()) => {
-                            writeln!(text, "  {side:?} {event:?} -> {}", name(after)).unwrap();
-                            if !reached.contains(&after) {
-                                reached.push(after);
-                            }
-                        }
-                        Err(broken) => {
-                            assert_eq!(after, before, "what is refused changes nothing");
-                            assert_eq!(broken, Broken { side, state: before.state(side), event });
-                        }
-                    }
-                }
-            }
-        }
-        text
-    }
-
-    #[test]
-    fn every_transition_is_as_written_down() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/h1-machine.txt");
-        let found = snapshot();
-        if option_env!("RUSTSTROM_REWRITE").is_some() {
-            std::fs::write(path, &found).unwrap();
-        }
-        let expected = std::fs::read_to_string(path).unwrap();
-        for (n, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
-            assert_eq!(found, expected, "line {}; rebuild with RUSTSTROM_REWRITE=1 to accept", n + 1);
-        }
-        assert_eq!(found, expected);
-    }
-
-    type Steps<'a> = &'a [(Side, Event)];
-
-    fn run(events: Steps<'_>) -> Machine {
-        let mut m = Machine::new();
-        for &(side, event) in events {
-            m.apply(side, event).unwrap_or_else(|broken| panic!("{events:?}: {broken:?}"));
-        }
-        m
-    }
-
-    #[test]
-    fn ways() {
-        let (c, s) = (Client, Server);
-        let table: &[(&str, Steps, State, State)] = &[
-            ("plain", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End)], S::Done, S::Done),
-            ("early answer", &[(c, E::Head), (s, E::Head), (s, E::End)], S::Body, S::Done),
-            (
-                "early answer, then the rest",
-                &[(c, E::Head), (s, E::Head), (s, E::End), (c, E::End)],
-                S::Done,
-                S::Done,
-            ),
-            (
-                "again",
-                &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::End), (c, E::Next)],
-                S::Idle,
-                S::Idle,
-            ),
-            (
-                "interim",
-                &[(c, E::Head), (s, E::Interim), (s, E::Interim), (c, E::End), (s, E::Head)],
-                S::Done,
-                S::Body,
-            ),
-            (
-                "close",
-                &[(c, E::Head), (c, E::NoKeepAlive), (c, E::End), (s, E::Head), (s, E::End)],
-                S::MustClose,
-                S::MustClose,
-            ),
-            (
-                "server closes",
-                &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::NoKeepAlive), (s, E::End)],
-                S::MustClose,
-                S::MustClose,
-            ),
-            (
-                "half-close",
-                &[(c, E::Head), (c, E::End), (c, E::Close), (s, E::Head), (s, E::End)],
-                S::Closed,
-                S::MustClose,
-            ),
-            ("bad request", &[(c, E::Fail), (s, E::Head), (s, E::End)], S::Error, S::MustClose),
-            ("told to go while idle", &[(s, E::Head), (s, E::End)], S::MustClose, S::MustClose),
-            (
-                "last one of a drain",
-                &[(s, E::NoKeepAlive), (c, E::Head), (c, E::End), (s, E::Head), (s, E::End)],
-                S::MustClose,
-                S::MustClose,
-            ),
-            ("closed idle", &[(c, E::Close)], S::Closed, S::MustClose),
-            ("backend closed idle", &[(s, E::Close)], S::MustClose, S::Closed),
-            ("cut answer", &[(c, E::Head), (c, E::End), (s, E::Head), (s, E::Close)], S::MustClose, S::Error),
-            ("upgrade", &[(c, E::HeadUpgrade), (c, E::End)], S::MightSwitch, S::Due),
-            ("upgraded", &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch)], S::Switched, S::Switched),
-            ("upgraded early", &[(c, E::HeadUpgrade), (s, E::Switch)], S::Body, S::Switched),
-            (
-                "upgraded early, then the rest",
-                &[(c, E::HeadUpgrade), (s, E::Switch), (c, E::End)],
-                S::Switched,
-                S::Switched,
-            ),
-            (
-                "interim, then upgraded",
-                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Interim), (s, E::Switch)],
-                S::Switched,
-                S::Switched,
-            ),
-            (
-                "upgrade refused",
-                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Head), (s, E::End)],
-                S::Done,
-                S::Done,
-            ),
-            (
-                "upgrade refused early",
-                &[(c, E::HeadUpgrade), (s, E::Head), (c, E::End), (s, E::End)],
-                S::Done,
-                S::Done,
-            ),
-            (
-                "upgrade with close",
-                &[(c, E::HeadUpgrade), (c, E::NoKeepAlive), (c, E::End)],
-                S::MightSwitch,
-                S::Due,
-            ),
-            (
-                "tunnel half-closed",
-                &[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch), (c, E::Close)],
-                S::Closed,
-                S::Switched,
-            ),
-        ];
-        for (what, events, client, server) in table {
-            let m = run(events);
-            assert_eq!((m.client, m.server), (*client, *server), "{what}");
-        }
-    }
-
-    #[test]
-    fn refusals() {
-        let (c, s) = (Client, Server);
-        // What happened, and what may not happen then.
-        let table: &[(Steps, Side, Event)] = &[
-            (&[], s, E::Switch),
-            (&[], s, E::Interim),
-            (&[], s, E::End),
-            (&[], c, E::End),
-            (&[], c, E::Next),
-            (&[(c, E::Head)], c, E::Head),
-            (&[(c, E::Head), (c, E::End)], c, E::Head),
-            (&[(c, E::Head), (c, E::End)], s, E::Switch),
-            (&[(c, E::Head), (c, E::End)], c, E::Next),
-            (&[(c, E::Head), (s, E::Head)], s, E::Head),
-            (&[(c, E::Head), (s, E::Head)], s, E::Interim),
-            (&[(c, E::HeadUpgrade), (s, E::Head)], s, E::Switch),
-            (&[(c, E::HeadUpgrade), (c, E::End)], c, E::Head),
-            (&[(c, E::HeadUpgrade), (c, E::End), (s, E::Switch)], s, E::Head),
-            (&[(c, E::Head), (c, E::NoKeepAlive), (c, E::End), (s, E::Head), (s, E::End)], c, E::Next),
-            (&[(c, E::Close)], s, E::Head),
-            (&[(s, E::Head)], c, E::Head),
-            (&[(s, E::Head), (s, E::End)], c, E::Head),
-        ];
-        for (events, side, event) in table {
-            assert!(run(events).apply(*side, *event).is_err(), "{events:?} {side:?} {event:?}");
-        }
-    }
-
-    #[test]
-    fn the_machine_is_small() {
-        assert!(size_of::<Machine>() <= 4);
-    }
-}
+mod tests;

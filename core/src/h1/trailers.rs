@@ -1,24 +1,27 @@
-//! Trailer sections (RFC 9112 §7.1.2): found, read and filtered.
+//! Trailer sections (RFC 9112 §7.1.2): found, parsed and filtered.
 
-use super::diagnose::{Start, diagnose};
-use super::head::{HeadLimits, find_empty_line};
-use super::scan::{LONGEST, Uncut, field_lines};
-use crate::http::fields::Line;
+use httparse::{EMPTY_HEADER, Error, Status};
+
+use super::diagnose::{Start, diagnose, lines_are_right};
+use super::field_lines::{MAX_HEAD_BYTES, ParsedLines};
+use super::head_end::find_empty_line;
+use super::head_limits::HeadLimits;
+use crate::http::fields::FieldLine;
 use crate::http::{Field, HeaderKind, Violation};
 
-/// The most trailer fields a message can have.
+/// The most trailer fields that a message can have.
 pub const MAX_TRAILERS: usize = 64;
 
-/// Room for the fields of a trailer section.
+/// Where the fields of a trailer section lie: written by [`parse_trailers`] and borrowed by what it returns.
 pub struct TrailerIndex {
-    lines: [Line; MAX_TRAILERS],
+    lines: [FieldLine; MAX_TRAILERS],
 }
 
 impl TrailerIndex {
-    /// Empty room.
+    /// An empty index.
     #[must_use]
     pub fn new() -> Self {
-        Self { lines: [Line::NONE; MAX_TRAILERS] }
+        Self { lines: [FieldLine::EMPTY; MAX_TRAILERS] }
     }
 }
 
@@ -28,42 +31,45 @@ impl Default for TrailerIndex {
     }
 }
 
-/// A trailer section, or the wait for one.
+/// What [`parse_trailers`] found.
 #[derive(Clone, Copy, Debug)]
 pub enum Trailers<'a> {
-    /// Not all of it is there.
+    /// The section is not complete.
     Partial,
-    /// All of it.
+    /// The section is complete.
     Done {
-        /// Bytes with the empty line.
+        /// Bytes of the section with its empty line.
         len: usize,
-        /// The fields that may pass.
+        /// The fields that may be forwarded.
         fields: TrailerFields<'a>,
     },
 }
 
-/// The fields of a trailer section that may pass (RFC 9110 §6.5.1): none that frames, routes, authenticates,
-/// controls or describes content.
+/// The fields of a trailer section that may be forwarded (RFC 9110 §6.5.1): none that frames, routes,
+/// authenticates, controls or describes content.
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerFields<'a> {
     section: &'a [u8],
-    lines: &'a [Line],
+    lines: &'a [FieldLine],
 }
 
 impl<'a> TrailerFields<'a> {
-    /// Them, in order.
+    /// The fields in their order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let (section, lines) = (self.section, self.lines);
         lines.iter().map(|line| line.field(section)).filter(may_trail)
     }
 }
 
-/// Reads a trailer section that begins at `buf[0]` and of which the first `from` bytes were already looked
-/// at.
-pub fn trailers<'s>(
+/// Parses the trailer section at the front of `buf`, the first `from` bytes of which were searched for its
+/// end before.
+///
+/// # Errors
+/// The rule that the section breaks, or will break however it goes on.
+pub fn parse_trailers<'s>(
     buf: &'s [u8],
     from: usize,
-    store: &'s mut TrailerIndex,
+    index: &'s mut TrailerIndex,
     limits: &HeadLimits,
 ) -> Result<Trailers<'s>, Violation> {
     let end = match buf {
@@ -73,19 +79,27 @@ pub fn trailers<'s>(
         _ => find_empty_line(buf, 0, from)?,
     };
     let len = match end {
-        Some(len) if len <= limits.head_bytes.min(LONGEST) => len,
+        Some(len) if len <= limits.head_bytes.min(MAX_HEAD_BYTES) => len,
         None if buf.len() < limits.head_bytes => return Ok(Trailers::Partial),
         _ => return Err(Violation::TrailersTooLarge),
     };
     let section = &buf[..len];
-    let room = &mut store.lines[..limits.fields.min(MAX_TRAILERS)];
-    match field_lines(section, 0, room, false) {
-        Ok(cut) if cut.end as usize == len => {
-            Ok(Trailers::Done { len, fields: TrailerFields { section, lines: &room[..cut.count as usize] } })
+    let lines = &mut index.lines[..limits.fields.min(MAX_TRAILERS)];
+    let most = lines.len();
+    let mut room = [EMPTY_HEADER; MAX_TRAILERS];
+    match httparse::parse_headers(section, &mut room[..most]) {
+        Ok(Status::Complete((n, headers))) if n == len => {
+            if let Some(parsed) = ParsedLines::index(section, headers, lines) {
+                let lines = &lines[..parsed.count];
+                return Ok(Trailers::Done { len, fields: TrailerFields { section, lines } });
+            }
         }
-        Err(Uncut::TooMany) => Err(Violation::TrailersTooLarge),
-        _ => Err(diagnose(section, Start::Field)),
+        Err(Error::TooManyHeaders) if lines_are_right(section, most + 1, Start::Field) => {
+            return Err(Violation::TrailersTooLarge);
+        }
+        _ => {}
     }
+    Err(diagnose(section, Start::Field))
 }
 
 fn may_trail(field: &Field<'_>) -> bool {
@@ -105,22 +119,22 @@ fn may_trail(field: &Field<'_>) -> bool {
         "www-authenticate",
         "accept-ranges",
     ];
-    field.known == HeaderKind::Other
+    field.kind == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeadLimits, TrailerIndex, Trailers, trailers};
+    use super::{HeadLimits, TrailerIndex, Trailers, parse_trailers};
     use crate::http::Violation;
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes: 200, fields: 5, target_bytes: 10 };
 
     /// `None` for more to come, else the fields that pass.
     fn read(raw: &str) -> Result<Option<String>, Violation> {
-        let mut store = TrailerIndex::new();
-        let whole = match trailers(raw.as_bytes(), 0, &mut store, &LIMITS)? {
+        let mut index = TrailerIndex::new();
+        let whole = match parse_trailers(raw.as_bytes(), 0, &mut index, &LIMITS)? {
             Trailers::Partial => None,
             Trailers::Done { len, fields } => {
                 assert!(len == 2 || raw[..len].ends_with("\r\n\r\n"), "{raw:?}");
@@ -135,8 +149,8 @@ mod tests {
         };
         // A byte at a time, resuming, comes to the same.
         for n in 0..raw.len() {
-            let mut store = TrailerIndex::new();
-            match trailers(&raw.as_bytes()[..n], n.saturating_sub(1), &mut store, &LIMITS)? {
+            let mut index = TrailerIndex::new();
+            match parse_trailers(&raw.as_bytes()[..n], n.saturating_sub(1), &mut index, &LIMITS)? {
                 Trailers::Partial => {}
                 Trailers::Done { len, .. } => assert_eq!(Some(len), whole.as_ref().map(|w| w.0)),
             }

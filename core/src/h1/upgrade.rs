@@ -1,24 +1,20 @@
 //! Which protocols an `Upgrade` may switch to (RFC 9110 §7.8).
 
-use memchr::{memchr, memmem};
+use memchr::memchr;
 
-use super::seen::{list, trim};
+use super::framing_fields::{list, trim};
 
-/// Whether every protocol of `answered`, the `Upgrade` of a 101, was among those of `forwarded`, the head
-/// that went to the backend: to anything else it must not switch (RFC 9110 §7.8). A version counts where both
-/// name one.
+/// Whether a 101 whose `Upgrade` is `accepted` may be followed: every protocol that it names was in
+/// `offered`, the `Upgrade` of the request. Versions count where both name one.
 #[must_use]
 #[cold]
-pub fn was_offered(forwarded: &[u8], responded: &[u8]) -> bool {
-    const NAME: &[u8] = b"\r\nUpgrade: ";
-    let Some(at) = memmem::find(forwarded, NAME) else { return false };
-    let line = &forwarded[at + NAME.len()..];
-    let offered = &line[..memchr(b'\r', line).unwrap_or(line.len())];
-    let parts = |protocol: &'_ [u8]| -> (usize, bool) {
-        let name = memchr(b'/', protocol);
-        (name.unwrap_or(protocol.len()), name.is_some())
+pub fn was_offered(offered: &[u8], accepted: &[u8]) -> bool {
+    // The length of the name, and whether a version follows it.
+    let parts = |protocol: &[u8]| {
+        let slash = memchr(b'/', protocol);
+        (slash.unwrap_or(protocol.len()), slash.is_some())
     };
-    list(responded).all(|to| {
+    list(accepted).all(|to| {
         list(offered).any(|from| {
             let ((to_name, to_version), (from_name, from_version)) = (parts(to), parts(from));
             if to_version && from_version {
@@ -30,9 +26,9 @@ pub fn was_offered(forwarded: &[u8], responded: &[u8]) -> bool {
     })
 }
 
-/// Whether a protocol of an `Upgrade` would carry requests past us: HTTP/2 in the clear, HTTP again, or TLS.
-/// Such an offer is ignored (RFC 9110 §7.8 allows it): a tunnel would hide the requests in it from every rule
-/// here.
+/// Whether a protocol of an `Upgrade` would carry requests past the proxy: HTTP/2 in the clear, HTTP again,
+/// or TLS. Such an offer is ignored (RFC 9110 §7.8 allows it), since no rule could be applied to the requests
+/// inside the tunnel.
 pub(super) fn carries_http(protocols: &[u8]) -> bool {
     list(protocols).any(|protocol| {
         let name = protocol.split(|&b| b == b'/').next().map_or(protocol, trim);

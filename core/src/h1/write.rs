@@ -1,10 +1,11 @@
 //! Heads on the way out: framing and hop-by-hop fields are re-made, never copied.
 
-use super::head::{Request, ResponseHead};
+use http::{StatusCode, Version};
+
 use super::trailers::TrailerFields;
-use crate::http::decimal::digits;
+use crate::http::hex;
 use crate::http::ip::IpText;
-use crate::http::{Framing, HeaderKind};
+use crate::http::{Framing, HeaderKind, RequestHead, ResponseHead};
 
 /// Writes into lent room. What does not fit is dropped and remembered; it never panics.
 pub struct Writer<'a> {
@@ -42,7 +43,7 @@ impl<'a> Writer<'a> {
     /// The first `len` bytes of `text`, where there is room for all of it; else they are put as any others.
     #[inline(always)]
     fn padded<const N: usize>(&mut self, text: &[u8; N], len: usize) {
-        match self.buf.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+        match self.buf[self.len..].first_chunk_mut() {
             Some(room) => {
                 *room = *text;
                 self.len += len;
@@ -52,10 +53,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Nothing fits from now on, so that nothing is left out in the middle.
-    #[cold]
+    #[inline(always)]
     fn overflow(&mut self) {
         self.full = true;
-        self.buf = &mut std::mem::take(&mut self.buf)[..self.len];
+        self.buf = std::mem::take(&mut self.buf).get_mut(..self.len).unwrap_or_default();
     }
 
     /// A whole field line.
@@ -67,22 +68,12 @@ impl<'a> Writer<'a> {
 
     /// A decimal number.
     pub fn decimal(&mut self, n: u64) {
-        self.put(digits(n, &mut [0; 20]));
+        self.put(itoa::Buffer::new().format(n).as_bytes());
     }
 
     /// A hexadecimal number, lower case, without leading zeros.
-    pub fn hex(&mut self, mut n: u64) {
-        let mut digits = [0; 16];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b"0123456789abcdef"[(n & 15) as usize];
-            n >>= 4;
-            if n == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    pub fn hex(&mut self, n: u64) {
+        self.put(hex::digits(n, &mut [0; 16]));
     }
 
     /// An address; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
@@ -106,20 +97,23 @@ impl<'a> Writer<'a> {
         &self.buf[..self.len]
     }
 
+    fn content_length(&mut self, n: u64) {
+        self.put(b"Content-Length: ");
+        self.decimal(n);
+        self.put(b"\r\n");
+    }
+
+    #[inline(always)]
     fn framing(&mut self, framing: Framing) {
         match framing {
-            Framing::Length(n) => {
-                self.put(b"Content-Length: ");
-                self.decimal(n);
-                self.put(b"\r\n");
-            }
+            Framing::Length(n) => self.content_length(n),
             Framing::Chunked => self.put(b"Transfer-Encoding: chunked\r\n"),
             Framing::None | Framing::Close => {}
         }
     }
 }
 
-/// Where clients arrive: what backends are told of it, in one piece that is made once.
+/// What backends are told of the listener that a client came by, in one piece that is made once.
 #[derive(Clone, Debug)]
 pub struct ForwardedHeaders {
     proto: &'static str,
@@ -129,19 +123,20 @@ pub struct ForwardedHeaders {
 }
 
 impl ForwardedHeaders {
-    /// `proto` is `http` or `https`, `port` that of the listener, `server` our name.
+    /// `proto` is `http` or `https`, `port` that of the listener, `server` the name of this host.
     #[must_use]
     pub fn new(proto: &'static str, port: u16, server: &str) -> Self {
         let text = format!(
-            "\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Port: {port}\r\nX-Forwarded-Server: {server}\r\nX-Request-ID: "
+            "\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-Port: {port}\r\n\
+             X-Forwarded-Server: {server}\r\nX-Request-ID: "
         );
         Self { proto, port, server: server.as_bytes().into(), text: text.into_bytes().into() }
     }
 
-    /// Whether it is this one.
+    /// Whether these are for a listener of this protocol and port.
     #[inline]
     #[must_use]
-    pub fn is(&self, proto: &'static str, port: u16) -> bool {
+    pub fn is_for(&self, proto: &'static str, port: u16) -> bool {
         self.port == port && self.proto == proto
     }
 }
@@ -149,9 +144,9 @@ impl ForwardedHeaders {
 /// What a request to a backend says beyond what the client said.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestForward<'a> {
-    /// The client.
+    /// The client's address.
     pub peer: &'a IpText,
-    /// Where it arrived.
+    /// Of the listener that it came by.
     pub forwarded_headers: &'a ForwardedHeaders,
     /// For `X-Request-ID`, unless a trusted peer sent one.
     pub request_id: &'a RequestId,
@@ -159,13 +154,13 @@ pub struct RequestForward<'a> {
     pub trusted: bool,
     /// Pass `Expect: 100-continue` on.
     pub keep_expect: bool,
-    /// Framing of the content when it is not the client's any more.
+    /// How the content goes out, where that is not as it came in.
     pub own_body: Option<Framing>,
     /// `Host` for a client of HTTP/1.0 that named none (RFC 9112 §3.3): say, the backend's own name.
     pub default_host: &'a [u8],
 }
 
-/// A request's id, as it is sent.
+/// A request's id, as it is sent: hexadecimal digits.
 pub type RequestId = [u8; 32];
 
 /// What never passes by itself in either direction: framing and hop-by-hop fields (RFC 9110 §7.6.1).
@@ -181,7 +176,7 @@ const HOP_BY_HOP: u64 = HeaderKind::set(&[
     HeaderKind::Upgrade,
     HeaderKind::ConnectionListed,
 ]);
-/// What we say ourselves in requests, and other spellings of it.
+/// What the proxy sets itself in requests, and other spellings of it.
 const PROXY_SET: u64 = HeaderKind::set(&[
     HeaderKind::Host,
     HeaderKind::Expect,
@@ -197,26 +192,16 @@ const PROXY_SET: u64 = HeaderKind::set(&[
 const TRAILER: u64 = HeaderKind::set(&[HeaderKind::Trailer]);
 
 /// Writes the head of the request to a backend, in one pass.
-pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestForward<'_>) {
-    let fields = &request.fields;
-    let framing = f.own_body.unwrap_or(request.framing);
-    let host = if request.host.is_empty() { f.default_host } else { request.host };
+pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestForward<'_>) {
+    let framing = f.own_body.unwrap_or(request.framing());
+    let host = if request.host().is_empty() { f.default_host } else { request.host() };
 
-    // Most requests begin as they are to go on: with a line that nothing has to be changed in, and with
-    // `Host`.
-    let line = fields.line();
-    let (method_len, target_len) = (request.method.len(), request.target.as_sent.len());
-    let same_line = request.version == 11
-        && line.len() == method_len + 1 + target_len + 9
-        && line
-            .get(method_len + 1..method_len + 1 + target_len)
-            .is_some_and(|t| std::ptr::eq(t, request.target.as_sent));
-    let host_first = same_line && fields.begins_with(HeaderKind::Host, host);
+    // Most requests begin as they are to go on: with a line in which nothing has to be changed, and `Host`.
+    let host_first = request.line_as_received && request.fields.begins_with(HeaderKind::Host, host);
     if !host_first {
-        w.put(request.method);
-        w.put(b" ");
-        w.put(request.target.as_sent);
-        w.put(b" HTTP/1.1\r\n");
+        for piece in [request.method().as_str().as_bytes(), b" ", request.target(), b" HTTP/1.1\r\n"] {
+            w.put(piece);
+        }
         w.field(b"Host", host);
     }
 
@@ -227,7 +212,7 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestFor
     if request.max_forwards.is_some() {
         pass &= !HeaderKind::set(&[HeaderKind::MaxForwards]);
     }
-    fields.copy(host_first, host_first, pass, |piece| w.put(piece));
+    request.fields.copy(host_first, host_first, pass, |piece| w.put(piece));
 
     if f.keep_expect && request.expect_continue {
         w.put(b"Expect: 100-continue\r\n");
@@ -238,78 +223,97 @@ pub fn forward_request(w: &mut Writer<'_>, request: &Request<'_>, f: &RequestFor
         w.put(b"\r\n");
     }
     w.framing(framing);
+    connection_of_request(w, request);
+    if f.trusted {
+        return forwarded_by_trusted(w, request, host, f);
+    }
+    // Worked on here, and not through a reference: place and room stay in registers.
+    let mut own = Writer { buf: std::mem::take(&mut w.buf), ..*w };
+    via(&mut own, request);
+    own.address(f.peer);
+    own.lit(b"\r\nX-Real-IP: ");
+    own.address(f.peer);
+    own.lit(b"\r\nX-Forwarded-Host: ");
+    own.put(host);
+    own.put(&f.forwarded_headers.text);
+    own.lit(f.request_id);
+    own.lit(b"\r\n\r\n");
+    *w = own;
+}
+
+/// `Via`, and the name of the field that follows it.
+#[inline(always)]
+fn via(w: &mut Writer<'_>, request: &RequestHead) {
+    if request.version() == Version::HTTP_10 {
+        w.lit(b"Via: 1.0 rust-strom\r\nX-Forwarded-For: ");
+    } else {
+        w.lit(b"Via: 1.1 rust-strom\r\nX-Forwarded-For: ");
+    }
+}
+
+/// `TE`, `Connection` and `Upgrade` of this hop.
+#[inline]
+fn connection_of_request(w: &mut Writer<'_>, request: &RequestHead) {
+    let upgrade = request.upgrade();
     if request.te_trailers {
         w.put(b"TE: trailers\r\n");
     }
-    match (request.upgrade, request.te_trailers) {
+    match (upgrade, request.te_trailers) {
         (None, false) => {}
         (None, true) => w.put(b"Connection: TE\r\n"),
         (Some(_), true) => w.put(b"Connection: upgrade, TE\r\n"),
         (Some(_), false) => w.put(b"Connection: upgrade\r\n"),
     }
-    if let Some(protocols) = request.upgrade {
+    if let Some(protocols) = upgrade {
         w.field(b"Upgrade", protocols);
     }
-    if request.version == 10 {
-        w.lit(b"Via: 1.0 rust-strom\r\nX-Forwarded-For: ");
-    } else {
-        w.lit(b"Via: 1.1 rust-strom\r\nX-Forwarded-For: ");
-    }
-    if f.trusted {
-        return forwarded(w, request, host, f);
-    }
-    w.address(f.peer);
-    w.lit(b"\r\nX-Real-IP: ");
-    w.address(f.peer);
-    w.lit(b"\r\nX-Forwarded-Host: ");
-    w.put(host);
-    w.put(&f.forwarded_headers.text);
-    w.lit(f.request_id);
-    w.lit(b"\r\n\r\n");
 }
 
 /// What backends are told of a trusted proxy's client: its lists are continued and its single values kept.
 /// Nobody else's are believed.
 #[cold]
-fn forwarded(w: &mut Writer<'_>, request: &Request<'_>, host: &[u8], f: &RequestForward<'_>) {
-    let said = |known| request.fields.get(known).filter(|value| !value.is_empty());
-    let list = |w: &mut Writer<'_>, known| {
-        for before in request.fields.iter().filter(|field| field.known == known && !field.value.is_empty()) {
+fn forwarded_by_trusted(w: &mut Writer<'_>, request: &RequestHead, host: &[u8], f: &RequestForward<'_>) {
+    let fields = request.fields();
+    let sent = |kind| fields.get(kind).filter(|value| !value.is_empty());
+    let list = |w: &mut Writer<'_>, kind| {
+        for before in fields.iter().filter(|field| field.kind == kind && !field.value.is_empty()) {
             w.put(before.value);
             w.put(b", ");
         }
     };
 
     let peer = f.peer.as_bytes();
+    let own = f.forwarded_headers;
+    via(w, request);
     list(w, HeaderKind::XForwardedFor);
     w.put(peer);
     w.put(b"\r\nX-Real-IP: ");
-    w.put(said(HeaderKind::XRealIp).unwrap_or(peer));
+    w.put(sent(HeaderKind::XRealIp).unwrap_or(peer));
     w.put(b"\r\nX-Forwarded-Host: ");
-    w.put(said(HeaderKind::XForwardedHost).unwrap_or(host));
+    w.put(sent(HeaderKind::XForwardedHost).unwrap_or(host));
     w.put(b"\r\nX-Forwarded-Proto: ");
-    w.put(said(HeaderKind::XForwardedProto).unwrap_or(f.forwarded_headers.proto.as_bytes()));
+    w.put(sent(HeaderKind::XForwardedProto).unwrap_or(own.proto.as_bytes()));
     w.put(b"\r\nX-Forwarded-Port: ");
-    match said(HeaderKind::XForwardedPort) {
+    match sent(HeaderKind::XForwardedPort) {
         Some(port) => w.put(port),
-        None => w.decimal(u64::from(f.forwarded_headers.port)),
+        None => w.decimal(u64::from(own.port)),
     }
     w.put(b"\r\nX-Forwarded-Server: ");
     list(w, HeaderKind::XForwardedServer);
-    w.put(&f.forwarded_headers.server);
+    w.put(&own.server);
     w.put(b"\r\nX-Request-ID: ");
-    w.put(said(HeaderKind::XRequestId).unwrap_or(f.request_id));
+    w.put(sent(HeaderKind::XRequestId).unwrap_or(f.request_id));
     w.put(b"\r\n\r\n");
 }
 
-/// What an answer to a client says beyond what the backend said.
+/// What a response to a client says beyond what its head says.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseForward<'a> {
-    /// Written if the answer has none.
+    /// Written if the response has none (RFC 9110 §6.6.1).
     pub date: &'a [u8; 29],
-    /// The client's version, 10 or 11.
-    pub client_version: u8,
-    /// How the content goes out: [`client_framing`] of the answer's, or what a transform made of it.
+    /// The version that the client speaks.
+    pub client_version: Version,
+    /// How the content goes out: [`client_framing`] of the response's, or what a transform made of it.
     pub framing: Framing,
     /// Whether the client may send another request. Ignored with [`Framing::Close`]: then it may not.
     pub keep_alive: bool,
@@ -317,27 +321,28 @@ pub struct ResponseForward<'a> {
     pub extra: &'a [u8],
 }
 
-/// How content framed so by the backend goes out to a client of this version: chunked where the length is
+/// How content framed so by its source goes out to a client of this version: chunked where the length is
 /// unknown, until close for HTTP/1.0.
 #[must_use]
-pub fn client_framing(framing: Framing, client_version: u8) -> Framing {
+pub fn client_framing(framing: Framing, client_version: Version) -> Framing {
     match framing {
-        Framing::Chunked | Framing::Close if client_version == 11 => Framing::Chunked,
+        Framing::Chunked | Framing::Close if client_version == Version::HTTP_11 => Framing::Chunked,
         Framing::Chunked | Framing::Close => Framing::Close,
         known => known,
     }
 }
 
-/// Writes the head of a final answer (or a 101) to the client.
-pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &ResponseForward<'_>) {
-    let same_line = response.version == 11 && response.fields.line().len() == 13 + response.reason.len();
-    if !same_line {
+/// Writes the head of a final response (or a 101) to the client.
+pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead, f: &ResponseForward<'_>) {
+    let status = response.status();
+    if !response.line_as_received {
         status_line(w, response);
     }
     let mut pass = if f.framing == Framing::Chunked { !HOP_BY_HOP | TRAILER } else { !HOP_BY_HOP };
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     // A length that stands last already, where ours would stand, passes as it is.
     let same_length = response.has_date
-        && matches!(f.framing, Framing::Length(n) if response.content_length == Some(n) && response.status >= 200 && response.status != 204)
+        && matches!(f.framing, Framing::Length(n) if response.content_length == Some(n) && !bodiless)
         && response
             .fields
             .last(HeaderKind::ContentLength)
@@ -345,49 +350,69 @@ pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead<'_>, f: &Res
     if same_length {
         pass |= HeaderKind::set(&[HeaderKind::ContentLength]);
     }
-    response.fields.copy(same_line, false, pass, |piece| w.put(piece));
-    if !response.has_date {
-        w.field(b"Date", f.date);
-    }
-    match (response.status, f.framing, response.content_length) {
+    let framing = match (f.framing, response.content_length) {
         // RFC 9110 §8.6: not even as a statement.
-        (..200 | 204, ..) => {}
-        _ if same_length => {}
-        (_, Framing::None, Some(n)) => w.framing(Framing::Length(n)),
-        (_, framing, _) => w.framing(framing),
+        _ if bodiless || same_length => Framing::None,
+        (Framing::None, Some(n)) => Framing::Length(n),
+        (framing, _) => framing,
+    };
+    if response.is_local {
+        const CONTENT_TYPE: u64 = HeaderKind::set(&[HeaderKind::ContentType]);
+        // What describes the content stands together.
+        if !response.has_date {
+            w.field(b"Date", f.date);
+        }
+        response.fields.copy(false, false, pass & CONTENT_TYPE, |piece| w.put(piece));
+        w.framing(framing);
+        response.fields.copy(false, false, pass & !CONTENT_TYPE, |piece| w.put(piece));
+    } else {
+        response.fields.copy(response.line_as_received, false, pass, |piece| w.put(piece));
+        if !response.has_date {
+            w.field(b"Date", f.date);
+        }
+        w.framing(framing);
     }
-    w.put(f.extra);
-    let persists = f.keep_alive && f.framing != Framing::Close;
-    w.put(match (response.upgrade, persists, f.client_version) {
-        (Some(_), ..) if response.status == 101 => b"Connection: upgrade\r\n",
-        (Some(_), true, _) => b"Connection: upgrade\r\n",
-        (Some(_), false, _) => b"Connection: upgrade, close\r\n",
-        (None, false, _) => b"Connection: close\r\n",
-        (None, true, 10) => b"Connection: keep-alive\r\n",
-        (None, true, _) => b"",
-    });
-    if let Some(protocols) = response.upgrade {
-        w.field(b"Upgrade", protocols);
+    if !f.extra.is_empty() {
+        w.put(f.extra);
     }
-    w.put(b"\r\n");
+    connection_of_response(w, response, f);
+    w.lit(b"\r\n");
 }
 
-/// Writes an interim answer (1xx) to a client of HTTP/1.1.
-pub fn forward_interim(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
+/// `Connection` and `Upgrade` of this hop.
+#[inline]
+fn connection_of_response(w: &mut Writer<'_>, response: &ResponseHead, f: &ResponseForward<'_>) {
+    let persists = f.keep_alive && f.framing != Framing::Close;
+    let Some(protocols) = response.upgrade() else {
+        if !persists {
+            w.lit(b"Connection: close\r\n");
+        } else if f.client_version == Version::HTTP_10 {
+            w.lit(b"Connection: keep-alive\r\n");
+        }
+        return;
+    };
+    if persists || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        w.lit(b"Connection: upgrade\r\n");
+    } else {
+        w.lit(b"Connection: upgrade, close\r\n");
+    }
+    w.field(b"Upgrade", protocols);
+}
+
+/// Writes an interim response (1xx) to a client of HTTP/1.1.
+pub fn forward_interim(w: &mut Writer<'_>, response: &ResponseHead) {
     status_line(w, response);
     response.fields.copy(false, false, !HOP_BY_HOP, |piece| w.put(piece));
     w.put(b"\r\n");
 }
 
-fn status_line(w: &mut Writer<'_>, response: &ResponseHead<'_>) {
-    w.put(b"HTTP/1.1 ");
-    w.decimal(u64::from(response.status));
-    w.put(b" ");
-    w.put(response.reason);
-    w.put(b"\r\n");
+fn status_line(w: &mut Writer<'_>, response: &ResponseHead) {
+    for piece in [b"HTTP/1.1 ", response.status().as_str().as_bytes(), b" ", response.reason(), b"\r\n"] {
+        w.put(piece);
+    }
 }
 
-/// Writes a trailer section with its empty line: for [`super::ChunkWriter::finish`].
+/// Writes a trailer section with its empty line: for [`super::ChunkEncoder::finish`].
 pub fn forward_trailers(w: &mut Writer<'_>, fields: &TrailerFields<'_>) {
     for field in fields.iter() {
         w.field(field.name, field.value);

@@ -1,4 +1,4 @@
-//! When a shard probes which of its backends. It sends nothing; the proxy does.
+//! When a shard probes which of its backends. The proxy sends the probes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::rng::Rng;
 use crate::time::Instant;
 
-/// A backend to probe, by its places in the configuration that was adopted last.
+/// A backend to probe, by its place in the configuration that was adopted last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// Place of the pool.
+pub struct ProbeTarget {
+    /// Place of the pool in the configuration.
     pub pool: u16,
     /// Place of the backend in the pool.
     pub backend: u16,
@@ -18,20 +18,20 @@ pub struct Target {
     pub identity: u64,
 }
 
-/// A backend with its interval.
+/// A backend to probe, with its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Which.
-    pub target: Target,
-    /// From the start of a probe to the next; zero: never.
+pub struct ProbedBackend {
+    /// The backend.
+    pub target: ProbeTarget,
+    /// From the start of a probe to the start of the next; zero: it is not probed.
     pub every: Duration,
 }
 
 /// The probes of one shard.
 ///
-/// A backend is due at once when added, for the second time after half to one interval (those that were added
-/// together are spread evenly over that half), then every interval with a tenth of jitter either way. It is
-/// not due while a probe of it runs.
+/// A backend is due at once when it is added, for the second time after half an interval to one interval
+/// (backends that were added together are spread evenly over that time), then every interval with a tenth of
+/// jitter either way. It is not due while a probe of it runs.
 #[derive(Debug)]
 pub struct Schedule {
     entries: BTreeMap<u64, Entry>,
@@ -43,31 +43,32 @@ pub struct Schedule {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    item: Item,
+    item: ProbedBackend,
     running: bool,
     probed: bool,
-    /// When the next is due, also while one runs.
+    /// When the next probe is due; kept also while one runs.
     at: Instant,
-    /// When the last one began.
+    /// When the last probe began.
     started: Instant,
     /// The wait before the second probe, in thousandths of the interval; taken once.
     first_wait_permille: Option<u64>,
 }
 
 impl Schedule {
-    /// Nothing to probe yet.
+    /// An empty schedule. `seed` is for jitter.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { entries: BTreeMap::new(), heap: BinaryHeap::new(), rng: Rng::new(seed), unprobed: 0 }
     }
 
-    /// From now on, probe exactly `items`. Those that were there keep their time; new ones are due at once.
-    pub fn adopt(&mut self, items: &[Item], now: Instant) {
+    /// From now on, exactly `backends` are probed. Those that were probed before keep their times; new ones
+    /// are due at once.
+    pub fn adopt(&mut self, backends: &[ProbedBackend], now: Instant) {
         let before = std::mem::take(&mut self.entries);
         self.heap.clear();
-        let added = items.iter().filter(|item| !before.contains_key(&item.target.identity)).count() as u64;
+        let added = backends.iter().filter(|item| !before.contains_key(&item.target.identity)).count() as u64;
         let mut nth = 0;
-        for &item in items.iter().filter(|item| !item.every.is_zero()) {
+        for &item in backends.iter().filter(|item| !item.every.is_zero()) {
             let identity = item.target.identity;
             let entry = match before.get(&identity) {
                 Some(&old) => Entry { item, at: old.at.min(now + item.every), ..old },
@@ -93,15 +94,15 @@ impl Schedule {
     }
 
     /// The next backend to probe now, if one is due. Its probe runs until [`Schedule::done`] or
-    /// [`Schedule::put_off`].
-    pub fn due(&mut self, now: Instant) -> Option<Target> {
+    /// [`Schedule::postpone`].
+    pub fn due(&mut self, now: Instant) -> Option<ProbeTarget> {
         loop {
             let &Reverse((at, identity)) = self.heap.peek()?;
             if at > now {
                 return None;
             }
             self.heap.pop();
-            // One that was hurried or put off leaves its old time in the heap.
+            // A backend whose time was moved has its old time left in the heap.
             let Some(entry) =
                 self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at == at)
             else {
@@ -113,8 +114,8 @@ impl Schedule {
             };
             entry.running = true;
             entry.started = now;
-            // From when it was due, not from now: a late timer does not slow the rhythm. But no probe is made
-            // up for.
+            // From when it was due, not from now: a late timer does not make the interval longer. But probes
+            // that were missed are not made up for.
             let start = if now.since(at) < entry.item.every / 2 { at } else { now };
             let wait = u64::try_from(entry.item.every.as_nanos()).unwrap_or(u64::MAX);
             entry.at = start + Duration::from_nanos((u128::from(wait) * u128::from(jitter) / 1000) as u64);
@@ -122,9 +123,9 @@ impl Schedule {
         }
     }
 
-    /// `target` was due, but cannot be probed before `until`, or [`Schedule::hurry`]. It counts as not
+    /// `target` was due, but cannot be probed before `until` or [`Schedule::make_due`]. It counts as not
     /// probed.
-    pub fn put_off(&mut self, target: Target, until: Instant) {
+    pub fn postpone(&mut self, target: ProbeTarget, until: Instant) {
         let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
             return;
         };
@@ -133,8 +134,8 @@ impl Schedule {
         self.heap.push(Reverse((until, target.identity)));
     }
 
-    /// The backend is due at once, unless a probe of it runs.
-    pub fn hurry(&mut self, identity: u64, now: Instant) {
+    /// Makes the backend due at once, unless a probe of it runs.
+    pub fn make_due(&mut self, identity: u64, now: Instant) {
         let Some(entry) = self.entries.get_mut(&identity).filter(|entry| !entry.running && entry.at > now)
         else {
             return;
@@ -145,7 +146,7 @@ impl Schedule {
 
     /// The probe of `target` has ended, well or not. A target that is no longer probed, or not running, is
     /// ignored.
-    pub fn done(&mut self, target: Target) {
+    pub fn done(&mut self, target: ProbeTarget) {
         let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
             return;
         };
@@ -157,17 +158,17 @@ impl Schedule {
         self.heap.push(Reverse((entry.at, target.identity)));
     }
 
-    /// The same for one that failed and did not decide yet: the next follows `timeout` after its start, so
-    /// that a backend that hangs gets no traffic later than an interval and `fall` timeouts after it
-    /// began to.
-    pub fn done_in_doubt(&mut self, target: Target, timeout: Duration) {
+    /// The probe of `target` has failed, but one failure does not decide: the next probe follows `timeout`
+    /// after the start of this one, so that a backend that hangs gets no more traffic, at the latest, an
+    /// interval and `fall` timeouts after it began to hang.
+    pub fn done_undecided(&mut self, target: ProbeTarget, timeout: Duration) {
         if let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) {
             entry.at = entry.at.min(entry.started + timeout);
         }
         self.done(target);
     }
 
-    /// When [`Schedule::due`] has something next.
+    /// When [`Schedule::due`] has a backend next.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.heap.peek().map(|&Reverse((at, _))| at)
@@ -187,10 +188,10 @@ mod tests {
     const EVERY: Duration = Duration::from_secs(10);
     const PROBE: Duration = Duration::from_millis(5);
 
-    fn items(count: u16, every: Duration) -> Vec<Item> {
+    fn items(count: u16, every: Duration) -> Vec<ProbedBackend> {
         (0..count)
-            .map(|backend| Item {
-                target: Target { pool: 0, backend, identity: 100 + u64::from(backend) },
+            .map(|backend| ProbedBackend {
+                target: ProbeTarget { pool: 0, backend, identity: 100 + u64::from(backend) },
                 every,
             })
             .collect()
@@ -199,7 +200,7 @@ mod tests {
     /// Starts of all probes until `end`, each probe lasting [`PROBE`].
     fn run(schedule: &mut Schedule, from: Instant, end: Instant) -> Vec<(Instant, u16)> {
         let mut starts = Vec::new();
-        let mut running: BinaryHeap<Reverse<(Instant, Target)>> = BinaryHeap::new();
+        let mut running: BinaryHeap<Reverse<(Instant, ProbeTarget)>> = BinaryHeap::new();
         let mut now = from;
         while now < end {
             while let Some(target) = schedule.due(now) {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_the_next_follows_a_timeout_after_the_start_of_the_last() {
+    fn undecided_the_next_follows_a_timeout_after_the_start_of_the_last() {
         // When the failed one began and ended, its timeout, and when the next is due; all in milliseconds.
         for (began, ended, timeout, next) in
             [(0, 500, 500, 500), (0, 3, 500, 500), (0, 500, 20_000, 10_000), (70, 90, 1_000, 1_070)]
@@ -249,14 +250,14 @@ mod tests {
             let mut schedule = Schedule::new(1);
             schedule.adopt(&items(1, EVERY), Instant::ZERO);
             let target = schedule.due(Instant::from_millis(began)).expect("new");
-            schedule.done_in_doubt(target, Duration::from_millis(timeout));
+            schedule.done_undecided(target, Duration::from_millis(timeout));
             let at = schedule.next_at().expect("scheduled");
             assert!(
                 at <= Instant::from_millis(next) && (next == 10_000 || at == Instant::from_millis(next)),
                 "{at:?} after {ended}"
             );
-            // Told twice, or without a probe: nothing changes.
-            schedule.done_in_doubt(target, Duration::ZERO);
+            // Reported twice, or without a probe: nothing changes.
+            schedule.done_undecided(target, Duration::ZERO);
             assert_eq!(schedule.next_at(), Some(at));
         }
     }
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_keeps_the_rhythm_and_probes_the_new_at_once() {
+    fn a_reload_keeps_the_times_and_probes_the_new_at_once() {
         let mut schedule = Schedule::new(4);
         schedule.adopt(&items(2, EVERY), Instant::ZERO);
         let (a, b) = (schedule.due(Instant::ZERO).expect("a"), schedule.due(Instant::ZERO).expect("b"));

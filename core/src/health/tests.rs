@@ -18,12 +18,12 @@ const NO_PROBES: Rules = Rules { check_every: Duration::ZERO, ..RULES };
 const START: Instant = Instant::from_millis(1_000_000);
 
 const fn responded(status: u16, after_ms: u64) -> Input {
-    Input::Probe(Probe::Responded { status, after: Duration::from_millis(after_ms) })
+    Input::Probe(ProbeOutcome::Responded { status, after: Duration::from_millis(after_ms) })
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Input {
-    Probe(Probe),
+    Probe(ProbeOutcome),
     ConnectFailed,
     Connected,
 }
@@ -31,7 +31,7 @@ enum Input {
 const GOOD: Input = responded(200, 10);
 const SLOW: Input = responded(200, 300);
 const BAD: Input = responded(500, 10);
-const SILENT: Input = Input::Probe(Probe::Failed { why: Cause::BackendTimeout });
+const SILENT: Input = Input::Probe(ProbeOutcome::Failed { why: Cause::BackendTimeout });
 
 fn give(health: &Health, input: Input, rules: &Rules, now: Instant) -> Option<Change> {
     match input {
@@ -84,7 +84,7 @@ fn what_counts_as_what() {
 #[test]
 fn every_state_and_input() {
     const INPUTS: [Input; 6] = [GOOD, SLOW, BAD, SILENT, Input::ConnectFailed, Input::Connected];
-    let patient = Rules { rise: 2, fall: 2, ..RULES };
+    let slow_to_change = Rules { rise: 2, fall: 2, ..RULES };
     #[rustfmt::skip]
     let table = [
         // rules, from,         good     slow     bad        silent     failed     connected
@@ -92,10 +92,10 @@ fn every_state_and_input() {
         (RULES, Healthy,   [Healthy, Slow, Unhealthy, Unhealthy, Healthy, Healthy]),
         (RULES, Slow,      [Healthy, Slow, Unhealthy, Unhealthy, Slow, Slow]),
         (RULES, Unhealthy, [Healthy, Slow, Unhealthy, Unhealthy, Unhealthy, Unhealthy]),
-        (patient, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
-        (patient, Healthy,   [Healthy, Slow, Healthy, Healthy, Healthy, Healthy]),
-        (patient, Slow,      [Healthy, Slow, Slow, Slow, Slow, Slow]),
-        (patient, Unhealthy, [Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy]),
+        (slow_to_change, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
+        (slow_to_change, Healthy,   [Healthy, Slow, Healthy, Healthy, Healthy, Healthy]),
+        (slow_to_change, Slow,      [Healthy, Slow, Slow, Slow, Slow, Slow]),
+        (slow_to_change, Unhealthy, [Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy]),
         (NO_PROBES, Unknown,   [Healthy, Slow, Unhealthy, Unhealthy, Unknown, Unknown]),
         (NO_PROBES, Healthy,   [Healthy, Slow, Unhealthy, Unhealthy, Healthy, Healthy]),
         (NO_PROBES, Slow,      [Healthy, Slow, Unhealthy, Unhealthy, Slow, Slow]),
@@ -115,7 +115,7 @@ fn every_state_and_input() {
 }
 
 #[test]
-fn runs_are_in_a_row() {
+fn streaks_are_in_a_row() {
     let rules = Rules { rise: 3, fall: 2, ..RULES };
     let table: &[(&[Input], HealthState)] = &[
         (&[GOOD, BAD], Healthy),
@@ -126,7 +126,7 @@ fn runs_are_in_a_row() {
         (&[BAD, GOOD, GOOD, BAD, GOOD, GOOD], Unhealthy),
         (&[BAD, GOOD, SLOW, GOOD], Healthy),
         (&[BAD, GOOD, GOOD, SLOW], Slow),
-        // The run that made it fall doesn't count for or against what follows.
+        // The streak that made it Unhealthy doesn't count for or against what follows.
         (&[GOOD, BAD, BAD, GOOD, GOOD, GOOD, BAD], Healthy),
     ];
     for (inputs, expected) in table {
@@ -222,43 +222,44 @@ fn fail(health: &Health, now: Instant) {
 }
 
 #[test]
-fn one_trial_after_each_growing_pause() {
+fn one_half_open_attempt_after_each_growing_pause() {
     let health = in_state(Healthy);
     let mut now = START;
     fail(&health, now);
     for expected_s in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-        let at = health.trial_at(&NO_PROBES).expect("unhealthy and no probes");
+        let at = health.half_open_at(&NO_PROBES).expect("unhealthy and no probes");
         let pause = at.since(now).as_millis() as u64;
         assert!((expected_s * 899..=expected_s * 1_101).contains(&pause), "{pause} ms for {expected_s} s");
-        assert!(!health.try_trial(&NO_PROBES, at - Duration::from_millis(1)), "too early");
-        assert!(!health.try_trial(&RULES, at), "probes are on");
-        assert!(health.try_trial(&NO_PROBES, at));
-        assert!(!health.try_trial(&NO_PROBES, at), "only one");
-        // While its connect may still be under way no other trial begins.
-        assert!(!health.try_trial(&NO_PROBES, at + NO_PROBES.connect));
+        assert!(!health.try_half_open(&NO_PROBES, at - Duration::from_millis(1)), "too early");
+        assert!(!health.try_half_open(&RULES, at), "probes are on");
+        assert!(health.try_half_open(&NO_PROBES, at));
+        assert!(!health.try_half_open(&NO_PROBES, at), "only one");
+        // While its connect may still be under way no other attempt begins.
+        assert!(!health.try_half_open(&NO_PROBES, at + NO_PROBES.connect));
         now = at + Duration::from_millis(900);
         assert_eq!(health.connect_failed(&NO_PROBES, now), None);
     }
-    // One that never ended is followed by another.
-    let at = health.trial_at(&NO_PROBES).expect("still unhealthy");
-    assert!(health.try_trial(&NO_PROBES, at));
-    let next = health.trial_at(&NO_PROBES).expect("still unhealthy");
-    assert!(next.since(at) <= Duration::from_secs(66) && health.try_trial(&NO_PROBES, next));
+    // An attempt that never ended is followed by another.
+    let at = health.half_open_at(&NO_PROBES).expect("still unhealthy");
+    assert!(health.try_half_open(&NO_PROBES, at));
+    let next = health.half_open_at(&NO_PROBES).expect("still unhealthy");
+    assert!(next.since(at) <= Duration::from_secs(66) && health.try_half_open(&NO_PROBES, next));
     assert_eq!(health.connected(&NO_PROBES, next), Some(Change { from: Unhealthy, to: Healthy }));
     assert_eq!(health.weight_permille(&NO_PROBES, next + Duration::from_secs(5)), 500);
-    // Fallen again: pauses start anew.
+    // Unhealthy again: pauses start anew.
     fail(&health, next);
-    let pause = health.trial_at(&NO_PROBES).expect("unhealthy").since(next);
+    let pause = health.half_open_at(&NO_PROBES).expect("unhealthy").since(next);
     assert!(pause <= Duration::from_millis(1_101), "{pause:?}");
 }
 
 proptest! {
     /// Against the plainest model there is: a state and three counters.
     #[test]
-    fn the_word_does_what_plain_counters_do(
+    fn the_packed_state_does_what_plain_counters_do(
         rise in 1u32..4, fall in 1u32..4, inputs in prop::collection::vec(0usize..5, 0..60), off: bool,
     ) {
-        let rules = Rules { rise, fall, check_every: if off { Duration::ZERO } else { RULES.check_every }, ..RULES };
+        let check_every = if off { Duration::ZERO } else { RULES.check_every };
+        let rules = Rules { rise, fall, check_every, ..RULES };
         let health = Health::new(3);
         let (mut state, mut good, mut bad, mut failures) = (Unknown, 0, 0, 0);
         for (step, input) in inputs.into_iter().enumerate() {
@@ -266,7 +267,7 @@ proptest! {
             let input = [GOOD, SLOW, BAD, Input::ConnectFailed, Input::Connected][input];
             let before = state;
             match input {
-                Input::Probe(Probe::Responded { status: 200, after }) => {
+                Input::Probe(ProbeOutcome::Responded { status: 200, after }) => {
                     (good, bad) = (good + 1, 0);
                     if state != Unhealthy || good >= rise {
                         if state == Unhealthy { failures = 0; }
@@ -286,7 +287,9 @@ proptest! {
                     if state == Unhealthy && off { state = Healthy; }
                 }
             }
-            if before != state && (before == Unhealthy || state == Unhealthy) { (good, bad, failures) = (0, 0, 0); }
+            if before != state && (before == Unhealthy || state == Unhealthy) {
+                (good, bad, failures) = (0, 0, 0);
+            }
             let change = give(&health, input, &rules, now);
             prop_assert_eq!(health.state(), state);
             prop_assert_eq!(change, (before != state).then_some(Change { from: before, to: state }));

@@ -1,25 +1,32 @@
-//! `Date` in its one good form (RFC 9110 §5.6.7), written without formatting machinery.
+//! Dates: the civil calendar, and `Date` in its one good form (RFC 9110 §5.6.7), without formatting
+//! machinery.
 
-/// Writes an IMF-fixdate, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. `unix_secs` beyond the year 9999 are written
-/// as its last second.
+/// The last day of the year 9999, in days since 1970-01-01.
+const LAST_DAY: u64 = 2_932_896;
+
+/// The date (year, month 1..=12, day 1..=31) of the proleptic Gregorian calendar that is `days` days after
+/// 1970-01-01.
+#[must_use]
+pub fn civil_date(days: u64) -> (u64, u64, u64) {
+    // Counted in eras of 400 years that begin on March 1st, so that a leap day is the last day of its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Writes an IMF-fixdate, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. `unix_secs` are seconds since 1970-01-01;
+/// those beyond the year 9999 are written as its last second.
 pub fn write_date(unix_secs: u64, out: &mut [u8; 29]) {
     const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
     const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    const LAST: u64 = 253_402_300_799;
-    let secs = unix_secs.min(LAST);
-    let days = secs / 86_400;
-    let of_day = secs % 86_400;
-
-    // Civil date from days, counted in eras of 400 years that begin on March 1st.
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let secs = unix_secs.min(LAST_DAY * 86_400 + 86_399);
+    let (days, of_day) = (secs / 86_400, secs % 86_400);
+    let (year, month, day) = civil_date(days);
 
     let two = |n: u64| [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
     out.copy_from_slice(b"Thu, 01 Jan 1970 00:00:00 GMT");
@@ -37,7 +44,21 @@ pub fn write_date(unix_secs: u64, out: &mut [u8; 29]) {
 
 #[cfg(test)]
 mod tests {
-    use super::write_date;
+    use super::{LAST_DAY, civil_date, write_date};
+
+    #[test]
+    fn civil_dates() {
+        let table = [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (LAST_DAY, (9999, 12, 31)),
+        ];
+        for (days, date) in table {
+            assert_eq!(civil_date(days), date, "{days}");
+        }
+    }
 
     #[test]
     fn dates() {

@@ -1,12 +1,12 @@
-//! Fields: what each is to a gateway, decided once when the head is read.
+//! Fields: what each is to a gateway, decided once when the head is parsed.
 
-/// What a field is to us. Everything that forwarding, framing or routing looks for has its own mark; the rest
-/// is `Other`.
+/// What a field is to a gateway. Everything that forwarding, framing or routing looks for has a kind of its
+/// own; the rest is `Other`.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is named after its field")]
 pub enum HeaderKind {
-    /// Nothing to us: passes as it is.
+    /// Of no meaning to a gateway: it is forwarded as it is.
     Other,
     Host,
     ContentLength,
@@ -42,9 +42,10 @@ pub enum HeaderKind {
     XForwardedServer,
     XRealIp,
     XRequestId,
-    /// Another spelling (`_` for `-`) of a field that we set or that frames the message: never passes.
+    /// Another spelling (`_` for `-`) of a field that the proxy sets or that frames the message: never
+    /// forwarded.
     UnderscoreAlias,
-    /// Named by `Connection`: meant for us alone, never passes (RFC 9110 §7.6.1).
+    /// Listed in `Connection`: meant for this hop alone, never forwarded (RFC 9110 §7.6.1).
     ConnectionListed,
 }
 
@@ -55,130 +56,108 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// Without leading and trailing blanks.
     pub value: &'a [u8],
-    /// What it is to us.
-    pub known: HeaderKind,
+    /// What the field is to a gateway.
+    pub kind: HeaderKind,
 }
 
-/// Where a field line lies in its head, which is shorter than 64 KiB.
+/// Where a field line lies in its head, which is shorter than 64 KiB: offsets from the head's first byte.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line {
-    pub(crate) name: u16,
-    pub(crate) name_len: u16,
-    /// Without the blanks around it.
-    pub(crate) value: u16,
-    pub(crate) value_end: u16,
-    pub(crate) known: HeaderKind,
-    /// Written `Name: value`, with one blank and no other.
-    pub(crate) plain: bool,
+pub struct FieldLine {
+    /// Where the name begins, and with it the line.
+    pub name: u16,
+    /// Bytes of the name.
+    pub name_len: u16,
+    /// Where the value begins, without the blanks before it.
+    pub value: u16,
+    /// Where the value ends, without the blanks behind it.
+    pub value_end: u16,
+    /// What the field is to a gateway.
+    pub kind: HeaderKind,
+    /// The line is written `Name: value`, with one blank and no other, so that it may be forwarded as it is.
+    pub plain: bool,
 }
 
-impl Line {
-    pub(crate) const NONE: Self =
-        Self { name: 0, name_len: 0, value: 0, value_end: 0, known: HeaderKind::Other, plain: true };
+impl FieldLine {
+    /// A line without name and value, for an index that is not filled yet.
+    pub(crate) const EMPTY: Self =
+        Self { name: 0, name_len: 0, value: 0, value_end: 0, kind: HeaderKind::Other, plain: true };
 
+    /// The name, in the head that this line lies in.
     #[inline]
-    pub(crate) fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+    #[must_use]
+    pub fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         &head[usize::from(self.name)..][..usize::from(self.name_len)]
     }
 
+    /// The value, in the head that this line lies in.
     #[inline]
-    pub(crate) fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+    #[must_use]
+    pub fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         &head[usize::from(self.value)..usize::from(self.value_end)]
     }
 
     #[inline]
     pub(crate) fn field<'a>(&self, head: &'a [u8]) -> Field<'a> {
-        Field { name: self.name(head), value: self.value(head), known: self.known }
+        Field { name: self.name(head), value: self.value(head), kind: self.kind }
     }
 }
 
-/// The fields of a head in their order.
+/// The fields of a head in their order: a view over the head's bytes and the lines found in them.
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
-    /// The bytes that names and values lie in, with the empty line at their end.
-    head: &'a [u8],
-    lines: &'a [Line],
-    /// The kinds that are there.
+    /// The bytes that names and values lie in: start line, field lines and empty line.
+    raw: &'a [u8],
+    lines: &'a [FieldLine],
+    /// The kinds of fields that are there, see [`HeaderKind::set`].
     kinds: u64,
-    /// Every line is.
+    /// Every line is [plain](FieldLine::plain).
     plain: bool,
 }
 
 impl<'a> Fields<'a> {
-    /// `kinds` and `plain` sum up `lines`.
+    /// The fields of the head `raw` at `lines`, which `kinds` and `plain` sum up.
     #[inline]
-    pub(crate) fn new(head: &'a [u8], lines: &'a [Line], kinds: u64, plain: bool) -> Self {
-        debug_assert_eq!(kinds, lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.known])));
-        debug_assert_eq!(plain, lines.iter().all(|line| line.plain));
-        Self { head, lines, kinds, plain }
+    pub(crate) fn new(raw: &'a [u8], lines: &'a [FieldLine], kinds: u64, plain: bool) -> Self {
+        debug_assert_eq!(kinds, lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind])));
+        debug_assert!(!plain || lines.iter().all(|line| line.plain));
+        Self { raw, lines, kinds, plain }
     }
 
-    /// Gives every field whose mark is in `set` to `put`, in order, as `Name: value CRLF` in one or more
-    /// pieces. Neighbours that were already written so are one piece: most heads are copied in one, two
-    /// or three.
-    ///
-    /// `line`: the start line passes as it is too, and `first`: so does the first field, whatever its mark,
-    /// which no other field has.
-    pub(crate) fn copy(&self, line: bool, first: bool, set: u64, mut put: impl FnMut(&[u8])) {
-        let head = self.head;
-        let begin = if line { 0 } else { self.line_len() };
-        let extra = match self.lines {
-            [one, ..] if first => HeaderKind::set(&[one.known]),
-            _ => 0,
-        };
-        if self.plain && self.kinds & !(set | extra) == 0 {
-            return put(&head[begin..head.len() - 2]);
-        }
-        let mut run = begin..if line { self.line_len() } else { begin };
-        for line in self.lines {
-            if !line.known.in_set(set | extra) {
-                continue;
-            }
-            let at = usize::from(line.name);
-            if line.plain {
-                if run.end != at {
-                    put(&head[run]);
-                    run = at..at;
-                }
-                run.end = usize::from(line.value_end) + 2;
-            } else {
-                put(&head[std::mem::take(&mut run)]);
-                for piece in [line.name(head), b": ", line.value(head), b"\r\n"] {
-                    put(piece);
-                }
-            }
-        }
-        put(&head[run]);
-    }
-
-    /// Length of the start line with its CRLF.
+    /// The bytes of the head, from the start line to the empty line, both included.
     #[inline]
-    pub(crate) fn line_len(&self) -> usize {
-        self.lines.first().map_or(self.head.len() - 2, |l| usize::from(l.name))
+    #[must_use]
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
     }
 
-    /// Whether the first field is one of this kind, with this very value.
-    pub(crate) fn begins_with(&self, known: HeaderKind, value: &[u8]) -> bool {
-        self.lines.first().is_some_and(|l| l.known == known && std::ptr::eq(l.value(self.head), value))
+    /// Where the field lines lie in [`Fields::raw`].
+    #[inline]
+    #[must_use]
+    pub fn lines(&self) -> &'a [FieldLine] {
+        self.lines
     }
 
-    /// The value of the last field, if it is one of this kind.
-    pub(crate) fn last(&self, known: HeaderKind) -> Option<&'a [u8]> {
-        self.lines.last().filter(|l| l.known == known).map(|l| l.value(self.head))
+    /// The kinds of fields that are there: bit `n` for the kind whose number is `n`.
+    #[inline]
+    #[must_use]
+    pub fn kinds(&self) -> u64 {
+        self.kinds
     }
 
-    /// The start line without its CRLF.
-    pub(crate) fn line(&self) -> &'a [u8] {
-        &self.head[..self.line_len() - 2]
+    /// Every line is [plain](FieldLine::plain).
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
-    /// How many field lines.
+    /// The number of field lines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no field lines.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
@@ -186,26 +165,27 @@ impl<'a> Fields<'a> {
 
     /// Every field line in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        let (head, lines) = (self.head, self.lines);
+        let (head, lines) = (self.raw, self.lines);
         lines.iter().map(|line| line.field(head))
     }
 
     /// Whether there is a field of this kind.
     #[inline]
     #[must_use]
-    pub fn has(&self, known: HeaderKind) -> bool {
-        known.in_set(self.kinds)
+    pub fn has(&self, kind: HeaderKind) -> bool {
+        kind.in_set(self.kinds)
     }
 
     /// The value of the first field of this kind.
     #[inline]
     #[must_use]
-    pub fn get(&self, known: HeaderKind) -> Option<&'a [u8]> {
-        if self.has(known) { self.find(known) } else { None }
+    pub fn get(&self, kind: HeaderKind) -> Option<&'a [u8]> {
+        if self.has(kind) { self.find(kind) } else { None }
     }
 
-    fn find(&self, known: HeaderKind) -> Option<&'a [u8]> {
-        self.lines.iter().find(|l| l.known == known).map(|l| l.value(self.head))
+    #[inline]
+    fn find(&self, kind: HeaderKind) -> Option<&'a [u8]> {
+        self.lines.iter().find(|l| l.kind == kind).map(|l| l.value(self.raw))
     }
 
     /// The values of every field with this name, in any case; for matchers.
@@ -221,22 +201,22 @@ impl std::fmt::Debug for Fields<'_> {
 }
 
 impl HeaderKind {
-    /// What a field of this name (a token) is. `Nominated` is never found here: it needs the rest of the
-    /// head.
+    /// The kind of a field of this name, which is a token. Never `ConnectionListed`: that depends on the rest
+    /// of the head.
     #[must_use]
+    #[inline(always)]
     pub fn of(name: &[u8]) -> Self {
-        let known = Self::spelt(name);
-        if known == Self::Other
-            && matches!(name.len(), 9..=18)
-            && matches!(name[0] | 0x20, b'c' | b't' | b'x')
+        let kind = Self::exact(name);
+        if kind == Self::Other && matches!(name.len(), 9..=18) && matches!(name[0] | 0x20, b'c' | b't' | b'x')
         {
-            return Self::misspelt(name);
+            return Self::alias(name);
         }
-        known
+        kind
     }
 
-    /// Length first, then a few words: most names are dismissed by their length alone.
-    fn spelt(n: &[u8]) -> Self {
+    /// Compares lengths first: most names differ from all known ones by their length alone.
+    #[inline(always)]
+    fn exact(n: &[u8]) -> Self {
         match n.len() {
             2 if is!(n, b"te") => Self::Te,
             3 if is!(n, b"via") => Self::Via,
@@ -276,18 +256,19 @@ impl HeaderKind {
         }
     }
 
-    /// Gateway interfaces in the manner of CGI make `_` of `-`, some of every other sign too: then the
-    /// backend would take such a name for the field that we set, or for framing.
-    fn misspelt(name: &[u8]) -> Self {
+    /// CGI-like interfaces turn `-` into `_`, some of them every other sign too. Behind one of those a
+    /// backend would take such a name for the field that the proxy sets, or for framing.
+    #[cold]
+    fn alias(name: &[u8]) -> Self {
         let mut folded = [0; 18];
         let folded = &mut folded[..name.len()];
         for (to, &b) in folded.iter_mut().zip(name) {
             *to = if b.is_ascii_alphanumeric() { b } else { b'-' };
         }
-        if Self::spelt(folded).is_guarded() { Self::UnderscoreAlias } else { Self::Other }
+        if Self::exact(folded).is_guarded() { Self::UnderscoreAlias } else { Self::Other }
     }
 
-    /// Set by us, or framing: no other spelling of it may pass.
+    /// Set by the proxy, or framing: no other spelling of it may pass.
     const fn is_guarded(self) -> bool {
         self.in_set(Self::GUARDED)
     }
@@ -305,8 +286,8 @@ impl HeaderKind {
     ]);
 
     /// Whether a `Connection` option of this name removes the field. Framing, routing, credentials and what
-    /// we set stay: removing them by name is an attack, not a message to us.
-    pub(crate) const fn may_be_nominated(self) -> bool {
+    /// the proxy sets stay: whoever lists those wants them kept from the backend's checks.
+    pub(crate) const fn may_be_connection_listed(self) -> bool {
         const STAY: u64 = HeaderKind::GUARDED
             | HeaderKind::set(&[
                 HeaderKind::Host,
@@ -322,8 +303,9 @@ impl HeaderKind {
         !self.in_set(STAY)
     }
 
-    /// A set of marks in one word.
-    pub(crate) const fn set(members: &[Self]) -> u64 {
+    /// A set of kinds: bit `n` for the kind whose number is `n`.
+    #[must_use]
+    pub const fn set(members: &[Self]) -> u64 {
         let mut set = 0;
         let mut i = 0;
         while i < members.len() {
@@ -333,17 +315,18 @@ impl HeaderKind {
         set
     }
 
-    /// Whether it is in such a set.
+    /// Whether this kind is in a set of [`HeaderKind::set`].
     #[inline]
-    pub(crate) const fn in_set(self, set: u64) -> bool {
+    #[must_use]
+    pub const fn in_set(self, set: u64) -> bool {
         set >> self as u32 & 1 == 1
     }
 }
 
-/// A name or value to compare with, without capitals, and where it has letters.
+/// A lower-case name or value to compare others with in any case, and where it has letters.
 pub(crate) struct Lower<const N: usize> {
     text: [u8; N],
-    /// The bit that makes small letters of capitals, where a letter is: another byte may lack it too.
+    /// The bit that tells lower case from upper, at each letter; 0 elsewhere.
     case: [u8; N],
 }
 
@@ -358,7 +341,7 @@ impl<const N: usize> Lower<N> {
         Self { text: *text, case }
     }
 
-    /// Whether `name` is this one, in any case. It has the same length.
+    /// Whether `name`, which has the same length, is this one in any case.
     #[inline(always)]
     pub(crate) fn is(&self, name: &[u8]) -> bool {
         let Some(name) = name.first_chunk::<N>() else { return false };
@@ -376,7 +359,7 @@ impl<const N: usize> Lower<N> {
     }
 }
 
-/// Whether a name or value of the same length is this text, which has no capitals, in any case.
+/// Whether a name or value of the same length is this lower-case text in any case.
 macro_rules! is {
     ($name:expr, $text:literal) => {
         const { $crate::http::fields::Lower::new($text) }.is($name)
@@ -391,21 +374,9 @@ pub(crate) const fn is_token_char(b: u8) -> bool {
         || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
-/// Which bytes are token characters.
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 256 {
-        table[b] = is_token_char(b as u8);
-        b += 1;
-    }
-    table
-};
-
-/// A token (RFC 9110 §5.6.2), or nothing.
-#[inline(never)]
-pub(crate) fn is_token(name: &[u8]) -> bool {
-    name.iter().fold(true, |good, &b| good & TOKEN[usize::from(b)])
+/// Whether `text` is a token (RFC 9110 §5.6.2).
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&b| is_token_char(b))
 }
 
 #[cfg(test)]
@@ -476,8 +447,8 @@ mod tests {
             ("X\rReal-IP", HeaderKind::UnderscoreAlias),
             ("Keep\rAlive", HeaderKind::Other),
         ];
-        for (name, known) in table {
-            assert_eq!(HeaderKind::of(name.as_bytes()), *known, "{name}");
+        for (name, kind) in table {
+            assert_eq!(HeaderKind::of(name.as_bytes()), *kind, "{name}");
         }
     }
 
@@ -503,15 +474,15 @@ mod tests {
             "x-forwarded-server",
             "proxy-authorization",
         ] {
-            let known = HeaderKind::of(name.as_bytes());
-            assert_ne!(known, HeaderKind::Other, "{name}");
+            let kind = HeaderKind::of(name.as_bytes());
+            assert_ne!(kind, HeaderKind::Other, "{name}");
             for at in 0..name.len() {
                 for b in (b'!'..=b'~').filter(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
                 {
                     let mut other = name.as_bytes().to_vec();
                     other[at] = b;
                     let same = other.eq_ignore_ascii_case(name.as_bytes());
-                    assert_eq!(HeaderKind::of(&other) == known, same, "{}", String::from_utf8_lossy(&other));
+                    assert_eq!(HeaderKind::of(&other) == kind, same, "{}", String::from_utf8_lossy(&other));
                 }
             }
         }

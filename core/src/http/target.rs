@@ -1,5 +1,4 @@
-//! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2): one normalised target for everything.
-
+//! Request targets (RFC 9112 §3.2) and hosts (RFC 9110 §7.2).
 //!
 //! What is refused: control characters, blanks, bytes beyond ASCII and `#` anywhere; in the path also `\`,
 //! broken escapes, `%00`, and dot segments that climb above the root, now or once a backend decodes `%2F` and
@@ -8,9 +7,10 @@
 //! (RFC 9112 §3.2 advises against correcting a target). The query is passed byte for byte: escapes there are
 //! data, and a lone `%` is what browsers make of one that a user typed.
 
-use super::Violation;
+use super::{Method, Violation, hex};
 
-/// Which of the four forms a target was sent in.
+/// The form that a target was sent in (RFC 9112 §3.2). The authority form belongs to CONNECT alone, which is
+/// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `/path?query`.
@@ -21,7 +21,7 @@ pub enum Form {
     Asterisk,
 }
 
-/// What the absolute form says about the way to the resource (RFC 9110 §4.2).
+/// The scheme of a target in the absolute form (RFC 9110 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `http:`
@@ -32,8 +32,8 @@ pub enum Scheme {
 
 /// A request target, normalised once: routing, middlewares, logs and forwarding all use this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
-    /// As it was sent.
+pub struct RequestTarget<'a> {
+    /// The form that it was sent in.
     pub form: Form,
     /// The normalised path: begins with `/`, or is `*`.
     pub path: &'a [u8],
@@ -43,10 +43,9 @@ pub struct Target<'a> {
     pub scheme: Option<Scheme>,
     /// The authority of the absolute form.
     pub authority: Option<&'a [u8]>,
-    /// What is forwarded: `path` or `path?query` in one piece, or `*`.
-    pub as_sent: &'a [u8],
-    /// Path and query as they came, before they were normalised: for redirects, which keep them byte for
-    /// byte.
+    /// `path` or `path?query` in one piece, or `*`: what is forwarded.
+    pub normalised: &'a [u8],
+    /// Path and query as they were sent: for redirects, which keep them byte for byte.
     pub raw: &'a [u8],
 }
 
@@ -68,7 +67,7 @@ const UNRESERVED: u8 = 32;
 const REG_NAME: u8 = 64;
 const QUESTION: u8 = 128;
 
-/// What each byte is in a target or host.
+/// The class of each byte in a target or host.
 static CLASS: [u8; 256] = {
     let mut table = [BAD; 256];
     let mut b = 0x21;
@@ -96,34 +95,36 @@ static CLASS: [u8; 256] = {
     table
 };
 
-impl<'a> Target<'a> {
-    /// Reads a request target. Borrows from `raw` when nothing has to change, else writes the normalised form
-    /// into `scratch` (which it clears).
+impl<'a> RequestTarget<'a> {
+    /// The target `raw` of a method other than CONNECT, if it is a path in which nothing has to be changed,
+    /// without a query: one look at each byte is enough.
     #[inline(always)]
-    pub fn parse(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
-        // One quick look is enough for most: a path in which nothing has to be changed, and no query.
-        if raw.first() == Some(&b'/') && method != b"CONNECT" {
-            let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
-            if seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0 {
-                return Ok(Self {
-                    form: Form::Origin,
-                    path: raw,
-                    query: None,
-                    scheme: None,
-                    authority: None,
-                    as_sent: raw,
-                    raw,
-                });
-            }
+    pub(crate) fn plain_path(raw: &'a [u8]) -> Option<Self> {
+        if raw.first() != Some(&b'/') {
+            return None;
         }
-        Self::parse_slowly(method, raw, scratch)
+        let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
+        (seen & (BAD | BACKSLASH | ESCAPE | QUESTION | DOT) == 0).then_some(Self {
+            form: Form::Origin,
+            path: raw,
+            query: None,
+            scheme: None,
+            authority: None,
+            normalised: raw,
+            raw,
+        })
     }
 
-    fn parse_slowly(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    /// Parses a request target. Borrows from `raw` if nothing has to be changed, else writes the normalised
+    /// form into `scratch`, which it clears.
+    ///
+    /// # Errors
+    /// The rule that the target breaks.
+    pub fn parse(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         match raw.first() {
-            _ if method == b"CONNECT" => Err(Violation::Connect),
+            _ if *method == Method::CONNECT => Err(Violation::Connect),
             Some(b'/') => Self::normalise(Form::Origin, None, raw, scratch),
-            Some(b'*') if raw.len() == 1 && method == b"OPTIONS" => {
+            Some(b'*') if raw.len() == 1 && *method == Method::OPTIONS => {
                 Ok(Self::asterisk(Form::Asterisk, None, raw))
             }
             _ => Self::absolute(method, raw, scratch),
@@ -131,12 +132,12 @@ impl<'a> Target<'a> {
     }
 
     fn asterisk(form: Form, authority: Option<&'a [u8]>, raw: &'a [u8]) -> Self {
-        Self { form, path: b"*", query: None, scheme: None, authority, as_sent: b"*", raw }
+        Self { form, path: b"*", query: None, scheme: None, authority, normalised: b"*", raw }
     }
 
     /// RFC 9112 §3.2.2. Userinfo is refused (RFC 9110 §4.2.4), so is an empty host (§4.2.1).
     #[cold]
-    fn absolute(method: &[u8], raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
+    fn absolute(method: &Method, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Self, Violation> {
         let schemes = [(Scheme::Http, &b"http://"[..]), (Scheme::Https, b"https://")];
         let begins = |s: &[u8]| raw.get(..s.len()).is_some_and(|r| r.eq_ignore_ascii_case(s));
         let (scheme, prefix) = schemes.into_iter().find(|(_, s)| begins(s)).ok_or(Violation::Target)?;
@@ -146,8 +147,8 @@ impl<'a> Target<'a> {
         if !valid_host(authority) {
             return Err(Violation::Host);
         }
-        if rest.is_empty() && method == b"OPTIONS" {
-            // RFC 9112 §3.2.4: the last hop makes `*` of it.
+        if rest.is_empty() && *method == Method::OPTIONS {
+            // RFC 9112 §3.2.4: the last proxy sends `*` instead.
             return Ok(Self {
                 scheme: Some(scheme),
                 ..Self::asterisk(Form::Absolute, Some(authority), rest)
@@ -168,7 +169,7 @@ impl<'a> Target<'a> {
         let seen = raw.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
         let hidden = seen & DOT != 0 && raw.windows(2).any(|pair| pair == b"/.");
         if seen & (BAD | BACKSLASH | ESCAPE | QUESTION) == 0 && !hidden && !raw.is_empty() {
-            return Ok(Self { form, path: raw, query: None, scheme: None, authority, as_sent: raw, raw });
+            return Ok(Self { form, path: raw, query: None, scheme: None, authority, normalised: raw, raw });
         }
         let (path, rest) = raw.split_at(memchr::memchr(b'?', raw).unwrap_or(raw.len()));
         let in_path = path.iter().fold(0, |seen, &b| seen | CLASS[b as usize]);
@@ -177,14 +178,14 @@ impl<'a> Target<'a> {
         }
         let query = rest.split_first().map(|(_, query)| query);
         if !path.is_empty() && in_path & ESCAPE == 0 && (!hidden || !has_dot_segment(path)) {
-            return Ok(Self { form, path, query, scheme: None, authority, as_sent: raw, raw });
+            return Ok(Self { form, path, query, scheme: None, authority, normalised: raw, raw });
         }
         scratch.clear();
         rewrite(path, scratch)?;
         let end = scratch.len();
         scratch.extend_from_slice(rest);
-        let as_sent: &'a [u8] = scratch;
-        Ok(Self { form, path: &as_sent[..end], query, scheme: None, authority, as_sent, raw })
+        let normalised: &'a [u8] = scratch;
+        Ok(Self { form, path: &normalised[..end], query, scheme: None, authority, normalised, raw })
     }
 }
 
@@ -221,29 +222,25 @@ fn rewrite(path: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Appends one segment; tells whether an escaped `/` or `\` is in it.
+/// Appends one segment with its escapes decoded or in upper case; returns whether an escaped `/` or `\` is in
+/// it.
 fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<bool, Violation> {
     let mut escaped_slash = false;
-    let mut bytes = segment.iter();
-    while let Some(&b) = bytes.next() {
-        if b != b'%' {
-            out.push(b);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|&d| char::from(d).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(Violation::TargetEscape) };
-        let value = (high * 16 + low) as u8;
-        if value == 0 {
-            return Err(Violation::TargetEscape);
-        }
+    let mut rest = segment;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let value = rest.get(at + 1..at + 3).and_then(hex::byte).filter(|&value| value != 0);
+        let value = value.ok_or(Violation::TargetEscape)?;
         if CLASS[value as usize] & UNRESERVED != 0 {
             out.push(value);
         } else {
             escaped_slash |= matches!(value, b'/' | b'\\');
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[b'%', HEX[high as usize], HEX[low as usize]]);
+            out.push(b'%');
+            out.extend_from_slice(&hex::upper(value));
         }
+        rest = &rest[at + 3..];
     }
+    out.extend_from_slice(rest);
     Ok(escaped_slash)
 }
 
@@ -264,7 +261,7 @@ impl<'a> Host<'a> {
     #[must_use]
     #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        // Most have no port, and nothing that needs a closer look.
+        // Most have no port and no escapes.
         if !value.is_empty() && value.iter().fold(REG_NAME, |all, &b| all & CLASS[b as usize]) != 0 {
             return Some(Self { name: value, port: None });
         }
@@ -313,7 +310,7 @@ impl<'a> Host<'a> {
 
 fn good_escapes(name: &[u8]) -> bool {
     memchr::memchr_iter(b'%', name)
-        .all(|at| name.get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit) && d != b"00"))
+        .all(|at| name.get(at + 1..at + 3).and_then(hex::byte).is_some_and(|value| value != 0))
 }
 
 /// Whether a `Host` field value or an authority is one.
@@ -325,17 +322,17 @@ pub fn valid_host(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Host, Scheme, Target};
-    use crate::http::Violation;
+    use super::{Form, Host, RequestTarget, Scheme};
+    use crate::http::{Method, Violation};
 
-    /// `as_sent`, or the violation.
+    /// `normalised`, or the violation.
     fn origin(raw: &str) -> Result<String, Violation> {
         let mut scratch = Vec::new();
-        let t = Target::parse(b"GET", raw.as_bytes(), &mut scratch)?;
+        let t = RequestTarget::parse(&Method::GET, raw.as_bytes(), &mut scratch)?;
         let whole = [t.path, if t.query.is_some() { b"?" } else { b"" }, t.query.unwrap_or(b"")].concat();
-        assert_eq!(whole, t.as_sent, "{raw}");
+        assert_eq!(whole, t.normalised, "{raw}");
         assert_eq!(t.raw, raw.as_bytes());
-        Ok(String::from_utf8(t.as_sent.to_vec()).unwrap())
+        Ok(String::from_utf8(t.normalised.to_vec()).unwrap())
     }
 
     #[test]
@@ -432,14 +429,15 @@ mod tests {
             assert_eq!(origin(raw), Err(expected), "{raw}");
         }
         for method in ["CONNECT", "connect"] {
-            let refused = Target::parse(method.as_bytes(), b"a.example:443", &mut Vec::new()).map(|_| ());
+            let refused =
+                RequestTarget::parse(&method.parse().unwrap(), b"a.example:443", &mut Vec::new()).map(|_| ());
             assert_eq!(refused, Err(if method == "CONNECT" { Violation::Connect } else { T }));
         }
     }
 
     #[test]
     fn other_forms() {
-        // method, target, form, authority, as_sent, raw
+        // method, target, form, authority, normalised, raw
         let table = [
             ("OPTIONS", "*", Form::Asterisk, None, "*", "*"),
             ("GET", "http://a.example", Form::Absolute, Some("a.example"), "/", ""),
@@ -457,19 +455,19 @@ mod tests {
             ("OPTIONS", "http://a.example/", Form::Absolute, Some("a.example"), "/", "/"),
             ("OPTIONS", "http://a.example?q", Form::Absolute, Some("a.example"), "/?q", "?q"),
         ];
-        for (method, sent, form, authority, as_sent, raw) in table {
+        for (method, sent, form, authority, normalised, raw) in table {
             let mut scratch = Vec::new();
-            let t = Target::parse(method.as_bytes(), sent.as_bytes(), &mut scratch).unwrap();
+            let t = RequestTarget::parse(&method.parse().unwrap(), sent.as_bytes(), &mut scratch).unwrap();
             let scheme = (form == Form::Absolute).then_some(if sent.starts_with("HTTPS") {
                 Scheme::Https
             } else {
                 Scheme::Http
             });
             assert_eq!(t.scheme, scheme, "{sent}");
-            let found = (t.form, t.authority, t.as_sent, t.raw);
+            let found = (t.form, t.authority, t.normalised, t.raw);
             assert_eq!(
                 found,
-                (form, authority.map(str::as_bytes), as_sent.as_bytes(), raw.as_bytes()),
+                (form, authority.map(str::as_bytes), normalised.as_bytes(), raw.as_bytes()),
                 "{sent}"
             );
         }
@@ -478,7 +476,7 @@ mod tests {
     #[test]
     fn unchanged_targets_are_borrowed() {
         let mut scratch = b"untouched".to_vec();
-        Target::parse(b"GET", b"/a/b.c/..d?e=%41", &mut scratch).unwrap();
+        RequestTarget::parse(&Method::GET, b"/a/b.c/..d?e=%41", &mut scratch).unwrap();
         assert_eq!(scratch, b"untouched");
     }
 

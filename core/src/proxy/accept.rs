@@ -2,58 +2,28 @@
 
 use std::time::Duration;
 
+use super::Proxy;
 use super::exchange::Phase;
-use super::{Accepted, Effect, Proxy, Refused};
 use crate::config::ListenerKind;
-use crate::conn::{Client, Conn, Inbox, Role};
-use crate::h1::{Event, Machine, Side};
+use crate::conn::{Client, Conn, Role};
+use crate::event::{Accepted, Effect, Negotiated, Refused};
+use crate::h1::Side;
+use crate::h1::conn::Conn as H1;
 use crate::http::ip::IpText;
 use crate::id::ConnId;
 use crate::observe::{Level, Observer};
 use crate::planted::planted;
 use crate::shared::TooMany;
 use crate::time::Instant;
+use crate::wheel::TimerKey;
+use crate::wire::Wire;
 
-/// How long what a client still sends is read and dropped after our last answer (RFC 9112 §9.6).
+/// How long what a client still sends is read and dropped after our last response (RFC 9112 §9.6).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// A drain should not be late for those who linger.
 pub(super) const BEFORE_DRAINED: Duration = Duration::from_millis(20);
 /// Refused connections are told of this often.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
-
-impl Conn {
-    pub(super) fn new(role: Role) -> Self {
-        Self {
-            role,
-            machine: Machine::new(),
-            inbox: Inbox::default(),
-            exchange: None,
-            deadline: Instant::NEVER,
-            filed: Instant::NEVER,
-            window_bytes: 0,
-            window_start: Instant::NEVER,
-            listed: 0,
-            starved: false,
-            handed: super::Wants::default(),
-            recv_ended: false,
-            broken: false,
-        }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        match &self.role {
-            Role::Client(client) => client,
-            _ => unreachable!("a client connection"),
-        }
-    }
-
-    pub(super) fn client_mut(&mut self) -> &mut Client {
-        match &mut self.role {
-            Role::Client(client) => client,
-            _ => unreachable!("a client connection"),
-        }
-    }
-}
 
 impl<O: Observer> Proxy<O> {
     /// A listener accepted a connection: caps are checked and timers run from now, before its first byte.
@@ -61,125 +31,144 @@ impl<O: Observer> Proxy<O> {
     /// # Errors
     /// If it is not taken; the driver closes it.
     pub fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused> {
-        if self.drain.is_some() {
+        if self.drain.until.is_some() {
             return Err(Refused::Draining);
         }
-        let config = &self.routing.config;
-        let limits = &config.limits;
-        // Our own page must answer when everything else is full.
-        let kind = config.listeners.get(a.listener.0 as usize).map_or(ListenerKind::Http, |l| l.kind);
-        let (total, per_ip) = if kind == ListenerKind::Admin {
-            (u32::MAX, 0)
-        } else {
-            (limits.connections, limits.connections_per_ip)
-        };
-        if let Err(e) = self.shared.admit(a.peer.ip(), total, per_ip) {
-            let (refused, limit) = match e {
-                TooMany::Total => (Refused::TooManyConnections, "limits.connections"),
-                TooMany::FromAddress => (Refused::TooManyFromAddress, "limits.connections_per_ip"),
-            };
-            if self.refusing_noted.is_none_or(|at| now.since(at) >= NOTE_EVERY) {
-                self.refusing_noted = Some(now);
-                self.observer.note(
-                    Level::Warning,
-                    &format!("{limit} is reached: connections are refused, last that of {}", a.peer.ip()),
-                );
-            }
-            return Err(refused);
+        let limits = &self.pools.config.limits;
+        // The admin listener must answer when everything else is full.
+        let admin = a.kind == ListenerKind::Admin;
+        let (total, per_ip) =
+            if admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
+        if let Err(too_many) = self.identity.shared.admit(a.peer.ip(), total, per_ip) {
+            return Err(self.refuse(too_many, a, now));
         }
+        let config = &self.pools.config;
         let peer_ip = a.peer.ip().to_canonical();
         let client = Client {
             peer: a.peer,
             peer_text: IpText::new(peer_ip),
             local_port: a.local.port(),
-            kind,
+            kind: a.kind,
             counted: per_ip > 0,
             requests: 0,
             trusted: config.trusted_proxies.iter().any(|net| net.contains(&peer_ip)),
             lingering: false,
         };
-        let head = config.timeouts.head;
-        let mut conn = Conn::new(Role::Client(client));
-        conn.window_start = now;
-        let c = self.conns.insert(conn);
-        self.clients += 1;
-        self.set_deadline(c, now + head);
-        self.list(c);
+        let until = now + config.timeouts.head;
+        let mut conn = Conn::new(Role::Client(client), Wire::H1(H1::new(Side::Client)));
+        conn.head_started = now;
+        let c = self.tables.conns.insert(conn);
+        self.tables.clients += 1;
+        self.set_deadline(c, until);
+        self.mark_ready(c);
         Ok(c)
+    }
+
+    /// Notes now and then that connections are refused.
+    #[cold]
+    fn refuse(&mut self, too_many: TooMany, a: &Accepted, now: Instant) -> Refused {
+        let (refused, limit) = match too_many {
+            TooMany::Total => (Refused::TooManyConnections, "limits.connections"),
+            TooMany::FromAddress => (Refused::TooManyFromAddress, "limits.connections_per_ip"),
+        };
+        if self.refusing_noted.is_none_or(|at| now.since(at) >= NOTE_EVERY) {
+            self.refusing_noted = Some(now);
+            let last = a.peer.ip();
+            let text = format!("{limit} is reached: connections are refused, last that of {last}");
+            self.observer.note(Level::Warning, &text);
+        }
+        refused
+    }
+
+    /// The security layer of a connection has finished its handshake; bytes that come from now on are those
+    /// of the protocol it agreed on. HTTP/1.1 is what is spoken where it did not say.
+    pub fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
+        if let Some(conn) = self.tables.conns.get(c)
+            && n.alpn.is_some_and(|protocol| protocol != b"http/1.1")
+            && !conn.is_busy()
+        {
+            // Nothing else has been offered.
+            self.close(c);
+        }
+        self.settle(now);
     }
 
     /// The client closed its direction.
     pub(super) fn client_ended(&mut self, c: ConnId, now: Instant) {
-        let conn = &mut self.conns[c];
-        match conn.exchange {
-            None => {
-                let _ = conn.machine.apply(Side::Client, Event::Close);
-                self.close(c);
-            }
-            Some(x) => {
-                let e = &mut self.exchanges[x.0];
-                if e.phase == Phase::Tunnel {
-                    self.tunnel_ended(x, now);
-                } else if !e.request.ended {
-                    // What is missing will never come; half a request must not look like a whole one.
-                    self.break_exchange(x, crate::Cause::ClientGone, now);
-                }
-                // Else: half closed and waiting for its answers (RFC 9112 §9.6).
-            }
+        let conn = &mut self.tables.conns[c];
+        let Some(x) = conn.exchange else { return self.close(c) };
+        if let Wire::H1(h1) = &mut conn.wire {
+            h1.stream_ended();
         }
+        let e = &self.tables.exchanges[x];
+        if e.phase == Phase::Tunnel {
+            self.tunnel_ended(x, now);
+        } else if !e.request.ended {
+            // What is missing will never come; half a request must not look like a whole one.
+            self.break_exchange(x, crate::Cause::ClientGone, now);
+        }
+        // Else: half closed and waiting for its responses (RFC 9112 §9.6).
     }
 
     /// The client's connection broke: whatever it waited for is of no use any more.
     pub(super) fn client_gone(&mut self, c: ConnId, now: Instant) {
-        match self.conns[c].exchange {
+        match self.tables.conns[c].exchange {
             None => self.close(c),
             Some(x) => self.abort(x, crate::Cause::ClientGone, now),
         }
     }
 
-    /// Reads and drops what the client still sends, so that the last answer is not lost to a reset.
+    /// Reads and drops what the client still sends, so that the last response is not lost to a reset.
     pub(super) fn linger(&mut self, c: ConnId, now: Instant) {
-        let conn = &mut self.conns[c];
+        let conn = &mut self.tables.conns[c];
         if conn.recv_ended {
             return self.close(c);
         }
         conn.client_mut().lingering = true;
-        conn.inbox.clear(&mut self.pages);
-        self.effects.push_back(Effect::Shutdown(c));
-        let at = self.drain.map_or(now + LINGER, |until| (now + LINGER).min(until - BEFORE_DRAINED));
+        conn.wire.clear(&mut self.tables.pages);
+        self.signals.effects.push_back(Effect::Shutdown(c));
+        let at = self.drain.until.map_or(now + LINGER, |until| (now + LINGER).min(until - BEFORE_DRAINED));
         self.set_deadline(c, at);
-        self.list(c);
+        self.mark_ready(c);
     }
 
     /// Closes a connection that serves no exchange.
     pub(super) fn close(&mut self, c: ConnId) {
         if self.forget(c) {
-            self.effects.push_back(Effect::Close(c));
+            self.signals.effects.push_back(Effect::Close(c));
         }
     }
 
-    /// The same, so that the peer notices that something is missing.
+    /// Closes a connection that serves no exchange so that the peer notices that something is missing.
     pub(super) fn reset(&mut self, c: ConnId) {
         if self.forget(c) {
-            self.effects.push_back(if planted!(20) { Effect::Close(c) } else { Effect::Reset(c) });
+            let effect = if planted!(20) { Effect::Close(c) } else { Effect::Reset(c) };
+            self.signals.effects.push_back(effect);
         }
     }
 
     /// Takes a connection out of every table.
     fn forget(&mut self, c: ConnId) -> bool {
-        let Some(mut conn) = self.conns.remove(c) else { return false };
-        debug_assert!(conn.exchange.is_none());
-        conn.inbox.clear(&mut self.pages);
-        self.wheel.clear(c.slot);
+        let Some(mut conn) = self.tables.conns.remove(c) else { return false };
+        debug_assert!(!conn.is_busy());
+        conn.wire.clear(&mut self.tables.pages);
+        self.timers.wheel.clear(TimerKey::Conn(c.slot));
         match &conn.role {
             Role::Client(client) => {
                 if !(planted!(29) && client.lingering) {
-                    self.shared.leave(client.peer.ip(), client.counted);
+                    self.identity.shared.leave(client.peer.ip(), client.counted);
                 }
-                self.clients -= 1;
+                self.tables.clients -= 1;
             }
-            Role::Backend(b) if b.idle => self.locals[b.local as usize].idle.remove(&mut self.links, c.slot),
-            Role::Backend(_) | Role::Probe(_) => {}
+            Role::Backend(b) => {
+                let backend = &mut self.pools.backends[b.backend as usize];
+                if b.idle {
+                    backend.idle.remove(&mut self.pools.links, c.slot);
+                } else if conn.wire.streams().is_some() {
+                    backend.shared_conns.retain(|shared| *shared != c);
+                }
+            }
+            Role::Probe(_) => {}
         }
         self.finish_drain();
         true

@@ -1,9 +1,11 @@
 //! What must hold between any two inputs. For tests and debug builds: it looks at everything.
 
 use super::Proxy;
-use super::exchange::Phase;
-use crate::conn::Role;
+use super::exchange::{Leg, Phase};
+use crate::conn::{Conn, InReadyQueue, Role};
+use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::time::Instant;
 
 /// How much of everything there is: a shard without traffic has none but idle backend connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub struct Counts {
     pub clients: usize,
     /// Connections to backends that carry an exchange.
     pub backends_busy: usize,
-    /// Connections to backends that lie idle.
+    /// Connections to backends that are idle.
     pub backends_idle: usize,
     /// Health checks under way.
     pub probes: usize,
@@ -35,24 +37,25 @@ impl<O: Observer> Proxy<O> {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
-            exchanges: self.exchanges.len(),
-            pages: self.pages.lent(),
-            timers: self.wheel.len(),
+            exchanges: self.tables.exchanges.len(),
+            pages: self.tables.pages.lent(),
+            timers: self.timers.len(|slot| self.tables.exchanges.at(slot).is_some()),
             lookups: self.lookups.waiting(),
             ..Counts::default()
         };
-        for (_, conn) in self.conns.iter() {
+        for (_, conn) in self.tables.conns.iter() {
             match &conn.role {
                 Role::Client(_) => counts.clients += 1,
-                Role::Backend(b) if b.idle => counts.backends_idle += 1,
+                Role::Backend(b) if b.idle || !conn.is_busy() => counts.backends_idle += 1,
                 Role::Backend(_) => counts.backends_busy += 1,
                 Role::Probe(_) => counts.probes += 1,
             }
         }
-        for rt in self.runtimes.iter().flatten() {
-            counts.queued += rt.waiting as usize;
-            if !rt.retired {
-                counts.in_flight += rt.state.backends().iter().map(|b| b.in_flight() as usize).sum::<usize>();
+        for pool in self.pools.slots.iter().flatten() {
+            counts.queued += pool.waiting as usize;
+            if !pool.retired {
+                counts.in_flight +=
+                    pool.state.backends().iter().map(|b| b.in_flight() as usize).sum::<usize>();
             }
         }
         counts
@@ -65,82 +68,96 @@ impl<O: Observer> Proxy<O> {
     pub fn check(&self) {
         let mut pages = 0;
         let mut clients = 0;
-        for (c, conn) in self.conns.iter() {
-            conn.inbox.check();
-            pages += usize::from(conn.inbox.page.is_some());
-            assert!(
-                conn.filed <= conn.deadline
-                    || conn.filed == crate::Instant::NEVER
-                    || conn.deadline == crate::Instant::NEVER,
-                "{c:?}: filed too late"
-            );
-            assert!(
-                conn.deadline == crate::Instant::NEVER || conn.filed <= conn.deadline,
-                "{c:?}: a deadline that the wheel does not know"
-            );
-            let wants = self.wants(c);
-            let handed = conn.handed;
-            let covered = (!wants.recv || handed.recv) && (!wants.send || handed.send);
-            assert!(
-                cfg!(not(debug_assertions)) || conn.listed != 0 || conn.starved || covered,
-                "{c:?}: a lost wake-up: {wants:?} but handed out {handed:?}"
-            );
-            match &conn.role {
-                Role::Client(client) => {
-                    clients += 1;
-                    assert!(!client.lingering || conn.exchange.is_none(), "{c:?}: lingers with an exchange");
-                    if let Some(x) = conn.exchange {
-                        assert_eq!(self.exchanges[x.0].client.conn, c);
-                    }
-                }
-                Role::Backend(b) => {
-                    assert_eq!(b.idle, conn.exchange.is_none(), "{c:?}: neither idle nor in use");
-                    assert!(
-                        !b.idle || (b.connected && conn.machine.may_request() && conn.inbox.is_empty()),
-                        "{c:?}: idle but not clean"
-                    );
-                    if let Some(x) = conn.exchange {
-                        assert_eq!(self.exchanges[x.0].backend.map(|leg| leg.conn), Some(c));
-                    }
-                }
-                Role::Probe(_) => assert!(conn.exchange.is_none()),
-            }
+        for (c, conn) in self.tables.conns.iter() {
+            conn.wire.check();
+            pages += conn.wire.pages();
+            clients += usize::from(matches!(conn.role, Role::Client(_)));
+            self.check_timer(c, conn);
+            self.check_wants(c, conn);
+            self.check_role(c, conn);
         }
-        assert_eq!(clients, self.clients, "clients are miscounted");
-        for (id, e) in self.exchanges.iter() {
-            assert_eq!(
-                self.conns[e.client.conn].exchange.map(|x| x.0),
-                Some(id),
-                "an exchange without its client"
-            );
-            assert!(
-                e.backend.is_none_or(|leg| self.conns[leg.conn].exchange.map(|x| x.0) == Some(id)),
-                "an exchange without its backend"
-            );
-            assert_eq!(
-                e.backend.is_some(),
-                matches!(e.phase, Phase::Connecting | Phase::Sending | Phase::Responding | Phase::Tunnel),
-                "{:?} and its connection",
-                e.phase
-            );
-            assert!(e.backend.is_none() || e.holds_slot, "a connection without a slot");
-            assert!(e.holds_slot == e.backend.is_some(), "a slot without a connection");
+        assert_eq!(clients, self.tables.clients, "clients are miscounted");
+        for (x, e) in self.tables.exchanges.iter() {
+            self.check_exchange(x);
             pages += e.request.pages() + e.response.pages();
         }
-        assert_eq!(pages, self.pages.lent(), "pages are lost or counted twice");
-        let idle: usize = self.locals.iter().map(|l| l.idle.len() as usize).sum();
-        assert_eq!(
-            idle,
-            self.conns.iter().filter(|(_, c)| matches!(&c.role, Role::Backend(b) if b.idle)).count(),
-            "idle lists"
+        assert_eq!(pages, self.tables.pages.lent(), "pages are lost or counted twice");
+        let idle: usize = self.pools.backends.iter().map(|backend| backend.idle.len() as usize).sum();
+        let is_idle = |conn: &Conn| matches!(&conn.role, Role::Backend(b) if b.idle);
+        let idle_conns = self.tables.conns.iter().filter(|(_, conn)| is_idle(conn)).count();
+        assert_eq!(idle, idle_conns, "idle lists");
+        for pool in self.pools.slots.iter().flatten() {
+            let waits = |x: &ExchangeId| {
+                self.tables.exchanges.get(*x).is_some_and(|e| e.queued && e.phase == Phase::Choosing)
+            };
+            let waiting = pool.queue.iter().filter(|x| waits(x)).count();
+            assert_eq!(waiting, pool.waiting as usize, "the queue is miscounted");
+        }
+    }
+
+    fn check_timer(&self, c: ConnId, conn: &Conn) {
+        assert!(
+            conn.deadline == Instant::NEVER || conn.filed <= conn.deadline,
+            "{c:?}: a deadline that the wheel does not know"
         );
-        for rt in self.runtimes.iter().flatten() {
-            let waiting = rt
-                .queue
-                .iter()
-                .filter(|x| self.exchanges.get(x.0).is_some_and(|e| e.queued && e.phase == Phase::Choosing))
-                .count();
-            assert_eq!(waiting, rt.waiting as usize, "the queue is miscounted");
+    }
+
+    fn check_wants(&self, c: ConnId, conn: &Conn) {
+        let (wants, shown) = (self.wants(c), conn.shown);
+        let covered = (!wants.recv || shown.recv) && (!wants.send || shown.send);
+        assert!(
+            cfg!(not(debug_assertions)) || conn.ready != InReadyQueue::No || conn.waits_for_page || covered,
+            "{c:?}: a lost wake-up: {wants:?}, but the driver was shown {shown:?}"
+        );
+    }
+
+    fn check_role(&self, c: ConnId, conn: &Conn) {
+        match &conn.role {
+            Role::Client(client) => {
+                assert!(!client.lingering || conn.exchange.is_none(), "{c:?}: lingers with an exchange");
+                if let Some(x) = conn.exchange {
+                    assert_eq!(self.tables.exchanges[x].client, Leg::only(c));
+                }
+            }
+            Role::Backend(b) => {
+                let clean = conn.wire.h1().is_some_and(|h1| h1.may_request()) && conn.wire.is_drained();
+                assert!(!b.idle || (b.connected && clean), "{c:?}: idle but not clean");
+                assert!(
+                    conn.wire.streams().is_some() || b.idle == conn.exchange.is_none(),
+                    "{c:?}: neither idle nor in use"
+                );
+                if let Some(x) = conn.exchange {
+                    assert_eq!(self.tables.exchanges[x].backend, Some(Leg::only(c)));
+                }
+            }
+            Role::Probe(_) => assert!(conn.exchange.is_none()),
+        }
+        for (stream, x) in conn.wire.streams().map_or(&[][..], |streams| &streams.exchanges) {
+            let leg = Leg { conn: c, stream: *stream };
+            let e = &self.tables.exchanges[*x];
+            assert!(e.client == leg || e.backend == Some(leg), "{leg:?} serves another exchange");
+        }
+    }
+
+    fn check_exchange(&self, x: ExchangeId) {
+        let e = &self.tables.exchanges[x];
+        let serves = |leg: Leg| {
+            let conn = &self.tables.conns[leg.conn];
+            match conn.wire.streams() {
+                Some(streams) => streams.exchange(leg.stream) == Some(x),
+                None => conn.exchange == Some(x),
+            }
+        };
+        assert!(serves(e.client), "an exchange without its client");
+        assert!(e.backend.is_none_or(serves), "an exchange without its backend");
+        // A response that is complete and lies in the exchange's own page outlives its stream.
+        let outlives = e.phase == Phase::Responding && e.response.ended && !e.response.is_lent();
+        let attached =
+            matches!(e.phase, Phase::Connecting | Phase::Sending | Phase::Responding | Phase::Tunnel);
+        assert!(e.backend.is_some() == attached || outlives, "{:?} and its connection", e.phase);
+        assert!(e.holds_slot == e.backend.is_some(), "a slot without a connection, or the other way round");
+        if !e.dirty {
+            self.timers.check_exchange(x.0.slot, e.client_due.min(e.backend_due));
         }
     }
 }

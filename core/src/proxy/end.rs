@@ -1,258 +1,303 @@
-//! How exchanges end: answered, refused, broken or cut. Each ends once and is told of once.
+//! How exchanges end: with a response, refused, broken or cut. Each ends once and is recorded once.
+
+use std::time::Duration;
+
+use http::StatusCode;
 
 use super::Proxy;
-use super::exchange::{MessagePipe, Phase};
+use super::exchange::{Leg, Phase, Window};
+use super::pipe::MessagePipe;
 use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::Role;
-use crate::h1::{Event, Side};
-use crate::id::ExchangeId;
-use crate::local_reply::{self, Own};
+use crate::http::Framing;
+use crate::id::{ConnId, ExchangeId};
+use crate::local_reply::{Body, LocalReply};
+use crate::middleware::transform_whole;
 use crate::observe::{Observer, Record};
 use crate::planted::planted;
 use crate::time::Instant;
+use crate::wire::Wire;
 
-/// Buffers kept for exchanges to come; two are used by each.
-const KEEP_BUFFERS: usize = 1024;
+/// Buffers kept for exchanges to come; each uses one of either kind.
+const MAX_SPARE: usize = 512;
 /// Longer ones are not kept: it is enough for the longest texts of a head with what a log line has between
 /// them.
-const KEEP_BYTES: usize = 2304;
+const MAX_SPARE_BYTES: usize = 2304;
+/// The same for whole heads.
+const MAX_SPARE_HEAD_BYTES: usize = 4096;
+/// Content of our own up to this length passes transforms at once, so that its new length can be said.
+const MAX_WHOLE_BYTES: usize = 16 * 1024;
 
 impl<O: Observer> Proxy<O> {
     /// Answers with an error of our own.
-    pub(super) fn refuse(&mut self, x: ExchangeId, cause: Cause) {
-        self.own_response(x, cause.status(), Some(cause), b"");
+    pub(super) fn fail_exchange(&mut self, x: ExchangeId, cause: Cause) {
+        self.respond_locally(x, LocalReply::error(cause));
     }
 
-    /// Answers without a backend.
-    pub(super) fn own_response(&mut self, x: ExchangeId, status: u16, cause: Option<Cause>, body: &[u8]) {
+    /// Answers without a backend. The reply passes the middlewares that the request has passed.
+    pub(super) fn respond_locally(&mut self, x: ExchangeId, reply: LocalReply) {
         self.leave_phase(x);
         self.detach_backend(x);
         self.release_slot(x);
-        let draining = self.drain.is_some();
-        let e = &mut self.exchanges[x.0];
-        e.phase = Phase::Own;
-        e.keep_alive = e.keep_alive && (e.request.ended || planted!(26)) && e.version != 0 && !draining;
-        e.request.drop_pages(&mut self.pages);
-        e.response.drop_pages(&mut self.pages);
-        (e.status, e.cause) = (status, cause);
-        if !planted!(11) {
-            e.own.clear();
+        let now = self.timers.now;
+        let e = &mut self.tables.exchanges[x];
+        e.phase = Phase::LocalReply;
+        e.request.drop_pages(&mut self.tables.pages);
+        e.response.drop_pages(&mut self.tables.pages);
+        e.cause = reply.cause;
+        // A client that was too slow with its body has its whole time for the response that tells it so.
+        e.client_window = Window::NONE;
+        self.tables.conns[e.client.conn].wire.drop_payload();
+
+        let body = reply.into_parts(&mut self.scratch.response).unwrap_or_default();
+        let transforms = self.pass_response(x, now);
+        let head = &mut self.scratch.response;
+        let e = &mut self.tables.exchanges[x];
+        e.status = head.status().as_u16();
+        let head_only = *e.head.method() == http::Method::HEAD;
+        let mut body = body;
+        let mut streamed = Vec::new();
+        if !transforms.is_empty() && allows_content(head.status()) && !head_only {
+            if body.bytes().len() <= MAX_WHOLE_BYTES {
+                let Some(changed) = transform_whole(body.bytes(), transforms) else {
+                    return self.abort(x, Cause::NoPages, now);
+                };
+                body = Body::Owned(changed);
+                head.content_length = Some(body.bytes().len() as u64);
+            } else {
+                (streamed, head.content_length) = (transforms, None);
+            }
         }
-        let own = Own {
-            status,
-            cause,
-            body,
-            head_only: e.head_only,
-            keep_alive: e.keep_alive,
-            version: e.version,
-            date: &self.date,
+        let framing = match head.content_length {
+            // Content is announced but not sent (RFC 9110 §9.3.2).
+            _ if head_only => Framing::None,
+            Some(len) => Framing::Length(len),
+            None => Framing::Chunked,
         };
-        e.own_body = local_reply::write(&own, &mut e.own) as u32;
-        e.response = MessagePipe::new();
-        e.response.head_len = e.own.len() as u32;
-        e.response.ended = true;
-        let c = e.client.conn;
-        let keep_alive = e.keep_alive;
-        let conn = &mut self.conns[c];
-        conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
-        // A client that was too slow with its body has its whole time for the answer that tells it so.
-        conn.window_start = Instant::NEVER;
-        let _ = conn.machine.apply(Side::Server, Event::Head);
-        if !keep_alive {
-            let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
+        e.response = MessagePipe::local(if head_only { Body::Empty } else { body });
+        for transform in streamed {
+            if e.response.add_transform(transform, &mut self.tables.pages).is_err() {
+                return self.abort(x, Cause::NoPages, now);
+            }
         }
-        self.list(c);
-        self.touch(x);
+        if let Err(cause) = self.send_response_head(x, framing, b"", true) {
+            return self.abort(x, cause, now);
+        }
+        let c = self.tables.exchanges[x].client.conn;
+        self.mark_ready(c);
+        self.mark_dirty(x);
+        self.push_response(x, now);
     }
 
-    /// An exchange cannot go on. If the client has not seen anything of an answer yet it gets an error, else
-    /// its connection is cut: half an answer must not look like a whole one.
+    /// An exchange cannot go on. If the client has not seen anything of a response yet it gets an error, else
+    /// it is cut: half a response must not look like a whole one.
     pub(super) fn break_exchange(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        let e = &self.exchanges[x.0];
-        // An interim answer may have gone, but not half of one.
-        if e.phase != Phase::Own && !e.response_begun && e.response.head_sent == 0 {
-            return self.refuse(x, cause);
+        let e = &self.tables.exchanges[x];
+        // An interim response may have been sent, but not half of one.
+        if e.phase != Phase::LocalReply && !e.response_begun && !self.has_sent_head(x) {
+            self.drop_unsent_response(x);
+            return self.fail_exchange(x, cause);
         }
         self.abort(x, cause, now);
     }
 
-    /// Cuts both connections of an exchange.
-    pub(super) fn abort(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        self.leave_phase(x);
-        let c = self.exchanges[x.0].client.conn;
-        self.exchanges[x.0].cause.get_or_insert(cause);
-        self.detach_backend(x);
-        self.end(x, now);
-        self.conns[c].exchange = None;
-        self.reset(c);
+    /// A response of which nothing has been sent will not be sent.
+    pub(super) fn drop_unsent_response(&mut self, x: ExchangeId) {
+        let c = self.tables.exchanges[x].client.conn;
+        if let Wire::H1(h1) = &mut self.tables.conns[c].wire {
+            h1.withdraw_response();
+        }
     }
 
-    /// The whole answer has gone.
+    /// Cuts both legs of an exchange.
+    pub(super) fn abort(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        self.leave_phase(x);
+        let client = self.tables.exchanges[x].client;
+        self.tables.exchanges[x].cause.get_or_insert(cause);
+        self.detach_backend(x);
+        self.end(x, now);
+        self.reset_leg(client);
+    }
+
+    /// Ends a leg so that its peer notices that something is missing: a stream, or the connection where it
+    /// has but one.
+    pub(super) fn reset_leg(&mut self, leg: Leg) {
+        let Some(conn) = self.tables.conns.get_mut(leg.conn) else { return };
+        match conn.wire.streams_mut() {
+            Some(streams) => {
+                streams.protocol.reset(leg.stream);
+                streams.forget(leg.stream);
+                self.mark_ready(leg.conn);
+            }
+            None => {
+                conn.exchange = None;
+                self.reset(leg.conn);
+            }
+        }
+    }
+
+    /// The whole response has been sent.
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
-        let e = &self.exchanges[x.0];
-        let c = e.client.conn;
-        let (keep_alive, request_ended, tunnel, asked_close) =
-            (e.keep_alive, e.request.ended, e.phase == Phase::Tunnel, e.asked_close);
+        let e = &self.tables.exchanges[x];
+        let (leg, tunnel) = (e.client, e.phase == Phase::Tunnel);
         self.free_backend(x, now);
         self.end(x, now);
-        let conn = &mut self.conns[c];
+        let c = leg.conn;
+        let conn = &mut self.tables.conns[c];
+        if let Some(streams) = conn.wire.streams_mut() {
+            streams.forget(leg.stream);
+            return self.stream_finished(c, now);
+        }
         conn.exchange = None;
-        conn.inbox.pay = (conn.inbox.raw, conn.inbox.raw);
-        conn.window_start = Instant::NEVER;
+        conn.wire.drop_payload();
         if tunnel {
             return self.close(c);
         }
-        let _ = conn.machine.apply(Side::Server, Event::End);
-        if keep_alive && conn.machine.is_reusable() {
-            let _ = conn.machine.apply(Side::Client, Event::Next);
-            let idle = self.routing.config.timeouts.idle;
-            self.set_deadline(c, now + idle);
-            let conn = &mut self.conns[c];
-            if conn.inbox.raw_len() > 0 {
+        let Wire::H1(h1) = &mut conn.wire else { return };
+        let request_ended = h1.message_ended();
+        h1.message_sent();
+        if h1.next_exchange() {
+            let idle = self.pools.config.timeouts.idle;
+            if h1.buffer().unparsed_len() > 0 {
+                self.set_deadline(c, now + idle);
                 return self.read_request(c, now);
             }
-            conn.inbox.trim(&mut self.pages);
-            if conn.recv_ended || self.drain.is_some() {
+            conn.wire.trim(&mut self.tables.pages);
+            if conn.recv_ended || self.drain.until.is_some() {
                 return self.close(c);
             }
-            return self.list_recv(c);
+            self.set_deadline(c, now + idle);
+            return self.mark_readable(c);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not
-        // reset our last ones.
-        if request_ended && conn.inbox.raw_len() == 0 && asked_close {
-            self.close(c)
-        } else {
-            self.linger(c, now)
-        }
+        // reset the last ones to it.
+        let silent = request_ended && h1.buffer().unparsed_len() == 0 && h1.peer_closes();
+        if silent { self.close(c) } else { self.linger(c, now) }
     }
 
-    /// Lets go of a backend connection whose exchange is over: idle if it can be used again.
+    /// Lets go of a backend leg whose exchange is over: its connection lies idle if it can be used again.
     fn free_backend(&mut self, x: ExchangeId, now: Instant) {
-        let e = &mut self.exchanges[x.0];
+        let e = &mut self.tables.exchanges[x];
         let Some(leg) = e.backend.take() else { return };
-        let b = leg.conn;
-        let client = self.runtimes[e.runtime.expect("routed") as usize]
-            .as_ref()
-            .expect("a runtime in use")
-            .pool()
-            .client;
-        let conn = &mut self.conns[b];
+        let (b, pool) = (leg.conn, e.pool.expect("routed"));
+        let conn = &mut self.tables.conns[b];
+        if let Some(streams) = conn.wire.streams_mut() {
+            streams.forget(leg.stream);
+            return self.stream_finished(b, now);
+        }
         conn.exchange = None;
-        conn.window_start = Instant::NEVER;
-        let clean = conn.machine.is_reusable() && (conn.inbox.is_empty() || planted!(10)) && !conn.recv_ended;
+        let recv_ended = conn.recv_ended;
+        let clean = conn.wire.is_drained() || planted!(10);
+        let reusable = match &mut conn.wire {
+            Wire::H1(h1) => {
+                h1.drop_sent_heads(&mut self.tables.pages);
+                clean && !recv_ended && h1.next_exchange()
+            }
+            _ => false,
+        };
+        if reusable { self.keep_idle(b, pool, now) } else { self.close(b) }
+    }
+
+    /// Keeps a connection to a backend for exchanges to come, if there may be one more.
+    pub(super) fn keep_idle(&mut self, b: ConnId, pool: u32, now: Instant) {
+        let client = self.pools.get(pool).pool().client;
+        let conn = &mut self.tables.conns[b];
         let Role::Backend(role) = &mut conn.role else { unreachable!("a backend's connection") };
-        let local = &mut self.locals[role.local as usize];
-        if !clean || self.drain.is_some() || local.retired || client.max_idle_per_host == 0 {
+        let at = role.backend;
+        let backend = &mut self.pools.backends[at as usize];
+        if self.drain.until.is_some() || backend.retired || client.max_idle_per_host == 0 {
             return self.close(b);
         }
-        let _ = conn.machine.apply(Side::Client, Event::Next);
-        role.uses += 1;
+        role.uses = role.uses.saturating_add(1);
         role.idle = true;
-        conn.inbox.trim(&mut self.pages);
+        conn.wire.trim(&mut self.tables.pages);
         // A backend that says how long it keeps an idle connection will not be met in the act of closing it.
-        let said = std::time::Duration::from_secs(u64::from(role.keep_alive_secs))
-            .saturating_sub(std::time::Duration::from_secs(1));
-        local.idle.push(&mut self.links, b.slot);
-        let full = local.idle.len() > client.max_idle_per_host;
-        let at = role.local;
-        self.set_deadline(b, now + client.idle_timeout.min(said));
-        self.list_recv(b);
+        let kept =
+            Duration::from_secs(u64::from(role.keep_alive_secs)).saturating_sub(Duration::from_secs(1));
+        backend.idle.push(&mut self.pools.links, b.slot);
+        let full = backend.idle.len() > client.max_idle_per_host;
+        self.set_deadline(b, now + client.idle_timeout.min(kept));
+        self.mark_readable(b);
         if full {
             self.close_oldest_idle(at);
         }
     }
 
-    /// Closes the connection that has been idle for the longest time.
-    pub(super) fn close_oldest_idle(&mut self, local: u32) {
-        if let Some(b) = self.locals[local as usize].idle.oldest().and_then(|slot| self.conns.at(slot)) {
+    /// Closes the connection to a backend that has been idle for the longest time.
+    pub(super) fn close_oldest_idle(&mut self, backend: u32) {
+        let oldest = self.pools.backends[backend as usize].idle.oldest();
+        if let Some(b) = oldest.and_then(|slot| self.tables.conns.at(slot)) {
             self.close(b);
         }
     }
 
-    /// Closes the backend's connection of an exchange that does not need it any more. In a tunnel nothing
-    /// else says that something is missing.
-    fn detach_backend(&mut self, x: ExchangeId) {
-        let e = &mut self.exchanges[x.0];
+    /// Ends the backend leg of an exchange that does not need it any more. In a tunnel nothing else says that
+    /// something is missing.
+    pub(super) fn detach_backend(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
         let tunnel = e.phase == Phase::Tunnel;
-        if let Some(leg) = e.backend.take() {
-            self.conns[leg.conn].exchange = None;
-            if tunnel && !planted!(21) { self.reset(leg.conn) } else { self.close(leg.conn) }
+        let Some(leg) = e.backend.take() else { return };
+        let conn = &mut self.tables.conns[leg.conn];
+        if conn.wire.streams().is_some() || (tunnel && !planted!(21)) {
+            return self.reset_leg(leg);
         }
+        conn.exchange = None;
+        self.close(leg.conn);
     }
 
-    /// Takes an exchange out of every table and tells of it.
-    fn end(&mut self, x: ExchangeId, now: Instant) {
+    /// Takes an exchange out of every table and records it.
+    pub(super) fn end(&mut self, x: ExchangeId, now: Instant) {
         self.release_slot(x);
         if self.observer.wants_records() {
-            self.tell(x, now);
+            self.record(x, now);
         }
         if planted!(18) {
-            self.tell(x, now);
+            self.record(x, now);
         }
-        let e = &mut self.exchanges[x.0];
-        e.request.drop_pages(&mut self.pages);
-        e.response.drop_pages(&mut self.pages);
-        let runtime = e.runtime;
-        if self.spare.len() < KEEP_BUFFERS {
-            for buffer in [std::mem::take(&mut e.own), std::mem::take(&mut e.kept).into_bytes()] {
-                // Who wants long ones has them made.
-                self.spare.push(if buffer.capacity() <= KEEP_BYTES { buffer } else { Vec::new() });
-            }
+        let e = &mut self.tables.exchanges[x];
+        e.request.drop_pages(&mut self.tables.pages);
+        e.response.drop_pages(&mut self.tables.pages);
+        let pool = e.pool;
+        let scratch = &mut self.scratch;
+        if scratch.spare_heads.len() < MAX_SPARE {
+            // Who wants long ones has them made.
+            scratch.spare_heads.extend(e.head.take().filter(|head| head.capacity() <= MAX_SPARE_HEAD_BYTES));
+            let kept = std::mem::take(&mut e.kept).into_bytes();
+            scratch.spare_kept.push(if kept.capacity() <= MAX_SPARE_BYTES { kept } else { Vec::new() });
         }
-        self.exchanges.discard(x.0);
-        if let Some(runtime) = runtime {
-            self.rt_mut(runtime).exchanges -= 1;
-            self.retire(runtime);
+        self.tables.exchanges.discard(x);
+        if let Some(pool) = pool {
+            self.pools.leave(pool);
         }
     }
 
     /// Nothing waits for it any more.
     fn leave_phase(&mut self, x: ExchangeId) {
-        match self.exchanges[x.0].phase {
+        match self.tables.exchanges[x].phase {
             Phase::Choosing => self.leave_queue(x),
-            Phase::Asking(id) => {
-                self.forget_lookup(id);
-                // Its head still lies there, and must not be taken for the next one.
-                let c = self.exchanges[x.0].client.conn;
-                let inbox = &mut self.conns[c].inbox;
-                inbox.consume_raw(inbox.scanned as usize);
-            }
+            Phase::Asking(id) => self.forget_lookup(id),
             _ => {}
         }
     }
 
-    fn tell(&mut self, x: ExchangeId, now: Instant) {
-        if planted!(19) && self.exchanges[x.0].attempts > 1 {
+    fn record(&mut self, x: ExchangeId, now: Instant) {
+        if planted!(19) && self.tables.exchanges[x].attempts > 1 {
             return;
         }
-        let e = &mut self.exchanges[x.0];
-        let client = self.conns[e.client.conn].client();
+        let e = &mut self.tables.exchanges[x];
+        let client = self.tables.conns[e.client.conn].client();
         if client.kind == ListenerKind::Admin {
             return;
         }
         e.times.ended = now;
-        let (pool, backend, pool_index, plain_names) = match e.runtime {
-            None => ("", "", None, true),
-            Some(r) => {
-                let rt = self.runtimes[r as usize].as_ref().expect("a runtime in use");
-                let pool = rt.pool();
-                (
-                    &*pool.name,
-                    e.choice.map_or("", |b| &*pool.backends[b as usize].label),
-                    Some(rt.index),
-                    rt.plain_names,
-                )
-            }
-        };
-        let record = Record {
+        let mut record = Record {
             kept: &e.kept,
             client: client.peer,
-            pool,
-            backend,
-            plain_names,
-            pool_index,
-            backend_index: e.choice,
+            pool: "",
+            backend: "",
+            pool_identity: None,
+            backend_identity: None,
             status: e.status,
             cause: e.cause,
             attempts: e.attempts,
@@ -261,8 +306,23 @@ impl<O: Observer> Proxy<O> {
             bytes_out: e.bytes_out,
             timings: &e.times,
         };
+        if let Some(slot) = e.pool {
+            let pool = self.pools.get(slot);
+            let named = pool.pool();
+            record.pool = &named.name;
+            record.pool_identity = Some(pool.state.identity());
+            if let Some(choice) = e.choice {
+                record.backend = &named.backends[usize::from(choice)].label;
+                record.backend_identity = Some(pool.state.backends()[usize::from(choice)].identity());
+            }
+        }
         self.observer.exchange(&record);
     }
+}
+
+/// Whether a response of this status may have content (RFC 9110 §6.4.1).
+fn allows_content(status: StatusCode) -> bool {
+    !status.is_informational() && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 #[cfg(test)]
@@ -271,9 +331,10 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::config::ListenerKind;
+    use crate::event::Accepted;
     use crate::id::ListenerId;
     use crate::observe::{Head, HealthChange, Kept, Level};
-    use crate::proxy::Accepted;
     use crate::shared::Shared;
 
     /// Keeps as many bytes of each request as it says.
@@ -290,7 +351,9 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again_unless_they_are_long() {
-        for (wanted, stays) in [(100, true), (KEEP_BYTES, true), (KEEP_BYTES + 1, false), (100_000, false)] {
+        for (wanted, stays) in
+            [(100, true), (MAX_SPARE_BYTES, true), (MAX_SPARE_BYTES + 1, false), (100_000, false)]
+        {
             let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]\n";
             let config = Arc::new(config::parse(text).config.expect("a good configuration"));
             let mut proxy =
@@ -298,7 +361,10 @@ mod tests {
             let (peer, local) =
                 ("192.0.2.7:5000".parse().expect("an address"), "192.0.2.1:80".parse().expect("an address"));
             let c = proxy
-                .handle_accept(&Accepted { listener: ListenerId(0), peer, local }, Instant::ZERO)
+                .handle_accept(
+                    &Accepted { listener: ListenerId(0), kind: ListenerKind::Http, peer, local },
+                    Instant::ZERO,
+                )
                 .expect("room");
             let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
             for _ in 0..3 {
@@ -307,9 +373,11 @@ mod tests {
                 let sent = proxy.with_transmit(c, |slices| slices.iter().map(|s| s.len()).sum());
                 proxy.handle_sent(c, sent, Instant::ZERO);
             }
-            assert_eq!(proxy.spare.len(), 2, "those of one exchange, again and again");
-            assert_eq!(proxy.spare.iter().any(|b| b.capacity() >= wanted), stays, "{wanted}");
-            assert!(proxy.spare.iter().all(|b| b.capacity() <= KEEP_BYTES));
+            let spare = &proxy.scratch.spare_kept;
+            assert_eq!(spare.len(), 1, "that of one exchange, again and again");
+            assert_eq!(proxy.scratch.spare_heads.len(), 1);
+            assert_eq!(spare.iter().any(|b| b.capacity() >= wanted), stays, "{wanted}");
+            assert!(spare.iter().all(|b| b.capacity() <= MAX_SPARE_BYTES));
         }
     }
 }

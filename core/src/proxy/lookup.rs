@@ -4,25 +4,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Proxy;
+use super::admin;
 use super::exchange::Phase;
-use super::{Effect, LookupResult, Proxy, Query};
-use crate::config::Address;
+use crate::config::{Address, ListenerKind};
+use crate::event::{Effect, LookupResult, Query};
 use crate::id::{ExchangeId, LookupId};
 use crate::observe::{Level, Observer};
 use crate::time::Instant;
 
 /// A name is asked for again after this, and sooner while it has never been found.
-const AGAIN: Duration = Duration::from_secs(30);
-const AGAIN_UNRESOLVED: Duration = Duration::from_secs(2);
+const REFRESH: Duration = Duration::from_secs(30);
+const RETRY_UNRESOLVED: Duration = Duration::from_secs(2);
 /// A lookup that has not been answered by then counts as failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Questions under way and to come.
+/// Lookups under way and to come.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last: u64,
     names: Vec<Name>,
-    asking: BTreeMap<LookupId, ExchangeId>,
+    /// Which exchange waits for which.
+    waiting: BTreeMap<LookupId, ExchangeId>,
     /// When the first of the names is due.
     next: Option<Instant>,
 }
@@ -30,12 +33,13 @@ pub(super) struct Lookups {
 /// A named backend of the newest configuration that this shard looks up for all.
 #[derive(Debug)]
 struct Name {
-    runtime: u32,
+    /// Slot of its pool.
+    pool: u32,
     backend: u16,
     due: Instant,
     running: Option<LookupId>,
     failing: bool,
-    /// Its first question is under way: nobody knows yet whether there is an address.
+    /// Its first lookup is under way: nobody knows yet whether there is an address.
     unknown: bool,
 }
 
@@ -50,18 +54,18 @@ impl Lookups {
         self.next
     }
 
-    fn reckon(&mut self) {
+    fn update_next(&mut self) {
         self.next = self.names.iter().map(|n| n.due).min();
     }
 
-    /// Whether the first question after a backend's address has not been answered yet.
-    pub(super) fn is_open(&self, runtime: u32, backend: u16) -> bool {
-        self.names.iter().any(|n| n.unknown && n.runtime == runtime && n.backend == backend)
+    /// Whether the first lookup of a backend's address has not been answered yet.
+    pub(super) fn is_open(&self, pool: u32, backend: u16) -> bool {
+        self.names.iter().any(|n| n.unknown && n.pool == pool && n.backend == backend)
     }
 
-    /// Questions that exchanges wait for.
+    /// Lookups that exchanges wait for.
     pub(super) fn waiting(&self) -> usize {
-        self.asking.len()
+        self.waiting.len()
     }
 }
 
@@ -69,14 +73,15 @@ impl<O: Observer> Proxy<O> {
     /// The names of a new configuration are due at once.
     pub(super) fn schedule_lookups(&mut self, now: Instant) {
         self.lookups.names.clear();
-        for &runtime in &self.routing.runtimes {
-            let rt = self.runtimes[runtime as usize].as_ref().expect("a current runtime");
-            for (i, (backend, state)) in rt.pool().backends.iter().zip(rt.state.backends()).enumerate() {
+        let shards = self.identity.shared.shards();
+        for &slot in &self.pools.current {
+            let pool = self.pools.get(slot);
+            for (i, (backend, state)) in pool.pool().backends.iter().zip(pool.state.backends()).enumerate() {
                 if matches!(backend.address, Address::Name { .. })
-                    && state.owner(self.shared.shards()) == self.shard
+                    && state.owner(shards) == self.identity.shard
                 {
                     self.lookups.names.push(Name {
-                        runtime,
+                        pool: slot,
                         backend: i as u16,
                         due: now,
                         running: None,
@@ -86,14 +91,14 @@ impl<O: Observer> Proxy<O> {
                 }
             }
         }
-        self.lookups.reckon();
+        self.lookups.update_next();
         self.lookup_due(now);
     }
 
     pub(super) fn lookup_due(&mut self, now: Instant) {
-        if self.drain.is_some() {
+        if self.drain.until.is_some() {
             self.lookups.names.clear();
-            return self.lookups.reckon();
+            return self.lookups.update_next();
         }
         if self.lookups.next.is_none_or(|next| next > now) {
             return;
@@ -102,89 +107,91 @@ impl<O: Observer> Proxy<O> {
             if self.lookups.names[at].due > now {
                 continue;
             }
-            // One that was not answered in time is asked again; its late answer is stale.
+            // One that was not answered in time is looked up again; its late result is stale.
             let id = self.lookups.id();
             let name = &mut self.lookups.names[at];
             name.unknown &= name.running.is_none();
-            (name.due, name.running) = (now + PATIENCE, Some(id));
-            let (runtime, backend) = (name.runtime, name.backend);
-            if let Address::Name { host, port } = &self.rt(runtime).pool().backends[backend as usize].address
-            {
+            (name.due, name.running) = (now + LOOKUP_TIMEOUT, Some(id));
+            let pool = self.pools.get(name.pool).pool();
+            if let Address::Name { host, port } = &pool.backends[usize::from(name.backend)].address {
                 let query = Query::Resolve { host: host.clone(), port: *port };
-                self.effects.push_back(Effect::Lookup { id, query });
+                self.signals.effects.push_back(Effect::Lookup { id, query });
             }
         }
-        self.lookups.reckon();
+        self.lookups.update_next();
     }
 
-    /// A stage has to know something before the request goes on.
-    pub(super) fn ask(&mut self, x: ExchangeId, query: Query, now: Instant) {
+    /// Something has to be found out before the request goes on.
+    pub(super) fn start_lookup(&mut self, x: ExchangeId, query: Query, now: Instant) {
         let id = self.lookups.id();
-        self.lookups.asking.insert(id, x);
-        self.exchanges[x.0].phase = Phase::Asking(id);
-        self.effects.push_back(Effect::Lookup { id, query });
-        let c = self.exchanges[x.0].client.conn;
-        self.set_deadline(c, now + PATIENCE);
+        self.lookups.waiting.insert(id, x);
+        let e = &mut self.tables.exchanges[x];
+        e.phase = Phase::Asking(id);
+        e.client_due = now + LOOKUP_TIMEOUT;
+        self.signals.effects.push_back(Effect::Lookup { id, query });
+        self.file_exchange(x);
     }
 
     /// A lookup ended. A stale id is ignored.
-    pub fn handle_lookup(&mut self, l: LookupId, a: LookupResult, now: Instant) {
-        if let Some(x) = self.lookups.asking.remove(&l) {
-            if let Some(e) = self.exchanges.get_mut(x.0)
+    pub fn handle_lookup(&mut self, l: LookupId, result: LookupResult, now: Instant) {
+        self.timers.now = now;
+        if let Some(x) = self.lookups.waiting.remove(&l) {
+            if let Some(e) = self.tables.exchanges.get_mut(x)
                 && e.phase == Phase::Asking(l)
             {
-                e.phase = Phase::Choosing;
-                let len = self.conns[e.client.conn].inbox.scanned as usize;
-                self.take_head(x, len, Some(&a), now);
+                (e.phase, e.client_due) = (Phase::Choosing, Instant::NEVER);
+                if self.tables.conns[e.client.conn].client().kind == ListenerKind::Admin {
+                    self.respond_locally(x, admin::found(&result));
+                } else if self.pass_request(x, Some(&result), now) {
+                    self.forward(x, now);
+                }
             }
         } else if let Some(at) = self.lookups.names.iter().position(|n| n.running == Some(l)) {
-            self.resolved(at, &a, now);
+            self.resolved(at, &result, now);
         }
         self.settle(now);
     }
 
-    fn resolved(&mut self, at: usize, response: &LookupResult, now: Instant) {
+    fn resolved(&mut self, at: usize, result: &LookupResult, now: Instant) {
         let name = &self.lookups.names[at];
-        let (runtime, backend, was_failing) = (name.runtime, name.backend, name.failing);
-        let rt = self.rt(runtime);
-        let known = rt.state.backends()[backend as usize].resolved();
-        let label = rt.pool().backends[backend as usize].label.clone();
+        let (slot, backend, was_failing) = (name.pool, name.backend, name.failing);
+        let pool = self.pools.get(slot);
+        let known = pool.state.backends()[usize::from(backend)].resolved();
+        let label = pool.pool().backends[usize::from(backend)].label.clone();
         let mut usable = false;
-        let failing = match response {
+        let why = match result {
             LookupResult::Addresses(found) => {
-                usable = self.rt(runtime).state.resolved(backend, found);
+                usable = pool.state.resolved(backend, found);
                 if was_failing {
                     self.observer.note(Level::Info, &format!("{label}: the name resolves again"));
                 }
-                false
+                None
             }
-            LookupResult::Failed(why) => {
-                if !was_failing {
-                    let kept = if known { "; the last good addresses are kept" } else { "" };
-                    self.observer
-                        .note(Level::Warning, &format!("{label}: the name does not resolve: {why}{kept}"));
-                }
-                true
-            }
+            LookupResult::Failed(why) => Some(&**why),
+            _ => Some("the lookup found something else than addresses"),
         };
-        let again = if failing && !known { AGAIN_UNRESOLVED } else { AGAIN };
+        if let (Some(why), false) = (why, was_failing) {
+            let kept = if known { "; the last good addresses are kept" } else { "" };
+            self.observer.note(Level::Warning, &format!("{label}: the name does not resolve: {why}{kept}"));
+        }
+        let again = if why.is_some() && !known { RETRY_UNRESOLVED } else { REFRESH };
         let name = &mut self.lookups.names[at];
         let first = std::mem::replace(&mut name.unknown, false);
-        (name.due, name.running, name.failing) = (now + again, None, failing);
-        self.lookups.reckon();
+        (name.due, name.running, name.failing) = (now + again, None, why.is_some());
+        self.lookups.update_next();
         if usable {
-            self.tell_shards();
+            self.nudge_shards();
         }
         if usable || first {
             // What is known of it is out of date.
-            let identity = self.rt(runtime).state.backends()[backend as usize].identity();
-            self.schedule.hurry(identity, now);
+            let identity = self.pools.get(slot).state.backends()[usize::from(backend)].identity();
+            self.checks.make_due(identity, now);
             self.probe_due(now);
         }
     }
 
     /// An exchange that waited for a lookup is gone.
     pub(super) fn forget_lookup(&mut self, id: LookupId) {
-        self.lookups.asking.remove(&id);
+        self.lookups.waiting.remove(&id);
     }
 }

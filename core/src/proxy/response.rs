@@ -1,336 +1,311 @@
-//! The way back: from a backend's bytes to a head ready for the client.
+//! The way back: from a backend's bytes to a response that is on its way to the client.
 
 use super::Proxy;
-use super::exchange::Phase;
-use super::request::head_limits;
+use super::exchange::{Leg, Phase, REQUEST, RESPONSE};
+use super::pipe::MessagePipe;
 use crate::cause::Cause;
 use crate::conn::Role;
-use crate::h1::{
-    Event, ResponseContext, ResponseForward, ResponseHead, Side, Writer, client_framing, find_response_end,
-    forward_interim, forward_response, parse_response_prefix, response, was_offered,
-};
+use crate::h1::conn::{HeadRead, SendResponse, StreamEnd};
+use crate::h1::was_offered;
 use crate::http::{Framing, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
-use crate::page::Pages;
 use crate::planted::planted;
 use crate::time::Instant;
+use crate::wire::Wire;
 
-/// Interim answers that one exchange may have: more is a backend gone wild.
-const MOST_INTERIMS: u8 = 32;
+/// Interim responses that one exchange may have: more is a backend gone wild.
+const MAX_INTERIMS: u8 = 32;
 
-/// What a head turned out to be.
-enum Outcome {
+/// What a response head turned out to be.
+pub(super) enum Received {
     /// Another head follows.
     Interim,
     /// Its content follows.
     Final,
+    /// Bytes of another protocol follow.
     Switched,
-    Broken(Cause),
 }
 
 impl<O: Observer> Proxy<O> {
-    /// Bytes came from a backend.
+    /// Bytes came from a backend that carries one exchange at a time.
     pub(super) fn backend_input(&mut self, x: ExchangeId, b: ConnId, now: Instant) {
-        let e = &mut self.exchanges[x.0];
-        if e.phase == Phase::Sending && e.request.head_sent == 0 && e.reused {
-            // What comes before a byte of the request has gone belongs to an earlier one: nothing on this
-            // connection can be believed.
+        let e = &mut self.tables.exchanges[x];
+        if e.phase == Phase::Sending && !e.request_begun && e.reused {
+            // What comes before a byte of the request has been sent belongs to an earlier one: nothing on
+            // this connection can be believed.
             return self.attempt_failed(x, Cause::BackendReset, now);
         }
         e.response_seen = true;
-        while self.exchanges[x.0].phase == Phase::Sending {
-            let conn = &mut self.conns[b];
-            if conn.inbox.raw_len() == 0 {
-                break;
-            }
-            // Most heads come whole and are as they should be: one pass over those, a closer look at all
-            // others.
-            let whole = if conn.inbox.scanned == 0 { self.take_response(x, b, None, now) } else { None };
-            let Some(outcome) = whole.or_else(|| self.look_for_response(x, b, now)) else { break };
-            match outcome {
-                Outcome::Interim => {
-                    let c = self.exchanges[x.0].client.conn;
-                    self.list(c);
+        while self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Sending) {
+            match self.receive_response_head(x, b) {
+                Ok(false) => break,
+                Ok(true) => {
+                    if let Err(cause) = self.take_response(x, now) {
+                        return self.break_exchange(x, cause, now);
+                    }
                 }
-                Outcome::Final => self.response_began(x),
-                Outcome::Switched => self.tunnel_began(x),
-                Outcome::Broken(cause) => return self.break_exchange(x, cause, now),
+                Err(violation) => return self.break_exchange(x, Cause::BadResponse(violation), now),
             }
         }
-        if matches!(self.exchanges[x.0].phase, Phase::Responding | Phase::Tunnel) {
-            self.receive_response(x, now);
+        match self.tables.exchanges.get(x).map(|e| e.phase) {
+            Some(Phase::Responding | Phase::Tunnel) => self.receive_response(x, now),
+            _ => self.mark_dirty(x),
+        }
+    }
+
+    /// Reads the next head of a response into `scratch.response`; false if it is not complete.
+    fn receive_response_head(&mut self, x: ExchangeId, b: ConnId) -> Result<bool, Violation> {
+        let e = &self.tables.exchanges[x];
+        let limits = super::shard_pool::head_limits(&self.pools.get(e.pool.expect("routed")).pool().limits);
+        let conn = &mut self.tables.conns[b];
+        let Wire::H1(h1) = &mut conn.wire else { return Ok(false) };
+        if h1.buffer().unparsed_len() == 0 {
+            return Ok(false);
+        }
+        let (pages, scratch) = (&mut self.tables.pages, &mut self.scratch);
+        match h1.receive_response(pages, &mut scratch.parser, &limits, &e.head, &mut scratch.response)? {
+            HeadRead::Partial => {
+                self.mark_ready(b);
+                Ok(false)
+            }
+            HeadRead::Whole => {
+                if let Role::Backend(role) = &mut conn.role {
+                    role.keep_alive_secs = scratch.response.keep_alive_secs.unwrap_or(u32::MAX);
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// The head of a response lies in `scratch.response`: it is passed on.
+    pub(super) fn take_response(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
+        let head = &self.scratch.response;
+        let received = if head.is_interim() {
+            self.pass_interim(x)?;
+            Received::Interim
+        } else if head.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            let offered = self.tables.exchanges[x].head.upgrade().unwrap_or_default();
+            if !head.upgrade().is_some_and(|protocols| was_offered(offered, protocols)) {
+                return Err(Cause::BadResponse(Violation::UnexpectedSwitch));
+            }
+            self.pass_head(x, now)?;
+            Received::Switched
         } else {
-            self.touch(x);
-        }
-    }
-
-    /// Looks for the end of a head that has not come whole, or that is not as it should be.
-    fn look_for_response(&mut self, x: ExchangeId, b: ConnId, now: Instant) -> Option<Outcome> {
-        let most = self.rt(self.exchanges[x.0].runtime.expect("routed")).pool().limits.head_bytes as usize;
-        let inbox = &mut self.conns[b].inbox;
-        let page = inbox.page.as_ref().expect("bytes lie in a page");
-        let raw = &self.pages.bytes(page)[inbox.raw as usize..inbox.end as usize];
-        match find_response_end(raw, inbox.scanned as usize) {
-            Ok(Some(len)) => self.take_response(x, b, Some(len), now),
-            Ok(None) if raw.len() >= most => {
-                Some(Outcome::Broken(Cause::BadResponse(Violation::HeadTooLarge)))
-            }
-            Ok(None) => {
-                inbox.scanned = raw.len() as u32;
-                self.list(b);
-                None
-            }
-            Err(violation) => Some(Outcome::Broken(Cause::BadResponse(violation))),
-        }
-    }
-
-    /// Reads the head at the front of the backend's inbox: one of `len` bytes, or else whatever whole and
-    /// good one lies there.
-    fn take_response(
-        &mut self,
-        x: ExchangeId,
-        b: ConnId,
-        len: Option<usize>,
-        now: Instant,
-    ) -> Option<Outcome> {
-        let e = &self.exchanges[x.0];
-        let limits = head_limits(&self.rt(e.runtime.expect("routed")).pool().limits);
-        let asked = ResponseContext { head: e.head_only, upgrade: e.upgrade };
-        let inbox = &mut self.conns[b].inbox;
-        let (start, end) = (inbox.raw as usize, inbox.end as usize);
-        let page = inbox.page.take().expect("a head lies in a page");
-        let memory = self.pages.detach(&page);
-        let mut store = std::mem::take(&mut self.store);
-        let read = match len {
-            Some(len) => match response(&memory[start..start + len], &mut store, &limits, asked) {
-                Ok(head) => Some((self.read_response(x, b, &head, now), len)),
-                Err(violation) => Some((Outcome::Broken(Cause::BadResponse(violation)), len)),
-            },
-            None => match parse_response_prefix(&memory[start..end], &mut store, &limits, asked) {
-                Ok(Some((head, len))) => Some((self.read_response(x, b, &head, now), len)),
-                _ => None,
-            },
+            self.pass_head(x, now)?;
+            Received::Final
         };
-        self.store = store;
-        self.pages.restore(&page, memory);
-        let inbox = &mut self.conns[b].inbox;
-        inbox.page = Some(page);
-        let (outcome, len) = read?;
-        inbox.consume_raw(len);
-        Some(outcome)
-    }
-
-    fn read_response(&mut self, x: ExchangeId, b: ConnId, head: &ResponseHead<'_>, now: Instant) -> Outcome {
-        let e = &self.exchanges[x.0];
-        let event = match head.status {
-            101 => Event::Switch,
-            _ if head.is_interim() => Event::Interim,
-            _ => Event::Head,
-        };
-        if event == Event::Switch && !e.request_gone {
-            // Whoever switches before all of the request is there has not read it.
-            return Outcome::Broken(Cause::BadResponse(Violation::UnexpectedSwitch));
-        }
-        if let Some(protocols) = head.upgrade.filter(|_| event == Event::Switch) {
-            // What was offered still lies in the request's head.
-            let forwarded = e
-                .request
-                .head
-                .as_ref()
-                .map_or(&[][..], |page| &self.pages.bytes(page)[..e.request.head_len as usize]);
-            if !was_offered(forwarded, protocols) {
-                return Outcome::Broken(Cause::BadResponse(Violation::UnexpectedSwitch));
+        match received {
+            Received::Interim => {
+                let c = self.tables.exchanges[x].client.conn;
+                self.mark_ready(c);
             }
+            Received::Final => self.response_began(x, now),
+            Received::Switched => self.tunnel_began(x, now),
         }
-        let conn = &mut self.conns[b];
-        if conn.machine.apply(Side::Server, event).is_err() {
-            return Outcome::Broken(Cause::BadResponse(Violation::UnexpectedSwitch));
-        }
-        if event == Event::Head && (!head.keep_alive || head.framing == Framing::Close) {
-            let _ = conn.machine.apply(Side::Server, Event::NoKeepAlive);
-        }
-        if let Role::Backend(role) = &mut conn.role {
-            role.keep_alive_secs = head.keep_alive_timeout.unwrap_or(u32::MAX);
-        }
-        if event == Event::Interim { self.pass_interim(x, head) } else { self.pass_head(x, head, now) }
-    }
-
-    /// RFC 9110 §15.2: interim answers pass, but not to a client of HTTP/1.0.
-    fn pass_interim(&mut self, x: ExchangeId, head: &ResponseHead<'_>) -> Outcome {
-        let e = &mut self.exchanges[x.0];
-        e.interims += 1;
-        if e.interims > MOST_INTERIMS {
-            return Outcome::Broken(Cause::BadResponse(Violation::TooManyInterims));
-        }
-        if head.status == 100 {
-            e.expectation_met();
-            if planted!(24) {
-                return Outcome::Interim;
-            }
-        }
-        if e.version < 11 && !planted!(23) {
-            return Outcome::Interim;
-        }
-        match self.append(x, |w| forward_interim(w, head)) {
-            Ok(()) => {
-                let c = self.exchanges[x.0].client.conn;
-                let _ = self.conns[c].machine.apply(Side::Server, Event::Interim);
-                Outcome::Interim
-            }
-            Err(cause) => Outcome::Broken(cause),
-        }
-    }
-
-    fn pass_head(&mut self, x: ExchangeId, head: &ResponseHead<'_>, now: Instant) -> Outcome {
-        let date = self.date;
-        let draining = self.drain.is_some();
-        let e = &mut self.exchanges[x.0];
-        let runtime = e.runtime.expect("routed");
-        let rt = self.runtimes[runtime as usize].as_ref().expect("a runtime in use");
-        // The last stage of the file is the first to see the answer.
-        let has_content = head.framing != Framing::None && head.framing != Framing::Length(0);
-        let transform =
-            if has_content { rt.chain.iter().rev().find_map(|stage| stage.response(head)) } else { None };
-        let from = if transform.is_some() && head.framing != Framing::Chunked {
-            Framing::Close
-        } else {
-            head.framing
-        };
-        let framing = client_framing(from, e.version);
-        // An answer that overtakes its request ends the connection: what is left of the request is not worth
-        // reading.
-        let client = &self.conns[e.client.conn];
-        let last = client.recv_ended && client.inbox.raw_len() == 0;
-        e.keep_alive = e.keep_alive && !last && e.request.ended && framing != Framing::Close && !draining;
-        let extra = match (rt.balancer.sticky(), e.choice) {
-            (Some(sticky), Some(choice)) if e.asked_sticky != Some(choice) => sticky.set_cookie(choice),
-            _ => &[],
-        };
-        // In a buffer that is there: a new client's cookie costs no allocation either.
-        let mut line = std::mem::take(&mut self.scratch);
-        line.clear();
-        line.extend_from_slice(extra);
-        let keep_alive = e.keep_alive;
-        let forward =
-            ResponseForward { date: &date, client_version: e.version, framing, keep_alive, extra: &line };
-        e.status = head.status;
-        e.times.responded = now;
-        e.response.trailers_pass = !head.nominates;
-        e.response.begin(head.framing, framing);
-        if e.response.head.is_none() && e.request_gone {
-            // No attempt follows an answer: its head gets the page of the request's. Where pages are scarce
-            // there might be no other.
-            e.response.head = e.request.head.take();
-            (e.request.head_len, e.request.head_sent) = (0, 0);
-        }
-        let written = self.append(x, |w| forward_response(w, head, &forward));
-        self.scratch = line;
-        if let Err(cause) = written {
-            return Outcome::Broken(cause);
-        }
-        if let Some(transform) = transform {
-            let Some(page) = self.pages.lend() else { return Outcome::Broken(Cause::NoPages) };
-            self.exchanges[x.0].response.transform(page, transform);
-        }
-        let c = self.exchanges[x.0].client.conn;
-        let machine = &mut self.conns[c].machine;
-        let _ = machine.apply(Side::Server, if head.status == 101 { Event::Switch } else { Event::Head });
-        if !keep_alive {
-            let _ = machine.apply(Side::Server, Event::NoKeepAlive);
-        }
-        if head.status == 101 { Outcome::Switched } else { Outcome::Final }
-    }
-
-    /// Writes behind what of earlier heads has not gone yet.
-    fn append(&mut self, x: ExchangeId, write: impl FnOnce(&mut Writer<'_>)) -> Result<(), Cause> {
-        let flow = &mut self.exchanges[x.0].response;
-        if flow.head.is_none() {
-            flow.head = Some(self.pages.lend().ok_or(Cause::NoPages)?);
-        }
-        let page = flow.head.as_ref().expect("just lent");
-        let mut w = Writer::new(&mut self.pages.bytes_mut(page)[flow.head_len as usize..Pages::size(page)]);
-        write(&mut w);
-        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
-        flow.head_len += written as u32;
         Ok(())
     }
 
-    /// The final head is there: no other attempt will be needed. What has come behind it is received next.
-    fn response_began(&mut self, x: ExchangeId) {
-        let e = &mut self.exchanges[x.0];
-        e.phase = Phase::Responding;
-        e.retained = false;
-        if e.request.head_sent == e.request.head_len {
-            e.request.drop_head(&mut self.pages);
+    /// RFC 9110 §15.2: interim responses pass.
+    fn pass_interim(&mut self, x: ExchangeId) -> Result<(), Cause> {
+        let e = &mut self.tables.exchanges[x];
+        e.interims += 1;
+        if e.interims > MAX_INTERIMS {
+            return Err(Cause::BadResponse(Violation::TooManyInterims));
         }
-        if !(e.request_gone && e.request.is_bare(&self.conns[e.client.conn].inbox)) {
-            self.push_request(x);
+        if self.scratch.response.status() == http::StatusCode::CONTINUE {
+            e.expectation_met();
+            if planted!(24) {
+                return Ok(());
+            }
         }
-        let e = &self.exchanges[x.0];
-        if e.response.ended {
-            let b = e.backend.expect("answering").conn;
-            let _ = self.conns[b].machine.apply(Side::Server, Event::End);
+        let client = e.client;
+        match &mut self.tables.conns[client.conn].wire {
+            Wire::H1(h1) => h1.send_interim(&mut self.tables.pages, &self.scratch.response),
+            Wire::Tunnel(_) => Ok(()),
+            Wire::Multiplexed(streams) => {
+                super::streams::send_interim(streams, client.stream, &self.scratch.response);
+                Ok(())
+            }
         }
     }
 
-    /// Decodes what lies in the backend's inbox.
+    fn pass_head(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
+        let transforms = self.pass_response(x, now);
+        let head = &mut self.scratch.response;
+        // A transform may put something in the place of no bytes, where there may be any.
+        let has_content = head.framing() != Framing::None;
+        if !transforms.is_empty() {
+            head.content_length = None;
+        }
+        let e = &mut self.tables.exchanges[x];
+        let backend = e.backend.expect("a response comes from a backend");
+        e.status = head.status().as_u16();
+        e.times.responded = now;
+        e.trailers_pass[RESPONSE] = !head.lists_fields;
+        let source = &mut self.tables.conns[backend.conn].wire;
+        e.response = match source {
+            Wire::Multiplexed(_) => MessagePipe::own(),
+            _ => MessagePipe::lent(),
+        };
+        e.response.ended = match &mut *source {
+            Wire::H1(h1) => {
+                // No attempt follows a response: its head gets the page of the request's. Where pages are
+                // scarce there might be no other.
+                let page = if e.request_sent { h1.take_head_page() } else { None };
+                let ended = h1.message_ended();
+                if let Some(page) = page {
+                    match &mut self.tables.conns[e.client.conn].wire {
+                        Wire::H1(client) => client.give_head_page(page, &mut self.tables.pages),
+                        _ => self.tables.pages.give_back(page),
+                    }
+                }
+                ended
+            }
+            _ => false,
+        };
+        let mut framing = head.framing();
+        if has_content && !transforms.is_empty() {
+            framing = if framing == Framing::Chunked { Framing::Chunked } else { Framing::Close };
+            for transform in transforms {
+                let added = e.response.add_transform(transform, &mut self.tables.pages);
+                added.map_err(|_| Cause::NoPages)?;
+            }
+        }
+        let pool = self.pools.get(e.pool.expect("routed"));
+        let mut line = std::mem::take(&mut self.scratch.line);
+        line.clear();
+        if let (Some(sticky), Some(choice)) = (pool.balancer.sticky(), e.choice)
+            && e.sticky_choice != Some(choice)
+        {
+            line.extend_from_slice(sticky.set_cookie(choice));
+        }
+        let sent = self.send_response_head(x, framing, &line, false);
+        self.scratch.line = line;
+        sent
+    }
+
+    /// Sends the head in `scratch.response` to the client. `local`: it is one of our own.
+    pub(super) fn send_response_head(
+        &mut self,
+        x: ExchangeId,
+        framing: Framing,
+        extra: &[u8],
+        local: bool,
+    ) -> Result<(), Cause> {
+        let e = &self.tables.exchanges[x];
+        let Leg { conn, stream } = e.client;
+        let conn = &mut self.tables.conns[conn];
+        let head = &self.scratch.response;
+        match &mut conn.wire {
+            Wire::H1(h1) => {
+                // Nobody is left who could ask again.
+                let last = conn.recv_ended && h1.buffer().unparsed_len() == 0;
+                let how = SendResponse {
+                    framing,
+                    persist: e.persist && !last && self.drain.until.is_none(),
+                    date: &self.identity.date,
+                    extra,
+                    local,
+                };
+                h1.send_response(&mut self.tables.pages, head, &how)
+            }
+            Wire::Tunnel(_) => Err(Cause::BadResponse(Violation::UnexpectedSwitch)),
+            Wire::Multiplexed(streams) => {
+                super::streams::send_response(streams, stream, head, framing, &self.identity.date, extra);
+                Ok(())
+            }
+        }
+    }
+
+    /// The final head is there: no other attempt will be needed. What has come behind it is received next.
+    fn response_began(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        e.phase = Phase::Responding;
+        e.retained = false;
+        if !(e.request_sent && e.request.ended && e.request.is_direct()) {
+            self.push_request(x, now);
+        } else {
+            // What was retained of the request's body is needed no more.
+            self.release_request(x);
+        }
+    }
+
+    /// Decodes what has been received from the backend.
     pub(super) fn receive_response(&mut self, x: ExchangeId, now: Instant) {
-        let e = &mut self.exchanges[x.0];
-        let conn = &mut self.conns[e.backend.expect("answering").conn];
-        let had_ended = e.response.ended;
-        let limits = head_limits(&self.routing.config.limits);
-        if let Err(violation) = e.response.receive(&mut conn.inbox, &mut self.pages, &limits) {
-            let _ = conn.machine.apply(Side::Server, Event::Fail);
-            return self.break_exchange(x, Cause::BadResponse(violation), now);
+        let e = &mut self.tables.exchanges[x];
+        let conn = &mut self.tables.conns[e.backend.expect("responding").conn];
+        let read = match &mut conn.wire {
+            Wire::H1(h1) => {
+                let trailers = &mut e.response.trailers;
+                h1.receive_body(&mut self.tables.pages, &self.pools.head_limits, trailers)
+            }
+            Wire::Tunnel(tunnel) => {
+                e.response.payload_bytes += tunnel.receive() as u64;
+                return self.response_received(x, now);
+            }
+            Wire::Multiplexed(_) => return,
+        };
+        match read {
+            Ok(read) => {
+                e.response.payload_bytes += read.payload as u64;
+                e.response.ended = read.ended;
+                if !e.trailers_pass[RESPONSE] {
+                    e.response.trailers.clear();
+                }
+                self.response_received(x, now);
+            }
+            Err(violation) => self.break_exchange(x, Cause::BadResponse(violation), now),
         }
-        if e.response.ended && !had_ended {
-            let _ = conn.machine.apply(Side::Server, Event::End);
-        }
-        let responding = e.phase == Phase::Responding;
-        if self.push_response(x) && responding {
-            return self.touch(x);
+    }
+
+    /// Payload of the response, or its end, is there.
+    pub(super) fn response_received(&mut self, x: ExchangeId, now: Instant) {
+        let responding = self.tables.exchanges[x].phase == Phase::Responding;
+        if self.push_response(x, now) && responding {
+            return self.mark_dirty(x);
         }
         // The end of a body may be framing alone, with nothing to send.
         self.finish_if_done(x, now);
     }
 
-    /// Frames what lies ready for the client and lets it look. Whether there is anything to send.
-    pub(super) fn push_response(&mut self, x: ExchangeId) -> bool {
-        let e = &mut self.exchanges[x.0];
-        let Some(leg) = e.backend else { return false };
-        let backend = &mut self.conns[leg.conn];
-        if e.phase == Phase::Responding {
-            e.bytes_out += e.response.join(&mut backend.inbox, &mut self.pages) as u64;
-        }
-        e.response.frame(Some(&mut backend.inbox), &mut self.pages);
-        let (c, output, ended) =
-            (e.client.conn, e.response.has_output(Some(&backend.inbox)), e.response.ended);
-        backend.inbox.trim(&mut self.pages);
-        if !ended {
-            self.list_recv(leg.conn);
-        }
-        if output && !planted!(28) {
-            self.list(c);
-        }
-        output
-    }
-
     /// The backend closed its direction.
     pub(super) fn backend_ended(&mut self, b: ConnId, now: Instant) {
-        let conn = &mut self.conns[b];
-        let _ = conn.machine.apply(Side::Server, Event::Close);
+        let conn = &mut self.tables.conns[b];
         let Some(x) = conn.exchange else { return self.close(b) };
-        let e = &mut self.exchanges[x.0];
+        let end = match &mut conn.wire {
+            Wire::H1(h1) => h1.stream_ended(),
+            _ => StreamEnd::Truncated,
+        };
+        let e = &mut self.tables.exchanges[x];
         match e.phase {
             Phase::Tunnel => self.tunnel_ended(x, now),
-            Phase::Responding if (e.response.reader.ends_at_close() || planted!(27)) && !e.response.ended => {
+            Phase::Responding if (end == StreamEnd::Message || planted!(27)) && !e.response.ended => {
                 e.response.ended = true;
-                self.push_response(x);
-                self.touch(x);
+                self.push_response(x, now);
+                self.mark_dirty(x);
                 self.finish_if_done(x, now);
             }
             _ => self.backend_lost(x, Cause::BackendClosed, now),
         }
+    }
+
+    /// Whether a byte of a final response's head has been sent to the client, or will be.
+    pub(super) fn has_sent_head(&self, x: ExchangeId) -> bool {
+        let e = &self.tables.exchanges[x];
+        match &self.tables.conns[e.client.conn].wire {
+            Wire::H1(h1) => h1.has_sent_of_head(),
+            Wire::Tunnel(_) => true,
+            Wire::Multiplexed(_) => matches!(e.phase, Phase::Responding | Phase::Tunnel),
+        }
+    }
+
+    /// The request's content is needed no more.
+    fn release_request(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        let source = &mut self.tables.conns[e.client.conn].wire;
+        e.request.release(Some(source), &mut self.tables.pages);
+        source.trim(&mut self.tables.pages);
+        debug_assert!(e.trailers_pass[REQUEST] || e.request.trailers.is_empty());
     }
 }

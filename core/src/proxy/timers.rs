@@ -1,268 +1,292 @@
-//! Time: what each connection's deadline is for follows from its state, when it is set and again when it
-//! fires.
+//! Time: what a deadline is for follows from the state, when it is set and again when it fires. Connections
+//! have deadlines of their own (connecting, between requests, lingering), and so has each exchange.
 
 use std::time::Duration;
 
-use super::exchange::Phase;
-use super::{Effect, Proxy};
+use super::exchange::{Exchange, Phase, Window};
+use super::{Proxy, Timers};
 use crate::cause::Cause;
-use crate::conn::Role;
-use crate::id::ConnId;
+use crate::conn::{Conn, Role};
+use crate::event::{Effect, TimeoutReason};
+use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::planted::planted;
 use crate::time::Instant;
+use crate::wheel::TimerKey;
+use crate::wire::Wire;
+
+/// What one end of an exchange is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// Enough bytes must move before a window of the stall time is over.
+    Window,
+    At(Instant),
+    Never,
+}
 
 impl<O: Observer> Proxy<O> {
     /// Time has passed; late or repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(slot) = self.wheel.expire(now) {
-            let Some(c) = self.conns.at(slot) else { continue };
-            let conn = &mut self.conns[c];
-            conn.filed = Instant::NEVER;
-            let deadline = conn.deadline;
-            if deadline > now {
-                // Activity has moved it since it was filed.
-                self.set_deadline(c, deadline);
-            } else {
-                conn.deadline = Instant::NEVER;
-                self.expire(c, now);
+        while let Some(key) = self.timers.wheel.expire(now) {
+            match key {
+                TimerKey::Conn(slot) => self.expire_conn(slot, now),
+                TimerKey::Exchange(slot) => self.expire_exchange(slot, now),
             }
         }
         self.lookup_due(now);
         self.probe_due(now);
-        if self.drain.is_some_and(|until| until <= now) {
+        if self.drain.until.is_some_and(|until| until <= now) {
             self.cut_all(now);
         }
         self.settle(now);
     }
 
-    /// When to call [`Proxy::handle_timeout`] at the latest.
+    /// When to call [`Proxy::handle_timeout`] at the latest, and what for.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
         [
-            self.wheel.next(),
-            self.schedule.next_at(),
-            self.lookups.next_at(),
-            self.drain.filter(|_| !self.drained),
+            (self.timers.wheel.next(), TimeoutReason::Deadline),
+            (self.checks.next_at(), TimeoutReason::HealthCheck),
+            (self.lookups.next_at(), TimeoutReason::Lookup),
+            (self.drain.until.filter(|_| !self.drain.ended), TimeoutReason::DrainEnd),
         ]
         .into_iter()
-        .flatten()
+        .filter_map(|(at, reason)| Some((at?, reason)))
         .min()
     }
 
     /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one
     /// store.
+    #[inline]
     pub(super) fn set_deadline(&mut self, c: ConnId, at: Instant) {
-        let conn = &mut self.conns[c];
+        let conn = &mut self.tables.conns[c];
         conn.deadline = at;
         if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
             conn.filed = at;
-            self.wheel.set(c.slot, at);
+            self.timers.wheel.set(TimerKey::Conn(c.slot), at);
         }
     }
 
-    /// Something about an exchange has changed: its deadlines are looked at once, when everything has
-    /// settled.
-    pub(super) fn touch(&mut self, x: crate::id::ExchangeId) {
-        if let Some(e) = self.exchanges.get_mut(x.0)
-            && !std::mem::replace(&mut e.touched, true)
-        {
-            self.touched.push(x);
+    fn expire_conn(&mut self, slot: u32, now: Instant) {
+        let Some(c) = self.tables.conns.at(slot) else { return };
+        let conn = &mut self.tables.conns[c];
+        conn.filed = Instant::NEVER;
+        let deadline = conn.deadline;
+        if deadline > now {
+            // Activity has moved it since it was filed.
+            return self.set_deadline(c, deadline);
         }
-    }
-
-    /// Sets the deadlines of every exchange that was touched.
-    pub(super) fn rearm_touched(&mut self) {
-        while let Some(x) = self.touched.pop() {
-            if let Some(e) = self.exchanges.get_mut(x.0) {
-                e.touched = false;
-                self.rearm(x, self.now);
-            }
-        }
-    }
-
-    /// Sets the deadline that the state of an exchange's connections asks for.
-    pub(super) fn rearm(&mut self, x: crate::id::ExchangeId, now: Instant) {
-        let Some(e) = self.exchanges.get(x.0) else { return };
-        let (client, backend) = (e.client.conn, e.backend.map(|leg| leg.conn));
-        let timeouts = match e.runtime {
-            Some(r) => &self.rt(r).pool().timeouts,
-            None => &self.routing.config.timeouts,
-        };
-        let (stall, tunnel, backend_head) = (timeouts.stall, timeouts.tunnel, timeouts.backend_head);
-        match e.phase {
-            // Their deadlines were set when they began.
-            Phase::Choosing | Phase::Asking(_) => return,
-            Phase::Tunnel => {
-                self.set_deadline(client, Instant::NEVER);
-                if let Some(b) = backend {
-                    self.set_deadline(b, now + tunnel);
-                }
-                return;
-            }
-            _ => {}
-        }
-        // By far the commonest wait, and what all the looks below would come to: the request has gone, and no
-        // byte of an answer has come.
-        if let (Phase::Sending, true, 0, Some(b)) = (e.phase, e.request_gone, e.interims, backend) {
-            let sent = e.times.sent;
-            self.arm(client, Due::Never, stall, now);
-            return self.arm(b, Due::At(sent + backend_head), stall, now);
-        }
-        let wants = self.wants(client);
-        let waits_for_client = (wants.recv && !e.awaits_continue) || wants.send;
-        let e = &self.exchanges[x.0];
-        let for_backend = backend.map(|b| {
-            let wants = self.wants(b);
-            match e.phase {
-                Phase::Connecting => None,
-                _ if wants.send => Some(Due::Window),
-                Phase::Responding if e.response.ended => Some(Due::Never),
-                Phase::Responding if wants.recv => Some(Due::Window),
-                Phase::Responding => Some(Due::Never),
-                // Never, as long as it has not gone.
-                _ => Some(Due::At(e.times.sent + backend_head)),
-            }
-        });
-        self.arm(client, if waits_for_client { Due::Window } else { Due::Never }, stall, now);
-        if let (Some(b), Some(Some(due))) = (backend, for_backend) {
-            self.arm(b, due, stall, now);
-        }
-    }
-
-    fn arm(&mut self, c: ConnId, due: Due, stall: Duration, now: Instant) {
-        let conn = &mut self.conns[c];
-        let at = match due {
-            Due::Window => {
-                if conn.window_start == Instant::NEVER {
-                    (conn.window_start, conn.window_bytes) = (now, 0);
-                }
-                conn.window_start + stall
-            }
-            Due::At(at) => at,
-            Due::Never => Instant::NEVER,
-        };
-        if !matches!(due, Due::Window) {
-            conn.window_start = Instant::NEVER;
-        }
-        self.set_deadline(c, at);
-    }
-
-    fn expire(&mut self, c: ConnId, now: Instant) {
-        let conn = &self.conns[c];
-        let exchange = conn.exchange;
+        conn.deadline = Instant::NEVER;
         match &conn.role {
-            Role::Client(client) => match exchange {
-                None if !client.lingering && conn.inbox.raw_len() > 0 => {
-                    self.reject(c, Cause::HeadTimeout, now)
+            Role::Client(client) => {
+                if !client.lingering && conn.exchange.is_none() && conn.wire.unparsed_len() > 0 {
+                    self.scratch.request.reset();
+                    return self.reject(c, Cause::HeadTimeout, now);
                 }
-                None => self.close(c),
-                Some(x) if self.exchanges[x.0].phase == Phase::Choosing => {
-                    self.refuse_waiting(x, Cause::QueueTimeout)
-                }
-                Some(x) if matches!(self.exchanges[x.0].phase, Phase::Asking(_)) => {
-                    self.refuse(x, Cause::LookupFailed)
-                }
-                Some(x) => {
-                    let limits = match self.exchanges[x.0].runtime {
-                        Some(r) => &self.rt(r).pool().limits,
-                        None => &self.routing.config.limits,
-                    };
-                    let wants = self.wants(c);
-                    let least = if wants.recv { limits.min_upload_rate } else { limits.min_download_rate };
-                    if self.window_over(c, least, now) {
-                        // Who takes nothing of an answer takes nothing of another one either.
-                        if wants.send {
-                            self.abort(x, Cause::ClientStalled, now);
-                        } else {
-                            self.break_exchange(x, Cause::ClientStalled, now);
-                        }
-                    } else {
-                        self.rearm(x, now);
-                    }
-                }
-            },
-            Role::Backend(b) => {
-                let Some(x) = exchange else { return self.close(c) };
-                if !b.connected {
-                    return self.connect_failed(x, Cause::ConnectTimeout, now);
-                }
-                let phase = self.exchanges[x.0].phase;
-                match phase {
-                    Phase::Tunnel => self.abort(x, Cause::TunnelTimeout, now),
-                    Phase::Responding => {
-                        if self.window_over(c, 0, now) {
-                            self.break_exchange(x, Cause::BackendStalled, now);
-                        } else {
-                            self.rearm(x, now);
-                        }
-                    }
-                    _ if self.exchanges[x.0].times.sent != Instant::NEVER => {
-                        self.attempt_failed(x, Cause::BackendTimeout, now)
-                    }
-                    _ if self.window_over(c, 0, now) => self.attempt_failed(x, Cause::BackendStalled, now),
-                    _ => self.rearm(x, now),
-                }
+                self.close_idle(c);
             }
-            Role::Probe(p) => {
-                let cause = if p.connected { Cause::BackendTimeout } else { Cause::ConnectTimeout };
+            Role::Backend(backend) if !backend.connected => match conn.exchange {
+                Some(x) => self.connect_failed(x, Cause::ConnectTimeout, now),
+                None => self.backend_streams_lost(c, Cause::ConnectTimeout, now),
+            },
+            Role::Backend(_) => self.close_idle(c),
+            Role::Probe(probe) => {
+                let connected = probe.connected;
+                let cause = if connected { Cause::BackendTimeout } else { Cause::ConnectTimeout };
                 self.probe_failed(c, cause, now);
             }
         }
     }
 
-    /// A window of the stall time is over: whether too few bytes moved in it. If enough did, the next one
-    /// begins.
-    fn window_over(&mut self, c: ConnId, least_per_sec: u32, now: Instant) -> bool {
-        let conn = &mut self.conns[c];
-        let secs = now.since(conn.window_start).as_secs().max(1);
-        let least = (u64::from(least_per_sec) * secs).max(1);
-        if conn.window_bytes < least {
-            return true;
+    /// Closes a connection that has waited in vain, unless it serves an exchange.
+    fn close_idle(&mut self, c: ConnId) {
+        if !self.tables.conns[c].is_busy() {
+            self.close(c);
         }
-        (conn.window_start, conn.window_bytes) = (now, 0);
-        false
+    }
+
+    /// Files the nearer of an exchange's two deadlines, if it has come nearer.
+    #[inline]
+    pub(super) fn file_exchange(&mut self, x: ExchangeId) {
+        let e = &self.tables.exchanges[x];
+        let at = e.client_due.min(e.backend_due);
+        self.timers.file_exchange(x.0.slot, at);
+    }
+
+    fn expire_exchange(&mut self, slot: u32, now: Instant) {
+        self.timers.exchange_filed[slot as usize] = Instant::NEVER;
+        let Some(x) = self.tables.exchanges.at(slot) else { return };
+        let e = &mut self.tables.exchanges[x];
+        if e.client_due <= now {
+            e.client_due = Instant::NEVER;
+            self.client_overdue(x, now);
+        } else if e.backend_due <= now {
+            e.backend_due = Instant::NEVER;
+            self.backend_overdue(x, now);
+        }
+        // Activity may have moved them since they were filed, and the other one may be due next.
+        if self.tables.exchanges.get(x).is_some() {
+            self.file_exchange(x);
+        }
+    }
+
+    /// Something about an exchange has changed: its deadlines are set anew once everything has settled.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, x: ExchangeId) {
+        if let Some(e) = self.tables.exchanges.get_mut(x)
+            && !std::mem::replace(&mut e.dirty, true)
+        {
+            self.signals.dirty.push(x);
+        }
+    }
+
+    /// Sets the deadlines of every exchange of which something has changed.
+    #[inline]
+    pub(super) fn rearm_dirty(&mut self) {
+        while let Some(x) = self.signals.dirty.pop() {
+            if let Some(e) = self.tables.exchanges.get_mut(x) {
+                e.dirty = false;
+                self.rearm(x, self.timers.now);
+            }
+        }
+    }
+
+    /// Sets the deadlines that the state of an exchange asks for.
+    fn rearm(&mut self, x: ExchangeId, now: Instant) {
+        let Some(e) = self.tables.exchanges.get(x) else { return };
+        let timeouts = match e.pool {
+            Some(slot) => &self.pools.get(slot).pool().timeouts,
+            None => &self.pools.config.timeouts,
+        };
+        let (stall, tunnel, backend_head) = (timeouts.stall, timeouts.tunnel, timeouts.backend_head);
+        let (client, backend) = match e.phase {
+            // Their deadlines were set when they began.
+            Phase::Choosing | Phase::Asking(_) => return,
+            Phase::Tunnel => (Due::Never, Due::At(now + tunnel)),
+            // By far the commonest wait, and what the looks below would come to: the request has been sent,
+            // and no byte of a response has come.
+            Phase::Sending if e.request_sent && e.interims == 0 => {
+                (Due::Never, Due::At(e.times.sent + backend_head))
+            }
+            _ => (self.client_due(e), self.backend_due(e, backend_head)),
+        };
+        let e = &mut self.tables.exchanges[x];
+        e.client_due = e.client_window.arm(client, stall, now);
+        e.backend_due = e.backend_window.arm(backend, stall, now);
+        self.file_exchange(x);
+    }
+
+    /// What the client is waited for.
+    fn client_due(&self, e: &Exchange) -> Due {
+        let (recv, send) = self.client_wants(e);
+        if (recv && !e.awaits_continue) || send { Due::Window } else { Due::Never }
+    }
+
+    /// Whether the client's leg would read, and whether it has something to send.
+    fn client_wants(&self, e: &Exchange) -> (bool, bool) {
+        let conn = &self.tables.conns[e.client.conn];
+        match &conn.wire {
+            Wire::Multiplexed(streams) => {
+                let ready = e.response.ready_len(e.backend.map(|leg| &self.tables.conns[leg.conn].wire));
+                let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT;
+                let unsent = ready > 0 || !streams.protocol.transmit().is_empty();
+                (!e.request.ended && e.takes_request_body() && room, unsent)
+            }
+            _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),
+        }
+    }
+
+    /// What the backend is waited for.
+    fn backend_due(&self, e: &Exchange, backend_head: Duration) -> Due {
+        let Some(leg) = e.backend else { return Due::Never };
+        let conn = &self.tables.conns[leg.conn];
+        let (recv, send) = match &conn.wire {
+            Wire::Multiplexed(_) => {
+                let ready = e.request.ready_len(Some(&self.tables.conns[e.client.conn].wire));
+                let room = e.response.ready_len(None) < crate::wire::STREAM_CREDIT;
+                (!e.response.ended && room, ready > 0)
+            }
+            _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),
+        };
+        match e.phase {
+            // The connection has its own.
+            Phase::Connecting => Due::Never,
+            _ if send => Due::Window,
+            Phase::Responding if !e.response.ended && recv => Due::Window,
+            Phase::Responding => Due::Never,
+            // Never, as long as it has not been sent.
+            _ => Due::At(e.times.sent + backend_head),
+        }
+    }
+
+    /// The client, or whoever is waited for on its behalf, has not done what it should in time.
+    fn client_overdue(&mut self, x: ExchangeId, now: Instant) {
+        let e = &self.tables.exchanges[x];
+        match e.phase {
+            Phase::Choosing => return self.refuse_waiting(x, Cause::QueueTimeout),
+            Phase::Asking(_) => return self.fail_exchange(x, Cause::LookupFailed),
+            _ => {}
+        }
+        let limits = match e.pool {
+            Some(slot) => &self.pools.get(slot).pool().limits,
+            None => &self.pools.config.limits,
+        };
+        let (recv, send) = self.client_wants(e);
+        let least = if recv { limits.min_upload_rate } else { limits.min_download_rate };
+        if !self.tables.exchanges[x].client_window.is_over(least, now) {
+            return self.rearm(x, now);
+        }
+        // Who takes nothing of a response takes nothing of another one either.
+        if send {
+            self.abort(x, Cause::ClientStalled, now);
+        } else {
+            self.break_exchange(x, Cause::ClientStalled, now);
+        }
+    }
+
+    /// The backend has not done what it should in time.
+    fn backend_overdue(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        match e.phase {
+            Phase::Tunnel => self.abort(x, Cause::TunnelTimeout, now),
+            Phase::Responding if e.backend_window.is_over(0, now) => {
+                self.break_exchange(x, Cause::BackendStalled, now);
+            }
+            Phase::Sending if e.times.sent != Instant::NEVER => {
+                self.attempt_failed(x, Cause::BackendTimeout, now);
+            }
+            Phase::Sending if e.backend_window.is_over(0, now) => {
+                self.attempt_failed(x, Cause::BackendStalled, now);
+            }
+            _ => self.rearm(x, now),
+        }
     }
 
     /// Takes nothing new, ends what runs, cuts what is left at `until`; [`Effect::Drained`] says when nothing
     /// is left.
     pub fn drain(&mut self, until: Instant, now: Instant) {
-        let first = self.drain.is_none();
-        self.drain = Some(self.drain.map_or(until, |before| before.min(until)));
+        let first = self.drain.until.is_none();
+        self.drain.until = Some(self.drain.until.map_or(until, |before| before.min(until)));
         if !first {
             return;
         }
-        let lingering: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| matches!(&conn.role, Role::Client(client) if client.lingering))
-            .map(|(c, _)| c)
-            .collect();
-        for c in lingering {
-            let at = self.conns[c].deadline.min(until - super::accept::BEFORE_DRAINED);
+        let lingering = |conn: &Conn| matches!(&conn.role, Role::Client(client) if client.lingering);
+        for c in self.conns_that(lingering) {
+            let at = self.tables.conns[c].deadline.min(until - super::accept::BEFORE_DRAINED);
             self.set_deadline(c, at);
         }
-        let idle: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| conn.exchange.is_none() && conn.inbox.is_empty())
-            .map(|(c, _)| c)
-            .collect();
-        for c in idle {
-            match self.conns.get(c).map(|conn| &conn.role) {
+        for c in self.conns_that(|conn| !conn.is_busy() && conn.wire.is_drained()) {
+            match self.tables.conns.get(c).map(|conn| &conn.role) {
                 // Who has just come may have asked already, and may not ask again by itself: it has a moment,
-                // and then its answer.
+                // and then its response.
                 Some(Role::Client(client)) if !client.lingering && client.requests == 0 => {
-                    let at = self.conns[c]
-                        .deadline
-                        .min(now + super::accept::LINGER)
-                        .min(until - super::accept::BEFORE_DRAINED);
+                    let deadline = self.tables.conns[c].deadline;
+                    let at =
+                        deadline.min(now + super::accept::LINGER).min(until - super::accept::BEFORE_DRAINED);
                     self.set_deadline(c, at);
                 }
-                Some(Role::Client(client)) if !client.lingering => {
-                    // What has reached the socket but not yet us would be lost to a reset.
-                    self.linger(c, now);
-                }
+                // What has reached the socket but has not been read would be lost to a reset.
+                Some(Role::Client(client)) if !client.lingering => self.linger(c, now),
                 Some(Role::Backend(_)) => self.close(c),
                 _ => {}
             }
@@ -270,39 +294,119 @@ impl<O: Observer> Proxy<O> {
         self.finish_drain();
     }
 
+    fn conns_that(&self, test: impl Fn(&Conn) -> bool) -> Vec<ConnId> {
+        self.tables.conns.iter().filter(|(_, conn)| test(conn)).map(|(c, _)| c).collect()
+    }
+
     fn cut_all(&mut self, now: Instant) {
-        let all: Vec<ConnId> = self.conns.iter().map(|(c, _)| c).collect();
-        for c in all {
-            let Some(conn) = self.conns.get(c) else { continue };
-            match (&conn.role, conn.exchange) {
-                (_, Some(x)) => self.abort(x, Cause::Drained, now),
-                (Role::Probe(_), None) => self.probe_failed(c, Cause::Drained, now),
-                (_, None) => self.close(c),
+        let all: Vec<ExchangeId> = self.tables.exchanges.iter().map(|(x, _)| x).collect();
+        for x in all {
+            if self.tables.exchanges.get(x).is_some() {
+                self.abort(x, Cause::Drained, now);
+            }
+        }
+        for c in self.conns_that(|_| true) {
+            match self.tables.conns.get(c).map(|conn| &conn.role) {
+                Some(Role::Probe(_)) => self.probe_failed(c, Cause::Drained, now),
+                Some(_) => self.close(c),
+                None => {}
             }
         }
         self.finish_drain();
     }
 
     /// Says once that nothing is left, when that is so.
+    #[inline]
     pub(super) fn finish_drain(&mut self) {
-        if self.drain.is_none() || self.drained || self.clients > 0 || !self.exchanges.is_empty() {
+        if self.drain.until.is_some() && !self.drain.ended {
+            self.end_drain_if_empty();
+        }
+    }
+
+    #[cold]
+    fn end_drain_if_empty(&mut self) {
+        if self.tables.clients > 0 || !self.tables.exchanges.is_empty() {
             return;
         }
-        self.drained = true;
-        let rest: Vec<ConnId> = self.conns.iter().map(|(c, _)| c).collect();
-        for c in rest {
+        self.drain.ended = true;
+        for c in self.conns_that(|_| true) {
             self.close(c);
         }
-        if !(planted!(22) && self.shard == 1) {
-            self.effects.push_back(Effect::Drained);
+        self.timers.forget_exchanges();
+        if !(planted!(22) && self.identity.shard == 1) {
+            self.signals.effects.push_back(Effect::Drained);
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    /// At the end of a window in which enough bytes must move.
-    Window,
-    At(Instant),
-    Never,
+impl Window {
+    /// When the wait is over; a window that is not wanted ends.
+    #[inline]
+    fn arm(&mut self, due: Due, stall: Duration, now: Instant) -> Instant {
+        match due {
+            Due::Window => {
+                if self.start == Instant::NEVER {
+                    *self = Self { start: now, bytes: 0 };
+                }
+                self.start + stall
+            }
+            Due::At(at) => {
+                self.start = Instant::NEVER;
+                at
+            }
+            Due::Never => {
+                self.start = Instant::NEVER;
+                Instant::NEVER
+            }
+        }
+    }
+
+    /// The stall time is over: whether too few bytes moved in it. If enough did, the next window begins.
+    fn is_over(&mut self, least_per_sec: u32, now: Instant) -> bool {
+        let secs = now.since(self.start).as_secs().max(1);
+        let least = (u64::from(least_per_sec) * secs).max(1);
+        if self.bytes < least {
+            return true;
+        }
+        *self = Self { start: now, bytes: 0 };
+        false
+    }
+}
+
+impl Timers {
+    /// Files the exchange in this slot, if its deadline has come nearer than what is filed.
+    #[inline]
+    fn file_exchange(&mut self, slot: u32, at: Instant) {
+        if self.exchange_filed.len() <= slot as usize {
+            self.exchange_filed.resize(slot as usize + 1, Instant::NEVER);
+        }
+        let filed = &mut self.exchange_filed[slot as usize];
+        if at < *filed && !(planted!(9) && *filed != Instant::NEVER) {
+            *filed = at;
+            self.wheel.set(TimerKey::Exchange(slot), at);
+        }
+    }
+
+    /// Entries of the wheel but those that exchanges have left behind. `lives`: whether there is one in a
+    /// slot.
+    pub(super) fn len(&self, lives: impl Fn(u32) -> bool) -> usize {
+        let left = self.exchange_filed.iter().enumerate();
+        let left = left.filter(|(slot, filed)| **filed != Instant::NEVER && !lives(*slot as u32)).count();
+        self.wheel.len() - left
+    }
+
+    /// No exchange is left: nor are entries of any.
+    fn forget_exchanges(&mut self) {
+        for (slot, filed) in self.exchange_filed.iter_mut().enumerate() {
+            if std::mem::replace(filed, Instant::NEVER) != Instant::NEVER {
+                self.wheel.clear(TimerKey::Exchange(slot as u32));
+            }
+        }
+    }
+
+    /// What is filed for exchanges is never later than it should be; for tests and debug builds.
+    pub(super) fn check_exchange(&self, slot: u32, at: Instant) {
+        let filed = self.exchange_filed.get(slot as usize).copied().unwrap_or(Instant::NEVER);
+        assert!(filed <= at, "a deadline of an exchange that the wheel does not know");
+    }
 }

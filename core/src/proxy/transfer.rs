@@ -1,80 +1,237 @@
-//! Bytes have gone: pages come back, the next ones are framed, and an exchange whose last byte has gone ends.
+//! Payload on its way: what lies ready is framed and offered, what has been sent is let go of, and an
+//! exchange whose last byte has been sent ends.
 
+use super::Proxy;
 use super::exchange::Phase;
-use super::{Effect, Proxy};
-use crate::h1::{Event, Side};
+use crate::event::Effect;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
+use crate::wire::Wire;
 
 impl<O: Observer> Proxy<O> {
-    /// `n` bytes have gone to a client.
-    pub(super) fn client_sent(&mut self, x: ExchangeId, n: usize, now: Instant) {
-        let e = &mut self.exchanges[x.0];
-        e.bytes_out += e.response.sent(n) as u64;
-        if e.phase == Phase::Own {
-            // Head and body are one piece there.
-            e.bytes_out = u64::from(e.own_body.saturating_sub(e.response.head_len - e.response.head_sent));
+    /// Frames what lies ready for the backend and lets the connections look.
+    pub(super) fn push_request(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        let c = e.client.conn;
+        if e.request.is_transformed() {
+            let source = Some(&mut self.tables.conns[c].wire);
+            if let Err(reply) = e.request.run(source, &mut self.tables.pages) {
+                return self.refuse_body(x, *reply, now);
+            }
         }
-        e.response_begun |= matches!(e.phase, Phase::Responding | Phase::Tunnel | Phase::Own);
-        if e.phase != Phase::Own && e.response.head_sent == e.response.head_len {
-            e.response.drop_head(&mut self.pages);
+        let source = &self.tables.conns[c].wire;
+        let (ready, last, trailers) =
+            (e.request.ready_len(Some(source)), e.request.is_last(), e.request.trailers.len());
+        // What has been sent stays for a retry only as long as it is not in the way of what comes.
+        if e.retained && !e.request.ended && !source.has_room() {
+            e.retained = false;
         }
-        let Some(leg) = e.backend else { return self.finish_if_done(x, now) };
-        let backend = &mut self.conns[leg.conn];
-        e.response.release(&mut backend.inbox);
+        if let Some(leg) = e.backend.filter(|_| e.phase != Phase::Connecting) {
+            let output = match &mut self.tables.conns[leg.conn].wire {
+                Wire::H1(h1) => {
+                    h1.frame(ready, last, trailers);
+                    h1.has_output(ready)
+                }
+                Wire::Tunnel(_) => ready > 0,
+                Wire::Multiplexed(_) => self.push_request_to_stream(x, now),
+            };
+            if output {
+                self.mark_ready(leg.conn);
+            }
+        }
+        self.release_sent_request(x);
+        let e = &self.tables.exchanges[x];
+        if !e.request.ended {
+            self.mark_readable(c);
+        }
+    }
+
+    /// What of the request has been sent is let go of, unless it stays for a retry.
+    fn release_sent_request(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        let source = &mut self.tables.conns[e.client.conn].wire;
+        if !e.retained || e.request.is_transformed() {
+            let released = e.request.release(Some(source), &mut self.tables.pages);
+            if released > 0
+                && let Some(streams) = source.streams_mut()
+            {
+                streams.protocol.release(e.client.stream, released);
+                let c = e.client.conn;
+                return self.mark_ready(c);
+            }
+        }
+        // While there is nothing to say no page is held: long polls and quiet tunnels must not use up all.
+        source.trim(&mut self.tables.pages);
+    }
+
+    /// Frames what lies ready for the client and lets the connections look. Whether there is anything to
+    /// send.
+    pub(super) fn push_response(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        let (client, backend) = (e.client, e.backend);
+        if e.response.is_transformed() {
+            let source = backend.map(|leg| &mut self.tables.conns[leg.conn].wire);
+            if let Err(reply) = e.response.run(source, &mut self.tables.pages) {
+                self.refuse_body(x, *reply, now);
+                return false;
+            }
+            self.release_response(x);
+        } else if let (Some(leg), Phase::Responding, true) = (backend, e.phase, e.response.ended) {
+            self.join_response(x, leg.conn);
+        }
+        let e = &mut self.tables.exchanges[x];
+        let source = backend.map(|leg| &self.tables.conns[leg.conn].wire);
+        let (ready, last, trailers) =
+            (e.response.ready_len(source), e.response.is_last(), e.response.trailers.len());
+        let output = match &mut self.tables.conns[client.conn].wire {
+            Wire::H1(h1) => {
+                h1.frame(ready, last, trailers);
+                h1.has_output(ready)
+            }
+            wire @ Wire::Tunnel(_) => wire.has_output(ready),
+            Wire::Multiplexed(_) => return self.push_response_to_stream(x, now),
+        };
+        if let Some(leg) = backend {
+            self.tables.conns[leg.conn].wire.trim(&mut self.tables.pages);
+            if !self.tables.exchanges[x].response.ended {
+                self.mark_readable(leg.conn);
+            }
+        }
+        if output && !planted!(28) {
+            self.mark_ready(client.conn);
+        }
+        output
+    }
+
+    /// A short and complete response joins its head.
+    fn join_response(&mut self, x: ExchangeId, b: ConnId) {
+        let e = &mut self.tables.exchanges[x];
+        if !e.response.is_direct() || self.tables.conns[b].wire.payload_len() == 0 {
+            return;
+        }
+        let Some((source, sink)) = self.tables.conns.pair_mut(b, e.client.conn) else { return };
+        if let (Wire::H1(source), Wire::H1(sink)) = (&mut source.wire, &mut sink.wire) {
+            e.bytes_out += sink.join(source.buffer_mut(), &mut self.tables.pages) as u64;
+        }
+    }
+
+    /// What of the response has been sent is let go of.
+    pub(super) fn release_response(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        let Some(leg) = e.backend else { return };
+        let source = &mut self.tables.conns[leg.conn].wire;
+        let released = e.response.release(Some(source), &mut self.tables.pages);
+        if released > 0
+            && let Some(streams) = source.streams_mut()
+        {
+            streams.protocol.release(leg.stream, released);
+            self.mark_ready(leg.conn);
+        }
+    }
+
+    /// `n` bytes have been sent to a client that carries one exchange at a time.
+    pub(super) fn client_sent(&mut self, x: ExchangeId, c: ConnId, n: usize, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        let wire = &mut self.tables.conns[c].wire;
+        let payload = wire.sent(n);
+        e.client_window.bytes += n as u64;
+        e.response.advance(payload);
+        e.bytes_out += payload as u64;
+        e.response_begun |= matches!(e.phase, Phase::Responding | Phase::Tunnel | Phase::LocalReply);
+        match wire {
+            Wire::H1(h1) => h1.drop_sent_heads(&mut self.tables.pages),
+            Wire::Tunnel(tunnel) => tunnel.drop_sent_heads(&mut self.tables.pages),
+            Wire::Multiplexed(_) => {}
+        }
+        self.release_response(x);
         if self.finish_now(x, now) {
             return;
         }
-        self.push_response(x);
-        self.touch(x);
+        if self.tables.exchanges[x].phase != Phase::LocalReply
+            || self.tables.exchanges[x].response.is_transformed()
+        {
+            self.push_response(x, now);
+        }
+        self.mark_dirty(x);
     }
 
-    /// `n` bytes have gone to a backend.
+    /// `n` bytes have been sent to a backend that carries one exchange at a time.
     pub(super) fn backend_sent(&mut self, x: ExchangeId, b: ConnId, n: usize, now: Instant) {
-        let e = &mut self.exchanges[x.0];
-        e.request.sent(n);
-        if !e.request.is_bare(&self.conns[e.client.conn].inbox) {
-            self.push_request(x);
+        let e = &mut self.tables.exchanges[x];
+        let payload = self.tables.conns[b].wire.sent(n);
+        e.backend_window.bytes += n as u64;
+        e.request_begun = true;
+        e.request.advance(payload);
+        if !(e.request.ended
+            && e.request.is_direct()
+            && self.tables.conns[e.client.conn].wire.payload_len() == 0)
+        {
+            self.push_request(x, now);
         }
-        let e = &mut self.exchanges[x.0];
-        if e.awaits_continue && e.request.head_sent == e.request.head_len {
-            // The backend has all that it gets before it says something.
-            e.times.sent = now;
-        }
-        let inbox = &self.conns[e.client.conn].inbox;
-        if e.request.is_done(Some(inbox)) {
-            if e.phase == Phase::Tunnel {
-                if !std::mem::replace(&mut e.shut_backend, true) {
-                    self.effects.push_back(Effect::Shutdown(b));
-                }
-                return self.finish_if_done(x, now);
-            }
-            if !std::mem::replace(&mut e.request_gone, true) {
-                e.times.sent = now;
-                let _ = self.conns[b].machine.apply(Side::Client, Event::End);
-            }
-            if e.phase == Phase::Responding {
-                e.request.drop_head(&mut self.pages);
-            }
-        }
-        self.touch(x);
+        self.request_sent(x, b, now);
+        self.mark_dirty(x);
     }
 
-    /// Ends the exchange if the whole answer has gone.
+    /// Notes when the whole request has been sent.
+    fn request_sent(&mut self, x: ExchangeId, b: ConnId, now: Instant) {
+        let Some(e) = self.tables.exchanges.get_mut(x) else { return };
+        if e.backend.is_none_or(|leg| leg.conn != b) {
+            return;
+        }
+        let source = &self.tables.conns[e.client.conn].wire;
+        let (ready, last) = (e.request.ready_len(Some(source)), e.request.is_last());
+        let conn = &mut self.tables.conns[b];
+        match &mut conn.wire {
+            Wire::H1(h1) => {
+                if e.awaits_continue && h1.heads_sent() {
+                    // The backend has all that it gets before it says something.
+                    e.times.sent = now;
+                }
+                if !h1.is_message_sent(ready, last) {
+                    return;
+                }
+                if !std::mem::replace(&mut e.request_sent, true) {
+                    e.times.sent = now;
+                    h1.message_sent();
+                }
+                if e.phase == Phase::Responding {
+                    h1.drop_sent_heads(&mut self.tables.pages);
+                }
+            }
+            Wire::Tunnel(tunnel) => {
+                if last && ready == 0 {
+                    if !std::mem::replace(&mut tunnel.shut, true) {
+                        self.signals.effects.push_back(Effect::Shutdown(b));
+                    }
+                    self.finish_if_done(x, now);
+                }
+            }
+            Wire::Multiplexed(_) => {}
+        }
+    }
+
+    /// Ends the exchange if the whole response has been sent.
     pub(super) fn finish_if_done(&mut self, x: ExchangeId, now: Instant) {
         if !self.finish_now(x, now) {
-            self.touch(x);
+            self.mark_dirty(x);
         }
     }
 
-    fn finish_now(&mut self, x: ExchangeId, now: Instant) -> bool {
-        let e = &self.exchanges[x.0];
-        let from = e.backend.map(|leg| &self.conns[leg.conn].inbox);
+    /// Whether the exchange is over, by this or before.
+    #[inline]
+    pub(super) fn finish_now(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let Some(e) = self.tables.exchanges.get(x) else { return true };
         match e.phase {
-            Phase::Responding | Phase::Own if e.response.is_done(from) => {
-                self.finish(x, now);
-                true
+            Phase::Responding | Phase::LocalReply => {
+                let source = e.backend.map(|leg| &self.tables.conns[leg.conn].wire);
+                let (ready, last) = (e.response.ready_len(source), e.response.is_last());
+                let done = self.tables.conns[e.client.conn].wire.is_message_sent(ready, last);
+                if done {
+                    self.finish(x, now);
+                }
+                done
             }
             Phase::Tunnel => self.tunnel_sent(x, now),
             _ => false,

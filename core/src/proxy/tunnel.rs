@@ -1,61 +1,66 @@
 //! After a 101 bytes pass both ways until both sides have ended (RFC 9110 §7.8). Each direction ends by
 //! itself: half-close passes.
 
+use super::Proxy;
 use super::exchange::Phase;
-use super::{Effect, Proxy};
+use crate::event::Effect;
 use crate::id::ExchangeId;
 use crate::observe::Observer;
 use crate::planted::planted;
 use crate::time::Instant;
+use crate::wire::Wire;
 
 impl<O: Observer> Proxy<O> {
     /// The head of the 101 is on its way to the client: what came early from either side follows it.
-    pub(super) fn tunnel_began(&mut self, x: ExchangeId) {
-        let e = &mut self.exchanges[x.0];
+    pub(super) fn tunnel_began(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
         e.phase = Phase::Tunnel;
         e.retained = false;
-        e.keep_alive = false;
-        e.request.drop_head(&mut self.pages);
-        e.request.tunnel();
-        e.response.tunnel();
-        let client = &mut self.conns[e.client.conn];
-        // The content has gone: what came after it must not be taken for more of it.
-        e.request.release(&mut client.inbox);
-        // Bytes just pass: no rule can be broken, so no error can come of it.
-        let limits = super::request::head_limits(&self.routing.config.limits);
-        let _ = e.request.receive(&mut client.inbox, &mut self.pages, &limits);
-        if client.recv_ended {
-            e.request.ended = true;
+        // The content has been sent: what came after it must not be taken for more of it.
+        let client = &mut self.tables.conns[e.client.conn];
+        e.request.release(Some(&mut client.wire), &mut self.tables.pages);
+        client.wire.switch();
+        e.request.ended = client.recv_ended;
+        e.request.payload_bytes += client.wire.payload_len() as u64;
+        let backend = &mut self.tables.conns[e.backend.expect("a tunnel has two ends").conn];
+        if let Wire::H1(h1) = &mut backend.wire {
+            h1.drop_sent_heads(&mut self.tables.pages);
         }
-        self.push_request(x);
+        backend.wire.switch();
+        e.response.ended = false;
+        e.response.payload_bytes += backend.wire.payload_len() as u64;
+        self.push_request(x, now);
     }
 
-    /// One side has ended: the other hears of it once everything before it has gone.
+    /// One side has ended: the other hears of it once everything before it has been sent.
     pub(super) fn tunnel_ended(&mut self, x: ExchangeId, now: Instant) {
-        let e = &mut self.exchanges[x.0];
-        e.request.ended |= self.conns[e.client.conn].recv_ended;
-        e.response.ended |= e.backend.is_some_and(|leg| self.conns[leg.conn].recv_ended);
+        let e = &mut self.tables.exchanges[x];
+        e.request.ended |= self.tables.conns[e.client.conn].recv_ended;
+        e.response.ended |= e.backend.is_some_and(|leg| self.tables.conns[leg.conn].recv_ended);
         if !self.tunnel_sent(x, now) {
-            self.touch(x);
+            self.mark_dirty(x);
         }
     }
 
     /// Passes on what has ended; true if both directions have, and with them the exchange.
     pub(super) fn tunnel_sent(&mut self, x: ExchangeId, now: Instant) -> bool {
-        let e = &mut self.exchanges[x.0];
+        let e = &self.tables.exchanges[x];
         debug_assert_eq!(e.phase, Phase::Tunnel);
         let (c, b) = (e.client.conn, e.backend.expect("a tunnel has two ends").conn);
-        let to_backend = e.request.is_done(Some(&self.conns[c].inbox));
-        let to_client = e.response.is_done(Some(&self.conns[b].inbox));
+        let (client, backend) = (&self.tables.conns[c].wire, &self.tables.conns[b].wire);
+        let to_backend = backend.is_message_sent(e.request.ready_len(Some(client)), e.request.ended);
+        let to_client = client.is_message_sent(e.response.ready_len(Some(backend)), e.response.ended);
         if to_backend && to_client {
             self.finish(x, now);
             return true;
         }
-        if to_backend && !planted!(7) && !std::mem::replace(&mut e.shut_backend, true) {
-            self.effects.push_back(Effect::Shutdown(b));
-        }
-        if to_client && !std::mem::replace(&mut e.shut_client, true) {
-            self.effects.push_back(Effect::Shutdown(c));
+        for (conn, ended) in [(b, to_backend && !planted!(7)), (c, to_client)] {
+            if ended
+                && let Wire::Tunnel(tunnel) = &mut self.tables.conns[conn].wire
+                && !std::mem::replace(&mut tunnel.shut, true)
+            {
+                self.signals.effects.push_back(Effect::Shutdown(conn));
+            }
         }
         false
     }

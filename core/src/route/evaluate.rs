@@ -1,60 +1,60 @@
-//! A matcher against a request. Recursion is as deep as the grammar's parentheses, which are bounded.
+//! Evaluates a matcher for a request. Recursion is as deep as the grammar's parentheses, which are bounded.
 
-use super::Ask;
+use super::RouteInput;
 use crate::config::matcher::Matcher;
 
-/// A request whose host was looked at once.
-pub(super) struct Seen<'s, 'a> {
-    pub(super) ask: &'s Ask<'a>,
+/// A request with its host as matchers compare it, worked out once.
+pub(super) struct MatchInput<'s, 'a> {
+    pub(super) request: &'s RouteInput<'a>,
     /// Without port and final dot.
     pub(super) host: &'a [u8],
 }
 
-/// The two commonest matchers without a call.
+/// Whether `input` matches; the two commonest matchers are inlined.
 #[inline]
-pub(super) fn matches(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
+pub(super) fn matches(matcher: &Matcher, input: &MatchInput<'_, '_>) -> bool {
     match matcher {
         Matcher::Any => true,
-        Matcher::Host(host) => is_host(host.as_bytes(), seen.host),
-        other => evaluate(other, seen),
+        Matcher::Host(host) => is_host(host.as_bytes(), input.host),
+        other => evaluate(other, input),
     }
 }
 
-fn evaluate(matcher: &Matcher, seen: &Seen<'_, '_>) -> bool {
-    let ask = seen.ask;
+fn evaluate(matcher: &Matcher, input: &MatchInput<'_, '_>) -> bool {
+    let request = input.request;
     match matcher {
         Matcher::Any => true,
-        Matcher::Host(host) => is_host(host.as_bytes(), seen.host),
-        Matcher::HostRegexp(pattern) => pattern.is_match(seen.host),
-        Matcher::Path(path) => path.as_bytes() == ask.path,
-        Matcher::PathPrefix(prefix) => is_below(ask.path, prefix.as_bytes()),
-        Matcher::PathRegexp(pattern) => pattern.is_match(ask.path),
-        Matcher::Method(method) => method.as_bytes() == ask.method,
+        Matcher::Host(host) => is_host(host.as_bytes(), input.host),
+        Matcher::HostRegexp(pattern) => pattern.is_match(input.host),
+        Matcher::Path(path) => path.as_bytes() == request.path,
+        Matcher::PathPrefix(prefix) => is_below(request.path, prefix.as_bytes()),
+        Matcher::PathRegexp(pattern) => pattern.is_match(request.path),
+        Matcher::Method(method) => method.as_bytes() == request.method,
         Matcher::Header(name, value) => {
-            ask.fields.any(name.as_bytes(), &mut |found| found == value.as_bytes())
+            request.fields.any(name.as_bytes(), &mut |found| found == value.as_bytes())
         }
         Matcher::HeaderRegexp(name, pattern) => {
-            ask.fields.any(name.as_bytes(), &mut |found| pattern.is_match(found))
+            request.fields.any(name.as_bytes(), &mut |found| pattern.is_match(found))
         }
         Matcher::Query(name, value) => {
-            ask.query.is_some_and(|query| has_pair(query, name.as_bytes(), value.as_bytes()))
+            request.query.is_some_and(|query| has_pair(query, name.as_bytes(), value.as_bytes()))
         }
-        Matcher::ClientIp(net) => net.contains(&ask.client.to_canonical()),
-        Matcher::Not(inner) => !matches(inner, seen),
-        Matcher::And(terms) => terms.iter().all(|term| matches(term, seen)),
-        Matcher::Or(terms) => terms.iter().any(|term| matches(term, seen)),
+        Matcher::ClientIp(net) => net.contains(&request.client.to_canonical()),
+        Matcher::Not(inner) => !matches(inner, input),
+        Matcher::And(terms) => terms.iter().all(|term| matches(term, input)),
+        Matcher::Or(terms) => terms.iter().any(|term| matches(term, input)),
     }
 }
 
-/// Nearly every client sends hosts in lower case, as `known` is: comparing bytes first takes a tenth of the
-/// instructions.
+/// Whether `host`, in any case, is `known`, in lower case. Nearly every client sends lower case: comparing
+/// the bytes first takes a tenth of the instructions.
 #[inline]
 pub(super) fn is_host(known: &[u8], host: &[u8]) -> bool {
     known == host || (known.len() == host.len() && known.eq_ignore_ascii_case(host))
 }
 
-/// By segment: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/` has only `/a/…`; `/` has everything,
-/// also the `*` of OPTIONS.
+/// Whether `path` lies below `prefix`, by segments: `/a` has `/a` and `/a/b` below it but not `/ab`; `/a/`
+/// has only `/a/…`; `/` has everything, also the `*` of OPTIONS.
 fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     if prefix == b"/" {
         return true;
@@ -65,7 +65,7 @@ fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     }
 }
 
-/// `name=value` among the pairs of a query; without `=` the value is empty.
+/// Whether `name=value` is among the pairs of a query; a pair without `=` has an empty value.
 fn has_pair(query: &[u8], name: &[u8], value: &[u8]) -> bool {
     query.split(|&b| b == b'&').any(|pair| {
         let (n, v) = match memchr::memchr(b'=', pair) {
@@ -76,7 +76,8 @@ fn has_pair(query: &[u8], name: &[u8], value: &[u8]) -> bool {
     })
 }
 
-/// Whether `text` is `plain` once `%XX` and `+` are decoded. A `%` without two digits is itself.
+/// Whether `text` is `plain` once `%XX` and `+` are decoded. A `%` without two hexadecimal digits stands for
+/// itself.
 fn decodes_to(text: &[u8], plain: &[u8]) -> bool {
     let digit = |b: Option<&u8>| b.and_then(|&b| char::from(b).to_digit(16));
     let (mut i, mut plain) = (0, plain.iter());

@@ -1,6 +1,5 @@
-//! A table from host to the pools that need it. It never changes after it was made and holds only names of
-//! the configuration, so no client can make its chains longer: the hash needs no secret, only to be the same
-//! on every run.
+//! A hash table from host to the pools that need it. It never changes once made and holds only names of the
+//! configuration, so no client can make its chains longer: the hash needs no secret key.
 
 use super::evaluate::is_host;
 
@@ -23,7 +22,7 @@ struct Entry {
 }
 
 impl Hosts {
-    /// From pairs in any order; pools of a host come out sorted and once each.
+    /// A table of (host, pool) pairs in any order; the pools of a host are sorted and without duplicates.
     pub(super) fn new(mut known: Vec<(&str, u16)>) -> Self {
         known.sort_unstable();
         known.dedup();
@@ -63,11 +62,12 @@ impl Hosts {
     }
 }
 
-/// Eight bytes at a time; letters of both cases hash alike (so do a few other pairs, which does no harm).
+/// A hash of eight bytes at a time in which letters of both cases are alike (so are a few other pairs of
+/// bytes, which does no harm).
 fn hash(host: &[u8]) -> u64 {
-    const MANY: u64 = 0x9e37_79b9_7f4a_7c15;
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |h: u64, word: u64| {
-        let h = (h ^ (word | 0x2020_2020_2020_2020)).wrapping_mul(MANY);
+        let h = (h ^ (word | 0x2020_2020_2020_2020)).wrapping_mul(MULTIPLIER);
         h ^ (h >> 29)
     };
     let mut chunks = host.chunks_exact(8);

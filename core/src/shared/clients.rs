@@ -1,35 +1,34 @@
-//! How many client connections there are, in all and of each address.
+//! How many client connections there are, in all and from each address.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::PoisonError;
 
-use super::Padded;
-use crate::sync::{AtomicU32, Mutex, Ordering};
+use crate::sync::{AtomicU32, Mutex, Ordering, Padded};
 
 /// Why a client connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooMany {
-    /// There are as many as may be, over all addresses.
+    /// There are `max_total` connections already.
     Total,
-    /// There are as many as may be from this address.
+    /// There are `max_per_ip` connections from this address already.
     FromAddress,
 }
 
-/// Locks: one address always meets the same, two addresses seldom do.
+/// Number of locks: an address always uses the same one, two addresses seldom use one together.
 const STRIPES: usize = 64;
 
 /// Counts by address are in ordered trees, so no choice of addresses makes them slow; an address without
 /// connections has no entry, so they are never more than the connections.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(super) struct ClientCounts {
     total: Padded<AtomicU32>,
     stripes: Box<[Stripe]>,
 }
 
 type Stripe = Padded<Mutex<BTreeMap<u128, u32>>>;
 
-impl Default for Clients {
+impl Default for ClientCounts {
     fn default() -> Self {
         Self {
             total: Padded(AtomicU32::new(0)),
@@ -38,10 +37,10 @@ impl Default for Clients {
     }
 }
 
-impl Clients {
+impl ClientCounts {
     pub(super) fn admit(&self, ip: IpAddr, max_total: u32, max_per_ip: u32) -> Result<(), TooMany> {
         if max_per_ip == 0 {
-            return self.one_more(max_total);
+            return self.count_in(max_total);
         }
         let key = key(ip);
         let mut stripe = self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,13 +48,13 @@ impl Clients {
         if count >= max_per_ip {
             return Err(TooMany::FromAddress);
         }
-        // Last: a place that is taken only to be given back would keep another address out for that moment.
-        self.one_more(max_total)?;
+        // Last: a count taken only to be given back would keep out a client of another address meanwhile.
+        self.count_in(max_total)?;
         stripe.insert(key, count + 1);
         Ok(())
     }
 
-    fn one_more(&self, max_total: u32) -> Result<(), TooMany> {
+    fn count_in(&self, max_total: u32) -> Result<(), TooMany> {
         let one_more = |n| (n < max_total).then_some(n + 1);
         self.total
             .0
@@ -64,10 +63,10 @@ impl Clients {
             .map_err(|_| TooMany::Total)
     }
 
-    /// A connection admitted while addresses were not counted has no entry and takes none away.
+    /// `counted`: the connection was counted for its address too; else it has no entry there.
     pub(super) fn leave(&self, ip: IpAddr, counted: bool) {
         let key = key(ip);
-        // Held over both counts, as in `admit`: they tell of the same connections.
+        // Held over both counts, as in `admit`, so that they agree.
         let stripe = counted.then(|| self.stripe(key).lock().unwrap_or_else(PoisonError::into_inner));
         let before = self.total.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a client left twice");
@@ -86,8 +85,8 @@ impl Clients {
     }
 
     fn stripe(&self, key: u128) -> &Mutex<BTreeMap<u128, u32>> {
-        // The high half of a product spreads what addresses differ in. Who aims at one stripe gains nothing
-        // but a lock held shortly.
+        // The high bits of the product depend on all bits of the address. A client that aims at one stripe
+        // gains nothing but a lock held for a short time.
         let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.stripes[(mixed >> 58) as usize % STRIPES].0
     }
@@ -98,8 +97,8 @@ impl Clients {
     }
 }
 
-/// An IPv4 address, also one written as IPv6, is itself; of an IPv6 address the first 64 bits, which one
-/// client usually has for itself.
+/// What is counted as one address: an IPv4 address, also one mapped into IPv6; of an IPv6 address the first
+/// 64 bits, since one client usually has all addresses of a /64.
 fn key(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => Ipv6Addr::to_bits(v4.to_ipv6_mapped()),
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn caps_hold_and_nothing_is_left() {
-        let clients = Clients::default();
+        let clients = ClientCounts::default();
         let [a, b]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(clients.admit(a, 3, 2), Ok(()));
         assert_eq!(clients.admit(a, 3, 2), Ok(()));
@@ -145,7 +144,7 @@ mod tests {
 
     #[test]
     fn uncounted_addresses_cost_no_entry() {
-        let clients = Clients::default();
+        let clients = ClientCounts::default();
         let a: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..100 {
             clients.admit(a, 100, 0).unwrap();

@@ -1,5 +1,4 @@
-//! Reads the corpus: text to cases. What a line means is told in `testdata/h1/README.md`; nothing is run
-//! here.
+//! Parses the corpus into cases. `testdata/h1/README.md` describes the format.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -27,16 +26,16 @@ pub(crate) enum Atom {
     Chunks(Vec<u8>),
 }
 
-/// What a case says, in order.
+/// One step of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// That side sends: alternatives, each of which must lead to the same end.
+    /// That side sends one of these alternatives, each of which must have the same result.
     Send(Side, Vec<Vec<u8>>),
     /// That side has received exactly this since the last time it was asked.
     Receive(Side, Vec<Atom>),
-    /// As `Receive`, or any beginning of it.
+    /// That side has received exactly this or any prefix of it.
     ReceiveAtMost(Side, Vec<Atom>),
-    /// That side sends no more.
+    /// That side shuts down its direction.
     End(Side),
     /// That side resets the connection.
     Reset(Side),
@@ -46,45 +45,45 @@ pub(crate) enum Step {
     Wait(u64),
     /// The proxy has closed that side.
     Closed(Side),
-    /// The proxy has reset that side, so that what it has can't be taken for the whole.
+    /// The proxy has reset that side, so that it cannot take what it has for complete.
     Cut(Side),
-    /// The proxy will send that side no more, but reads on.
+    /// The proxy has shut down its direction to that side, but still reads.
     Shut(Side),
     /// The proxy has not closed that side.
     Open(Side),
-    /// The proxy has opened as many connections to backends as that, since the case began.
+    /// The number of backend connections that the proxy has opened since the case began.
     Connections(u8),
-    /// Whatever backend connections there are were cut.
+    /// All backend connections are closed.
     BackendsClosed,
 }
 
 /// Which verdict a case expects on its (first) request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is forwarded.
+    /// The request is forwarded.
     Forward,
-    /// We answer it ourselves with an error and close.
+    /// The request is rejected with a local reply, and the connection is closed.
     Refuse,
 }
 
-/// One rule.
+/// One case: a rule, and the steps that check it.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// Unique.
+    /// Its unique name.
     pub(crate) name: String,
     /// File and line, for messages.
     pub(crate) place: String,
-    /// Where the rule stands.
+    /// The clause of an RFC, or another source of the rule.
     pub(crate) clause: String,
     /// The rule in a few words.
     pub(crate) rule: String,
-    /// Why we are right to forward what a famous proxy refuses.
+    /// Why it is right to forward what HAProxy or nginx rejects.
     pub(crate) right: Option<String>,
-    /// It is played in one piece only: cut, it would tell another story.
+    /// It is played in one piece only: split into pieces it would have another result.
     pub(crate) uncut: bool,
-    /// What happens.
+    /// The steps, in order.
     pub(crate) steps: Vec<Step>,
-    /// On the request.
+    /// The verdict on the (first) request.
     pub(crate) verdict: Verdict,
 }
 
@@ -110,7 +109,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Vec<Case> {
     let mut reader = Reader { cases: Vec::new(), alternative: false };
     for (n, line) in text.lines().enumerate() {
         let place = format!("{file}:{}", n + 1);
-        assert_eq!(line, line.trim_end(), "{place}: blanks at the end of a line can't be seen: write \\x20");
+        assert_eq!(line, line.trim_end(), "{place}: a space at the end of a line is invisible: write \\x20");
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -121,7 +120,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Vec<Case> {
 
 struct Reader {
     cases: Vec<Case>,
-    /// `or` was the last line.
+    /// The last line was `or`.
     alternative: bool,
 }
 
@@ -144,7 +143,7 @@ impl Reader {
             return;
         }
         let alternative = std::mem::take(&mut self.alternative);
-        let case = self.cases.last_mut().unwrap_or_else(|| panic!("{place}: nothing before the first case"));
+        let case = self.cases.last_mut().unwrap_or_else(|| panic!("{place}: a line before the first case"));
         match word {
             "clause" => case.clause = rest.into(),
             "rule" => case.rule = rest.into(),
@@ -156,30 +155,7 @@ impl Reader {
             }
             "uncut" => case.uncut = true,
             "or" => self.alternative = true,
-            "reject" | "cut" => {
-                case.verdict = Verdict::Refuse;
-                let (status, cause) =
-                    rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
-                let response = own_response(status, cause, "");
-                case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(response)]));
-                case.steps.push(Step::Closed(Side::Client(1)));
-                if word == "reject" {
-                    let opened =
-                        case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
-                    case.steps.push(Step::Connections(if opened == 0 { 0 } else { 1 }));
-                } else {
-                    // What was under way to the backend: at most what the block before says, and then its
-                    // end.
-                    let at = case.steps.iter().rposition(|s| matches!(s, Step::Receive(Side::Backend(_), _)));
-                    let at = at.unwrap_or_else(|| {
-                        panic!("{place}: cut needs the most that the backend may see before it")
-                    });
-                    if let Step::Receive(side, atoms) = case.steps[at].clone() {
-                        case.steps[at] = Step::ReceiveAtMost(side, atoms);
-                    }
-                    case.steps.push(Step::BackendsClosed);
-                }
-            }
+            "reject" | "cut" => rejected(case, place, word, rest),
             "ok" => {
                 let close = rest == "close";
                 let b = if rest.is_empty() || close { Side::Backend(1) } else { side(place, rest) };
@@ -195,7 +171,7 @@ impl Reader {
             "bad" => {
                 case.steps.push(Step::Receive(
                     Side::Client(1),
-                    vec![Atom::Bytes(own_response("502", rest, "keep"))],
+                    vec![Atom::Bytes(local_reply("502", rest, "keep"))],
                 ));
                 case.steps.push(Step::Closed(Side::Backend(1)));
             }
@@ -212,29 +188,7 @@ impl Reader {
                 let seconds = rest.strip_suffix('s').and_then(|s| s.parse::<u64>().ok());
                 case.steps.push(Step::Wait(1000 * seconds.unwrap_or_else(|| panic!("{place}: wait Ns"))));
             }
-            _ if is_arrow(word) => {
-                let at = word.find(['<', '>']).expect("an arrow");
-                let (who, arrow) = word.split_at(at);
-                let side = side(place, who);
-                if arrow == "<*" {
-                    case.steps.push(Step::ReceiveAtMost(side, atoms(place, rest)));
-                } else if arrow == ">" {
-                    let bytes = literal(place, rest);
-                    match case.steps.last_mut() {
-                        Some(Step::Send(s, all)) if *s == side && alternative => all.push(bytes),
-                        Some(Step::Send(s, all)) if *s == side => {
-                            all.last_mut().expect("one at least").extend(bytes)
-                        }
-                        _ => case.steps.push(Step::Send(side, vec![bytes])),
-                    }
-                } else {
-                    let more = atoms(place, rest);
-                    match case.steps.last_mut() {
-                        Some(Step::Receive(s, all)) if *s == side => all.extend(more),
-                        _ => case.steps.push(Step::Receive(side, more)),
-                    }
-                }
-            }
+            _ if is_arrow(word) => transfer(case, place, word, rest, alternative),
             _ => {
                 let side = side(place, word);
                 case.steps.push(match rest {
@@ -244,9 +198,55 @@ impl Reader {
                     "cut" => Step::Cut(side),
                     "shut" => Step::Shut(side),
                     "open" => Step::Open(side),
-                    _ => panic!("{place}: {line:?} is nothing that can happen"),
+                    _ => panic!("{place}: {line:?} is not a line of the format"),
                 });
             }
+        }
+    }
+}
+
+/// The steps of `reject` and `cut`: a local reply, and what the backend may have received before.
+fn rejected(case: &mut Case, place: &str, word: &str, rest: &str) {
+    case.verdict = Verdict::Refuse;
+    let (status, cause) = rest.split_once(' ').unwrap_or_else(|| panic!("{place}: {word} STATUS CAUSE"));
+    let response = local_reply(status, cause, "");
+    case.steps.push(Step::Receive(Side::Client(1), vec![Atom::Bytes(response)]));
+    case.steps.push(Step::Closed(Side::Client(1)));
+    if word == "reject" {
+        let opened = case.steps.iter().filter(|s| matches!(s, Step::Receive(Side::Backend(_), _))).count();
+        case.steps.push(Step::Connections(if opened == 0 { 0 } else { 1 }));
+    } else {
+        // The backend has received at most the block before, and then the end.
+        let at = case.steps.iter().rposition(|s| matches!(s, Step::Receive(Side::Backend(_), _)));
+        let at = at.unwrap_or_else(|| {
+            panic!("{place}: cut needs a B< block before it, the most that the backend may receive")
+        });
+        if let Step::Receive(side, atoms) = case.steps[at].clone() {
+            case.steps[at] = Step::ReceiveAtMost(side, atoms);
+        }
+        case.steps.push(Step::BackendsClosed);
+    }
+}
+
+/// The step of an arrow: bytes that a side sends or has received.
+fn transfer(case: &mut Case, place: &str, word: &str, rest: &str, alternative: bool) {
+    let at = word.find(['<', '>']).expect("an arrow");
+    let (who, arrow) = word.split_at(at);
+    let side = side(place, who);
+    if arrow == "<*" {
+        case.steps.push(Step::ReceiveAtMost(side, atoms(place, rest)));
+    } else if arrow == ">" {
+        let bytes = literal(place, rest);
+        match case.steps.last_mut() {
+            Some(Step::Send(s, all)) if *s == side && alternative => all.push(bytes),
+            Some(Step::Send(s, all)) if *s == side => all.last_mut().expect("one at least").extend(bytes),
+            _ => case.steps.push(Step::Send(side, vec![bytes])),
+        }
+    } else {
+        let more = atoms(place, rest);
+        match case.steps.last_mut() {
+            Some(Step::Receive(s, all)) if *s == side => all.extend(more),
+            _ => case.steps.push(Step::Receive(side, more)),
         }
     }
 }
@@ -270,7 +270,7 @@ fn literal(place: &str, text: &str) -> Vec<u8> {
     for atom in atoms(place, text) {
         match atom {
             Atom::Bytes(b) => bytes.extend(b),
-            _ => panic!("{place}: only what is received may have open places"),
+            _ => panic!("{place}: this macro is only allowed in received bytes"),
         }
     }
     bytes
@@ -289,7 +289,7 @@ fn atoms(place: &str, text: &str) -> Vec<Atom> {
                 rest = &rest[len..];
             }
             '{' => {
-                let end = rest.find('}').unwrap_or_else(|| panic!("{place}: a macro without its end"));
+                let end = rest.find('}').unwrap_or_else(|| panic!("{place}: a macro without }}"));
                 let (name, argument) = rest[1..end].split_once(' ').unwrap_or((&rest[1..end], ""));
                 for atom in expand(place, name, argument) {
                     match atom {
@@ -303,7 +303,7 @@ fn atoms(place: &str, text: &str) -> Vec<Atom> {
                 rest = &rest[end + 1..];
             }
             _ => {
-                assert!((' '..='~').contains(&c), "{place}: {c:?} can't be read: write it as \\xNN");
+                assert!((' '..='~').contains(&c), "{place}: {c:?} is not visible ASCII: write it as \\xNN");
                 bytes.push(c as u8);
                 rest = &rest[1..];
             }
@@ -344,7 +344,7 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
                 literal(place, what).repeat(n.parse().unwrap_or_else(|_| panic!("{place}: repeat N TEXT"))),
             )]
         }
-        // A pile of different fields, on the way in and (named alike) on the way out.
+        // That many short fields, the same when sent and when received.
         "fields" => {
             let n: u32 = argument.parse().unwrap_or_else(|_| panic!("{place}: fields N"));
             let mut all = String::new();
@@ -362,7 +362,7 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
         }
         "added" => text(&added("1.1", argument)),
         "added10" => text(&added("1.0", argument)),
-        // After a Via that the client sent and we continue.
+        // The added fields without Via, for requests in which the client sent a Via.
         "forwarded" => text(&forwarded(argument)),
         "ok" if argument.is_empty() => {
             text("HTTP/1.1 200 OK\\r\\nDate: {date}\\r\\nContent-Length: 2\\r\\n\\r\\nok")
@@ -384,13 +384,13 @@ fn expand(place: &str, name: &str, argument: &str) -> Vec<Atom> {
         }
         _ if name.bytes().all(|b| b.is_ascii_digit()) => {
             let (cause, how) = argument.split_once(' ').unwrap_or((argument, ""));
-            vec![Atom::Bytes(own_response(name, cause, how))]
+            vec![Atom::Bytes(local_reply(name, cause, how))]
         }
         _ => panic!("{place}: no macro is called {name:?}"),
     }
 }
 
-/// What the proxy adds to a request of a client of that version.
+/// The fields that the proxy adds to a request, for a client of that version.
 fn added(version: &str, host: &str) -> String {
     format!("Via: {version} rust-strom\\r\\n{}", forwarded(host))
 }
@@ -403,9 +403,8 @@ fn forwarded(host: &str) -> String {
     )
 }
 
-/// The answer that the proxy makes itself; `how` holds `head` if the request was HEAD and `keep` if the
-/// connection stays.
-fn own_response(status: &str, cause: &str, how: &str) -> Vec<u8> {
+/// A local reply; `how` contains `head` if the request was HEAD, and `keep` if the connection stays open.
+fn local_reply(status: &str, cause: &str, how: &str) -> Vec<u8> {
     let reason = match status {
         "200" => "OK",
         "400" => "Bad Request",
@@ -421,7 +420,7 @@ fn own_response(status: &str, cause: &str, how: &str) -> Vec<u8> {
         "503" => "Service Unavailable",
         "504" => "Gateway Timeout",
         "505" => "HTTP Version Not Supported",
-        _ => panic!("{status}: not one of our own answers"),
+        _ => panic!("{status}: no local reply has this status"),
     };
     let body = format!("{status} {reason}: {cause}\n");
     let retry = if status == "503" { "Retry-After: 1\r\n" } else { "" };
@@ -446,7 +445,7 @@ fn proxy_error(status: &str, cause: &str) -> &'static str {
         (_, "connect_unreachable") => "destination_ip_unroutable",
         (_, "backend_closed" | "backend_reset") => "connection_terminated",
         (_, "backend_timeout") => "http_response_timeout",
-        (_, "answer_truncated") => "http_response_incomplete",
+        (_, "response_truncated") => "http_response_incomplete",
         ("502", _) => "http_protocol_error",
         _ => "http_request_error",
     }

@@ -1,4 +1,4 @@
-//! Plays a case in the world, cut into pieces in every way, and says where it went otherwise than written.
+//! Plays a case in the [`World`], with its bytes split in every way, and reports the first difference.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,41 +10,42 @@ use ruststrom_core::proxy::Counts;
 use crate::format::{Atom, Case, DATE, Side, Step};
 use crate::world::World;
 
-/// How the bytes of a case travel.
+/// How the sent bytes of a case are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum Split {
     /// Each step in one piece.
     Whole,
-    /// Each byte alone, both ways.
+    /// Byte by byte, in both directions.
     Bytes,
     /// Step `step` in two pieces, the first of `at` bytes.
     At {
-        /// Place of the step in the case.
+        /// Index of the step in the case.
         step: usize,
-        /// 1 or more.
+        /// Length of the first piece, 1 or more.
         at: usize,
     },
 }
 
-/// Every way to cut a case, and every choice of its alternatives: each must end alike.
+/// Plays a case with every split and every choice of its alternatives; the number of runs. Each must have the
+/// same result.
 pub(crate) fn play_all(case: &Case, config: &Arc<Config>) -> Result<u64, String> {
     let mut runs = 0;
     for alternative in 0..alternatives(case) {
-        let mut run = |cut| {
+        let mut run = |split| {
             runs += 1;
-            play(case, config, alternative, cut).map_err(|e| {
-                format!("{} ({}) alternative {}, {cut:?}: {e}", case.name, case.place, alternative + 1)
+            play(case, config, alternative, split).map_err(|e| {
+                format!("{} ({}) alternative {}, {split:?}: {e}", case.name, case.place, alternative + 1)
             })
         };
-        run(Cut::Whole)?;
+        run(Split::Whole)?;
         if case.uncut {
             continue;
         }
-        run(Cut::Bytes)?;
+        run(Split::Bytes)?;
         for (step, what) in case.steps.iter().enumerate() {
             if let Step::Send(_, all) = what {
                 for at in 1..pick(all, alternative).len() {
-                    run(Cut::At { step, at })?;
+                    run(Split::At { step, at })?;
                 }
             }
         }
@@ -61,12 +62,12 @@ fn pick(all: &[Vec<u8>], alternative: usize) -> &[u8] {
     &all[alternative.min(all.len() - 1)]
 }
 
-fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Result<(), String> {
-    let exact = cut == Cut::Whole;
-    let mut world = World::new(config, if cut == Cut::Bytes { 1 } else { usize::MAX });
+fn play(case: &Case, config: &Arc<Config>, alternative: usize, split: Split) -> Result<(), String> {
+    let exact = split == Split::Whole;
+    let mut world = World::new(config, if split == Split::Bytes { 1 } else { usize::MAX });
     for (n, step) in case.steps.iter().enumerate() {
-        let told = |e: String| format!("step {}: {e}", n + 1);
-        // A client is there from its first line on.
+        let at_step = |e: String| format!("step {}: {e}", n + 1);
+        // A client connects with its first step.
         if let Step::Send(side @ Side::Client(_), _)
         | Step::End(side @ Side::Client(_))
         | Step::Reset(side @ Side::Client(_))
@@ -77,37 +78,20 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
         }
         match step {
             Step::Send(side, all) => {
-                silent(&world).map_err(told)?;
+                silent(&world).map_err(at_step)?;
                 if !world.peers.contains_key(side) {
-                    return Err(told(format!("{side:?} can't send: there is no such connection")));
+                    return Err(at_step(format!("{side:?} cannot send: there is no such connection")));
                 }
                 let bytes = pick(all, alternative);
-                let (first, second) = match cut {
-                    Cut::At { step, at } if step == n => bytes.split_at(at),
+                let (first, second) = match split {
+                    Split::At { step, at } if step == n => bytes.split_at(at),
                     _ => (bytes, &[][..]),
                 };
-                if cut == Cut::Bytes {
+                if split == Split::Bytes {
                     bytes.iter().for_each(|b| world.send(*side, std::slice::from_ref(b)));
                 } else {
                     world.send(*side, first);
                     world.send(*side, second);
-                }
-            }
-            Step::Receive(side, atoms) => {
-                let got =
-                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
-                match matched(atoms, &got, exact) {
-                    Some(len) if len == got.len() => {}
-                    // The next steps may tell of the rest.
-                    Some(len) => world.peers.get_mut(side).expect("it received").received.extend(&got[len..]),
-                    None => return Err(told(differs(*side, atoms, &got))),
-                }
-            }
-            Step::ReceiveAtMost(side, atoms) => {
-                let got =
-                    world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
-                if !begins(atoms, &got) {
-                    return Err(told(differs(*side, atoms, &got)));
                 }
             }
             Step::End(side) | Step::Reset(side) => {
@@ -119,41 +103,65 @@ fn play(case: &Case, config: &Arc<Config>, alternative: usize, cut: Cut) -> Resu
             }
             Step::Refuse => world.refuse_next = true,
             Step::Wait(ms) => {
-                silent(&world).map_err(told)?;
+                silent(&world).map_err(at_step)?;
                 world.wait(Duration::from_millis(*ms));
             }
-            Step::Closed(side) => closed(&mut world, *side).map_err(told)?,
-            Step::Cut(side) => match world.peers.get(side) {
-                Some(p) if p.cut => {}
-                _ => return Err(told(format!("{side:?} was to be cut by a reset"))),
-            },
-            Step::Shut(side) => match world.peers.get(side) {
-                Some(p) if p.shut && !p.closed => {}
-                _ => return Err(told(format!("{side:?} was to be half closed"))),
-            },
-            Step::Open(side) => match world.peers.get(side) {
-                Some(p) if !p.shut && !p.closed => {}
-                _ => return Err(told(format!("{side:?} was to stay open"))),
-            },
-            Step::Connections(n) => {
-                if world.connections != *n {
-                    return Err(told(format!("{} connections to backends, not {n}", world.connections)));
-                }
-            }
-            Step::BackendsClosed => {
-                for side in backends(&world) {
-                    closed(&mut world, side).map_err(told)?;
-                }
-            }
+            expectation => expect(&mut world, expectation, exact).map_err(at_step)?,
         }
     }
     silent(&world)?;
-    nobody_else_closed(case, &world)?;
+    nothing_else_closed(case, &world)?;
     probe(&mut world).map_err(|e| format!("the next request: {e}"))?;
     everything_ends(&mut world)
 }
 
-/// Nobody has received anything that the case does not tell of.
+/// Checks a step that expects something.
+fn expect(world: &mut World, step: &Step, exact: bool) -> Result<(), String> {
+    match step {
+        Step::Receive(side, atoms) => {
+            let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+            match matched(atoms, &got, exact) {
+                Some(len) if len == got.len() => {}
+                // The next steps may expect the rest.
+                Some(len) => world.peers.get_mut(side).expect("it received").received.extend(&got[len..]),
+                None => return Err(differs(*side, atoms, &got)),
+            }
+        }
+        Step::ReceiveAtMost(side, atoms) => {
+            let got = world.peers.get_mut(side).map(|p| std::mem::take(&mut p.received)).unwrap_or_default();
+            if !is_prefix(atoms, &got) {
+                return Err(differs(*side, atoms, &got));
+            }
+        }
+        Step::Closed(side) => closed(world, *side)?,
+        Step::Cut(side) => match world.peers.get(side) {
+            Some(p) if p.reset => {}
+            _ => return Err(format!("{side:?} should have been reset")),
+        },
+        Step::Shut(side) => match world.peers.get(side) {
+            Some(p) if p.shut && !p.closed => {}
+            _ => return Err(format!("{side:?} should have been half-closed")),
+        },
+        Step::Open(side) => match world.peers.get(side) {
+            Some(p) if !p.shut && !p.closed => {}
+            _ => return Err(format!("{side:?} should have stayed open")),
+        },
+        Step::Connections(n) => {
+            if world.connections != *n {
+                return Err(format!("{} connections to backends, not {n}", world.connections));
+            }
+        }
+        Step::BackendsClosed => {
+            for side in backends(world) {
+                closed(world, side)?;
+            }
+        }
+        other => unreachable!("{other:?} expects nothing"),
+    }
+    Ok(())
+}
+
+/// No peer has received bytes that the case does not expect.
 fn silent(world: &World) -> Result<(), String> {
     match world.peers.iter().find(|(_, p)| !p.received.is_empty()) {
         Some((side, peer)) => Err(surplus(*side, &peer.received)),
@@ -161,21 +169,21 @@ fn silent(world: &World) -> Result<(), String> {
     }
 }
 
-/// Closed at once, or after our half of it was closed and the peer did its part.
+/// The connection is closed, or half-closed by the proxy and closed once the peer shuts down its direction.
 fn closed(world: &mut World, side: Side) -> Result<(), String> {
     if world.peers.get(&side).is_some_and(|p| p.shut && !p.closed) {
         world.end(side);
     }
     match world.peers.get(&side) {
-        Some(p) if p.closed && (!p.cut || matches!(side, Side::Backend(_))) => Ok(()),
-        Some(p) if p.cut => Err(format!("{side:?} was to be closed, not cut by a reset")),
-        Some(_) => Err(format!("{side:?} was to be closed")),
+        Some(p) if p.closed && (!p.reset || matches!(side, Side::Backend(_))) => Ok(()),
+        Some(p) if p.reset => Err(format!("{side:?} should have been closed, not reset")),
+        Some(_) => Err(format!("{side:?} should have been closed")),
         None => Err(format!("{side:?} was never opened")),
     }
 }
 
-/// What the case does not say was closed is open.
-fn nobody_else_closed(case: &Case, world: &World) -> Result<(), String> {
+/// Connections that the case does not close are open.
+fn nothing_else_closed(case: &Case, world: &World) -> Result<(), String> {
     for (side, peer) in &world.peers {
         let gone = |s: &Step| match s {
             Step::Closed(x) | Step::Cut(x) | Step::Shut(x) | Step::Reset(x) => x == side,
@@ -183,7 +191,7 @@ fn nobody_else_closed(case: &Case, world: &World) -> Result<(), String> {
             _ => false,
         };
         if (peer.closed || peer.shut) && !case.steps.iter().any(gone) {
-            return Err(format!("{side:?} was closed, and nobody told of it"));
+            return Err(format!("{side:?} was closed, which the case does not expect"));
         }
     }
     Ok(())
@@ -193,8 +201,8 @@ fn backends(world: &World) -> Vec<Side> {
     world.peers.keys().copied().filter(|s| matches!(s, Side::Backend(_))).collect()
 }
 
-/// Whatever happened before, the next request arrives whole and alone and its answer too: on the same
-/// connections where the case left them open, on new ones where it did not.
+/// After the case another request and its response are forwarded completely: on the same connections if the
+/// case left them open, else on new ones.
 fn probe(world: &mut World) -> Result<(), String> {
     let open = |world: &World, side: &Side| world.peers.get(side).is_some_and(|p| !p.closed && !p.shut);
     let mut client = Side::Client(1);
@@ -229,7 +237,7 @@ fn probe(world: &mut World) -> Result<(), String> {
     silent(world)
 }
 
-/// Everybody goes home; then nothing is left.
+/// After all peers have closed, nothing is left over.
 fn everything_ends(world: &mut World) -> Result<(), String> {
     let sides: Vec<Side> = world.peers.keys().copied().collect();
     for side in sides.iter().rev() {
@@ -237,21 +245,22 @@ fn everything_ends(world: &mut World) -> Result<(), String> {
     }
     for side in sides {
         if !world.peers[&side].closed {
-            return Err(format!("{side:?} is still there after everybody went home"));
+            return Err(format!("{side:?} is still open after all peers have closed"));
         }
     }
     silent(world)?;
     let left = world.counts();
     if left != Counts::default() {
-        return Err(format!("something is left after everybody went home: {left:?}"));
+        return Err(format!("left over after all peers have closed: {left:?}"));
     }
     if world.exchanges() == 0 {
-        return Err("no exchange was told to the observer".into());
+        return Err("no exchange was recorded".into());
     }
     Ok(())
 }
 
-/// How many bytes of `got` the atoms are, if it begins with them.
+/// The length of the prefix of `got` that matches the atoms, if there is one. `exact`: the input was sent
+/// whole.
 pub(crate) fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> {
     let mut at = 0;
     for atom in atoms {
@@ -268,8 +277,8 @@ pub(crate) fn matched(atoms: &[Atom], got: &[u8], exact: bool) -> Option<usize> 
     Some(at)
 }
 
-/// Whether `got` is a beginning of the atoms.
-pub(crate) fn begins(atoms: &[Atom], mut got: &[u8]) -> bool {
+/// Whether `got` is a prefix of the atoms.
+pub(crate) fn is_prefix(atoms: &[Atom], mut got: &[u8]) -> bool {
     for atom in atoms {
         let len = match atom {
             Atom::Bytes(b) if b.len() > got.len() => return b.starts_with(got),
@@ -298,7 +307,7 @@ fn id_len(got: &[u8]) -> Option<usize> {
     (8..=64).contains(&len).then_some(len)
 }
 
-/// How many bytes the chunks are that hold exactly `data`; else whether all that is there is good so far.
+/// The length of the chunks that hold exactly `data`; without it, whether all of `got` is valid so far.
 fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
     let (mut at, mut left) = (0, data);
     while !left.is_empty() {
@@ -328,7 +337,7 @@ fn chunks_len(data: &[u8], got: &[u8]) -> (Option<usize>, bool) {
 }
 
 fn surplus(side: Side, got: &[u8]) -> String {
-    format!("{side:?} received what nobody told of:\n{}", indented(&visible(got)))
+    format!("{side:?} received unexpected bytes:\n{}", indented(&visible(got)))
 }
 
 fn differs(side: Side, atoms: &[Atom], got: &[u8]) -> String {
@@ -343,7 +352,7 @@ fn differs(side: Side, atoms: &[Atom], got: &[u8]) -> String {
     format!("{side:?} expected\n{}    and received\n{}", indented(&expected), indented(&visible(got)))
 }
 
-/// Bytes as the corpus writes them.
+/// Bytes with the escapes of the corpus.
 fn visible(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(2000)];
     let text =

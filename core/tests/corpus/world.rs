@@ -1,27 +1,27 @@
-//! A world without sockets: it does what a driver does (the contract of the facade), one byte stream for each
-//! connection, and remembers what came out.
+//! An environment without sockets: it calls the proxy as a driver does, with a byte stream for each
+//! connection, and records what the proxy sends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_core::config::ListenerKind;
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{
-    Accepted, Config, ConnId, Effect, Fault, Instant, Listed, ListenerId, Observer, Proxy, Shared, Wall,
-    Wants,
+    Accepted, Config, ConnId, Effect, Fault, Instant, ListenerId, Observer, Proxy, Ready, Shared, Wall, Wants,
 };
 
 use crate::format::Side;
 
-/// Counts what ended: one record for each exchange.
+/// Counts the records of exchanges.
 #[derive(Debug, Default)]
-pub(crate) struct Ended {
+pub(crate) struct ExchangeCounter {
     pub(crate) exchanges: u32,
 }
 
-impl Observer for Ended {
+impl Observer for ExchangeCounter {
     fn exchange(&mut self, _record: &Record<'_>) {
         self.exchanges += 1;
     }
@@ -29,7 +29,7 @@ impl Observer for Ended {
     fn note(&mut self, _level: Level, _text: &str) {}
 }
 
-/// One connection as the far end sees it.
+/// The far end of one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     conn: ConnId,
@@ -37,14 +37,14 @@ pub(crate) struct Peer {
     inbox: VecDeque<u8>,
     ending: bool,
     ended: bool,
-    /// Received from the proxy since the last question.
+    /// Received from the proxy since a step last took it.
     pub(crate) received: Vec<u8>,
-    /// The proxy sends no more.
+    /// The proxy has shut down its direction.
     pub(crate) shut: bool,
-    /// The proxy has closed.
+    /// The proxy has closed the connection, perhaps by a reset.
     pub(crate) closed: bool,
-    /// And by a reset.
-    pub(crate) cut: bool,
+    /// The proxy has reset the connection.
+    pub(crate) reset: bool,
 }
 
 impl Peer {
@@ -57,29 +57,29 @@ impl Peer {
             received: Vec::new(),
             shut: false,
             closed: false,
-            cut: false,
+            reset: false,
         }
     }
 }
 
-/// The proxy and everything around it.
+/// The proxy and its peers.
 pub(crate) struct World {
-    proxy: Proxy<Ended>,
+    proxy: Proxy<ExchangeCounter>,
     now: Instant,
     pub(crate) peers: BTreeMap<Side, Peer>,
     sides: BTreeMap<ConnId, Side>,
-    /// What each connection wanted when the proxy last pointed at it, or when we last dealt with it: all
-    /// that a driver knows.
+    /// What each connection wanted when `poll_conn` last returned it or an input was last about it: all that
+    /// a driver knows.
     known: BTreeMap<ConnId, Wants>,
     /// The connection that the last input was about.
     acted: Option<ConnId>,
-    /// At most so many bytes are taken from the proxy at once.
-    take: usize,
+    /// The most bytes that are taken from the proxy at once.
+    max_write: usize,
     /// The next connection to the backend is refused.
     pub(crate) refuse_next: bool,
-    /// Those that were refused and not yet given up by the proxy.
+    /// Refused connections that the proxy has not closed yet.
     refused: BTreeSet<ConnId>,
-    /// Asked for and not opened yet.
+    /// Connections that the proxy has requested and that are not open yet.
     connecting: VecDeque<ConnId>,
     pub(crate) connections: u8,
 }
@@ -89,7 +89,7 @@ const LOCAL: &str = "192.0.2.1:80";
 const BACKEND: &str = "192.0.2.20:80";
 /// Tue, 15 Nov 2022 08:12:31 GMT, the `DATE` of the format.
 const WALL: Wall = Wall { unix_secs: 1_668_499_951, millis: 250 };
-/// Far more turns than any case needs: the proxy and the world are chasing each other.
+/// Far more turns than any case needs: above it, proxy and peers keep each other busy for ever.
 const TURNS: u32 = 200_000;
 
 fn address(text: &str) -> SocketAddr {
@@ -97,10 +97,10 @@ fn address(text: &str) -> SocketAddr {
 }
 
 impl World {
-    pub(crate) fn new(config: &Arc<Config>, take: usize) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, max_write: usize) -> Self {
         let now = Instant::from_millis(1_000);
         let shared = Arc::new(Shared::new("lb.test", 1));
-        let mut proxy = Proxy::new(config.clone(), shared, 0, 7, Ended::default(), now);
+        let mut proxy = Proxy::new(config.clone(), shared, 0, 7, ExchangeCounter::default(), now);
         proxy.handle_wall(WALL);
         let mut world = Self {
             proxy,
@@ -109,7 +109,7 @@ impl World {
             sides: BTreeMap::new(),
             known: BTreeMap::new(),
             acted: None,
-            take,
+            max_write,
             refuse_next: false,
             refused: BTreeSet::new(),
             connecting: VecDeque::new(),
@@ -121,8 +121,13 @@ impl World {
 
     /// A client connects.
     pub(crate) fn accept(&mut self, side: Side) {
-        let accepted = Accepted { listener: ListenerId(0), peer: address(CLIENT), local: address(LOCAL) };
-        assert!(self.proxy.accepting(ListenerId(0)), "the listener is open");
+        let accepted = Accepted {
+            listener: ListenerId(0),
+            kind: ListenerKind::Http,
+            peer: address(CLIENT),
+            local: address(LOCAL),
+        };
+        assert!(self.proxy.accepting(ListenerKind::Http), "the listener is open");
         let conn = self.proxy.handle_accept(&accepted, self.now).expect("the proxy takes a client");
         self.sides.insert(conn, side);
         self.peers.insert(side, Peer::new(conn));
@@ -130,7 +135,7 @@ impl World {
         self.settle();
     }
 
-    /// Bytes arrive from a peer. Those after our close fall on the floor, as they do in a kernel.
+    /// Sends bytes from a peer. After the proxy has closed, they are dropped, as a kernel does.
     pub(crate) fn send(&mut self, side: Side, bytes: &[u8]) {
         if let Some(peer) = self.peers.get_mut(&side).filter(|p| !p.closed) {
             peer.inbox.extend(bytes);
@@ -138,7 +143,7 @@ impl World {
         self.settle();
     }
 
-    /// The peer sends no more.
+    /// Shuts down the peer's direction.
     pub(crate) fn end(&mut self, side: Side) {
         if let Some(peer) = self.peers.get_mut(&side) {
             peer.ending = true;
@@ -146,7 +151,7 @@ impl World {
         self.settle();
     }
 
-    /// The connection breaks.
+    /// Resets the connection from the peer's side.
     pub(crate) fn reset(&mut self, side: Side) {
         if let Some(peer) = self.peers.get_mut(&side).filter(|p| !p.closed) {
             peer.inbox.clear();
@@ -157,11 +162,11 @@ impl World {
         self.settle();
     }
 
-    /// Time passes, timer by timer.
+    /// Lets time pass, timer by timer.
     pub(crate) fn wait(&mut self, by: Duration) {
         let until = self.now + by;
         for _ in 0..TURNS {
-            match self.proxy.poll_timeout().filter(|&t| t <= until) {
+            match self.proxy.poll_timeout().map(|(at, _)| at).filter(|&t| t <= until) {
                 Some(t) => self.now = self.now.max(t),
                 None => {
                     self.now = until;
@@ -175,7 +180,7 @@ impl World {
         panic!("timers that never stop");
     }
 
-    /// Everything that can happen without time passing or anybody doing anything new.
+    /// Gives inputs to the proxy until there are none without time passing or a new step.
     fn settle(&mut self) {
         for _ in 0..TURNS {
             self.proxy.check();
@@ -186,16 +191,16 @@ impl World {
         panic!("the proxy never settles");
     }
 
-    /// One input to the proxy, if there is anything to be told; first whatever it wants done.
+    /// Handles the proxy's outputs, then gives it one input if there is any; false if there is none.
     fn turn(&mut self) -> bool {
         loop {
             let conn = self.proxy.poll_conn();
-            if let Some(Listed { conn, send }) = conn {
+            if let Some(Ready { conn, send }) = conn {
                 let wants = self.proxy.wants(conn);
                 let known = self.known.insert(conn, wants).unwrap_or_default();
                 assert!(
                     send || known.send || !wants.send,
-                    "{conn:?} has something to send, and the hint says no"
+                    "{conn:?} has bytes to send, but poll_conn said it has none"
                 );
             }
             let effect = self.proxy.poll_effect();
@@ -218,23 +223,23 @@ impl World {
                 }
                 Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
-                    (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
+                    (peer.closed, peer.reset) = (true, matches!(effect, Effect::Reset(_)));
                     peer.inbox.clear();
                     self.sides.remove(&conn);
                 }
-                Some(other) => panic!("nobody asked for {other:?}"),
+                Some(other) => panic!("unexpected effect: {other:?}"),
                 None => {}
             }
         }
         if let Some(conn) = self.acted.take() {
             self.known.insert(conn, self.proxy.wants(conn));
         }
-        // A want that nobody pointed at would never be served by a driver.
+        // A driver would never serve a want that poll_conn did not return.
         for (conn, side) in &self.sides {
             let (now, known) = (self.proxy.wants(*conn), self.known.get(conn).copied().unwrap_or_default());
             assert!(
                 (!now.recv || known.recv) && (!now.send || known.send),
-                "{side:?} wants {now:?}, and the driver knows of {known:?}"
+                "{side:?} wants {now:?}, but the driver knows {known:?}"
             );
         }
         if let Some(conn) = self.connecting.pop_front() {
@@ -255,11 +260,11 @@ impl World {
     }
 
     fn peer_of(&mut self, conn: ConnId) -> &mut Peer {
-        let side = self.sides.get(&conn).unwrap_or_else(|| panic!("{conn:?} is no connection"));
+        let side = self.sides.get(&conn).unwrap_or_else(|| panic!("{conn:?} is not a connection"));
         self.peers.get_mut(side).expect("a peer for each side")
     }
 
-    /// Takes bytes from the first connection that has any to send.
+    /// Takes bytes from the first connection that has bytes to send; false if there is none.
     fn take_one(&mut self) -> bool {
         for peer in self.peers.values_mut().filter(|p| !p.closed) {
             if !self.proxy.wants(peer.conn).send {
@@ -268,7 +273,7 @@ impl World {
             assert!(!peer.shut, "nothing is sent after the end");
             let mut took = 0;
             for slice in self.proxy.transmit(peer.conn).slices() {
-                let n = slice.len().min(self.take - took);
+                let n = slice.len().min(self.max_write - took);
                 peer.received.extend_from_slice(&slice[..n]);
                 took += n;
             }
@@ -280,7 +285,7 @@ impl World {
         false
     }
 
-    /// Gives bytes, or the end, to the first connection that wants to read.
+    /// Gives bytes, or the end, to the first connection that wants to read; false if there is none.
     fn give_one(&mut self) -> bool {
         for peer in self.peers.values_mut().filter(|p| !p.closed && !p.ended) {
             if !self.proxy.wants(peer.conn).recv {
@@ -309,12 +314,12 @@ impl World {
         false
     }
 
-    /// How much the proxy still holds of everything.
+    /// The proxy's counts of everything it holds.
     pub(crate) fn counts(&self) -> Counts {
         self.proxy.counts()
     }
 
-    /// The proxy told of so many ended exchanges.
+    /// Number of exchanges recorded so far.
     pub(crate) fn exchanges(&mut self) -> u32 {
         self.proxy.observer_mut().exchanges
     }

@@ -1,12 +1,12 @@
-//! Plays models; and every pair of a type's operations: two at once end as one after the other would,
-//! whichever came first.
+//! Runs loom models, and every pair of a type's operations: two operations at the same time must end as they
+//! do one after the other, in either order.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use loom::thread::{self, JoinHandle};
 
-/// Who goes first in the order that a model is played in first.
+/// Which thread goes first in the first run of a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     others_first: bool,
@@ -22,9 +22,9 @@ impl Order {
     }
 }
 
-/// Plays a model in every order, from both ends. Loom finds further orders from those it has played, by the
-/// last access to each object; that a thread only reads before another reads and writes it overlooks, that it
-/// only reads after it does not.
+/// Runs a model in every order, starting from both. Loom finds further orders from those it has run, by the
+/// last access to each object. It overlooks orders in which a thread that only reads comes before another
+/// that reads and writes, but not the other way round; hence both starts.
 pub(crate) fn both_ways(model: impl Fn(Order) + Send + Sync + 'static) {
     let model = Arc::new(model);
     for others_first in [false, true] {
@@ -33,12 +33,12 @@ pub(crate) fn both_ways(model: impl Fn(Order) + Send + Sync + 'static) {
     }
 }
 
-/// What one operation says, as text, so that those of all types are alike.
+/// An operation with its name; its result is text, so that operations of all types are alike.
 pub(crate) type Op<S> = (&'static str, fn(&S) -> String);
 
-/// Plays every pair of `ops` (an operation with itself as well) on a `fresh` state at the same time. What the
-/// two say and what `end` sees then is what one order of the two says and sees; and both orders are met, so
-/// that nothing passes for not having been played.
+/// Runs every pair of `ops` (an operation with itself as well) on a `fresh` state at the same time. Asserts
+/// that their results and what `end` sees then are those of one order of the two; and that both orders occur,
+/// so that nothing passes because it was not run.
 pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(
     fresh: fn() -> S,
     ops: &[Op<S>],
@@ -60,7 +60,7 @@ pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(
             }
             assert!(
                 met.contains(&first) && met.contains(&second),
-                "{} with {}: an order was not played, {met:?}",
+                "{} with {}: an order was not run, {met:?}",
                 one.0,
                 other.0
             );
@@ -68,17 +68,22 @@ pub(crate) fn each_pair_has_an_order<S: Send + Sync + 'static>(
     }
 }
 
-type Outcome = (String, String, String);
+type PairResult = (String, String, String);
 
-fn one_by_one<S: 'static>(fresh: fn() -> S, first: Op<S>, second: Op<S>, end: fn(&S) -> String) -> Outcome {
+fn one_by_one<S: 'static>(
+    fresh: fn() -> S,
+    first: Op<S>,
+    second: Op<S>,
+    end: fn(&S) -> String,
+) -> PairResult {
     let outcome = Arc::new(Mutex::new(None));
-    let told = outcome.clone();
+    let result = outcome.clone();
     loom::model(move || {
         let state = fresh();
         let (first, second) = ((first.1)(&state), (second.1)(&state));
-        *told.lock().unwrap() = Some((first, second, end(&state)));
+        *result.lock().unwrap() = Some((first, second, end(&state)));
     });
-    outcome.lock().unwrap().take().expect("played once")
+    outcome.lock().unwrap().take().expect("run once")
 }
 
 fn at_once<S: Send + Sync + 'static>(
@@ -86,7 +91,7 @@ fn at_once<S: Send + Sync + 'static>(
     one: Op<S>,
     other: Op<S>,
     end: fn(&S) -> String,
-) -> BTreeSet<Outcome> {
+) -> BTreeSet<PairResult> {
     let met = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = met.clone();
     both_ways(move |order| {

@@ -1,16 +1,16 @@
-//! Every operation of each shared type with every other.
+//! Every operation of each shared type beside every other one.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ruststrom_core::Shared;
+use ruststrom_core::balance::PoolState;
 use ruststrom_core::config::Config;
-use ruststrom_core::shared::PoolState;
 
 use super::orders::{Op, each_pair_has_an_order};
 use super::{BAD, GOOD, LATER, NAMED, NOW, ONE, SLOW, address, config, pool, unchecked};
 
-/// Texts are read once: a model plays many times.
+/// Configurations are parsed once, since a model runs many times.
 fn once(cell: &'static OnceLock<Config>, make: fn() -> Config) -> &'static Config {
     cell.get_or_init(make)
 }
@@ -32,13 +32,13 @@ fn named_pool() -> Arc<PoolState> {
 
 // ---- health
 
-/// All that can be asked of it, at once: it is one word, so half of one change and half of another is never
-/// seen.
+/// Everything that can be read of a backend's health. It is one word, so half of one change and half of
+/// another is never seen.
 fn health(pool: &Arc<PoolState>) -> String {
     let (health, rules) = (pool.backends()[0].health(), pool.rules());
     format!(
         "{:?} {:?} {:?} {}",
-        health.trial_at(rules),
+        health.half_open_at(rules),
         health.ramp_end(rules, LATER),
         health.weight_permille(rules, LATER),
         health.usable()
@@ -52,7 +52,7 @@ const WEIGHT: Op<Arc<PoolState>> =
 const RAMP: Op<Arc<PoolState>> =
     ("ramp_end", |pool| format!("{:?}", pool.backends()[0].health().ramp_end(pool.rules(), LATER)));
 const TRIAL_AT: Op<Arc<PoolState>> =
-    ("trial_at", |pool| format!("{:?}", pool.backends()[0].health().trial_at(pool.rules())));
+    ("half_open_at", |pool| format!("{:?}", pool.backends()[0].health().half_open_at(pool.rules())));
 const VERSION: Op<Arc<PoolState>> = ("version", |pool| pool.version().to_string());
 const GOOD_PROBE: Op<Arc<PoolState>> = ("a good probe", |pool| format!("{:?}", pool.probed(0, &GOOD, LATER)));
 const SLOW_PROBE: Op<Arc<PoolState>> = ("a slow probe", |pool| format!("{:?}", pool.probed(0, &SLOW, LATER)));
@@ -61,7 +61,7 @@ const CONNECT_FAILED: Op<Arc<PoolState>> =
     ("connect_failed", |pool| format!("{:?}", pool.connect_failed(0, LATER)));
 const CONNECTED: Op<Arc<PoolState>> = ("connected", |pool| format!("{:?}", pool.connected(0, LATER)));
 const TRY_TRIAL: Op<Arc<PoolState>> =
-    ("try_trial", |pool| pool.backends()[0].health().try_trial(pool.rules(), LATER).to_string());
+    ("try_half_open", |pool| pool.backends()[0].health().try_half_open(pool.rules(), LATER).to_string());
 
 const CHECKED: &[Op<Arc<PoolState>>] = &[
     GOOD_PROBE,
@@ -81,14 +81,14 @@ const UNCHECKED: &[Op<Arc<PoolState>>] =
     &[CONNECT_FAILED, CONNECTED, TRY_TRIAL, STATE, USABLE, WEIGHT, RAMP, TRIAL_AT];
 
 fn seen(pool: &Arc<PoolState>) -> String {
-    // What counts up without being told yet shows at the next failures.
+    // Counters that have not led to a change yet show at the next failures.
     let so_far = health(pool);
     let then = [BAD_PROBE, CONNECT_FAILED, GOOD_PROBE].map(|(_, op)| op(pool));
     format!("{so_far} {} {then:?}", pool.version())
 }
 
-/// Without its version: two failures at once may move the next trial twice, which costs the others one look
-/// more.
+/// As [`seen`], without the pool's version: two failures at once may move the next half-open attempt twice,
+/// which costs the other shards one more look.
 fn seen_unchecked(pool: &Arc<PoolState>) -> String {
     let so_far = health(pool);
     format!("{so_far} {:?}", [CONNECT_FAILED, CONNECT_FAILED].map(|(_, op)| op(pool)))
@@ -100,7 +100,7 @@ fn of_health_unknown() {
 }
 
 #[test]
-fn of_health_on_the_edge_of_falling() {
+fn of_health_before_the_last_failure() {
     let fresh = || {
         let pool = checked_pool();
         assert!(pool.probed(0, &GOOD, NOW).is_some() && pool.probed(0, &BAD, NOW).is_none());
@@ -111,7 +111,7 @@ fn of_health_on_the_edge_of_falling() {
 }
 
 #[test]
-fn of_health_on_the_edge_of_recovering() {
+fn of_health_before_the_last_good_probe() {
     let fresh = || {
         let pool = checked_pool();
         assert!(pool.probed(0, &BAD, NOW).is_some() && pool.probed(0, &GOOD, NOW).is_none());
@@ -136,7 +136,7 @@ fn of_health_while_its_share_grows() {
 }
 
 #[test]
-fn of_health_without_probes_on_the_edge_of_falling() {
+fn of_health_without_probes_before_the_last_failure() {
     let fresh = || {
         let pool = unchecked_pool();
         assert!((0..2).all(|_| pool.connect_failed(0, NOW).is_none()));
@@ -146,7 +146,7 @@ fn of_health_without_probes_on_the_edge_of_falling() {
 }
 
 #[test]
-fn of_health_with_a_trial_due() {
+fn of_health_with_a_half_open_attempt_due() {
     let fresh = || {
         let pool = unchecked_pool();
         assert_eq!((0..3).filter_map(|_| pool.connect_failed(0, NOW)).count(), 1);
@@ -177,7 +177,7 @@ fn of_slots_and_marks() {
     let end: fn(&Arc<PoolState>) -> String =
         |pool| format!("{} {:?}", pool.backends()[0].in_flight(), pool.take_waiting().collect::<Vec<_>>());
     each_pair_has_an_order(fresh, ops, end);
-    // With a slot to give back for each of two.
+    // A slot to give back for each of two operations.
     let two = || {
         let pool = checked_pool();
         assert!(pool.backends()[0].try_start(None) && pool.backends()[0].try_start(None));
@@ -197,7 +197,7 @@ const ADDRESSES: &[Op<Arc<PoolState>>] = &[
     ("the first refuses", |pool| pool.backends()[0].refused(0).to_string()),
     ("the second refuses", |pool| pool.backends()[0].refused(1).to_string()),
     ("pick", |pool| format!("{:?}", pool.backends()[0].pick(0))),
-    ("address", |pool| format!("{:?}", pool.backends()[0].address(1))),
+    ("pick the second", |pool| format!("{:?}", pool.backends()[0].pick(1))),
     ("resolved", |pool| pool.backends()[0].resolved().to_string()),
 ];
 
@@ -225,14 +225,14 @@ fn of_addresses_known() {
 const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-/// One connection from A, counted, and one that is not.
+/// One connection from A that is counted, and one that is not.
 fn clients() -> Shared {
     let shared = Shared::new("lb.test", 2);
     assert_eq!([shared.admit(A, 9, 9), shared.admit(A, 9, 0)], [Ok(()); 2]);
     shared
 }
 
-/// How many there are, and how many more of each address fit below three.
+/// How many connections there are, and how many more from each address fit below three.
 fn counted(shared: &Shared) -> String {
     let more = |ip| (0..).take_while(|_| shared.admit(ip, 99, 3).is_ok()).count();
     format!("{} {} {}", shared.connections(), more(A), more(B))
@@ -249,7 +249,7 @@ fn of_clients() {
         ("connections", |shared| shared.connections().to_string()),
     ];
     each_pair_has_an_order(clients, ops, counted);
-    // Those that are there leave: each once.
+    // The connections that are there leave, each once.
     let leave: Op<Shared> = ("leave", |shared| format!("{:?}", shared.leave(A, true)));
     let leave_uncounted: Op<Shared> =
         ("leave, not counted", |shared| format!("{:?}", shared.leave(A, false)));

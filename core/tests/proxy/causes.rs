@@ -40,16 +40,16 @@ type Row = (&'static str, Play, Record);
 #[test]
 fn every_cause() {
     let table: &[Row] = &[
-        ("all is well", |w| w.asks(&get("/")), (200, None, 1)),
+        ("all is well", |w| w.send_from_new_client(&get("/")), (200, None, 1)),
         (
             "a rule of HTTP",
-            |w| w.asks("GET / HTTP/1.1\r\n\r\n"),
+            |w| w.send_from_new_client("GET / HTTP/1.1\r\n\r\n"),
             (400, Some(Cause::BadRequest(V::MissingHost)), 0),
         ),
         (
             "a bad body is found out later",
             |w| {
-                w.client_asks(
+                w.client_sends(
                     "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nz\r\n",
                 );
             },
@@ -57,54 +57,58 @@ fn every_cause() {
         ),
         (
             "refused",
-            |w| (all_open(w, Open::Fails(Fault::Refused)), w.asks(POST)).1,
+            |w| (all_open(w, Open::Fails(Fault::Refused)), w.send_from_new_client(POST)).1,
             (502, Some(Cause::ConnectRefused), 2),
         ),
         (
             "no way",
-            |w| (all_open(w, Open::Fails(Fault::Unreachable)), w.asks(POST)).1,
+            |w| (all_open(w, Open::Fails(Fault::Unreachable)), w.send_from_new_client(POST)).1,
             (502, Some(Cause::ConnectUnreachable), 2),
         ),
         (
             "no files",
-            |w| (all_open(w, Open::Fails(Fault::NoResources)), w.asks(POST)).1,
+            |w| (all_open(w, Open::Fails(Fault::NoResources)), w.send_from_new_client(POST)).1,
             (502, Some(Cause::ConnectFailed), 2),
         ),
         (
             "the kernel gave up",
-            |w| (all_open(w, Open::Fails(Fault::TimedOut)), w.asks(POST)).1,
+            |w| (all_open(w, Open::Fails(Fault::TimedOut)), w.send_from_new_client(POST)).1,
             (504, Some(Cause::ConnectTimeout), 2),
         ),
         (
-            "no answer to a connect",
+            "no response to a connect",
             |w| {
                 all_open(w, Open::Silent);
-                w.client_asks(POST);
+                w.client_sends(POST);
                 w.advance(ms(10_010));
             },
             (504, Some(Cause::ConnectTimeout), 2),
         ),
         (
             "closed, idempotent",
-            |w| (all_reply(w, Reply::Close), w.asks(&get("/"))).1,
+            |w| (all_reply(w, Reply::Close), w.send_from_new_client(&get("/"))).1,
             (502, Some(Cause::BackendClosed), 2),
         ),
         (
             "closed, not idempotent",
-            |w| (all_reply(w, Reply::Close), w.asks(POST)).1,
+            |w| (all_reply(w, Reply::Close), w.send_from_new_client(POST)).1,
             (502, Some(Cause::BackendClosed), 1),
         ),
-        ("reset", |w| (all_reply(w, Reply::Reset), w.asks(&get("/"))).1, (502, Some(Cause::BackendReset), 2)),
+        (
+            "reset",
+            |w| (all_reply(w, Reply::Reset), w.send_from_new_client(&get("/"))).1,
+            (502, Some(Cause::BackendReset), 2),
+        ),
         (
             "no HTTP",
-            |w| (all_reply(w, "SSH-2.0\r\n"), w.asks(&get("/"))).1,
+            |w| (all_reply(w, "SSH-2.0\r\n"), w.send_from_new_client(&get("/"))).1,
             (502, Some(Cause::BadResponse(V::StatusLine)), 1),
         ),
         (
             "an unasked switch",
             |w| {
                 all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             (502, Some(Cause::BadResponse(V::UnexpectedSwitch)), 1),
         ),
@@ -112,44 +116,44 @@ fn every_cause() {
             "too many interims",
             |w| {
                 all_reply(w, &*"HTTP/1.1 103 X\r\n\r\n".repeat(33));
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             (502, Some(Cause::BadResponse(V::TooManyInterims)), 1),
         ),
         (
-            "never an answer",
+            "never a response",
             |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(POST);
+                w.client_sends(POST);
                 w.advance(ms(30_010));
             },
             (504, Some(Cause::BackendTimeout), 1),
         ),
         (
-            "never an answer, twice",
+            "never a response, twice",
             |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.advance(ms(60_020));
             },
             (504, Some(Cause::BackendTimeout), 2),
         ),
         (
-            "half an answer",
+            "half a response",
             |w| {
                 all_reply(
                     w,
                     Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc".to_vec()),
                 );
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             (200, Some(Cause::ResponseTruncated), 1),
         ),
         (
-            "an answer that stops",
+            "a response that stops",
             |w| {
                 all_reply(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc");
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.advance(ms(30_010));
             },
             (200, Some(Cause::BackendStalled), 1),
@@ -157,7 +161,7 @@ fn every_cause() {
         (
             "half a head",
             |w| {
-                w.client_asks("GET / HT");
+                w.client_sends("GET / HT");
                 w.advance(ms(10_010));
             },
             (408, Some(Cause::HeadTimeout), 0),
@@ -165,13 +169,13 @@ fn every_cause() {
         (
             "half a body",
             |w| {
-                w.client_asks(HALF);
+                w.client_sends(HALF);
                 w.advance(ms(30_010));
             },
             (408, Some(Cause::ClientStalled), 1),
         ),
         (
-            "an answer that nobody takes",
+            "a response that nobody takes",
             |w| {
                 all_reply(w, &*ok(&"x".repeat(5000)));
                 let c = w.client();
@@ -185,7 +189,7 @@ fn every_cause() {
             "a client that breaks off",
             |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks(&get("/"));
+                let c = w.client_sends(&get("/"));
                 w.fault(c, Fault::Reset);
             },
             (0, Some(Cause::ClientGone), 1),
@@ -193,7 +197,7 @@ fn every_cause() {
         (
             "a client that closes in the middle of its body",
             |w| {
-                let c = w.client_asks(HALF);
+                let c = w.client_sends(HALF);
                 w.end(c);
             },
             (400, Some(Cause::ClientGone), 1),
@@ -202,7 +206,7 @@ fn every_cause() {
             "an idle tunnel",
             |w| {
                 all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                w.client_asks("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+                w.client_sends("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
                 w.advance(ms(3_600_010));
             },
             (101, Some(Cause::TunnelTimeout), 1),
@@ -211,7 +215,7 @@ fn every_cause() {
             "cut at the end of a drain",
             |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.drain(ms(1000));
                 w.advance(ms(1010));
             },
@@ -233,14 +237,19 @@ fn causes_of_other_configurations() {
         (
             "no pool takes it",
             "matcher = \"Host('b.test')\"\naddresses = [\"10.0.0.1:80\"]",
-            |w| w.asks(&get("/")),
+            |w| w.send_from_new_client(&get("/")),
             (404, Some(Cause::NoRoute), 0),
         ),
-        ("no backend", "addresses = []", |w| w.asks(&get("/")), (503, Some(Cause::NoBackend), 0)),
+        (
+            "no backend",
+            "addresses = []",
+            |w| w.send_from_new_client(&get("/")),
+            (503, Some(Cause::NoBackend), 0),
+        ),
         (
             "none that takes requests",
             "addresses = [{ address = \"10.0.0.1:80\", weight = 0 }]",
-            |w| w.asks(&get("/")),
+            |w| w.send_from_new_client(&get("/")),
             (503, Some(Cause::NoBackend), 0),
         ),
         (
@@ -248,8 +257,8 @@ fn causes_of_other_configurations() {
             "addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]\n[backend_pools.limits]\nqueue = 0",
             |w| {
                 w.backend(A).reply = Reply::Hold;
-                w.client_asks(&get("/"));
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
+                w.client_sends(&get("/"));
             },
             (503, Some(Cause::QueueFull), 0),
         ),
@@ -258,8 +267,8 @@ fn causes_of_other_configurations() {
             "addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]",
             |w| {
                 w.backend(A).reply = Reply::Hold;
-                w.client_asks(&get("/"));
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
+                w.client_sends(&get("/"));
                 w.advance(ms(5_010));
             },
             (503, Some(Cause::QueueTimeout), 0),
@@ -267,7 +276,7 @@ fn causes_of_other_configurations() {
         (
             "a name that is not resolved yet",
             "addresses = [\"a.test:80\"]",
-            |w| w.asks(&get("/")),
+            |w| w.send_from_new_client(&get("/")),
             (503, Some(Cause::NoBackend), 0),
         ),
     ];
@@ -282,11 +291,11 @@ fn causes_of_other_configurations() {
 #[test]
 fn no_pages_is_a_cause() {
     let mut config = (*config(&one_pool(TWO))).clone();
-    // One page: the head that is read fits, the head that is to be sent does not.
+    // One page: what has come of the body lies in it, and the head that is to be sent does not fit.
     config.limits.buffer_bytes = ruststrom_core::page::SMALL_BYTES as u64;
     let mut w = World::of(&config.into(), 1);
-    w.client_asks(&get("/"));
-    assert_eq!(w.one(), (503, Some(Cause::NoPages), 0));
+    w.client_sends("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234");
+    assert_eq!(w.one(), (503, Some(Cause::NoPages), 1));
     w.finish();
 }
 
@@ -299,7 +308,7 @@ fn who_may_ask_again() {
     for (what, request, again) in table {
         let mut w = World::new(&one_pool(TWO));
         all_open(&mut w, Open::Fails(Fault::Refused));
-        let c = w.client_asks(request);
+        let c = w.client_sends(request);
         assert_eq!(w.statuses(c), [502], "{what}");
         all_open(&mut w, Open::Take);
         if *again {

@@ -19,10 +19,10 @@ fn probed(every: u32, pool: &str) -> String {
 }
 
 fn ask(w: &mut World) -> (u16, String) {
-    let c = w.client_asks(&get("/"));
+    let c = w.client_sends(&get("/"));
     w.end(c);
-    let told = w.told();
-    (told[0].status, told[0].backend.clone())
+    let exchanges = w.exchanges();
+    (exchanges[0].status, exchanges[0].backend.clone())
 }
 
 /// Backends of the next `n` requests, counted.
@@ -135,31 +135,34 @@ fn cookies() {
     };
     let cookie = cookie_of(&mut w, c, &get("/")).expect("set");
     assert!(cookie.ends_with("; Path=/; HttpOnly; Secure; SameSite=Strict"), "{cookie}");
-    let at = w.told()[0].backend.clone();
+    let at = w.exchanges()[0].backend.clone();
     let value = cookie.split(';').next().expect("a value").to_owned();
     let with = |value: &str| format!("GET / HTTP/1.1\r\nHost: a.test\r\nCookie: x=y; {value}\r\n\r\n");
     // Kept.
     for _ in 0..5 {
         assert_eq!(cookie_of(&mut w, c, &with(&value)), None);
     }
-    assert!(w.told().iter().all(|t| t.backend == at));
+    assert!(w.exchanges().iter().all(|t| t.backend == at));
     // Nobody's: a new one.
     for wrong in ["s=0123456789abcdef", "s=", "s=zz", "t=1"] {
         assert!(cookie_of(&mut w, c, &with(wrong)).is_some(), "{wrong}");
     }
-    w.told();
+    w.exchanges();
     // Its backend fails: another, and a new cookie for that one.
     for b in w.to(&at) {
         w.end(b);
     }
     w.backend(&at).open = Open::Fails(Fault::Refused);
     let other = cookie_of(&mut w, c, &with(&value)).expect("another");
-    let told = w.told();
-    assert!(told[0].attempts == 2 && told[0].backend != at && !other.starts_with(&value), "{told:?}");
+    let exchanges = w.exchanges();
+    assert!(
+        exchanges[0].attempts == 2 && exchanges[0].backend != at && !other.starts_with(&value),
+        "{exchanges:?}"
+    );
     w.finish();
 }
 
-/// The answer to a probe, when it comes, and what the backend is then.
+/// The response to a probe, when it comes, and what the backend is then.
 #[test]
 fn probes() {
     let response = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
@@ -341,7 +344,7 @@ fn health_moves_the_queue() {
     for c in waiting {
         assert_eq!(w.statuses(c), [503]);
     }
-    assert!(w.told().iter().all(|t| t.cause == Some(Cause::NoBackend)));
+    assert!(w.exchanges().iter().all(|t| t.cause == Some(Cause::NoBackend)));
     w.finish();
 }
 
@@ -361,7 +364,7 @@ fn names() {
     assert_eq!(w.health(), [("a.test:80".to_owned(), Unknown, Healthy)], "at once");
     assert!(w.shards[0].is_ready());
     assert_eq!(count(&mut w, 4), counts(&[("10.0.0.9:80", 2), ("a.test:80", 2)]));
-    // An answer that comes twice is no answer.
+    // A response that comes twice is no response.
     w.response(query, two(&[C]));
     assert_eq!(w.made_to(C), 0);
     // Again after half a minute; its addresses take turns.
@@ -376,11 +379,11 @@ fn names() {
             w.end(c);
         }
     }
-    let clients: Vec<Sock> = (0..4).map(|_| w.client_asks(&get("/"))).collect();
+    let clients: Vec<Sock> = (0..4).map(|_| w.client_sends(&get("/"))).collect();
     assert!(!w.to(A).is_empty() || !w.to(B).is_empty(), "the last good ones are kept");
     assert_eq!(clients.len(), 4);
-    w.told();
-    // One that is not answered is asked again, and its late answer is nobody's.
+    w.exchanges();
+    // One that is not answered is asked again, and its late response is nobody's.
     w.advance_ms(30_010);
     let late = w.lookups.pop().expect("asked");
     w.advance_ms(20_010);
@@ -440,7 +443,7 @@ fn probes_and_drains() {
     w.advance_ms(0);
     w.health();
     w.backend(A).reply = Reply::Hold;
-    let c = w.client_asks(&get("/"));
+    let c = w.client_sends(&get("/"));
     w.backend(A).probe = Reply::Hold;
     w.advance_ms(1_000);
     assert_eq!(w.counts().probes, 1);

@@ -1,7 +1,8 @@
-//! How connections live and end: idle ones, early answers, tunnels, scarce pages, drains and reloads.
+//! How connections live and end: idle ones, early responses, tunnels, scarce pages, drains and reloads.
 
 use std::time::Duration;
 
+use ruststrom_core::config::ListenerKind;
 use ruststrom_core::http::Violation;
 use ruststrom_core::page::SMALL_BYTES;
 use ruststrom_core::proxy::Counts;
@@ -26,9 +27,9 @@ fn held(pool: &str) -> World {
 fn a_thousand_requests_behind_each_other() {
     let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]"));
     let all: String = (0..1_000).map(|n| get(&format!("/{n}"))).collect();
-    let c = w.client_asks(&all);
+    let c = w.client_sends(&all);
     assert_eq!(w.statuses(c), [200; 1_000]);
-    let targets: Vec<String> = w.told().into_iter().map(|t| t.target).collect();
+    let targets: Vec<String> = w.exchanges().into_iter().map(|t| t.target).collect();
     assert_eq!(targets, (0..1_000).map(|n| format!("/{n}")).collect::<Vec<_>>());
     assert_eq!((w.made_to(A), w.made_to(B)), (1, 1));
     w.finish();
@@ -53,7 +54,7 @@ fn idle_connections() {
     for (setting, says, clients, idle, later) in table {
         let mut w = held(&format!("{ONE}\n[backend_pools.client]\n{setting}"));
         for _ in 0..clients {
-            w.asks(&get("/"));
+            w.send_from_new_client(&get("/"));
         }
         for b in w.to(A) {
             w.send(b, format!("HTTP/1.1 200 OK\r\n{says}Content-Length: 0\r\n\r\n"));
@@ -70,7 +71,7 @@ fn idle_connections() {
 #[test]
 fn idle_connections_are_everyones() {
     let mut w = held(ONE);
-    let clients: Vec<Sock> = (0..3).map(|_| w.client_asks(&get("/"))).collect();
+    let clients: Vec<Sock> = (0..3).map(|_| w.client_sends(&get("/"))).collect();
     let all = w.to(A);
     for b in [1, 0, 2] {
         w.send(all[b], ok(""));
@@ -87,13 +88,13 @@ fn idle_connections_are_everyones() {
 #[test]
 fn early_responses() {
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234";
-    // The answer; what else happens; whether the client's connection stays.
+    // The response; what else happens; whether the client's connection stays.
     let whole = "HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno";
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
 
     // Whole: the client's connection ends after it, and what it still sends goes nowhere.
     let mut w = held(ONE);
-    let c = w.client_asks(head);
+    let c = w.client_sends(head);
     let b = w.to(A)[0];
     w.send(b, whole);
     assert_eq!(
@@ -107,10 +108,10 @@ fn early_responses() {
     assert!(w.peer(c).closed && !w.peer(c).cut);
     w.finish();
 
-    // Half: the request goes on, all of it, and the answer too; then the connection ends, for the answer had
-    // said so.
+    // Half: the request goes on, all of it, and the response too; then the connection ends, for the response
+    // had said so.
     let mut w = held(ONE);
-    let c = w.client_asks(head);
+    let c = w.client_sends(head);
     let b = w.to(A)[0];
     w.send(b, half);
     w.send(c, "56789");
@@ -123,7 +124,7 @@ fn early_responses() {
 
     // Half, and the backend takes nothing more, nor says anything: both are cut.
     let mut w = held(ONE);
-    let c = w.client_asks(head);
+    let c = w.client_sends(head);
     let b = w.to(A)[0];
     w.send(b, half);
     w.room(b, 0);
@@ -132,7 +133,7 @@ fn early_responses() {
     assert_eq!((w.one(), w.peer(c).cut), ((200, Some(Cause::BackendStalled), 1), true));
     w.finish();
 
-    // Whole, and the backend breaks off at once: the answer still counts.
+    // Whole, and the backend breaks off at once: the response still counts.
     for fault in [false, true] {
         let mut w = held(ONE);
         let c = w.client();
@@ -152,7 +153,7 @@ fn early_responses() {
 
     // Twice: the second is nobody's.
     let mut w = held(ONE);
-    let c = w.client_asks(&get("/1"));
+    let c = w.client_sends(&get("/1"));
     let b = w.to(A)[0];
     w.send(b, format!("{}{}", ok("one"), ok("two")));
     assert!(w.got(c).ends_with("one") && w.peer(b).closed);
@@ -167,7 +168,7 @@ fn tunnels() {
     // Who ends first; then the other side can still speak.
     for client_first in [true, false] {
         let mut w = held(ONE);
-        let c = w.client_asks(UPGRADE);
+        let c = w.client_sends(UPGRADE);
         let b = w.to(A)[0];
         w.send(b, format!("{SWITCH}early"));
         assert!(w.got(c).ends_with("\r\n\r\nearly"));
@@ -182,11 +183,11 @@ fn tunnels() {
         assert!(w.peer(second).shut && !w.peer(second).closed && w.got(second) == "last");
         w.send(second, "answer");
         assert_eq!(w.got(first), "answer");
-        assert_eq!(w.told(), []);
+        assert_eq!(w.exchanges(), []);
         w.end(second);
-        let told = w.told();
+        let exchanges = w.exchanges();
         assert_eq!(
-            (told[0].status, told[0].cause, told[0].bytes),
+            (exchanges[0].status, exchanges[0].cause, exchanges[0].bytes),
             (101, None, if client_first { (8, 15) } else { (10, 13) })
         );
         assert!(w.peer(c).closed && w.peer(b).closed);
@@ -225,7 +226,7 @@ fn tunnels() {
     }
     // Who switches before it has the whole request has not read it.
     let mut w = held(ONE);
-    w.asks("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n");
+    w.send_from_new_client("POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n");
     let b = w.to(A)[0];
     w.send(b, SWITCH);
     assert_eq!(w.one(), (502, Some(Cause::BadResponse(Violation::UnexpectedSwitch)), 1));
@@ -233,7 +234,7 @@ fn tunnels() {
     // Either side breaks.
     for client in [true, false] {
         let mut w = held(ONE);
-        let c = w.client_asks(UPGRADE);
+        let c = w.client_sends(UPGRADE);
         let b = w.to(A)[0];
         w.send(b, SWITCH);
         w.fault(if client { c } else { b }, Fault::Reset);
@@ -256,14 +257,14 @@ fn scarce_pages() {
         let mut w = with_pages(ONE, pages);
         w.backend(A).reply = Reply::Hold;
         let clients: Vec<Sock> = (0..200).map(|_| w.client()).collect();
-        assert!(w.shards[0].accepting(ListenerId(0)));
+        assert!(w.shards[0].accepting(ListenerKind::Http));
         for c in &clients {
             w.send(*c, get("/"));
         }
         let counts = w.counts();
         assert!(counts.exchanges < 200 && counts.exchanges as u64 >= pages / 2, "{counts:?}");
-        assert!(!w.shards[0].accepting(ListenerId(0)), "full");
-        assert!(w.shards[0].accepting(ListenerId(1)), "our own page is always there");
+        assert!(!w.shards[0].accepting(ListenerKind::Http), "full");
+        assert!(w.shards[0].accepting(ListenerKind::Admin), "our own page is always there");
         let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
         assert_eq!(w.ask(admin, "/healthz"), [200]);
         w.backend(A).reply = ok(&"x".repeat(SMALL_BYTES)).as_str().into();
@@ -276,7 +277,7 @@ fn scarce_pages() {
         for c in &clients {
             assert_eq!(w.statuses(*c), [200]);
         }
-        assert!(w.shards[0].accepting(ListenerId(0)), "free again");
+        assert!(w.shards[0].accepting(ListenerKind::Http), "free again");
         assert_eq!(w.counts().pages, 0);
         w.finish();
     }
@@ -315,10 +316,10 @@ fn scarce_pages_and_uploads() {
 fn the_next_gets_the_page() {
     let mut w = with_pages(&format!("{ONE}\nretries = 0"), 20);
     w.backend(A).reply = Reply::Hold;
-    let c = w.client_asks("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n");
+    let c = w.client_sends("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n");
     let its = w.to(A)[0];
     for _ in 0..40 {
-        w.asks(&get("/"));
+        w.send_from_new_client(&get("/"));
     }
     let mut others = w.to(A).into_iter().skip(1);
     while w.counts().pages < 20 {
@@ -340,12 +341,12 @@ fn the_next_gets_the_page() {
     w.finish();
 }
 
-/// Many long polls: each holds the page of its request's head, for a retry, and nothing once its answer has
+/// Many long polls: each holds the page of its request's head, for a retry, and nothing once its response has
 /// begun.
 #[test]
 fn who_waits_holds_little() {
     let mut w = held(ONE);
-    let clients: Vec<Sock> = (0..50).map(|_| w.client_asks(&get("/"))).collect();
+    let clients: Vec<Sock> = (0..50).map(|_| w.client_sends(&get("/"))).collect();
     assert_eq!(w.counts().pages, 50);
     for b in w.to(A) {
         w.send(b, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
@@ -363,25 +364,25 @@ fn who_waits_holds_little() {
 #[test]
 fn drains() {
     let mut w = held("addresses = [{ address = \"10.0.0.1:80\", max_connections = 3 }]");
-    let idle = w.client_asks(&get("/idle"));
+    let idle = w.client_sends(&get("/idle"));
     let b = w.to(A)[0];
     w.reply(b, ok(""));
     w.statuses(idle);
-    let busy = w.client_asks(&get("/busy"));
-    let streaming = w.client_asks(&get("/streaming"));
-    let tunnel = w.client_asks(UPGRADE);
-    let queued = w.client_asks(&get("/queued"));
-    let half = w.client_asks("GET /half HTTP/1.1\r\n");
+    let busy = w.client_sends(&get("/busy"));
+    let streaming = w.client_sends(&get("/streaming"));
+    let tunnel = w.client_sends(UPGRADE);
+    let queued = w.client_sends(&get("/queued"));
+    let half = w.client_sends("GET /half HTTP/1.1\r\n");
     let (fresh, silent) = (w.client(), w.client());
     let of = |w: &World, target: &str| w.arrived.iter().find(|(_, t)| t == target).expect("arrived").0;
     let (to_busy, to_streaming, to_tunnel) = (of(&w, "/busy"), of(&w, "/streaming"), of(&w, "/"));
     w.send(to_streaming, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
     w.send(to_tunnel, SWITCH);
-    w.told();
+    w.exchanges();
 
     w.drain(Duration::from_secs(20));
     assert_eq!(w.accept(0, addr("192.0.2.9:1"), ListenerId(0)), Err(Refused::Draining));
-    assert!(!w.shards[0].accepting(ListenerId(0)));
+    assert!(!w.shards[0].accepting(ListenerKind::Http));
     assert!(w.peer(idle).shut && !w.peer(idle).closed, "the end is said, and the other's waited for");
     for c in [busy, streaming, tunnel, queued, half, fresh, silent] {
         assert!(!w.peer(c).shut, "under way");
@@ -415,9 +416,9 @@ fn drains() {
     w.send(to_streaming, "cd");
     assert!(w.got(streaming).ends_with("abcd") && w.peer(streaming).closed);
     assert_eq!((w.drained.clone(), w.counts().clients), (vec![], 1));
-    w.told();
+    w.exchanges();
     w.advance_ms(17_980);
-    assert_eq!((w.drained.clone(), w.told()), (vec![], vec![]));
+    assert_eq!((w.drained.clone(), w.exchanges()), (vec![], vec![]));
     w.advance_ms(20);
     assert_eq!(
         (w.drained.clone(), w.one(), w.peer(tunnel).cut),
@@ -430,7 +431,7 @@ fn drains() {
 #[test]
 fn drains_of_other_kinds() {
     let mut w = held(ONE);
-    let c = w.client_asks(&get("/"));
+    let c = w.client_sends(&get("/"));
     w.drain(Duration::from_secs(20));
     w.drain(Duration::from_secs(30));
     w.drain(Duration::from_secs(1));
@@ -513,15 +514,15 @@ fn reloads() {
     let mut w = World::of(&old, 2);
     w.backend(A).reply = Reply::Hold;
     w.backend(B).reply = Reply::Hold;
-    let idle = w.client_asks(&get("/1"));
-    let busy = w.client_asks(&get("/2"));
+    let idle = w.client_sends(&get("/1"));
+    let busy = w.client_sends(&get("/2"));
     let (a, b) = (w.to(A)[0], w.to(B)[0]);
     w.reply(a, ok(""));
-    let on_old = w.client_asks(&get("/3"));
+    let on_old = w.client_sends(&get("/3"));
     assert_eq!(w.to(A), [a], "used again");
     w.reply(a, ok(""));
     assert_eq!((w.counts().backends_idle, w.counts().backends_busy), (1, 1));
-    let failing = w.client_asks(&get("/4"));
+    let failing = w.client_sends(&get("/4"));
     w.advance_ms(1);
 
     w.reconfigure(&new);
@@ -537,7 +538,7 @@ fn reloads() {
     assert_ne!(w.peer(again).to, first);
     w.reply(again, ok(""));
     w.reply(b, ok(""));
-    assert_eq!(w.told().iter().map(|t| t.status).collect::<Vec<_>>(), [200; 4]);
+    assert_eq!(w.exchanges().iter().map(|t| t.status).collect::<Vec<_>>(), [200; 4]);
     // What comes now goes by the newer.
     for n in 0..4 {
         let c = [idle, busy, on_old, failing][n];
@@ -575,13 +576,13 @@ fn listeners_over_a_reload() {
     w.finish();
 }
 
-/// A backend that speaks before it is asked, on a connection of its own: its words are an answer to what was
+/// A backend that speaks before it is asked, on a connection of its own: its words are a response to what was
 /// about to be asked, and the connection is not used again.
 #[test]
 fn who_speaks_first() {
     let mut w = held(ONE);
     w.backend(A).open = Open::Silent;
-    let c = w.client_asks(&get("/"));
+    let c = w.client_sends(&get("/"));
     let b = w.to(A)[0];
     w.room(b, 0);
     w.opened(b);

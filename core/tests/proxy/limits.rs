@@ -43,8 +43,8 @@ fn every_timeout() {
         Row {
             what: "half a head of a second request, from its first byte",
             before: |w| {
-                let c = w.client_asks(&get("/"));
-                w.told();
+                let c = w.client_sends(&get("/"));
+                w.exchanges();
                 w.advance(ms(1_500));
                 w.send(c, "GET");
                 w.advance(ms(900));
@@ -57,8 +57,8 @@ fn every_timeout() {
         Row {
             what: "idle between requests",
             before: |w| {
-                w.client_asks(&get("/"));
-                w.told();
+                w.client_sends(&get("/"));
+                w.exchanges();
             },
             due: 2_000,
             record: None,
@@ -68,17 +68,17 @@ fn every_timeout() {
             what: "connecting",
             before: |w| {
                 all_open(w, Open::Silent);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             due: 3_000,
             record: Some((504, Cause::ConnectTimeout)),
             backends_closed: true,
         },
         Row {
-            what: "the head of the answer",
+            what: "the head of the response",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks(HALF);
+                let c = w.client_sends(HALF);
                 w.advance(ms(2_000));
                 w.send(c, "dy");
             },
@@ -87,10 +87,10 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
-            what: "the head of the answer, which trickles",
+            what: "the head of the response, which trickles",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 200 OK\r\n");
                 w.advance(ms(3_000));
@@ -101,10 +101,10 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
-            what: "the head of the answer, after an interim one",
+            what: "the head of the response, after an interim one",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.advance(ms(3_000));
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 103 X\r\n\r\n");
@@ -117,7 +117,7 @@ fn every_timeout() {
             what: "an expectation that nobody meets",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(
+                w.client_sends(
                     "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
                 );
             },
@@ -126,10 +126,10 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
-            what: "an expectation that was met: the answer's time begins with the end of the body",
+            what: "an expectation that was met: the response's time begins with the end of the body",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks(
+                let c = w.client_sends(
                     "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
                 );
                 w.advance(ms(3_000));
@@ -148,7 +148,7 @@ fn every_timeout() {
             what: "an expectation that is met when there is nothing to send any more",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+                w.client_sends("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 100 Continue\r\n\r\n");
             },
@@ -160,7 +160,7 @@ fn every_timeout() {
             what: "the same without waiting for the 100",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                let c = w.client_asks(
+                let c = w.client_sends(
                     "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
                 );
                 w.advance(ms(3_000));
@@ -173,20 +173,20 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
-            what: "an answer instead of a 100: the client has nothing to send",
+            what: "a response instead of a 100: the client has nothing to send",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(
+                w.client_sends(
                     "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
                 );
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
                 for _ in 0..8 {
-                    assert_eq!(w.told(), []);
+                    assert_eq!(w.exchanges(), []);
                     w.advance(ms(1_000));
                     w.send(b, "a");
                 }
-                w.client_asks(HALF);
+                w.client_sends(HALF);
             },
             due: 700,
             record: Some((503, Cause::QueueTimeout)),
@@ -195,7 +195,7 @@ fn every_timeout() {
         Row {
             what: "a body that stops",
             before: |w| {
-                let c = w.client_asks(HALF);
+                let c = w.client_sends(HALF);
                 w.advance(ms(4_900));
                 w.send(c, "d");
                 // One byte in that time is too little to be more than a stall, but enough not to be one.
@@ -208,7 +208,7 @@ fn every_timeout() {
             what: "a request that the backend does not take",
             before: |w| {
                 w.backend(A).open = Open::Silent;
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 let b = w.to(A)[0];
                 w.room(b, 0);
                 w.opened(b);
@@ -218,17 +218,17 @@ fn every_timeout() {
             backends_closed: true,
         },
         Row {
-            what: "an answer that stops",
+            what: "a response that stops",
             before: |w| {
                 all_reply(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc");
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             due: 5_000,
             record: Some((200, Cause::BackendStalled)),
             backends_closed: true,
         },
         Row {
-            what: "an answer that nobody takes",
+            what: "a response that nobody takes",
             before: |w| {
                 all_reply(w, &*ok(&"x".repeat(5000)));
                 let c = w.client();
@@ -243,7 +243,7 @@ fn every_timeout() {
             what: "a tunnel, from its last byte",
             before: |w| {
                 all_reply(w, "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
-                let c = w.client_asks(
+                let c = w.client_sends(
                     "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
                 );
                 w.advance(ms(5_900));
@@ -260,9 +260,9 @@ fn every_timeout() {
             what: "the queue",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.advance(ms(1_000));
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
             },
             due: 700,
             record: Some((503, Cause::QueueTimeout)),
@@ -272,7 +272,7 @@ fn every_timeout() {
             what: "a drain",
             before: |w| {
                 all_reply(w, Reply::Hold);
-                w.client_asks(&get("/"));
+                w.client_sends(&get("/"));
                 w.drain(ms(1_234));
             },
             due: 1_234,
@@ -282,8 +282,8 @@ fn every_timeout() {
         Row {
             what: "after our last word",
             before: |w| {
-                w.client_asks("x:\r\n\r\n");
-                w.told();
+                w.client_sends("x:\r\n\r\n");
+                w.exchanges();
             },
             due: 2_000,
             record: None,
@@ -292,11 +292,11 @@ fn every_timeout() {
         Row {
             what: "an idle connection to a backend",
             before: |w| {
-                w.client_asks(&get("/"));
-                w.told();
+                w.client_sends(&get("/"));
+                w.exchanges();
                 w.advance(ms(1_900));
-                let c = w.client_asks(&get("/"));
-                w.told();
+                let c = w.client_sends(&get("/"));
+                w.exchanges();
                 w.advance(ms(3_000));
                 w.end(c);
             },
@@ -311,15 +311,15 @@ fn every_timeout() {
     for Row { what, before, due, record, backends_closed } in table {
         let mut w = World::new(text);
         before(&mut w);
-        assert_eq!(w.told(), [], "{what}: too early");
+        assert_eq!(w.exchanges(), [], "{what}: too early");
         let state = |w: &World| (w.to(A).len(), w.counts().clients);
         let at_first = state(&w);
         w.advance(ms(due) - ms(1));
-        assert_eq!((w.told(), state(&w)), (vec![], at_first), "{what}: too early");
+        assert_eq!((w.exchanges(), state(&w)), (vec![], at_first), "{what}: too early");
         w.advance(ms(3));
-        let told: Vec<_> = w.told().iter().map(|t| (t.status, t.cause)).collect();
+        let exchanges: Vec<_> = w.exchanges().iter().map(|t| (t.status, t.cause)).collect();
         assert_eq!(
-            told,
+            exchanges,
             record.map(|(status, cause)| (status, Some(cause))).into_iter().collect::<Vec<_>>(),
             "{what}"
         );
@@ -362,7 +362,7 @@ fn the_slowest_that_is_borne() {
             }
             w.advance_ms(1);
         }
-        assert_eq!(w.told().is_empty(), lives, "{upload} {bytes}");
+        assert_eq!(w.exchanges().is_empty(), lives, "{upload} {bytes}");
         w.finish();
     }
 }
@@ -376,11 +376,12 @@ fn no_timeouts() {
     let mut w = World::new(&text);
     w.backend(A).reply = Reply::Hold;
     w.backend(A).opens = [Open::Silent, Open::Take].into();
-    let half = w.client_asks("GET");
-    let clients = [w.client(), w.client_asks(&get("/")), w.client_asks(&get("/")), w.client_asks(&get("/"))];
+    let half = w.client_sends("GET");
+    let clients =
+        [w.client(), w.client_sends(&get("/")), w.client_sends(&get("/")), w.client_sends(&get("/"))];
     assert_eq!(w.counts().queued, 1);
     w.advance(Duration::from_secs(30 * 24 * 3600));
-    assert_eq!((w.told(), w.counts().clients), (vec![], 5));
+    assert_eq!((w.exchanges(), w.counts().clients), (vec![], 5));
     for c in clients.into_iter().chain([half]) {
         w.fault(c, Fault::Reset);
     }
@@ -389,7 +390,7 @@ fn no_timeouts() {
 
 #[test]
 fn every_limit() {
-    // The limit, what a client sends, the status of the answer.
+    // The limit, what a client sends, the status of the response.
     let long = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "x".repeat(n));
     let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{}\r\n", "A: b\r\n".repeat(n));
     let bytes = |n: usize| format!("GET / HTTP/1.1\r\nHost: a.test\r\nA: {}\r\n\r\n", "x".repeat(n - 37));
@@ -410,7 +411,7 @@ fn every_limit() {
             "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\n{limit}\n"
         );
         let mut w = World::new(&text.add_pool(TWO));
-        let c = w.client_asks(&sent);
+        let c = w.client_sends(&sent);
         let statuses = w.statuses(c);
         assert_eq!(statuses.first(), Some(&status), "{limit} {}", sent.len());
         w.finish();
@@ -426,7 +427,7 @@ fn every_limit() {
     for (limit, reply, status) in table {
         let mut w = World::new(&one_pool(&format!("{TWO}\n[backend_pools.limits]\n{limit}")));
         all_reply(&mut w, &*reply);
-        let c = w.client_asks(&get("/"));
+        let c = w.client_sends(&get("/"));
         assert_eq!(w.statuses(c), [status], "{limit} {}", reply.len());
         w.finish();
     }
@@ -474,7 +475,7 @@ fn limits_of_connections() {
     w.finish();
 
     let mut w = World::of(&limited("requests_per_connection = 2"), 1);
-    let c = w.client_asks(&get("/").repeat(3));
+    let c = w.client_sends(&get("/").repeat(3));
     let got = w.got(c);
     assert_eq!((got.matches("200 OK").count(), got.matches("Connection: close").count()), (2, 1));
     assert!(w.peer(c).shut);

@@ -52,7 +52,7 @@ fn never_more_and_in_order() {
         assert!(w.got(*c).ends_with(&format!("/{n}")), "the right answer");
     }
     assert!(w.nudges > 0);
-    assert!(w.told().iter().all(|t| (t.status, t.cause) == (200, None)));
+    assert!(w.exchanges().iter().all(|t| (t.status, t.cause) == (200, None)));
     w.finish();
 }
 
@@ -61,8 +61,8 @@ fn never_more_and_in_order() {
 fn nobody_is_overtaken() {
     let mut w = World::new(&capped(1, ""));
     w.backend(A).reply = Reply::Hold;
-    let greedy = w.client_asks(&format!("{}{}{}", get("/g1"), get("/g2"), get("/g3")));
-    let patient = w.client_asks(&get("/p1"));
+    let greedy = w.client_sends(&format!("{}{}{}", get("/g1"), get("/g2"), get("/g3")));
+    let patient = w.client_sends(&get("/p1"));
     let order: Vec<String> = std::iter::from_fn(|| response_one(&mut w, A)).collect();
     assert_eq!(order, ["/g1", "/p1", "/g2", "/g3"]);
     assert_eq!((w.statuses(greedy), w.statuses(patient)), (vec![200; 3], vec![200]));
@@ -73,16 +73,16 @@ fn nobody_is_overtaken() {
 fn full_late_and_gone() {
     let mut w = World::new(&capped(1, "[backend_pools.limits]\nqueue = 2"));
     w.backend(A).reply = Reply::Hold;
-    let first = w.client_asks(&get("/1"));
-    let second = w.client_asks(&get("/2"));
-    let third = w.client_asks(&get("/3"));
-    let fourth = w.client_asks(&get("/4"));
+    let first = w.client_sends(&get("/1"));
+    let second = w.client_sends(&get("/2"));
+    let third = w.client_sends(&get("/3"));
+    let fourth = w.client_sends(&get("/4"));
     assert_eq!((w.statuses(fourth), w.one()), (vec![503], (503, Some(Cause::QueueFull), 0)));
     // One that waits goes away: there is room for another.
     w.fault(second, Fault::Reset);
     assert_eq!((w.one(), w.counts().queued), ((0, Some(Cause::ClientGone), 0), 1));
     w.advance_ms(1_000);
-    let fifth = w.client_asks(&get("/5"));
+    let fifth = w.client_sends(&get("/5"));
     assert_eq!(w.counts().queued, 2);
     w.advance_ms(4_010);
     assert_eq!((w.statuses(third), w.one()), (vec![503], (503, Some(Cause::QueueTimeout), 0)));
@@ -99,10 +99,10 @@ fn full_late_and_gone() {
 fn many_come_and_go() {
     let mut w = World::new(&capped(1, ""));
     w.backend(A).reply = Reply::Hold;
-    let first = w.client_asks(&get("/1"));
-    let second = w.client_asks(&get("/2"));
+    let first = w.client_sends(&get("/1"));
+    let second = w.client_sends(&get("/2"));
     for _ in 0..3_000 {
-        let c = w.client_asks(&get("/x"));
+        let c = w.client_sends(&get("/x"));
         w.fault(c, Fault::Reset);
     }
     assert_eq!(w.counts().queued, 1);
@@ -122,7 +122,7 @@ fn one_that_is_choosy_does_not_block() {
     }
     let mut cookies = Vec::new();
     for _ in 0..2 {
-        let c = w.client_asks(&get("/"));
+        let c = w.client_sends(&get("/"));
         while response_one(&mut w, A).or_else(|| response_one(&mut w, B)).is_some() {}
         let got = w.got(c);
         cookies.push(
@@ -137,7 +137,7 @@ fn one_that_is_choosy_does_not_block() {
     let clients: Vec<Sock> = ["/0", "/1", "/2", "/3", "/4", "/5"]
         .iter()
         .zip([0, 1, 0, 0, 1, 9])
-        .map(|(target, which)| w.client_asks(&cookies.get(which).map_or(get(target), |c| with(c, target))))
+        .map(|(target, which)| w.client_sends(&cookies.get(which).map_or(get(target), |c| with(c, target))))
         .collect();
     assert_eq!(w.counts().queued, 4);
     // Only the second backend answers: whoever can use it gets it, though older ones wait for the first.
@@ -195,12 +195,12 @@ fn the_first_error_is_told() {
     w.backend(A).opens = [Open::Take, Open::Fails(Fault::Refused)].into();
     w.backend(B).reply = Reply::Hold;
     // One for the first, one that stays at the second, one that is refused by the first.
-    w.asks(&get("/"));
-    w.asks(&get("/"));
-    w.told();
+    w.send_from_new_client(&get("/"));
+    w.send_from_new_client(&get("/"));
+    w.exchanges();
     let a = w.to(A)[0];
     w.end(a);
-    let c = w.client_asks(&get("/"));
+    let c = w.client_sends(&get("/"));
     assert_eq!(w.counts().queued, 1);
     w.advance_ms(5_010);
     assert_eq!((w.statuses(c), w.one()), (vec![502], (502, Some(Cause::ConnectRefused), 1)));

@@ -1,5 +1,5 @@
 //! Many clients, two shards, every byte in any order and any piece, faults at any moment: each client gets
-//! its own answers, whole or not at all, nothing is done twice that may be done once only, and nothing is
+//! its own responses, whole or not at all, nothing is done twice that may be done once only, and nothing is
 //! left.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ fn pattern(id: usize, len: usize) -> String {
 
 struct Request {
     id: usize,
-    /// Of the answer.
+    /// Of the response.
     len: usize,
     bytes: String,
     head: bool,
@@ -60,7 +60,7 @@ fn request(id: usize, rng: &mut Rng) -> Request {
     Request { id, len, bytes, head: method == "HEAD", once: method == "POST" }
 }
 
-/// The content of a request or an answer whose head is `head`; `None` if it is not all there. With it, what
+/// The content of a request or a response whose head is `head`; `None` if it is not all there. With it, what
 /// follows.
 fn content<'a>(head: &str, rest: &'a str) -> Option<(String, &'a str)> {
     let head = head.to_ascii_lowercase();
@@ -126,19 +126,19 @@ fn judge(seed: u64, got: &str, asked: &[Request], over: bool) -> (usize, Vec<u16
         let status: u16 = head
             .get(9..12)
             .and_then(|s| s.parse().ok())
-            .unwrap_or_else(|| panic!("{seed}: no answer: {head}"));
+            .unwrap_or_else(|| panic!("{seed}: no response: {head}"));
         if status < 200 {
             rest = after;
             continue;
         }
-        let Some(request) = asked.get(responses) else { panic!("{seed}: an answer to nothing: {head}") };
+        let Some(request) = asked.get(responses) else { panic!("{seed}: a response to nothing: {head}") };
         responses += 1;
         if status != 200 {
             others.push(status);
         } else {
             assert!(
                 head.contains(&format!("X-Id: {}\r\n", request.id)),
-                "{seed}: another's answer to {}: {head}",
+                "{seed}: another's response to {}: {head}",
                 request.id
             );
         }

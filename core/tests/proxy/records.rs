@@ -1,5 +1,5 @@
-//! What an operator is told: of heads that could not be read, of answers of our own, of connections that were
-//! refused.
+//! What an operator is told: of heads that could not be read, of responses of our own, of connections that
+//! were refused.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ fn a_refused_head_shows_its_first_line() {
     ];
     for (sent, shown) in table {
         let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
-        w.client_asks(sent);
-        let told = w.told();
-        assert_eq!((told.len(), &*told[0].target), (1, shown), "{sent:?}");
+        w.client_sends(sent);
+        let exchanges = w.exchanges();
+        assert_eq!((exchanges.len(), &*exchanges[0].target), (1, shown), "{sent:?}");
         w.finish();
     }
 }
 
 #[test]
-fn a_head_is_told_whole_but_not_without_end() {
+fn a_head_is_reported_whole_but_within_bounds() {
     let long = "x".repeat(3000);
     let (path, text) = (format!("/{}", &long[..1023]), &long[..255]);
     let table = [
@@ -50,11 +50,11 @@ fn a_head_is_told_whole_but_not_without_end() {
         ),
         ("nonsense\r\n\r\n".to_owned(), r#"198.51.100.7 Http 0 |nonsense||| theirs "#.to_owned()),
     ];
-    for (sent, told) in table {
+    for (sent, exchanges) in table {
         let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
-        w.client_asks(&sent);
+        w.client_sends(&sent);
         let heads = w.heads();
-        assert!(heads.len() == 1 && heads[0].starts_with(&told), "{sent:?}\n{heads:#?}\n{told}");
+        assert!(heads.len() == 1 && heads[0].starts_with(&exchanges), "{sent:?}\n{heads:#?}\n{exchanges}");
         w.finish();
     }
 }
@@ -64,30 +64,30 @@ fn a_trusted_peer_names_its_requests() {
     let text =
         format!("trusted_proxies = [\"198.51.100.0/24\"]\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
     let long = "i".repeat(200);
-    for (sent, told) in
+    for (sent, exchanges) in
         [("mine", "theirs mine"), ("", "ours "), (&long, &*format!("theirs {}", &long[..128]))]
     {
         let mut w = World::new(&text);
-        w.client_asks(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: {sent}\r\n\r\n"));
+        w.client_sends(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: {sent}\r\n\r\n"));
         let heads = w.heads();
-        assert!(heads.len() == 1 && heads[0].contains(told), "{sent:?} {heads:?}");
+        assert!(heads.len() == 1 && heads[0].contains(exchanges), "{sent:?} {heads:?}");
         w.finish();
     }
 }
 
 #[test]
-fn who_says_nothing_is_told_of_too() {
+fn what_could_not_be_read_is_recorded_too() {
     let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
     let c = w.client();
     w.send(c, "GET / HT");
     w.advance(Duration::from_secs(60));
     assert_eq!(w.heads(), [r#"198.51.100.7 Http 0 |GET / HT||| theirs "#]);
-    assert_eq!(w.told()[0].status, 408);
+    assert_eq!(w.exchanges()[0].status, 408);
     w.finish();
 }
 
 #[test]
-fn our_own_page_is_not_told_of() {
+fn requests_to_the_admin_listener_are_not_recorded() {
     let config =
         config(&format!("metrics_address = \"127.0.0.1:9\"\n{}", one_pool("addresses = [\"10.0.0.1:80\"]")));
     let place = config.listeners.iter().position(|l| l.kind == ListenerKind::Admin).expect("a listener");
@@ -98,38 +98,52 @@ fn our_own_page_is_not_told_of() {
         w.send(c, sent);
         assert!(w.got(c).starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}");
         w.end(c);
-        assert_eq!((w.heads(), w.told()), (vec![], vec![]));
+        assert_eq!((w.heads(), w.exchanges()), (vec![], vec![]));
     }
     w.finish();
 }
 
 #[test]
-fn names_are_called_plain_only_if_they_are() {
-    for (name, plain) in
-        [("web", true), ("a b~", true), ("m\u{fc}nchen", false), ("a\\\"b", false), ("a\\\\b", false)]
-    {
-        let mut w = World::new(&one_pool(&format!(
-            "name = \"{name}\"\nmatcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"
-        )));
-        w.client_asks(&get("/there"));
-        let names = w.names();
-        assert!(names.len() == 1 && names[0].1 == plain, "{name} {names:?}");
-        w.finish();
-    }
+fn a_pool_has_one_identity_over_reloads_and_no_other_pool_has_it() {
+    let text = |names: [&str; 2], port: u16| {
+        let pool = |name: &str| {
+            format!(
+                "[[backend_pools]]\nname = \"{name}\"\nmatcher = \"Path('/{name}')\"\naddresses = [\"10.0.0.1:{port}\"]\n"
+            )
+        };
+        let head = "http_address = \"127.0.0.1:80\"\n[health_interval]\ncheck_every = 0\n";
+        format!("{head}{}{}", pool(names[0]), pool(names[1]))
+    };
+    let mut w = World::new(&text(["one", "two"], 80));
+    let ask = |w: &mut World, name: &str| {
+        w.client_sends(&get(&format!("/{name}")));
+        let pools = w.pools();
+        assert_eq!((pools.len(), pools[0].0.as_str()), (1, name));
+        pools[0].1.expect("routed")
+    };
+    let (one, two) = (ask(&mut w, "one"), ask(&mut w, "two"));
+    assert_ne!(one, two);
+    // Another place, and another backend.
+    w.reconfigure(&config(&text(["two", "one"], 81)));
+    assert_eq!((ask(&mut w, "one"), ask(&mut w, "two")), (one, two));
+    w.reconfigure(&config(&text(["three", "one"], 81)));
+    let three = ask(&mut w, "three");
+    assert!(three != one && three != two && ask(&mut w, "one") == one);
+    w.finish();
 }
 
 #[test]
-fn responses_of_our_own_have_bytes_too() {
+fn local_replies_have_bytes_too() {
     let mut w = World::new(&one_pool("matcher = \"Path('/there')\"\naddresses = [\"10.0.0.1:80\"]"));
-    w.client_asks(&get("/"));
-    w.client_asks("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    let bytes: Vec<u64> = w.told().iter().map(|t| t.bytes.1).collect();
+    w.client_sends(&get("/"));
+    w.client_sends("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let bytes: Vec<u64> = w.exchanges().iter().map(|t| t.bytes.1).collect();
     assert_eq!(bytes, ["404 Not Found: no_route\n".len() as u64, 0]);
     w.finish();
 }
 
 #[test]
-fn a_limit_of_connections_is_told_of_but_not_each_time() {
+fn a_limit_of_connections_is_noted_but_not_each_time() {
     let text = format!("limits = {{ connections = 1 }}\n{}", one_pool("addresses = [\"10.0.0.1:80\"]"));
     let config = config(&text);
     let mut w = World::of(&config, 1);
@@ -145,7 +159,7 @@ fn a_limit_of_connections_is_told_of_but_not_each_time() {
 
 #[test]
 fn who_lingers_does_not_make_a_drain_late() {
-    // The client got its last answer and stays: its connection lingers when the drain begins, or begins to
+    // The client got its last response and stays: its connection lingers when the drain begins, or begins to
     // when it has begun.
     for bad_first in [true, false] {
         let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));

@@ -3,7 +3,7 @@
 use ruststrom_core::config::Strategy;
 use ruststrom_core::{Cause, Fault};
 
-use crate::world::{Open, Reply, Told, World, get, ok, one_pool};
+use crate::world::{EndedExchange, Open, Reply, World, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -63,7 +63,7 @@ fn tries() {
         ("sent, idempotent", 1, vec![closed()], get("/"), (200, None, 2, B)),
         ("sent, reset", 1, vec![R(Reply::Reset)], get("/"), (200, None, 2, B)),
         ("sent, not idempotent", 1, vec![closed()], POST.into(), (502, Some(BackendClosed), 1, A)),
-        ("an answer has begun", 1, vec![begun()], get("/"), (502, Some(BackendClosed), 1, A)),
+        ("a response has begun", 1, vec![begun()], get("/"), (502, Some(BackendClosed), 1, A)),
         ("a body that fits stays", 1, vec![closed()], long("PUT", 15_000), (200, None, 2, B)),
         (
             "a body too long does not",
@@ -91,9 +91,9 @@ fn tries() {
         for piece in request.as_bytes().chunks(7_000) {
             w.send(c, piece);
         }
-        let told = w.told();
-        assert_eq!(told.len(), 1, "{what}");
-        let Told { status, cause, attempts, backend, .. } = &told[0];
+        let exchanges = w.exchanges();
+        assert_eq!(exchanges.len(), 1, "{what}");
+        let EndedExchange { status, cause, attempts, backend, .. } = &exchanges[0];
         assert_eq!((*status, *cause, *attempts, &**backend), expected, "{what}");
         if *status == 200 {
             let sent = request.split_once("\r\n\r\n").expect("a head").1;
@@ -135,18 +135,18 @@ fn stale_connections() {
     for (request, stale, retries, expected) in table {
         let mut w = World::new(&one_pool(&format!("addresses = [\"10.0.0.1:80\"]\nretries = {retries}")));
         w.backend(A).reply = Reply::Hold;
-        let clients: Vec<_> = (0..stale).map(|_| w.client_asks(&get("/"))).collect();
+        let clients: Vec<_> = (0..stale).map(|_| w.client_sends(&get("/"))).collect();
         for b in w.to(A) {
             w.send(b, ok(""));
         }
         assert_eq!((w.counts().backends_idle, clients.len()), (stale, stale));
-        w.told();
+        w.exchanges();
         w.backend(A).reply = ok("").as_str().into();
         w.backend(A).replies = [Reply::Reset].into();
         for b in w.to(A) {
             w.got(b);
         }
-        let c = w.client_asks(&request);
+        let c = w.client_sends(&request);
         assert_eq!(w.one(), expected, "{request} {stale}");
         _ = c;
         w.finish();
@@ -160,7 +160,7 @@ fn stale_before_anything_was_sent() {
     let mut w = World::new(&pool(0));
     let c = w.client();
     assert_eq!((w.ask(c, "/1"), w.ask(c, "/2")), (vec![200], vec![200]));
-    w.told();
+    w.exchanges();
     for at in [A, B] {
         let b = w.to(at)[0];
         // The backend takes nothing any more: the request waits, then the reset is noticed.
@@ -170,13 +170,16 @@ fn stale_before_anything_was_sent() {
     let busy = if w.peer(w.to(A)[0]).room == 0 && w.counts().backends_busy == 1 { A } else { B };
     let b = w.to(busy)[0];
     w.fault(b, Fault::Reset);
-    let told = w.told();
-    assert_eq!((told[0].status, told[0].cause, told[0].attempts, told[0].reused), (200, None, 2, false));
-    assert_eq!(told[0].backend, busy);
+    let exchanges = w.exchanges();
+    assert_eq!(
+        (exchanges[0].status, exchanges[0].cause, exchanges[0].attempts, exchanges[0].reused),
+        (200, None, 2, false)
+    );
+    assert_eq!(exchanges[0].backend, busy);
     w.finish();
 }
 
-/// Bytes that come before any request are no answer to it.
+/// Bytes that come before any request are no response to it.
 #[test]
 fn what_lies_on_an_idle_connection() {
     let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
@@ -208,7 +211,7 @@ fn the_budget_of_retries() {
     for _ in 0..3_000 {
         assert_eq!(w.ask(c, "/"), [502]);
     }
-    let attempts: Vec<u8> = w.told().iter().map(|t| t.attempts).collect();
+    let attempts: Vec<u8> = w.exchanges().iter().map(|t| t.attempts).collect();
     let early = attempts[..1_000].iter().filter(|n| **n == 2).count();
     let late = attempts[2_000..].iter().filter(|n| **n == 2).count();
     assert_eq!((early, late), (1_000, 200));
@@ -244,15 +247,15 @@ fn where_to() {
             if what == "another" {
                 w.backend(B).replies.push_back(Reply::Close);
             }
-            w.client_asks(&get("/"));
-            let told = w.told();
+            w.client_sends(&get("/"));
+            let exchanges = w.exchanges();
             if what == "another" {
                 let served: Vec<_> = w.served.iter().map(|(at, _)| *at).collect();
-                assert_eq!((told[0].status, told[0].attempts), (502, 2), "{what} {name}");
+                assert_eq!((exchanges[0].status, exchanges[0].attempts), (502, 2), "{what} {name}");
                 assert!(served.len() == 2 && served[0] != served[1], "{what} {name}: {served:?}");
             } else {
                 assert_eq!(
-                    (told[0].status, told[0].attempts, &*told[0].backend),
+                    (exchanges[0].status, exchanges[0].attempts, &*exchanges[0].backend),
                     (200, 2, expected),
                     "{what} {name}"
                 );

@@ -78,7 +78,7 @@ impl World {
     pub(crate) fn acted(&mut self, sock: Sock) {
         let peer = &mut self.peers[sock.0];
         let wants = self.shards[peer.shard].wants(peer.conn);
-        peer.known = Wants { recv: wants.recv && !peer.starving, send: wants.send && peer.known.send };
+        peer.known = Wants { recv: wants.recv && !peer.waits_for_page, send: wants.send && peer.known.send };
     }
 
     /// Does what a shard asks for, and checks it.
@@ -90,7 +90,7 @@ impl World {
                 let peer = &mut self.peers[sock.0];
                 let wants = self.shards[shard].wants(peer.conn);
                 peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
-                peer.starving = false;
+                peer.waits_for_page = false;
             }
             let Some(effect) = self.shards[shard].poll_effect() else {
                 if conn.is_none() {
@@ -115,6 +115,7 @@ impl World {
                 Effect::Lookup { id, query: Query::Resolve { host, port } } => {
                     self.lookups.push((shard, id, format!("{host}:{port}")));
                 }
+                Effect::Lookup { query, .. } => panic!("nobody asks for {query:?}"),
                 Effect::Nudge(other) => {
                     assert_ne!(usize::from(other), shard, "a shard that nudges itself");
                     self.nudges += 1;
@@ -131,7 +132,7 @@ impl World {
             if peer.shard == shard {
                 let (now, known) = (proxy.wants(peer.conn), peer.known);
                 assert!(
-                    (!now.recv || known.recv || peer.starving) && (!now.send || known.send),
+                    (!now.recv || known.recv || peer.waits_for_page) && (!now.send || known.send),
                     "{sock:?} wants {now:?} and nobody knows"
                 );
             }
@@ -210,7 +211,7 @@ impl World {
             if room.is_empty() {
                 // The core lists it again once there is a page.
                 let peer = &mut self.peers[sock.0];
-                (peer.known.recv, peer.starving) = (false, true);
+                (peer.known.recv, peer.waits_for_page) = (false, true);
                 self.obey(shard);
                 return false;
             }

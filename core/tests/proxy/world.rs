@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::config::Config;
+use ruststrom_core::config::{Config, ListenerKind};
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
@@ -16,8 +16,8 @@ use ruststrom_core::{
     Wants,
 };
 
+pub(crate) use crate::observer::{EndedExchange, Log};
 pub(crate) use crate::script::{Open, Reply, Script, addr, config, get, ok, one_pool, whole};
-pub(crate) use crate::told::{Log, Told};
 
 /// Names a socket of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ pub(crate) struct Peer {
     pub(crate) cut: bool,
     pub(crate) known: Wants,
     /// It found no page to be read into.
-    pub(crate) starving: bool,
+    pub(crate) waits_for_page: bool,
 }
 
 #[derive(Debug)]
@@ -154,8 +154,10 @@ impl World {
         peer: SocketAddr,
         listener: ListenerId,
     ) -> Result<Sock, Refused> {
-        let conn =
-            self.shards[shard].handle_accept(&Accepted { listener, peer, local: addr(LOCAL) }, self.now)?;
+        // The listeners of every configuration here: the admin page comes second.
+        let kind = if listener.0 == 0 { ListenerKind::Http } else { ListenerKind::Admin };
+        let conn = self.shards[shard]
+            .handle_accept(&Accepted { listener, kind, peer, local: addr(LOCAL) }, self.now)?;
         let sock = self.add(shard, conn, None);
         self.peers[sock.0].connected = true;
         self.acted(sock);
@@ -182,7 +184,7 @@ impl World {
             closed: false,
             cut: false,
             known: Wants::default(),
-            starving: false,
+            waits_for_page: false,
         });
         self.open.insert(sock);
         self.socks.insert((shard, conn), sock);
@@ -270,18 +272,18 @@ impl World {
     }
 
     /// A new client sends this.
-    pub(crate) fn client_asks(&mut self, bytes: &str) -> Sock {
+    pub(crate) fn client_sends(&mut self, bytes: &str) -> Sock {
         let c = self.client();
         self.send(c, bytes);
         c
     }
 
     /// A new client that nobody needs any more sends this.
-    pub(crate) fn asks(&mut self, bytes: &str) {
-        self.client_asks(bytes);
+    pub(crate) fn send_from_new_client(&mut self, bytes: &str) {
+        self.client_sends(bytes);
     }
 
-    /// A client asks and the answers' statuses come back.
+    /// A client asks and the responses' statuses come back.
     pub(crate) fn ask(&mut self, sock: Sock, target: &str) -> Vec<u16> {
         self.send(sock, get(target));
         self.statuses(sock)
@@ -315,15 +317,15 @@ impl World {
     }
 
     /// The last records, taken.
-    pub(crate) fn told(&mut self) -> Vec<Told> {
-        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().told)).collect()
+    pub(crate) fn exchanges(&mut self) -> Vec<EndedExchange> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().exchanges)).collect()
     }
 
     /// Status, cause, attempts of the one record since the last question.
     pub(crate) fn one(&mut self) -> (u16, Option<Cause>, u8) {
-        let told = self.told();
-        assert_eq!(told.len(), 1, "{told:?}");
-        (told[0].status, told[0].cause, told[0].attempts)
+        let exchanges = self.exchanges();
+        assert_eq!(exchanges.len(), 1, "{exchanges:?}");
+        (exchanges[0].status, exchanges[0].cause, exchanges[0].attempts)
     }
 
     pub(crate) fn health(&mut self) -> Vec<(String, HealthState, HealthState)> {
@@ -340,9 +342,9 @@ impl World {
         self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().heads)).collect()
     }
 
-    /// Pools as they were told of, and whether their names were called plain; taken.
-    pub(crate) fn names(&mut self) -> Vec<(String, bool)> {
-        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().names)).collect()
+    /// Pool and identity of each exchange that has ended, taken.
+    pub(crate) fn pools(&mut self) -> Vec<(String, Option<u64>)> {
+        self.shards.iter_mut().flat_map(|p| std::mem::take(&mut p.observer_mut().pools)).collect()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -389,7 +391,7 @@ impl World {
         let until = self.now + by;
         for _ in 0..TURNS {
             let next = (0..self.shards.len())
-                .filter_map(|s| Some((self.shards[s].poll_timeout()?, s)))
+                .filter_map(|s| Some((self.shards[s].poll_timeout()?.0, s)))
                 .min()
                 .filter(|(t, _)| *t <= until);
             let Some((t, shard)) = next else {

@@ -2,235 +2,249 @@
 //! none, and every waiting one before the listeners close.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::net::SocketFlags;
 use ruststrom_core::config::ListenerKind;
-use ruststrom_core::{Accepted, Fault, Instant, ListenerId, Proxy};
+use ruststrom_core::{Accepted, Fault, Instant, ListenerId};
 
-use crate::engine::Sockets;
-use crate::pump::Pump;
-use crate::watch::Watch;
+use crate::pump::{ProxyApi, Pump};
+use crate::sockets::Sockets;
 
 /// Connections taken from one listener in one turn: those that are served already wait no longer than that.
-const ACCEPTS: usize = 64;
+const MAX_ACCEPTS: usize = 64;
+/// Connections taken from one listener when it closes: more than may wait there.
+const MAX_LAST_ACCEPTS: usize = 65_536;
 /// Pause after running out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Running out is told at most this often.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// A pause is logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-struct Ear<L> {
-    id: ListenerId,
-    kind: ListenerKind,
-    address: SocketAddr,
-    listener: L,
+/// A listener to accept from.
+pub struct ListenerSlot<L> {
+    /// Its id in the configuration.
+    pub id: ListenerId,
+    /// What arrives there.
+    pub kind: ListenerKind,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The listener itself.
+    pub listener: L,
+}
+
+struct Listening<L> {
+    slot: ListenerSlot<L>,
     /// There may be connections until accepting would block.
     ready: bool,
 }
 
+/// The listeners of one worker, and when to accept from them.
 pub(crate) struct Acceptor<L> {
-    ears: Vec<Ear<L>>,
-    /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for our
-    /// own page.
-    most_open: usize,
-    paused: Option<Instant>,
-    told: Option<Instant>,
-    early: Early,
+    listeners: Vec<Listening<L>>,
+    /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for the
+    /// admin listener.
+    max_open: usize,
+    paused_until: Option<Instant>,
+    pause_logged: Option<Instant>,
+    eager_read: EagerRead,
 }
 
-/// Whether requests mostly lie there already when their connections are taken. Then a read at once saves the
-/// event; else it would block, and the event comes all the same. Which of both it is hangs on the clients and
-/// on the load, so the last ones tell.
-struct Early {
-    /// 0 to [`Early::SURE`].
-    hope: u32,
+/// Whether to read from a connection at once when it is accepted. If the request lies there already that
+/// saves an event; if not the read is wasted, and the event comes all the same. Which of both happens depends
+/// on the clients and on the load, so the results of the last reads decide.
+struct EagerRead {
+    /// Reads at once that may still be wasted before they are given up; 0 to [`EagerRead::MAX_SCORE`].
+    score: u32,
     since_tried: u32,
 }
 
-impl Early {
-    const SURE: u32 = 16;
-    /// Without hope one of so many is tried.
-    const EVERY: u32 = 16;
+impl EagerRead {
+    const MAX_SCORE: u32 = 16;
+    /// At score 0 one of so many connections is read at once.
+    const SAMPLE: u32 = 16;
 
-    fn worth_a_read(&mut self) -> bool {
-        self.since_tried += 1;
-        self.hope > 0 || self.since_tried >= Self::EVERY
+    fn new() -> Self {
+        Self { score: Self::MAX_SCORE, since_tried: 0 }
     }
 
-    fn tried(&mut self, read: bool) {
+    fn should_read(&mut self) -> bool {
+        self.since_tried += 1;
+        self.score > 0 || self.since_tried >= Self::SAMPLE
+    }
+
+    fn tried(&mut self, found_bytes: bool) {
         self.since_tried = 0;
-        self.hope = if read { (self.hope + 4).min(Self::SURE) } else { self.hope.saturating_sub(1) };
+        self.score =
+            if found_bytes { (self.score + 4).min(Self::MAX_SCORE) } else { self.score.saturating_sub(1) };
     }
 }
 
-impl<L: AsFd> Acceptor<L> {
-    /// `files` is this worker's share of the descriptors.
-    pub(crate) fn new(
-        sockets: &mut impl Sockets<Listener = L>,
-        listeners: Vec<(ListenerId, ListenerKind, SocketAddr, TcpListener)>,
-        files: usize,
-    ) -> io::Result<Self> {
-        let mut ears = Vec::with_capacity(listeners.len());
-        for (place, (id, kind, address, listener)) in listeners.into_iter().enumerate() {
-            let listener = sockets.listen(place, listener)?;
-            ears.push(Ear { id, kind, address, listener, ready: true });
+impl<L> Acceptor<L> {
+    /// Accepts from `listeners`; the place of each in the list is its place in events. `files` is this
+    /// worker's share of the descriptors.
+    pub(crate) fn new(listeners: Vec<ListenerSlot<L>>, files: usize) -> Self {
+        Self {
+            listeners: listeners.into_iter().map(|slot| Listening { slot, ready: true }).collect(),
+            max_open: files - (files / 4).min(1024),
+            paused_until: None,
+            pause_logged: None,
+            eager_read: EagerRead::new(),
         }
-        Ok(Self {
-            ears,
-            most_open: files - (files / 4).min(1024),
-            paused: None,
-            told: None,
-            early: Early { hope: Early::SURE, since_tried: 0 },
-        })
     }
 
     /// An event of a listener.
     pub(crate) fn ready(&mut self, place: usize) {
-        if let Some(ear) = self.ears.get_mut(place) {
-            ear.ready = true;
+        if let Some(l) = self.listeners.get_mut(place) {
+            l.ready = true;
         }
     }
 
     /// More could be taken in another turn at once.
-    pub(crate) fn has_more<O: Watch>(&self, pump: &Pump<Proxy<O>>) -> bool {
-        self.paused.is_none() && self.ears.iter().any(|e| e.ready && pump.accepting(e.id))
+    pub(crate) fn has_more<P: ProxyApi>(&self, pump: &Pump<P>) -> bool {
+        self.paused_until.is_none() && self.listeners.iter().any(|l| l.ready && pump.accepting(l.slot.kind))
     }
 
     /// When to try again after a pause.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
-        self.paused
+        self.paused_until
     }
 
-    /// Takes what this turn may take. `last`: it is the last turn before a stop.
-    pub(crate) fn accept<O: Watch>(
+    /// Takes what this turn may take. `last`: it is the last turn before the listeners close.
+    pub(crate) fn accept<P: ProxyApi, S: Sockets<Listener = L>>(
         &mut self,
         last: bool,
-        pump: &mut Pump<Proxy<O>>,
-        sockets: &mut impl Sockets<Listener = L>,
+        pump: &mut Pump<P>,
+        sockets: &mut S,
     ) {
-        if self.paused.is_some_and(|until| until > pump.now()) {
+        if self.paused_until.is_some_and(|until| until > pump.now()) {
             return;
         }
-        self.paused = None;
-        for place in 0..self.ears.len() {
-            let ear = &self.ears[place];
-            if ear.ready && pump.accepting(ear.id) {
-                self.accept_from(place, ACCEPTS, last, pump, sockets);
+        self.paused_until = None;
+        for place in 0..self.listeners.len() {
+            let l = &self.listeners[place];
+            if l.ready && pump.accepting(l.slot.kind) {
+                self.accept_from(place, MAX_ACCEPTS, last, pump, sockets);
             }
         }
     }
 
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.
-    pub(crate) fn close<O: Watch>(
+    pub(crate) fn close<P: ProxyApi, S: Sockets<Listener = L>>(
         &mut self,
-        pump: &mut Pump<Proxy<O>>,
-        sockets: &mut impl Sockets<Listener = L>,
+        pump: &mut Pump<P>,
+        sockets: &mut S,
     ) {
-        for place in 0..self.ears.len() {
-            self.accept_from(place, 65_536, true, pump, sockets);
+        for place in 0..self.listeners.len() {
+            self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
         }
-        self.ears.clear();
-        self.paused = None;
+        for (place, l) in std::mem::take(&mut self.listeners).into_iter().enumerate() {
+            sockets.close_listener(place, l.slot.listener);
+        }
+        self.paused_until = None;
     }
 
-    fn accept_from<O: Watch, S: Sockets<Listener = L>>(
+    fn accept_from<P: ProxyApi, S: Sockets<Listener = L>>(
         &mut self,
         place: usize,
         most: usize,
         last: bool,
-        pump: &mut Pump<Proxy<O>>,
+        pump: &mut Pump<P>,
         sockets: &mut S,
     ) {
-        let ear = &mut self.ears[place];
         for _ in 0..most {
-            // Our own page must answer when everything else is full.
-            if sockets.open() >= self.most_open && ear.kind != ListenerKind::Admin {
+            let slot = &self.listeners[place].slot;
+            // The admin listener must respond when everything else is full.
+            if sockets.open() >= self.max_open && slot.kind != ListenerKind::Admin {
                 return self.pause(pump.now(), sockets.open(), "no descriptors are left for clients");
             }
-            match accept(&ear.listener) {
+            match sockets.accept(place, &slot.listener) {
                 Ok((socket, peer)) => {
-                    let accepted = Accepted { listener: ear.id, peer, local: ear.address };
-                    let c = match pump.accept(&accepted) {
-                        Ok(c) => c,
-                        Err(why) => {
-                            log::debug!("connection of {peer} refused: {why:?}");
-                            continue;
-                        }
-                    };
-                    match sockets.insert(c, socket) {
-                        Ok(()) => {
-                            // A stop leaves no time for an event: what has been asked is asked now.
-                            let at_once = !S::TELLS || last || self.early.worth_a_read();
-                            let read = pump.opened(c, at_once, sockets);
-                            if at_once {
-                                self.early.tried(read);
-                            }
-                        }
-                        Err(e) => {
-                            log::error!("cannot poll a connection: {e}");
-                            pump.fault(c, Fault::NoResources, sockets);
-                        }
-                    }
+                    let accepted = Accepted { listener: slot.id, kind: slot.kind, peer, local: slot.address };
+                    self.take(socket, &accepted, last, pump, sockets);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    ear.ready = false;
-                    return sockets.listener_blocks(place, &ear.listener);
+                    let l = &mut self.listeners[place];
+                    l.ready = false;
+                    return sockets.listener_blocks(place, &l.slot.listener);
                 }
                 Err(e) => match e.raw_os_error() {
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                         return self.pause(pump.now(), sockets.open(), &e.to_string());
                     }
                     // That connection is gone before we took it (accept(2)); the next one may be fine.
-                    _ => log::debug!("accept on {}: {e}", ear.address),
+                    _ => log::debug!("accept on {}: {e}", slot.address),
                 },
+            }
+        }
+    }
+
+    /// Offers an accepted connection to the core, and reads from it at once if that is worth it.
+    fn take<P: ProxyApi, S: Sockets<Listener = L>>(
+        &mut self,
+        socket: S::Accepted,
+        accepted: &Accepted,
+        last: bool,
+        pump: &mut Pump<P>,
+        sockets: &mut S,
+    ) {
+        let c = match pump.accept(accepted) {
+            Ok(c) => c,
+            Err(why) => {
+                log::debug!("connection of {} refused: {why:?}", accepted.peer);
+                return sockets.refuse(socket);
+            }
+        };
+        match sockets.insert(c, socket) {
+            Ok(()) => {
+                // Before the listeners close there is no time for an event: a request that is there is read.
+                let read_now = !S::READY_ON_INSERT || last || self.eager_read.should_read();
+                let found_bytes = pump.opened(c, read_now, sockets);
+                if read_now {
+                    self.eager_read.tried(found_bytes);
+                }
+            }
+            Err(e) => {
+                log::error!("cannot wait for a connection: {e}");
+                pump.fault(c, Fault::NoResources, sockets);
             }
         }
     }
 
     #[cold]
     fn pause(&mut self, now: Instant, open: usize, why: &str) {
-        self.paused = Some(now + PAUSE);
-        if self.told.is_none_or(|at| now.since(at) >= TELL_EVERY) {
-            self.told = Some(now);
+        self.paused_until = Some(now + PAUSE);
+        if self.pause_logged.is_none_or(|at| now.since(at) >= LOG_INTERVAL) {
+            self.pause_logged = Some(now);
             log::error!(
-                "accepting is paused: {why}, {open} connections are open; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+                "accepting is paused: {why}, {open} connections are open; \
+                 raise the limit of open files (ulimit -n, LimitNOFILE=)"
             );
         }
     }
 }
 
-/// Takes a connection; its socket does not block.
-fn accept(listener: &impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
-    let (socket, peer) =
-        rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let peer = peer.and_then(|p| SocketAddr::try_from(p).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
-    Ok((socket.into(), peer))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::Early;
+    use super::EagerRead;
 
     #[test]
     fn reads_at_once_are_given_up_and_taken_up_again() {
-        let mut early = Early { hope: Early::SURE, since_tried: 0 };
-        let mut tried = |there: bool, times: usize| {
-            (0..times)
+        let mut eager_read = EagerRead::new();
+        let mut tried = |found_bytes: bool, connections: usize| {
+            (0..connections)
                 .filter(|_| {
-                    let tried = early.worth_a_read();
-                    if tried {
-                        early.tried(there);
+                    let reads = eager_read.should_read();
+                    if reads {
+                        eager_read.tried(found_bytes);
                     }
-                    tried
+                    reads
                 })
                 .count()
         };
         assert_eq!(tried(true, 1000), 1000);
-        // Sixteen times in vain, then now and then.
+        // Sixteen wasted reads, then one in sixteen connections.
         assert_eq!(tried(false, 16 + 160), 16 + 10);
-        // The next one that is tried brings hope.
+        // The next one that finds bytes turns them on again.
         assert!(tried(true, 100) >= 85);
     }
 }

@@ -1,73 +1,82 @@
-//! One line for each exchange, and a log message for each change of health: the observer that every worker
-//! has.
+//! One access line for each exchange, and a log message for each change of health: the observer that every
+//! worker of the daemon has.
 //!
 //! Lines are gathered in a chunk of the worker's own and handed over when its turn ends: no allocation, no
-//! `fmt`, no lock that anybody holds for longer than a swap. What the sink cannot take is dropped and
+//! `fmt`, no lock that is held for longer than a swap. What the writer is too slow for is dropped and
 //! counted.
 
 use ruststrom_core::config::LogFormat;
-use ruststrom_core::http::Scheme;
+use ruststrom_core::http::{Scheme, Version};
 use ruststrom_core::observe::{
     Head, HealthChange, HealthState, Kept, Level, Named, Observer, Record, Timings,
 };
 use ruststrom_core::{Instant, Wall};
 
-use crate::line::{ESCAPED, Line, MARGIN, Stamp};
-use crate::sink::{Chunk, Handed, Sink, Source};
-use crate::watch::Watch;
+use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
+use crate::log_writer::{Chunk, Handed, LogProducer, LogWriter};
+use crate::observer::WorkerObserver;
 
-/// A turn that gathers more hands over in between.
-const FULL: usize = 256 << 10;
+/// A turn that gathers more bytes hands over in between.
+const HAND_OVER: usize = 256 << 10;
 
 /// Room for everything of a head that is not text from outside.
 const HEAD_MARGIN: usize = 224;
 
-/// A worker's observer.
-pub struct Reporter {
+/// The observer of a worker of the daemon.
+pub struct LogObserver {
     access: Option<Access>,
 }
 
 struct Access {
     format: LogFormat,
-    source: Source,
+    producer: LogProducer,
     chunk: Chunk,
-    /// The turn's time, and a wall time that was true at some instant: a turn's first line makes a stamp
-    /// from them.
+    /// When the turn began, and a wall time with the instant at which it was read: the first line of a turn
+    /// makes its timestamp from them.
     now: Instant,
     wall: (Wall, Instant),
-    stamp: Stamp,
-    /// When that is of; [`Instant::NEVER`]: of no time.
-    stamped: Instant,
+    timestamp: Timestamp,
+    /// The turn that it was made for; [`Instant::NEVER`]: none.
+    timestamp_of: Instant,
     /// For heads that need escapes.
     scratch: Vec<u8>,
 }
 
-impl Reporter {
-    /// One that writes access lines to a sink.
+impl LogObserver {
+    /// An observer that also writes access lines.
     #[must_use]
-    pub fn new(format: LogFormat, sink: &Sink) -> Self {
+    pub fn new(format: LogFormat, writer: &LogWriter) -> Self {
         let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
-        let (source, chunk, stamp, stamped) =
-            (sink.source(), Chunk::default(), Stamp::default(), Instant::NEVER);
+        let (producer, chunk, timestamp, timestamp_of) =
+            (writer.producer(), Chunk::default(), Timestamp::default(), Instant::NEVER);
         Self {
-            access: Some(Access { format, source, chunk, now, wall, stamp, stamped, scratch: Vec::new() }),
+            access: Some(Access {
+                format,
+                producer,
+                chunk,
+                now,
+                wall,
+                timestamp,
+                timestamp_of,
+                scratch: Vec::new(),
+            }),
         }
     }
 
-    /// One that writes no access lines.
+    /// An observer that writes no access lines.
     #[must_use]
-    pub fn quiet() -> Self {
+    pub fn without_access_log() -> Self {
         Self { access: None }
     }
 
     /// Access lines that were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.access.as_ref().map_or(0, |a| a.source.dropped())
+        self.access.as_ref().map_or(0, |a| a.producer.dropped())
     }
 }
 
-impl Observer for Reporter {
+impl Observer for LogObserver {
     fn wants_records(&self) -> bool {
         self.access.is_some()
     }
@@ -114,7 +123,7 @@ impl Observer for Reporter {
     }
 }
 
-impl Watch for Reporter {
+impl WorkerObserver for LogObserver {
     fn turn(&mut self, now: Instant) {
         if let Some(a) = &mut self.access {
             a.now = now;
@@ -124,19 +133,19 @@ impl Watch for Reporter {
     fn wall(&mut self, wall: Wall, now: Instant) {
         if let Some(a) = &mut self.access {
             a.wall = (wall, now);
-            a.stamped = Instant::NEVER;
+            a.timestamp_of = Instant::NEVER;
         }
     }
 
     fn turn_ended(&mut self) -> bool {
-        self.access.as_mut().is_some_and(|a| a.source.hand_over(&mut a.chunk) == Handed::Busy)
+        self.access.as_mut().is_some_and(|a| a.producer.hand_over(&mut a.chunk) == Handed::Busy)
     }
 }
 
 impl Drop for Access {
     fn drop(&mut self) {
         // The last lines of a worker; the writer holds the lock for no longer than a swap.
-        while self.source.hand_over(&mut self.chunk) == Handed::Busy {
+        while self.producer.hand_over(&mut self.chunk) == Handed::Busy {
             std::thread::yield_now();
         }
     }
@@ -144,22 +153,22 @@ impl Drop for Access {
 
 impl Access {
     fn exchange(&mut self, r: &Record<'_>) {
-        if self.chunk.len() >= FULL {
-            let _ = self.source.hand_over(&mut self.chunk);
+        if self.chunk.len() >= HAND_OVER {
+            let _ = self.producer.hand_over(&mut self.chunk);
         }
-        if self.stamped != self.now {
-            self.stamped = self.now;
+        if self.timestamp_of != self.now {
+            self.timestamp_of = self.now;
             let wall = self.wall_now();
-            self.stamp.of(wall);
+            self.timestamp.at(wall);
         }
         let names = (r.pool.len() + r.backend.len()) * ESCAPED;
         let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else {
-            return self.source.drop_lines(1);
+            return self.producer.drop_lines(1);
         };
         let mut line = Line::new(room);
         match self.format {
-            LogFormat::Text => text(r, self.stamp.last(), &mut line),
-            LogFormat::Json => json(r, self.stamp.last(), &mut line),
+            LogFormat::Text => text(r, self.timestamp.last(), &mut line),
+            LogFormat::Json => json(r, self.timestamp.last(), &mut line),
         }
         let len = line.len();
         self.chunk.commit(len);
@@ -191,13 +200,19 @@ fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u
     if whole {
         kept.keep(first, used);
     } else {
-        keep_escaped(format, head, kept, scratch, texts * ESCAPED + HEAD_MARGIN);
+        keep_with_escapes(format, head, kept, scratch, texts * ESCAPED + HEAD_MARGIN);
     }
 }
 
 /// Escapes may take much room, and are rare: only what was needed is kept.
 #[cold]
-fn keep_escaped(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u8>, most: usize) {
+fn keep_with_escapes(
+    format: LogFormat,
+    head: &Head<'_>,
+    kept: &mut Kept,
+    scratch: &mut Vec<u8>,
+    most: usize,
+) {
     if scratch.len() < most {
         scratch.resize(most, 0);
     }
@@ -249,8 +264,8 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     l.byte(b' ');
     let mut whole = put(l, h.target);
     match h.version {
-        11 => l.lit(b" HTTP/1.1\" "),
-        10 => l.lit(b" HTTP/1.0\" "),
+        Some(Version::HTTP_11) => l.lit(b" HTTP/1.1\" "),
+        Some(Version::HTTP_10) => l.lit(b" HTTP/1.0\" "),
         _ => l.lit(b" -\" "),
     }
     let first = l.len();
@@ -271,17 +286,17 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
 
 /// `TIME CLIENT "METHOD TARGET HTTP/V" STATUS key=value ...`, times in milliseconds.
 #[inline(always)]
-fn text(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
+fn text(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
     let (request, rest) = r.kept.parts();
-    l.lit(stamp);
+    l.lit(timestamp);
     l.raw(request);
     l.number(u64::from(r.status));
     l.keyed_number(b" in=", r.bytes_in);
     l.keyed_number(b" out=", r.bytes_out);
     l.lit(b" pool=\"");
-    l.name(r.pool, r.plain_names, Line::quoted);
+    l.name(r.pool, Line::quoted);
     l.lit(b"\" backend=\"");
-    l.name(r.backend, r.plain_names, Line::quoted);
+    l.name(r.backend, Line::quoted);
     l.keyed_number(b"\" tries=", u64::from(r.attempts));
     if r.reused {
         l.lit(b" reused");
@@ -337,8 +352,8 @@ fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     l.lit(b"\",\"target\":\"");
     let mut whole = put(l, h.target);
     match h.version {
-        11 => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
-        10 => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),
+        Some(Version::HTTP_11) => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
+        Some(Version::HTTP_10) => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),
         _ => l.lit(b"\",\"version\":null,\"host\":\""),
     }
     l.raw(h.host);
@@ -352,9 +367,9 @@ fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
 }
 
 /// One object a line, times in microseconds; a phase that was not reached is `null`.
-fn json(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
+fn json(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
     l.lit(b"{\"time\":\"");
-    l.lit(stamp);
+    l.lit(timestamp);
     l.raw(r.kept.bytes());
     l.keyed_number(b"\",\"status\":", u64::from(r.status));
     match r.cause {
@@ -365,9 +380,9 @@ fn json(r: &Record<'_>, stamp: &[u8; 24], l: &mut Line<'_>) {
             l.lit(b"\",\"pool\":\"");
         }
     }
-    l.name(r.pool, r.plain_names, Line::json);
+    l.name(r.pool, Line::json);
     l.lit(b"\",\"backend\":\"");
-    l.name(r.backend, r.plain_names, Line::json);
+    l.name(r.backend, Line::json);
     l.keyed_number(b"\",\"attempts\":", u64::from(r.attempts));
     if r.reused {
         l.lit(b",\"reused\":true,\"bytes_in\":");

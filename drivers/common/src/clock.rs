@@ -1,5 +1,5 @@
-//! The two clocks: a monotonic one whose epoch all shards share, and the one on the wall. Plus what else the
-//! host alone knows: its name and its entropy.
+//! The two clocks: a monotonic one whose epoch all shards share, and the wall clock. Also the host's name and
+//! its entropy.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,24 +9,27 @@ use ruststrom_core::{Instant, Wall};
 /// One epoch for the whole process: shards compare their instants.
 static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
 
-/// The epoch lies a little in the past, so that nothing that happens has time zero.
+/// The epoch lies a little in the past, so that nothing happens at time zero.
 const HEAD_START_NS: u64 = 1_000_000_000;
 
-/// The monotonic time now.
+/// The monotonic time.
 #[must_use]
 pub fn now() -> Instant {
     let elapsed = EPOCH.get_or_init(std::time::Instant::now).elapsed();
     Instant::from_nanos(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + HEAD_START_NS)
 }
 
-/// The time on the wall now; 1970 if it is set to something earlier.
+/// The wall-clock time; 1970-01-01 if the clock is set to something earlier.
 #[must_use]
 pub fn wall() -> Wall {
     let d = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall { unix_secs: d.as_secs(), millis: d.subsec_millis() as u16 }
 }
 
-/// Eight bytes of the kernel's entropy: the seed of a worker's generator and of its keyed hashes.
+/// Eight bytes of the kernel's entropy, for the seed of random choices and of keyed hashes.
+///
+/// # Panics
+/// If the kernel gives none.
 #[must_use]
 pub fn entropy() -> u64 {
     let mut bytes = [0_u8; 8];

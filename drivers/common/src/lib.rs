@@ -1,26 +1,38 @@
 //! What every driver of the core needs, whatever waits for its sockets.
 //!
-//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](pump::World) of sockets
-//! and is all that a driver has of logic. [`crew`] and [`worker`] run it on threads; an [`engine`] brings the
-//! waiting and the sockets. [`listen`], [`lookup`], [`errands`], [`clock`], [`limits`] and [`stop`] are the
-//! rest of the world as the core sees it; [`sink`], [`journal`] and [`access_log`] carry lines out of
-//! the process without ever making a worker wait.
+//! [`pump`] carries bytes between a [`Proxy`](ruststrom_core::Proxy) and a [`World`](world::World) of
+//! sockets. [`turn`] is one turn of an event loop around it: events, commands from the [`mailbox`],
+//! connections to accept, timers, the order of closing. The simulator runs both as well. [`workers`] and
+//! [`worker`] run turns on threads of the process; an [`engine`] brings what waits for events, and
+//! [`sockets`]: kernel sockets lie in a [`socket_table`].
+//!
+//! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
+//! as the core sees it. [`log_writer`], [`logger`] and [`access_log`] carry lines out of the process without
+//! ever making a worker wait.
+//!
+//! Imports go one way: `event`, `world` and `mailbox` know nothing of the others, `sockets` stands on them,
+//! then `pump`, `acceptor`, `turn`, `worker`, `engine` and `workers`, each on those before it.
 #![forbid(unsafe_code)]
 
-mod acceptor;
+pub mod acceptor;
 pub mod access_log;
 pub mod clock;
-pub mod crew;
 pub mod engine;
-pub mod errands;
-mod inbox;
-pub mod journal;
+pub mod event;
 pub mod limits;
 pub mod line;
 pub mod listen;
+pub mod log_writer;
+pub mod logger;
 pub mod lookup;
+pub mod mailbox;
+pub mod observer;
 pub mod pump;
-pub mod sink;
+pub mod services;
+pub mod socket_table;
+pub mod sockets;
 pub mod stop;
-pub mod watch;
+pub mod turn;
 pub mod worker;
+pub mod workers;
+pub mod world;

@@ -1,18 +1,18 @@
-//! The process's own limit on open files.
+//! The limit on the open files of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the file limit was and is.
+/// The limit on open files before and after raising it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileLimit {
-    /// Soft limit found at start; `None`: unlimited.
+    /// Soft limit at the start; `None`: unlimited.
     pub before: Option<u64>,
     /// Soft limit now; `None`: unlimited.
     pub now: Option<u64>,
 }
 
 impl FileLimit {
-    /// As a number of descriptors, a million if unlimited.
+    /// The soft limit now as a number of descriptors, a million if unlimited.
     #[must_use]
     pub fn files(self) -> usize {
         self.now.and_then(|n| usize::try_from(n).ok()).unwrap_or(1_000_000)

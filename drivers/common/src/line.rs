@@ -7,14 +7,15 @@
 use std::net::SocketAddr;
 
 use ruststrom_core::Wall;
+use ruststrom_core::http::date::civil_date;
 use ruststrom_core::http::ip::IpText;
 
-/// One byte of text takes at most so many bytes in a line.
+/// One byte of text takes at most so many bytes in a line: `\u00ff`.
 pub const ESCAPED: usize = 6;
-/// Room for everything of a line that is not text from outside.
+/// Bytes for everything of a line that is not text from outside.
 pub const MARGIN: usize = 1024;
 
-/// A line being written.
+/// A line that is being written.
 #[derive(Default)]
 pub struct Line<'a> {
     /// What is left of the room.
@@ -22,48 +23,13 @@ pub struct Line<'a> {
     room: usize,
 }
 
-/// Room for a key and a short number.
+/// The last day of the year 9999, in days since 1970-01-01: later ones are written as that.
+const LAST_DAY: u64 = 2_932_896;
+
+/// Room for a key and a short time.
 const PIECE: usize = 24;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
-
-/// `00` to `99`.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut t = [[0; 2]; 100];
-    let mut i = 0;
-    while i < 100 {
-        t[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
-        i += 1;
-    }
-    t
-};
-
-/// `0` to `999`, each with its length behind it.
-static SHORT: [[u8; 4]; 1000] = {
-    let mut t = [[0; 4]; 1000];
-    let mut i = 0;
-    while i < 1000 {
-        let [a, b, c] = [b'0' + (i / 100) as u8, b'0' + (i / 10 % 10) as u8, b'0' + (i % 10) as u8];
-        t[i] = match i {
-            0..10 => [c, 0, 0, 1],
-            10..100 => [b, c, 0, 2],
-            _ => [a, b, c, 3],
-        };
-        i += 1;
-    }
-    t
-};
-
-/// `.000` to `.999`.
-static THOUSANDTHS: [[u8; 4]; 1000] = {
-    let mut t = [[b'.'; 4]; 1000];
-    let mut i = 0;
-    while i < 1000 {
-        t[i] = [b'.', b'0' + (i / 100) as u8, b'0' + (i / 10 % 10) as u8, b'0' + (i % 10) as u8];
-        i += 1;
-    }
-    t
-};
 
 impl<'a> Line<'a> {
     /// A line at the start of `buf`.
@@ -71,13 +37,13 @@ impl<'a> Line<'a> {
         Self { room: buf.len(), rest: buf }
     }
 
-    /// Its length so far.
+    /// Its length so far, in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.room - self.rest.len()
     }
 
-    /// Nothing was written.
+    /// Whether nothing was written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -88,14 +54,14 @@ impl<'a> Line<'a> {
         self.rest = &mut std::mem::take(&mut self.rest)[n..];
     }
 
-    /// Calls what is rarely needed, with the line by value: so the compiler need not keep it in memory for
-    /// the sake of a call that does not happen.
+    /// Calls what is rarely needed, with the line by value: otherwise the compiler would keep it in memory
+    /// for a call that hardly ever happens.
     #[inline(always)]
     pub fn apart(&mut self, rare: impl FnOnce(Self) -> Self) {
         *self = rare(std::mem::take(self));
     }
 
-    /// A text of known length: a few moves.
+    /// Appends a text whose length is known when compiling: a few moves.
     #[inline]
     pub fn lit<const N: usize>(&mut self, text: &[u8; N]) {
         let (head, rest) =
@@ -104,13 +70,13 @@ impl<'a> Line<'a> {
         self.rest = rest;
     }
 
-    /// One byte.
+    /// Appends one byte.
     #[inline]
     pub fn byte(&mut self, b: u8) {
         self.lit(&[b]);
     }
 
-    /// Bytes as they are.
+    /// Appends bytes as they are.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         let to = &mut self.rest[..bytes.len()];
@@ -130,55 +96,23 @@ impl<'a> Line<'a> {
         self.advance(bytes.len());
     }
 
-    /// A number.
-    #[inline(always)]
+    /// Appends a decimal number.
+    #[inline]
     pub fn number(&mut self, n: u64) {
-        self.keyed_number(b"", n);
+        self.raw(itoa::Buffer::new().format(n).as_bytes());
     }
 
-    /// A key and a number: most are short, and then both are one piece.
-    #[inline(always)]
+    /// Appends a key and a decimal number.
+    #[inline]
     pub fn keyed_number<const N: usize>(&mut self, key: &[u8; N], n: u64) {
-        const { assert!(N + 4 <= PIECE) };
-        match (n, self.rest.first_chunk_mut::<PIECE>()) {
-            (0..1000, Some(piece)) => {
-                let short = &SHORT[n as usize];
-                piece[..N].copy_from_slice(key);
-                piece[N..N + 4].copy_from_slice(short);
-                self.advance(N + usize::from(short[3]));
-            }
-            (1000..1_000_000, Some(piece)) => {
-                let short = &SHORT[n as usize / 1000];
-                piece[..N].copy_from_slice(key);
-                piece[N..N + 4].copy_from_slice(short);
-                self.advance(N + usize::from(short[3]));
-                self.lit(three(n % 1000));
-            }
-            _ => self.apart(|line| line.long_number(key, n)),
-        }
+        self.lit(key);
+        self.number(n);
     }
 
-    #[inline(never)]
-    fn long_number(mut self, key: &[u8], n: u64) -> Self {
-        self.raw(key);
-        self.large(n);
-        self
-    }
-
-    fn large(&mut self, n: u64) {
-        if n < 1000 {
-            let short = &SHORT[n as usize];
-            *self.rest.first_chunk_mut().expect("room for a line") = *short;
-            return self.advance(usize::from(short[3]));
-        }
-        self.large(n / 1000);
-        self.lit(three(n % 1000));
-    }
-
-    /// Microseconds as milliseconds with three decimals.
+    /// Appends microseconds as milliseconds with three decimals.
     pub fn millis(&mut self, us: u64) {
-        self.large(us / 1000);
-        self.lit(&THOUSANDTHS[(us % 1000) as usize]);
+        self.number(us / 1000);
+        self.lit(&decimals((us % 1000) as u16));
     }
 
     /// A key that ends with `0.000`, and nanoseconds as milliseconds with three decimals instead of that.
@@ -195,7 +129,7 @@ impl<'a> Line<'a> {
         if ns >= 1000 {
             let us = ns as u32 / 1000;
             piece[N - 5] = b'0' + (us / 1000) as u8;
-            piece[N - 4..N].copy_from_slice(&THOUSANDTHS[(us % 1000) as usize]);
+            piece[N - 4..N].copy_from_slice(&decimals((us % 1000) as u16));
         }
         self.advance(N);
         true
@@ -236,10 +170,10 @@ impl<'a> Line<'a> {
     fn plain_text(&mut self, text: &[u8]) -> bool {
         let to = &mut self.rest[..text.len()];
         let seen = if let Some(last) = text.last_chunk::<8>() {
-            // Leaving at the first odd word also keeps the compiler from splitting this into two loops for
+            // Leaving at the first such word also keeps the compiler from splitting this into two loops for
             // long texts: most are short.
             for (word, to) in text.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<8>().0) {
-                if odd(u64::from_ne_bytes(*word)) != 0 {
+                if needs_escape(u64::from_ne_bytes(*word)) != 0 {
                     return false;
                 }
                 *to = *word;
@@ -247,7 +181,7 @@ impl<'a> Line<'a> {
             if let Some(to) = to.last_chunk_mut() {
                 *to = *last;
             }
-            odd(u64::from_ne_bytes(*last))
+            needs_escape(u64::from_ne_bytes(*last))
         } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
             if let Some(to) = to.first_chunk_mut() {
                 *to = *first;
@@ -255,17 +189,17 @@ impl<'a> Line<'a> {
             if let Some(to) = to.last_chunk_mut() {
                 *to = *last;
             }
-            odd(u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32)
+            needs_escape(u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32)
         } else if let [first, .., last] = text {
             // Two or three bytes: the one in the middle, if there is none, is one of them.
             let middle = text[text.len() / 2];
             to[text.len() / 2] = middle;
             to[0] = *first;
             to[text.len() - 1] = *last;
-            odd(u64::from_ne_bytes([*first, middle, *last, *last, *last, *last, *last, *last]))
+            needs_escape(u64::from_ne_bytes([*first, middle, *last, *last, *last, *last, *last, *last]))
         } else if let ([one], [to]) = (text, to) {
             *to = *one;
-            odd(ONES * u64::from(*one))
+            needs_escape(ONES * u64::from(*one))
         } else {
             0
         };
@@ -280,12 +214,12 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn json(&mut self, text: &[u8]) {
         if !self.plain(text) {
-            self.json_slowly(text);
+            self.json_escaped(text);
         }
     }
 
     #[cold]
-    fn json_slowly(&mut self, text: &[u8]) {
+    fn json_escaped(&mut self, text: &[u8]) {
         for chunk in text.utf8_chunks() {
             for b in chunk.valid().bytes() {
                 match b {
@@ -309,14 +243,14 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn quoted(&mut self, text: &[u8]) {
         if !self.plain(text) {
-            self.quoted_slowly(text);
+            self.quoted_escaped(text);
         }
     }
 
-    /// A name that is known to be `plain`, or else is escaped.
+    /// A short name: printable ASCII without quotes and backslashes as it is, anything else escaped.
     #[inline]
-    pub fn name(&mut self, name: &str, plain: bool, escape: impl Fn(&mut Self, &[u8])) {
-        if plain {
+    pub fn name(&mut self, name: &str, escape: impl Fn(&mut Self, &[u8])) {
+        if name.bytes().all(|b| matches!(b, 0x20..0x7f) && b != b'"' && b != b'\\') {
             self.raw(name.as_bytes());
         } else {
             self.apart(|mut line| {
@@ -327,7 +261,7 @@ impl<'a> Line<'a> {
     }
 
     #[cold]
-    fn quoted_slowly(&mut self, text: &[u8]) {
+    fn quoted_escaped(&mut self, text: &[u8]) {
         for &b in text {
             match b {
                 b'"' | b'\\' => self.lit(&[b'\\', b]),
@@ -338,19 +272,19 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Three digits of 0..=999.
+/// `.000` to `.999` of 0..=999.
 #[inline]
-fn three(n: u64) -> &'static [u8; 3] {
-    let [_, digits @ ..] = &THOUSANDTHS[n as usize];
-    digits
+fn decimals(n: u16) -> [u8; 4] {
+    let digit = |n: u16| b'0' + (n % 10) as u8;
+    [b'.', digit(n / 100), digit(n / 10), digit(n)]
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Non-zero if one of eight bytes is a control, `"`, `\`, or beyond printable ASCII. Sums may carry into the
-/// byte above, but only out of an odd one.
+/// byte above, but only out of such a byte.
 #[inline]
-fn odd(w: u64) -> u64 {
+fn needs_escape(w: u64) -> u64 {
     let above = w | w.wrapping_add(ONES);
     let below = w.wrapping_sub(ONES * 0x20);
     let quote = (w ^ (ONES * 0x22)).wrapping_sub(ONES);
@@ -358,14 +292,14 @@ fn odd(w: u64) -> u64 {
     (above | below | quote | backslash) & (ONES * 0x80)
 }
 
-/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339). Making another one of the same
+/// The text of a wall-clock time, `2026-11-23T11:58:03.123Z` (RFC 3339). Writing another time of the same
 /// second costs little.
-pub struct Stamp {
+pub struct Timestamp {
     secs: u64,
     text: [u8; 24],
 }
 
-impl Default for Stamp {
+impl Default for Timestamp {
     fn default() -> Self {
         let mut s = Self { secs: 0, text: *b"0000-00-00T00:00:00.000Z" };
         s.make(0);
@@ -373,13 +307,13 @@ impl Default for Stamp {
     }
 }
 
-impl Stamp {
+impl Timestamp {
     /// The text of this time.
-    pub fn of(&mut self, wall: Wall) -> &[u8; 24] {
+    pub fn at(&mut self, wall: Wall) -> &[u8; 24] {
         if wall.unix_secs != self.secs {
             self.make(wall.unix_secs);
         }
-        self.text[19..23].copy_from_slice(&THOUSANDTHS[usize::from(wall.millis.min(999))]);
+        self.text[19..23].copy_from_slice(&decimals(wall.millis.min(999)));
         &self.text
     }
 
@@ -393,18 +327,9 @@ impl Stamp {
     #[cold]
     fn make(&mut self, secs: u64) {
         self.secs = secs;
-        let (days, of_day) = ((secs / 86_400).min(2_932_896), secs % 86_400);
-        // Days to a date in a calendar whose years begin in March: the leap day is then the last day of its
-        // year.
-        let days = days + 719_468;
-        let (era, of_era) = (days / 146_097, days % 146_097);
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let pair = |n: u64| PAIRS[(n % 100) as usize];
+        let (days, of_day) = ((secs / 86_400).min(LAST_DAY), secs % 86_400);
+        let (year, month, day) = civil_date(days);
+        let pair = |n: u64| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
         for (at, n) in [
             (0, year / 100),
             (2, year),
@@ -514,10 +439,10 @@ mod tests {
             (4_107_542_400, 1, "2100-03-01T00:00:00.001Z"),
             (253_402_300_799, 5, "9999-12-31T23:59:59.005Z"),
         ];
-        let mut stamp = Stamp::default();
+        let mut timestamp = Timestamp::default();
         for (unix_secs, millis, want) in table {
             for _ in 0..2 {
-                assert_eq!(text(|l| l.lit(stamp.of(Wall { unix_secs, millis }))), want);
+                assert_eq!(text(|l| l.lit(timestamp.at(Wall { unix_secs, millis }))), want);
             }
         }
     }
@@ -539,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_byte_is_found_wherever_it_stands() {
+    fn one_byte_to_escape_is_found_wherever_it_stands() {
         for len in 0..40 {
             for at in 0..len {
                 for b in 0..=255_u8 {

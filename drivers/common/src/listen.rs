@@ -1,5 +1,5 @@
-//! Listeners: everything is bound, for every worker, before any worker starts; what cannot be bound is one
-//! clear line with what to do.
+//! Binding listeners: all of them, for all workers, before any worker starts. What cannot be bound becomes
+//! one line that says what to do.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ const BACKLOG: i32 = 65_535;
 
 /// A listener of the configuration with one socket for each worker.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListener {
     /// Its place in the configuration.
     pub id: ListenerId,
     /// The real address: port 0 has become the one the kernel chose.
@@ -28,9 +28,9 @@ pub struct Bound {
 /// An address that could not be bound.
 #[derive(Debug)]
 pub struct ListenError {
-    /// Which.
+    /// The address.
     pub address: SocketAddr,
-    /// Why.
+    /// Why it could not be bound.
     pub error: io::Error,
     /// `process 12 (nginx)`, if it is known who holds the port.
     pub holder: Option<String>,
@@ -76,10 +76,16 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds every listener for `shards` workers. A taken port is an error even if its holder would share it (a
-/// second instance of ours would silently get half of the connections); one that the file does not name is
-/// left out with a warning, the second of the pair.
-pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<ListenError>), ListenError> {
+/// Binds every listener for `shards` workers. A taken port is an error even if its holder would share it: a
+/// second instance of ours would silently get half of the connections. Returns the bound listeners, and an
+/// error for each that was left out because the configuration does not name its address.
+///
+/// # Errors
+/// If an address that the configuration names cannot be bound.
+pub fn bind_all(
+    listeners: &[Listener],
+    shards: u16,
+) -> Result<(Vec<BoundListener>, Vec<ListenError>), ListenError> {
     let mut bound = Vec::with_capacity(listeners.len());
     let mut left_out = Vec::new();
     // `0.0.0.0:80` beside `[::]:80`: the second then takes IPv6 only, dual stack would clash with the first.
@@ -93,7 +99,7 @@ pub fn bind_all(listeners: &[Listener], shards: u16) -> Result<(Vec<Bound>, Vec<
     for (place, (l, tried)) in listeners.iter().zip(tried).enumerate() {
         match tried.and_then(|()| bind(l.address, dual(l), shards.max(1))) {
             Ok((address, sockets)) => {
-                bound.push(Bound { id: ListenerId(place as u16), address, kind: l.kind, sockets })
+                bound.push(BoundListener { id: ListenerId(place as u16), address, kind: l.kind, sockets })
             }
             Err(error) => {
                 let holder =

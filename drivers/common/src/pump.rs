@@ -1,83 +1,46 @@
-//! The heart of every driver: carries bytes between the core and a world of sockets. It knows no poller and
-//! no socket: the simulator runs this very code on sockets of its own.
+//! Carries bytes between the core and a [`World`] of sockets. It knows no poller and no kernel: the simulator
+//! runs the same code on sockets of its own.
 //!
-//! Readiness is edge triggered: what an event said is remembered until a call would block, falls short, or
-//! ends. Each entry point is one input to the core followed by [settling](Pump::settle): the core's two lists
-//! are drained until both are empty. One connection gets at most [`ROUNDS`] rounds in a turn of the event
-//! loop and is then put on the backlog for the next, or a quick pair of peers would starve the rest.
+//! Readiness is edge triggered: what an event said is remembered until the world says that the socket is
+//! drained, or would block. Each entry point is one input to the core followed by [settling](Pump::settle):
+//! the core's two lists are drained until both are empty. One connection gets at most [`MAX_ROUNDS`] rounds
+//! in a turn of the event loop and is then put on the backlog for the next turn, or a quick pair of peers
+//! would keep all others waiting.
 
-mod lane;
-mod machine;
+mod conn_io;
+mod proxy_api;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
 
+use ruststrom_core::config::ListenerKind;
 use ruststrom_core::{
-    Accepted, ConnId, Effect, Fault, Instant, Listed, ListenerId, LookupId, LookupResult, Query, Refused,
+    Accepted, Config, ConnId, Effect, Fault, Instant, LookupId, LookupResult, Negotiated, Ready, Refused,
     Wall,
 };
 
-use lane::Lane;
-pub use machine::Machine;
+use crate::event::Readiness;
+use crate::world::World;
+use conn_io::ConnIo;
+pub use proxy_api::ProxyApi;
 
 /// Rounds (at most one write and one read each) for one connection in one turn.
-pub const ROUNDS: u8 = 16;
+pub const MAX_ROUNDS: u8 = 16;
 
-/// The clock is read again after so many connections served in one turn.
+/// The clock is read again each time that so many connections have been served.
 const SERVED_PER_CLOCK: u32 = 64;
-
-/// Sockets and the rest of the world. None of the calls blocks.
-pub trait World {
-    /// Reads; `Ok(0)` is the end of the stream.
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize>;
-    /// Writes; fewer bytes than given means that more would block.
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Starts connecting; a writable or an error event follows.
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()>;
-    /// Why an error event came; `None` if the socket knows no reason (any more).
-    fn take_error(&mut self, c: ConnId) -> Option<io::Error>;
-    /// Shuts the sending half down.
-    fn shutdown(&mut self, c: ConnId);
-    /// Closes and forgets the socket, if there is one.
-    fn close(&mut self, c: ConnId);
-    /// The same by a reset.
-    fn reset(&mut self, c: ConnId);
-    /// Starts a lookup.
-    fn lookup(&mut self, id: LookupId, q: Query);
-    /// Wakes another shard.
-    fn nudge(&mut self, shard: u16);
-    /// The core has nothing left.
-    fn drained(&mut self);
-    /// The time.
-    fn now(&mut self) -> Instant;
-}
-
-/// What an event said of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// Bytes, or the end, can be read.
-    pub readable: bool,
-    /// Bytes can be written.
-    pub writable: bool,
-    /// The peer will send no more (EPOLLRDHUP, EPOLLHUP).
-    pub closed: bool,
-    /// The socket has an error (EPOLLERR).
-    pub error: bool,
-}
 
 const OPEN: u8 = 1;
 const READABLE: u8 = 1 << 1;
 const WRITABLE: u8 = 1 << 2;
-/// Every byte there will ever be has arrived: a short read is not the last one.
-const READ_CLOSED: u8 = 1 << 3;
-const CONNECTING: u8 = 1 << 4;
+const CONNECTING: u8 = 1 << 3;
 /// On the backlog.
-const QUEUED: u8 = 1 << 5;
+const QUEUED: u8 = 1 << 4;
 /// To be shut down once all has been sent.
-const SHUT: u8 = 1 << 6;
+const SHUT: u8 = 1 << 5;
 /// The core has listed it, and it has not been found without anything to send since.
-const LISTED: u8 = 1 << 7;
+const LISTED: u8 = 1 << 6;
 
 /// What is remembered of a connection: eight bytes.
 #[derive(Clone, Copy, Default)]
@@ -86,8 +49,8 @@ struct Flags {
     /// The turn that `rounds` counts in; a stale number costs one trip over the backlog at worst.
     turn: u16,
     bits: u8,
-    /// Rounds of this turn in the low five bits; above them a broken socket's fault, told once nothing is
-    /// left to read (0: none).
+    /// Rounds of this turn in the low five bits; above them a broken socket's fault, reported once nothing
+    /// is left to read (0: none).
     rounds_fault: u8,
 }
 
@@ -118,8 +81,8 @@ impl Flags {
             self.rounds_fault &= !0x1f;
         }
     }
-    /// Something is left to do with it once its bytes have been dealt with.
-    fn parts(self) -> bool {
+    /// A fault, or a shutdown, waits until its bytes have been read, or sent.
+    fn has_pending(self) -> bool {
         self.has(SHUT) || self.rounds_fault > 0x1f
     }
     fn set_fault(&mut self, f: Fault) {
@@ -145,9 +108,9 @@ pub fn fault_of(e: &io::Error) -> Fault {
     }
 }
 
-/// The pump of one shard; owns its machine.
-pub struct Pump<M> {
-    machine: M,
+/// The pump of one shard; owns the core of that shard.
+pub struct Pump<P> {
+    proxy: P,
     /// By slot.
     flags: Vec<Flags>,
     backlog: VecDeque<ConnId>,
@@ -157,13 +120,14 @@ pub struct Pump<M> {
     reads: u64,
     now: Instant,
     serving: Option<ConnId>,
+    drained: bool,
 }
 
-impl<M: Machine> Pump<M> {
+impl<P: ProxyApi> Pump<P> {
     /// A pump without connections.
-    pub fn new(machine: M, now: Instant) -> Self {
+    pub fn new(proxy: P, now: Instant) -> Self {
         Self {
-            machine,
+            proxy,
             flags: Vec::new(),
             backlog: VecDeque::with_capacity(64),
             turn: 0,
@@ -171,20 +135,21 @@ impl<M: Machine> Pump<M> {
             reads: 0,
             now,
             serving: None,
+            drained: false,
         }
     }
 
-    /// The machine.
-    pub fn machine(&self) -> &M {
-        &self.machine
+    /// The core.
+    pub fn proxy(&self) -> &P {
+        &self.proxy
     }
 
-    /// The machine, for what is no input (its observer).
-    pub fn machine_mut(&mut self) -> &mut M {
-        &mut self.machine
+    /// The core, for what is no input (its observer).
+    pub fn proxy_mut(&mut self) -> &mut P {
+        &mut self.proxy
     }
 
-    /// The turn's time.
+    /// When the turn began, or the clock was read again in it.
     pub fn now(&self) -> Instant {
         self.now
     }
@@ -206,30 +171,30 @@ impl<M: Machine> Pump<M> {
         !self.backlog.is_empty()
     }
 
-    /// When to turn at the latest, whatever happens.
+    /// When the next turn is due at the latest, whatever happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
+        self.proxy.poll_timeout().map(|(at, _)| at)
     }
 
     /// Whether to accept on a listener.
-    pub fn accepting(&self, l: ListenerId) -> bool {
-        self.machine.accepting(l)
+    pub fn accepting(&self, kind: ListenerKind) -> bool {
+        self.proxy.accepting(kind)
     }
 
     /// A connection was accepted. Unless it is refused, put its socket into the world under the id and call
     /// [`Pump::opened`].
     pub fn accept(&mut self, a: &Accepted) -> Result<ConnId, Refused> {
-        let c = self.machine.handle_accept(a, self.now)?;
+        let c = self.proxy.handle_accept(a, self.now)?;
         // A fresh socket has room.
         self.remember(c, OPEN | WRITABLE);
         Ok(c)
     }
 
-    /// The socket of an accepted connection is in the world. `at_once`: what lies there is read without an
-    /// event. Returns whether anything did.
-    pub fn opened<W: World>(&mut self, c: ConnId, at_once: bool, w: &mut W) -> bool {
+    /// The socket of an accepted connection is in the world. `read_now`: try to read without an event.
+    /// Returns whether bytes were read.
+    pub fn opened<W: World>(&mut self, c: ConnId, read_now: bool, w: &mut W) -> bool {
         let before = self.reads;
-        if at_once && let Some(f) = self.live(c) {
+        if read_now && let Some(f) = self.live(c) {
             f.set(READABLE);
             self.serve(c, w);
         }
@@ -243,11 +208,8 @@ impl<M: Machine> Pump<M> {
         self.serving = Some(c);
         let Some(f) = self.live(c) else { return };
         let mut bits = 0;
-        if r.readable {
+        if r.readable || r.closed {
             bits |= READABLE;
-        }
-        if r.closed {
-            bits |= READABLE | READ_CLOSED;
         }
         if r.writable {
             bits |= WRITABLE;
@@ -255,11 +217,11 @@ impl<M: Machine> Pump<M> {
         if f.has(CONNECTING) {
             if r.error || r.closed {
                 let fault = w.take_error(c).map_or(Fault::Refused, |e| fault_of(&e));
-                self.break_off(c, fault);
+                self.report_fault(c, fault);
             } else if r.writable {
                 f.clear(CONNECTING);
                 f.set(bits);
-                self.machine.handle_connected(c, self.now);
+                self.proxy.handle_connected(c, self.now);
             } else {
                 f.set(bits);
             }
@@ -267,7 +229,7 @@ impl<M: Machine> Pump<M> {
             f.set(bits);
             if r.error {
                 let fault = w.take_error(c).map_or(Fault::Reset, |e| fault_of(&e));
-                self.broken(c, fault);
+                self.socket_broke(c, fault);
             }
         }
         self.serve(c, w);
@@ -277,12 +239,12 @@ impl<M: Machine> Pump<M> {
     /// The world lost a socket for a reason of its own.
     pub fn fault<W: World>(&mut self, c: ConnId, fault: Fault, w: &mut W) {
         if self.live(c).is_some() {
-            self.break_off(c, fault);
+            self.report_fault(c, fault);
         }
         self.settle(w);
     }
 
-    /// Closes a connection behind the machine's back, after a panic that left it in no state to be told.
+    /// Closes a connection behind the core's back, after a panic that left the core in no state for an input.
     pub fn abandon<W: World>(&mut self, c: ConnId, w: &mut W) {
         self.serving = None;
         if self.forget(c) {
@@ -291,38 +253,56 @@ impl<M: Machine> Pump<M> {
     }
 
     /// A lookup ended.
-    pub fn response<W: World>(&mut self, l: LookupId, a: LookupResult, w: &mut W) {
-        self.machine.handle_lookup(l, a, self.now);
+    pub fn lookup_done<W: World>(&mut self, l: LookupId, result: LookupResult, w: &mut W) {
+        self.proxy.handle_lookup(l, result, self.now);
+        self.settle(w);
+    }
+
+    /// The security layer of a connection has finished its handshake. What it decrypts from now on is read as
+    /// that connection's bytes.
+    pub fn negotiated<W: World>(&mut self, c: ConnId, n: &Negotiated<'_>, w: &mut W) {
+        self.proxy.handle_negotiated(c, n, self.now);
+        self.settle(w);
+    }
+
+    /// A new configuration. Exchanges under way keep theirs, and no connection is closed.
+    pub fn handle_config<W: World>(&mut self, config: Arc<Config>, w: &mut W) {
+        self.proxy.handle_config(config, self.now);
         self.settle(w);
     }
 
     /// Another shard nudged this one.
     pub fn nudged<W: World>(&mut self, w: &mut W) {
-        self.machine.handle_shared(self.now);
+        self.proxy.handle_shared(self.now);
         self.settle(w);
     }
 
     /// The wall clock, at most once a second.
     pub fn wall<W: World>(&mut self, wall: Wall, w: &mut W) {
-        self.machine.handle_wall(wall);
+        self.proxy.handle_wall(wall);
         self.settle(w);
     }
 
-    /// Tells the time if the machine waits for it.
+    /// Lets the core's timers expire if one is due.
     pub fn tick<W: World>(&mut self, w: &mut W) {
-        if self.machine.poll_timeout().is_some_and(|t| t <= self.now) {
-            self.machine.handle_timeout(self.now);
+        if self.proxy.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
+            self.proxy.handle_timeout(self.now);
             self.settle(w);
         }
     }
 
     /// Begins a drain.
     pub fn drain<W: World>(&mut self, until: Instant, w: &mut W) {
-        self.machine.drain(until, self.now);
+        self.proxy.drain(until, self.now);
         self.settle(w);
     }
 
-    /// Goes on with those that had used up their rounds in an earlier turn.
+    /// Whether a drain has ended: the core has nothing left.
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Goes on with connections that had used up their rounds in an earlier turn.
     pub fn resume<W: World>(&mut self, w: &mut W) {
         for _ in 0..self.backlog.len() {
             let Some(c) = self.backlog.pop_front() else { break };
@@ -333,17 +313,17 @@ impl<M: Machine> Pump<M> {
         }
     }
 
-    /// Drains the machine's lists until both are empty.
+    /// Drains the core's two lists until both are empty.
     pub fn settle<W: World>(&mut self, w: &mut W) {
         loop {
-            if let Some(Listed { conn, send }) = self.machine.poll_conn() {
+            if let Some(Ready { conn, send }) = self.proxy.poll_conn() {
                 if let Some(f) = self.live(conn) {
                     f.bits |= if send { LISTED } else { 0 };
                     if f.bits & (LISTED | READABLE | SHUT) != 0 || f.fault().is_some() {
                         self.serve(conn, w);
                     }
                 }
-            } else if let Some(e) = self.machine.poll_effect() {
+            } else if let Some(e) = self.proxy.poll_effect() {
                 self.effect(e, w);
             } else {
                 return;
@@ -356,7 +336,7 @@ impl<M: Machine> Pump<M> {
             Effect::Connect { conn, to } => {
                 self.remember(conn, OPEN | CONNECTING);
                 if let Err(e) = w.connect(conn, to) {
-                    self.break_off(conn, fault_of(&e));
+                    self.report_fault(conn, fault_of(&e));
                 }
             }
             Effect::Shutdown(c) => {
@@ -377,7 +357,10 @@ impl<M: Machine> Pump<M> {
             }
             Effect::Lookup { id, query } => w.lookup(id, query),
             Effect::Nudge(shard) => w.nudge(shard),
-            Effect::Drained => w.drained(),
+            Effect::Drained => {
+                debug_assert!(!self.drained, "a drain ends once");
+                self.drained = true;
+            }
         }
     }
 
@@ -420,60 +403,64 @@ impl<M: Machine> Pump<M> {
             self.now = self.now.max(w.now());
         }
         f.begin(self.turn);
-        let mut lane = Lane { machine: &mut self.machine, f, c, now: self.now };
-        while lane.could_move() {
-            if lane.f.rounds() >= ROUNDS {
-                // This turn's are used up: the backlog has it.
-                if !lane.f.has(QUEUED) {
-                    lane.f.set(QUEUED);
+        let mut io = ConnIo { proxy: &mut self.proxy, f, c, now: self.now };
+        while io.can_progress() {
+            if io.f.rounds() >= MAX_ROUNDS {
+                // The rest is for the next turn.
+                if !io.f.has(QUEUED) {
+                    io.f.set(QUEUED);
                     self.backlog.push_back(c);
                 }
                 return;
             }
-            let mut moved = lane.could_write() && lane.write(w);
+            let mut progress = io.can_write() && io.write(w);
             // Writing may have broken the socket, so look again.
-            if lane.f.has(READABLE) {
-                moved |= lane.read(w, &mut self.reads);
+            if io.f.has(READABLE) {
+                progress |= io.read(w, &mut self.reads);
             }
-            if !moved {
+            if !progress {
                 break;
             }
-            lane.f.rounds_fault += 1;
+            io.f.rounds_fault += 1;
         }
-        if lane.f.parts() {
-            lane.part(w);
+        if io.f.has_pending() {
+            io.finish_pending(w);
         }
     }
 
-    /// The lane of a connection that is open.
-    fn lane(&mut self, c: ConnId) -> Option<Lane<'_, M>> {
+    /// A connection that is open.
+    fn conn_io(&mut self, c: ConnId) -> Option<ConnIo<'_, P>> {
         let now = self.now;
         let f = self.flags.get_mut(c.slot as usize).filter(|f| f.has(OPEN) && f.epoch == c.epoch)?;
-        Some(Lane { machine: &mut self.machine, f, c, now })
+        Some(ConnIo { proxy: &mut self.proxy, f, c, now })
     }
 
-    fn broken(&mut self, c: ConnId, fault: Fault) {
-        if let Some(mut lane) = self.lane(c) {
-            lane.broken(fault);
+    fn socket_broke(&mut self, c: ConnId, fault: Fault) {
+        if let Some(mut io) = self.conn_io(c) {
+            io.socket_broke(fault);
         }
     }
 
-    fn break_off(&mut self, c: ConnId, fault: Fault) {
-        match self.lane(c) {
-            Some(mut lane) => lane.break_off(fault),
-            None => self.machine.handle_fault(c, fault, self.now),
+    fn report_fault(&mut self, c: ConnId, fault: Fault) {
+        match self.conn_io(c) {
+            Some(mut io) => io.report_fault(fault),
+            None => self.proxy.handle_fault(c, fault, self.now),
         }
     }
 
-    /// No connection that could be written to, or told of a fault, is forgotten. For tests, between turns.
+    /// Checks, between turns, that no connection is forgotten that could be written to, or whose fault is to
+    /// be reported. For tests.
+    ///
+    /// # Panics
+    /// If one is.
     pub fn check(&self) {
         for (slot, f) in self.flags.iter().enumerate().filter(|(_, f)| f.has(OPEN)) {
             let c = ConnId { slot: slot as u32, epoch: f.epoch };
-            let wants = self.machine.wants(c);
+            let wants = self.proxy.wants(c);
             assert!(f.has(QUEUED) || !(wants.send && f.has(WRITABLE)), "{c:?} wants to send and could");
             assert!(
                 f.has(QUEUED) || f.fault().is_none() || wants.recv,
-                "{c:?} is broken and the core does not know"
+                "{c:?} is broken, and no fault was reported"
             );
             assert_eq!(f.has(QUEUED), self.backlog.contains(&c), "{c:?} and the backlog disagree");
         }

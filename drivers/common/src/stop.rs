@@ -1,4 +1,4 @@
-//! One switch that stops every worker, from any thread.
+//! A switch that stops all workers, from any thread.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,7 +16,7 @@ pub enum Stage {
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// The switch. Workers read it when woken and hang their wakers on it.
+/// The switch. Workers read it when woken, and register what wakes them.
 #[derive(Default)]
 pub struct Stop {
     stage: AtomicU8,

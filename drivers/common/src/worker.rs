@@ -1,59 +1,43 @@
-//! One worker: what a turn of its event loop is, however it waits.
+//! One worker on its thread: the turns of its [`EventLoop`], whether it is ready, how it ends, and what a
+//! panic costs.
 //!
-//! **A panic** must not take the process along. It unwinds to the turn, which goes on with the next event;
-//! the connection that was being served is broken off like one whose socket failed, or just closed if the
-//! proxy cannot even be told that. After many panics within seconds the proxy is taken for broken: all its
+//! **A panic** must not end the process. It unwinds to the turn, which goes on with the next event; the
+//! connection that was being served is given up like one whose socket broke, or just closed if the proxy
+//! panics again at that fault. After many panics within seconds the proxy is taken for broken: all its
 //! connections are closed and a fresh one takes its place behind the same listeners.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ruststrom_core::config::ListenerKind;
-use ruststrom_core::proxy::Counts;
-use ruststrom_core::{Config, Fault, Instant, ListenerId, Proxy, Shared};
+use ruststrom_core::{Config, Fault, Instant, Proxy, Shared};
 
-use crate::acceptor::Acceptor;
+use crate::acceptor::ListenerSlot;
 use crate::clock;
-use crate::engine::{Event, Sockets};
-use crate::inbox::Inbox;
-use crate::pump::Pump;
+use crate::mailbox::{Command, Mailbox};
+use crate::observer::WorkerObserver;
+use crate::sockets::Sockets;
 use crate::stop::{Stage, Stop};
-use crate::watch::Watch;
+use crate::turn::{DrainEnd, EventLoop};
 
-/// A log that could not be handed over is tried again after this long.
-const LOG_RETRY: Duration = Duration::from_millis(2);
-/// A drain that the core does not end is ended this long after its deadline.
-const GRACE: Duration = Duration::from_secs(2);
-/// So many panics within [`STRIKE_TIME`] and the proxy is made anew.
-const STRIKES: u32 = 8;
-const STRIKE_TIME: Duration = Duration::from_secs(10);
+/// So many panics within [`PANIC_WINDOW`] and the proxy is made anew.
+const MAX_PANICS: u32 = 8;
+const PANIC_WINDOW: Duration = Duration::from_secs(10);
 
-/// How a worker, or all of them, ended.
+/// How a worker, or all of them, ended: the later one is the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum WorkerExit {
     /// Everything that ran was finished.
     Finished,
     /// The deadline, or [`Stage::Now`], cut something.
     Cut,
-    /// The event loop failed, which stops all workers.
+    /// Events could not be waited for, which stops all workers.
     Failed,
 }
 
-/// How much of everything a worker has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Census {
-    /// What its proxy counts.
-    pub counts: Counts,
-    /// Sockets of connections that are open: clients, backends, probes.
-    pub sockets: usize,
-}
-
 /// What a worker is made from.
-pub(crate) struct Plan {
+pub(crate) struct WorkerSetup {
     pub(crate) config: Arc<Config>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) shard: u16,
@@ -61,195 +45,114 @@ pub(crate) struct Plan {
     /// Its share of the descriptors.
     pub(crate) files: usize,
     pub(crate) stop: Arc<Stop>,
-    pub(crate) inboxes: Arc<[Inbox]>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
     /// Workers that have not finished their first round of probes.
     pub(crate) unready: Arc<AtomicUsize>,
 }
 
 /// A worker, on its thread.
-pub struct Worker<S: Sockets, O: Watch, F: Fn() -> O> {
-    plan: Plan,
+pub struct Worker<S: Sockets, O: WorkerObserver, F: Fn() -> O> {
+    shared: Arc<Shared>,
+    shard: u16,
+    seed: u64,
+    stop: Arc<Stop>,
+    mailboxes: Arc<[Mailbox]>,
+    unready: Arc<AtomicUsize>,
     observer: F,
-    pump: Pump<Proxy<O>>,
+    event_loop: EventLoop<O, S::Listener>,
     sockets: S,
-    acceptor: Acceptor<S::Listener>,
-    /// When the wall clock is read again: at its next full second, or later.
-    wall_at: Instant,
-    /// The drain's deadline once it has begun.
-    until: Option<Instant>,
-    /// The log could not be handed over.
-    log_waits: bool,
-    /// The inbox was read in this turn, and somebody may have asked there.
-    census_asked: bool,
     ready: bool,
-    /// The rest of the batch is about connections of a proxy that is gone.
-    stale_batch: bool,
-    strikes: u32,
-    last_strike: Instant,
+    panics: u32,
+    last_panic: Instant,
 }
 
-impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
+impl<S: Sockets, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
     pub(crate) fn new(
-        plan: Plan,
-        mut sockets: S,
-        listeners: Vec<(ListenerId, ListenerKind, SocketAddr, TcpListener)>,
+        setup: WorkerSetup,
+        sockets: S,
+        listeners: Vec<ListenerSlot<S::Listener>>,
         observer: F,
-    ) -> io::Result<Self> {
-        let acceptor = Acceptor::new(&mut sockets, listeners, plan.files)?;
+    ) -> Self {
+        let WorkerSetup { config, shared, shard, seed, files, stop, mailboxes, unready } = setup;
         let now = clock::now();
-        let proxy =
-            Proxy::new(plan.config.clone(), plan.shared.clone(), plan.shard, plan.seed, observer(), now);
-        Ok(Self {
-            plan,
+        let proxy = Proxy::new(config.clone(), shared.clone(), shard, seed, observer(), now);
+        Self {
+            shared,
+            shard,
+            seed,
+            stop,
+            mailboxes,
+            unready,
             observer,
-            pump: Pump::new(proxy, now),
+            event_loop: EventLoop::new(proxy, config, listeners, files, now),
             sockets,
-            acceptor,
-            wall_at: Instant::ZERO,
-            until: None,
-            log_waits: false,
-            census_asked: false,
             ready: false,
-            stale_batch: false,
-            strikes: 0,
-            last_strike: Instant::ZERO,
-        })
+            panics: 0,
+            last_panic: Instant::ZERO,
+        }
     }
 
-    /// A turn with all that has happened since the last one. The first comes before anything has: the proxy
-    /// has things to do, probes and lookups. Once it says how the worker ended, there is no other.
-    pub fn turn(&mut self, found: impl IntoIterator<Item = S::Found>) -> Option<Outcome> {
-        // A panic goes on behind the event that it came from.
-        let mut found = found.into_iter();
-        self.stale_batch = false;
-        while catch_unwind(AssertUnwindSafe(|| self.attempt(&mut found))).is_err() {
+    /// One turn with all that has happened since the last one; the first comes before anything has. Once it
+    /// says how the worker ended, there is no other.
+    pub fn turn(&mut self, events: impl IntoIterator<Item = S::RawEvent>) -> Option<WorkerExit> {
+        let mut events = events.into_iter();
+        // A turn that panicked goes on behind the event at which it did.
+        while catch_unwind(AssertUnwindSafe(|| self.attempt(&mut events))).is_err() {
             self.panicked();
         }
-        if self.sockets.errands().drained {
-            let cut = self.until.is_some_and(|until| self.pump.now() >= until);
-            return Some(if cut { Outcome::Cut } else { Outcome::Finished });
+        match self.event_loop.drain_end() {
+            Some(DrainEnd::Finished) => Some(WorkerExit::Finished),
+            Some(DrainEnd::Cut) => Some(WorkerExit::Cut),
+            None => (self.stop.stage() == Stage::Now).then_some(WorkerExit::Cut),
         }
-        let forced =
-            self.plan.stop.stage() == Stage::Now || self.until.is_some_and(|u| self.pump.now() >= u + GRACE);
-        forced.then_some(Outcome::Cut)
     }
 
-    /// One turn: what happened, who waits to be accepted, who was put off, what is due.
-    fn attempt(&mut self, found: &mut impl Iterator<Item = S::Found>) {
-        let now = clock::now();
-        self.pump.begin(now);
-        self.pump.machine_mut().observer_mut().turn(now);
-        if now >= self.wall_at {
-            let wall = clock::wall();
-            self.wall_at = now + Duration::from_millis(1000 - u64::from(wall.millis.min(999)));
-            self.pump.machine_mut().observer_mut().wall(wall, now);
-            self.pump.wall(wall, &mut self.sockets);
-        }
-        // Bytes before the clock: what came in time is in time, however late the turn is.
-        for found in found {
-            match self.sockets.event(found) {
-                Some(Event::Conn(..)) if self.stale_batch => {}
-                Some(Event::Conn(c, readiness)) => self.pump.ready(c, readiness, &mut self.sockets),
-                Some(Event::Listener(place)) => self.acceptor.ready(place),
-                Some(Event::Inbox) => self.read_inbox(),
-                None => {}
-            }
-        }
-        self.pump.resume(&mut self.sockets);
-        let stops = self.until.is_none() && self.plan.stop.stage() != Stage::Run;
-        self.acceptor.accept(stops, &mut self.pump, &mut self.sockets);
-        self.pump.tick(&mut self.sockets);
-        self.pump.settle(&mut self.sockets);
-        if stops {
-            self.drain();
-        }
-        if !self.ready && self.pump.machine().is_ready() {
+    fn attempt(&mut self, events: &mut impl Iterator<Item = S::RawEvent>) {
+        let stopping = self.stop.stage() != Stage::Run;
+        let mailbox = &self.mailboxes[usize::from(self.shard)];
+        self.event_loop.turn(events, stopping, mailbox, &mut self.sockets);
+        if !self.ready && self.event_loop.pump().proxy().is_ready() {
             self.ready = true;
-            if self.plan.unready.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if self.unready.fetch_sub(1, Ordering::AcqRel) == 1 {
                 log::info!("ready");
             }
         }
-        self.sockets.turn_ended();
-        self.log_waits = self.pump.machine_mut().observer_mut().turn_ended();
-        if std::mem::take(&mut self.census_asked) {
-            self.census();
-        }
-    }
-
-    /// At the end of a turn, when everything has settled.
-    #[cold]
-    fn census(&self) {
-        if cfg!(debug_assertions) {
-            self.pump.check();
-            self.pump.machine().check();
-        }
-        let census = Census { counts: self.pump.machine().counts(), sockets: self.sockets.open() };
-        for whom in self.plan.inboxes[usize::from(self.plan.shard)].take_asking() {
-            // Whoever asked may not wait any more.
-            let _ = whom.send(census);
-        }
-    }
-
-    fn read_inbox(&mut self) {
-        let inboxes = self.plan.inboxes.clone();
-        let inbox = &inboxes[usize::from(self.plan.shard)];
-        self.census_asked = true;
-        if inbox.take_nudge() {
-            self.pump.nudged(&mut self.sockets);
-        }
-        for (generation, id, response) in inbox.take_responses() {
-            if generation == self.sockets.errands().generation {
-                self.pump.response(id, response, &mut self.sockets);
-            }
-        }
-    }
-
-    fn drain(&mut self) {
-        let until = self.pump.now() + self.plan.config.timeouts.drain;
-        self.until = Some(until);
-        self.acceptor.close(&mut self.pump, &mut self.sockets);
-        self.pump.drain(until, &mut self.sockets);
     }
 
     /// When the next turn is due whatever happens: not after [`Worker::now`] if at once, never if there is
     /// nothing to wait for.
     pub fn due(&self) -> Option<Instant> {
-        if self.pump.has_backlog() || self.acceptor.has_more(&self.pump) {
-            return Some(self.pump.now());
-        }
-        let log = self.log_waits.then(|| self.pump.now() + LOG_RETRY);
-        let give_up = self.until.map(|u| u + GRACE);
-        let next = [self.pump.poll_timeout(), self.acceptor.paused_until(), log, give_up];
-        next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min()
+        self.event_loop.due()
     }
 
     /// The time of the last turn.
     pub fn now(&self) -> Instant {
-        self.pump.now()
+        self.event_loop.now()
     }
 
-    /// The longest that the next turn may be put off, if there is a limit to that.
+    /// The longest time until the next turn; `None`: there is no limit.
     pub fn timeout(&self) -> Option<Duration> {
-        Some(self.due()?.since(self.pump.now()))
+        Some(self.due()?.since(self.now()))
     }
 
     #[cold]
     fn panicked(&mut self) {
         let now = clock::now();
-        self.strikes = if now.since(self.last_strike) < STRIKE_TIME { self.strikes + 1 } else { 1 };
-        self.last_strike = now;
-        let serving = self.pump.serving();
+        self.panics = if now.since(self.last_panic) < PANIC_WINDOW { self.panics + 1 } else { 1 };
+        self.last_panic = now;
+        let (pump, sockets) = (self.event_loop.pump_mut(), &mut self.sockets);
+        let serving = pump.serving();
         log::error!(
             "worker {}: a panic while serving {serving:?}, see standard error; please report it",
-            self.plan.shard
+            self.shard
         );
         if let Some(c) = serving {
-            let told = catch_unwind(AssertUnwindSafe(|| self.pump.fault(c, Fault::Other, &mut self.sockets)));
-            if told.is_err() {
-                self.pump.abandon(c, &mut self.sockets);
+            let reported = catch_unwind(AssertUnwindSafe(|| pump.fault(c, Fault::Other, sockets)));
+            if reported.is_err() {
+                pump.abandon(c, sockets);
             }
         }
-        if self.strikes >= STRIKES {
+        if self.panics >= MAX_PANICS {
             self.start_afresh(now);
         }
     }
@@ -258,23 +161,18 @@ impl<S: Sockets, O: Watch, F: Fn() -> O> Worker<S, O, F> {
     fn start_afresh(&mut self, now: Instant) {
         log::error!(
             "worker {}: too many panics, closing its {} connections and starting afresh",
-            self.plan.shard,
+            self.shard,
             self.sockets.open()
         );
-        self.strikes = 0;
-        self.stale_batch = true;
-        self.wall_at = Instant::ZERO;
+        self.panics = 0;
         self.sockets.close_all();
-        self.sockets.errands().generation += 1;
-        let (config, shared) = (self.plan.config.clone(), self.plan.shared.clone());
-        let seed = self.plan.seed ^ clock::entropy();
-        let proxy = Proxy::new(config, shared, self.plan.shard, seed, (self.observer)(), now);
-        let old = std::mem::replace(&mut self.pump, Pump::new(proxy, now));
-        // Its destructors may meet what is broken in it.
+        let config = self.event_loop.config().clone();
+        let seed = self.seed ^ clock::entropy();
+        let proxy = Proxy::new(config, self.shared.clone(), self.shard, seed, (self.observer)(), now);
+        let old = self.event_loop.replace_proxy(proxy, now);
+        // Dropping it may meet what is broken in it.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
         // Others may have waited for what it held.
-        self.plan.inboxes.iter().for_each(Inbox::nudge);
-        // A drain that had begun begins again in the next turn.
-        self.until = None;
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(Command::Nudge));
     }
 }

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ruststrom_core::config::LogFormat;
-use ruststrom_core::http::Scheme;
 use ruststrom_core::http::ip::IpText;
+use ruststrom_core::http::{Scheme, Version};
 use ruststrom_core::observe::{Head, Kept, Named, Observer, Record, Timings};
 use ruststrom_core::{Cause, Instant, Wall};
-use ruststrom_driver::access_log::Reporter;
-use ruststrom_driver::sink::Sink;
-use ruststrom_driver::watch::Watch;
+use ruststrom_driver::access_log::LogObserver;
+use ruststrom_driver::log_writer::LogWriter;
+use ruststrom_driver::observer::WorkerObserver;
 
 struct Counting;
 
@@ -61,7 +61,7 @@ fn a_line_costs_no_allocation() {
         scheme: Scheme::Http,
         method: b"GET",
         target: "/a?\"b\"=\u{fc}".as_bytes(),
-        version: 11,
+        version: Some(Version::HTTP_11),
         host: b"example.com",
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
         referer: b"http://example.com/",
@@ -77,25 +77,24 @@ fn a_line_costs_no_allocation() {
         ..Timings::new(Instant::ZERO)
     };
     for format in [LogFormat::Text, LogFormat::Json] {
-        let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
-        let mut reporter = Reporter::new(format, &sink);
-        reporter.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
+        let writer = LogWriter::start("nowhere", std::io::sink()).expect("a thread");
+        let mut observer = LogObserver::new(format, &writer);
+        observer.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
         // As the core does: what is kept of one exchange is overwritten by the next.
         let mut kept = Kept::default();
-        reporter.head(&head, &mut kept);
+        observer.head(&head, &mut kept);
         let before = COUNT.with(Cell::get);
         for turn in 0..5000 {
-            reporter.turn(Instant::from_millis(turn));
+            observer.turn(Instant::from_millis(turn));
             for _ in 0..10 {
-                reporter.head(&head, &mut kept);
-                reporter.exchange(&Record {
+                observer.head(&head, &mut kept);
+                observer.exchange(&Record {
                     kept: &kept,
                     client,
                     pool: "web",
                     backend: "127.0.0.1:8081",
-                    plain_names: true,
-                    pool_index: Some(0),
-                    backend_index: Some(1),
+                    pool_identity: Some(1),
+                    backend_identity: Some(2),
                     status: 502,
                     cause: Some(Cause::BackendReset),
                     attempts: 2,
@@ -105,10 +104,10 @@ fn a_line_costs_no_allocation() {
                     timings: &timings,
                 });
             }
-            reporter.turn_ended();
+            observer.turn_ended();
         }
         assert_eq!(COUNT.with(Cell::get) - before, 0, "{format:?}");
-        drop(reporter);
-        assert!(sink.flush(Duration::from_secs(20)));
+        drop(observer);
+        assert!(writer.flush(Duration::from_secs(20)));
     }
 }

@@ -1,65 +1,83 @@
 //! The core on mio: one thread and one event loop per worker.
 //!
-//! [`start`] is all there is to call. `sockets` is the [`World`](ruststrom_driver::pump::World) of a worker,
-//! everything else of it is shared with the other drivers.
+//! [`start`] is all there is to call. `sockets` registers the sockets of a worker with its poller; everything
+//! else of it is shared with the other drivers.
 #![forbid(unsafe_code)]
 
 mod sockets;
 mod token;
 
 use std::io;
+use std::net::TcpListener;
 
 use mio::{Events, Poll, Waker};
-use ruststrom_driver::crew::{self, Running, Setup};
-use ruststrom_driver::engine::{Engine, Wake};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::{Outcome, Worker};
+use ruststrom_driver::engine::Engine;
+use ruststrom_driver::mailbox::Wake;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::worker::{Worker, WorkerExit};
+use ruststrom_driver::workers::{self, Running, Setup};
 
-use sockets::{Sockets, found};
-use token::About;
+use sockets::{MioSockets, PolledEvent};
+use token::EventSource;
 
 /// Events fetched with one call.
-const EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
+///
+/// # Errors
+/// As of [`workers::start`].
 pub fn start<O, F>(setup: Setup, observer: F) -> io::Result<Running>
 where
-    O: Watch + 'static,
+    O: WorkerObserver + 'static,
     F: Fn(u16) -> O + Send + Sync + 'static,
 {
-    crew::start::<Loop, O, F>(setup, observer)
+    workers::start::<MioEngine, O, F>(setup, observer)
 }
 
-/// The event loop of one worker.
-struct Loop {
+/// The poller of one worker.
+struct MioEngine {
     poll: Poll,
 }
 
-impl Engine for Loop {
-    type Sockets = Sockets;
+impl Engine for MioEngine {
+    type Sockets = MioSockets;
 
     fn new() -> io::Result<Self> {
         Ok(Self { poll: Poll::new()? })
     }
 
     fn wake(&self) -> io::Result<Wake> {
-        let waker = Waker::new(self.poll.registry(), About::Inbox.token())?;
+        let waker = Waker::new(self.poll.registry(), EventSource::Mailbox.token())?;
         Ok(Box::new(move || {
-            // An eventfd write fails only if its counter is full, and then a wake-up is under way.
+            // Writing to an eventfd fails only if its counter is full, and then a wake-up is under way.
             let _ = waker.wake();
         }))
     }
 
-    fn sockets(&self, errands: Errands) -> io::Result<Sockets> {
-        Ok(Sockets::new(self.poll.registry().try_clone()?, errands))
+    fn sockets(&self, services: WorkerServices) -> io::Result<MioSockets> {
+        Ok(MioSockets::new(self.poll.registry().try_clone()?, services))
     }
 
-    fn run<O: Watch, F: Fn() -> O>(mut self, mut worker: Worker<Sockets, O, F>) -> io::Result<Outcome> {
-        let mut events = Events::with_capacity(EVENTS);
+    fn listen(
+        &self,
+        sockets: &mut MioSockets,
+        place: usize,
+        listener: TcpListener,
+    ) -> io::Result<TcpListener> {
+        sockets.listen(place, &listener)?;
+        Ok(listener)
+    }
+
+    fn run<O: WorkerObserver, F: Fn() -> O>(
+        mut self,
+        mut worker: Worker<MioSockets, O, F>,
+    ) -> io::Result<WorkerExit> {
+        let mut events = Events::with_capacity(MAX_EVENTS);
         loop {
-            if let Some(outcome) = worker.turn(events.iter().map(found)) {
-                return Ok(outcome);
+            if let Some(exit) = worker.turn(events.iter().map(PolledEvent::new)) {
+                return Ok(exit);
             }
             if let Err(e) = self.poll.poll(&mut events, worker.timeout()) {
                 events.clear();

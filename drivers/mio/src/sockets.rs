@@ -1,131 +1,97 @@
-//! The world of one worker: its sockets by slot, waited for edge triggered.
+//! The sockets of one worker, waited for edge triggered.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use rustix::net::{RecvFlags, SendFlags};
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::engine::{self, Event};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::pump::{Readiness, World};
+use ruststrom_driver::event::{Event, Readiness};
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::socket_table::{self, SocketTable};
+use ruststrom_driver::sockets::Sockets;
+use ruststrom_driver::world::{Received, Sent, World};
 
-use crate::token::About;
+use crate::token::EventSource;
 
-pub(crate) struct Sockets {
+/// A worker's sockets; nothing but a file descriptor is kept of each.
+pub(crate) struct MioSockets {
     registry: Registry,
-    /// By slot; nothing but a file descriptor each.
-    table: Vec<Option<TcpStream>>,
-    open: usize,
-    errands: Errands,
+    table: SocketTable<OwnedFd>,
+    services: WorkerServices,
 }
 
-/// What an event is about.
-pub(crate) fn found(event: &mio::event::Event) -> Event {
-    let readiness = || Readiness {
-        readable: event.is_readable(),
-        writable: event.is_writable(),
-        closed: event.is_read_closed(),
-        error: event.is_error(),
-    };
-    match About::of(event.token()) {
-        About::Conn(c) => Event::Conn(c, readiness()),
-        About::Listener(place) => Event::Listener(place),
-        About::Inbox => Event::Inbox,
-    }
+/// What the poller said in one event.
+pub(crate) struct PolledEvent {
+    source: EventSource,
+    readiness: Readiness,
 }
 
-impl Sockets {
-    pub(crate) fn new(registry: Registry, errands: Errands) -> Self {
-        Self { registry, table: Vec::new(), open: 0, errands }
-    }
-
-    fn keep(&mut self, c: ConnId, mut socket: TcpStream) -> io::Result<()> {
-        self.registry.register(
-            &mut socket,
-            About::Conn(c).token(),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        let slot = c.slot as usize;
-        if slot >= self.table.len() {
-            self.table.resize_with(slot + 1, || None);
-        }
-        if self.table[slot].replace(socket).is_none() {
-            self.open += 1;
-        }
-        Ok(())
-    }
-
-    fn socket(&self, c: ConnId) -> io::Result<&TcpStream> {
-        self.table
-            .get(c.slot as usize)
-            .and_then(Option::as_ref)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+impl PolledEvent {
+    pub(crate) fn new(event: &mio::event::Event) -> Self {
+        let readiness = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            closed: event.is_read_closed(),
+            error: event.is_error(),
+        };
+        Self { source: EventSource::from_token(event.token()), readiness }
     }
 }
 
-impl World for Sockets {
-    // By rustix, which makes the system call itself: libc's functions are cancellation points, which costs
-    // two atomic steps each.
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(self.socket(c)?, buf, RecvFlags::empty())?.0)
+impl MioSockets {
+    pub(crate) fn new(registry: Registry, services: WorkerServices) -> Self {
+        Self { registry, table: SocketTable::default(), services }
     }
 
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = self.socket(c)?;
-        Ok(match slices {
-            [one] => rustix::net::send(socket, one, SendFlags::NOSIGNAL)?,
-            many => rustix::io::writev(socket, many)?,
-        })
+    /// Waits for the connections of a listener.
+    pub(crate) fn listen(&self, place: usize, listener: &TcpListener) -> io::Result<()> {
+        self.register(listener.as_raw_fd(), EventSource::Listener(place), Interest::READABLE)
+    }
+
+    fn register(&self, fd: RawFd, source: EventSource, interest: Interest) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&fd), source.token(), interest)
+    }
+}
+
+impl World for MioSockets {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
+        self.table.recv(c, buf)
+    }
+
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        self.table.send(c, slices)
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
-        let socket = TcpStream::connect(to)?;
-        // Not worth a failed connection.
-        let _ = socket.set_nodelay(true);
-        self.keep(c, socket)
+        let socket = socket_table::connect(to)?;
+        self.insert(c, socket)
     }
 
     fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
-        self.socket(c).ok()?.take_error().ok()?
+        self.table.take_error(c)
     }
 
     fn shutdown(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            // Fails if the peer has gone already; its event says so.
-            let _ = socket.shutdown(Shutdown::Write);
-        }
+        self.table.shutdown(c);
     }
 
     fn close(&mut self, c: ConnId) {
-        // Closing takes it out of the poller as well.
-        if self.table.get_mut(c.slot as usize).and_then(Option::take).is_some() {
-            self.open -= 1;
-        }
+        self.table.close(c);
     }
 
     fn reset(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        }
-        self.close(c);
+        self.table.reset(c);
     }
 
     fn lookup(&mut self, id: LookupId, q: Query) {
-        self.errands.lookup(id, q);
+        self.services.lookup(id, q);
     }
 
     fn nudge(&mut self, shard: u16) {
-        self.errands.nudge(shard);
-    }
-
-    fn drained(&mut self) {
-        self.errands.drained();
+        self.services.nudge(shard);
     }
 
     fn now(&mut self) -> Instant {
@@ -133,50 +99,52 @@ impl World for Sockets {
     }
 }
 
-impl engine::Sockets for Sockets {
+impl Sockets for MioSockets {
     type Listener = TcpListener;
-    type Found = Event;
-    const TELLS: bool = true;
+    type Accepted = OwnedFd;
+    type RawEvent = PolledEvent;
+    const READY_ON_INSERT: bool = true;
 
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<TcpListener> {
-        self.registry.register(
-            &mut SourceFd(&listener.as_raw_fd()),
-            About::Listener(place).token(),
-            Interest::READABLE,
-        )?;
-        Ok(listener)
+    fn accept(&mut self, _: usize, listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+        socket_table::accept(listener.as_fd())
     }
 
     fn listener_blocks(&mut self, _: usize, _: &TcpListener) {}
 
-    fn insert(&mut self, c: ConnId, socket: std::net::TcpStream) -> io::Result<()> {
-        self.keep(c, TcpStream::from_std(socket))
+    fn insert(&mut self, c: ConnId, socket: OwnedFd) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.register(socket.as_raw_fd(), EventSource::Conn(c), interest)?;
+        self.table.insert(c, socket);
+        Ok(())
     }
 
-    fn event(&mut self, found: Event) -> Option<Event> {
-        Some(found)
+    fn event(&mut self, event: PolledEvent) -> Option<Event> {
+        Some(match event.source {
+            EventSource::Conn(c) => {
+                self.table.note(c, event.readiness);
+                Event::Conn(c, event.readiness)
+            }
+            EventSource::Listener(place) => Event::Listener(place),
+            EventSource::Mailbox => Event::Mailbox,
+        })
     }
 
     fn turn_ended(&mut self) {}
 
     fn open(&self) -> usize {
-        self.open
+        self.table.open()
     }
 
     fn close_all(&mut self) {
         self.table.clear();
-        self.open = 0;
+        self.services.next_generation();
     }
 
-    fn errands(&mut self) -> &mut Errands {
-        &mut self.errands
+    fn generation(&self) -> u32 {
+        self.services.generation()
     }
-}
 
-#[cfg(all(test, not(debug_assertions)))]
-mod tests {
-    #[test]
-    fn a_socket_is_a_file_descriptor() {
-        assert_eq!(size_of::<Option<mio::net::TcpStream>>(), 4);
+    fn wall(&mut self) -> Wall {
+        clock::wall()
     }
 }

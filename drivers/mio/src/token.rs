@@ -1,4 +1,4 @@
-//! What an event is about, in one word: a connection's id, or one of the places that no connection ever has.
+//! The source of an event as one number: a connection's id, or a slot that no connection ever has.
 
 use mio::Token;
 use ruststrom_core::ConnId;
@@ -8,30 +8,30 @@ const _: () = assert!(size_of::<usize>() == 8, "a token holds a whole connection
 /// Slots from here on are no connections: the table of connections would need more memory than there is.
 const RESERVED: u32 = u32::MAX - 0xffff;
 
-/// What an event is about.
+/// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
+pub(crate) enum EventSource {
     Conn(ConnId),
-    /// By its place among this worker's listeners.
+    /// By its place among this worker's listeners, from 0.
     Listener(usize),
-    Inbox,
+    Mailbox,
 }
 
-impl About {
+impl EventSource {
     pub(crate) fn token(self) -> Token {
         let id = match self {
             Self::Conn(c) => c,
             Self::Listener(place) => ConnId { slot: RESERVED + place as u32, epoch: u32::MAX },
-            Self::Inbox => ConnId { slot: u32::MAX, epoch: u32::MAX },
+            Self::Mailbox => ConnId { slot: u32::MAX, epoch: u32::MAX },
         };
         Token(id.to_bits() as usize)
     }
 
     #[inline]
-    pub(crate) fn of(token: Token) -> Self {
+    pub(crate) fn from_token(token: Token) -> Self {
         let id = ConnId::from_bits(token.0 as u64);
         match id.slot {
-            u32::MAX => Self::Inbox,
+            u32::MAX => Self::Mailbox,
             RESERVED.. => Self::Listener((id.slot - RESERVED) as usize),
             _ => Self::Conn(id),
         }
@@ -43,17 +43,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
-        let conn = |slot, epoch| About::Conn(ConnId { slot, epoch });
-        for about in [
+    fn tokens_name_their_source() {
+        let conn = |slot, epoch| EventSource::Conn(ConnId { slot, epoch });
+        for source in [
             conn(0, 0),
             conn(5, u32::MAX),
             conn(RESERVED - 1, 7),
-            About::Listener(0),
-            About::Listener(65_000),
-            About::Inbox,
+            EventSource::Listener(0),
+            EventSource::Listener(65_000),
+            EventSource::Mailbox,
         ] {
-            assert_eq!(About::of(about.token()), about);
+            assert_eq!(EventSource::from_token(source.token()), source);
         }
     }
 }

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use ruststrom_core::config::{self, LogFormat};
 use ruststrom_core::{Config, Shared};
-use ruststrom_driver::access_log::Reporter;
+use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::clock;
-use ruststrom_driver::crew::Setup;
 use ruststrom_driver::listen::bind_all;
+use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::lookup::Lookups;
-use ruststrom_driver::sink::Sink;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::worker::Outcome;
+use ruststrom_driver::worker::WorkerExit;
+use ruststrom_driver::workers::Setup;
 use ruststrom_mio::start;
 
 /// Counts the allocations of threads that asked for it.
@@ -110,7 +110,7 @@ fn a_warm_request_allocates_nothing() {
     let (listeners, _) = bind_all(&config.listeners, 1).expect("free ports");
     let address = listeners[0].address;
     let stop = Arc::new(Stop::default());
-    let sink = Sink::start("nowhere", std::io::sink()).expect("a thread");
+    let writer = LogWriter::start("nowhere", std::io::sink()).expect("a thread");
     let setup = Setup {
         config: Arc::new(config),
         shared: Arc::new(Shared::new("test", 1)),
@@ -120,12 +120,12 @@ fn a_warm_request_allocates_nothing() {
         stop: stop.clone(),
         lookups: Lookups::default(),
     };
-    let log = sink.clone();
+    let log = writer.clone();
     let observer = move |_| {
         // Made on the worker's thread: from here on it is counted.
-        let reporter = Reporter::new(LogFormat::Json, &log);
+        let observer = LogObserver::new(LogFormat::Json, &log);
         COUNTED.with(|c| c.set(true));
-        reporter
+        observer
     };
     let running = start(setup, observer).expect("workers");
     let request =
@@ -158,5 +158,5 @@ fn a_warm_request_allocates_nothing() {
     assert_eq!(COUNT.load(Ordering::SeqCst) - warm, 0, "allocations in 4000 requests");
     stop.advance(Stage::Drain);
     drop(clients);
-    assert_eq!(running.join(), Outcome::Finished);
+    assert_eq!(running.join(), WorkerExit::Finished);
 }

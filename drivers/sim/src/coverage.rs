@@ -1,13 +1,15 @@
-//! What has happened in all runs: a simulator that never meets a fault proves nothing about it.
+//! What happened in the runs: a fault that never happens is a fault that the simulator proves nothing about.
 
 use std::collections::BTreeMap;
 
-/// Declares the marks once.
+use ruststrom_core::Cause;
+
+/// Declares the marks, their names and the list of all from one table.
 macro_rules! marks {
     ($($variant:ident $name:literal;)+) => {
-        /// Something worth having happened.
+        /// Something that a sweep has to meet at least once.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "the names say it")]
+        #[allow(missing_docs, reason = "each has its text in the table")]
         pub enum Mark {
             $($variant,)+
         }
@@ -16,7 +18,7 @@ macro_rules! marks {
             /// Every mark.
             pub const ALL: &'static [Mark] = &[$(Mark::$variant,)+];
 
-            /// Its name in the summary.
+            /// The text of the mark in a sweep's table.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -42,42 +44,42 @@ marks! {
     ClientReset "fault: client resets";
     ClientCloses "fault: client closes early";
     HalfClose "fault: client half-closes";
-    Smuggling "fault: client sends what must be refused";
-    NoConnectionLeft "fault: backend refuses";
-    BlackHole "fault: backend takes no connection";
+    InvalidRequest "fault: client sends an invalid request";
+    ConnectRefused "fault: backend refuses";
+    Unresponsive "fault: backend accepts no connection";
     Unreachable "fault: backend unreachable";
-    EarlyResponse "fault: backend answers early";
-    Truncated "fault: backend truncates its answer";
-    Surplus "fault: backend sends too much";
+    EarlyResponse "fault: backend responds early";
+    Truncated "fault: backend truncates its response";
+    ExtraBytes "fault: backend sends too much";
     ClosedOnReuse "fault: backend closes when reused";
     ClosedIdle "fault: backend closes an idle connection";
-    BackendResets "fault: backend resets instead of answering";
-    BackendCloses "fault: backend closes instead of answering";
-    NeverResponses "fault: backend never answers";
-    SlowResponse "fault: backend answers slowly";
-    StopsMidway "fault: backend stops in the middle";
+    BackendResets "fault: backend resets instead of responding";
+    BackendCloses "fault: backend closes instead of responding";
+    NoResponse "fault: backend never responds";
+    SlowResponse "fault: backend responds slowly";
+    Stalled "fault: backend stalls in the middle";
     StopsReading "fault: backend stops reading";
-    InterimStorm "fault: storm of interim answers";
+    InterimStorm "fault: storm of interim responses";
     Garbage "fault: backend sends garbage";
-    UnaskedSwitch "fault: unasked 101";
-    Flapped "fault: backend flaps";
-    ProbeFineTrafficBad "fault: probe fine, traffic bad";
-    ProbeBadTrafficFine "fault: probe bad, traffic fine";
-    FewPages "fault: few pages";
-    FewFiles "fault: connect without a descriptor";
+    UnrequestedUpgrade "fault: 101 that was not requested";
+    BackendModeChanged "fault: backend changes its state";
+    FailingTraffic "fault: probes succeed, traffic fails";
+    FailingProbes "fault: probes fail, traffic succeeds";
+    FewBufferPages "fault: few buffer pages";
+    NoDescriptor "fault: connect without a descriptor";
     AcceptPaused "fault: accepting paused";
     SlowLookup "fault: slow lookup";
     LostLookup "fault: lost lookup";
-    DoubleLookup "fault: lookup answered twice";
+    DoubleLookup "fault: two results for one lookup";
     FailedLookup "fault: failed lookup";
     Reloaded "fault: reload under traffic";
     BackendRemoved "fault: backend removed by a reload";
     BackendAdded "fault: backend added by a reload";
     DrainedUnderTraffic "fault: drain under traffic";
     DelayedNudge "fault: delayed nudge";
-    Exchange "exchanges answered by a backend";
-    OwnResponse "exchanges answered by the proxy";
-    CutResponse "exchanges cut";
+    BackendResponse "complete responses of a backend";
+    LocalReply "complete local replies";
+    IncompleteResponse "responses cut by a reset";
     Reused "reused backend connection";
     Retried "attempts beyond the first";
     KeptAlive "second request on a client connection";
@@ -87,24 +89,24 @@ marks! {
     LengthBody "request body by length";
     ChunkedBody "request body by chunks";
     Trailers "trailers passed";
-    CloseDelimited "answer until close";
-    ChunkedResponse "answer by chunks";
+    CloseDelimited "response until close";
+    ChunkedResponse "response by chunks";
     LongBody "body longer than a page";
     Expected100 "100 (continue) passed";
-    Interim "interim answer passed";
+    Interim "interim response passed";
     Tunnel "tunnel";
     TunnelHalfClose "half-close through a tunnel";
-    Queued "waited for a slot";
+    Queued "waited for a backend below its limit";
     Refused "client connection refused";
-    Starved "reader without a page";
-    Backlogged "put on the backlog";
+    NoPageToRead "read without a free page";
+    Backlogged "socket left for the next turn";
     Nudged "shard nudged";
     BecameUnhealthy "backend became unhealthy";
     BecameHealthy "backend became healthy";
     BecameSlow "backend became slow";
-    ResponseContext "stage asked a lookup";
-    Transformed "answer transformed";
-    HealedAll "healed run";
+    LookupStage "middleware that waits for a lookup";
+    Transformed "middleware that transforms responses";
+    Healed "healed run";
 }
 
 /// Counts by mark, and by the cause of every exchange that failed.
@@ -114,31 +116,42 @@ pub struct Coverage {
     causes: BTreeMap<&'static str, u64>,
 }
 
-/// What every sweep of some size meets: the causes of the core, those of HTTP's rules taken together.
-pub const CAUSES: &[&str] = &[
-    "bad_request",
-    "no_route",
-    "no_backend",
-    "queue_full",
-    "queue_timeout",
-    "lookup_failed",
-    "no_pages",
-    "connect_refused",
-    "connect_unreachable",
-    "connect_timeout",
-    "connect_failed",
-    "backend_closed",
-    "backend_reset",
-    "bad_answer",
-    "backend_timeout",
-    "answer_truncated",
-    "backend_stalled",
-    "head_timeout",
-    "client_stalled",
-    "client_gone",
-    "tunnel_timeout",
-    "drained",
+/// The causes of failed exchanges that a sweep has to meet, but for the violations of HTTP's rules.
+const CAUSES: &[Cause] = &[
+    Cause::NoRoute,
+    Cause::NoBackend,
+    Cause::QueueFull,
+    Cause::QueueTimeout,
+    Cause::LookupFailed,
+    Cause::NoPages,
+    Cause::ConnectRefused,
+    Cause::ConnectUnreachable,
+    Cause::ConnectTimeout,
+    Cause::ConnectFailed,
+    Cause::BackendClosed,
+    Cause::BackendReset,
+    Cause::BackendTimeout,
+    Cause::ResponseTruncated,
+    Cause::BackendStalled,
+    Cause::HeadTimeout,
+    Cause::ClientStalled,
+    Cause::ClientGone,
+    Cause::TunnelTimeout,
+    Cause::Drained,
 ];
+
+/// The name of a cause in the table: there is one each for all violations of HTTP's rules by clients, and by
+/// backends.
+pub(crate) fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BadRequest(_) => BAD_REQUEST,
+        Cause::BadResponse(_) => BAD_RESPONSE,
+        other => other.name(),
+    }
+}
+
+const BAD_REQUEST: &str = "bad_request";
+const BAD_RESPONSE: &str = "bad_response";
 
 impl Default for Coverage {
     fn default() -> Self {
@@ -147,12 +160,12 @@ impl Default for Coverage {
 }
 
 impl Coverage {
-    /// It happened.
+    /// Counts a mark.
     pub fn mark(&mut self, mark: Mark) {
         self.marks[mark as usize] += 1;
     }
 
-    /// An exchange failed for this.
+    /// Counts an exchange that failed, by the name of its cause.
     pub fn cause(&mut self, name: &'static str) {
         *self.causes.entry(name).or_default() += 1;
     }
@@ -163,7 +176,7 @@ impl Coverage {
         self.marks[mark as usize]
     }
 
-    /// Another run's counts, added.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         for (sum, n) in self.marks.iter_mut().zip(&other.marks) {
             *sum += n;
@@ -173,15 +186,16 @@ impl Coverage {
         }
     }
 
-    /// All counts, by name.
+    /// All counts with their names.
     #[must_use]
     pub fn table(&self) -> Vec<(String, u64)> {
         let marks = Mark::ALL.iter().map(|m| (m.name().to_owned(), self.of(*m)));
-        let causes = CAUSES.iter().map(|c| (format!("cause: {c}"), self.causes.get(c).copied().unwrap_or(0)));
+        let names = CAUSES.iter().map(|c| c.name()).chain([BAD_REQUEST, BAD_RESPONSE]);
+        let causes = names.map(|c| (format!("cause: {c}"), self.causes.get(c).copied().unwrap_or(0)));
         marks.chain(causes).collect()
     }
 
-    /// What never happened.
+    /// The names of what never happened.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         self.table().into_iter().filter(|(_, n)| *n == 0).map(|(name, _)| name).collect()

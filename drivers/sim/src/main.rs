@@ -1,72 +1,59 @@
-//! Soaks, replays, and the check that planted bugs are found. Exit code 0 only if every seed was clean.
+//! Sweeps over many seeds, replays of one, and the check that planted bugs are found. The exit code is 0 only
+//! if no run violated an invariant.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
-use ruststrom_sim::{Coverage, Draw, Outcome, planted, run, run_twice};
+use ruststrom_sim::{Coverage, RunReport, Scenario, planted, run, run_twice};
 
-const USAGE: &str = "\
-ruststrom-sim [--seeds N] [--from SEED] [--keep-going] [--once]   run seeds, each twice
-ruststrom-sim --seed SEED [--trace]                               run one again
-ruststrom-sim --planted                                           show that planted bugs are found
-";
-
-/// The last lines of a failure's trace that are printed.
+/// How many of the last lines of a failed run's trace are printed.
 const TRACE_LINES: usize = 60;
-/// From so many seeds on, whatever never happened fails a sweep.
-const COVERS_FROM: u64 = 1000;
+/// A sweep over at least so many seeds fails if anything of the coverage table never happened.
+const COVERAGE_FROM: u64 = 1000;
 
+/// Runs RustStrom in a simulated network with faults.
+///
+/// Without --seed or --planted it sweeps over seeds, each run twice. A failure is one line, `SEED EVENTS
+/// INVARIANT: DETAILS`; the seed runs it again.
+#[derive(Debug, Parser)]
+#[command(name = "ruststrom-sim")]
 struct Args {
+    /// How many seeds a sweep runs.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = number)]
     seeds: u64,
+    /// The first seed of a sweep.
+    #[arg(long, value_name = "SEED", default_value = "1", value_parser = number)]
     from: u64,
+    /// Run this one seed, and print its scenario and the end of its trace.
+    #[arg(long, value_name = "SEED", value_parser = number)]
     seed: Option<u64>,
+    /// With --seed: print the whole trace.
+    #[arg(long)]
     trace: bool,
+    /// Go on after a failure.
+    #[arg(long)]
     keep_going: bool,
+    /// Run each seed once instead of twice.
+    #[arg(long)]
     once: bool,
+    /// Show that every planted bug is found (needs the feature `planted`).
+    #[arg(long)]
     planted: bool,
 }
 
-fn number(text: Option<String>) -> Option<u64> {
-    let text = text?;
+/// A decimal number, or a hexadecimal one after `0x`.
+fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
     }
-}
-
-fn args() -> Option<Args> {
-    let mut args = Args {
-        seeds: 1000,
-        from: 1,
-        seed: None,
-        trace: false,
-        keep_going: false,
-        once: false,
-        planted: false,
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(arg) = given.next() {
-        match arg.as_str() {
-            "--seeds" => args.seeds = number(given.next())?,
-            "--from" => args.from = number(given.next())?,
-            "--seed" => args.seed = Some(number(given.next())?),
-            "--trace" => args.trace = true,
-            "--keep-going" => args.keep_going = true,
-            "--once" => args.once = true,
-            "--planted" => args.planted = true,
-            _ => return None,
-        }
-    }
-    Some(args)
 }
 
 fn main() -> ExitCode {
-    let Some(args) = args() else {
-        eprint!("{USAGE}");
-        return ExitCode::from(2);
-    };
+    let args = Args::parse();
     let clean = match args.seed {
         _ if args.planted => planted::check(&mut |line| println!("{line}")),
         Some(seed) => replay(seed, args.trace),
@@ -75,23 +62,25 @@ fn main() -> ExitCode {
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One line for a failure, how it was drawn, and what happened last.
-fn report(outcome: &Outcome) {
-    let Some(violation) = &outcome.violation else { return };
-    println!("{:#018x} {} {}: {}", outcome.seed, outcome.events, violation.invariant, violation.text);
+/// Prints the line of a failure.
+fn print_failure(report: &RunReport) {
+    if let Some(violation) = &report.violation {
+        println!("{:#018x} {} {violation}", report.seed, report.events);
+    }
 }
 
-fn replay(seed: u64, all: bool) -> bool {
-    println!("{:#?}", Draw::new(seed));
-    let outcome = run(seed, true);
-    let skip = if all { 0 } else { outcome.trace.len().saturating_sub(TRACE_LINES) };
-    for line in &outcome.trace[skip..] {
+/// Runs a seed and prints everything about it. True if the run was clean.
+fn replay(seed: u64, whole_trace: bool) -> bool {
+    println!("{:#?}", Scenario::new(seed));
+    let report = run(seed, true);
+    let skip = if whole_trace { 0 } else { report.trace.len().saturating_sub(TRACE_LINES) };
+    for line in &report.trace[skip..] {
         println!("{line}");
     }
-    report(&outcome);
+    print_failure(&report);
     let again = run_twice(seed);
-    if again.violation != outcome.violation {
-        report(&again);
+    if again.violation != report.violation {
+        print_failure(&again);
     }
     if again.violation.is_none() {
         println!(
@@ -101,67 +90,115 @@ fn replay(seed: u64, all: bool) -> bool {
             again.hash
         );
     }
-    outcome.violation.is_none() && again.violation.is_none()
+    report.violation.is_none() && again.violation.is_none()
 }
 
-/// User and system time of this process, from its start.
+/// User and system time of this process since its start.
 fn cpu_seconds() -> f64 {
     let spent = clock_gettime(ClockId::ProcessCPUTime);
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
 }
 
-/// Runs the seeds, and ends with how fast that was: exchanges of all runs by the CPU time of the whole
-/// process.
+/// What a sweep has counted so far.
+#[derive(Default)]
+struct Totals {
+    coverage: Coverage,
+    seeds: u64,
+    failures: u64,
+    runs: u64,
+    events: u64,
+    exchanges: u64,
+    /// Over all runs, so that a change that must not change any run can be compared with the version before.
+    hash: u64,
+}
+
+impl Totals {
+    fn add(&mut self, report: &RunReport, once: bool) {
+        // The second run of a seed is like the first, or it is a failure.
+        let times = if once || report.violation.is_some() { 1 } else { 2 };
+        self.coverage.add(&report.coverage);
+        self.seeds += 1;
+        self.failures += u64::from(report.violation.is_some());
+        self.runs += times;
+        self.events += report.events * times;
+        self.exchanges += report.exchanges() * times;
+        self.hash = self.hash.rotate_left(1) ^ report.hash;
+    }
+}
+
+/// Runs many seeds, and prints the coverage and how fast that was: complete responses of all runs by the CPU
+/// time of the whole process. True if all runs were clean and nothing is missing from the coverage.
 fn sweep(args: &Args) -> bool {
-    let (mut all, mut failures, mut runs, mut events, mut exchanges, mut hash) =
-        (Coverage::default(), 0u64, 0u64, 0u64, 0u64, 0u64);
+    let mut totals = Totals::default();
     let started = Instant::now();
-    let shows = std::io::stderr().is_terminal();
+    let shows_progress = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
-    let mut done = 0;
     for seed in args.from..args.from.saturating_add(args.seeds) {
-        let outcome = if args.once { run(seed, false) } else { run_twice(seed) };
-        done += 1;
-        all.add(&outcome.coverage);
-        // The second run of a seed was the same as the first, or it is a failure.
-        let times = if args.once || outcome.violation.is_some() { 1 } else { 2 };
-        runs += times;
-        events += outcome.events * times;
-        exchanges += outcome.exchanges() * times;
-        // One number for the whole sweep: a change that was to change nothing can be held against it.
-        hash = hash.rotate_left(1) ^ outcome.hash;
-        if outcome.violation.is_some() {
-            failures += 1;
-            report(&outcome);
+        let report = if args.once { run(seed, false) } else { run_twice(seed) };
+        totals.add(&report, args.once);
+        if report.violation.is_some() {
+            print_failure(&report);
             if !args.keep_going {
                 replay(seed, false);
                 break;
             }
         }
-        if shows && shown.elapsed() > Duration::from_millis(200) {
+        if shows_progress && shown.elapsed() > Duration::from_millis(200) {
             shown = Instant::now();
-            let width = (done * 40 / args.seeds.max(1)) as usize;
-            eprint!("\r[{:<40}] {done}/{} {failures} failed", "#".repeat(width), args.seeds);
+            let width = (totals.seeds * 40 / args.seeds.max(1)) as usize;
+            let bar = "#".repeat(width);
+            eprint!("\r[{bar:<40}] {}/{} {} failed", totals.seeds, args.seeds, totals.failures);
             let _ = std::io::stderr().flush();
         }
     }
-    if shows {
+    if shows_progress {
         eprintln!();
     }
-    let took = started.elapsed().as_secs_f64();
-    for (name, count) in all.table() {
-        println!("{count:>10}  {name}");
-    }
-    let cpu = cpu_seconds();
-    println!("{done} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
-    println!(
-        "{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second",
-        exchanges as f64 / cpu
-    );
-    let missing = all.missing();
-    let uncovered = done >= COVERS_FROM && !missing.is_empty();
+    print_totals(&totals, started.elapsed());
+    let missing = totals.coverage.missing();
+    let uncovered = totals.seeds >= COVERAGE_FROM && !missing.is_empty();
     if uncovered {
         println!("never happened: {}", missing.join(", "));
     }
-    failures == 0 && !uncovered
+    totals.failures == 0 && !uncovered
+}
+
+fn print_totals(totals: &Totals, took: Duration) {
+    for (name, count) in totals.coverage.table() {
+        println!("{count:>10}  {name}");
+    }
+    let Totals { seeds, failures, runs, events, exchanges, hash, .. } = totals;
+    let took = took.as_secs_f64();
+    let cpu = cpu_seconds();
+    println!("{seeds} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
+    println!(
+        "{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second",
+        *exchanges as f64 / cpu
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["ruststrom-sim"], args].concat())
+    }
+
+    #[test]
+    fn seeds_are_decimal_or_hexadecimal() {
+        let args = parse(&["--seed", "0x8ea", "--trace"]).expect("good arguments");
+        assert_eq!((args.seed, args.trace, args.from, args.seeds), (Some(0x8ea), true, 1, 1000));
+        let args = parse(&["--from", "300001", "--seeds", "0x10", "--once", "--keep-going"])
+            .expect("good arguments");
+        assert_eq!((args.from, args.seeds, args.once, args.keep_going), (300_001, 16, true, true));
+        assert!(parse(&["--planted"]).expect("good arguments").planted);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [&["--seed"][..], &["--seed", "x"], &["--seeds", "-1"], &["--unknown"], &["5"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -1,123 +1,144 @@
-//! Sockets without a kernel, and all else that is neither a proxy nor the script of a far end: time, dice,
-//! events, and what the judges know.
+//! The network and the clock of a run: sockets without a kernel, the queue of events to come, the random
+//! source, and what the invariant checks have to know. Everything but the proxies and the scripts of their
+//! peers.
 
-mod allowed;
-mod far;
-mod queue;
-mod sock;
-mod view;
+mod backend_choice;
+mod event_queue;
+mod listener;
+mod peer_io;
+mod shard_world;
+mod socket;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ruststrom_core::{LookupId, LookupResult};
-
-use self::queue::Queue;
+use self::event_queue::EventQueue;
 use crate::coverage::{Coverage, Mark};
-use crate::dice::{Dice, mix};
-use crate::draw::{Draw, MS, PoolDef};
-use crate::ledger::Ledger;
+use crate::exchanges::ExchangeLedger;
+use crate::random::{SplitMix64, mix};
+use crate::scenario::{MS, PoolSpec, Scenario};
 
-pub(crate) use self::queue::Event;
-pub(crate) use self::sock::{Far, Read, Sock};
-pub(crate) use self::view::View;
+pub(crate) use self::event_queue::SimEvent;
+pub(crate) use self::listener::{ClientSource, SimListener};
+pub(crate) use self::shard_world::{ListenerHandle, ShardWorld};
+pub(crate) use self::socket::{Peer, PeerRead, Socket};
 
-/// Everything but the proxies and the scripts of the far ends.
+/// How many of the newest lines of a trace are kept.
+const MAX_TRACE_LINES: usize = 100_000;
+
+/// The state of a run but for the proxies and the scripts of their peers. All times are nanoseconds of
+/// simulated time; sockets, shards, clients and backends go by their number.
 pub(crate) struct Net {
-    pub(crate) draw: Draw,
-    pub(crate) dice: Dice,
+    pub(crate) scenario: Scenario,
+    pub(crate) rng: SplitMix64,
     pub(crate) now: u64,
-    queue: Queue,
-    pub(crate) socks: Vec<Sock>,
-    /// By shard and slot.
-    table: Vec<Vec<Option<usize>>>,
-    pub(crate) open: Vec<usize>,
+    queue: EventQueue,
+    /// Every socket that was ever opened.
+    pub(crate) sockets: Vec<Socket>,
+    /// The socket of a connection of the core, by shard and slot.
+    by_slot: Vec<Vec<Option<usize>>>,
+    /// How many sockets each shard has open.
+    pub(crate) open_sockets: Vec<usize>,
+    /// Sockets that the poller of each shard will report at its next turn.
     pub(crate) ready: Vec<Vec<usize>>,
+    /// When each shard's next turn is due.
     turn_at: Vec<u64>,
-    pub(crate) nudged: Vec<bool>,
-    pub(crate) found: Vec<Vec<(LookupId, LookupResult)>>,
+    /// Shards whose drain has ended.
     pub(crate) drained: Vec<bool>,
-    pub(crate) machines: Vec<Mode>,
-    pub(crate) faults: bool,
-    pub(crate) ledger: Ledger,
+    pub(crate) backend_modes: Vec<BackendMode>,
+    /// Faults happen. False in fault-free runs, and from the healing on.
+    pub(crate) faults_on: bool,
+    pub(crate) ledger: ExchangeLedger,
     pub(crate) coverage: Coverage,
+    /// Over everything that was traced, so that two runs can be compared.
     pub(crate) hash: u64,
-    pub(crate) count: u64,
-    pub(crate) trace: Option<VecDeque<String>>,
-    /// Every set of pools so far, and where each shard is.
-    pub(crate) versions: Vec<Vec<PoolDef>>,
-    pub(crate) version_of: Vec<usize>,
-    /// Turns of all shards.
+    /// How many events have happened.
+    pub(crate) event_count: u64,
+    pub(crate) trace_lines: Option<VecDeque<String>>,
+    /// The pools of every configuration so far.
+    pub(crate) config_versions: Vec<Vec<PoolSpec>>,
+    /// Which of them each shard has.
+    pub(crate) shard_version: Vec<usize>,
+    /// Which of them each shard was given last: it takes that one when it reads its mailbox.
+    pub(crate) posted_version: Vec<usize>,
+    /// How many turns all shards together have had.
     pub(crate) turn: u64,
-    /// Unhealthy since that turn, by pool and label.
+    /// Backends that are known to be unhealthy, by pool and label, with the turn in which that was recorded.
     pub(crate) unhealthy: BTreeMap<(String, String), u64>,
-    /// Backends that a reload took away once: their health begins anew.
-    pub(crate) tainted: BTreeSet<String>,
-    /// Sockets that this turn asked for to machines that were unhealthy before it.
-    pub(crate) suspects: Vec<usize>,
-    /// A used connection to a machine went away in this turn of a shard: a replay may follow.
-    excuse: (u64, usize, usize),
-    /// Lookups that got no answer, asked again by nobody: answered when all heals.
-    pub(crate) holes: Vec<usize>,
-    pub(crate) client_socks: Vec<usize>,
-    /// Lent to whichever far end reads.
-    pub(crate) room: Vec<u8>,
+    /// Labels of backends that a reload added, removed or changed: what was known of their health may be
+    /// lost.
+    pub(crate) reload_changed: BTreeSet<String>,
+    /// Sockets that were opened in this turn to backends that were unhealthy before it.
+    pub(crate) suspect_connects: Vec<usize>,
+    /// The latest turn in which a shard closed a used connection to a backend, as (turn, shard, backend):
+    /// the request may be sent again to that backend, healthy or not.
+    replay_allowed: (u64, usize, usize),
+    /// Connections to backends that did not react: established when the run heals.
+    pub(crate) unanswered_connects: Vec<usize>,
+    /// The socket of each client; `usize::MAX`: not accepted yet.
+    pub(crate) client_sockets: Vec<usize>,
+    /// Lent to whichever peer reads, so that reading allocates nothing.
+    pub(crate) read_buffer: Vec<u8>,
 }
 
-/// How a machine is as a whole.
+/// What state a backend is in as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Up,
-    Refuses,
-    BlackHole,
-    ProbeFine,
-    ProbeBad,
+pub(crate) enum BackendMode {
+    Healthy,
+    /// Nobody listens.
+    Refusing,
+    /// Connections are neither accepted nor refused.
+    Unresponsive,
+    /// Probes succeed, all other requests fail.
+    FailingTraffic,
+    /// Probes fail, all other requests succeed.
+    FailingProbes,
 }
 
 impl Net {
-    pub(crate) fn new(draw: Draw, traced: bool) -> Self {
-        let shards = usize::from(draw.shards);
-        let machines = vec![Mode::Up; draw.machines + 2];
+    pub(crate) fn new(scenario: Scenario, traced: bool) -> Self {
+        let shards = usize::from(scenario.shards);
+        let backend_modes = vec![BackendMode::Healthy; scenario.backend_count + 2];
         Self {
-            dice: Dice::new(mix(draw.seed ^ 0xfeed)),
+            rng: SplitMix64::new(mix(scenario.seed ^ 0xfeed)),
             now: MS,
-            queue: Queue::default(),
-            socks: Vec::new(),
-            table: vec![Vec::new(); shards],
-            open: vec![0; shards],
+            queue: EventQueue::default(),
+            sockets: Vec::new(),
+            by_slot: vec![Vec::new(); shards],
+            open_sockets: vec![0; shards],
             ready: vec![Vec::new(); shards],
             turn_at: vec![u64::MAX; shards],
-            nudged: vec![false; shards],
-            found: vec![Vec::new(); shards],
             drained: vec![false; shards],
-            machines,
-            faults: !draw.fault_free,
-            ledger: Ledger::default(),
+            backend_modes,
+            faults_on: !scenario.fault_free,
+            ledger: ExchangeLedger::default(),
             coverage: Coverage::default(),
-            hash: draw.seed,
-            count: 0,
-            trace: traced.then(VecDeque::new),
-            holes: Vec::new(),
-            client_socks: Vec::new(),
-            room: Vec::new(),
-            versions: vec![draw.pools.clone()],
-            version_of: vec![0; shards],
+            hash: scenario.seed,
+            event_count: 0,
+            trace_lines: traced.then(VecDeque::new),
+            unanswered_connects: Vec::new(),
+            client_sockets: Vec::new(),
+            read_buffer: Vec::new(),
+            config_versions: vec![scenario.pools.clone()],
+            shard_version: vec![0; shards],
+            posted_version: vec![0; shards],
             turn: 0,
             unhealthy: BTreeMap::new(),
-            tainted: BTreeSet::new(),
-            suspects: Vec::new(),
-            excuse: (0, 0, 0),
-            draw,
+            reload_changed: BTreeSet::new(),
+            suspect_connects: Vec::new(),
+            replay_allowed: (0, 0, 0),
+            scenario,
         }
     }
 
-    /// A line of the trace; the text is made only if somebody wants it.
-    pub(crate) fn say(&mut self, what: u64, text: impl FnOnce() -> String) {
+    /// Something has happened: it goes into the hash by its number, and into the trace, if that is kept, by
+    /// its text. The number is made of the kind of event and what matters of it.
+    pub(crate) fn trace(&mut self, what: u64, text: impl FnOnce() -> String) {
         self.hash = mix(self.hash ^ what ^ self.now.rotate_left(32));
-        if let Some(trace) = &mut self.trace {
-            let line = format!("{:>6} {:>12.6} {}", self.count, self.now as f64 / 1e9, text());
-            trace.push_back(line);
-            if trace.len() > 100_000 {
-                trace.pop_front();
+        if let Some(lines) = &mut self.trace_lines {
+            let line = format!("{:>6} {:>12.6} {}", self.event_count, self.now as f64 / 1e9, text());
+            lines.push_back(line);
+            if lines.len() > MAX_TRACE_LINES {
+                lines.pop_front();
             }
         }
     }
@@ -126,57 +147,74 @@ impl Net {
         self.coverage.mark(mark);
     }
 
-    /// Whether a fault of this weight happens now. After healing none does.
+    /// Whether a fault that happens `permille` times of a thousand happens now. Never while faults are off.
     pub(crate) fn fault(&mut self, permille: u32, mark: Mark) -> bool {
-        let hit = self.faults && self.dice.hits(permille);
+        let hit = self.faults_on && self.rng.chance(permille);
         if hit {
             self.mark(mark);
         }
         hit
     }
 
-    /// What sockets may always do, in fault-free runs too.
-    fn quirk(&mut self, permille: u32, mark: Mark) -> bool {
-        let hit = self.dice.hits(permille);
+    /// Whether a socket does something unusual that every kernel may do: in fault-free runs too.
+    fn kernel_quirk(&mut self, permille: u32, mark: Mark) -> bool {
+        let hit = self.rng.chance(permille);
         if hit {
             self.mark(mark);
         }
         hit
     }
 
-    pub(crate) fn at(&mut self, when: u64, event: Event) {
+    /// Something will happen at `when`, or as soon as possible if that is over.
+    pub(crate) fn schedule(&mut self, when: u64, event: SimEvent) {
         self.queue.push(when.max(self.now + 1), event);
     }
 
-    /// The next thing to happen; time moves on to it.
-    pub(crate) fn next(&mut self) -> Option<Event> {
+    /// A shard reads its mailbox, and takes the newest configuration that is there.
+    fn take_version(&mut self, shard: usize) {
+        let version = self.posted_version[shard];
+        if std::mem::replace(&mut self.shard_version[shard], version) == version {
+            return;
+        }
+        self.trace(32 << 40 | shard as u64, || format!("shard {shard} takes version {version}"));
+        for socket in self.client_sockets.iter().filter(|s| **s != usize::MAX) {
+            let s = &mut self.sockets[*socket];
+            if s.shard == shard {
+                s.read_at_reload.push((s.to_proxy.read_total, version));
+            }
+        }
+    }
+
+    /// The next event; the clock moves on to it.
+    pub(crate) fn next(&mut self) -> Option<SimEvent> {
         let (when, event) = self.queue.pop()?;
         self.now = when;
-        self.count += 1;
+        self.event_count += 1;
         Some(event)
     }
 
-    /// When the next thing happens.
+    /// When the next event is due.
     pub(crate) fn next_at(&self) -> Option<u64> {
         self.queue.next_at()
     }
 
+    /// Draws how long something is under way.
     pub(crate) fn delay(&mut self) -> u64 {
-        let most = self.draw.net.delay;
-        1 + self.dice.below(most + 1)
+        let max = self.scenario.sockets.delay;
+        1 + self.rng.below(max + 1)
     }
 
-    /// A shard's loop turns at `when` at the latest.
+    /// The event loop of a shard has its next turn at `when` at the latest.
     pub(crate) fn wake(&mut self, shard: usize, when: u64) {
         let when = when.max(self.now + 1);
         if when < self.turn_at[shard] {
             self.turn_at[shard] = when;
-            self.at(when, Event::Turn(shard));
+            self.schedule(when, SimEvent::WorkerTurn(shard));
         }
     }
 
-    /// Whether this turn is the one that was asked for last.
-    pub(crate) fn turns(&mut self, shard: usize) -> bool {
+    /// Whether a shard's turn is due now; an event for a turn that was moved forward is not.
+    pub(crate) fn turn_due(&mut self, shard: usize) -> bool {
         if self.turn_at[shard] != self.now {
             return false;
         }

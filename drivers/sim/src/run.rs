@@ -1,132 +1,143 @@
-//! One run: shards with their pumps, clients and machines, until everybody is done, all is healed, and
-//! nothing is left.
+//! One run: shards with their pumps, clients and backends, from the first connection to the end of the drain.
 
-mod callers;
-mod judges;
-mod log;
+mod accepted_clients;
+mod invariants;
+mod observer;
+mod operations;
 mod phases;
-mod world;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ruststrom_core::config::Config;
 use ruststrom_core::{Instant, Proxy, Shared};
-use ruststrom_driver::pump::Pump;
+use ruststrom_driver::mailbox::Command;
 
-use self::log::Log;
-use self::phases::Phase;
+use self::observer::RunObserver;
+use self::phases::RunPhase;
+use crate::backend::BackendConn;
 use crate::client::{self, Client};
 use crate::coverage::{Coverage, Mark};
-use crate::draw::{Draw, SEC};
-use crate::ledger::Violation;
-use crate::net::{Event, Far, Net};
-use crate::server::Server;
+use crate::exchanges::InvariantViolation;
+use crate::net::{Net, Peer, SimEvent};
+use crate::scenario::{SEC, Scenario};
 use crate::shard::Shard;
-use crate::stages::{Asks, Copies};
+use crate::stages::SimFactory;
 
-/// Everything of one run.
-pub(crate) struct Sim {
+/// More events than any run needs: one that has more does not end.
+const MAX_EVENTS: u64 = 3_000_000;
+
+/// Where the shards listen.
+fn proxy_address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 80))
+}
+
+/// What a run leaves behind.
+pub(crate) struct RunResult {
+    pub(crate) violation: Option<InvariantViolation>,
+    pub(crate) coverage: Coverage,
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) trace: Vec<String>,
+}
+
+/// The state of one run.
+pub(crate) struct Simulation {
     pub(crate) net: Net,
-    shards: Vec<Shard<Log>>,
+    shards: Vec<Shard<RunObserver>>,
     shared: Arc<Shared>,
     clients: Vec<Client>,
-    /// So many of the first ones are done.
-    clients_seen_done: usize,
-    servers: Vec<Option<Server>>,
+    /// How many of the first clients are known to be done.
+    first_done: usize,
+    /// The backend's end of connections, by socket.
+    backend_conns: Vec<Option<BackendConn>>,
     drain_wanted: bool,
+    /// The deadline of the drain.
     drain_by: u64,
+    /// Every configuration so far.
     configs: Vec<Arc<Config>>,
-    phase: Phase,
+    phase: RunPhase,
+    /// By when the phase has to be complete.
     phase_until: u64,
+    /// When the recovery may be complete at the earliest.
     recover_from: u64,
 }
 
-impl Sim {
-    pub(crate) fn new(draw: &Draw, traced: bool) -> Self {
-        let mut net = Net::new(draw.clone(), traced);
-        let config = draw.config(&draw.pools);
-        let shared = Arc::new(Shared::new("lb.test", draw.shards));
+impl Simulation {
+    pub(crate) fn new(scenario: &Scenario, traced: bool) -> Self {
+        let mut net = Net::new(scenario.clone(), traced);
+        let config = scenario.config(&scenario.pools);
+        let shared = Arc::new(Shared::with_middlewares("lb.test", scenario.shards, Arc::new(SimFactory)));
         let now = Instant::from_nanos(net.now);
-        let proxy =
-            |s| Proxy::new(config.clone(), shared.clone(), s, draw.seed ^ u64::from(s), Log::default(), now);
-        let shards = (0..draw.shards).map(|s| Shard::new(Pump::new(proxy(s), now), usize::from(s))).collect();
-        let heal_at = net.dice.between(2, 9) * SEC;
+        let proxy = |shard: u16| {
+            let seed = scenario.seed ^ u64::from(shard);
+            Proxy::new(config.clone(), shared.clone(), shard, seed, RunObserver::default(), now)
+        };
+        let shard = |s: u16| Shard::new(proxy(s), config.clone(), usize::from(s), proxy_address(), &net);
+        let shards = (0..scenario.shards).map(shard).collect();
+        let heal_at = net.rng.between(2, 9) * SEC;
         let mut sim = Self {
             shards,
             shared,
             clients: Vec::new(),
-            clients_seen_done: 0,
-            servers: Vec::new(),
+            first_done: 0,
+            backend_conns: Vec::new(),
             drain_wanted: false,
             drain_by: 0,
             configs: vec![config],
-            phase: Phase::Traffic,
+            phase: RunPhase::Traffic,
             phase_until: heal_at,
             recover_from: 0,
             net,
         };
         for shard in 0..sim.shards.len() {
-            sim.set_chains(shard);
             sim.net.wake(shard, 0);
         }
-        sim.begin();
+        sim.schedule_all();
         sim
     }
 
-    fn begin(&mut self) {
+    /// Draws the clients, and when they and the changes of the system come.
+    fn schedule_all(&mut self) {
         let net = &mut self.net;
-        let forwarded_headers = client::forwarded_headers(&mut net.dice, net.draw.clients);
-        for (index, at) in forwarded_headers.into_iter().enumerate() {
-            let most = net.draw.most_requests;
-            let client = Client::new(index, net, false, most);
+        let arrival_times = client::arrival_times(&mut net.rng, net.scenario.clients);
+        for (index, at) in arrival_times.into_iter().enumerate() {
+            let max_requests = net.scenario.max_requests;
+            let client = Client::new(index, net, false, max_requests);
             self.clients.push(client);
-            net.client_socks.push(usize::MAX);
-            net.at(at, Event::Client(index));
+            net.client_sockets.push(usize::MAX);
+            net.schedule(at, SimEvent::ClientConnects(index));
         }
-        let draw = net.draw.clone();
-        for _ in 0..draw.world.reloads {
-            let at = net.dice.below(4 * SEC);
-            net.at(at, Event::Reload);
+        let scenario = net.scenario.clone();
+        for _ in 0..scenario.system.reloads {
+            let at = net.rng.below(4 * SEC);
+            net.schedule(at, SimEvent::Reload);
         }
-        for _ in 0..draw.backend.flaps {
-            let at = net.dice.below(4 * SEC);
-            net.at(at, Event::Flap);
+        for _ in 0..scenario.backend.mode_changes {
+            let at = net.rng.below(4 * SEC);
+            net.schedule(at, SimEvent::ChangeBackendMode);
         }
-        if draw.world.drains {
-            let at = net.dice.below(3 * SEC);
-            net.at(at, Event::Drain);
+        if scenario.system.drains {
+            let at = net.rng.below(3 * SEC);
+            net.schedule(at, SimEvent::Drain);
         }
-        if draw.net.tiny {
+        if scenario.sockets.tiny {
             net.mark(Mark::TinyWindow);
         }
-        if draw.pages > 0 {
-            net.mark(Mark::FewPages);
+        if scenario.lookup_stage {
+            net.mark(Mark::LookupStage);
+        }
+        if scenario.transform_stage {
+            net.mark(Mark::Transformed);
+        }
+        if scenario.page_limit > 0 {
+            net.mark(Mark::FewBufferPages);
         }
     }
 
-    fn set_chains(&mut self, shard: usize) {
-        let (asks, transforms) = (self.net.draw.asks, self.net.draw.transforms);
-        if !asks && !transforms {
-            return;
-        }
-        let pools = self.configs[self.net.version_of[shard]].pools.len() as u16;
-        for pool in 0..pools {
-            let mut chain: Vec<Box<dyn ruststrom_core::middleware::Stage>> = Vec::new();
-            if asks {
-                chain.push(Box::new(Asks));
-                self.net.mark(Mark::ResponseContext);
-            }
-            if transforms {
-                chain.push(Box::new(Copies));
-                self.net.mark(Mark::Transformed);
-            }
-            self.shards[shard].pump.machine_mut().set_chain(pool, chain);
-        }
-    }
-
-    /// Runs to the end, or to the first violation.
+    /// Runs to the end, or until an invariant is violated.
     pub(crate) fn run(&mut self) {
-        while self.phase != Phase::Over && self.net.ledger.violation.is_none() {
+        while self.phase != RunPhase::Over && self.net.ledger.violation.is_none() {
             self.step();
         }
     }
@@ -137,71 +148,54 @@ impl Sim {
             return self.deadline();
         }
         let Some(event) = self.net.next() else { return };
-        self.happen(event);
-        if self.net.count > 3_000_000 {
-            self.net.ledger.fail("ends", "three million events and no end");
+        self.handle_event(event);
+        if self.net.event_count > MAX_EVENTS {
+            self.net.ledger.fail("run-ends", format!("no end after {MAX_EVENTS} events"));
         }
-        if self.phase != Phase::Traffic && self.settled() {
+        if self.phase != RunPhase::Traffic && self.phase_complete() {
             self.next_phase();
-        } else if self.phase == Phase::Traffic && self.net.count.is_multiple_of(64) && self.clients_done() {
+        } else if self.phase == RunPhase::Traffic
+            && self.net.event_count.is_multiple_of(64)
+            && self.clients_done()
+        {
             self.heal();
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle_event(&mut self, event: SimEvent) {
         match event {
-            Event::Turn(shard) => {
-                if self.net.turns(shard) {
+            SimEvent::WorkerTurn(shard) => {
+                if self.net.turn_due(shard) {
                     self.turn(shard);
                 }
             }
-            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => {
-                self.net.arrive(sock, up, &event)
-            }
-            Event::Edge(sock) => self.net.edge(sock),
-            Event::Peer(sock) => {
-                if self.net.far_turns(sock) {
-                    match self.net.socks[sock].far {
-                        Far::Client(c) => self.clients[c].turn(&mut self.net),
-                        Far::Machine(_) => {
-                            if let Some(server) = self.servers.get_mut(sock).and_then(Option::as_mut) {
-                                server.turn(&mut self.net);
-                                self.judge_caps(sock);
-                            }
-                        }
-                    }
+            SimEvent::Arrive { socket, to_proxy, .. }
+            | SimEvent::Fin { socket, to_proxy }
+            | SimEvent::Rst { socket, to_proxy } => self.net.arrive(socket, to_proxy, &event),
+            SimEvent::ReadinessEdge(socket) => self.net.edge(socket),
+            SimEvent::PeerTurn(socket) => {
+                if self.net.peer_due(socket) {
+                    self.peer_turn(socket);
                 }
             }
-            Event::Connected(sock) => {
-                let s = &mut self.net.socks[sock];
-                if s.open && s.connecting {
-                    s.connecting = false;
-                    let server = Server::new(sock, &mut self.net);
-                    if self.servers.len() <= sock {
-                        self.servers.resize_with(sock + 1, || None);
-                    }
-                    self.servers[sock] = Some(server);
-                    self.net.edge(sock);
-                }
+            SimEvent::Connected(socket) => self.connected(socket),
+            SimEvent::ConnectFailed(socket, code) => self.net.connect_failed(socket, code),
+            SimEvent::ClientConnects(index) => {
+                let shard = self.net.rng.below(self.shards.len() as u64) as usize;
+                self.shards[shard].client_connects(index, &mut self.clients, &mut self.net);
             }
-            Event::ConnectFails(sock, code) => self.net.connect_fails(sock, code),
-            Event::Client(index) => {
-                let shard = self.net.dice.below(self.shards.len() as u64) as usize;
-                self.shards[shard].call(index, &mut self.clients, &mut self.net);
+            SimEvent::Nudge(shard) => {
+                self.shards[shard].post(Command::Nudge, &mut self.net);
             }
-            Event::Nudge(shard) => {
-                self.net.nudged[shard] = true;
-                self.net.wake(shard, 0);
+            SimEvent::LookupDone(shard, id, result) => {
+                let done = Command::LookupDone { generation: 0, id, result: *result };
+                self.shards[shard].post(done, &mut self.net);
             }
-            Event::Found(shard, id, response) => {
-                self.net.found[shard].push((id, *response));
-                self.net.wake(shard, 0);
-            }
-            Event::Reload => self.reload(),
-            Event::ReloadShard(shard) => self.reload_shard(shard),
-            Event::Flap => self.flap(),
-            Event::Drain => {
-                if self.phase == Phase::Traffic {
+            SimEvent::Reload => self.reload(),
+            SimEvent::ReloadShard(shard) => self.reload_shard(shard),
+            SimEvent::ChangeBackendMode => self.change_backend_mode(),
+            SimEvent::Drain => {
+                if self.phase == RunPhase::Traffic {
                     self.net.mark(Mark::DrainedUnderTraffic);
                     self.drain();
                 }
@@ -209,19 +203,50 @@ impl Sim {
         }
     }
 
+    fn peer_turn(&mut self, socket: usize) {
+        match self.net.sockets[socket].peer {
+            Peer::Client(client) => self.clients[client].turn(&mut self.net),
+            Peer::Backend(_) => {
+                if let Some(conn) = self.backend_conns.get_mut(socket).and_then(Option::as_mut) {
+                    conn.turn(&mut self.net);
+                    self.check_max_connections(socket);
+                }
+            }
+        }
+    }
+
+    /// A backend accepts a connection, unless the proxy has given it up.
+    fn connected(&mut self, socket: usize) {
+        let s = &mut self.net.sockets[socket];
+        if s.open && s.connecting {
+            s.connecting = false;
+            let conn = BackendConn::new(socket, &mut self.net);
+            if self.backend_conns.len() <= socket {
+                self.backend_conns.resize_with(socket + 1, || None);
+            }
+            self.backend_conns[socket] = Some(conn);
+            self.net.edge(socket);
+        }
+    }
+
+    /// A shard's event loop has a turn.
     fn turn(&mut self, shard: usize) {
         if self.net.drained[shard] {
             return;
         }
-        let drain = self.drain_wanted.then(|| Instant::from_nanos(self.drain_by));
-        self.shards[shard].turn(drain, &mut self.clients, &mut self.net);
-        self.judge(shard);
+        self.shards[shard].turn(self.drain_wanted, &mut self.clients, &mut self.net);
+        self.check_after_turn(shard);
         self.shards[shard].schedule(&mut self.net);
     }
 
-    pub(crate) fn result(self) -> (Option<Violation>, Coverage, u64, u64, Vec<String>) {
+    pub(crate) fn result(self) -> RunResult {
         let net = self.net;
-        let trace = net.trace.map(Vec::from).unwrap_or_default();
-        (net.ledger.violation, net.coverage, net.hash, net.count, trace)
+        RunResult {
+            violation: net.ledger.violation,
+            coverage: net.coverage,
+            hash: net.hash,
+            events: net.event_count,
+            trace: net.trace_lines.map(Vec::from).unwrap_or_default(),
+        }
     }
 }

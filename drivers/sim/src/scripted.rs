@@ -1,6 +1,5 @@
-//! A world that does as it is told: one shard with the same sockets, pump and turns as under the dice, but
-//! clients and machines are whoever calls. Time is nobody's but the simulator's: it jumps to the next thing
-//! that happens, so that waiting costs nothing.
+//! A simulated network for tests that play the clients and backends themselves: one shard with the same
+//! sockets, pump and turns as in a run. The clock jumps from event to event, so that waiting costs no time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,35 +8,34 @@ use std::time::Duration;
 
 use ruststrom_core::config::Config;
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{ConnId, Instant, Observer, Proxy, Shared};
-use ruststrom_driver::pump::Pump;
-use ruststrom_driver::worker::Outcome;
+use ruststrom_core::{ConnId, Instant, Proxy, Shared};
+use ruststrom_driver::mailbox::Command;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::turn::DrainEnd;
 
-use crate::draw::{Draw, MS, SEC, machine_address};
-use crate::ledger::Violation;
-use crate::net::{Event, Far, Mode, Net, Read};
-use crate::shard::{Callers, Shard};
+use crate::exchanges::InvariantViolation;
+use crate::net::{BackendMode, ClientSource, Net, Peer, PeerRead, SimEvent};
+use crate::scenario::{self, MS, SEC, Scenario};
+use crate::shard::Shard;
 
-/// Nobody waits longer than this for anything.
-const PATIENCE: u64 = 20 * SEC;
-/// A drain that is not over so long after its deadline is given up, as a worker does it.
-const GRACE: u64 = 2 * SEC;
+/// How long [`Scripted`] waits for something that a test asks for, in nanoseconds of simulated time.
+const WAIT_TIMEOUT: u64 = 20 * SEC;
 
-/// How a machine takes connections.
+/// Whether a backend accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// Whoever comes is let in.
-    Open,
-    /// Nobody listens.
+pub enum BackendListener {
+    /// It accepts every connection.
+    Accepting,
+    /// Nobody listens: connections are refused.
     Refusing,
-    /// Nobody answers.
-    Silent,
+    /// Connections are neither accepted nor refused.
+    Unresponsive,
 }
 
-/// What a far end got.
+/// What a peer has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Came {
-    /// These, and maybe more behind them.
+pub enum Received {
+    /// These bytes; more may follow.
     Bytes(Vec<u8>),
     /// The end of what the proxy sends.
     End,
@@ -45,112 +43,117 @@ pub enum Came {
     Reset,
 }
 
-/// The far end of a connection: a client's, or a machine's.
+/// A client's or a backend's end of a connection of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FarEnd(usize);
+pub struct PeerHandle(usize);
 
-/// The world.
-pub struct Scripted<O: Observer> {
+/// One proxy in a simulated network. Its clients and backends are played by the caller.
+pub struct Scripted<O: WorkerObserver> {
     net: Net,
     shard: Shard<O>,
-    cast: Cast,
-    drain_within: Duration,
-    /// The deadline of a drain.
-    until: Option<u64>,
-    /// What passes between two things that are told.
-    moment: u64,
+    peers: Peers,
+    drain_wanted: bool,
+    /// How much time passes after each thing that the caller does.
+    step_delay: u64,
 }
 
-/// Who is at the far ends.
-struct Cast {
-    /// Sockets of clients.
+/// The sockets of the clients and backends.
+struct Peers {
+    /// By client.
     clients: Vec<usize>,
-    /// Sockets that nobody has taken yet, by machine.
+    /// By backend: connections that the caller has not accepted yet.
     waiting: Vec<VecDeque<usize>>,
 }
 
-impl Callers for Cast {
-    fn addresses(&self, client: usize) -> (SocketAddr, SocketAddr) {
-        (SocketAddr::from(([127, 0, 0, 1], 50_000 + client as u16)), address())
+impl ClientSource for Peers {
+    fn address(&self, client: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 50_000 + client as u16))
     }
 
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
-        let sock = self.clients[client];
-        net.adopt(sock, shard, c);
-        // Whoever begins to poll a socket is told what has come to it before, as by epoll.
-        net.edge(sock);
+        let socket = self.clients[client];
+        net.adopt(socket, shard, c);
+        // A poller reports at once what has arrived before the socket was registered, as epoll does.
+        net.edge(socket);
     }
 
     fn refused(&mut self, client: usize, net: &mut Net) {
-        net.part(self.clients[client], false);
+        net.close_proxy_end(self.clients[client], false);
     }
 }
 
-/// Where the proxy listens, whatever its configuration says of that.
+/// The address that the proxy listens on, whatever its configuration says.
 #[must_use]
-pub fn address() -> SocketAddr {
+pub fn proxy_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 40_961))
 }
 
-/// Where a machine is.
+/// The address of the `nth` backend, from 0 on.
 #[must_use]
-pub fn machine(nth: usize) -> SocketAddr {
-    machine_address(nth, false)
+pub fn backend_address(nth: usize) -> SocketAddr {
+    scenario::backend_address(nth, false)
 }
 
-impl<O: Observer> Scripted<O> {
-    /// A proxy and its machines. All seeds are alike to whoever looks on from outside; what differs is all
-    /// that a kernel may do as it likes: delays, calls that would block or are interrupted, the order of
-    /// events, timers that are late.
+impl<O: WorkerObserver> Scripted<O> {
+    /// A proxy with this configuration, and its backends. What a peer sees must not depend on the seed: it
+    /// draws only what every kernel may do, such as delays, calls that would block or are interrupted, the
+    /// order of events, late timers.
     #[must_use]
-    pub fn new(config: Arc<Config>, host: &str, seed: u64, observer: O, doors: &[Door]) -> Self {
-        let draw = Draw::scripted(seed, doors.len());
-        let mut net = Net::new(draw, false);
-        // Mostly what was told first has come about before the next; but a script may not lean on that.
-        let moment = net.dice.one(&[0, 5 * MS, 5 * MS]);
-        for (mode, door) in net.machines.iter_mut().zip(doors) {
-            *mode = match door {
-                Door::Open => Mode::Up,
-                Door::Refusing => Mode::Refuses,
-                Door::Silent => Mode::BlackHole,
+    pub fn new(
+        config: Arc<Config>,
+        host: &str,
+        seed: u64,
+        observer: O,
+        listeners: &[BackendListener],
+    ) -> Self {
+        let scenario = Scenario::scripted(seed, listeners.len());
+        let mut net = Net::new(scenario, false);
+        // Usually what the caller does has its effect before the next thing that it does; a test must not
+        // rely on that.
+        let step_delay = net.rng.pick(&[0, 5 * MS, 5 * MS]);
+        for (mode, listener) in net.backend_modes.iter_mut().zip(listeners) {
+            *mode = match listener {
+                BackendListener::Accepting => BackendMode::Healthy,
+                BackendListener::Refusing => BackendMode::Refusing,
+                BackendListener::Unresponsive => BackendMode::Unresponsive,
             };
         }
         let now = Instant::from_nanos(net.now);
-        let drain_within = config.timeouts.drain;
-        let proxy = Proxy::new(config, Arc::new(Shared::new(host, 1)), 0, seed, observer, now);
-        let cast = Cast { clients: Vec::new(), waiting: vec![VecDeque::new(); doors.len()] };
+        let proxy = Proxy::new(config.clone(), Arc::new(Shared::new(host, 1)), 0, seed, observer, now);
+        let peers = Peers { clients: Vec::new(), waiting: vec![VecDeque::new(); listeners.len()] };
         net.wake(0, 0);
-        Self { net, shard: Shard::new(Pump::new(proxy, now), 0), cast, drain_within, until: None, moment }
+        let shard = Shard::new(proxy, config, 0, proxy_address(), &net);
+        Self { net, shard, peers, drain_wanted: false, step_delay }
     }
 
-    /// A client connects; `None` if nobody listens any more.
-    pub fn connect(&mut self) -> Option<FarEnd> {
-        if self.shard.draining {
+    /// A client connects; `None` if the proxy listens no more.
+    pub fn connect(&mut self) -> Option<PeerHandle> {
+        if self.shard.is_closed() {
             return None;
         }
-        let client = self.cast.clients.len();
-        let sock = self.net.open_sock(Far::Client(client), false);
-        self.cast.clients.push(sock);
-        self.shard.call(client, &mut self.cast, &mut self.net);
-        self.pass();
-        Some(FarEnd(sock))
+        let client = self.peers.clients.len();
+        let socket = self.net.open_socket(Peer::Client(client), false);
+        self.peers.clients.push(socket);
+        self.shard.client_connects(client, &mut self.peers, &mut self.net);
+        self.pass_step();
+        Some(PeerHandle(socket))
     }
 
-    /// The next connection to a machine, once the proxy has made it; `None` if it never does.
+    /// A backend accepts the next connection of the proxy; `None` if none comes.
     ///
     /// # Panics
-    /// If there is no such machine.
-    pub fn take(&mut self, machine: usize) -> Option<FarEnd> {
-        self.wait_for(|s| s.cast.waiting[machine].pop_front()).map(FarEnd)
+    /// If there is no such backend.
+    pub fn accept(&mut self, backend: usize) -> Option<PeerHandle> {
+        self.wait_for(|s| s.peers.waiting[backend].pop_front()).map(PeerHandle)
     }
 
-    /// Writes everything; false if the connection is broken or nobody reads.
-    pub fn write(&mut self, end: FarEnd, bytes: &[u8]) -> bool {
+    /// A peer writes all bytes; false if the connection is reset or the proxy does not read them.
+    pub fn write(&mut self, end: PeerHandle, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while !rest.is_empty() {
             let wrote = self.wait_for(|s| {
-                let broken = s.net.socks[end.0].far_reset;
-                let n = if broken { 0 } else { s.net.far_write(end.0, rest) };
+                let broken = s.net.sockets[end.0].peer_got_reset;
+                let n = if broken { 0 } else { s.net.peer_write(end.0, rest) };
                 (broken || n > 0).then_some(n)
             });
             match wrote {
@@ -158,85 +161,90 @@ impl<O: Observer> Scripted<O> {
                 _ => return false,
             }
         }
-        self.pass();
+        self.pass_step();
         true
     }
 
-    /// What comes next; `None` if nothing ever does.
-    pub fn read(&mut self, end: FarEnd) -> Option<Came> {
+    /// A peer reads what comes next; `None` if nothing comes.
+    pub fn read(&mut self, end: PeerHandle) -> Option<Received> {
         self.wait_for(|s| {
             let mut bytes = Vec::new();
-            match s.net.far_read(end.0, usize::MAX, &mut bytes) {
-                Read::Bytes => Some(Came::Bytes(bytes)),
-                Read::Nothing => None,
-                Read::End => Some(Came::End),
-                Read::Reset => Some(Came::Reset),
+            match s.net.peer_read(end.0, usize::MAX, &mut bytes) {
+                PeerRead::Bytes => Some(Received::Bytes(bytes)),
+                PeerRead::WouldBlock => None,
+                PeerRead::End => Some(Received::End),
+                PeerRead::Reset => Some(Received::Reset),
             }
         })
     }
 
-    /// Sends no more.
-    pub fn finish(&mut self, end: FarEnd) {
-        self.net.far_end(end.0);
-        self.pass();
+    /// A peer ends its half of the connection.
+    pub fn finish(&mut self, end: PeerHandle) {
+        self.net.peer_shutdown(end.0);
+        self.pass_step();
     }
 
-    /// Closes: by a reset if something was left unread.
-    pub fn close(&mut self, end: FarEnd) {
-        self.net.far_close(end.0);
-        self.pass();
+    /// A peer closes its connection: with a reset if it leaves anything unread, as kernels do.
+    pub fn close(&mut self, end: PeerHandle) {
+        self.net.peer_close(end.0);
+        self.pass_step();
     }
 
-    /// Resets.
-    pub fn reset(&mut self, end: FarEnd) {
-        self.net.far_abort(end.0);
-        self.pass();
+    /// A peer resets its connection.
+    pub fn reset(&mut self, end: PeerHandle) {
+        self.net.peer_reset(end.0);
+        self.pass_step();
     }
 
-    /// Lets time pass.
+    /// Lets simulated time pass.
     pub fn wait(&mut self, time: Duration) {
         self.run_until(self.net.now + time.as_nanos() as u64);
     }
 
-    /// Begins a graceful stop.
+    /// Begins a drain, whose deadline is the configured one.
     pub fn drain(&mut self) {
-        if self.until.is_none() {
-            self.until = Some(self.net.now + self.drain_within.as_nanos() as u64);
+        if !std::mem::replace(&mut self.drain_wanted, true) {
             self.net.wake(0, 0);
-            self.pass();
+            self.pass_step();
         }
     }
 
-    /// Stops gracefully. An error is a rule that was broken at any time, and the proxy's or the pump's fault.
-    pub fn end(&mut self) -> Result<Outcome, Violation> {
+    /// Drains to the end, and tells how that ended.
+    ///
+    /// # Errors
+    /// The first invariant that was violated at any time since the beginning, which is a bug of core or pump.
+    pub fn end(&mut self) -> Result<DrainEnd, InvariantViolation> {
         self.drain();
-        let until = self.until.unwrap_or(0);
-        while !self.net.drained[0] && self.net.next_at().is_some_and(|at| at <= until + GRACE) {
-            self.step();
-        }
-        let finished = self.net.drained[0] && self.net.now < until;
-        let counts = self.shard.pump.machine().counts();
-        if !self.net.drained[0] || counts != Counts::default() || self.net.open[0] > 0 {
+        let drain_end = loop {
+            match self.shard.event_loop.drain_end() {
+                Some(end) => break end,
+                // A drain that the core does not end is given up some time after its deadline.
+                None => self.step(),
+            }
+        };
+        let counts = self.shard.proxy().counts();
+        if !self.net.drained[0] || counts != Counts::default() || self.net.open_sockets[0] > 0 {
             self.net
                 .ledger
-                .fail("nothing-left", format!("{counts:?}, {} sockets are open", self.net.open[0]));
+                .fail("nothing-left", format!("{counts:?}, {} sockets are open", self.net.open_sockets[0]));
         }
         match self.net.ledger.violation.take() {
             Some(violation) => Err(violation),
-            None => Ok(if finished { Outcome::Finished } else { Outcome::Cut }),
+            None => Ok(drain_end),
         }
     }
 
-    /// Between two things that are told, what was told first comes first.
-    fn pass(&mut self) {
-        self.run_until(self.net.now + self.moment);
+    /// Lets what the caller has done have its effect.
+    fn pass_step(&mut self) {
+        self.run_until(self.net.now + self.step_delay);
     }
 
-    fn wait_for<T>(&mut self, mut there: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
-        let give_up = self.net.now + PATIENCE;
+    /// Runs until `found` finds something, at most for [`WAIT_TIMEOUT`].
+    fn wait_for<T>(&mut self, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        let give_up = self.net.now + WAIT_TIMEOUT;
         loop {
-            if let Some(found) = there(self) {
-                return Some(found);
+            if let Some(result) = found(self) {
+                return Some(result);
             }
             if self.net.next_at().is_none_or(|at| at > give_up) {
                 return None;
@@ -255,42 +263,45 @@ impl<O: Observer> Scripted<O> {
     fn step(&mut self) {
         let Some(event) = self.net.next() else { return };
         match event {
-            Event::Turn(shard) => {
-                if self.net.turns(shard) && !self.net.drained[shard] {
-                    self.shard.turn(self.until.map(Instant::from_nanos), &mut self.cast, &mut self.net);
-                    self.shard.pump.machine().check();
-                    self.shard.pump.check();
+            SimEvent::WorkerTurn(shard) => {
+                if self.net.turn_due(shard) && !self.net.drained[shard] {
+                    self.shard.turn(self.drain_wanted, &mut self.peers, &mut self.net);
+                    self.shard.event_loop.check();
                     self.shard.schedule(&mut self.net);
                 }
             }
-            Event::Arrive { sock, up, .. } | Event::Fin { sock, up } | Event::Rst { sock, up } => {
-                self.net.arrive(sock, up, &event)
-            }
-            Event::Edge(sock) => self.net.edge(sock),
-            Event::Connected(sock) => {
-                let s = &mut self.net.socks[sock];
+            SimEvent::Arrive { socket, to_proxy, .. }
+            | SimEvent::Fin { socket, to_proxy }
+            | SimEvent::Rst { socket, to_proxy } => self.net.arrive(socket, to_proxy, &event),
+            SimEvent::ReadinessEdge(socket) => self.net.edge(socket),
+            SimEvent::Connected(socket) => {
+                let s = &mut self.net.sockets[socket];
                 if s.open && s.connecting {
                     s.connecting = false;
-                    if let Far::Machine(machine) = s.far {
-                        self.cast.waiting[machine].push_back(sock);
+                    if let Peer::Backend(backend) = s.peer {
+                        self.peers.waiting[backend].push_back(socket);
                     }
-                    self.net.edge(sock);
+                    self.net.edge(socket);
                 }
             }
-            Event::ConnectFails(sock, code) => self.net.connect_fails(sock, code),
-            Event::Nudge(shard) => {
-                self.net.nudged[shard] = true;
-                self.net.wake(shard, 0);
+            SimEvent::ConnectFailed(socket, code) => self.net.connect_failed(socket, code),
+            SimEvent::Nudge(shard) => {
+                debug_assert_eq!(shard, 0, "there is one shard");
+                self.shard.post(Command::Nudge, &mut self.net);
             }
-            Event::Found(shard, id, response) => {
-                self.net.found[shard].push((id, *response));
-                self.net.wake(shard, 0);
+            SimEvent::LookupDone(_, id, result) => {
+                let done = Command::LookupDone { generation: 0, id, result: *result };
+                self.shard.post(done, &mut self.net);
             }
-            // Nobody at a far end acts by himself, and nothing is drawn.
-            Event::Peer(sock) => {
-                self.net.far_turns(sock);
+            // Peers do only what the caller says, and nothing else is scheduled.
+            SimEvent::PeerTurn(socket) => {
+                self.net.peer_due(socket);
             }
-            Event::Client(_) | Event::Reload | Event::ReloadShard(_) | Event::Flap | Event::Drain => {}
+            SimEvent::ClientConnects(_)
+            | SimEvent::Reload
+            | SimEvent::ReloadShard(_)
+            | SimEvent::ChangeBackendMode
+            | SimEvent::Drain => {}
         }
     }
 }

@@ -1,171 +1,147 @@
-//! A worker as far as it is simulated: its pump, who waits to be accepted, and what a turn of its event loop
-//! is. Who stands at the far ends it does not know.
+//! A simulated worker: the event loop that the drivers run too, over the sockets of the simulation. What is
+//! simulated here is when it has its turns, and in which order its poller reports what has happened.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use ruststrom_core::{Accepted, ConnId, Instant, ListenerId, Observer, Proxy, Wall};
-use ruststrom_driver::pump::Pump;
+use ruststrom_core::config::{Config, ListenerKind};
+use ruststrom_core::{Instant, ListenerId, Proxy};
+use ruststrom_driver::acceptor::ListenerSlot;
+use ruststrom_driver::event::Event;
+use ruststrom_driver::mailbox::{Command, Mailbox};
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::turn::EventLoop;
 
 use crate::coverage::Mark;
-use crate::draw::{MS, SEC};
-use crate::net::{Net, View};
+use crate::net::{ClientSource, ListenerHandle, Net, ShardWorld, SimListener};
+use crate::scenario::MS;
 
-/// The one listener.
-const LISTENER: ListenerId = ListenerId(0);
-/// Connections taken in one turn.
-const ACCEPTS: usize = 16;
-
-/// Clients, as a shard that accepts them sees them: by number.
-pub(crate) trait Callers {
-    /// Where it connects from, and where to.
-    fn addresses(&self, client: usize) -> (SocketAddr, SocketAddr);
-    /// It was accepted: puts its socket into the net.
-    fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net);
-    /// The core would not have it, or nobody listens any more.
-    fn refused(&mut self, client: usize, net: &mut Net);
-}
+/// More turns in one millisecond mean that the event loop spins.
+const MAX_TURNS_PER_MS: u64 = 20_000;
+/// How long a turn takes that is followed by another one at once, in nanoseconds.
+const TURN_TIME: u64 = 1_000;
 
 /// One shard.
-pub(crate) struct Shard<O: Observer> {
-    pub(crate) pump: Pump<Proxy<O>>,
+pub(crate) struct Shard<O: WorkerObserver> {
+    pub(crate) event_loop: EventLoop<O, ListenerHandle>,
+    listener: SimListener,
+    mailbox: Mailbox,
+    /// Commands were posted since the last turn.
+    mail: bool,
     number: usize,
-    queue: VecDeque<usize>,
-    paused: u64,
-    wall_at: u64,
-    /// Its listener is closed.
-    pub(crate) draining: bool,
-    spin: (u64, u64),
+    /// A millisecond, and the turns in it so far.
+    turns_per_ms: (u64, u64),
 }
 
-impl<O: Observer> Shard<O> {
-    pub(crate) fn new(pump: Pump<Proxy<O>>, number: usize) -> Self {
-        Self { pump, number, queue: VecDeque::new(), paused: 0, wall_at: 0, draining: false, spin: (0, 0) }
-    }
-
-    /// A client has connected.
-    pub(crate) fn call(&mut self, client: usize, callers: &mut impl Callers, net: &mut Net) {
-        if self.draining {
-            return callers.refused(client, net);
+impl<O: WorkerObserver> Shard<O> {
+    /// A shard that listens on `address`, around a fresh proxy that was made from `config`.
+    pub(crate) fn new(
+        proxy: Proxy<O>,
+        config: Arc<Config>,
+        number: usize,
+        address: SocketAddr,
+        net: &Net,
+    ) -> Self {
+        let listener =
+            ListenerSlot { id: ListenerId(0), kind: ListenerKind::Http, address, listener: ListenerHandle };
+        let now = Instant::from_nanos(net.now);
+        // What limits the descriptors is the simulated kernel.
+        let mut event_loop = EventLoop::new(proxy, config, vec![listener], usize::MAX, now);
+        event_loop.check_each_event(net.scenario.check_each_input);
+        Self {
+            event_loop,
+            listener: SimListener::default(),
+            // Who posts a command also schedules the turn.
+            mailbox: Mailbox::new(Box::new(|| {})),
+            mail: false,
+            number,
+            turns_per_ms: (0, 0),
         }
-        self.queue.push_back(client);
-        let soon = net.now + net.delay();
-        net.wake(self.number, soon);
     }
 
-    /// Tries to accept again, whatever it ran out of.
-    pub(crate) fn unpause(&mut self, net: &mut Net) {
-        self.paused = 0;
+    pub(crate) fn proxy(&self) -> &Proxy<O> {
+        self.event_loop.pump().proxy()
+    }
+
+    /// Whether it accepts clients no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.listener.is_closed()
+    }
+
+    /// A client connects.
+    pub(crate) fn client_connects(&mut self, client: usize, clients: &mut impl ClientSource, net: &mut Net) {
+        if self.listener.connect(client) {
+            let soon = net.now + net.delay();
+            net.wake(self.number, soon);
+        } else {
+            clients.refused(client, net);
+        }
+    }
+
+    /// Another thread posts a command.
+    pub(crate) fn post(&mut self, command: Command, net: &mut Net) {
+        self.mailbox.post(command);
+        self.mail = true;
         net.wake(self.number, 0);
     }
 
-    /// One turn of the event loop, as a worker does it. `drain`: by when, once that is wanted.
-    pub(crate) fn turn(&mut self, drain: Option<Instant>, callers: &mut impl Callers, net: &mut Net) {
-        let (now, shard) = (net.now, self.number);
+    /// One turn of the event loop. `stopping`: a drain is wanted.
+    pub(crate) fn turn(&mut self, stopping: bool, clients: &mut impl ClientSource, net: &mut Net) {
+        let shard = self.number;
         net.turn += 1;
-        self.pump.begin(Instant::from_nanos(now));
-        // The poller tells of a whole batch at once; what happens meanwhile makes some of it stale.
-        let mut batch: Vec<usize> = std::mem::take(&mut net.ready[shard]);
-        for i in (1..batch.len()).rev() {
-            batch.swap(i, net.dice.below(i as u64 + 1) as usize);
-        }
-        batch.retain(|s| net.socks[*s].open);
-        let told: Vec<_> = batch.iter().map(|s| (net.socks[*s].conn, net.readiness(*s))).collect();
-        net.say(30 << 40 | (shard as u64) << 20 | told.len() as u64, || {
-            format!("shard {shard} turns: {told:?}")
+        let events = self.poll(net);
+        net.trace(30 << 40 | (shard as u64) << 20 | events.len() as u64, || {
+            format!("shard {shard} turns: {events:?}")
         });
-        let mut view = View { net, shard };
-        if now >= self.wall_at {
-            self.wall_at = now + SEC;
-            self.pump.wall(Wall { unix_secs: 1_700_000_000 + now / SEC, millis: 0 }, &mut view);
-        }
-        let often = view.net.draw.check_often;
-        for (c, readiness) in told {
-            if view.net.sock_of(shard, c).is_none() {
-                view.net.mark(Mark::StaleEvent);
-            }
-            self.pump.ready(c, readiness, &mut view);
-            if often {
-                self.pump.machine().check();
-                self.pump.check();
-            }
-        }
-        if std::mem::take(&mut view.net.nudged[shard]) {
-            self.pump.nudged(&mut view);
-        }
-        for (id, response) in std::mem::take(&mut view.net.found[shard]) {
-            self.pump.response(id, response, &mut view);
-        }
-        self.pump.resume(&mut view);
-        self.accept(ACCEPTS, callers, net);
-        let mut view = View { net, shard };
-        self.pump.tick(&mut view);
-        self.pump.settle(&mut view);
-        if let Some(until) = drain.filter(|_| !self.draining) {
-            self.draining = true;
-            self.accept(usize::MAX, callers, net);
-            for client in std::mem::take(&mut self.queue) {
-                callers.refused(client, net);
-            }
-            self.pump.drain(until, &mut View { net, shard });
-        }
+        let mut world = ShardWorld { net, shard, clients, listener: &mut self.listener };
+        self.event_loop.turn(&mut events.into_iter(), stopping, &self.mailbox, &mut world);
+        net.drained[shard] = self.event_loop.pump().is_drained();
     }
 
-    fn accept(&mut self, most: usize, callers: &mut impl Callers, net: &mut Net) {
-        let (shard, files) = (self.number, net.draw.world.files as usize);
-        for _ in 0..most {
-            if self.queue.is_empty() || (!self.pump.accepting(LISTENER) && most < usize::MAX) {
-                return;
-            }
-            if net.faults && files > 0 && net.open[shard] >= files {
-                if self.paused <= net.now {
-                    net.mark(Mark::AcceptPaused);
-                    self.paused = net.now + 100 * MS;
-                }
-                return;
-            }
-            let Some(client) = self.queue.pop_front() else { return };
-            let (peer, local) = callers.addresses(client);
-            match self.pump.accept(&Accepted { listener: LISTENER, peer, local }) {
-                Ok(c) => {
-                    callers.accepted(client, shard, c, net);
-                    self.pump.opened(c, true, &mut View { net, shard });
-                }
-                Err(_) => {
-                    net.mark(Mark::Refused);
-                    callers.refused(client, net);
-                }
+    /// What the poller reports: a whole batch at once, in any order. What happens meanwhile makes some of it
+    /// stale.
+    fn poll(&mut self, net: &mut Net) -> Vec<Event> {
+        let mut events = Vec::new();
+        for socket in std::mem::take(&mut net.ready[self.number]) {
+            if net.sockets[socket].open {
+                events.push(Event::Conn(net.sockets[socket].conn, net.readiness(socket)));
             }
         }
+        if self.listener.take_edge() {
+            events.push(Event::Listener(0));
+        }
+        if std::mem::take(&mut self.mail) {
+            events.push(Event::Mailbox);
+        }
+        for i in (1..events.len()).rev() {
+            events.swap(i, net.rng.below(i as u64 + 1) as usize);
+        }
+        events
     }
 
-    /// When the loop turns again, after a turn.
+    /// Schedules the next turn, after a turn.
     pub(crate) fn schedule(&mut self, net: &mut Net) {
         let shard = self.number;
         if net.drained[shard] {
             return;
         }
         let ms = net.now / MS;
-        self.spin = if self.spin.0 == ms { (ms, self.spin.1 + 1) } else { (ms, 0) };
-        if self.spin.1 > 20_000 {
+        self.turns_per_ms = if self.turns_per_ms.0 == ms { (ms, self.turns_per_ms.1 + 1) } else { (ms, 0) };
+        if self.turns_per_ms.1 > MAX_TURNS_PER_MS {
             net.ledger.fail("spins", format!("shard {shard} turns and turns"));
         }
-        if self.pump.has_backlog() {
-            net.mark(Mark::Backlogged);
-            net.wake(shard, net.now + 1_000);
-        }
-        if self.paused > net.now {
-            net.wake(shard, self.paused);
-        } else if !self.queue.is_empty() && self.pump.accepting(LISTENER) {
-            net.wake(shard, net.now + 1_000);
-        }
-        if let Some(at) = self.pump.poll_timeout().filter(|t| *t != Instant::NEVER) {
-            let mut at = at.as_nanos();
-            if net.dice.hits(net.draw.net.late_timer) {
-                net.mark(Mark::LateTimer);
-                at += net.dice.size(50 * MS);
+        let Some(due) = self.event_loop.due() else { return };
+        if due <= self.event_loop.now() {
+            if self.event_loop.pump().has_backlog() {
+                net.mark(Mark::Backlogged);
             }
-            net.wake(shard, at);
+            return net.wake(shard, net.now + TURN_TIME);
         }
+        let mut at = due.as_nanos();
+        if net.rng.chance(net.scenario.sockets.late_timer) {
+            net.mark(Mark::LateTimer);
+            at += net.rng.size(50 * MS);
+        }
+        net.wake(shard, at);
     }
 }

@@ -1,13 +1,14 @@
-//! The world that does as it is told keeps its own time, and ends with nothing left.
+//! The scripted simulation: its clock jumps, and a drain leaves nothing behind.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::Observer;
 use ruststrom_core::config;
 use ruststrom_core::observe::{HealthChange, Level, Record};
-use ruststrom_driver::worker::Outcome;
-use ruststrom_sim::scripted::{Came, Door, Scripted, machine};
+use ruststrom_core::{Instant, Observer, Wall};
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::turn::DrainEnd;
+use ruststrom_sim::scripted::{BackendListener, Received, Scripted, backend_address};
 
 struct Silent;
 
@@ -17,18 +18,27 @@ impl Observer for Silent {
     fn note(&mut self, _: Level, _: &str) {}
 }
 
+impl WorkerObserver for Silent {
+    fn turn(&mut self, _: Instant) {}
+    fn wall(&mut self, _: Wall, _: Instant) {}
+    fn turn_ended(&mut self) -> bool {
+        false
+    }
+}
+
 fn world(seed: u64, settings: &str) -> Scripted<Silent> {
     let text = format!(
-        "http_address = \"127.0.0.1:80\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n{settings}\n\
+        "http_address = \"127.0.0.1:80\"\nmetrics_address = false\n\
+         health_interval = {{ check_every = 0 }}\n{settings}\n\
          [[backend_pools]]\naddresses = [\"{}\"]\n",
-        machine(0)
+        backend_address(0)
     );
     let config = config::parse(&text).config.expect("a good configuration");
-    Scripted::new(Arc::new(config), "test", seed, Silent, &[Door::Open])
+    Scripted::new(Arc::new(config), "test", seed, Silent, &[BackendListener::Accepting])
 }
 
 #[test]
-fn hours_pass_at_once() {
+fn hours_pass_without_waiting() {
     for seed in 0..20 {
         let mut world = world(seed, "timeouts = { head = \"10h\", idle = \"10h\", drain = \"1h\" }");
         let client = world.connect().expect("it listens");
@@ -36,22 +46,22 @@ fn hours_pass_at_once() {
         world.wait(Duration::from_secs(9 * 3600));
         assert_eq!(world.read(client), None);
         world.wait(Duration::from_secs(3600));
-        assert_eq!(world.read(client), Some(Came::End));
+        assert_eq!(world.read(client), Some(Received::End));
         world.close(client);
-        assert_eq!(world.end(), Ok(Outcome::Finished));
+        assert_eq!(world.end(), Ok(DrainEnd::Finished));
     }
 }
 
 #[test]
-fn what_runs_is_finished_and_nobody_else_gets_in() {
+fn a_drain_finishes_requests_and_accepts_no_clients() {
     for seed in 0..20 {
         let mut world = world(seed, "");
         let client = world.connect().expect("it listens");
         assert!(world.write(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
-        let backend = world.take(0).expect("it is asked");
+        let backend = world.accept(0).expect("it is asked");
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
-            let Some(Came::Bytes(bytes)) = world.read(backend) else {
+            let Some(Received::Bytes(bytes)) = world.read(backend) else {
                 panic!("{} and no more", request.escape_ascii())
             };
             request.extend(bytes);
@@ -62,11 +72,11 @@ fn what_runs_is_finished_and_nobody_else_gets_in() {
         assert_eq!(world.connect(), None);
         assert!(world.write(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
         let mut response = Vec::new();
-        while let Some(Came::Bytes(bytes)) = world.read(client) {
+        while let Some(Received::Bytes(bytes)) = world.read(client) {
             response.extend(bytes);
         }
         assert!(response.ends_with(b"Connection: close\r\n\r\nok"), "{}", response.escape_ascii());
-        assert_eq!(world.end(), Ok(Outcome::Finished));
-        assert_eq!(world.read(backend), Some(Came::End));
+        assert_eq!(world.end(), Ok(DrainEnd::Finished));
+        assert_eq!(world.read(backend), Some(Received::End));
     }
 }

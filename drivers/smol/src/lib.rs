@@ -1,102 +1,170 @@
-//! The core on async-io, the reactor of smol: each worker thread is an executor of its own.
+//! The core on smol: each worker thread runs a [`LocalExecutor`] of its own.
 //!
-//! async-io has one reactor for the process, and whichever thread has nothing else to do waits in it. It
-//! tells of a thing once and has to be asked again for the next time. So each direction of each socket has a
-//! waker: `bell` is where the wakers ring, `sockets` asks again for what would have blocked, and `alarm`
-//! hears of connections that break while nobody asks. The worker itself is one future, polled once for all
-//! that rang.
+//! The executor drives the worker's turns as its main future. Its mailbox, its listeners and its error poller
+//! are tasks beside that, which put what happened into the worker's `ready_queue`. There is no task per
+//! connection: the pump serves all of them, and a socket's readiness reaches the queue by a waker alone.
+//!
+//! smol has one reactor for the process, and whichever thread has nothing else to do waits in it. It reports
+//! a readiness once and has to be asked again for the next one: `sockets` asks again for what would have
+//! blocked, and `error_poller` notices connections that break while nobody asks.
 #![forbid(unsafe_code)]
 
-mod alarm;
-mod bell;
+mod error_poller;
+mod interest;
+mod listener;
+mod ready_queue;
 mod sockets;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpListener;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 
-use async_io::Timer;
 use ruststrom_core::Instant;
-use ruststrom_driver::crew::{self, Running, Setup};
-use ruststrom_driver::engine::{Engine, Wake};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::watch::Watch;
-use ruststrom_driver::worker::{Outcome, Worker};
+use ruststrom_driver::engine::Engine;
+use ruststrom_driver::mailbox::Wake;
+use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::worker::{Worker, WorkerExit};
+use ruststrom_driver::workers::{self, Running, Setup};
+use smol::channel::{self, Receiver, Sender};
+use smol::{LocalExecutor, Timer};
 
-use alarm::Alarm;
-use bell::{Board, Rang};
-use sockets::Sockets;
+use error_poller::ErrorPoller;
+use listener::{Listener, ListenerTask};
+use ready_queue::{ReadyQueue, WakeReason};
+use sockets::SmolSockets;
 
 /// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
+///
+/// # Errors
+/// As of [`workers::start`].
 pub fn start<O, F>(setup: Setup, observer: F) -> io::Result<Running>
 where
-    O: Watch + 'static,
+    O: WorkerObserver + 'static,
     F: Fn(u16) -> O + Send + Sync + 'static,
 {
-    crew::start::<Executor, O, F>(setup, observer)
+    workers::start::<SmolEngine, O, F>(setup, observer)
 }
 
-/// The executor of one worker.
-struct Executor {
-    board: Arc<Board>,
-    alarm: Arc<Alarm>,
+/// What the executor of one worker is made from, on that worker's thread.
+struct SmolEngine {
+    queue: Arc<ReadyQueue>,
+    errors: Arc<ErrorPoller>,
+    /// A message means that something is in the mailbox; one is enough.
+    mail: (Sender<()>, Receiver<()>),
+    /// To the executor, once it runs.
+    listeners: (mpsc::Sender<ListenerTask>, mpsc::Receiver<ListenerTask>),
 }
 
-impl Engine for Executor {
-    type Sockets = Sockets;
+impl Engine for SmolEngine {
+    type Sockets = SmolSockets;
 
     fn new() -> io::Result<Self> {
-        Ok(Self { board: Arc::default(), alarm: Arc::new(Alarm::new()?) })
+        Ok(Self {
+            queue: Arc::default(),
+            errors: Arc::new(ErrorPoller::new()?),
+            mail: channel::bounded(1),
+            listeners: mpsc::channel(),
+        })
     }
 
     fn wake(&self) -> io::Result<Wake> {
-        let board = self.board.clone();
-        Ok(Box::new(move || board.ring(Rang::Inbox)))
+        let mail = self.mail.0.clone();
+        Ok(Box::new(move || {
+            // Full: the worker is about to look. Closed: it has ended.
+            let _ = mail.try_send(());
+        }))
     }
 
-    fn sockets(&self, errands: Errands) -> io::Result<Sockets> {
-        Sockets::new(self.board.clone(), self.alarm.clone(), errands)
+    fn sockets(&self, services: WorkerServices) -> io::Result<SmolSockets> {
+        Ok(SmolSockets::new(self.queue.clone(), self.errors.clone(), services))
     }
 
-    fn run<O: Watch, F: Fn() -> O>(self, mut worker: Worker<Sockets, O, F>) -> io::Result<Outcome> {
-        let mut rang = Vec::new();
-        let mut timer = Deadline { timer: Timer::never(), at: Instant::NEVER };
-        Ok(async_io::block_on(poll_fn(|cx| {
-            self.board.take(&mut rang, cx.waker());
-            if let Some(outcome) = worker.turn(rang.drain(..)) {
-                return Poll::Ready(outcome);
-            }
-            match worker.due() {
-                Some(due) if due <= worker.now() => cx.waker().wake_by_ref(),
-                Some(due) => timer.wait(due, worker.now(), cx),
-                None => {}
-            }
-            Poll::Pending
-        })))
+    fn listen(&self, _: &mut SmolSockets, place: usize, listener: TcpListener) -> io::Result<Listener> {
+        let (listener, task) = Listener::new(place, listener)?;
+        self.listeners.0.send(task).map_err(io::Error::other)?;
+        Ok(listener)
+    }
+
+    fn run<O: WorkerObserver, F: Fn() -> O>(
+        self,
+        worker: Worker<SmolSockets, O, F>,
+    ) -> io::Result<WorkerExit> {
+        let executor = LocalExecutor::new();
+        executor.spawn(self.errors.run(self.queue.clone())).detach();
+        executor.spawn(read_mail(self.mail.1, self.queue.clone())).detach();
+        for listener in self.listeners.1.try_iter() {
+            executor.spawn(listener.run(self.queue.clone())).detach();
+        }
+        Ok(smol::block_on(executor.run(turns(worker, &self.queue))))
     }
 }
 
-/// The worker's one timer. Deadlines move on with nearly every request: one that is waited for too early
-/// costs a turn in vain, setting the timer each time would cost much more.
-struct Deadline {
+/// The task of the mailbox.
+async fn read_mail(mail: Receiver<()>, queue: Arc<ReadyQueue>) {
+    while mail.recv().await.is_ok() {
+        queue.push(WakeReason::Mailbox);
+    }
+}
+
+/// The worker's turns until it ends: one whenever something is in the queue or the time for it has come.
+/// Between two turns the reactor is polled in any case, so that a worker with much to do notices what is new.
+async fn turns<O: WorkerObserver, F: Fn() -> O>(
+    mut worker: Worker<SmolSockets, O, F>,
+    queue: &ReadyQueue,
+) -> WorkerExit {
+    let mut reasons = Vec::new();
+    let mut timer = TurnTimer { timer: Timer::never(), at: Instant::NEVER };
+    // The first turn comes before anything has happened.
+    let mut due_now = true;
+    poll_fn(|cx| {
+        queue.take(&mut reasons, cx.waker());
+        // Other tasks of the executor wake this future too.
+        if reasons.is_empty() && !due_now && !timer.has_fired(cx) {
+            return Poll::Pending;
+        }
+        if let Some(exit) = worker.turn(reasons.drain(..)) {
+            return Poll::Ready(exit);
+        }
+        let due = worker.due();
+        due_now = due.is_some_and(|due| due <= worker.now());
+        if due_now || due.is_some_and(|due| timer.set(due, worker.now(), cx)) {
+            due_now = true;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The worker's one timer. Deadlines move later with nearly every request: setting the timer each time would
+/// cost much more than the turn without effect that comes of waiting for an old deadline.
+struct TurnTimer {
     timer: Timer,
-    /// When it goes off; never, or past, if it is not set.
+    /// When it fires; never if it is not set.
     at: Instant,
 }
 
-impl Deadline {
-    /// Another turn comes at `due` or before.
-    fn wait(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) {
+impl TurnTimer {
+    /// Makes it fire at `due` or before. True if it has fired by now.
+    fn set(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
         if now < self.at && self.at <= due {
-            return;
+            return false;
         }
         self.at = due;
         self.timer.set_after(due.since(now));
-        if Pin::new(&mut self.timer).poll(cx).is_ready() {
-            self.at = now;
-            cx.waker().wake_by_ref();
+        self.has_fired(cx)
+    }
+
+    /// Whether it has fired since it was set; if not, `cx` is woken once it does.
+    fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
+        let fired = self.at != Instant::NEVER && Pin::new(&mut self.timer).poll(cx).is_ready();
+        if fired {
+            self.at = Instant::NEVER;
         }
+        fired
     }
 }

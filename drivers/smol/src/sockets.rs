@@ -1,238 +1,189 @@
-//! The world of one worker: its sockets by slot, and what each of them is waited for.
+//! The sockets of one worker by slot, and which readiness of each is asked for.
 //!
-//! The pump remembers what an event said until a call would block or falls short. Those calls come through
-//! here, so here is known what has to be asked for again; it is asked at the end of the turn, once for each
-//! socket and direction, because each time costs a system call.
+//! The pump remembers a readiness until a call would block or falls short. Those calls are made here, so it
+//! is known here which readiness has to be asked for again. The reactor is asked at the end of the turn, once
+//! for each socket and direction, because each time costs a system call.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Waker};
 
-use async_io::Async;
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
-use ruststrom_driver::engine::{self, Event};
-use ruststrom_driver::errands::Errands;
-use ruststrom_driver::pump::{Readiness, World};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use ruststrom_driver::event::{Event, Readiness};
+use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::socket_table::{self, SocketTable};
+use ruststrom_driver::sockets::Sockets;
+use ruststrom_driver::world::{Received, Sent, World};
+use smol::Async;
 
-use crate::alarm::Alarm;
-use crate::bell::{Board, Rang, bell};
+use crate::error_poller::ErrorPoller;
+use crate::interest::{ask_readable, ask_writable};
+use crate::listener::Listener;
+use crate::ready_queue::{ReadyQueue, WakeReason, task_waker};
 
-/// Reading, or writing, would block: to be asked for.
+/// Reading would block: readiness to read is to be asked for.
 const WANT_READ: u8 = 1;
+/// Writing would block: readiness to write is to be asked for.
 const WANT_WRITE: u8 = 1 << 1;
-/// It is asked for.
-const READ: u8 = 1 << 2;
-const WRITE: u8 = 1 << 3;
+/// Readiness to read is asked for.
+const READ_ASKED: u8 = 1 << 2;
+/// Readiness to write is asked for.
+const WRITE_ASKED: u8 = 1 << 3;
+/// Not connected yet.
 const CONNECTING: u8 = 1 << 4;
-/// The alarm knows it.
+/// The error poller watches it.
 const WATCHED: u8 = 1 << 5;
-/// To be looked at when the turn ends.
-const LISTED: u8 = 1 << 6;
+/// In [`SmolSockets::changed`].
+const CHANGED: u8 = 1 << 6;
 
+/// A socket and what is asked for.
 struct Entry {
-    id: ConnId,
     bits: u8,
-    /// Why it could not be connected, until the pump asks.
+    /// Why it could not be connected, until the pump takes it.
     error: Option<io::Error>,
-    socket: Async<TcpStream>,
+    socket: Async<OwnedFd>,
     readable: Waker,
-    /// Few ever have to wait for room.
+    /// Made when it is first needed: most sockets always have room.
     writable: Option<Waker>,
 }
 
-pub(crate) struct Sockets {
-    table: Vec<Option<Box<Entry>>>,
-    open: usize,
-    /// Whose bits changed in this turn.
-    listed: Vec<ConnId>,
-    board: Arc<Board>,
-    alarm: Arc<Alarm>,
-    alarm_bell: Waker,
-    alarm_rang: bool,
-    listener_bells: Vec<Waker>,
-    errands: Errands,
+impl AsFd for Entry {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
-impl Sockets {
-    pub(crate) fn new(board: Arc<Board>, alarm: Arc<Alarm>, errands: Errands) -> io::Result<Self> {
-        let alarm_bell = bell(&board, Rang::Alarm);
-        alarm.wait(&alarm_bell)?;
-        Ok(Self {
-            table: Vec::new(),
-            open: 0,
-            listed: Vec::new(),
-            board,
-            alarm,
-            alarm_bell,
-            alarm_rang: false,
-            listener_bells: Vec::new(),
-            errands,
-        })
+/// The sockets of one worker.
+pub(crate) struct SmolSockets {
+    table: SocketTable<Box<Entry>>,
+    /// Those whose bits changed in this turn.
+    changed: Vec<ConnId>,
+    queue: Arc<ReadyQueue>,
+    errors: Arc<ErrorPoller>,
+    services: WorkerServices,
+}
+
+impl SmolSockets {
+    pub(crate) fn new(queue: Arc<ReadyQueue>, errors: Arc<ErrorPoller>, services: WorkerServices) -> Self {
+        Self { table: SocketTable::default(), changed: Vec::new(), queue, errors, services }
     }
 
-    fn keep(&mut self, c: ConnId, socket: TcpStream, bits: u8) -> io::Result<()> {
+    /// Takes a socket that does not block.
+    fn keep(&mut self, c: ConnId, socket: OwnedFd, bits: u8) -> io::Result<()> {
         let socket = Async::new_nonblocking(socket)?;
-        let readable = bell(&self.board, Rang::Readable(c));
-        let slot = c.slot as usize;
-        if slot >= self.table.len() {
-            self.table.resize_with(slot + 1, || None);
-        }
-        let entry = Box::new(Entry { id: c, bits, error: None, socket, readable, writable: None });
-        if self.table[slot].replace(entry).is_none() {
-            self.open += 1;
-        }
-        self.note(c, 0);
+        let readable = task_waker(&self.queue, WakeReason::Readable(c));
+        self.table.insert(c, Box::new(Entry { bits, error: None, socket, readable, writable: None }));
+        self.mark(c, 0);
         Ok(())
     }
 
-    fn entry(&mut self, c: ConnId) -> Option<&mut Entry> {
-        self.table.get_mut(c.slot as usize)?.as_deref_mut().filter(|e| e.id == c)
-    }
-
-    fn socket(&self, c: ConnId) -> io::Result<&TcpStream> {
-        let entry = self.table.get(c.slot as usize).and_then(Option::as_ref).filter(|e| e.id == c);
-        entry.map(|e| e.socket.get_ref()).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    /// Something about `c` changed, and it wants `bits` now.
-    fn note(&mut self, c: ConnId, bits: u8) {
-        let Some(entry) = self.table.get_mut(c.slot as usize).and_then(Option::as_mut) else { return };
-        if entry.bits & LISTED == 0 {
-            self.listed.push(c);
+    /// Something about `c` changed in this turn; `bits` are added.
+    fn mark(&mut self, c: ConnId, bits: u8) {
+        let Some(entry) = self.table.get_mut(c) else { return };
+        if entry.bits & CHANGED == 0 {
+            self.changed.push(c);
         }
-        entry.bits |= LISTED | bits;
+        entry.bits |= CHANGED | bits;
     }
 
-    /// It can be written to; one that was connecting is connected, or failed.
-    fn written(&mut self, c: ConnId) -> Option<Event> {
-        let entry = self.entry(c)?;
-        entry.bits &= !WRITE;
+    fn readable(&mut self, c: ConnId) -> Option<Event> {
+        self.table.get_mut(c)?.bits &= !READ_ASKED;
+        self.mark(c, 0);
+        Some(Event::Conn(c, Readiness { readable: true, ..Readiness::default() }))
+    }
+
+    /// It can be written to; one that was connecting is connected, or has failed to.
+    fn writable(&mut self, c: ConnId) -> Option<Event> {
+        let entry = self.table.get_mut(c)?;
+        entry.bits &= !WRITE_ASKED;
         let mut readiness = Readiness { writable: true, ..Readiness::default() };
         if entry.bits & CONNECTING != 0 {
             entry.bits &= !CONNECTING;
-            entry.error = entry.socket.get_ref().take_error().ok().flatten();
-            readiness.error = entry.error.is_some();
-            // Nobody has read from it yet.
-            self.note(c, WANT_READ);
+            let error = self.table.take_error(c);
+            readiness.error = error.is_some();
+            self.table.get_mut(c)?.error = error;
+            self.table.note(c, readiness);
+            // No read has been tried yet, so none has said that it would block.
+            self.mark(c, WANT_READ);
         }
         Some(Event::Conn(c, readiness))
-    }
-
-    /// The alarm has rung: what it heard is for the next turn.
-    #[cold]
-    fn hear(&mut self) {
-        self.alarm_rang = true;
-        if let Err(e) = self.alarm.hear(|c, readiness| self.board.ring(Rang::Broken(c, readiness))) {
-            log::error!("cannot hear of broken connections: {e}");
-        }
     }
 }
 
 impl Entry {
-    /// Asks for what it wants. A socket that nothing is asked of is left to the alarm.
-    fn ask(&mut self, board: &Arc<Board>, alarm: &Alarm) -> io::Result<()> {
-        self.bits &= !LISTED;
-        if self.bits & (WANT_READ | READ) == WANT_READ {
-            let mut cx = Context::from_waker(&self.readable);
-            // Ready is an old event: what has come since makes the reactor tell at once.
-            while let Poll::Ready(asked) = self.socket.poll_readable(&mut cx) {
-                asked?;
-            }
-            self.bits |= READ;
+    /// Asks the reactor for what it wants; a socket for which nothing is asked is left to the error poller.
+    fn ask(&mut self, c: ConnId, queue: &Arc<ReadyQueue>, errors: &ErrorPoller) -> io::Result<()> {
+        self.bits &= !CHANGED;
+        if self.bits & (WANT_READ | READ_ASKED) == WANT_READ {
+            ask_readable(&self.socket, &mut Context::from_waker(&self.readable))?;
+            self.bits |= READ_ASKED;
         }
-        if self.bits & (WANT_WRITE | WRITE) == WANT_WRITE {
-            let waker = self.writable.get_or_insert_with(|| bell(board, Rang::Writable(self.id)));
-            let mut cx = Context::from_waker(waker);
-            while let Poll::Ready(asked) = self.socket.poll_writable(&mut cx) {
-                asked?;
-            }
-            self.bits |= WRITE;
+        if self.bits & (WANT_WRITE | WRITE_ASKED) == WANT_WRITE {
+            let waker = self.writable.get_or_insert_with(|| task_waker(queue, WakeReason::Writable(c)));
+            ask_writable(&self.socket, &mut Context::from_waker(waker))?;
+            self.bits |= WRITE_ASKED;
         }
         self.bits &= !(WANT_READ | WANT_WRITE);
-        if self.bits & (READ | WRITE | WATCHED) == 0 {
-            alarm.watch(self.id, &self.socket)?;
+        if self.bits & (READ_ASKED | WRITE_ASKED | WATCHED) == 0 {
+            errors.watch(c, &self.socket)?;
             self.bits |= WATCHED;
         }
         Ok(())
     }
 }
 
-impl World for Sockets {
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
-        let mut socket = self.socket(c)?;
-        let got = socket.read(buf);
-        match &got {
-            // Full: there may be more. The end: there is never more.
-            Ok(n) if *n == buf.len() || *n == 0 => {}
+impl World for SmolSockets {
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
+        let received = self.table.recv(c, buf);
+        match &received {
+            // There may be more; after the end there never is.
+            Ok(r) if !r.drained || r.bytes == 0 => {}
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
-            _ => self.note(c, WANT_READ),
+            _ => self.mark(c, WANT_READ),
         }
-        got
+        received
     }
 
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut socket = self.socket(c)?;
-        let (sent, room) = match slices {
-            [one] => (socket.write(one), one.len()),
-            many => (socket.write_vectored(many), many.iter().map(|s| s.len()).sum()),
-        };
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let sent = self.table.send(c, slices);
         match &sent {
-            Ok(n) if *n == room => {}
+            Ok(s) if !s.blocked => {}
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
-            _ => self.note(c, WANT_WRITE),
+            _ => self.mark(c, WANT_WRITE),
         }
         sent
     }
 
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        // Not worth a failed connection.
-        let _ = socket.set_tcp_nodelay(true);
-        match socket.connect(&to.into()) {
-            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(e),
-            _ => self.keep(c, socket.into(), CONNECTING | WANT_WRITE),
-        }
+        let socket = socket_table::connect(to)?;
+        self.keep(c, socket, CONNECTING | WANT_WRITE)
     }
 
     fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
-        let entry = self.entry(c)?;
-        entry.error.take().or_else(|| entry.socket.get_ref().take_error().ok()?)
+        self.table.get_mut(c)?.error.take().or_else(|| self.table.take_error(c))
     }
 
     fn shutdown(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            // Fails if the peer has gone already; its event says so.
-            let _ = socket.shutdown(Shutdown::Write);
-        }
+        self.table.shutdown(c);
     }
 
     fn close(&mut self, c: ConnId) {
-        if self.table.get_mut(c.slot as usize).and_then(Option::take).is_some() {
-            self.open -= 1;
-        }
+        self.table.close(c);
     }
 
     fn reset(&mut self, c: ConnId) {
-        if let Ok(socket) = self.socket(c) {
-            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        }
-        self.close(c);
+        self.table.reset(c);
     }
 
     fn lookup(&mut self, id: LookupId, q: Query) {
-        self.errands.lookup(id, q);
+        self.services.lookup(id, q);
     }
 
     fn nudge(&mut self, shard: u16) {
-        self.errands.nudge(shard);
-    }
-
-    fn drained(&mut self) {
-        self.errands.drained();
+        self.services.nudge(shard);
     }
 
     fn now(&mut self) -> Instant {
@@ -240,80 +191,62 @@ impl World for Sockets {
     }
 }
 
-impl engine::Sockets for Sockets {
-    type Listener = Async<TcpListener>;
-    type Found = Rang;
-    const TELLS: bool = false;
+impl Sockets for SmolSockets {
+    type Listener = Listener;
+    type Accepted = OwnedFd;
+    type RawEvent = WakeReason;
+    const READY_ON_INSERT: bool = false;
 
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
-        debug_assert_eq!(place, self.listener_bells.len());
-        self.listener_bells.push(bell(&self.board, Rang::Listener(place)));
-        Async::new_nonblocking(listener)
+    fn accept(&mut self, _: usize, listener: &Listener) -> io::Result<(OwnedFd, SocketAddr)> {
+        socket_table::accept(listener.as_fd())
     }
 
-    fn listener_blocks(&mut self, place: usize, listener: &Self::Listener) {
-        let mut cx = Context::from_waker(&self.listener_bells[place]);
-        while let Poll::Ready(asked) = listener.poll_readable(&mut cx) {
-            if let Err(e) = asked {
-                log::error!("cannot wait for connections: {e}");
-                // Another try in the next turn.
-                return self.board.ring(Rang::Listener(place));
-            }
-        }
+    fn listener_blocks(&mut self, _: usize, listener: &Listener) {
+        listener.accept_blocks();
     }
 
-    fn insert(&mut self, c: ConnId, socket: TcpStream) -> io::Result<()> {
-        self.keep(c, socket, 0)
+    fn insert(&mut self, c: ConnId, accepted: OwnedFd) -> io::Result<()> {
+        self.keep(c, accepted, 0)
     }
 
-    fn event(&mut self, rang: Rang) -> Option<Event> {
-        match rang {
-            Rang::Readable(c) => {
-                self.entry(c)?.bits &= !READ;
-                self.note(c, 0);
-                Some(Event::Conn(c, Readiness { readable: true, ..Readiness::default() }))
+    fn event(&mut self, reason: WakeReason) -> Option<Event> {
+        match reason {
+            WakeReason::Readable(c) => self.readable(c),
+            WakeReason::Writable(c) => self.writable(c),
+            WakeReason::Failed(c, readiness) => {
+                self.table.note(c, readiness);
+                Some(Event::Conn(c, readiness))
             }
-            Rang::Writable(c) => self.written(c),
-            Rang::Broken(c, readiness) => Some(Event::Conn(c, readiness)),
-            Rang::Alarm => {
-                self.hear();
-                None
-            }
-            Rang::Listener(place) => Some(Event::Listener(place)),
-            Rang::Inbox => Some(Event::Inbox),
+            WakeReason::Listener(place) => Some(Event::Listener(place)),
+            WakeReason::Mailbox => Some(Event::Mailbox),
         }
     }
 
     fn turn_ended(&mut self) {
-        while let Some(c) = self.listed.pop() {
-            let Some(entry) =
-                self.table.get_mut(c.slot as usize).and_then(Option::as_mut).filter(|e| e.id == c)
-            else {
-                continue;
-            };
-            if let Err(e) = entry.ask(&self.board, &self.alarm) {
+        while let Some(c) = self.changed.pop() {
+            let Some(entry) = self.table.get_mut(c) else { continue };
+            if let Err(e) = entry.ask(c, &self.queue, &self.errors) {
                 log::error!("cannot wait for a connection: {e}");
-                self.board.ring(Rang::Broken(c, Readiness { error: true, ..Readiness::default() }));
+                self.queue.push(WakeReason::Failed(c, Readiness { error: true, ..Readiness::default() }));
             }
-        }
-        if std::mem::take(&mut self.alarm_rang)
-            && let Err(e) = self.alarm.wait(&self.alarm_bell)
-        {
-            log::error!("cannot wait for broken connections: {e}");
         }
     }
 
     fn open(&self) -> usize {
-        self.open
+        self.table.open()
     }
 
     fn close_all(&mut self) {
         self.table.clear();
-        self.listed.clear();
-        self.open = 0;
+        self.changed.clear();
+        self.services.next_generation();
     }
 
-    fn errands(&mut self) -> &mut Errands {
-        &mut self.errands
+    fn generation(&self) -> u32 {
+        self.services.generation()
+    }
+
+    fn wall(&mut self) -> Wall {
+        clock::wall()
     }
 }

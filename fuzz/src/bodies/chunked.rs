@@ -1,7 +1,7 @@
 //! The chunked coding: at any cut the same as whole, the same as the rules have it, and what is encoded again
 //! decodes to the same.
 
-use ruststrom_core::h1::{BodyReader, ChunkEncoder, Progress};
+use ruststrom_core::h1::{BodyProgress, BodyReader, ChunkEncoder};
 use ruststrom_core::http::{Framing, Violation};
 
 use super::input::{Input, cuts};
@@ -10,7 +10,7 @@ use super::naive;
 struct Decoded {
     content: Vec<u8>,
     consumed: usize,
-    state: Progress,
+    state: BodyProgress,
 }
 
 pub(super) fn run(data: &[u8]) {
@@ -42,9 +42,9 @@ pub(super) fn run(data: &[u8]) {
             // to take.
             let empty = usize::from(bytes[*end..].starts_with(b"\r\n")) * 2;
             assert_eq!(ours.consumed, end + empty);
-            assert_eq!(ours.state, if empty > 0 { Progress::Done } else { Progress::Trailers });
+            assert_eq!(ours.state, if empty > 0 { BodyProgress::Done } else { BodyProgress::Trailers });
         }
-        (Ok(ours), Ok(None)) => assert_eq!((ours.state, ours.consumed), (Progress::More, bytes.len())),
+        (Ok(ours), Ok(None)) => assert_eq!((ours.state, ours.consumed), (BodyProgress::More, bytes.len())),
         (Ok(ours), Err(())) => panic!("decoded {} bytes against the rules", ours.consumed),
         // A line that does not end may be wrong already.
         (Err(_), Err(()) | Ok(None)) => {}
@@ -55,7 +55,7 @@ pub(super) fn run(data: &[u8]) {
         let again = decode(&wire, &cuts(seed, wire.len())).expect("what we encode");
         assert_eq!(
             (again.content, again.consumed, again.state),
-            (decoded.content, wire.len(), Progress::Done)
+            (decoded.content, wire.len(), BodyProgress::Done)
         );
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use ruststrom_core::balance::{Ask, Balancer, Tried};
+use ruststrom_core::balance::{Balancer, SelectionInput, Tried};
 use ruststrom_core::config::{Config, Matcher, Severity, Strategy, parse, render};
 use ruststrom_core::route::Router;
 use ruststrom_core::{Instant, Shared};
@@ -85,7 +85,7 @@ fn accepted(config: &Config) {
     if config.pools.iter().any(|pool| hashes(&pool.strategy)) {
         return;
     }
-    let ask = Ask { client: IpAddr::from([192, 0, 2, 7]), sticky: Some(0), tried: &Tried::new() };
+    let ask = SelectionInput { client: IpAddr::from([192, 0, 2, 7]), sticky: Some(0), tried: &Tried::new() };
     for (pool, state) in config.pools.iter().zip(shared.adopt(config)) {
         let mut balancer = Balancer::new(pool, state, 1);
         for _ in 0..4 {

@@ -1,8 +1,11 @@
 //! Our head parser against the same rules written a second time.
 
 use ruststrom_core::h1::{
-    FieldIndex, HeadLimits, ResponseContext, find_request_end, find_response_end, request, response,
+    FieldIndex, HeadLimits, ResponseContext, find_request_end, find_response_end, parse_request,
+    parse_response,
 };
+
+use ruststrom_core::http::Version;
 
 use super::input::Input;
 use super::naive;
@@ -30,6 +33,11 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
+/// 10 or 11, as the naive parser has it.
+fn version_number(version: Version) -> u8 {
+    if version == Version::HTTP_11 { 11 } else { 10 }
+}
+
 fn requests(bytes: &[u8], limits: &HeadLimits) {
     let found = find_request_end(bytes, 0);
     let expected = naive::end(bytes);
@@ -39,16 +47,16 @@ fn requests(bytes: &[u8], limits: &HeadLimits) {
     let head = &bytes[..expected.unwrap_or(bytes.len())];
     let expected = naive::request(head, limits);
     let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
-    match (request(head, &mut store, limits, &mut scratch), expected) {
+    match (parse_request(head, &mut store, limits, &mut scratch), expected) {
         (Ok(ours), Some(theirs)) => {
             assert!(found.is_ok(), "no end was found, yet the head is good");
             let fields = ours.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
             let ours = naive::Request {
-                method: ours.method.to_vec(),
+                method: ours.method.as_str().into(),
                 path: ours.target.path.to_vec(),
                 query: ours.target.query.map(<[u8]>::to_vec),
                 host: ours.host.to_vec(),
-                version: ours.version,
+                version: version_number(ours.version),
                 fields,
                 framing: ours.framing,
                 keep_alive: ours.keep_alive,
@@ -72,13 +80,13 @@ fn responses(bytes: &[u8], limits: &HeadLimits, asked: ResponseContext) {
     let head = &bytes[..expected.unwrap_or(bytes.len())];
     let expected = naive::response(head, limits, asked);
     let mut store = FieldIndex::new();
-    match (response(head, &mut store, limits, asked), expected) {
+    match (parse_response(head, &mut store, limits, asked), expected) {
         (Ok(ours), Some(theirs)) => {
             let fields = ours.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
-            let ours = naive::LookupResult {
-                status: ours.status,
+            let ours = naive::Response {
+                status: ours.status.as_u16(),
                 reason: ours.reason.to_vec(),
-                version: ours.version,
+                version: version_number(ours.version),
                 fields,
                 framing: ours.framing,
                 keep_alive: ours.keep_alive,

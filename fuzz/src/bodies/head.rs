@@ -3,11 +3,11 @@
 
 use ruststrom_core::h1::{
     FieldIndex, ForwardedHeaders, HeadLimits, RequestForward, ResponseForward, Writer, client_framing,
-    find_request_end, find_response_end, forward_request, forward_response, parse_request_prefix,
-    parse_response_prefix, request, response,
+    find_request_end, find_response_end, forward_request, forward_response, parse_request,
+    parse_request_prefix, parse_response, parse_response_prefix,
 };
 use ruststrom_core::http::ip::IpText;
-use ruststrom_core::http::{Framing, Violation};
+use ruststrom_core::http::{Framing, Method, Version, Violation};
 
 use super::differential::{asked, limits};
 use super::input::{Input, cuts};
@@ -59,7 +59,7 @@ fn requests(
 ) {
     let (mut store, mut scratch) = (FieldIndex::new(), Vec::new());
     let (mut store_before, mut scratch_before) = (FieldIndex::new(), Vec::new());
-    let slow = request(&bytes[..end], &mut store, limits, &mut scratch);
+    let slow = parse_request(&bytes[..end], &mut store, limits, &mut scratch);
     let fast = parse_request_prefix(bytes, &mut store_before, limits, &mut scratch_before);
     match (&slow, &fast) {
         (Ok(slow), Ok(Some((fast, n)))) => {
@@ -84,7 +84,7 @@ fn requests(
         own_body: None,
         default_host: b"backend",
     };
-    forward_request(&mut w, &request, &forward);
+    forward_request(&mut w, &(&request).into(), &forward);
     let n = w.finish().expect("room enough");
     let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
     let sent = naive::request(&room[..n], &wide)
@@ -93,7 +93,7 @@ fn requests(
     let (host, version) = (if has_no_host { b"backend" } else { request.host }, 11);
     assert_eq!(
         (&sent.method[..], &sent.path[..], sent.query.as_deref()),
-        (request.method, request.target.path, request.target.query)
+        (request.method.as_str().as_bytes(), request.target.path, request.target.query)
     );
     assert_eq!((&sent.host[..], sent.version), (host, version));
     assert_eq!(
@@ -104,10 +104,9 @@ fn requests(
         request.framing
     );
     assert!(request.framing.is_empty() || sent.framing == request.framing);
-    // What is the client's arrives as it was, in its order and with nothing between; what is ours is said
-    // once.
+    // The client's fields arrive as they were and in their order; those that the proxy sets are there once.
     let chunked = sent.framing == Framing::Chunked;
-    let counted = matches!(request.method, b"OPTIONS" | b"TRACE");
+    let counted = matches!(request.method, Method::OPTIONS | Method::TRACE);
     let not_counted =
         |(name, _): &(Vec<u8>, Vec<u8>)| !(counted && name.eq_ignore_ascii_case(b"max-forwards"));
     let said: Vec<_> = request.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
@@ -117,7 +116,8 @@ fn requests(
     arrived.retain(not_counted);
     let via = arrived.pop().expect("a Via");
     assert!(
-        via.0 == b"Via" && via.1.starts_with(if request.version == 10 { b"1.0 " } else { b"1.1 " }),
+        via.0 == b"Via"
+            && via.1.starts_with(if request.version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " }),
         "{via:?}"
     );
     assert_eq!(arrived, expected);
@@ -137,7 +137,7 @@ fn requests(
 fn responses(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, early: bool, choice: u8) {
     let (limits, asked) = (limits(choice), asked(choice));
     let (mut store, mut store_before) = (FieldIndex::new(), FieldIndex::new());
-    let slow = response(&bytes[..end], &mut store, &limits, asked);
+    let slow = parse_response(&bytes[..end], &mut store, &limits, asked);
     let fast = parse_response_prefix(bytes, &mut store_before, &limits, asked);
     match (&slow, &fast) {
         (Ok(slow), Ok(Some((fast, n)))) => {
@@ -151,32 +151,32 @@ fn responses(bytes: &[u8], end: usize, whole: Result<Option<usize>, Violation>, 
         (Err(_), Err(_)) => {}
     }
     let Ok(response) = slow else { return };
-    if response.status < 200 {
+    if response.status.is_informational() {
         return;
     }
-    let client_version = if choice & 32 == 0 { 11 } else { 10 };
+    let client_version = if choice & 32 == 0 { Version::HTTP_11 } else { Version::HTTP_10 };
     let framing = client_framing(response.framing, client_version);
     let mut room = vec![0; 2 * bytes.len() + 2048];
     let mut w = Writer::new(&mut room);
     let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
     forward_response(
         &mut w,
-        &response,
+        &(&response).into(),
         &ResponseForward { date, client_version, framing, keep_alive: choice & 64 == 0, extra: b"" },
     );
     let n = w.finish().expect("room enough");
     let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
     let sent = naive::response(&room[..n], &wide, asked)
         .unwrap_or_else(|| panic!("forwarded: {}", room[..n].escape_ascii()));
-    assert_eq!(sent.status, response.status);
-    let bodiless = asked.head || matches!(response.status, 204 | 304);
+    assert_eq!(sent.status, response.status.as_u16());
+    let bodiless = asked.head || matches!(response.status.as_u16(), 204 | 304);
     if !bodiless {
         let same = sent.framing == framing || framing == Framing::None && sent.framing == Framing::Length(0);
         assert!(same, "{:?} goes out as {:?}", framing, sent.framing);
     }
     assert!(
         sent.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")),
-        "an answer without a date"
+        "a response without a date"
     );
     let said: Vec<_> = response.fields.iter().map(|f| (f.name.to_vec(), f.value.to_vec())).collect();
     let [expected, arrived] = [&said, &sent.fields].map(|fields| {

@@ -1,4 +1,5 @@
-//! Matchers: read, printed, read again; and the answer of the router is that of a plain walk over the trees.
+//! Matchers: read, printed, read again; and the response of the router is that of a plain walk over the
+//! trees.
 //!
 //! An input is lines: matchers (a byte of one between them), a host, a target, a method, a client's address,
 //! and fields as `name: value`. After a zero byte it chooses words for all of these instead.
@@ -7,14 +8,14 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use ruststrom_core::config::{self, Matcher, Pool};
-use ruststrom_core::route::{Ask, Fields, Router};
+use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
 use super::input::Input;
 use super::words;
 
 struct List(Vec<(Vec<u8>, Vec<u8>)>);
 
-impl Fields for List {
+impl FieldLookup for List {
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && test(v))
     }
@@ -76,7 +77,7 @@ fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
         Some((l[..colon].to_vec(), l[colon + 1..].trim_ascii().to_vec()))
     });
     let fields = List(fields.collect());
-    let ask = Ask {
+    let ask = RouteInput {
         https: schemes & 1 != 0,
         host,
         path: &target[..mark.unwrap_or(target.len())],
@@ -117,7 +118,7 @@ fn read(text: &str) -> Option<Matcher> {
         Err(problems) => {
             assert!(!problems.is_empty());
             for p in problems {
-                assert!(text.get(p.at.clone()).is_some() && !p.message.is_empty(), "{p:?}");
+                assert!(text.get(p.span.clone()).is_some() && !p.message.is_empty(), "{p:?}");
             }
             None
         }
@@ -155,7 +156,7 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
-fn naive(tree: &Matcher, ask: &Ask<'_>, fields: &List) -> bool {
+fn naive(tree: &Matcher, ask: &RouteInput<'_>, fields: &List) -> bool {
     let said = |name: &str| -> Vec<&Vec<u8>> {
         fields
             .0

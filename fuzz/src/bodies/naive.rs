@@ -19,9 +19,9 @@ pub(super) struct Request {
     pub(super) upgrade: Option<Vec<u8>>,
 }
 
-/// An answer as the rules have it.
+/// A response as the rules have it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LookupResult {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) reason: Vec<u8>,
     pub(super) version: u8,
@@ -95,7 +95,7 @@ fn fields(lines: &[Vec<u8>], most: usize, loose: bool) -> Option<Vec<(Vec<u8>, V
     lines.iter().map(field).collect()
 }
 
-/// What a list-valued field says, over all its lines, in lower case.
+/// The members of a list-valued field, over all its lines, in lower case.
 fn members(fields: &[(Vec<u8>, Vec<u8>)], name: &str) -> Vec<Vec<u8>> {
     let values = fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
     let members = values.flat_map(|(_, v)| v.split(|&b| b == b',').map(trimmed).collect::<Vec<_>>());
@@ -106,7 +106,7 @@ fn values<'f>(fields: &'f [(Vec<u8>, Vec<u8>)], name: &str) -> Vec<&'f Vec<u8>> 
     fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v).collect()
 }
 
-/// `Err`: refused; `Ok(None)`: nothing is said.
+/// The framing that the fields declare: `Err` if it is refused, `Ok(None)` if they declare none.
 fn declared(fields: &[(Vec<u8>, Vec<u8>)], version: u8) -> Result<Option<Framing>, ()> {
     let lengths = values(fields, "content-length");
     if !values(fields, "transfer-encoding").is_empty() {
@@ -367,7 +367,7 @@ fn is_v4(text: &str) -> bool {
     text.split('.').count() == 4 && text.split('.').all(is_octet)
 }
 
-/// Fields that we say ourselves to a backend, beside those that frame the content.
+/// Fields that the proxy sets for a backend, beside those that frame the content.
 const PROXY_SET: [&str; 7] = [
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -379,7 +379,8 @@ const PROXY_SET: [&str; 7] = [
 ];
 
 /// What passes a proxy unchanged, in its order (RFC 9110 §7.6.1): neither framing, nor what is meant for one
-/// hop, nor what `Connection` names, nor, on the way to a backend, what we say ourselves under any spelling.
+/// hop, nor what `Connection` names, nor, on the way to a backend, what the proxy sets itself, under any
+/// spelling.
 pub(super) fn passing(
     fields: &[(Vec<u8>, Vec<u8>)],
     to_backend: bool,
@@ -405,8 +406,8 @@ pub(super) fn passing(
     fields.iter().filter(|(name, _)| passes(name)).cloned().collect()
 }
 
-/// A whole head of an answer; `None` if a rule is broken.
-pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext) -> Option<LookupResult> {
+/// A whole head of a response; `None` if a rule is broken.
+pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext) -> Option<Response> {
     if head.len() > limits.head_bytes || !head.starts_with(b"HTTP/") || end(head) != Some(head.len()) {
         return None;
     }
@@ -441,7 +442,7 @@ pub(super) fn response(head: &[u8], limits: &HeadLimits, asked: ResponseContext)
         if asked.head || status == 304 { Framing::None } else { declared }
     };
     let keep_alive = framing != Framing::Close && keeps_alive(&fields, version);
-    Some(LookupResult { status, reason, version, fields, framing, keep_alive, upgrade })
+    Some(Response { status, reason, version, fields, framing, keep_alive, upgrade })
 }
 
 /// The chunked coding: content, trailer section and the bytes of the whole; `Ok(None)` if it is not all

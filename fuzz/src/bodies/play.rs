@@ -1,5 +1,5 @@
 //! Bytes as actions on a world of two shards, several clients and three backends: requests, faults, time,
-//! reloads in any order. Each client gets its own answers or an error, and in the end nothing is left.
+//! reloads in any order. Each client gets its own responses or an error, and in the end nothing is left.
 
 use ruststrom_core::{Fault, config::Config};
 use std::sync::{Arc, OnceLock};
@@ -208,15 +208,15 @@ fn judge(got: &str, asked: &[(usize, usize, bool)], over: bool) {
         let status = head
             .get(9..12)
             .and_then(|s| s.parse::<u16>().ok())
-            .unwrap_or_else(|| panic!("no answer: {head}"));
+            .unwrap_or_else(|| panic!("no response: {head}"));
         if status < 200 {
             continue;
         }
-        let Some(&(id, len, is_head)) = asked.get(responses) else { panic!("an answer to nothing: {head}") };
+        let Some(&(id, len, is_head)) = asked.get(responses) else { panic!("a response to nothing: {head}") };
         responses += 1;
         assert!(
             status != 200 || head.contains(&format!("X-Id: {id}\r\n")),
-            "another's answer to {id}: {head}"
+            "another's response to {id}: {head}"
         );
         if is_head {
             continue;

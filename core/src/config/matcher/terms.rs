@@ -1,13 +1,17 @@
-//! The terms of the language: how many arguments each takes and what makes a good one.
+//! The terms of the matcher language: how many arguments each takes, and which values are valid.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-use super::grammar::{Problem, Text};
-use super::{Matcher, Pattern, canonical};
-use crate::config::{address, suggest};
+use ipnet::IpNet;
 
-/// Every term.
+use super::error::SyntaxError;
+use super::{Matcher, Pattern, path};
+use crate::config::diagnostic::clip;
+use crate::config::{address, suggest};
+use crate::http::fields::is_token;
+
+/// The names of all terms.
 pub(super) const NAMES: &[&str] = &[
     "Host",
     "HostRegexp",
@@ -21,31 +25,45 @@ pub(super) const NAMES: &[&str] = &[
     "ClientIP",
 ];
 
+/// An argument of a term.
+pub(super) struct Argument {
+    /// The text without its quotes and escapes.
+    pub(super) value: String,
+    /// Where the text stands in the matcher, with its quotes.
+    pub(super) span: Range<usize>,
+    /// The text has no escapes, so that a position in `value` is one in the matcher.
+    pub(super) verbatim: bool,
+}
+
+impl Argument {
+    fn error(&self, message: impl Into<String>) -> SyntaxError {
+        SyntaxError::new(self.span.clone(), message)
+    }
+}
+
+/// Makes a matcher of a term's name and arguments. `name_span` and `whole` are where the name and the whole
+/// term stand.
 pub(super) fn build(
     name: &str,
-    name_at: Range<usize>,
+    name_span: Range<usize>,
     whole: Range<usize>,
-    arguments: Vec<Text>,
-) -> Result<Matcher, Problem> {
-    let wanted = match name {
+    arguments: Vec<Argument>,
+) -> Result<Matcher, SyntaxError> {
+    let expected = match name {
         "Header" | "HeaderRegexp" | "Query" => 2,
         known if NAMES.contains(&known) => 1,
         _ => {
-            let problem = Problem::new(name_at, format!("unknown matcher \"{}\"", suggest::clip(name)));
-            return Err(match suggest::nearest(name, NAMES) {
-                Some(near) => problem.help(format!("did you mean \"{near}\"?")),
-                None => problem.help(format!("there are {}", NAMES.join(", "))),
-            });
+            let help = suggest::did_you_mean(name, NAMES)
+                .unwrap_or_else(|| format!("there are {}", NAMES.join(", ")));
+            let message = format!("unknown matcher \"{}\"", clip(name));
+            return Err(SyntaxError::new(name_span, message).with_help(help));
         }
     };
-    if arguments.len() != wanted {
-        let texts = if wanted == 1 { "one text" } else { "two texts" };
-        return Err(Problem::new(whole, format!("{name} takes {texts}, found {}", arguments.len())).help(
-            match wanted {
-                1 => format!("write {name}('…')"),
-                _ => format!("write {name}('…', '…')"),
-            },
-        ));
+    if arguments.len() != expected {
+        let (texts, example) =
+            if expected == 1 { ("one text", "'…'") } else { ("two texts", "'…', '…'") };
+        let message = format!("{name} takes {texts}, found {}", arguments.len());
+        return Err(SyntaxError::new(whole, message).with_help(format!("write {name}({example})")));
     }
     let mut arguments = arguments.into_iter();
     let (Some(first), second) = (arguments.next(), arguments.next()) else {
@@ -68,96 +86,84 @@ pub(super) fn build(
     })
 }
 
-fn host(text: &Text) -> Result<Box<str>, Problem> {
-    let value = text.value.as_str();
-    let bad = |message: String| Err(Problem::new(text.at.clone(), message));
+/// A host name, or an IP address (IPv6 with or without brackets).
+fn host(argument: &Argument) -> Result<Box<str>, SyntaxError> {
+    let value = argument.value.as_str();
     let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
     if let Ok(v6) = bare.parse::<Ipv6Addr>() {
         return Ok(format!("[{v6}]").into());
     }
     if let Some(rest) = value.strip_prefix("*.") {
         let pattern = rest.replace('.', "\\.");
-        return Err(Problem::new(text.at.clone(), "Host takes one name, no wildcard")
-            .help(format!("write HostRegexp('^[^.]+\\.{}$')", suggest::clip(&pattern))));
+        return Err(argument
+            .error("Host takes one name, no wildcard")
+            .with_help(format!("write HostRegexp('^[^.]+\\.{}$')", clip(&pattern))));
     }
     if let Some((name, port)) = value.rsplit_once(':')
         && !port.is_empty()
         && port.bytes().all(|b| b.is_ascii_digit())
         && address::host_name(name).is_ok()
     {
-        return Err(Problem::new(
-            text.at.clone(),
-            "Host takes a name without a port: the port of a request is not looked at",
-        )
-        .help(format!("write Host('{name}')")));
+        return Err(argument
+            .error("Host takes a name without a port: the port of a request is not looked at")
+            .with_help(format!("write Host('{name}')")));
     }
-    match address::host_name(value.strip_suffix('.').unwrap_or(value)) {
-        Ok(name) => Ok(name),
-        Err(why) => bad(format!("\"{}\" is not a host name: {why}", suggest::clip(value))),
-    }
+    address::host_name(value.strip_suffix('.').unwrap_or(value))
+        .map_err(|reason| argument.error(format!("\"{}\" is not a host name: {reason}", clip(value))))
 }
 
-fn path(text: &Text) -> Result<Box<str>, Problem> {
-    canonical::path(&text.value).map_err(|wrong| {
-        // With escapes, places in the value are not places in the source.
-        let at = match wrong.at {
-            Some(at) if text.plain => text.at.start + 1 + at.start..text.at.start + 1 + at.end,
-            _ => text.at.clone(),
+fn path(argument: &Argument) -> Result<Box<str>, SyntaxError> {
+    path::normalise(&argument.value).map_err(|error| {
+        let start = argument.span.start + 1;
+        let span = match &error.span {
+            Some(at) if argument.verbatim => start + at.start..start + at.end,
+            _ => argument.span.clone(),
         };
-        Problem { at, message: wrong.message, help: wrong.help }
+        SyntaxError { span, message: error.to_string(), help: error.help }
     })
 }
 
-fn pattern(text: &Text, any_case: bool) -> Result<Pattern, Problem> {
-    Pattern::new(&text.value, any_case).map_err(|error| {
-        let message = match &error {
-            regex::Error::CompiledTooBig(_) => "regular expression is too big".to_owned(),
-            // The last line says what is wrong; those before it draw the pattern.
-            other => {
-                let text = other.to_string();
-                let last = text.lines().last().unwrap_or_default().trim();
-                format!("bad regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
-            }
-        };
-        Problem::new(text.at.clone(), message)
+fn pattern(argument: &Argument, any_case: bool) -> Result<Pattern, SyntaxError> {
+    Pattern::new(&argument.value, any_case).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => argument.error("regular expression is too big"),
+        other => {
+            // The last line says what is wrong; the lines before it show the expression.
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default().trim();
+            let reason = last.strip_prefix("error: ").unwrap_or(last);
+            argument.error(format!("bad regular expression: {reason}"))
+        }
     })
 }
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-fn token(text: &Text, what: &str) -> Result<Box<str>, Problem> {
-    if is_token(&text.value) {
-        Ok(text.value.as_str().into())
-    } else {
-        Err(Problem::new(text.at.clone(), format!("\"{}\" is not {what}", suggest::clip(&text.value))))
+fn token(argument: &Argument, what: &str) -> Result<Box<str>, SyntaxError> {
+    let value = argument.value.as_str();
+    if value.is_empty() || !is_token(value.as_bytes()) {
+        return Err(argument.error(format!("\"{}\" is not {what}", clip(value))));
     }
+    Ok(value.into())
 }
 
-fn field_name(text: &Text) -> Result<Box<str>, Problem> {
-    token(text, "the name of a header field").map(|name| name.to_ascii_lowercase().into())
+fn field_name(argument: &Argument) -> Result<Box<str>, SyntaxError> {
+    token(argument, "the name of a header field").map(|name| name.to_ascii_lowercase().into())
 }
 
-fn field_value(text: &Text) -> Result<Box<str>, Problem> {
-    let value = text.value.as_str();
-    let bad = |message: &str| Err(Problem::new(text.at.clone(), message));
+fn field_value(argument: &Argument) -> Result<Box<str>, SyntaxError> {
+    let value = argument.value.as_str();
     if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
-        bad("a header field has no control characters")
-    } else if value.trim_matches([' ', '\t']).len() != value.len() {
-        bad("a header field's value neither begins nor ends with a blank, so this never matches")
-    } else {
-        Ok(value.into())
+        return Err(argument.error("a header field has no control characters"));
     }
+    if value.trim_matches([' ', '\t']).len() != value.len() {
+        let message = "a header field's value neither begins nor ends with a blank, so this never matches";
+        return Err(argument.error(message));
+    }
+    Ok(value.into())
 }
 
-fn network(text: &Text) -> Result<ipnet::IpNet, Problem> {
-    address::network(&text.value).map_err(|why| {
-        Problem::new(
-            text.at.clone(),
-            format!("\"{}\" is not an address or a network: {why}", suggest::clip(&text.value)),
-        )
-        .help("for example ClientIP('10.0.0.0/8')")
+fn network(argument: &Argument) -> Result<IpNet, SyntaxError> {
+    address::network(&argument.value).map_err(|reason| {
+        argument
+            .error(format!("\"{}\" is not an address or a network: {reason}", clip(&argument.value)))
+            .with_help("for example ClientIP('10.0.0.0/8')")
     })
 }

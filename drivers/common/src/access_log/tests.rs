@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
-use crate::sink::tests::Written;
+use crate::log_writer::tests::Written;
 use ruststrom_core::Cause;
 use ruststrom_core::http::ip::IpText;
 
@@ -31,23 +31,23 @@ const fn at(us: u64) -> Instant {
     Instant::from_nanos(777 + us * 1000)
 }
 
-/// What is told of an exchange, at its beginning and at its end.
+/// What an observer is told of an exchange, at its beginning and at its end.
 #[derive(Clone, Copy)]
-struct Told<'a> {
+struct Notified<'a> {
     head: Head<'a>,
     record: Record<'a>,
 }
 
-fn full<'a>() -> Told<'a> {
+fn full<'a>() -> Notified<'a> {
     let client = "192.0.2.7:50312".parse().expect("an address");
-    Told {
+    Notified {
         head: Head {
             client,
             client_ip: &V4,
             scheme: Scheme::Http,
             method: b"GET",
             target: b"/a?b=c",
-            version: 11,
+            version: Some(Version::HTTP_11),
             host: b"example.com",
             user_agent: b"curl/8",
             referer: b"http://example.com/",
@@ -58,9 +58,8 @@ fn full<'a>() -> Told<'a> {
             client,
             pool: "web",
             backend: "127.0.0.1:8081",
-            plain_names: true,
-            pool_index: Some(0),
-            backend_index: Some(1),
+            pool_identity: Some(1),
+            backend_identity: Some(2),
             status: 200,
             cause: None,
             attempts: 1,
@@ -72,15 +71,15 @@ fn full<'a>() -> Told<'a> {
     }
 }
 
-fn empty<'a>() -> Told<'a> {
+fn empty<'a>() -> Notified<'a> {
     let (full, client) = (full(), "[2001:db8::1]:9".parse().expect("an address"));
-    Told {
+    Notified {
         head: Head {
             client,
             client_ip: &V6,
             method: b"",
             target: b"",
-            version: 0,
+            version: None,
             host: b"",
             user_agent: b"",
             referer: b"",
@@ -102,29 +101,29 @@ fn empty<'a>() -> Told<'a> {
     }
 }
 
-fn nasty<'a>() -> Told<'a> {
+fn nasty<'a>() -> Notified<'a> {
     let full = full();
-    Told {
+    Notified {
         head: Head {
             scheme: Scheme::Https,
             target: b"/\"\\\n\xff",
-            version: 10,
+            version: Some(Version::HTTP_10),
             user_agent: "gr\u{fc}n\r\n".as_bytes(),
             request_id: Named::Theirs(b"a\tb"),
             ..full.head
         },
-        record: Record { pool: "a\"b", plain_names: false, ..full.record },
+        record: Record { pool: "a\"b", ..full.record },
     }
 }
 
-fn line(format: LogFormat, told: &Told<'_>) -> String {
+fn line(format: LogFormat, notified: &Notified<'_>) -> String {
     let (mut buf, mut kept) = (vec![0; 64 << 10], Kept::default());
-    keep(format, &told.head, &mut kept, &mut Vec::new());
-    let r = Record { kept: &kept, ..told.record };
+    keep(format, &notified.head, &mut kept, &mut Vec::new());
+    let r = Record { kept: &kept, ..notified.record };
     let mut l = Line::new(&mut buf);
     match format {
-        LogFormat::Text => text(&r, Stamp::default().of(WALL), &mut l),
-        LogFormat::Json => json(&r, Stamp::default().of(WALL), &mut l),
+        LogFormat::Text => text(&r, Timestamp::default().at(WALL), &mut l),
+        LogFormat::Json => json(&r, Timestamp::default().at(WALL), &mut l),
     }
     let len = l.len();
     buf.truncate(len);
@@ -184,9 +183,9 @@ fn lines() {
             ),
         ),
     ];
-    for (told, text, json) in table {
-        assert_eq!(line(LogFormat::Text, &told), text);
-        assert_eq!(line(LogFormat::Json, &told), json);
+    for (notified, text, json) in table {
+        assert_eq!(line(LogFormat::Text, &notified), text);
+        assert_eq!(line(LogFormat::Json, &notified), json);
     }
 }
 
@@ -260,13 +259,13 @@ fn any_bytes_make_one_valid_line() {
                     .collect(),
             );
         }
-        let Told { head, record } = full();
+        let Notified { head, record } = full();
         let timings = Timings {
             responded: Instant::from_nanos(u64::MAX - 1),
             ended: Instant::from_nanos(u64::MAX - 1),
             ..TIMINGS
         };
-        let told = Told {
+        let notified = Notified {
             head: Head {
                 target: &texts[0],
                 user_agent: &texts[1],
@@ -276,16 +275,15 @@ fn any_bytes_make_one_valid_line() {
             },
             record: Record {
                 pool: std::str::from_utf8(&texts[4]).unwrap_or("\u{1f600}\n"),
-                plain_names: false,
                 bytes_in: u64::MAX,
                 bytes_out: dice() as u64,
                 timings: &timings,
                 ..record
             },
         };
-        let json = line(LogFormat::Json, &told);
+        let json = line(LogFormat::Json, &notified);
         assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]), "{json}");
-        let text = line(LogFormat::Text, &told);
+        let text = line(LogFormat::Text, &notified);
         assert!(text.is_ascii() && text.bytes().filter(|b| b.is_ascii_control()).eq(*b"\n"), "{text}");
         // Quotes that are not escaped are ours: as many in every line.
         let bare = text.replace("\\\\", "").replace("\\\"", "");
@@ -299,7 +297,7 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
     let name = "\u{7f}".repeat(255);
     let client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address");
     let end = Instant::from_nanos(u64::MAX - 1);
-    let Told { head, record } = full();
+    let Notified { head, record } = full();
     let timings = Timings {
         head: end,
         chosen: end,
@@ -309,7 +307,7 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
         ended: end,
         ..Timings::new(Instant::ZERO)
     };
-    let told = Told {
+    let notified = Notified {
         head: Head {
             client,
             client_ip: &V6_LONG,
@@ -323,7 +321,6 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
             client,
             pool: &name,
             backend: &name,
-            plain_names: false,
             cause: Some(Cause::ConnectUnreachable),
             bytes_in: u64::MAX,
             bytes_out: u64::MAX,
@@ -333,15 +330,15 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
     };
     for format in [LogFormat::Text, LogFormat::Json] {
         let mut kept = Kept::default();
-        keep(format, &told.head, &mut kept, &mut Vec::new());
-        assert!(line(format, &told).len() <= kept.len() + 2 * 255 * ESCAPED + MARGIN);
+        keep(format, &notified.head, &mut kept, &mut Vec::new());
+        assert!(line(format, &notified).len() <= kept.len() + 2 * 255 * ESCAPED + MARGIN);
     }
 }
 
-fn tell(reporter: &mut Reporter) {
-    let (Told { head, record }, mut kept) = (full(), Kept::default());
-    reporter.head(&head, &mut kept);
-    reporter.exchange(&Record { kept: &kept, ..record });
+fn notify(observer: &mut LogObserver) {
+    let (Notified { head, record }, mut kept) = (full(), Kept::default());
+    observer.head(&head, &mut kept);
+    observer.exchange(&Record { kept: &kept, ..record });
 }
 
 /// An exchange may last, and there may be many: what is kept of one is little more than its texts.
@@ -350,7 +347,7 @@ fn what_is_kept_is_short() {
     let (client, ip): (SocketAddr, _) =
         ("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"), &*V6_LONG);
     let (target, text) = ([b'/'; 1024], [b'a'; 255]);
-    let Told { head, .. } = full();
+    let Notified { head, .. } = full();
     let long = Head {
         client,
         client_ip: ip,
@@ -373,18 +370,18 @@ fn what_is_kept_is_short() {
 #[test]
 fn lines_arrive_with_the_time_of_their_turn() {
     let to = Written::default();
-    let sink = Sink::start("test", to.clone()).expect("a thread");
-    let mut reporter = Reporter::new(LogFormat::Json, &sink);
-    assert!(reporter.wants_records());
+    let writer = LogWriter::start("test", to.clone()).expect("a thread");
+    let mut observer = LogObserver::new(LogFormat::Json, &writer);
+    assert!(observer.wants_records());
     let start = Instant::from_millis(5000);
-    reporter.wall(WALL, start);
+    observer.wall(WALL, start);
     for ms in [0, 876, 877, 60_000] {
-        reporter.turn(start + Duration::from_millis(ms));
-        tell(&mut reporter);
-        while reporter.turn_ended() {}
+        observer.turn(start + Duration::from_millis(ms));
+        notify(&mut observer);
+        while observer.turn_ended() {}
     }
-    drop(reporter);
-    assert!(sink.flush(Duration::from_secs(20)));
+    drop(observer);
+    assert!(writer.flush(Duration::from_secs(20)));
     let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
     let times: Vec<&str> = text.lines().map(|l| &l[9..33]).collect();
     assert_eq!(
@@ -396,33 +393,33 @@ fn lines_arrive_with_the_time_of_their_turn() {
             "2026-11-23T11:59:03.123Z"
         ]
     );
-    let mut quiet = Reporter::quiet();
-    tell(&mut quiet);
+    let mut quiet = LogObserver::without_access_log();
+    notify(&mut quiet);
     assert!(!quiet.wants_records() && !quiet.turn_ended() && quiet.dropped() == 0);
 }
 
 #[test]
-fn a_sink_that_hangs_costs_lines_and_is_counted() {
+fn a_log_writer_that_hangs_costs_lines_and_they_are_counted() {
     let to = Written::default();
     to.closed.store(true, std::sync::atomic::Ordering::Release);
-    let sink = Sink::start("test", to.clone()).expect("a thread");
-    let mut reporter = Reporter::new(LogFormat::Json, &sink);
+    let writer = LogWriter::start("test", to.clone()).expect("a thread");
+    let mut observer = LogObserver::new(LogFormat::Json, &writer);
     let mut lines = 0;
     // One endless turn and many short ones.
     for turns in [1, 2000] {
         for _ in 0..turns {
             for _ in 0..20_000 / turns {
-                tell(&mut reporter);
+                notify(&mut observer);
                 lines += 1;
             }
-            let _ = reporter.turn_ended();
+            let _ = observer.turn_ended();
         }
     }
-    let dropped = reporter.dropped();
+    let dropped = observer.dropped();
     assert!(dropped > 0 && dropped < lines, "{dropped} of {lines}");
     to.closed.store(false, std::sync::atomic::Ordering::Release);
-    drop(reporter);
-    assert!(sink.flush(Duration::from_secs(20)));
+    drop(observer);
+    assert!(writer.flush(Duration::from_secs(20)));
     let written = to.bytes.lock().expect("no panic").iter().filter(|b| **b == b'\n').count() as u64;
-    assert_eq!(written + sink.dropped(), lines, "every line is written or counted");
+    assert_eq!(written + writer.dropped(), lines, "every line is written or counted");
 }

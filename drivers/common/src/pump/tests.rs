@@ -1,14 +1,21 @@
-//! A relay as the machine and sockets made of byte queues as the world.
+//! The pump between a relay in place of the core and sockets made of byte queues.
 
-use std::collections::{BTreeMap, VecDeque};
+mod fake_world;
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+
+use ruststrom_core::{ListenerId, TimeoutReason, Wants};
+
+use self::fake_world::{FakeWorld, Socket};
 use super::*;
-use ruststrom_core::Wants;
 
-/// What the fake core was told, in order.
+/// An input to the relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum Input {
     Connected(u32),
+    Negotiated(u32),
     Recv(u32, usize),
     End(u32),
     Sent(u32, usize),
@@ -32,9 +39,9 @@ struct Relay {
     cap: usize,
     listed: VecDeque<ConnId>,
     effects: VecDeque<Effect>,
-    told: Vec<Told>,
+    inputs: Vec<Input>,
     timeout: Option<Instant>,
-    starve: bool,
+    no_pages: bool,
 }
 
 fn id(slot: u32) -> ConnId {
@@ -50,9 +57,9 @@ impl Relay {
             cap,
             listed: VecDeque::new(),
             effects: VecDeque::new(),
-            told: Vec::new(),
+            inputs: Vec::new(),
             timeout: None,
-            starve: false,
+            no_pages: false,
         }
     }
     fn end(&self, c: ConnId) -> Option<&End> {
@@ -80,52 +87,57 @@ impl Relay {
     }
 }
 
-impl Machine for Relay {
+impl ProxyApi for Relay {
     fn handle_accept(&mut self, a: &Accepted, _: Instant) -> Result<ConnId, Refused> {
         if a.peer.port() == 1 { Err(Refused::TooManyConnections) } else { Ok(id(u32::from(a.listener.0))) }
     }
     fn handle_connected(&mut self, c: ConnId, _: Instant) {
-        self.told.push(Told::Connected(c.slot));
+        self.inputs.push(Input::Connected(c.slot));
         self.list(c.slot);
     }
+    fn handle_negotiated(&mut self, c: ConnId, _: &Negotiated<'_>, _: Instant) {
+        self.inputs.push(Input::Negotiated(c.slot));
+        self.close_pair(c.slot);
+    }
     fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
-        if self.starve || !self.wants(c).recv { &mut [] } else { &mut self.room }
+        if self.no_pages || !self.wants(c).recv { &mut [] } else { &mut self.room }
     }
     fn handle_recv(&mut self, c: ConnId, n: usize, _: Instant) {
-        self.told.push(Told::Recv(c.slot, n));
+        self.inputs.push(Input::Recv(c.slot, n));
         let peer = self.ends[c.slot as usize].peer as usize;
         let bytes: Vec<u8> = self.room[..n].to_vec();
         self.ends[peer].out.extend(bytes);
         self.list(c.slot);
     }
     fn handle_recv_end(&mut self, c: ConnId, _: Instant) {
-        self.told.push(Told::End(c.slot));
+        self.inputs.push(Input::End(c.slot));
         self.ends[c.slot as usize].ended = true;
         self.effects.push_back(Effect::Shutdown(id(c.slot ^ 1)));
         self.close_ended(c.slot);
     }
     fn handle_sent(&mut self, c: ConnId, n: usize, _: Instant) {
-        self.told.push(Told::Sent(c.slot, n));
+        self.inputs.push(Input::Sent(c.slot, n));
         self.ends[c.slot as usize].out.drain(..n);
         self.list(c.slot);
         self.close_ended(c.slot);
     }
     fn handle_fault(&mut self, c: ConnId, f: Fault, _: Instant) {
-        self.told.push(Told::Fault(c.slot, f));
+        self.inputs.push(Input::Fault(c.slot, f));
         self.close_pair(c.slot);
     }
     fn handle_lookup(&mut self, _: LookupId, _: LookupResult, _: Instant) {}
+    fn handle_config(&mut self, _: Arc<Config>, _: Instant) {}
     fn handle_shared(&mut self, _: Instant) {}
     fn handle_wall(&mut self, _: Wall) {}
     fn handle_timeout(&mut self, _: Instant) {
         self.timeout = None;
-        self.told.push(Told::Timeout);
+        self.inputs.push(Input::Timeout);
     }
     fn drain(&mut self, _: Instant, _: Instant) {
         self.effects.push_back(Effect::Drained);
     }
-    fn poll_conn(&mut self) -> Option<Listed> {
-        self.listed.pop_front().map(|conn| Listed { conn, send: true })
+    fn poll_conn(&mut self) -> Option<Ready> {
+        self.listed.pop_front().map(|conn| Ready { conn, send: true })
     }
     fn wants(&self, c: ConnId) -> Wants {
         let Some(e) = self.end(c) else { return Wants::default() };
@@ -136,122 +148,16 @@ impl Machine for Relay {
         let empty = VecDeque::new();
         let (a, b) = self.end(c).map_or(&empty, |e| &e.out).as_slices();
         let both = [IoSlice::new(a), IoSlice::new(b)];
-        f(if b.is_empty() { &both[..1] } else { &both })
+        f(&both[..usize::from(!a.is_empty()) + usize::from(!b.is_empty())])
     }
     fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
-    fn accepting(&self, _: ListenerId) -> bool {
+    fn accepting(&self, _: ListenerKind) -> bool {
         true
     }
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.timeout
-    }
-}
-
-/// One socket: what a read finds, how much a write may take.
-#[derive(Default)]
-struct Socket {
-    inbound: VecDeque<u8>,
-    fin: bool,
-    recv_error: Option<i32>,
-    outbound: Vec<u8>,
-    room: usize,
-    send_error: Option<i32>,
-    so_error: Option<i32>,
-    shut: bool,
-}
-
-#[derive(Default)]
-struct Sockets {
-    sockets: BTreeMap<u32, Socket>,
-    /// What closed sockets had sent.
-    left_behind: BTreeMap<u32, Vec<u8>>,
-    calls: Vec<(char, u32)>,
-    refuse_connect: Option<i32>,
-    drained: bool,
-    clock: u64,
-}
-
-impl World for Sockets {
-    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<usize> {
-        self.calls.push(('r', c.slot));
-        let s = self.sockets.get_mut(&c.slot).expect("reads only open sockets");
-        let n = buf.len().min(s.inbound.len());
-        for (to, from) in buf.iter_mut().zip(s.inbound.drain(..n)) {
-            *to = from;
-        }
-        match (n, s.recv_error) {
-            (0, Some(e)) => Err(io::Error::from_raw_os_error(e)),
-            (0, None) if s.fin => Ok(0),
-            (0, None) => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(n),
-        }
-    }
-    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.calls.push(('w', c.slot));
-        let s = self.sockets.get_mut(&c.slot).expect("writes only open sockets");
-        if let Some(e) = s.send_error {
-            return Err(io::Error::from_raw_os_error(e));
-        }
-        if s.room == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
-        let n = all.len().min(s.room);
-        s.outbound.extend(&all[..n]);
-        s.room -= n;
-        Ok(n)
-    }
-    fn connect(&mut self, c: ConnId, _: SocketAddr) -> io::Result<()> {
-        self.calls.push(('c', c.slot));
-        match self.refuse_connect {
-            Some(e) => Err(io::Error::from_raw_os_error(e)),
-            None => {
-                self.sockets.insert(c.slot, Socket { room: 1 << 20, ..Socket::default() });
-                Ok(())
-            }
-        }
-    }
-    fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
-        self.sockets.get_mut(&c.slot)?.so_error.take().map(io::Error::from_raw_os_error)
-    }
-    fn shutdown(&mut self, c: ConnId) {
-        self.calls.push(('s', c.slot));
-        self.sockets.get_mut(&c.slot).expect("shuts only open sockets").shut = true;
-    }
-    fn close(&mut self, c: ConnId) {
-        self.calls.push(('x', c.slot));
-        if let Some(s) = self.sockets.remove(&c.slot) {
-            self.left_behind.insert(c.slot, s.outbound);
-        }
-    }
-    fn reset(&mut self, c: ConnId) {
-        self.calls.push(('R', c.slot));
-        self.sockets.remove(&c.slot);
-    }
-    fn lookup(&mut self, _: LookupId, _: Query) {}
-    fn nudge(&mut self, _: u16) {}
-    fn drained(&mut self) {
-        self.drained = true;
-    }
-    fn now(&mut self) -> Instant {
-        self.clock += 1;
-        Instant::from_millis(self.clock)
-    }
-}
-
-impl Sockets {
-    fn calls(&mut self) -> String {
-        self.calls
-            .drain(..)
-            .map(|(what, slot)| format!("{what}{slot} "))
-            .collect::<String>()
-            .trim_end()
-            .to_owned()
-    }
-    fn at(&mut self, slot: u32) -> &mut Socket {
-        self.sockets.get_mut(&slot).expect("open")
+    fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
+        self.timeout.map(|at| (at, TimeoutReason::Deadline))
     }
 }
 
@@ -261,12 +167,13 @@ const FIN: Readiness = Readiness { readable: true, writable: true, closed: true,
 const ERROR: Readiness = Readiness { readable: true, writable: true, closed: true, error: true };
 
 /// `pairs` pairs of connections, all accepted, writable and found without bytes.
-fn relay(pairs: u32, room: usize, cap: usize) -> (Pump<Relay>, Sockets) {
+fn relay(pairs: u32, room: usize, cap: usize) -> (Pump<Relay>, FakeWorld) {
     let mut pump = Pump::new(Relay::new(pairs, room, cap), Instant::ZERO);
-    let mut world = Sockets::default();
+    let mut world = FakeWorld::default();
     for slot in 0..pairs * 2 {
         let a = Accepted {
             listener: ListenerId(slot as u16),
+            kind: ListenerKind::Http,
             peer: SocketAddr::from(([127, 0, 0, 1], 9)),
             local: SocketAddr::from(([127, 0, 0, 1], 80)),
         };
@@ -275,7 +182,7 @@ fn relay(pairs: u32, room: usize, cap: usize) -> (Pump<Relay>, Sockets) {
         pump.opened(c, true, &mut world);
     }
     world.calls.clear();
-    pump.machine.told.clear();
+    pump.proxy.inputs.clear();
     (pump, world)
 }
 
@@ -296,7 +203,7 @@ fn a_warm_exchange_is_two_reads_and_two_writes() {
 }
 
 #[test]
-fn a_short_read_is_a_would_block_unless_the_end_is_known() {
+fn reading_goes_on_until_the_world_says_that_the_socket_is_drained() {
     let table: &[(&str, usize, bool, Readiness, &str)] = &[
         // what arrives, room, FIN behind it, event, calls
         ("abc", 8, false, READ, "r0 w1"),
@@ -319,7 +226,7 @@ fn a_short_read_is_a_would_block_unless_the_end_is_known() {
 }
 
 #[test]
-fn a_short_write_is_a_would_block() {
+fn writing_stops_when_the_world_says_that_more_would_block() {
     let (mut pump, mut world) = relay(1, 64, 64);
     world.at(1).room = 2;
     world.at(0).inbound.extend(b"abcdef");
@@ -347,7 +254,7 @@ fn a_connection_gets_sixteen_rounds_a_turn_and_the_others_get_theirs() {
     let reads = world.calls.iter().filter(|c| **c == ('r', 0)).count();
     assert_eq!(
         reads,
-        usize::from(ROUNDS),
+        usize::from(MAX_ROUNDS),
         "rounds are counted over the whole turn, however often the core lists the pair"
     );
     assert!(pump.has_backlog());
@@ -361,18 +268,18 @@ fn a_connection_gets_sixteen_rounds_a_turn_and_the_others_get_theirs() {
         pump.check();
     }
     assert_eq!(world.at(1).outbound, endless);
-    assert!(turns >= 1000 / 4 / u64::from(ROUNDS) - 1);
+    assert!(turns >= 1000 / 4 / u64::from(MAX_ROUNDS) - 1);
 }
 
 #[test]
-fn an_early_response_before_a_reset_is_read_before_the_fault_is_told() {
-    let table: &[(Readiness, Option<i32>, &[Told])] = &[
+fn an_early_response_before_a_reset_is_read_before_the_fault_is_reported() {
+    let table: &[(Readiness, Option<i32>, &[Input])] = &[
         // The write fails first.
-        (WRITE, Some(libc::EPIPE), &[Told::Recv(1, 6), Told::Fault(1, Fault::Reset)]),
-        // The event tells first.
-        (ERROR, None, &[Told::Recv(1, 6), Told::Fault(1, Fault::Reset)]),
+        (WRITE, Some(libc::EPIPE), &[Input::Recv(1, 6), Input::Fault(1, Fault::Reset)]),
+        // The event comes first.
+        (ERROR, None, &[Input::Recv(1, 6), Input::Fault(1, Fault::Reset)]),
     ];
-    for (event, send_error, told) in table {
+    for (event, send_error, expected) in table {
         let (mut pump, mut world) = relay(1, 64, 64);
         world.at(1).send_error = *send_error;
         world.at(1).room = 0;
@@ -388,14 +295,14 @@ fn an_early_response_before_a_reset_is_read_before_the_fault_is_told() {
             pump.begin(Instant::from_millis(1));
             pump.ready(id(1), *event, &mut world);
         }
-        let of_backend: Vec<Told> = pump
-            .machine
-            .told
+        let of_backend: Vec<Input> = pump
+            .proxy
+            .inputs
             .iter()
-            .filter(|t| matches!(t, Told::Recv(1, _) | Told::Fault(..) | Told::End(_)))
+            .filter(|t| matches!(t, Input::Recv(1, _) | Input::Fault(..) | Input::End(_)))
             .cloned()
             .collect();
-        assert_eq!(of_backend, *told);
+        assert_eq!(of_backend, *expected);
         assert!(world.sockets.is_empty(), "both closed");
     }
 }
@@ -408,7 +315,7 @@ fn a_peer_that_is_gone_is_noticed_though_nothing_is_read() {
     world.at(0).inbound.extend(b"abcd");
     pump.begin(Instant::from_millis(1));
     pump.ready(id(0), READ, &mut world);
-    assert_eq!(pump.machine.wants(id(0)), Wants { recv: false, send: false });
+    assert_eq!(pump.proxy.wants(id(0)), Wants { recv: false, send: false });
     world.calls.clear();
     // An end is remembered until it is wanted ...
     world.at(0).fin = true;
@@ -417,47 +324,51 @@ fn a_peer_that_is_gone_is_noticed_though_nothing_is_read() {
     world.at(1).room = 10;
     pump.ready(id(1), WRITE, &mut world);
     assert_eq!(world.calls(), "w1 r0 s1");
-    // ... an error is told at once.
+    // ... an error is reported at once.
     world.at(1).so_error = Some(libc::ETIMEDOUT);
-    pump.machine.ends[1].ended = true;
+    pump.proxy.ends[1].ended = true;
     pump.ready(id(1), Readiness { error: true, ..Readiness::default() }, &mut world);
-    assert_eq!(pump.machine.told.last(), Some(&Told::Fault(1, Fault::TimedOut)));
+    assert_eq!(pump.proxy.inputs.last(), Some(&Input::Fault(1, Fault::TimedOut)));
 }
 
 #[test]
 fn connecting_ends_with_room_or_with_a_reason() {
     let to = SocketAddr::from(([127, 0, 0, 1], 1));
-    let table: &[(Option<i32>, Readiness, Option<i32>, Told)] = &[
-        // connect fails, event, SO_ERROR, told
-        (None, WRITE, None, Told::Connected(0)),
-        (None, ERROR, Some(libc::ECONNREFUSED), Told::Fault(0, Fault::Refused)),
-        (None, ERROR, Some(libc::EHOSTUNREACH), Told::Fault(0, Fault::Unreachable)),
-        (None, ERROR, Some(libc::ETIMEDOUT), Told::Fault(0, Fault::TimedOut)),
-        (None, FIN, None, Told::Fault(0, Fault::Refused)),
-        (Some(libc::EMFILE), WRITE, None, Told::Fault(0, Fault::NoResources)),
-        (Some(libc::EADDRNOTAVAIL), WRITE, None, Told::Fault(0, Fault::NoResources)),
-        (Some(libc::ENETUNREACH), WRITE, None, Told::Fault(0, Fault::Unreachable)),
-        (Some(libc::EACCES), WRITE, None, Told::Fault(0, Fault::Other)),
+    let table: &[(Option<i32>, Readiness, Option<i32>, Input)] = &[
+        // connect fails, event, SO_ERROR, input
+        (None, WRITE, None, Input::Connected(0)),
+        (None, ERROR, Some(libc::ECONNREFUSED), Input::Fault(0, Fault::Refused)),
+        (None, ERROR, Some(libc::EHOSTUNREACH), Input::Fault(0, Fault::Unreachable)),
+        (None, ERROR, Some(libc::ETIMEDOUT), Input::Fault(0, Fault::TimedOut)),
+        (None, FIN, None, Input::Fault(0, Fault::Refused)),
+        (Some(libc::EMFILE), WRITE, None, Input::Fault(0, Fault::NoResources)),
+        (Some(libc::EADDRNOTAVAIL), WRITE, None, Input::Fault(0, Fault::NoResources)),
+        (Some(libc::ENETUNREACH), WRITE, None, Input::Fault(0, Fault::Unreachable)),
+        (Some(libc::EACCES), WRITE, None, Input::Fault(0, Fault::Other)),
     ];
-    for (refuse, event, so_error, told) in table {
+    for (refuse, event, so_error, expected) in table {
         let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
-        let mut world = Sockets { refuse_connect: *refuse, ..Sockets::default() };
-        pump.machine.effects.push_back(Effect::Connect { conn: id(0), to });
+        let mut world = FakeWorld { refuse_connect: *refuse, ..FakeWorld::default() };
+        pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to });
         pump.settle(&mut world);
         if let Some(s) = world.sockets.get_mut(&0) {
             s.so_error = *so_error;
         }
         // Not before the event, and not twice.
-        pump.machine.ends[0].out.extend(b"head");
-        pump.machine.listed.push_back(id(0));
+        pump.proxy.ends[0].out.extend(b"head");
+        pump.proxy.listed.push_back(id(0));
         pump.settle(&mut world);
         pump.ready(id(0), *event, &mut world);
         pump.ready(id(0), Readiness::default(), &mut world);
-        let about: Vec<&Told> =
-            pump.machine.told.iter().filter(|t| matches!(t, Told::Connected(_) | Told::Fault(..))).collect();
-        assert_eq!(about, [told]);
-        let sent = pump.machine.told.iter().any(|t| matches!(t, Told::Sent(0, 4)));
-        assert_eq!(sent, *told == Told::Connected(0), "{told:?}");
+        let about: Vec<&Input> = pump
+            .proxy
+            .inputs
+            .iter()
+            .filter(|t| matches!(t, Input::Connected(_) | Input::Fault(..)))
+            .collect();
+        assert_eq!(about, [expected]);
+        let sent = pump.proxy.inputs.iter().any(|t| matches!(t, Input::Sent(0, 4)));
+        assert_eq!(sent, *expected == Input::Connected(0), "{expected:?}");
     }
 }
 
@@ -488,7 +399,7 @@ fn shutting_down_waits_for_the_last_byte_and_stale_ids_are_ignored() {
     assert_eq!(world.calls(), "");
     // A reset, once.
     let (mut pump, mut world) = relay(1, 64, 64);
-    pump.machine.effects.extend([
+    pump.proxy.effects.extend([
         Effect::Reset(id(1)),
         Effect::Reset(id(1)),
         Effect::Close(id(1)),
@@ -502,48 +413,61 @@ fn shutting_down_waits_for_the_last_byte_and_stale_ids_are_ignored() {
 fn without_a_page_nothing_is_read_until_the_core_lists_the_connection_again() {
     let (mut pump, mut world) = relay(1, 64, 64);
     world.at(0).inbound.extend(b"abc");
-    pump.machine.starve = true;
+    pump.proxy.no_pages = true;
     pump.begin(Instant::from_millis(1));
     pump.ready(id(0), READ, &mut world);
     assert_eq!(world.calls(), "");
-    assert!(!pump.has_backlog(), "starving does not spin");
-    pump.machine.starve = false;
-    pump.machine.listed.push_back(id(0));
+    assert!(!pump.has_backlog(), "waiting for a page does not spin");
+    pump.proxy.no_pages = false;
+    pump.proxy.listed.push_back(id(0));
     pump.settle(&mut world);
     assert_eq!(world.calls(), "r0 w1");
     // A broken socket does not wait for a page.
-    pump.machine.starve = true;
+    pump.proxy.no_pages = true;
     pump.ready(id(0), ERROR, &mut world);
-    assert!(pump.machine.told.contains(&Told::Fault(0, Fault::Reset)));
+    assert!(pump.proxy.inputs.contains(&Input::Fault(0, Fault::Reset)));
 }
 
 #[test]
-fn time_is_told_only_when_it_is_due_and_the_clock_is_read_again_in_a_long_turn() {
+fn timers_expire_only_when_due_and_the_clock_is_read_again_in_a_long_turn() {
     let (mut pump, mut world) = relay(1, 1, 1 << 20);
-    pump.machine.timeout = Some(Instant::from_millis(10));
+    pump.proxy.timeout = Some(Instant::from_millis(10));
     pump.begin(Instant::from_millis(9));
     pump.tick(&mut world);
-    assert_eq!(pump.machine.told, []);
+    assert_eq!(pump.proxy.inputs, []);
     pump.begin(Instant::from_millis(10));
     pump.tick(&mut world);
     pump.tick(&mut world);
-    assert_eq!(pump.machine.told, [Told::Timeout]);
+    assert_eq!(pump.proxy.inputs, [Input::Timeout]);
     world.clock = 1000;
     for _ in 0..SERVED_PER_CLOCK {
         pump.ready(id(0), WRITE, &mut world);
     }
     assert!(pump.now() > Instant::from_millis(1000));
     pump.drain(Instant::NEVER, &mut world);
-    assert!(world.drained);
+    assert!(pump.is_drained());
 }
 
 #[test]
 fn a_refused_connection_leaves_nothing() {
     let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
     let local = SocketAddr::from(([127, 0, 0, 1], 80));
-    let a = Accepted { listener: ListenerId(0), peer: SocketAddr::from(([127, 0, 0, 1], 1)), local };
+    let a = Accepted {
+        listener: ListenerId(0),
+        kind: ListenerKind::Http,
+        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        local,
+    };
     assert_eq!(pump.accept(&a), Err(Refused::TooManyConnections));
     assert!(pump.flags.is_empty());
+}
+
+#[test]
+fn what_a_handshake_agreed_on_reaches_the_core() {
+    let (mut pump, mut world) = relay(1, 8, 8);
+    pump.negotiated(id(0), &Negotiated::default(), &mut world);
+    assert_eq!(pump.proxy.inputs, [Input::Negotiated(0)]);
+    assert_eq!(world.calls(), "x0 x1", "what the core makes of it is carried out");
 }
 
 #[test]
@@ -587,7 +511,7 @@ fn bytes_arrive_whatever_the_sockets_do() {
                     event.readable = true;
                     event.closed = true;
                 } else if world.at(slot).room == 0 {
-                    // An edge: only a socket that had no room tells of some.
+                    // An edge: only a socket that had no room reports some.
                     world.at(slot).room = 1 + dice(100) as usize;
                     event.writable = true;
                 }

@@ -1,111 +1,124 @@
-//! Where a run is: traffic with faults, then all heals, everybody is answered, health is known again, a drain
-//! empties the proxies.
+//! The phases of a run, and the liveness that each of them demands within its time: traffic with faults; all
+//! requests get a response after the healing; all backends are known to be healthy; new clients get the
+//! responses of backends; a drain leaves nothing behind.
 
-use super::Sim;
+use super::Simulation;
 use crate::client::Client;
 use crate::coverage::Mark;
-use crate::draw::{MS, SEC};
-use crate::net::Event;
+use crate::net::SimEvent;
+use crate::scenario::{MS, SEC};
 
-/// Where a run is.
+/// How many clients come after the recovery.
+pub(super) const FINAL_CLIENTS: usize = 3;
+
+/// What a run is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum RunPhase {
+    /// The end of the time for faults, or of all clients.
     Traffic,
+    /// A response to every request.
     Healed,
+    /// Health checks that find every backend healthy.
     Recovering,
-    Last,
+    /// Responses to clients that came after all that.
+    FinalClients,
+    /// The end of the drain.
     Draining,
     Over,
 }
 
-impl Sim {
-    pub(super) fn settled(&mut self) -> bool {
+impl Simulation {
+    /// Whether the phase has what it is waiting for.
+    pub(super) fn phase_complete(&mut self) -> bool {
         match self.phase {
-            Phase::Traffic | Phase::Over => false,
-            Phase::Healed | Phase::Last => self.clients_done(),
-            Phase::Recovering => self.net.now >= self.recover_from && self.recovered(),
-            Phase::Draining => self.net.drained.iter().all(|d| *d),
+            RunPhase::Traffic | RunPhase::Over => false,
+            RunPhase::Healed | RunPhase::FinalClients => self.clients_done(),
+            RunPhase::Recovering => self.net.now >= self.recover_from && self.recovered(),
+            RunPhase::Draining => self.net.drained.iter().all(|d| *d),
         }
     }
 
-    /// Asked at every event: those found done before, who stay so, are not looked at again.
+    /// Whether all clients are done. Called at every event, so the first ones that are done are counted once.
     pub(super) fn clients_done(&mut self) -> bool {
-        let more = self.clients[self.clients_seen_done..].iter().take_while(|c| c.done);
-        self.clients_seen_done += more.count();
-        self.clients_seen_done == self.clients.len()
+        let more = self.clients[self.first_done..].iter().take_while(|c| c.done);
+        self.first_done += more.count();
+        self.first_done == self.clients.len()
     }
 
-    /// Every backend of the configuration is known to be well.
+    /// Whether every backend of the configuration is known to be healthy.
     pub(super) fn recovered(&self) -> bool {
-        if self.net.draw.check_every_ms == 0 || self.net.unhealthy.is_empty() {
+        if self.net.scenario.check_every_ms == 0 || self.net.unhealthy.is_empty() {
             return self.net.unhealthy.is_empty();
         }
-        let pools = self.net.versions.last().expect("one");
-        let bad = |name: &str, label: String| self.net.unhealthy.contains_key(&(name.to_owned(), label));
-        !pools.iter().any(|p| p.backends.iter().any(|b| bad(p.name, b.label())))
+        let pools = self.net.config_versions.last().expect("one");
+        let unhealthy =
+            |name: &str, label: String| self.net.unhealthy.contains_key(&(name.to_owned(), label));
+        !pools.iter().any(|p| p.backends.iter().any(|b| unhealthy(p.name, b.label())))
     }
 
+    /// Goes on to the next phase.
     pub(super) fn next_phase(&mut self) {
         match self.phase {
-            Phase::Healed => {
-                self.phase = Phase::Recovering;
+            RunPhase::Healed => {
+                self.phase = RunPhase::Recovering;
                 self.phase_until = self.net.now + 120 * SEC;
-                // Probes that were under way may still speak against a backend; a lost lookup is asked again
-                // after 20 s.
-                let named =
-                    self.net.versions.last().expect("one").iter().any(|p| p.backends.iter().any(|b| b.named));
-                let w = &self.net.draw.world;
-                let lost = named && w.slow_lookup + w.lost_lookup + w.failed_lookup > 0;
+                // Probes under way may still fail. A lookup that was lost is repeated after 20 s.
+                let pools = self.net.config_versions.last().expect("one");
+                let named = pools.iter().any(|p| p.backends.iter().any(|b| b.named));
+                let faults = &self.net.scenario.system;
+                let lost = named && faults.slow_lookup + faults.lost_lookup + faults.failed_lookup > 0;
                 self.recover_from = self.net.now + if lost { 50 * SEC } else { 5 * SEC };
             }
-            Phase::Recovering => self.last_clients(),
-            Phase::Last => {
-                self.judge_last();
+            RunPhase::Recovering => self.start_final_clients(),
+            RunPhase::FinalClients => {
+                self.check_final_clients();
                 self.drain();
             }
-            Phase::Draining => {
-                self.judge_empty();
-                self.phase = Phase::Over;
+            RunPhase::Draining => {
+                self.check_nothing_left();
+                self.phase = RunPhase::Over;
             }
-            Phase::Traffic | Phase::Over => {}
+            RunPhase::Traffic | RunPhase::Over => {}
         }
     }
 
-    /// A phase has lasted as long as it may.
+    /// A phase has taken as long as it may.
     pub(super) fn deadline(&mut self) {
         match self.phase {
-            Phase::Traffic => self.heal(),
-            Phase::Recovering if self.net.draw.check_every_ms == 0 || self.recovered() => self.last_clients(),
-            Phase::Recovering => {
+            RunPhase::Traffic => self.heal(),
+            RunPhase::Recovering if self.net.scenario.check_every_ms == 0 || self.recovered() => {
+                self.start_final_clients();
+            }
+            RunPhase::Recovering => {
                 let left = format!("{:?}", self.net.unhealthy);
                 self.net.ledger.fail("healthy-again", left);
             }
-            Phase::Healed | Phase::Last => {
+            RunPhase::Healed | RunPhase::FinalClients => {
                 let left: Vec<String> = self.clients.iter().filter(|c| !c.done).map(Client::state).collect();
-                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
-                self.net.ledger.fail("everybody-answered", format!("{left:?} {counts:?}"));
+                let counts: Vec<_> = self.shards.iter().map(|s| s.proxy().counts()).collect();
+                self.net.ledger.fail("all-clients-served", format!("{left:?} {counts:?}"));
             }
-            Phase::Draining => {
-                let counts: Vec<_> = self.shards.iter().map(|s| s.pump.machine().counts()).collect();
+            RunPhase::Draining => {
+                let counts: Vec<_> = self.shards.iter().map(|s| s.proxy().counts()).collect();
                 self.net.ledger.fail("drain-ends", format!("{counts:?}"));
             }
-            Phase::Over => {}
+            RunPhase::Over => {}
         }
     }
 
-    /// When all is well, whoever asks is answered.
-    pub(super) fn last_clients(&mut self) {
-        self.net.mark(Mark::HealedAll);
-        self.phase = Phase::Last;
+    /// New clients without faults, which must be served.
+    pub(super) fn start_final_clients(&mut self) {
+        self.net.mark(Mark::Healed);
+        self.phase = RunPhase::FinalClients;
         self.phase_until = self.net.now + 120 * SEC;
         let mut at = self.net.now;
-        for _ in 0..3 {
+        for _ in 0..FINAL_CLIENTS {
             let index = self.clients.len();
             let client = Client::new(index, &mut self.net, true, 2);
             self.clients.push(client);
-            self.net.client_socks.push(usize::MAX);
+            self.net.client_sockets.push(usize::MAX);
             at += 100 * MS;
-            self.net.at(at, Event::Client(index));
+            self.net.schedule(at, SimEvent::ClientConnects(index));
         }
     }
 }

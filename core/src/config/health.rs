@@ -1,0 +1,77 @@
+//! `health_config` of a pool.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::diagnostic::clip;
+use super::duration::Unit;
+use super::model::Health;
+use super::reader::{self, Section};
+use super::report::{Report, Span, Value};
+
+const KEYS: &[&str] =
+    &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"];
+
+/// Longest path of a health check, in bytes.
+const MAX_PATH_BYTES: usize = 2048;
+
+/// Health checks of a pool, and where the file sets `slow_threshold` (or else the table; empty without one).
+/// `check_every` is the default of the whole file.
+pub(super) fn read(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) -> (Health, Span) {
+    let default = Health { check_every, ..Health::default() };
+    let Some(s) = pool.get("health_config").and_then(|v| Section::new(v, "`health_config`", KEYS, report))
+    else {
+        return (default, 0..0);
+    };
+    let path = s.get("path").and_then(|value| path(value, report));
+    let timeout = s.duration("timeout", Unit::Milliseconds, default.timeout, report);
+    if timeout < Duration::from_millis(1)
+        && let Some(value) = s.get("timeout")
+    {
+        report.error(value.span(), "`timeout` of a health check must be at least 1 ms").help =
+            Some("`check_every = 0` turns checks off".into());
+    }
+    let slow_weight = s.get("slow_weight").and_then(|value| permille(value, report));
+    let health = Health {
+        check_every: s.duration("check_every", Unit::Seconds, default.check_every, report),
+        path: path.unwrap_or(default.path),
+        timeout,
+        slow_threshold: s.timeout("slow_threshold", Unit::Milliseconds, default.slow_threshold, report),
+        rise: s.integer_u32("rise", 1..=1000, default.rise, report),
+        fall: s.integer_u32("fall", 1..=1000, default.fall, report),
+        ramp_up: s.duration("ramp_up", Unit::Seconds, default.ramp_up, report),
+        slow_weight_permille: slow_weight.unwrap_or(default.slow_weight_permille),
+    };
+    (health, s.value_span("slow_threshold"))
+}
+
+/// The target of a health check in origin form.
+fn path(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>> {
+    let path = reader::string(value, "`path`", report)?;
+    let visible = |b: u8| (0x21..=0x7e).contains(&b) && b != b'#';
+    if path.starts_with('/') && path.bytes().all(visible) && path.len() <= MAX_PATH_BYTES {
+        return Some(path.into());
+    }
+    report.error(value.span(), format!("\"{}\" is not the path of a request", clip(path))).help =
+        Some("write it like \"/health\", blanks and other characters as %XX".into());
+    None
+}
+
+/// A number above 0 and up to 1, in thousandths.
+fn permille(value: &Value<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let number = match value.get_ref() {
+        DeValue::Float(f) => f.as_str().parse::<f64>().ok(),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok().map(|n| n as f64),
+        _ => {
+            report.mistyped(value, "`slow_weight`", "a number");
+            return None;
+        }
+    };
+    // `as` saturates, and NaN becomes 0.
+    let found = number.map(|n| (n * 1000.0).round() as i64).filter(|n| (1..=1000).contains(n));
+    if found.is_none() {
+        report.error(value.span(), "`slow_weight` must be from 0.001 to 1");
+    }
+    found.and_then(|n| u32::try_from(n).ok())
+}

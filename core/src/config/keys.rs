@@ -1,0 +1,34 @@
+//! The names of keys that more than one reader needs: besides checking a table's own keys, an unknown key is
+//! compared with these, because it may only stand in the wrong table.
+
+/// Keys of the top of the file.
+pub(super) const FILE: &[&str] = &[
+    "http_address",
+    "https_address",
+    "metrics_address",
+    "prometheus_metrics_address",
+    "health_interval",
+    "backend_pools",
+    "certificates",
+    "timeouts",
+    "limits",
+    "trusted_proxies",
+    "workers",
+    "driver",
+    "access_log",
+];
+
+/// Keys of `[[backend_pools]]`.
+pub(super) const POOL: &[&str] = &[
+    "name",
+    "matcher",
+    "addresses",
+    "schemes",
+    "strategy",
+    "health_config",
+    "client",
+    "timeouts",
+    "limits",
+    "retries",
+    "middlewares",
+];

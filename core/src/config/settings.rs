@@ -1,0 +1,105 @@
+//! `[timeouts]` and `[limits]`: of the file, where they hold for everything, or of a pool, where some of them
+//! can be overridden.
+
+use super::duration::Unit;
+use super::model::{Limits, Timeouts};
+use super::reader::Section;
+use super::report::Report;
+
+/// Whose settings are read: a pool can't override what has happened before a pool is chosen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    File,
+    Pool,
+}
+
+/// Opens the table `key`. Its known keys are `all`, of which a pool may have those `in_pool`.
+fn table<'d>(
+    section: &Section<'d>,
+    key: &'static str,
+    what: &'static str,
+    (all, in_pool): (&[&str], &[&str]),
+    scope: Scope,
+    report: &mut Report<'_>,
+) -> Option<Section<'d>> {
+    let s = Section::new(section.get(key)?, what, all, report)?;
+    if scope == Scope::Pool {
+        for (name, _) in s.entries().filter(|(name, _)| all.contains(&name.get_ref().as_ref())) {
+            if !in_pool.contains(&name.get_ref().as_ref()) {
+                let message = format!(
+                    "`{}` can't be set for one pool: it matters before a pool is chosen",
+                    name.get_ref()
+                );
+                report.error(name.span(), message).help = Some(format!("set it in [{key}] of the file"));
+            }
+        }
+    }
+    Some(s)
+}
+
+const TIMEOUT_KEYS: &[&str] =
+    &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"];
+const POOL_TIMEOUT_KEYS: &[&str] = &["connect", "backend_head", "stall", "tunnel", "queue"];
+
+/// Reads `[timeouts]`; an absent key keeps its value of `default`.
+pub(super) fn timeouts(
+    section: &Section<'_>,
+    scope: Scope,
+    default: Timeouts,
+    report: &mut Report<'_>,
+) -> Timeouts {
+    let keys = (TIMEOUT_KEYS, POOL_TIMEOUT_KEYS);
+    let Some(s) = table(section, "timeouts", "`timeouts`", keys, scope, report) else { return default };
+    let mut get = |key: &str, default| s.timeout(key, Unit::Seconds, default, report);
+    Timeouts {
+        head: get("head", default.head),
+        idle: get("idle", default.idle),
+        connect: get("connect", default.connect),
+        backend_head: get("backend_head", default.backend_head),
+        stall: get("stall", default.stall),
+        tunnel: get("tunnel", default.tunnel),
+        queue: get("queue", default.queue),
+        handshake: get("handshake", default.handshake),
+        drain: get("drain", default.drain),
+    }
+}
+
+const LIMIT_KEYS: &[&str] = &[
+    "head_bytes",
+    "fields",
+    "target_bytes",
+    "connections",
+    "connections_per_ip",
+    "buffer_bytes",
+    "queue",
+    "requests_per_connection",
+    "min_upload_rate",
+    "min_download_rate",
+];
+/// A pool may limit the heads of its backends' responses.
+const POOL_LIMIT_KEYS: &[&str] = &["head_bytes", "fields", "queue", "min_upload_rate", "min_download_rate"];
+
+/// Reads `[limits]`; an absent key keeps its value of `default`.
+pub(super) fn limits(
+    section: &Section<'_>,
+    scope: Scope,
+    default: Limits,
+    report: &mut Report<'_>,
+) -> Limits {
+    let keys = (LIMIT_KEYS, POOL_LIMIT_KEYS);
+    let Some(s) = table(section, "limits", "`limits`", keys, scope, report) else { return default };
+    let mut get = |key: &str, bounds, default| s.integer_u32(key, bounds, default, report);
+    let any = 0..=u32::MAX;
+    Limits {
+        head_bytes: get("head_bytes", 1024..=16_384, default.head_bytes),
+        fields: get("fields", 8..=256, default.fields),
+        target_bytes: get("target_bytes", 64..=16_000, default.target_bytes),
+        connections: get("connections", 1..=10_000_000, default.connections),
+        connections_per_ip: get("connections_per_ip", any.clone(), default.connections_per_ip),
+        queue: get("queue", 0..=1_000_000, default.queue),
+        requests_per_connection: get("requests_per_connection", any.clone(), default.requests_per_connection),
+        min_upload_rate: get("min_upload_rate", any.clone(), default.min_upload_rate),
+        min_download_rate: get("min_download_rate", any, default.min_download_rate),
+        buffer_bytes: s.integer("buffer_bytes", 1 << 20..=1 << 40, default.buffer_bytes, report),
+    }
+}

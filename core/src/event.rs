@@ -1,0 +1,195 @@
+//! What goes into the core and what comes out of it. Everything else in the crate may name these; they name
+//! only ids, times and the words of HTTP.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+
+use crate::config::ListenerKind;
+use crate::id::{ConnId, ListenerId, LookupId};
+
+/// A connection that a listener accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Which listener: an identity that the driver gives and that outlives reloads.
+    pub listener: ListenerId,
+    /// What that listener serves.
+    pub kind: ListenerKind,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+}
+
+/// What the security layer of a connection has agreed on, once its handshake is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Negotiated<'a> {
+    /// The server name that the client asked for (RFC 6066 §3), if it named one.
+    pub server_name: Option<&'a str>,
+    /// The application protocol that was agreed on (RFC 7301), if any.
+    pub alpn: Option<&'a [u8]>,
+}
+
+/// Why a connection was not taken: the driver closes the socket at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// `limits.connections` is reached.
+    TooManyConnections,
+    /// `limits.connections_per_ip` is reached.
+    TooManyFromAddress,
+    /// The process is draining.
+    Draining,
+}
+
+/// What went wrong with a socket, from the driver's errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// ECONNREFUSED on connect.
+    Refused,
+    /// ENETUNREACH, EHOSTUNREACH.
+    Unreachable,
+    /// ECONNRESET, EPIPE.
+    Reset,
+    /// ETIMEDOUT of the kernel.
+    TimedOut,
+    /// EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL: this machine has none left.
+    NoResources,
+    /// Any other errno.
+    Other,
+}
+
+/// A connection that the driver has to look at: what it wants may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The connection.
+    pub conn: ConnId,
+    /// It may want to send something new, and not only to read: a hint that saves the driver a look.
+    pub send: bool,
+}
+
+/// What a connection wants of its socket now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Bytes would be read.
+    pub recv: bool,
+    /// There are bytes to send.
+    pub send: bool,
+}
+
+/// At most eight slices to send, borrowed where the bytes lie.
+pub struct Transmit<'a> {
+    slices: [IoSlice<'a>; 8],
+    used: usize,
+}
+
+impl<'a> Transmit<'a> {
+    pub(crate) fn new() -> Self {
+        Self { slices: [IoSlice::new(&[]); 8], used: 0 }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &'a [u8]) {
+        if !bytes.is_empty() {
+            self.slices[self.used] = IoSlice::new(bytes);
+            self.used += 1;
+        }
+    }
+
+    /// The slices in order, none of them empty.
+    #[must_use]
+    pub fn slices(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.used]
+    }
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Open a connection; tell how it went by `handle_connected` or `handle_fault`.
+    Connect {
+        /// Its id from now on.
+        conn: ConnId,
+        /// Where to connect.
+        to: SocketAddr,
+    },
+    /// Shut down the sending half once everything before it has been sent.
+    Shutdown(ConnId),
+    /// Close the socket. The id is already stale; what has not been sent is dropped.
+    Close(ConnId),
+    /// Close the socket by a reset, so that the peer cannot take what it has for the whole. The id is already
+    /// stale.
+    Reset(ConnId),
+    /// Find something out; hand the result to `handle_lookup`.
+    Lookup {
+        /// Names the lookup.
+        id: LookupId,
+        /// What is to be found out.
+        query: Query,
+    },
+    /// Let that shard's driver call `handle_shared` soon.
+    Nudge(u16),
+    /// A drain has ended: no connection is left.
+    Drained,
+}
+
+/// What a lookup is to find out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The addresses of a host name, with this port.
+    Resolve {
+        /// The name.
+        host: Box<str>,
+        /// The port.
+        port: u16,
+    },
+    /// Whether these credentials are good.
+    Authenticate {
+        /// Names the directory: a place in the driver's configuration.
+        directory: Box<str>,
+        /// The user.
+        user: Box<str>,
+        /// The password. Never logged.
+        password: Secret,
+    },
+    /// The page of metrics, for the admin listener.
+    Metrics,
+}
+
+/// A text that no log and no panic message shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupResult {
+    /// Addresses of a name; never empty.
+    Addresses(Vec<SocketAddr>),
+    /// Whether the credentials are good.
+    Authenticated(bool),
+    /// A page of text, of any length.
+    Page {
+        /// Its media type.
+        content_type: &'static str,
+        /// The text.
+        body: std::sync::Arc<[u8]>,
+    },
+    /// Nothing, with a few words why.
+    Failed(Box<str>),
+}
+
+/// What the next timeout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimeoutReason {
+    /// A deadline of a connection or an exchange.
+    Deadline,
+    /// A health check is due.
+    HealthCheck,
+    /// A name is to be looked up again.
+    Lookup,
+    /// The end of a drain.
+    DrainEnd,
+}

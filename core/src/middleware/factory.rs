@@ -1,0 +1,92 @@
+//! From what a configuration says to the chain of a pool. A chain is made whenever a shard adopts a
+//! configuration, so that no reload can lose it; exchanges under way keep the chain that they began with.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+
+use super::{Action, Chain, Ctx, Middleware};
+use crate::config;
+use crate::local_reply::LocalReply;
+
+/// Makes middlewares. Every shard makes its own chain of each pool; what the shards share of a middleware
+/// lies in [`MiddlewareStates`].
+pub trait MiddlewareFactory: Debug + Send + Sync {
+    /// The middleware that a pool's configuration asks for; `None` if it cannot be made: then the pool
+    /// answers every request that comes so far with 500.
+    fn make(&self, configured: &config::Middleware, place: &Place<'_>) -> Option<Box<dyn Middleware>>;
+}
+
+/// Where a middleware stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Name of the pool.
+    pub pool: &'a str,
+    /// How many of the same kind stand before it in the pool's chain.
+    pub nth: usize,
+    states: &'a MiddlewareStates,
+    kind: &'static str,
+}
+
+impl Place<'_> {
+    /// What all shards share of this middleware, and what outlives reloads: it is kept by the pool's name,
+    /// the kind of the middleware and its place among those. Made when it is asked for first.
+    pub fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let key = (self.pool.into(), self.kind, self.nth);
+        let mut states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = states.get(&key).and_then(|state| state.clone().downcast().ok()) {
+            return known;
+        }
+        let made = Arc::new(make());
+        states.insert(key, made.clone());
+        made
+    }
+}
+
+/// Pool, kind, and place among those of the kind.
+type StateKey = (Box<str>, &'static str, usize);
+
+/// What the shards share of middlewares.
+#[derive(Debug, Default)]
+pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Arc<dyn Any + Send + Sync>>>);
+
+/// The middlewares that are built in: none yet.
+#[derive(Debug)]
+pub struct BuiltIn;
+
+impl MiddlewareFactory for BuiltIn {
+    fn make(&self, _: &config::Middleware, _: &Place<'_>) -> Option<Box<dyn Middleware>> {
+        None
+    }
+}
+
+/// The chain of a pool, as its configuration says.
+pub(crate) fn chain(
+    pool: &config::Pool,
+    factory: &dyn MiddlewareFactory,
+    states: &MiddlewareStates,
+) -> Chain {
+    let places = pool.middlewares.iter().enumerate().map(|(at, configured)| {
+        let kind = configured.name();
+        let nth = pool.middlewares[..at].iter().filter(|before| before.name() == kind).count();
+        let place = Place { pool: &pool.name, nth, states, kind };
+        factory.make(configured, &place).unwrap_or_else(|| Box::new(Unavailable))
+    });
+    places.collect()
+}
+
+/// Stands for a middleware that could not be made. What it was to keep out stays out.
+#[derive(Debug)]
+struct Unavailable;
+
+impl Middleware for Unavailable {
+    fn on_request(&self, _: &mut Ctx<'_>) -> Action {
+        Action::Respond(LocalReply::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            b"a middleware of this pool is not available\n",
+        ))
+    }
+}

@@ -1,0 +1,160 @@
+//! The middlewares of a pool: a request passes them in file order, its response in reverse.
+
+use std::net::IpAddr;
+
+use super::Proxy;
+use super::exchange::Phase;
+use crate::cause::Cause;
+use crate::config::{Config, ListenerKind};
+use crate::conn::Client;
+use crate::event::LookupResult;
+use crate::http::{HeaderKind, RequestHead};
+use crate::id::ExchangeId;
+use crate::local_reply::LocalReply;
+use crate::middleware::{Action, Connection, Ctx, Middleware, Transform};
+use crate::observe::Observer;
+use crate::time::Instant;
+
+impl<O: Observer> Proxy<O> {
+    /// Lets the request pass the middlewares that it has not passed yet; `result` is for the one that asked.
+    /// False: it waits for a lookup, or has its response.
+    pub(super) fn pass_request(
+        &mut self,
+        x: ExchangeId,
+        result: Option<&LookupResult>,
+        now: Instant,
+    ) -> bool {
+        let slot = self.tables.exchanges[x].pool.expect("routed");
+        let chain = self.pools.get(slot).chain.clone();
+        let mut result = result;
+        while let Some(middleware) = chain.get(usize::from(self.tables.exchanges[x].stage)) {
+            let (action, transform) = self.call(x, now, |ctx| match result.take() {
+                Some(result) => middleware.on_lookup(ctx, result),
+                None => middleware.on_request(ctx),
+            });
+            if let Some(transform) = transform
+                && !self.transform_request(x, transform)
+            {
+                self.fail_exchange(x, Cause::NoPages);
+                return false;
+            }
+            match action {
+                Action::Continue => self.tables.exchanges[x].stage += 1,
+                Action::Respond(reply) => {
+                    self.respond_locally(x, reply);
+                    return false;
+                }
+                Action::Lookup(query) => {
+                    self.start_lookup(x, query, now);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Calls the middleware that is next for this exchange.
+    fn call<R>(
+        &mut self,
+        x: ExchangeId,
+        now: Instant,
+        f: impl FnOnce(&mut Ctx<'_>) -> R,
+    ) -> (R, Option<Box<dyn Transform>>) {
+        let e = &mut self.tables.exchanges[x];
+        let stage = usize::from(e.stage);
+        if e.states.len() <= stage {
+            e.states.resize_with(stage + 1, || None);
+        }
+        let client = self.tables.conns[e.client.conn].client();
+        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
+        let mut transform = None;
+        let observer = &mut self.observer;
+        let mut ctx = Ctx {
+            now,
+            client: client_address(&self.pools.config, client, &e.head),
+            connection: Connection { secure: client.kind == ListenerKind::Https, port: client.local_port },
+            request: &mut e.head,
+            state: &mut e.states[stage],
+            transform: &mut transform,
+            counter: &mut |counter| observer.count(pool, counter),
+        };
+        let result = f(&mut ctx);
+        (result, transform)
+    }
+
+    /// Puts a transform into the request's way; false if there is no page for it.
+    fn transform_request(&mut self, x: ExchangeId, transform: Box<dyn Transform>) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        if e.request.ended {
+            // Without content nothing is to be changed.
+            return true;
+        }
+        // What has been changed cannot be changed again for another attempt.
+        e.retained = false;
+        e.request.add_transform(transform, &mut self.tables.pages).is_ok()
+    }
+
+    /// Lets the response in `scratch.response` pass, in reverse, the middlewares that the request has passed.
+    /// What they put into the body's way comes back in the order of the way.
+    pub(super) fn pass_response(&mut self, x: ExchangeId, now: Instant) -> Vec<Box<dyn Transform>> {
+        let e = &self.tables.exchanges[x];
+        let passed = e.stage;
+        if passed == 0 {
+            return Vec::new();
+        }
+        self.pass_response_chain(x, passed, now)
+    }
+
+    #[cold]
+    fn pass_response_chain(&mut self, x: ExchangeId, passed: u8, now: Instant) -> Vec<Box<dyn Transform>> {
+        let chain = self.pools.get(self.tables.exchanges[x].pool.expect("routed")).chain.clone();
+        let mut head = std::mem::take(&mut self.scratch.response);
+        let mut transforms = Vec::new();
+        for stage in (0..passed).rev() {
+            self.tables.exchanges[x].stage = stage;
+            let middleware: &dyn Middleware = &*chain[usize::from(stage)];
+            let ((), transform) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
+            transforms.extend(transform);
+        }
+        // An error that comes later passes them again only if nothing of this one has been sent.
+        self.tables.exchanges[x].stage = passed;
+        self.scratch.response = head;
+        transforms
+    }
+
+    /// A transform said that a body must not pass. If nothing of a response has been sent its reply is sent,
+    /// else the exchange is cut; so is a local reply whose own transform refuses it, or replies would follow
+    /// replies.
+    pub(super) fn refuse_body(&mut self, x: ExchangeId, reply: LocalReply, now: Instant) {
+        let e = &self.tables.exchanges[x];
+        if e.phase == Phase::LocalReply || e.response_begun || self.has_sent_head(x) {
+            return self.abort(x, reply.cause.unwrap_or(Cause::ClientGone), now);
+        }
+        self.drop_unsent_response(x);
+        self.respond_locally(x, reply);
+    }
+}
+
+/// The client's address: the peer's own unless it is trusted, else of the addresses in `X-Forwarded-For`,
+/// from the right, the first that is no trusted proxy's. An element that is no address ends the list: what
+/// stands before it was said by nobody who is trusted.
+fn client_address(config: &Config, client: &Client, head: &RequestHead) -> IpAddr {
+    let peer = client.peer.ip().to_canonical();
+    if !client.trusted {
+        return peer;
+    }
+    let mut found = peer;
+    let fields = head.fields();
+    let lists: Vec<&[u8]> =
+        fields.iter().filter(|f| f.kind == HeaderKind::XForwardedFor).map(|f| f.value).collect();
+    for text in lists.iter().rev().flat_map(|list| list.rsplit(|b| *b == b',')) {
+        let address =
+            std::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<IpAddr>().ok());
+        let Some(address) = address else { return found };
+        found = address.to_canonical();
+        if !config.trusted_proxies.iter().any(|net| net.contains(&found)) {
+            return found;
+        }
+    }
+    found
+}

@@ -1,0 +1,358 @@
+//! One direction of an exchange: payload from where it comes from to where it goes, with what changes it on
+//! the way.
+
+use crate::local_reply::{Body, LocalReply};
+use crate::middleware::Transform;
+use crate::page::{PageId, Pages};
+use crate::planted::planted;
+use crate::wire::Wire;
+
+/// One direction of an exchange. How the payload is framed is the business of the wires at both ends.
+#[derive(Debug)]
+pub(crate) struct MessagePipe {
+    pipe: Pipe,
+    /// In the order in which the payload passes them.
+    transforms: Vec<TransformStep>,
+    /// The source's message is complete: nothing comes after what lies here.
+    pub(crate) ended: bool,
+    /// Payload received from the source, in bytes.
+    pub(crate) payload_bytes: u64,
+    /// A trailer section, ready to send; empty: there is none.
+    pub(crate) trailers: Vec<u8>,
+}
+
+/// Where the payload lies.
+#[derive(Debug)]
+enum Pipe {
+    /// In the buffer it was received into. The first `kept` bytes have been sent, and stay for a retry.
+    Lent { kept: u32 },
+    /// In a page of the exchange's own, lent while there is any: that of a stream of many.
+    Own { page: Option<PageId>, start: u32, end: u32, kept: u32 },
+    /// In memory already: a response of our own.
+    Local { body: Body, sent: usize },
+}
+
+/// One transform, and the page that its output lies in.
+#[derive(Debug)]
+struct TransformStep {
+    transform: Box<dyn Transform>,
+    page: PageId,
+    start: u32,
+    end: u32,
+    done: bool,
+}
+
+impl MessagePipe {
+    /// Payload that is lent by the wire it comes from.
+    pub(crate) fn lent() -> Self {
+        Self::of(Pipe::Lent { kept: 0 })
+    }
+
+    /// Payload that is copied into a page, since its connection goes on with other streams.
+    pub(crate) fn own() -> Self {
+        Self::of(Pipe::Own { page: None, start: 0, end: 0, kept: 0 })
+    }
+
+    /// Payload that lies in memory.
+    pub(crate) fn local(body: Body) -> Self {
+        Self { ended: true, ..Self::of(Pipe::Local { body, sent: 0 }) }
+    }
+
+    #[inline]
+    fn of(pipe: Pipe) -> Self {
+        Self { pipe, transforms: Vec::new(), ended: false, payload_bytes: 0, trailers: Vec::new() }
+    }
+
+    /// It lends from the wire it comes from, and nothing changes it.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self.pipe, Pipe::Lent { .. }) && self.transforms.is_empty()
+    }
+
+    /// It lends from the wire it comes from.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self.pipe, Pipe::Lent { .. })
+    }
+
+    /// Something changes the payload: its length is unknown, and what has passed cannot pass again.
+    pub(crate) fn is_transformed(&self) -> bool {
+        !self.transforms.is_empty()
+    }
+
+    /// Puts a transform behind those that are there. Its output needs a page.
+    ///
+    /// # Errors
+    /// If none is free.
+    pub(crate) fn add_transform(
+        &mut self,
+        transform: Box<dyn Transform>,
+        pages: &mut Pages,
+    ) -> Result<(), NoPage> {
+        let page = pages.lend().ok_or(NoPage)?;
+        self.transforms.push(TransformStep { transform, page, start: 0, end: 0, done: false });
+        Ok(())
+    }
+
+    /// Payload came that does not lie in a buffer of its wire: it is copied.
+    ///
+    /// # Errors
+    /// If there is no page, or no room: the stream had no credit for so much.
+    pub(crate) fn put(&mut self, data: &[u8], pages: &mut Pages) -> Result<(), NoPage> {
+        let Pipe::Own { page, start, end, kept } = &mut self.pipe else { return Err(NoPage) };
+        if page.is_none() {
+            *page = Some(pages.lend().ok_or(NoPage)?);
+        }
+        let page = page.as_ref().expect("just lent");
+        let memory = pages.bytes_mut(page);
+        if *end as usize + data.len() > memory.len() {
+            memory.copy_within(*start as usize..*end as usize, 0);
+            (*start, *end) = (0, *end - *start);
+        }
+        debug_assert!(*kept <= *end - *start);
+        let room = memory.get_mut(*end as usize..*end as usize + data.len()).ok_or(NoPage)?;
+        room.copy_from_slice(data);
+        *end += data.len() as u32;
+        self.payload_bytes += data.len() as u64;
+        Ok(())
+    }
+
+    /// Whether nothing comes after the payload that lies ready.
+    #[inline]
+    pub(crate) fn is_last(&self) -> bool {
+        match self.transforms.last() {
+            None => self.ended,
+            Some(last) => last.done,
+        }
+    }
+
+    /// Payload that lies ready and has not been sent, in bytes.
+    #[inline]
+    pub(crate) fn ready_len(&self, source: Option<&Wire>) -> usize {
+        match self.transforms.last() {
+            None => self.source_len(source),
+            Some(last) => (last.end - last.start) as usize,
+        }
+    }
+
+    fn source_len(&self, source: Option<&Wire>) -> usize {
+        match &self.pipe {
+            Pipe::Lent { kept } => source.map_or(0, |wire| wire.payload_len() - *kept as usize),
+            Pipe::Own { start, end, kept, .. } => (end - start - kept) as usize,
+            Pipe::Local { body, sent } => body.bytes().len() - sent,
+        }
+    }
+
+    /// Payload that lies ready and has not been sent.
+    #[inline]
+    pub(crate) fn ready<'a>(&'a self, source: Option<&'a Wire>, pages: &'a Pages) -> &'a [u8] {
+        match self.transforms.last() {
+            None => self.source_bytes(source, pages),
+            Some(last) => &pages.bytes(&last.page)[last.start as usize..last.end as usize],
+        }
+    }
+
+    #[inline]
+    fn source_bytes<'a>(&'a self, source: Option<&'a Wire>, pages: &'a Pages) -> &'a [u8] {
+        match (&self.pipe, source) {
+            (Pipe::Lent { kept }, Some(wire)) => &wire.payload(pages)[*kept as usize..],
+            (Pipe::Lent { .. }, None) => &[],
+            (Pipe::Own { page: Some(page), start, end, kept }, _) => {
+                &pages.bytes(page)[(start + kept) as usize..*end as usize]
+            }
+            (Pipe::Own { page: None, .. }, _) => &[],
+            (Pipe::Local { body, sent }, _) => &body.bytes()[*sent..],
+        }
+    }
+
+    /// `n` bytes of what lay ready have been sent.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        match self.transforms.last_mut() {
+            None => self.advance_source(n),
+            Some(last) => last.start += n as u32,
+        }
+    }
+
+    #[inline]
+    fn advance_source(&mut self, n: usize) {
+        match &mut self.pipe {
+            Pipe::Lent { kept } | Pipe::Own { kept, .. } => *kept += n as u32,
+            Pipe::Local { sent, .. } => *sent += n,
+        }
+    }
+
+    /// What has been sent is needed no more; returns how many bytes that were.
+    #[inline]
+    pub(crate) fn release(&mut self, source: Option<&mut Wire>, pages: &mut Pages) -> usize {
+        match (&mut self.pipe, source) {
+            (Pipe::Lent { kept }, Some(wire)) => {
+                let n = std::mem::take(kept) as usize;
+                wire.release(n);
+                n
+            }
+            (Pipe::Own { page, start, end, kept }, _) => {
+                let n = std::mem::take(kept);
+                *start += n;
+                if start == end {
+                    (*start, *end) = (0, 0);
+                    if let Some(page) = page.take() {
+                        pages.give_back(page);
+                    }
+                }
+                n as usize
+            }
+            _ => 0,
+        }
+    }
+
+    /// Everything goes out once more, from the start. A body that is transformed is rewound only if nothing
+    /// of it has been sent: then all that the transforms have put still lies ready.
+    pub(crate) fn rewind(&mut self) {
+        if self.is_transformed() {
+            return;
+        }
+        match &mut self.pipe {
+            Pipe::Lent { kept } | Pipe::Own { kept, .. } => {
+                if !planted!(13) {
+                    *kept = 0;
+                }
+            }
+            Pipe::Local { sent, .. } => *sent = 0,
+        }
+    }
+
+    /// Lets the transforms work on what is there, until nothing moves any more.
+    ///
+    /// # Errors
+    /// If one of them says that the body must not pass.
+    pub(crate) fn run(
+        &mut self,
+        mut source: Option<&mut Wire>,
+        pages: &mut Pages,
+    ) -> Result<(), Box<LocalReply>> {
+        let steps = self.transforms.len();
+        let mut moved = steps > 0;
+        while moved {
+            moved = self.run_first(source.as_deref_mut(), pages)?;
+            for place in 1..steps {
+                moved |= self.run_next(place, pages)?;
+            }
+            moved &= steps > 1;
+        }
+        Ok(())
+    }
+
+    /// The first transform works on what the source has; whether anything moved.
+    fn run_first(&mut self, source: Option<&mut Wire>, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
+        let mut output = self.transforms[0].take_room(pages);
+        let mut result = Ok(false);
+        loop {
+            let step = &mut self.transforms[0];
+            if step.done || step.end as usize == output.len() {
+                break;
+            }
+            let input = match (&self.pipe, source.as_deref()) {
+                (Pipe::Lent { kept }, Some(wire)) => &wire.payload(pages)[*kept as usize..],
+                (Pipe::Own { page: Some(page), start, end, kept }, _) => {
+                    &pages.bytes(page)[(start + kept) as usize..*end as usize]
+                }
+                (Pipe::Local { body, sent }, _) => &body.bytes()[*sent..],
+                _ => &[],
+            };
+            match step.transform.run(input, &mut output[step.end as usize..], self.ended) {
+                Ok(progress) => {
+                    step.end += progress.put as u32;
+                    step.done = progress.done;
+                    self.advance_source(progress.taken);
+                    if progress.taken == 0 && progress.put == 0 {
+                        break;
+                    }
+                    result = Ok(true);
+                }
+                Err(reply) => {
+                    result = Err(reply);
+                    break;
+                }
+            }
+        }
+        self.transforms[0].give_room(output, pages);
+        result
+    }
+
+    /// The transform at `place` works on the output of the one before it; whether anything moved.
+    fn run_next(&mut self, place: usize, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
+        let (before, behind) = self.transforms.split_at_mut(place);
+        let (from, step) = (&mut before[place - 1], &mut behind[0]);
+        let mut output = step.take_room(pages);
+        let mut result = Ok(false);
+        while !step.done && (step.end as usize) < output.len() {
+            let input = &pages.bytes(&from.page)[from.start as usize..from.end as usize];
+            match step.transform.run(input, &mut output[step.end as usize..], from.done) {
+                Ok(progress) => {
+                    step.end += progress.put as u32;
+                    step.done = progress.done;
+                    from.start += progress.taken as u32;
+                    if progress.taken == 0 && progress.put == 0 {
+                        break;
+                    }
+                    result = Ok(true);
+                }
+                Err(reply) => {
+                    result = Err(reply);
+                    break;
+                }
+            }
+        }
+        step.give_room(output, pages);
+        result
+    }
+
+    /// Gives back every page of its own.
+    #[inline]
+    pub(crate) fn drop_pages(&mut self, pages: &mut Pages) {
+        if !self.is_direct() {
+            self.drop_own_pages(pages);
+        }
+        if let Pipe::Lent { kept } = &mut self.pipe {
+            *kept = 0;
+        }
+    }
+
+    #[cold]
+    fn drop_own_pages(&mut self, pages: &mut Pages) {
+        for step in self.transforms.drain(..) {
+            pages.give_back(step.page);
+        }
+        if let Pipe::Own { page, start, end, kept } = &mut self.pipe {
+            if let Some(page) = page.take() {
+                pages.give_back(page);
+            }
+            (*start, *end, *kept) = (0, 0, 0);
+        }
+    }
+
+    /// Pages of its own.
+    pub(crate) fn pages(&self) -> usize {
+        self.transforms.len() + usize::from(matches!(self.pipe, Pipe::Own { page: Some(_), .. }))
+    }
+}
+
+impl TransformStep {
+    /// Takes the memory of its page out, with what has been sent of it dropped.
+    fn take_room(&mut self, pages: &mut Pages) -> Box<[u8]> {
+        let mut memory = pages.detach(&self.page);
+        if self.start > 0 {
+            memory.copy_within(self.start as usize..self.end as usize, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        memory
+    }
+
+    fn give_room(&self, memory: Box<[u8]>, pages: &mut Pages) {
+        pages.restore(&self.page, memory);
+    }
+}
+
+/// No page is free, or the one there is has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoPage;

@@ -1,0 +1,464 @@
+//! Connections that carry many streams: each stream is a leg of an exchange of its own, and what ends one
+//! ends no other.
+
+use http::StatusCode;
+
+use super::Proxy;
+use super::exchange::{Leg, Phase, REQUEST, RESPONSE, Window};
+use crate::cause::Cause;
+use crate::conn::Role;
+use crate::h1::{
+    RequestForward, ResponseForward, Writer, forward_interim, forward_request, forward_response,
+};
+use crate::http::{Framing, RequestHead, ResponseHead, Violation};
+use crate::id::{ConnId, ExchangeId};
+use crate::observe::Observer;
+use crate::page::SMALL_BYTES;
+use crate::time::Instant;
+use crate::wire::{StreamEvent, Streams, Wire};
+
+impl<O: Observer> Proxy<O> {
+    /// Bytes came on a connection of many streams.
+    pub(super) fn streams_input(&mut self, c: ConnId, now: Instant) {
+        while let Some(conn) = self.tables.conns.get_mut(c)
+            && let Wire::Multiplexed(streams) = &mut conn.wire
+            && let Some(event) = streams.protocol.poll_event()
+        {
+            let from_client = matches!(conn.role, Role::Client(_));
+            self.stream_event(c, event, from_client, now);
+        }
+        self.mark_ready(c);
+    }
+
+    fn stream_event(&mut self, c: ConnId, event: StreamEvent, from_client: bool, now: Instant) {
+        let exchange = |stream| {
+            self.tables.conns[c].wire.streams().and_then(|streams: &Streams| streams.exchange(stream))
+        };
+        match event {
+            StreamEvent::Head(stream, head, ended) if from_client => {
+                self.stream_request(Leg { conn: c, stream }, &head, ended, now);
+            }
+            StreamEvent::Head(stream, head, ended) => {
+                if let Some(x) = exchange(stream) {
+                    self.stream_response(x, &head, ended, now);
+                }
+            }
+            StreamEvent::Data(stream, data) => match exchange(stream) {
+                Some(x) => self.stream_data(x, &data, from_client, now),
+                None => self.release_stream(c, stream, data.len()),
+            },
+            StreamEvent::End(stream, trailers) => {
+                if let Some(x) = exchange(stream) {
+                    self.stream_ended(x, trailers, from_client, now);
+                }
+            }
+            StreamEvent::Reset(stream) => {
+                if let Some(x) = exchange(stream) {
+                    self.stream_reset(x, from_client, now);
+                }
+            }
+            StreamEvent::Writable(stream) => match exchange(stream) {
+                Some(x) if from_client => drop(self.push_response_to_stream(x, now)),
+                Some(x) => self.push_request(x, now),
+                None => {}
+            },
+            StreamEvent::Broken => self.streams_lost(c, true, now),
+        }
+    }
+
+    /// A head on a new stream of a client.
+    fn stream_request(&mut self, leg: Leg, raw: &[u8], ended: bool, now: Instant) {
+        let parsed = self.scratch.parser.request(raw, &self.pools.head_limits, &mut self.scratch.request);
+        if parsed.is_err() {
+            self.scratch.request.reset();
+        }
+        self.scratch.request.on_stream(ended);
+        let x = self.begin_exchange(leg, now);
+        match parsed {
+            Ok(()) => {
+                self.tables.exchanges[x].request.ended = ended;
+                self.take_request(x, now);
+            }
+            Err(violation) => self.fail_exchange(x, Cause::BadRequest(violation)),
+        }
+    }
+
+    /// The head of a response on a stream of a backend.
+    fn stream_response(&mut self, x: ExchangeId, raw: &[u8], ended: bool, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        if e.phase != Phase::Sending {
+            return self.break_exchange(x, Cause::BadResponse(Violation::UnexpectedSwitch), now);
+        }
+        e.response_seen = true;
+        let parsed =
+            self.scratch.parser.response(raw, &self.pools.head_limits, &e.head, &mut self.scratch.response);
+        let taken = match parsed {
+            Ok(()) if self.scratch.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Cause::BadResponse(Violation::UnexpectedSwitch))
+            }
+            Ok(()) => {
+                self.scratch.response.on_stream(ended);
+                self.take_response(x, now)
+            }
+            Err(violation) => Err(Cause::BadResponse(violation)),
+        };
+        match taken {
+            Ok(()) if ended => self.stream_ended(x, Vec::new(), false, now),
+            Ok(()) => {
+                // The head of a final response goes out before any of its content has come.
+                if self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Responding) {
+                    self.push_response(x, now);
+                }
+                self.mark_dirty(x);
+            }
+            Err(cause) => self.break_exchange(x, cause, now),
+        }
+    }
+
+    /// Data of a stream: it goes into a page of the exchange's own.
+    fn stream_data(&mut self, x: ExchangeId, data: &[u8], from_client: bool, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        let (pipe, window, takes) = if from_client {
+            (&mut e.request, &mut e.client_window, e.phase != Phase::LocalReply)
+        } else {
+            (&mut e.response, &mut e.backend_window, e.phase == Phase::Responding)
+        };
+        window.bytes += data.len() as u64;
+        if !takes {
+            let leg = if from_client { Some(e.client) } else { e.backend };
+            if let Some(leg) = leg {
+                self.release_stream(leg.conn, leg.stream, data.len());
+            }
+            return;
+        }
+        if pipe.put(data, &mut self.tables.pages).is_err() {
+            return self.break_exchange(x, Cause::NoPages, now);
+        }
+        if from_client {
+            e.expectation_met();
+            self.push_request(x, now);
+            self.mark_dirty(x);
+        } else {
+            self.response_received(x, now);
+        }
+    }
+
+    /// The message on a stream is complete.
+    fn stream_ended(&mut self, x: ExchangeId, trailers: Vec<u8>, from_client: bool, now: Instant) {
+        let Some(e) = self.tables.exchanges.get_mut(x) else { return };
+        let pipe = if from_client { &mut e.request } else { &mut e.response };
+        pipe.ended = true;
+        pipe.trailers = trailers;
+        if from_client {
+            if !e.trailers_pass[REQUEST] {
+                e.request.trailers.clear();
+            }
+            if e.phase != Phase::LocalReply {
+                self.push_request(x, now);
+            }
+            self.mark_dirty(x);
+        } else if e.phase == Phase::Responding {
+            if !e.trailers_pass[RESPONSE] {
+                e.response.trailers.clear();
+            }
+            self.response_received(x, now);
+        } else {
+            self.break_exchange(x, Cause::ResponseTruncated, now);
+        }
+    }
+
+    /// The peer ended a stream at once.
+    fn stream_reset(&mut self, x: ExchangeId, from_client: bool, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        if from_client {
+            return self.abort(x, Cause::ClientGone, now);
+        }
+        if let Some(leg) = e.backend.take() {
+            if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
+                streams.forget(leg.stream);
+            }
+            // The exchange still counts as attached until it is decided what becomes of it.
+            self.lose_backend_leg(x, Cause::BackendReset, now);
+        }
+    }
+
+    /// The backend leg of an exchange is gone, and its connection knows nothing of it any more.
+    fn lose_backend_leg(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &self.tables.exchanges[x];
+        match e.phase {
+            // All of the response lies in the exchange's own page: it only has to be sent.
+            Phase::Responding if e.response.ended => self.release_slot(x),
+            Phase::Responding => self.break_exchange(x, Cause::ResponseTruncated, now),
+            Phase::Connecting => self.connect_failed(x, cause, now),
+            _ => self.attempt_failed(x, cause, now),
+        }
+    }
+
+    fn release_stream(&mut self, c: ConnId, stream: u32, bytes: usize) {
+        if let Some(streams) = self.tables.conns[c].wire.streams_mut() {
+            streams.protocol.release(stream, bytes);
+        }
+        self.mark_ready(c);
+    }
+
+    /// The connection is gone, and every leg that it carried. `broken`: by an error, else the peer closed its
+    /// direction.
+    pub(super) fn streams_lost(&mut self, c: ConnId, broken: bool, now: Instant) {
+        let Some(conn) = self.tables.conns.get(c) else { return };
+        if matches!(conn.role, Role::Backend(_)) {
+            let cause = if broken { Cause::BackendReset } else { Cause::BackendClosed };
+            return self.backend_streams_lost(c, cause, now);
+        }
+        for x in self.exchanges_of(c) {
+            self.abort(x, Cause::ClientGone, now);
+        }
+        self.close(c);
+    }
+
+    /// A connection to a backend is gone: each of its exchanges goes on as it can.
+    pub(super) fn backend_streams_lost(&mut self, b: ConnId, cause: Cause, now: Instant) {
+        let lost = self.exchanges_of(b);
+        if let Some(streams) = self.tables.conns.get_mut(b).and_then(|conn| conn.wire.streams_mut()) {
+            streams.exchanges.clear();
+        }
+        for x in &lost {
+            self.tables.exchanges[*x].backend = None;
+        }
+        self.close(b);
+        for x in lost {
+            if self.tables.exchanges.get(x).is_some() {
+                self.lose_backend_leg(x, cause, now);
+            }
+        }
+    }
+
+    fn exchanges_of(&self, c: ConnId) -> Vec<ExchangeId> {
+        let streams = self.tables.conns.get(c).and_then(|conn| conn.wire.streams());
+        streams.map_or_else(Vec::new, |streams| streams.exchanges.iter().map(|(_, x)| *x).collect())
+    }
+
+    /// Finds a connection to the chosen backend that takes one more stream, or opens one.
+    pub(super) fn attach_stream(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        let pool = self.pools.get(e.pool.expect("routed"));
+        let at = pool.backends[usize::from(e.choice.expect("chosen"))];
+        e.attempts = e.attempts.saturating_add(1);
+        (e.reused, e.backend_window) = (false, Window::NONE);
+        let shared = self.pools.backends[at as usize].shared_conns.clone();
+        for b in shared {
+            let conn = &mut self.tables.conns[b];
+            let connected = matches!(&conn.role, Role::Backend(backend) if backend.connected);
+            if let Some(streams) = conn.wire.streams_mut()
+                && let Some(stream) = streams.protocol.open()
+            {
+                return self.attach_to(x, Leg { conn: b, stream }, connected, now);
+            }
+        }
+        let make = self.backend_protocol.expect("backends speak a protocol of many streams");
+        let mut streams = Streams::new(make());
+        let Some(stream) = streams.protocol.open() else {
+            return self.attempt_failed(x, Cause::ConnectFailed, now);
+        };
+        match self.open_backend(at, x, Wire::Multiplexed(streams), now) {
+            Some(b) => {
+                self.pools.backends[at as usize].shared_conns.push(b);
+                self.attach_to(x, Leg { conn: b, stream }, false, now);
+            }
+            None => self.attempt_failed(x, Cause::ConnectUnreachable, now),
+        }
+    }
+
+    fn attach_to(&mut self, x: ExchangeId, leg: Leg, connected: bool, now: Instant) {
+        if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
+            streams.exchanges.push((leg.stream, x));
+        }
+        let e = &mut self.tables.exchanges[x];
+        (e.backend, e.phase) = (Some(leg), Phase::Connecting);
+        if connected {
+            return self.start_sending(x, now);
+        }
+        self.mark_dirty(x);
+    }
+
+    /// The backend took the connection: everybody who waits for it sends.
+    pub(super) fn streams_connected(&mut self, b: ConnId, now: Instant) {
+        for x in self.exchanges_of(b) {
+            if self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Connecting) {
+                self.backend_is_up(x, now);
+                self.start_sending(x, now);
+            }
+        }
+        self.mark_ready(b);
+    }
+
+    /// Gives a stream as much of the request as it takes; whether the connection has anything to send.
+    pub(super) fn push_request_to_stream(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        let Some(leg) = e.backend else { return false };
+        if e.request_sent || e.phase == Phase::Connecting {
+            return false;
+        }
+        let Some((sink, source)) = self.tables.conns.pair_mut(leg.conn, e.client.conn) else { return false };
+        let Wire::Multiplexed(streams) = &mut sink.wire else { return false };
+        e.request_begun = true;
+        let ready = e.request.ready(Some(&source.wire), &self.tables.pages);
+        let taken = streams.protocol.send_data(leg.stream, ready);
+        let all = taken == ready.len();
+        e.request.advance(taken);
+        e.backend_window.bytes += taken as u64;
+        if all && e.request.is_last() {
+            streams.protocol.send_end(leg.stream, &e.request.trailers);
+            (e.request_sent, e.times.sent) = (true, now);
+        }
+        !streams.protocol.transmit().is_empty()
+    }
+
+    /// Gives a stream as much of the response as it takes; whether the exchange goes on and its connection
+    /// has anything to send.
+    pub(super) fn push_response_to_stream(&mut self, x: ExchangeId, now: Instant) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        let leg = e.client;
+        if !matches!(e.phase, Phase::Responding | Phase::LocalReply) {
+            return false;
+        }
+        let source = e.backend.and_then(|leg| self.tables.conns.get(leg.conn)).map(|conn| &conn.wire);
+        let ready = e.response.ready(source, &self.tables.pages);
+        let (len, last) = (ready.len(), e.response.is_last());
+        // The data is copied by the protocol: it lies in a connection of the same table.
+        let data = std::mem::take(&mut self.scratch.line);
+        let data = copied(data, ready);
+        let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() else { return false };
+        let taken = streams.protocol.send_data(leg.stream, &data);
+        self.scratch.line = data;
+        e.response.advance(taken);
+        e.bytes_out += taken as u64;
+        e.client_window.bytes += taken as u64;
+        e.response_begun |= taken > 0;
+        if taken == len && last {
+            streams.protocol.send_end(leg.stream, &e.response.trailers);
+            self.mark_ready(leg.conn);
+            self.finish(x, now);
+            return false;
+        }
+        self.mark_ready(leg.conn);
+        self.release_response(x);
+        let e = &mut self.tables.exchanges[x];
+        if taken > 0 && e.response.is_transformed() {
+            // There is room for more of the output again.
+            let source = e.backend.map(|leg| leg.conn);
+            let wire = source.and_then(|b| self.tables.conns.get_mut(b)).map(|conn| &mut conn.wire);
+            if let Err(reply) = e.response.run(wire, &mut self.tables.pages) {
+                self.refuse_body(x, *reply, now);
+                return false;
+            }
+            return self.push_response_to_stream(x, now);
+        }
+        self.mark_dirty(x);
+        true
+    }
+
+    /// Bytes of a connection of many streams have been sent: each stream gets its turn to fill the room.
+    pub(super) fn streams_sent(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
+        let from_client = matches!(conn.role, Role::Client(_));
+        let Some(streams) = conn.wire.streams_mut() else { return };
+        let turn = streams.turn;
+        streams.turn = turn.wrapping_add(1);
+        let mut waiting: Vec<ExchangeId> = streams
+            .exchanges
+            .iter()
+            .filter(|(stream, _)| streams.protocol.can_send(*stream))
+            .map(|(_, x)| *x)
+            .collect();
+        if !waiting.is_empty() {
+            let first = turn % waiting.len();
+            waiting.rotate_left(first);
+        }
+        for x in waiting {
+            if self.tables.exchanges.get(x).is_none() {
+                continue;
+            }
+            if from_client {
+                self.push_response(x, now);
+            } else {
+                self.push_request(x, now);
+            }
+        }
+        self.mark_ready(c);
+    }
+
+    /// A stream of this connection is through: an idle connection may have to go.
+    pub(super) fn stream_finished(&mut self, c: ConnId, now: Instant) {
+        let conn = &self.tables.conns[c];
+        if !conn.is_busy() {
+            if self.drain.until.is_some() && !conn.wire.has_output(0) {
+                return self.close(c);
+            }
+            let idle = self.pools.config.timeouts.idle;
+            self.set_deadline(c, now + idle);
+        }
+        self.mark_ready(c);
+    }
+}
+
+fn copied(mut buffer: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    buffer.clear();
+    buffer.extend_from_slice(bytes);
+    buffer
+}
+
+/// A head as text, with its empty line.
+fn rendered(write: impl FnOnce(&mut Writer<'_>)) -> Option<Vec<u8>> {
+    let mut text = vec![0; SMALL_BYTES];
+    let mut w = Writer::new(&mut text);
+    write(&mut w);
+    let len = w.finish()?;
+    text.truncate(len);
+    Some(text)
+}
+
+/// Sends the head of a request on a stream.
+pub(super) fn send_request(
+    streams: &mut Streams,
+    stream: u32,
+    head: &RequestHead,
+    forward: &RequestForward<'_>,
+) -> Result<(), Cause> {
+    // The stream has an end of its own: a length is but a statement.
+    let framing = match forward.own_body.unwrap_or(head.framing()) {
+        Framing::Length(n) => Framing::Length(n),
+        _ => Framing::None,
+    };
+    let forward = RequestForward { own_body: Some(framing), ..*forward };
+    let text =
+        rendered(|w| forward_request(w, head, &forward)).ok_or(Cause::BadRequest(Violation::HeadTooLarge))?;
+    streams.protocol.send_head(stream, &text);
+    Ok(())
+}
+
+/// Sends an interim response on a stream.
+pub(super) fn send_interim(streams: &mut Streams, stream: u32, head: &ResponseHead) {
+    if let Some(text) = rendered(|w| forward_interim(w, head)) {
+        streams.protocol.send_head(stream, &text);
+    }
+}
+
+/// Sends the head of a final response on a stream.
+pub(super) fn send_response(
+    streams: &mut Streams,
+    stream: u32,
+    head: &ResponseHead,
+    framing: Framing,
+    date: &[u8; 29],
+    extra: &[u8],
+) {
+    let framing = match framing {
+        Framing::Chunked | Framing::Close => Framing::None,
+        known => known,
+    };
+    let forward =
+        ResponseForward { date, client_version: http::Version::HTTP_11, framing, keep_alive: true, extra };
+    if let Some(text) = rendered(|w| forward_response(w, head, &forward)) {
+        streams.protocol.send_head(stream, &text);
+    }
+}

@@ -1,0 +1,367 @@
+//! What a socket speaks. To the rest of the core a connection is legs of exchanges: heads, data, ends and
+//! resets come from them and go to them, and how that is framed is the wire's business alone.
+//!
+//! HTTP/1.1 has one leg at a time; a tunnel is what becomes of it after a 101. A wire that carries many
+//! streams at once implements [`Multiplexed`].
+
+use std::fmt::Debug;
+
+use crate::buffer::ReceiveBuffer;
+use crate::h1::conn::{Conn as H1, RenderedHeads};
+use crate::id::ExchangeId;
+use crate::page::Pages;
+
+/// The protocol of one connection, and all that it has to remember.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// HTTP/1.1 (RFC 9112).
+    H1(H1),
+    /// Bytes just pass, after a 101.
+    Tunnel(Tunnel),
+    /// Many streams.
+    Multiplexed(Streams),
+}
+
+/// A connection after its upgrade.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnel {
+    buffer: ReceiveBuffer,
+    /// The head of the 101, as long as it has not been sent.
+    heads: RenderedHeads,
+    /// The sending half has been shut down.
+    pub(crate) shut: bool,
+}
+
+/// A connection of many streams, and whose they are.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) protocol: Box<dyn Multiplexed>,
+    /// Which exchange each open stream serves.
+    pub(crate) exchanges: Vec<(u32, ExchangeId)>,
+    /// Where the next round over the streams begins, so that none comes first for ever.
+    pub(crate) turn: usize,
+}
+
+/// A protocol that carries many streams over one connection.
+///
+/// It owns its buffers. Bytes go in by [`Multiplexed::recv_buf`] and [`Multiplexed::handle_recv`] and become
+/// events; what is sent to streams becomes bytes of [`Multiplexed::transmit`]. It keeps the flow control of
+/// each stream: it never hands out more data of a stream than [`STREAM_CREDIT`] that has not been given back
+/// by [`Multiplexed::release`], and takes only what the peer has room for.
+pub trait Multiplexed: Debug + Send {
+    /// Room to read into; empty: do not read now.
+    fn recv_buf(&mut self) -> &mut [u8];
+    /// `n` bytes were read into it.
+    fn handle_recv(&mut self, n: usize);
+    /// The next thing that came; data is handed out in pieces.
+    fn poll_event(&mut self) -> Option<StreamEvent>;
+    /// Opens a stream to the peer, unless it has as many as it takes.
+    fn open(&mut self) -> Option<u32>;
+    /// Sends a head: start line and field lines, with an empty line at the end.
+    fn send_head(&mut self, stream: u32, head: &[u8]);
+    /// Sends as much of the data as the peer and the send buffer have room for; returns how much that was.
+    fn send_data(&mut self, stream: u32, data: &[u8]) -> usize;
+    /// The message is complete; `trailers` are field lines with an empty line at the end, or nothing.
+    fn send_end(&mut self, stream: u32, trailers: &[u8]);
+    /// Ends a stream at once, in both directions.
+    fn reset(&mut self, stream: u32);
+    /// Data of a stream has been sent on: the peer may send as much again.
+    fn release(&mut self, stream: u32, bytes: usize);
+    /// A stream could take data now: flow control is no hindrance.
+    fn can_send(&self, stream: u32) -> bool;
+    /// What is to be sent.
+    fn transmit(&self) -> &[u8];
+    /// `n` bytes of it have been sent.
+    fn handle_sent(&mut self, n: usize);
+}
+
+/// Bytes of a stream that may be under way to the core at once; they fit into one page.
+pub const STREAM_CREDIT: usize = 16 * 1024;
+
+/// What came on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// A head: start line and field lines of HTTP/1.1, with an empty line at the end. From a client it opens
+    /// the stream.
+    /// The flag says that nothing follows: the message is complete with its head.
+    Head(u32, Vec<u8>, bool),
+    /// Data, at most what is left of [`STREAM_CREDIT`].
+    Data(u32, Vec<u8>),
+    /// The message is complete, with these trailers (field lines with an empty line at the end) or none.
+    End(u32, Vec<u8>),
+    /// The peer ended the stream.
+    Reset(u32),
+    /// The stream takes data again.
+    Writable(u32),
+    /// The peer broke the protocol: the connection is of no use any more.
+    Broken,
+}
+
+impl Wire {
+    /// HTTP/1.1, or nothing if it is another wire.
+    #[inline]
+    pub(crate) fn h1(&self) -> Option<&H1> {
+        match self {
+            Self::H1(h1) => Some(h1),
+            _ => None,
+        }
+    }
+
+    /// The streams, if it carries many.
+    pub(crate) fn streams_mut(&mut self) -> Option<&mut Streams> {
+        match self {
+            Self::Multiplexed(streams) => Some(streams),
+            _ => None,
+        }
+    }
+
+    /// The streams, if it carries many.
+    pub(crate) fn streams(&self) -> Option<&Streams> {
+        match self {
+            Self::Multiplexed(streams) => Some(streams),
+            _ => None,
+        }
+    }
+
+    /// What has been received and is still needed; a wire of many streams has buffers of its own.
+    #[inline]
+    fn buffer(&self) -> Option<&ReceiveBuffer> {
+        match self {
+            Self::H1(h1) => Some(h1.buffer()),
+            Self::Tunnel(tunnel) => Some(&tunnel.buffer),
+            Self::Multiplexed(_) => None,
+        }
+    }
+
+    #[inline]
+    fn buffer_mut(&mut self) -> Option<&mut ReceiveBuffer> {
+        match self {
+            Self::H1(h1) => Some(h1.buffer_mut()),
+            Self::Tunnel(tunnel) => Some(&mut tunnel.buffer),
+            Self::Multiplexed(_) => None,
+        }
+    }
+
+    /// Payload of the one leg that this wire has, received and not yet released.
+    #[inline]
+    pub(crate) fn payload<'a>(&self, pages: &'a Pages) -> &'a [u8] {
+        self.buffer().map_or(&[], |buffer| buffer.payload(pages))
+    }
+
+    /// How much of it there is, in bytes.
+    #[inline]
+    pub(crate) fn payload_len(&self) -> usize {
+        self.buffer().map_or(0, ReceiveBuffer::payload_len)
+    }
+
+    /// The first `n` bytes of the payload are needed no more.
+    #[inline]
+    pub(crate) fn release(&mut self, n: usize) {
+        if let Some(buffer) = self.buffer_mut() {
+            buffer.release(n);
+        }
+    }
+
+    /// Drops the payload: nobody will read it.
+    pub(crate) fn drop_payload(&mut self) {
+        if let Some(buffer) = self.buffer_mut() {
+            buffer.drop_payload();
+        }
+    }
+
+    /// Bytes that have been received and not yet been understood.
+    #[inline]
+    pub(crate) fn unparsed_len(&self) -> usize {
+        self.buffer().map_or(0, ReceiveBuffer::unparsed_len)
+    }
+
+    /// Nothing that has been received is needed any more.
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.buffer().is_none_or(ReceiveBuffer::is_empty)
+    }
+
+    /// Whether more could be read.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.buffer().is_none_or(ReceiveBuffer::has_room)
+    }
+
+    /// It needs a page to read into and has none.
+    #[inline]
+    pub(crate) fn needs_page(&self) -> bool {
+        self.buffer().is_some_and(|buffer| !buffer.has_page())
+    }
+
+    /// Takes a page to read into.
+    #[inline]
+    pub(crate) fn give_page(&mut self, page: crate::page::PageId, pages: &mut Pages) {
+        match self.buffer_mut() {
+            Some(buffer) => buffer.set_page(page),
+            None => pages.give_back(page),
+        }
+    }
+
+    /// Room to read into.
+    #[inline]
+    pub(crate) fn room<'a>(&'a mut self, pages: &'a mut Pages) -> &'a mut [u8] {
+        match self {
+            Self::H1(h1) => h1.buffer_mut().room(pages),
+            Self::Tunnel(tunnel) => tunnel.buffer.room(pages),
+            Self::Multiplexed(streams) => streams.protocol.recv_buf(),
+        }
+    }
+
+    /// `n` bytes were read into the room.
+    #[inline]
+    pub(crate) fn received(&mut self, n: usize) {
+        match self {
+            Self::H1(h1) => h1.buffer_mut().received(n),
+            Self::Tunnel(tunnel) => tunnel.buffer.received(n),
+            Self::Multiplexed(streams) => streams.protocol.handle_recv(n),
+        }
+    }
+
+    /// Gives back the page that has been read into, if nothing in it is needed.
+    #[inline]
+    pub(crate) fn trim(&mut self, pages: &mut Pages) {
+        if let Some(buffer) = self.buffer_mut() {
+            buffer.trim(pages);
+        }
+    }
+
+    /// Forgets what has been received.
+    #[inline]
+    pub(crate) fn drop_received(&mut self, pages: &mut Pages) {
+        if let Some(buffer) = self.buffer_mut() {
+            buffer.clear(pages);
+        }
+    }
+
+    /// Gives back every page.
+    #[inline]
+    pub(crate) fn clear(&mut self, pages: &mut Pages) {
+        match self {
+            Self::H1(h1) => h1.clear(pages),
+            Self::Tunnel(tunnel) => {
+                tunnel.buffer.clear(pages);
+                tunnel.heads.clear(pages);
+            }
+            Self::Multiplexed(_) => {}
+        }
+    }
+
+    /// Pages that it holds.
+    pub(crate) fn pages(&self) -> usize {
+        match self {
+            Self::H1(h1) => h1.pages(),
+            Self::Tunnel(tunnel) => tunnel.buffer.pages() + tunnel.heads.pages(),
+            Self::Multiplexed(_) => 0,
+        }
+    }
+
+    /// After a 101 has been read or written on it: bytes just pass from now on.
+    pub(crate) fn switch(&mut self) {
+        if let Self::H1(h1) = self {
+            let (mut buffer, heads) = h1.take_for_tunnel();
+            // What came behind the head is the tunnel's already.
+            let n = buffer.unparsed_len();
+            if n > 0 {
+                buffer.drop_payload();
+                buffer.decoded(n, n);
+            }
+            *self = Self::Tunnel(Tunnel { buffer, heads, shut: false });
+        }
+    }
+
+    /// What to send on it now; `payload` is what lies ready for its one leg, with these trailers behind it.
+    #[inline]
+    pub(crate) fn slices<'a>(
+        &'a self,
+        payload: &'a [u8],
+        trailers: &'a [u8],
+        pages: &'a Pages,
+    ) -> [&'a [u8]; 5] {
+        match self {
+            Self::H1(h1) => h1.slices(payload, trailers, pages),
+            Self::Tunnel(tunnel) => [tunnel.heads.pending(pages), payload, &[], &[], &[]],
+            Self::Multiplexed(streams) => [streams.protocol.transmit(), &[], &[], &[], &[]],
+        }
+    }
+
+    /// Whether there is anything to send. `ready`: bytes that lie ready for its one leg.
+    #[inline]
+    pub(crate) fn has_output(&self, ready: usize) -> bool {
+        match self {
+            Self::H1(h1) => h1.has_output(ready),
+            Self::Tunnel(tunnel) => ready > 0 || !tunnel.heads.is_done(),
+            Self::Multiplexed(streams) => !streams.protocol.transmit().is_empty(),
+        }
+    }
+
+    /// `n` bytes have been sent; returns how many of them were payload of its one leg.
+    #[inline]
+    pub(crate) fn sent(&mut self, n: usize) -> usize {
+        match self {
+            Self::H1(h1) => h1.sent(n),
+            Self::Tunnel(tunnel) => tunnel.heads.advance(n),
+            Self::Multiplexed(streams) => {
+                streams.protocol.handle_sent(n);
+                0
+            }
+        }
+    }
+
+    /// Whether the message to its one leg has been sent whole. `ready`: bytes that lie ready, `last`: there
+    /// will be no more.
+    #[inline]
+    pub(crate) fn is_message_sent(&self, ready: usize, last: bool) -> bool {
+        match self {
+            Self::H1(h1) => h1.is_message_sent(ready, last),
+            Self::Tunnel(tunnel) => last && ready == 0 && tunnel.heads.is_done(),
+            // Streams are told of their end when all before it has been taken.
+            Self::Multiplexed(_) => false,
+        }
+    }
+
+    /// Its invariants; for tests and debug builds.
+    pub(crate) fn check(&self) {
+        if let Some(buffer) = self.buffer() {
+            buffer.check();
+        }
+    }
+}
+
+impl Tunnel {
+    /// What has been received is payload; returns how much is new.
+    pub(crate) fn receive(&mut self) -> usize {
+        let n = self.buffer.unparsed_len();
+        if n > 0 {
+            self.buffer.decoded(n, n);
+        }
+        n
+    }
+
+    /// The heads have been sent; their page is needed no more.
+    pub(crate) fn drop_sent_heads(&mut self, pages: &mut Pages) {
+        if self.heads.is_done() {
+            self.heads.clear(pages);
+        }
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(protocol: Box<dyn Multiplexed>) -> Self {
+        Self { protocol, exchanges: Vec::new(), turn: 0 }
+    }
+
+    /// The exchange of a stream.
+    pub(crate) fn exchange(&self, stream: u32) -> Option<ExchangeId> {
+        self.exchanges.iter().find(|(open, _)| *open == stream).map(|(_, x)| *x)
+    }
+
+    /// A stream serves no exchange any more.
+    pub(crate) fn forget(&mut self, stream: u32) {
+        self.exchanges.retain(|(open, _)| *open != stream);
+    }
+}

@@ -1,0 +1,15 @@
+//! The contract of middlewares, proven by middlewares that only tests have: over HTTP/1.1, over a protocol of
+//! many streams, and from each to the other.
+
+#[path = "middlewares/bodies.rs"]
+mod bodies;
+#[path = "middlewares/context.rs"]
+mod context;
+#[path = "middlewares/hooks.rs"]
+mod hooks;
+#[path = "middlewares/lookups.rs"]
+mod lookups;
+#[path = "middlewares/replies.rs"]
+mod replies;
+mod toy_wire;
+mod two_wires;

@@ -1,0 +1,76 @@
+//! What the proxy tells of itself.
+
+use std::net::SocketAddr;
+
+use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Record};
+use ruststrom_core::{Cause, Observer};
+
+/// One record of the observer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndedExchange {
+    pub(crate) status: u16,
+    pub(crate) cause: Option<Cause>,
+    pub(crate) attempts: u8,
+    pub(crate) backend: String,
+    pub(crate) reused: bool,
+    pub(crate) target: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) bytes: (u64, u64),
+    pub(crate) total_us: u64,
+}
+
+/// What the proxy reports.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) exchanges: Vec<EndedExchange>,
+    /// Backend, before, after.
+    pub(crate) health: Vec<(String, HealthState, HealthState)>,
+    /// Why it last changed.
+    pub(crate) why: String,
+    pub(crate) notes: Vec<String>,
+    /// Every request as it came, with all that is reported of it.
+    pub(crate) heads: Vec<String>,
+    /// Pool and its identity, of each exchange.
+    pub(crate) pools: Vec<(String, Option<u64>)>,
+}
+
+impl Observer for Log {
+    fn head(&mut self, head: &Head<'_>, kept: &mut Kept) {
+        kept.copy(head.target);
+        let texts = [head.method, head.target, head.host, head.user_agent, head.referer]
+            .map(String::from_utf8_lossy)
+            .join("|");
+        let (whose, id) = match head.request_id {
+            Named::Ours(id) => ("ours", &id[..]),
+            Named::Theirs(id) => ("theirs", id),
+        };
+        let ip = head.client_ip.as_bytes().escape_ascii();
+        self.heads.push(format!(
+            "{ip} {:?} {} {texts} {whose} {}",
+            head.scheme,
+            head.version.map_or(0, |v| if v == ruststrom_core::http::Version::HTTP_11 { 11 } else { 10 }),
+            id.escape_ascii()
+        ));
+    }
+    fn exchange(&mut self, r: &Record<'_>) {
+        self.pools.push((r.pool.to_owned(), r.pool_identity));
+        self.exchanges.push(EndedExchange {
+            status: r.status,
+            cause: r.cause,
+            attempts: r.attempts,
+            backend: r.backend.to_owned(),
+            reused: r.reused,
+            target: String::from_utf8_lossy(r.kept.bytes()).into_owned(),
+            client: r.client,
+            bytes: (r.bytes_in, r.bytes_out),
+            total_us: r.timings.micros(r.timings.ended).expect("an end"),
+        });
+    }
+    fn health(&mut self, c: &HealthChange<'_>) {
+        c.why.clone_into(&mut self.why);
+        self.health.push((c.backend.to_owned(), c.from, c.to));
+    }
+    fn note(&mut self, _: Level, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+}

@@ -1,0 +1,226 @@
+//! A toy protocol of many streams over one connection, spoken by tests at both ends: frames of a stream's id,
+//! a kind and a length. It has what the core needs to know of any such protocol: heads, data under flow
+//! control, ends with trailers, resets.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ruststrom_core::wire::{Multiplexed, STREAM_CREDIT, StreamEvent};
+
+/// Stream (32 bits), kind (8), length of the payload (24), little endian.
+const HEADER_BYTES: usize = 8;
+/// Longest payload of data frames that are made here.
+const DATA_BYTES: usize = 4096;
+/// Bytes that may wait to be sent before streams are told to wait.
+const OUT_BYTES: usize = 16 * 1024;
+
+const HEAD: u8 = 0;
+const HEAD_AND_END: u8 = 1;
+const DATA: u8 = 2;
+const END: u8 = 3;
+const RESET: u8 = 4;
+const CREDIT: u8 = 5;
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct ToyWire {
+    input: Vec<u8>,
+    used: usize,
+    events: VecDeque<StreamEvent>,
+    out: Vec<u8>,
+    sent: usize,
+    streams: BTreeMap<u32, Stream>,
+    next_stream: u32,
+    max_streams: usize,
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// How much the peer takes.
+    credit: usize,
+    /// How much of what the peer has sent has not been given back.
+    taken: usize,
+    send_ended: bool,
+    recv_ended: bool,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { credit: STREAM_CREDIT, taken: 0, send_ended: false, recv_ended: false }
+    }
+}
+
+impl ToyWire {
+    /// An end that opens at most `max_streams` at once.
+    #[must_use]
+    pub(crate) fn new(max_streams: usize) -> Self {
+        Self {
+            input: Vec::new(),
+            used: 0,
+            events: VecDeque::new(),
+            out: Vec::new(),
+            sent: 0,
+            streams: BTreeMap::new(),
+            next_stream: 1,
+            max_streams,
+        }
+    }
+
+    /// The end that the core gets for connections to backends.
+    #[must_use]
+    pub(crate) fn boxed() -> Box<dyn Multiplexed> {
+        Box::new(Self::new(4))
+    }
+
+    /// Sends a head that is a whole message.
+    pub(crate) fn send_whole_head(&mut self, stream: u32, head: &[u8]) {
+        self.frame(stream, HEAD_AND_END, head);
+        self.ended(stream, true);
+    }
+
+    fn frame(&mut self, stream: u32, kind: u8, payload: &[u8]) {
+        self.out.extend_from_slice(&stream.to_le_bytes());
+        self.out.push(kind);
+        self.out.extend_from_slice(&(payload.len() as u32).to_le_bytes()[..3]);
+        self.out.extend_from_slice(payload);
+    }
+
+    /// A direction of a stream has ended; with both the stream is gone.
+    fn ended(&mut self, stream: u32, sending: bool) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if sending {
+            state.send_ended = true;
+        } else {
+            state.recv_ended = true;
+        }
+        if state.send_ended && state.recv_ended {
+            self.streams.remove(&stream);
+        }
+    }
+
+    /// Takes one whole frame off the input.
+    fn next_frame(&mut self) -> Option<(u32, u8, Vec<u8>)> {
+        let header = self.input[..self.used].get(..HEADER_BYTES)?;
+        let stream = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let len = u32::from_le_bytes([header[5], header[6], header[7], 0]) as usize;
+        let kind = header[4];
+        let payload = self.input[..self.used].get(HEADER_BYTES..HEADER_BYTES + len)?.to_vec();
+        self.input.copy_within(HEADER_BYTES + len..self.used, 0);
+        self.used -= HEADER_BYTES + len;
+        Some((stream, kind, payload))
+    }
+
+    fn take_frame(&mut self, stream: u32, kind: u8, payload: Vec<u8>) {
+        let event = match kind {
+            HEAD | HEAD_AND_END => {
+                self.streams.entry(stream).or_insert_with(Stream::new);
+                if kind == HEAD_AND_END {
+                    self.ended(stream, false);
+                }
+                StreamEvent::Head(stream, payload, kind == HEAD_AND_END)
+            }
+            DATA => {
+                let Some(state) = self.streams.get_mut(&stream) else { return };
+                state.taken += payload.len();
+                if state.taken > STREAM_CREDIT {
+                    StreamEvent::Broken
+                } else {
+                    StreamEvent::Data(stream, payload)
+                }
+            }
+            END => {
+                self.ended(stream, false);
+                StreamEvent::End(stream, payload)
+            }
+            RESET => {
+                self.streams.remove(&stream);
+                StreamEvent::Reset(stream)
+            }
+            CREDIT => {
+                let bytes = payload.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+                let Some(state) = self.streams.get_mut(&stream) else { return };
+                state.credit += bytes;
+                StreamEvent::Writable(stream)
+            }
+            _ => StreamEvent::Broken,
+        };
+        self.events.push_back(event);
+    }
+}
+
+impl Multiplexed for ToyWire {
+    fn recv_buf(&mut self) -> &mut [u8] {
+        if self.input.len() < self.used + DATA_BYTES {
+            self.input.resize(self.used + DATA_BYTES, 0);
+        }
+        &mut self.input[self.used..]
+    }
+
+    fn handle_recv(&mut self, n: usize) {
+        self.used += n;
+        while let Some((stream, kind, payload)) = self.next_frame() {
+            self.take_frame(stream, kind, payload);
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<StreamEvent> {
+        self.events.pop_front()
+    }
+
+    fn open(&mut self) -> Option<u32> {
+        if self.streams.len() >= self.max_streams {
+            return None;
+        }
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        self.streams.insert(stream, Stream::new());
+        Some(stream)
+    }
+
+    fn send_head(&mut self, stream: u32, head: &[u8]) {
+        self.frame(stream, HEAD, head);
+    }
+
+    fn send_data(&mut self, stream: u32, data: &[u8]) -> usize {
+        let room = OUT_BYTES.saturating_sub(self.out.len() - self.sent);
+        let Some(state) = self.streams.get_mut(&stream) else { return data.len() };
+        let n = data.len().min(state.credit).min(room).min(DATA_BYTES);
+        state.credit -= n;
+        if n > 0 {
+            self.frame(stream, DATA, &data[..n]);
+        }
+        n
+    }
+
+    fn send_end(&mut self, stream: u32, trailers: &[u8]) {
+        self.frame(stream, END, trailers);
+        self.ended(stream, true);
+    }
+
+    fn reset(&mut self, stream: u32) {
+        self.frame(stream, RESET, b"");
+        self.streams.remove(&stream);
+    }
+
+    fn release(&mut self, stream: u32, bytes: usize) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.taken -= bytes;
+            self.frame(stream, CREDIT, &(bytes as u32).to_le_bytes());
+        }
+    }
+
+    fn can_send(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|state| state.credit > 0)
+    }
+
+    fn transmit(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    fn handle_sent(&mut self, n: usize) {
+        self.sent += n;
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+    }
+}

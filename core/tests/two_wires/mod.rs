@@ -1,0 +1,536 @@
+//! One proxy between clients and backends that speak HTTP/1.1 or the toy protocol of many streams, byte
+//! buffers for sockets and a clock that only moves when it is told to.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruststrom_core::config::{self, Config, ListenerKind};
+use ruststrom_core::middleware::Counter;
+use ruststrom_core::observe::{HealthChange, Level, Record};
+use ruststrom_core::wire::{Multiplexed, StreamEvent};
+use ruststrom_core::{
+    Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Observer, Proxy,
+    Query, Shared,
+};
+
+use crate::toy_wire::ToyWire;
+
+/// What a side of the proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Toy,
+}
+
+/// Every pair of client and backend.
+pub(crate) const PAIRS: [(Speaks, Speaks); 4] = [
+    (Speaks::Http1, Speaks::Http1),
+    (Speaks::Toy, Speaks::Http1),
+    (Speaks::Http1, Speaks::Toy),
+    (Speaks::Toy, Speaks::Toy),
+];
+
+/// What has been observed.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// Status and cause of each exchange that has ended.
+    pub(crate) records: Vec<(u16, Option<Cause>)>,
+    pub(crate) counters: Vec<(String, Counter)>,
+}
+
+impl Observer for Observed {
+    fn exchange(&mut self, r: &Record<'_>) {
+        self.records.push((r.status, r.cause));
+    }
+    fn count(&mut self, pool: &str, counter: Counter) {
+        self.counters.push((pool.to_owned(), counter));
+    }
+    fn health(&mut self, _: &HealthChange<'_>) {}
+    fn note(&mut self, _: Level, _: &str) {}
+}
+
+/// A message as one end of a stream, or of a connection of HTTP/1.1, has received it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Start line and field lines, with the empty line.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: String,
+    pub(crate) ended: bool,
+    pub(crate) reset: bool,
+}
+
+/// The far end of a connection.
+#[derive(Debug)]
+enum Peer {
+    Http1 { received: Vec<u8>, closed: bool },
+    Toy { wire: ToyWire, messages: BTreeMap<u32, Message> },
+}
+
+/// A leg at the far end; HTTP/1.1 has the one stream 0.
+pub(crate) type Far = (ConnId, u32);
+
+/// The proxy and the far ends of its connections.
+pub(crate) struct Rig {
+    pub(crate) proxy: Proxy<Observed>,
+    pub(crate) now: Instant,
+    clients: Speaks,
+    backends: Speaks,
+    peers: BTreeMap<ConnId, Peer>,
+    /// Connections to backends, in the order of their making.
+    pub(crate) backend_conns: Vec<ConnId>,
+    pub(crate) lookups: Vec<(LookupId, Query)>,
+    /// Most bytes that a socket takes from the proxy at once.
+    pub(crate) most: usize,
+    /// Streams whose far end gives no credit.
+    held: Vec<Far>,
+    /// Connections whose far end takes bytes only by [`Rig::take_once`].
+    slow: Vec<ConnId>,
+    /// So many of the next connections to backends are refused.
+    pub(crate) refused: usize,
+    /// Backends take or refuse connections only in [`Rig::decide_connects`].
+    pub(crate) connects_wait: bool,
+    connecting: Vec<ConnId>,
+}
+
+/// One pool with one backend and no health checks; `pool` and `top` are further lines.
+pub(crate) fn config(top: &str, pool: &str) -> Config {
+    let text = format!(
+        "http_address = \"127.0.0.1:80\"\n{top}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n\
+         name = \"api\"\naddresses = [\"127.0.0.1:81\"]\n{pool}\n"
+    );
+    config::parse(&text).config.unwrap_or_else(|| panic!("a good configuration: {text}"))
+}
+
+impl Rig {
+    pub(crate) fn new(config: Config, shared: Arc<Shared>, pair: (Speaks, Speaks)) -> Self {
+        Self::on_shard(0, config, shared, pair)
+    }
+
+    pub(crate) fn on_shard(
+        shard: u16,
+        config: Config,
+        shared: Arc<Shared>,
+        (clients, backends): (Speaks, Speaks),
+    ) -> Self {
+        let now = Instant::from_millis(1000);
+        let mut proxy = Proxy::new(Arc::new(config), shared, shard, 1, Observed::default(), now);
+        if backends == Speaks::Toy {
+            proxy.set_backend_protocol(ToyWire::boxed);
+        }
+        let mut rig = Self {
+            proxy,
+            now,
+            clients,
+            backends,
+            peers: BTreeMap::new(),
+            backend_conns: Vec::new(),
+            lookups: Vec::new(),
+            most: usize::MAX,
+            held: Vec::new(),
+            slow: Vec::new(),
+            refused: 0,
+            connects_wait: false,
+            connecting: Vec::new(),
+        };
+        rig.run();
+        rig
+    }
+
+    fn peer(speaks: Speaks) -> Peer {
+        match speaks {
+            Speaks::Http1 => Peer::Http1 { received: Vec::new(), closed: false },
+            Speaks::Toy => Peer::Toy { wire: ToyWire::new(100), messages: BTreeMap::new() },
+        }
+    }
+
+    pub(crate) fn client(&mut self) -> ConnId {
+        self.client_of(ListenerKind::Http)
+    }
+
+    pub(crate) fn client_of(&mut self, kind: ListenerKind) -> ConnId {
+        let peer = "192.0.2.7:5000".parse().unwrap();
+        let local = if kind == ListenerKind::Https { "192.0.2.1:443" } else { "192.0.2.1:80" };
+        let local = local.parse().unwrap();
+        let accepted = Accepted { listener: ListenerId(0), kind, peer, local };
+        let c = self.proxy.handle_accept(&accepted, self.now).expect("room for a client");
+        if self.clients == Speaks::Toy {
+            self.proxy.set_client_protocol(c, Box::new(ToyWire::new(100)));
+        }
+        self.peers.insert(c, Self::peer(self.clients));
+        self.run();
+        c
+    }
+
+    /// A client sends the head of a request, on a stream of its own where there are streams.
+    pub(crate) fn ask(&mut self, c: ConnId, head: &str, whole: bool) -> Far {
+        let stream = match self.peers.get_mut(&c).expect("an open connection") {
+            Peer::Http1 { .. } => {
+                self.send_raw(c, head.as_bytes());
+                0
+            }
+            Peer::Toy { wire, .. } => {
+                let stream = wire.open().expect("a free stream");
+                if whole {
+                    wire.send_whole_head(stream, head.as_bytes());
+                } else {
+                    wire.send_head(stream, head.as_bytes());
+                }
+                stream
+            }
+        };
+        self.run();
+        (c, stream)
+    }
+
+    /// A far end sends a part of a body; over HTTP/1.1 as it is. Returns how much was taken.
+    pub(crate) fn send(&mut self, (c, stream): Far, data: &[u8]) -> usize {
+        let n = match self.peers.get_mut(&c).expect("an open connection") {
+            Peer::Http1 { .. } => return self.send_raw(c, data),
+            Peer::Toy { wire, .. } => wire.send_data(stream, data),
+        };
+        self.run();
+        n
+    }
+
+    /// A far end sends the whole of a body, as the proxy takes it.
+    pub(crate) fn send_all(&mut self, far: Far, mut data: &[u8]) {
+        while !data.is_empty() {
+            let n = self.send(far, data);
+            assert!(n > 0, "the proxy takes no more of {far:?}");
+            data = &data[n..];
+        }
+    }
+
+    /// A far end ends its message; over HTTP/1.1 that follows from its framing.
+    pub(crate) fn end(&mut self, (c, stream): Far, trailers: &str) {
+        if let Peer::Toy { wire, .. } = self.peers.get_mut(&c).expect("an open connection") {
+            wire.send_end(stream, trailers.as_bytes());
+        }
+        self.run();
+    }
+
+    pub(crate) fn reset(&mut self, (c, stream): Far) {
+        if let Peer::Toy { wire, .. } = self.peers.get_mut(&c).expect("an open connection") {
+            wire.reset(stream);
+        }
+        self.run();
+    }
+
+    /// A backend sends a whole response.
+    pub(crate) fn respond(&mut self, far: Far, head: &str, body: &[u8]) {
+        self.respond_head(far, head);
+        self.send_all(far, body);
+        self.end(far, "");
+    }
+
+    /// The legs at which backends have got the head of a request, in the order of their coming.
+    pub(crate) fn asked(&self) -> Vec<Far> {
+        let mut found = Vec::new();
+        for c in &self.backend_conns {
+            match self.peers.get(c) {
+                Some(Peer::Http1 { received, .. }) if !received.is_empty() => found.push((*c, 0)),
+                Some(Peer::Toy { messages, .. }) => found.extend(messages.keys().map(|stream| (*c, *stream))),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// What a far end has received, with HTTP/1.1's framing undone.
+    pub(crate) fn message(&self, (c, stream): Far) -> Message {
+        match &self.peers[&c] {
+            Peer::Http1 { received, closed } => read_http1(received, *closed),
+            Peer::Toy { messages, .. } => messages.get(&stream).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// What the far end of a connection of HTTP/1.1 has received.
+    pub(crate) fn received(&self, c: ConnId) -> &[u8] {
+        match &self.peers[&c] {
+            Peer::Http1 { received, .. } => received,
+            Peer::Toy { .. } => &[],
+        }
+    }
+
+    /// A far end has dealt with what it received.
+    pub(crate) fn forget(&mut self, (c, stream): Far) {
+        match self.peers.get_mut(&c).expect("an open connection") {
+            Peer::Http1 { received, .. } => received.clear(),
+            Peer::Toy { messages, .. } => drop(messages.remove(&stream)),
+        }
+    }
+
+    pub(crate) fn answer_lookup(&mut self, result: LookupResult) {
+        let (id, _) = self.lookups.remove(0);
+        self.proxy.handle_lookup(id, result, self.now);
+        self.run();
+    }
+
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.proxy.handle_timeout(self.now);
+        self.run();
+    }
+
+    fn send_raw(&mut self, c: ConnId, bytes: &[u8]) -> usize {
+        let mut given = 0;
+        while given < bytes.len() {
+            let room = self.proxy.recv_buf(c);
+            let n = room.len().min(bytes.len() - given);
+            room[..n].copy_from_slice(&bytes[given..given + n]);
+            if n == 0 {
+                break;
+            }
+            self.proxy.handle_recv(c, n, self.now);
+            given += n;
+            self.run();
+        }
+        given
+    }
+
+    /// Does what a driver does, until nothing is left to do.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(ready) = self.proxy.poll_conn() {
+                moved = true;
+                let _ = ready;
+            }
+            while let Some(effect) = self.proxy.poll_effect() {
+                moved = true;
+                self.obey(effect);
+            }
+            // A driver knows of nothing but what it has been handed.
+            self.proxy.check();
+            for c in self.peers.keys().copied().collect::<Vec<_>>() {
+                moved |= !self.slow.contains(&c) && self.take(c);
+                moved |= self.give(c);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.proxy.check();
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { conn, .. } if self.connects_wait => self.connecting.push(conn),
+            Effect::Connect { conn, .. } => self.decide_connect(conn),
+            Effect::Lookup { id, query } => self.lookups.push((id, query)),
+            Effect::Close(c) | Effect::Reset(c) => match self.peers.get_mut(&c) {
+                Some(Peer::Http1 { closed, .. }) => *closed = true,
+                Some(Peer::Toy { messages, .. }) => {
+                    messages.values_mut().filter(|m| !m.ended).for_each(|m| m.reset = true);
+                }
+                None => {}
+            },
+            Effect::Shutdown(_) | Effect::Nudge(_) | Effect::Drained => {}
+        }
+    }
+
+    fn decide_connect(&mut self, conn: ConnId) {
+        if self.refused > 0 {
+            self.refused -= 1;
+            return self.proxy.handle_fault(conn, Fault::Refused, self.now);
+        }
+        self.peers.insert(conn, Self::peer(self.backends));
+        self.backend_conns.push(conn);
+        self.proxy.handle_connected(conn, self.now);
+    }
+
+    /// A far end takes what the proxy has to send.
+    fn take(&mut self, c: ConnId) -> bool {
+        let mut got = Vec::new();
+        for slice in self.proxy.transmit(c).slices() {
+            got.extend_from_slice(&slice[..slice.len().min(self.most - got.len())]);
+        }
+        if got.is_empty() {
+            return false;
+        }
+        self.proxy.handle_sent(c, got.len(), self.now);
+        match self.peers.get_mut(&c) {
+            Some(Peer::Http1 { received, .. }) => received.extend_from_slice(&got),
+            Some(Peer::Toy { wire, messages }) => {
+                let held = |stream| self.held.contains(&(c, stream));
+                hear(wire, messages, &got, held);
+            }
+            None => {}
+        }
+        true
+    }
+
+    /// A far end of many streams sends what it has.
+    fn give(&mut self, c: ConnId) -> bool {
+        let Some(Peer::Toy { wire, .. }) = self.peers.get_mut(&c) else { return false };
+        let room = self.proxy.recv_buf(c);
+        let n = room.len().min(wire.transmit().len()).min(self.most);
+        if n == 0 {
+            return false;
+        }
+        room[..n].copy_from_slice(&wire.transmit()[..n]);
+        wire.handle_sent(n);
+        self.proxy.handle_recv(c, n, self.now);
+        true
+    }
+}
+
+/// Bytes come to the far end of a connection of many streams: it takes everything at once, and gives credit
+/// for it where the stream is not `held`.
+fn hear(
+    wire: &mut ToyWire,
+    messages: &mut BTreeMap<u32, Message>,
+    mut bytes: &[u8],
+    held: impl Fn(u32) -> bool,
+) {
+    while !bytes.is_empty() {
+        let room = wire.recv_buf();
+        let n = room.len().min(bytes.len());
+        room[..n].copy_from_slice(&bytes[..n]);
+        wire.handle_recv(n);
+        bytes = &bytes[n..];
+    }
+    while let Some(event) = wire.poll_event() {
+        match event {
+            StreamEvent::Head(stream, head, ended) => {
+                let message = messages.entry(stream).or_default();
+                message.head.push_str(&String::from_utf8(head).expect("text"));
+                message.ended = ended;
+            }
+            StreamEvent::Data(stream, data) => {
+                messages.entry(stream).or_default().body.extend_from_slice(&data);
+                if !held(stream) {
+                    wire.release(stream, data.len());
+                }
+            }
+            StreamEvent::End(stream, trailers) => {
+                let message = messages.entry(stream).or_default();
+                (message.trailers, message.ended) = (String::from_utf8(trailers).expect("text"), true);
+            }
+            StreamEvent::Reset(stream) => messages.entry(stream).or_default().reset = true,
+            StreamEvent::Writable(_) => {}
+            StreamEvent::Broken => panic!("the proxy broke the toy protocol"),
+        }
+    }
+}
+
+/// One message of HTTP/1.1, by its length or its chunks; without either it has no content.
+fn read_http1(raw: &[u8], closed: bool) -> Message {
+    let Some(end) = raw.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return Message { reset: closed, ..Message::default() };
+    };
+    let head = String::from_utf8(raw[..end + 4].to_vec()).expect("text");
+    let rest = &raw[end + 4..];
+    let lower = head.to_ascii_lowercase();
+    let mut message = Message { head, ..Message::default() };
+    if lower.contains("transfer-encoding: chunked") {
+        read_chunks(rest, &mut message);
+    } else {
+        let len = lower
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|at| at.split("\r\n").next()?.parse::<usize>().ok())
+            .unwrap_or(0);
+        message.body = rest[..rest.len().min(len)].to_vec();
+        message.ended = message.body.len() == len;
+    }
+    message.reset = closed && !message.ended;
+    message
+}
+
+fn read_chunks(mut rest: &[u8], message: &mut Message) {
+    while let Some(at) = rest.windows(2).position(|w| w == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..at]).expect("a chunk size");
+        let size = usize::from_str_radix(size, 16).expect("a chunk size");
+        rest = &rest[at + 2..];
+        if size == 0 {
+            message.ended = rest.ends_with(b"\r\n");
+            message.trailers = String::from_utf8(rest.to_vec()).expect("text");
+            return;
+        }
+        let Some(chunk) = rest.get(..size + 2) else {
+            message.body.extend_from_slice(&rest[..rest.len().min(size)]);
+            return;
+        };
+        message.body.extend_from_slice(&chunk[..size]);
+        rest = &rest[size + 2..];
+    }
+}
+
+/// What goes wrong, and what is slow.
+impl Rig {
+    /// From now on the far end of a connection takes bytes only when it is told to.
+    pub(crate) fn slow_down(&mut self, c: ConnId) {
+        self.slow.push(c);
+    }
+
+    /// A slow far end takes what the proxy has to send, at most [`Rig::most`] bytes.
+    pub(crate) fn take_once(&mut self, c: ConnId) -> bool {
+        let moved = self.take(c);
+        self.run();
+        moved
+    }
+
+    /// A backend sends the head of a response.
+    pub(crate) fn respond_head(&mut self, far: Far, head: &str) {
+        match self.peers.get_mut(&far.0).expect("an open connection") {
+            Peer::Http1 { .. } => drop(self.send_raw(far.0, head.as_bytes())),
+            Peer::Toy { wire, .. } => wire.send_head(far.1, head.as_bytes()),
+        }
+        self.run();
+    }
+
+    /// A far end gives no credit for what comes on this stream any more.
+    pub(crate) fn hold(&mut self, (c, stream): Far) {
+        self.held.push((c, stream));
+    }
+
+    /// A backend sends a whole response, as far as it is taken; over HTTP/1.1 its head and the first of its
+    /// content come in one piece.
+    pub(crate) fn respond_at_once(&mut self, far: Far, head: &str, body: &[u8]) {
+        match self.peers.get(&far.0).expect("an open connection") {
+            Peer::Http1 { .. } => drop(self.send_raw(far.0, &[head.as_bytes(), body].concat())),
+            Peer::Toy { .. } => {
+                self.respond_head(far, head);
+                let mut given = 0;
+                while given < body.len() {
+                    match self.send(far, &body[given..]) {
+                        0 => return,
+                        n => given += n,
+                    }
+                }
+                self.end(far, "");
+            }
+        }
+    }
+
+    /// The far end closes its direction, and nothing is missing.
+    pub(crate) fn close(&mut self, c: ConnId) {
+        self.proxy.handle_recv_end(c, self.now);
+        self.run();
+    }
+
+    pub(crate) fn reload(&mut self, config: Config) {
+        self.proxy.handle_config(Arc::new(config), self.now);
+        self.run();
+    }
+
+    /// Backends take or refuse the connections that have waited.
+    pub(crate) fn decide_connects(&mut self) {
+        self.connects_wait = false;
+        for conn in std::mem::take(&mut self.connecting) {
+            self.decide_connect(conn);
+        }
+        self.run();
+    }
+
+    /// A connection breaks.
+    pub(crate) fn lose(&mut self, c: ConnId) {
+        self.peers.remove(&c);
+        self.proxy.handle_fault(c, Fault::Reset, self.now);
+        self.run();
+    }
+}

@@ -1,0 +1,525 @@
+//! Writing log lines without ever making a worker wait: each [`LogWriter`] has a thread that writes to one
+//! file, and everybody else only hands chunks of lines over to it.
+//!
+//! A [`LogProducer`] (a worker's access log, the daemon's logger) has one chunk with the writer. While the
+//! writer is slow that chunk fills, and what no longer fits is dropped and counted. Chunks are allocated once
+//! and swapped between producer and writer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, TryLockError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait in one chunk. Memory is touched only as far as it is used.
+pub const CHUNK: usize = 1 << 20;
+/// With so many bytes waiting the writer writes at once, ...
+const WRITE_NOW_BYTES: usize = 32 << 10;
+/// ... else after this long.
+const MAX_DELAY: Duration = Duration::from_millis(80);
+/// Dropped lines are logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whole lines, up to [`CHUNK`] bytes.
+pub struct Chunk {
+    bytes: Box<[u8]>,
+    used: usize,
+    lines: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self { bytes: vec![0; CHUNK].into_boxed_slice(), used: 0, lines: 0 }
+    }
+}
+
+impl Chunk {
+    /// How many bytes it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether it holds no line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Room for a line, if at least `len` bytes are left.
+    #[inline]
+    pub fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        let room = &mut self.bytes[self.used..];
+        if room.len() < len { None } else { Some(room) }
+    }
+
+    /// A line of `len` bytes was written into the room.
+    #[inline]
+    pub fn commit(&mut self, len: usize) {
+        self.used += len;
+        self.lines += 1;
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+        self.lines = 0;
+    }
+
+    fn append(&mut self, other: &Chunk) -> bool {
+        let end = self.used + other.used;
+        if end > self.bytes.len() {
+            return false;
+        }
+        self.bytes[self.used..end].copy_from_slice(&other.bytes[..other.used]);
+        self.used = end;
+        self.lines += other.lines;
+        true
+    }
+}
+
+/// Where a log writer writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to and made if it is missing.
+    File(PathBuf),
+}
+
+/// What a producer shares with the writer.
+#[derive(Default)]
+struct Handover {
+    chunk: Mutex<Chunk>,
+    dropped: AtomicU64,
+}
+
+struct Inner {
+    name: Box<str>,
+    handovers: Mutex<Vec<Arc<Handover>>>,
+    /// Some chunk is not empty.
+    work: AtomicBool,
+    /// ... and should be written at once.
+    urgent: AtomicBool,
+    /// How often everything that waited was written, for those who wait for that.
+    rounds: Mutex<u64>,
+    round_done: Condvar,
+    lost: AtomicU64,
+    thread: OnceLock<Thread>,
+}
+
+/// A log writer and its thread, which lives as long as the process. Cheap to clone.
+#[derive(Clone)]
+pub struct LogWriter(Arc<Inner>);
+
+/// What became of a chunk that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// Taken: the chunk is empty.
+    Taken,
+    /// The writer is just fetching: try again soon. The chunk is as it was.
+    Busy,
+    /// The writer is too slow: the lines were dropped and counted.
+    Dropped,
+}
+
+impl LogWriter {
+    /// Opens the target and starts the thread.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or no thread can be started.
+    pub fn open(target: &LogTarget) -> io::Result<Self> {
+        match target {
+            LogTarget::Stdout => Self::start("standard output", Stdout),
+            LogTarget::File(path) => {
+                // Opening a pipe would wait for its reader, for ever; a full one is waited for in
+                // `write_all`.
+                let file: File = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(path)
+                    .map_err(|e| {
+                        if e.raw_os_error() == Some(libc::ENXIO) {
+                            io::Error::new(e.kind(), "nobody reads that pipe")
+                        } else {
+                            e
+                        }
+                    })?;
+                Self::start(&path.display().to_string(), file)
+            }
+        }
+    }
+
+    /// A log writer that writes to `to`; `name` is for messages.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(name: &str, to: impl Write + Send + 'static) -> io::Result<Self> {
+        let inner = Arc::new(Inner {
+            name: name.into(),
+            handovers: Mutex::default(),
+            work: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            rounds: Mutex::new(0),
+            round_done: Condvar::new(),
+            lost: AtomicU64::new(0),
+            thread: OnceLock::new(),
+        });
+        let writer = inner.clone();
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(to))?;
+        let _ = inner.thread.set(thread.thread().clone());
+        Ok(Self(inner))
+    }
+
+    /// A new producer.
+    #[must_use]
+    pub fn producer(&self) -> LogProducer {
+        let handover = Arc::<Handover>::default();
+        self.0.handovers.lock().unwrap_or_else(PoisonError::into_inner).push(handover.clone());
+        LogProducer { handover, writer: self.0.clone() }
+    }
+
+    /// Lines dropped so far: they came too fast, or could not be written.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped()
+    }
+
+    /// Waits until all that was handed over before has been written, but no longer than `timeout`; whether
+    /// it has.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        let mut rounds = self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        // The round under way may have passed the last chunk already, so the one after it is waited for.
+        let enough = *rounds + 2;
+        while *rounds < enough {
+            self.0.wake(true);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            rounds = self
+                .0
+                .round_done
+                .wait_timeout(rounds, left.min(Duration::from_millis(10)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+}
+
+impl Inner {
+    fn wake(&self, urgent: bool) {
+        let hurry = urgent && !self.urgent.swap(true, Ordering::AcqRel);
+        let first = !self.work.swap(true, Ordering::AcqRel);
+        if (hurry || first)
+            && let Some(t) = self.thread.get()
+        {
+            t.unpark();
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        let handovers = self.handovers.lock().unwrap_or_else(PoisonError::into_inner);
+        handovers.iter().map(|h| h.dropped.load(Ordering::Relaxed)).sum::<u64>()
+            + self.lost.load(Ordering::Relaxed)
+    }
+
+    fn run(&self, mut to: impl Write) {
+        let mut chunk = Chunk::default();
+        let (mut logged_at, mut logged) = (None::<Instant>, 0);
+        loop {
+            while !self.work.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+            let delay_until = Instant::now() + MAX_DELAY;
+            while !self.urgent.load(Ordering::Acquire) {
+                let left = delay_until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(left);
+            }
+            self.work.store(false, Ordering::Release);
+            self.urgent.store(false, Ordering::Release);
+            let mut place = 0;
+            let mut failure = None;
+            loop {
+                let Some(handover) =
+                    self.handovers.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
+                else {
+                    break;
+                };
+                place += 1;
+                std::mem::swap(
+                    &mut *handover.chunk.lock().unwrap_or_else(PoisonError::into_inner),
+                    &mut chunk,
+                );
+                if !chunk.is_empty()
+                    && let Err(e) = write_all(&mut to, &chunk.bytes[..chunk.used])
+                {
+                    // A full disk or a closed pipe must not stop the proxy; the lines are gone.
+                    self.lost.fetch_add(chunk.lines, Ordering::Relaxed);
+                    failure = Some(e);
+                }
+                chunk.clear();
+            }
+            *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.round_done.notify_all();
+            let dropped = self.dropped();
+            if dropped > logged && logged_at.is_none_or(|t| t.elapsed() >= LOG_INTERVAL) {
+                let why = failure.map_or_else(|| "it is too slow".to_owned(), |e| e.to_string());
+                log::warn!("{} log lines for {} were dropped: {why}", dropped - logged, self.name);
+                (logged_at, logged) = (Some(Instant::now()), dropped);
+            }
+        }
+    }
+}
+
+fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // A pipe is full, or somebody made our standard output nonblocking (it may be shared with another
+            // process).
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Standard output without the buffer of [`std::io::Stdout`].
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), buf)?)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where lines come from: hands them to a log writer.
+pub struct LogProducer {
+    handover: Arc<Handover>,
+    writer: Arc<Inner>,
+}
+
+impl LogProducer {
+    /// Hands the lines of `chunk` over without ever waiting.
+    pub fn hand_over(&self, chunk: &mut Chunk) -> Handed {
+        if chunk.is_empty() {
+            return Handed::Taken;
+        }
+        let mut waiting = match self.handover.chunk.try_lock() {
+            Ok(waiting) => waiting,
+            Err(TryLockError::Poisoned(p)) => p.into_inner(),
+            Err(TryLockError::WouldBlock) => return Handed::Busy,
+        };
+        let before = waiting.len();
+        if waiting.is_empty() {
+            std::mem::swap(&mut *waiting, chunk);
+        } else if !waiting.append(chunk) {
+            drop(waiting);
+            self.drop_lines(chunk.lines);
+            chunk.clear();
+            return Handed::Dropped;
+        }
+        let after = waiting.len();
+        drop(waiting);
+        chunk.clear();
+        if before == 0 || after >= WRITE_NOW_BYTES {
+            self.writer.wake(after >= WRITE_NOW_BYTES);
+        }
+        Handed::Taken
+    }
+
+    /// Hands over one line, from a thread that may wait for the length of a copy: for the logger, which is
+    /// not on the request path.
+    pub fn line(&self, line: &[u8]) {
+        let mut waiting = self.handover.chunk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(room) = waiting.room(line.len()) else {
+            drop(waiting);
+            return self.drop_lines(1);
+        };
+        room[..line.len()].copy_from_slice(line);
+        waiting.commit(line.len());
+        let urgent = waiting.len() >= WRITE_NOW_BYTES;
+        drop(waiting);
+        self.writer.wake(urgent);
+    }
+
+    /// Counts lines that did not even get into a chunk.
+    pub fn drop_lines(&self, lines: u64) {
+        self.handover.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Lines of this producer that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.handover.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Keeps what was written; `gate` closed makes it hang.
+    #[derive(Clone, Default)]
+    pub(crate) struct Written {
+        pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
+        pub(crate) closed: Arc<AtomicBool>,
+        pub(crate) fail: Arc<AtomicBool>,
+    }
+
+    impl Write for Written {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            while self.closed.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if self.fail.load(Ordering::Acquire) {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            let n = buf.len().min(1000);
+            self.bytes.lock().expect("no panic").extend_from_slice(&buf[..n]);
+            Ok(n)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn put(chunk: &mut Chunk, line: &[u8]) {
+        chunk.room(line.len()).expect("room")[..line.len()].copy_from_slice(line);
+        chunk.commit(line.len());
+    }
+
+    const WAIT: Duration = Duration::from_secs(20);
+
+    fn hand(producer: &LogProducer, chunk: &mut Chunk) -> Handed {
+        loop {
+            match producer.hand_over(chunk) {
+                Handed::Busy => std::thread::yield_now(),
+                other => return other,
+            }
+        }
+    }
+
+    #[test]
+    fn every_line_arrives_once_and_in_the_order_of_its_producer() {
+        let to = Written::default();
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let threads: Vec<_> = (0..3)
+            .map(|t| {
+                let producer = writer.producer();
+                std::thread::spawn(move || {
+                    let mut chunk = Chunk::default();
+                    for i in 0..3000 {
+                        put(&mut chunk, format!("{t} {i}\n").as_bytes());
+                        if i % 7 == 0 {
+                            assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
+                        }
+                    }
+                    assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
+                })
+            })
+            .collect();
+        for t in threads {
+            t.join().expect("no panic");
+        }
+        assert!(writer.flush(WAIT));
+        let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("text");
+        for t in 0..3 {
+            let start = format!("{t} ");
+            let lines: Vec<&str> = text.lines().filter(|l| l.starts_with(&start)).collect();
+            let want: Vec<String> = (0..3000).map(|i| format!("{t} {i}")).collect();
+            assert_eq!(lines, want);
+        }
+        assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
+    fn lines_are_written_soon_without_a_flush() {
+        let to = Written::default();
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
+        for n in 1..5 {
+            producer.line(b"x\n");
+            let begun = Instant::now();
+            while to.bytes.lock().expect("no panic").len() < 2 * n {
+                assert!(begun.elapsed() < WAIT, "line {n} was never written");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_writer_costs_lines_and_no_time() {
+        let to = Written::default();
+        to.closed.store(true, Ordering::Release);
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
+        let mut chunk = Chunk::default();
+        let line = [b'a'; 1023].iter().copied().chain(*b"\n").collect::<Vec<_>>();
+        let (mut taken, mut dropped) = (0, 0);
+        for _ in 0..4096 {
+            put(&mut chunk, &line);
+            match hand(&producer, &mut chunk) {
+                Handed::Dropped => dropped += 1,
+                _ => taken += 1,
+            }
+            assert!(chunk.is_empty());
+        }
+        // What the writer holds and what waits are a chunk each.
+        assert!((1024..=2048).contains(&taken), "{taken}");
+        assert_eq!((writer.dropped(), producer.dropped()), (dropped, dropped));
+        assert!(!writer.flush(Duration::from_millis(20)), "a flush gives up on a writer that hangs");
+        to.closed.store(false, Ordering::Release);
+        assert!(writer.flush(WAIT));
+        assert_eq!(to.bytes.lock().expect("no panic").len(), taken * 1024);
+        // It has recovered.
+        put(&mut chunk, &line);
+        assert_eq!(hand(&producer, &mut chunk), Handed::Taken);
+        assert!(writer.flush(WAIT));
+        assert_eq!(to.bytes.lock().expect("no panic").len(), (taken + 1) * 1024);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let to = Written::default();
+        to.fail.store(true, Ordering::Release);
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let producer = writer.producer();
+        producer.line(b"one\n");
+        producer.line(b"two\n");
+        assert!(writer.flush(WAIT));
+        assert_eq!(writer.dropped(), 2);
+        to.fail.store(false, Ordering::Release);
+        producer.line(b"three\n");
+        assert!(writer.flush(WAIT));
+        assert_eq!(*to.bytes.lock().expect("no panic"), b"three\n");
+    }
+
+    #[test]
+    fn files_are_appended_to() {
+        let path = std::env::temp_dir().join(format!("ruststrom-log-writer-{}", std::process::id()));
+        for _ in 0..2 {
+            let writer = LogWriter::open(&LogTarget::File(path.clone())).expect("a file");
+            writer.producer().line(b"line\n");
+            assert!(writer.flush(WAIT));
+        }
+        let text = std::fs::read(&path).expect("made");
+        std::fs::remove_file(&path).expect("ours");
+        assert_eq!(text, b"line\nline\n");
+        assert!(LogWriter::open(&LogTarget::File("/nonexistent/folder/log".into())).is_err());
+    }
+}

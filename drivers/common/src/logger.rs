@@ -1,0 +1,251 @@
+//! The daemon's own log: the `log` facade in front of a [`LogProducer`]. Not for the request path, so it may
+//! use `fmt`; still nobody waits for what is written.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use env_filter::Filter;
+use log::{LevelFilter, Log, Metadata, Record};
+use ruststrom_core::config::LogFormat;
+
+use crate::clock;
+use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
+use crate::log_writer::{LogProducer, LogWriter};
+
+/// A longer message is cut; in bytes.
+const MAX_MESSAGE: usize = 8 << 10;
+/// A longer target is cut; in bytes.
+const MAX_TARGET: usize = 128;
+
+/// Reads the value of `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then
+/// everything of it); `info` where nothing else is said. Also returns the words that are none of these and
+/// change nothing, for a warning.
+#[must_use]
+pub fn parse_levels(text: &str) -> (Filter, Vec<String>) {
+    let mut levels = env_filter::Builder::new();
+    levels.filter_level(LevelFilter::Info);
+    let mut invalid = Vec::new();
+    if levels.try_parse(text).is_err() {
+        for word in text.split(',') {
+            if levels.try_parse(word).is_err() {
+                invalid.push(word.trim().to_owned());
+            }
+        }
+    }
+    (levels.build(), invalid)
+}
+
+/// The logger of the process.
+pub struct Logger {
+    levels: Filter,
+    format: LogFormat,
+    producer: LogProducer,
+    writer: LogWriter,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// What formatting a line needs.
+struct Scratch {
+    message: String,
+    line: Vec<u8>,
+    timestamp: Timestamp,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        message: String::new(),
+        line: vec![0; MAX_MESSAGE * ESCAPED + MARGIN],
+        timestamp: Timestamp::default(),
+    });
+}
+
+/// Makes a logger in front of `writer` that of the process. Only the first call has an effect.
+pub fn install(levels: Filter, format: LogFormat, writer: &LogWriter) {
+    let max = levels.filter();
+    let logger = LOGGER.get_or_init(|| Logger::new(levels, format, writer));
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(max);
+    }
+}
+
+impl Logger {
+    /// A logger that is not installed.
+    #[must_use]
+    pub fn new(levels: Filter, format: LogFormat, writer: &LogWriter) -> Self {
+        Self { levels, format, producer: writer.producer(), writer: writer.clone() }
+    }
+
+    fn format(&self, record: &Record<'_>, message: &str, timestamp: &mut Timestamp, line: &mut Line<'_>) {
+        // Long messages (they may quote what a backend sent) are cut where a character begins.
+        let message = cut(message, MAX_MESSAGE);
+        let target = cut(record.target(), MAX_TARGET);
+        let wall = clock::wall();
+        let level = record.level();
+        match self.format {
+            LogFormat::Text => {
+                line.lit(timestamp.at(wall));
+                line.byte(b' ');
+                line.raw(level.as_str().as_bytes());
+                line.raw(if level.as_str().len() == 4 { b"  " } else { b" " });
+                if level >= log::Level::Debug {
+                    line.quoted(target.as_bytes());
+                    line.lit(b": ");
+                }
+                // One record is one line whatever is in it; UTF-8 stays readable.
+                for c in message.chars() {
+                    if c.is_control() {
+                        line.byte(b' ');
+                    } else {
+                        line.raw(c.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                }
+            }
+            LogFormat::Json => {
+                line.lit(b"{\"time\":\"");
+                line.lit(timestamp.at(wall));
+                line.lit(b"\",\"level\":\"");
+                line.raw(level.as_str().as_bytes());
+                line.lit(b"\",\"target\":\"");
+                line.json(target.as_bytes());
+                line.lit(b"\",\"message\":\"");
+                line.json(message.as_bytes());
+                line.lit(b"\"}");
+            }
+        }
+        line.byte(b'\n');
+    }
+}
+
+/// The start of a text, at most `max` bytes of it, without a part of a character.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+impl Log for Logger {
+    fn enabled(&self, m: &Metadata<'_>) -> bool {
+        self.levels.enabled(m)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.levels.matches(record) {
+            return;
+        }
+        let _ = SCRATCH.try_with(|scratch| {
+            // A message that logs while it is formatted is lost rather than a panic.
+            let Ok(mut scratch) = scratch.try_borrow_mut() else { return };
+            let Scratch { message, line: room, timestamp } = &mut *scratch;
+            message.clear();
+            let _ = write!(message, "{}", record.args());
+            let mut line = Line::new(room);
+            self.format(record, message, timestamp, &mut line);
+            let len = line.len();
+            self.producer.line(&room[..len]);
+        });
+    }
+
+    fn flush(&self) {
+        self.writer.flush(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log_writer::tests::Written;
+    use log::Level;
+
+    #[test]
+    fn levels_of_modules() {
+        use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+        type Row =
+            (&'static str, &'static [(&'static str, LevelFilter)], LevelFilter, &'static [&'static str]);
+        let table: &[Row] = &[
+            ("", &[("any", Info)], Info, &[]),
+            ("error", &[("any", Error)], Error, &[]),
+            ("WARN", &[("any", Warn)], Warn, &[]),
+            ("off", &[("any", Off)], Off, &[]),
+            (
+                "warn,a::b=trace, a=debug",
+                &[("a", Debug), ("a::b", Trace), ("a::b::c", Trace), ("a::c", Debug), ("b", Warn)],
+                Trace,
+                &[],
+            ),
+            ("a", &[("a::x", Trace), ("b", Info)], Trace, &[]),
+            ("a=error,info", &[("a", Error), ("b", Info)], Info, &[]),
+            ("a=loud,b=debug=x,a=debug", &[("a", Debug), ("b", Info)], Debug, &["a=loud", "b=debug=x"]),
+        ];
+        for (text, modules, max, expected) in table {
+            let (levels, invalid) = parse_levels(text);
+            assert_eq!(invalid, *expected, "{text}");
+            assert_eq!(levels.filter(), *max, "{text}");
+            for (module, level) in *modules {
+                for each in Level::iter() {
+                    let enabled = levels.enabled(&Metadata::builder().target(module).level(each).build());
+                    assert_eq!(enabled, each <= *level, "{text}: {module} {each}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines() {
+        let long = "x".repeat(MAX_MESSAGE + 10);
+        let cut = &long[..MAX_MESSAGE];
+        let table: &[(Level, &str, &str, String, String)] = &[
+            (
+                Level::Info,
+                "mod",
+                "ready",
+                "INFO  ready".into(),
+                r#""level":"INFO","target":"mod","message":"ready"}"#.into(),
+            ),
+            (
+                Level::Error,
+                "mod",
+                "bad\n\"grün\"",
+                "ERROR bad \"grün\"".into(),
+                r#""level":"ERROR","target":"mod","message":"bad\u000a\"grün\""}"#.into(),
+            ),
+            (
+                Level::Debug,
+                "m::n",
+                "x",
+                "DEBUG m::n: x".into(),
+                r#""level":"DEBUG","target":"m::n","message":"x"}"#.into(),
+            ),
+            (Level::Warn, "quiet", "x", String::new(), String::new()),
+            (
+                Level::Warn,
+                "m",
+                &long,
+                format!("WARN  {cut}"),
+                format!(r#""level":"WARN","target":"m","message":"{cut}"}}"#),
+            ),
+        ];
+        for (level, target, message, text, json) in table {
+            for (format, want) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
+                let to = Written::default();
+                let writer = LogWriter::start("test", to.clone()).expect("a thread");
+                let logger = Logger::new(parse_levels("trace,quiet=error").0, format, &writer);
+                logger.log(
+                    &Record::builder().level(*level).target(target).args(format_args!("{message}")).build(),
+                );
+                logger.flush();
+                let got = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
+                if want.is_empty() {
+                    assert_eq!(got, "");
+                    continue;
+                }
+                assert_eq!(got.matches('\n').count(), 1);
+                assert!(got.ends_with(&format!("{want}\n")), "{got} {want}");
+            }
+        }
+    }
+}

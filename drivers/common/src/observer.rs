@@ -1,0 +1,15 @@
+//! What a worker reports to its observer besides what the core does.
+
+use ruststrom_core::observe::Observer;
+use ruststrom_core::{Instant, Wall};
+
+/// An [`Observer`] that lives in a worker and is told of the worker's turns.
+pub trait WorkerObserver: Observer {
+    /// A turn begins at `now`.
+    fn turn(&mut self, now: Instant);
+    /// It is `wall` at `now`; called about once a second while there are turns.
+    fn wall(&mut self, wall: Wall, now: Instant);
+    /// A turn has ended: hand over what was gathered. True if that could not be done yet, then another turn
+    /// should follow soon.
+    fn turn_ended(&mut self) -> bool;
+}

@@ -1,0 +1,247 @@
+//! One turn of a worker: events, commands, connections to accept, what earlier turns have left over, timers,
+//! and the order in which a drain closes everything. The drivers and the simulator run this same code on
+//! sockets of their own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use ruststrom_core::{Config, Instant, Proxy};
+
+use crate::acceptor::{Acceptor, ListenerSlot};
+use crate::event::Event;
+use crate::mailbox::{Command, Mailbox, WorkerStats};
+use crate::observer::WorkerObserver;
+use crate::pump::Pump;
+use crate::sockets::Sockets;
+
+/// Log lines that could not be handed over are tried again after this long.
+const LOG_RETRY: Duration = Duration::from_millis(2);
+/// A drain that the core does not end is ended this long after its deadline.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainEnd {
+    /// Everything that ran was finished.
+    Finished,
+    /// The deadline has cut something.
+    Cut,
+}
+
+/// The event loop of one worker: what it keeps between its turns.
+pub struct EventLoop<O: WorkerObserver, L> {
+    pump: Pump<Proxy<O>>,
+    acceptor: Acceptor<L>,
+    /// The newest configuration.
+    config: Arc<Config>,
+    /// When the wall clock is read again: at its next full second, or later.
+    next_wall: Instant,
+    /// The drain's deadline once it has begun.
+    drain_until: Option<Instant>,
+    /// The observer could not hand over its lines.
+    log_pending: bool,
+    /// Commands that were taken from the mailbox and not carried out yet.
+    commands: VecDeque<Command>,
+    /// Who waits for [`WorkerStats`].
+    stats_for: Vec<Sender<WorkerStats>>,
+    /// The rest of the batch is about connections of a proxy that is gone.
+    stale_batch: bool,
+    /// Check all invariants after each event.
+    check_each_event: bool,
+}
+
+impl<O: WorkerObserver, L> EventLoop<O, L> {
+    /// An event loop around a fresh proxy that was made from `config`. `files` is this worker's share of the
+    /// descriptors; it keeps a quarter of them, 1024 at most, for connections to backends.
+    #[must_use]
+    pub fn new(
+        proxy: Proxy<O>,
+        config: Arc<Config>,
+        listeners: Vec<ListenerSlot<L>>,
+        files: usize,
+        now: Instant,
+    ) -> Self {
+        Self {
+            pump: Pump::new(proxy, now),
+            acceptor: Acceptor::new(listeners, files),
+            config,
+            next_wall: Instant::ZERO,
+            drain_until: None,
+            log_pending: false,
+            commands: VecDeque::new(),
+            stats_for: Vec::new(),
+            stale_batch: false,
+            check_each_event: false,
+        }
+    }
+
+    /// One turn with all that has happened since the last one. The first comes before anything has: the proxy
+    /// has things to do, probes and lookups. `stopping`: a stop is wanted, which this turn begins unless an
+    /// earlier one did.
+    ///
+    /// After a panic, call it again with the rest of the events.
+    pub fn turn<S: Sockets<Listener = L>>(
+        &mut self,
+        events: &mut impl Iterator<Item = S::RawEvent>,
+        stopping: bool,
+        mailbox: &Mailbox,
+        sockets: &mut S,
+    ) {
+        let now = sockets.now();
+        self.pump.begin(now);
+        self.pump.proxy_mut().observer_mut().turn(now);
+        if now >= self.next_wall {
+            let wall = sockets.wall();
+            self.next_wall = now + Duration::from_millis(1000 - u64::from(wall.millis.min(999)));
+            self.pump.proxy_mut().observer_mut().wall(wall, now);
+            self.pump.wall(wall, sockets);
+        }
+        // A panic may have left some.
+        self.carry_out(sockets);
+        // Bytes before timers: what came in time is in time, however late the turn is.
+        for raw in events {
+            match sockets.event(raw) {
+                Some(Event::Conn(..)) if self.stale_batch => {}
+                Some(Event::Conn(c, readiness)) => self.pump.ready(c, readiness, sockets),
+                Some(Event::Listener(place)) => self.acceptor.ready(place),
+                Some(Event::Mailbox) => {
+                    mailbox.take(&mut self.commands);
+                    self.carry_out(sockets);
+                }
+                None => {}
+            }
+            if cfg!(debug_assertions) && self.check_each_event {
+                self.check();
+            }
+        }
+        self.stale_batch = false;
+        self.pump.resume(sockets);
+        let drains = stopping && self.drain_until.is_none();
+        self.acceptor.accept(drains, &mut self.pump, sockets);
+        self.pump.tick(sockets);
+        self.pump.settle(sockets);
+        if drains {
+            self.drain(sockets);
+        }
+        sockets.turn_ended();
+        self.log_pending = self.pump.proxy_mut().observer_mut().turn_ended();
+        if !self.stats_for.is_empty() {
+            self.report_stats(sockets);
+        }
+    }
+
+    /// Carries out the commands that were taken from the mailbox.
+    fn carry_out<S: Sockets<Listener = L>>(&mut self, sockets: &mut S) {
+        while let Some(command) = self.commands.pop_front() {
+            match command {
+                Command::Config(config) => {
+                    self.config = config.clone();
+                    self.pump.handle_config(config, sockets);
+                }
+                Command::LookupDone { generation, id, result } => {
+                    if generation == sockets.generation() {
+                        self.pump.lookup_done(id, result, sockets);
+                    }
+                }
+                Command::Nudge => self.pump.nudged(sockets),
+                Command::Stats(to) => self.stats_for.push(to),
+            }
+        }
+    }
+
+    /// At the end of a turn, when everything has settled. A debug build checks every structural invariant on
+    /// this occasion.
+    #[cold]
+    fn report_stats<S: Sockets<Listener = L>>(&mut self, sockets: &S) {
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+        let stats = WorkerStats { counts: self.pump.proxy().counts(), sockets: sockets.open() };
+        for to in self.stats_for.drain(..) {
+            // Whoever asked may not wait any more.
+            let _ = to.send(stats);
+        }
+    }
+
+    /// Begins a drain: whoever has connected is taken, then the listeners are closed, then the core ends what
+    /// runs.
+    fn drain<S: Sockets<Listener = L>>(&mut self, sockets: &mut S) {
+        let until = self.pump.now() + self.config.timeouts.drain;
+        self.drain_until = Some(until);
+        self.acceptor.close(&mut self.pump, sockets);
+        self.pump.drain(until, sockets);
+    }
+
+    /// How the drain ended, once it has, or could not be ended long after its deadline. After that there is
+    /// no other turn.
+    #[must_use]
+    pub fn drain_end(&self) -> Option<DrainEnd> {
+        let (now, until) = (self.pump.now(), self.drain_until?);
+        match self.pump.is_drained() {
+            true if now < until => Some(DrainEnd::Finished),
+            true => Some(DrainEnd::Cut),
+            false => (now >= until + DRAIN_GRACE).then_some(DrainEnd::Cut),
+        }
+    }
+
+    /// When the next turn is due whatever happens: not after [`EventLoop::now`] if at once, never if there is
+    /// nothing to wait for.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        if self.pump.has_backlog() || self.acceptor.has_more(&self.pump) {
+            return Some(self.pump.now());
+        }
+        let log = self.log_pending.then(|| self.pump.now() + LOG_RETRY);
+        let give_up = self.drain_until.map(|until| until + DRAIN_GRACE);
+        let next = [self.pump.poll_timeout(), self.acceptor.paused_until(), log, give_up];
+        next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min()
+    }
+
+    /// The time of the last turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.pump.now()
+    }
+
+    /// The newest configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The pump, and the core behind it.
+    #[must_use]
+    pub fn pump(&self) -> &Pump<Proxy<O>> {
+        &self.pump
+    }
+
+    /// The pump, and the core behind it, for what is no input of a turn.
+    pub fn pump_mut(&mut self) -> &mut Pump<Proxy<O>> {
+        &mut self.pump
+    }
+
+    /// Checks every structural invariant of the core and the pump, between turns. For tests.
+    ///
+    /// # Panics
+    /// If one is broken.
+    pub fn check(&self) {
+        self.pump.check();
+        self.pump.proxy().check();
+    }
+
+    /// Whether a debug build checks every structural invariant after each event too. For tests: it is slow.
+    pub fn check_each_event(&mut self, on: bool) {
+        self.check_each_event = on;
+    }
+
+    /// Puts a fresh proxy in the place of one that is given up, behind the same listeners; a drain begins
+    /// anew. The caller has closed all connections. Returns the old pump.
+    pub(crate) fn replace_proxy(&mut self, proxy: Proxy<O>, now: Instant) -> Pump<Proxy<O>> {
+        self.stale_batch = true;
+        self.next_wall = Instant::ZERO;
+        self.drain_until = None;
+        std::mem::replace(&mut self.pump, Pump::new(proxy, now))
+    }
+}

@@ -1,0 +1,156 @@
+//! The workers of a process: one thread, one [`Proxy`](ruststrom_core::Proxy) and one SO_REUSEPORT socket of
+//! each listener per worker.
+//!
+//! [`start`] takes listeners that are bound already, so nothing can go wrong halfway.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ruststrom_core::{Config, Shared};
+
+use crate::acceptor::ListenerSlot;
+use crate::engine::Engine;
+use crate::listen::BoundListener;
+use crate::lookup::Lookups;
+use crate::mailbox::{Command, Mailbox, WorkerStats};
+use crate::observer::WorkerObserver;
+use crate::services::WorkerServices;
+use crate::stop::{Stage, Stop};
+use crate::worker::{Worker, WorkerExit, WorkerSetup};
+
+/// Descriptors that are not for connections: pollers, listeners, logs, lookups.
+const OTHER_FILES: usize = 64;
+/// The fewest descriptors for each worker: with fewer no client would be served beside its backends.
+const MIN_FILES: usize = 8;
+
+/// Everything that workers need.
+pub struct Setup {
+    /// What to serve.
+    pub config: Arc<Config>,
+    /// What the workers share; its number of shards is the number of workers.
+    pub shared: Arc<Shared>,
+    /// Bound listeners with a socket for each worker.
+    pub listeners: Vec<BoundListener>,
+    /// Unpredictable: it keys hashes, random choices and request ids.
+    pub seed: u64,
+    /// Open files that the process may have.
+    pub files: usize,
+    /// The switch that stops the workers.
+    pub stop: Arc<Stop>,
+    /// Where names are looked up.
+    pub lookups: Lookups,
+}
+
+/// Workers that run.
+pub struct Running {
+    threads: Vec<JoinHandle<WorkerExit>>,
+    mailboxes: Arc<[Mailbox]>,
+}
+
+/// Starts one worker thread for each shard. `observer` makes each worker's observer, on that worker's thread.
+///
+/// # Errors
+/// If the limit of open files is too low for that many workers, or a poller or a thread cannot be made.
+pub fn start<E, O, F>(setup: Setup, observer: F) -> io::Result<Running>
+where
+    E: Engine,
+    O: WorkerObserver + 'static,
+    F: Fn(u16) -> O + Send + Sync + 'static,
+{
+    let shards = setup.shared.shards().max(1);
+    // Everything that can fail comes before the first thread.
+    let files = setup.files.saturating_sub(OTHER_FILES) / usize::from(shards);
+    if files < MIN_FILES {
+        let (limit, s) = (setup.files, if shards == 1 { "" } else { "s" });
+        let todo = "raise it (ulimit -n, LimitNOFILE=) or use fewer workers";
+        return Err(io::Error::other(format!(
+            "a limit of {limit} open files is too low for {shards} worker{s}; {todo}"
+        )));
+    }
+    let engines = (0..shards).map(|_| E::new()).collect::<io::Result<Vec<_>>>()?;
+    let mailboxes: Arc<[Mailbox]> =
+        engines.iter().map(|e| e.wake().map(Mailbox::new)).collect::<io::Result<Vec<_>>>()?.into();
+    let mut sockets: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+    for bound in setup.listeners {
+        for (shard, socket) in bound.sockets.into_iter().enumerate() {
+            sockets[shard].push((bound.id, bound.kind, bound.address, socket));
+        }
+    }
+    for shard in 0..shards {
+        let mailboxes = mailboxes.clone();
+        setup.stop.on_advance(Box::new(move || mailboxes[usize::from(shard)].wake()));
+    }
+    let observer = Arc::new(observer);
+    let unready = Arc::new(AtomicUsize::new(usize::from(shards)));
+    let mut threads = Vec::with_capacity(usize::from(shards));
+    for (shard, (engine, listeners)) in (0..shards).zip(engines.into_iter().zip(sockets)) {
+        let services = WorkerServices::new(mailboxes.clone(), shard, setup.lookups.clone());
+        let worker_setup = WorkerSetup {
+            config: setup.config.clone(),
+            shared: setup.shared.clone(),
+            shard,
+            // A golden-ratio step apart, so that no two workers draw alike.
+            seed: setup.seed.wrapping_add(u64::from(shard).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            files,
+            stop: setup.stop.clone(),
+            mailboxes: mailboxes.clone(),
+            unready: unready.clone(),
+        };
+        let (observer, stop) = (observer.clone(), setup.stop.clone());
+        let serve = move || {
+            let mut sockets = engine.sockets(services)?;
+            let mut slots = Vec::with_capacity(listeners.len());
+            for (place, (id, kind, address, listener)) in listeners.into_iter().enumerate() {
+                let listener = engine.listen(&mut sockets, place, listener)?;
+                slots.push(ListenerSlot { id, kind, address, listener });
+            }
+            engine.run(Worker::new(worker_setup, sockets, slots, move || observer(shard)))
+        };
+        let run = move || {
+            serve().unwrap_or_else(|e| {
+                log::error!("worker {shard} failed: {e}");
+                stop.advance(Stage::Drain);
+                WorkerExit::Failed
+            })
+        };
+        threads.push(std::thread::Builder::new().name(format!("worker-{shard}")).spawn(run)?);
+    }
+    Ok(Running { threads, mailboxes })
+}
+
+impl Running {
+    /// Gives every worker a new configuration, which it serves by from its next turn on. Exchanges under way
+    /// keep the one that they began with, and no connection is closed. Listeners stay as they were bound,
+    /// whatever `config` says of them.
+    pub fn reload(&self, config: &Arc<Config>) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Command::Config(config.clone()));
+        }
+    }
+
+    /// Asks every worker how much of everything it has, between two of its turns. One that does not respond
+    /// within `timeout`, because it has ended or is stuck, is left out. A debug build checks every structural
+    /// invariant on this occasion.
+    #[must_use]
+    pub fn stats(&self, timeout: Duration) -> Vec<WorkerStats> {
+        let (to, stats) = mpsc::channel();
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Command::Stats(to.clone()));
+        }
+        self.mailboxes.iter().map_while(|_| stats.recv_timeout(timeout).ok()).collect()
+    }
+
+    /// Waits until all workers have ended; the worst of their exits.
+    #[must_use]
+    pub fn join(self) -> WorkerExit {
+        self.threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or(WorkerExit::Failed))
+            .max()
+            .unwrap_or(WorkerExit::Finished)
+    }
+}

@@ -1,0 +1,64 @@
+//! The sockets and the services that the pump works on, as one trait.
+//!
+//! The drivers implement [`World`] on kernel sockets, the simulator on its own. Whatever sits between a
+//! socket and the core is a `World` around another one: TLS will be one.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use ruststrom_core::{ConnId, Instant, LookupId, Query};
+
+/// What one [`World::recv`] read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes in the buffer; 0 is the end of the stream.
+    pub bytes: usize,
+    /// Nothing is left to read: whatever comes later is a new readable event. If false, the next call may
+    /// find more, the end, or that it would block.
+    pub drained: bool,
+}
+
+/// What one [`World::send`] wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes taken from the front of the slices.
+    pub bytes: usize,
+    /// Not all of the slices were taken, and another call would block: room is a new writable event. If
+    /// false, all of them were taken.
+    pub blocked: bool,
+}
+
+/// The sockets of one worker, and what else of the outside world the core needs. None of the calls blocks.
+pub trait World {
+    /// Reads into `buf`, which is not empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing is there, a readable event follows. `Interrupted`: call again. Anything else:
+    /// the socket is broken.
+    fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received>;
+    /// Writes `slices`, none of which is empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`: there is no room, a writable event follows. `Interrupted`: call again. Anything else:
+    /// the socket is broken; bytes that came before may still be read.
+    fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
+    /// Starts connecting; a writable or an error event follows.
+    ///
+    /// # Errors
+    /// If it failed at once.
+    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()>;
+    /// Why an error event came; `None` if the socket has no reason, or has given it before.
+    fn take_error(&mut self, c: ConnId) -> Option<io::Error>;
+    /// Shuts the sending half down.
+    fn shutdown(&mut self, c: ConnId);
+    /// Closes and forgets the socket, if there is one.
+    fn close(&mut self, c: ConnId);
+    /// Closes and forgets the socket, if there is one, and resets the connection.
+    fn reset(&mut self, c: ConnId);
+    /// Starts a lookup; its result comes as a command in the worker's mailbox.
+    fn lookup(&mut self, id: LookupId, q: Query);
+    /// Tells another worker that something shared has changed.
+    fn nudge(&mut self, shard: u16);
+    /// The monotonic time.
+    fn now(&mut self) -> Instant;
+}

@@ -1,0 +1,459 @@
+//! Backends: one connection of theirs each, which checks that what reaches it is exactly what a client sent.
+//! What is sent back is in `response`.
+
+mod response;
+
+use std::collections::VecDeque;
+
+use self::response::ResponseKind;
+use crate::coverage::Mark;
+use crate::exchanges::{Attempt, ExchangeEntry};
+use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
+use crate::net::{BackendMode, Net, Peer, PeerRead};
+use crate::payload::{self, PayloadKind};
+use crate::scenario::MS;
+
+/// Bytes to send.
+#[derive(Debug)]
+struct Segment {
+    bytes: Vec<u8>,
+    sent: usize,
+    not_before: u64,
+    /// Where the response ends; what follows is surplus.
+    response_end: usize,
+}
+
+/// What the backend does once everything is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterResponse {
+    KeepOpen,
+    Close,
+    Reset,
+    /// Closes when it has been idle so long.
+    CloseWhenIdle(u64),
+    /// Closes the sending half only.
+    Shutdown,
+}
+
+/// What the backend reads next.
+#[derive(Debug)]
+enum ReadState {
+    Head,
+    Body { id: u64, body: BodyChecker },
+    Tunnel { id: u64, body: BodyChecker },
+}
+
+/// One connection between the proxy and a backend, at the backend's end.
+#[derive(Debug)]
+pub(crate) struct BackendConn {
+    pub(crate) socket: usize,
+    /// The number of the backend.
+    backend: usize,
+    head_reader: HeadReader,
+    read_state: ReadState,
+    output: VecDeque<Segment>,
+    after_response: AfterResponse,
+    /// How many requests have come, without probes.
+    served: u32,
+    /// A request has come and its response is not sent yet.
+    responding: bool,
+    /// The response to the current request is in the output, or there will be none.
+    response_queued: bool,
+    /// The id of the newest request; 0: none has come.
+    pub(crate) current: u64,
+    /// Closes as soon as it is used again.
+    closes_on_reuse: bool,
+    stops_reading: bool,
+    /// Never responds to the current request: resets when the run heals.
+    never_responds: bool,
+    /// When it closes if it is idle.
+    idle_until: u64,
+    pub(crate) closed: bool,
+    /// Bytes read so far, without those of tunnels.
+    read_bytes: u64,
+    /// How many of them came before the current head.
+    head_offset: u64,
+}
+
+impl BackendConn {
+    /// A backend accepts a connection.
+    pub(crate) fn new(socket: usize, net: &mut Net) -> Self {
+        let Peer::Backend(backend) = net.sockets[socket].peer else { unreachable!("a backend's connection") };
+        Self {
+            socket,
+            backend,
+            head_reader: HeadReader::default(),
+            read_state: ReadState::Head,
+            output: VecDeque::new(),
+            after_response: AfterResponse::KeepOpen,
+            served: 0,
+            responding: false,
+            response_queued: false,
+            current: 0,
+            closes_on_reuse: false,
+            stops_reading: false,
+            never_responds: false,
+            idle_until: u64::MAX,
+            closed: false,
+            read_bytes: 0,
+            head_offset: 0,
+        }
+    }
+
+    /// Reads and writes what it can.
+    pub(crate) fn turn(&mut self, net: &mut Net) {
+        if self.closed {
+            return;
+        }
+        let idle = !self.responding && self.output.is_empty() && matches!(self.read_state, ReadState::Head);
+        if self.idle_until <= net.now && idle {
+            net.mark(Mark::ClosedIdle);
+            net.trace(21, || format!("backend {} closes {} idle", self.backend, self.socket));
+            return self.close(net, false);
+        }
+        self.read(net);
+        self.write(net);
+    }
+
+    fn close(&mut self, net: &mut Net, reset: bool) {
+        self.closed = true;
+        if reset { net.peer_reset(self.socket) } else { net.peer_close(self.socket) }
+    }
+
+    fn read(&mut self, net: &mut Net) {
+        let mut bytes = std::mem::take(&mut net.read_buffer);
+        self.read_into(&mut bytes, net);
+        net.read_buffer = bytes;
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>, net: &mut Net) {
+        while !self.closed {
+            if self.stops_reading && net.faults_on {
+                return;
+            }
+            bytes.clear();
+            match net.peer_read(self.socket, 65_536, bytes) {
+                PeerRead::Bytes => self.received(net, bytes),
+                PeerRead::WouldBlock => return,
+                PeerRead::End => return self.ended(net),
+                PeerRead::Reset => return self.close(net, true),
+            }
+        }
+    }
+
+    /// The proxy sends no more on this connection.
+    fn ended(&mut self, net: &mut Net) {
+        if let ReadState::Tunnel { id, body } = &self.read_state {
+            let (id, received) = (*id, body.received);
+            let entry = net.ledger.get(id);
+            let client = net.client_sockets[entry.client];
+            // A connection that the proxy has given up for another one may be read only now.
+            let newest =
+                entry.attempts.iter().max_by_key(|a| a.sent_at).is_some_and(|a| a.socket == self.socket);
+            let client_goes_on = entry.switched && !net.sockets[client].to_proxy.ended;
+            if newest && (client_goes_on || (received != entry.tunnel.0 && entry.tunnel_half_closed)) {
+                let details = format!(
+                    "backend {}: {received} of {} bytes of {id}, then an end",
+                    self.backend, entry.tunnel.0
+                );
+                net.ledger.fail("tunnel-incomplete", details);
+            }
+            self.read_state = ReadState::Head;
+            // The other direction goes on.
+            if self.after_response == AfterResponse::KeepOpen || !self.output.is_empty() {
+                self.after_response = AfterResponse::Close;
+                self.responding = false;
+                return;
+            }
+        }
+        let ends_by_itself = matches!(self.after_response, AfterResponse::Close | AfterResponse::Shutdown);
+        if self.output.is_empty() || !ends_by_itself {
+            self.close(net, false);
+        }
+    }
+
+    fn received(&mut self, net: &mut Net, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.closed && net.ledger.violation.is_none() {
+            match &mut self.read_state {
+                ReadState::Head => {
+                    let n = self.head_bytes_received(net, bytes);
+                    bytes = &bytes[n..];
+                }
+                ReadState::Body { id, body } => {
+                    let id = *id;
+                    match body.read(bytes) {
+                        Ok(n) => {
+                            self.read_bytes += n as u64;
+                            bytes = &bytes[n..];
+                        }
+                        Err(why) => {
+                            return net
+                                .ledger
+                                .fail("right-request-bytes", format!("backend {}: {why}", self.backend));
+                        }
+                    }
+                    if body.is_complete() {
+                        self.request_complete(net, id);
+                    }
+                }
+                ReadState::Tunnel { body, .. } => match body.read(bytes) {
+                    Ok(n) => bytes = &bytes[n..],
+                    Err(why) => {
+                        return net
+                            .ledger
+                            .fail("right-tunnel-bytes", format!("backend {}: {why}", self.backend));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes bytes up to the end of a head, and returns how many it has taken.
+    fn head_bytes_received(&mut self, net: &mut Net, bytes: &[u8]) -> usize {
+        if self.responding && self.after_response != AfterResponse::Close {
+            net.ledger.fail(
+                "one-request-at-once",
+                format!("backend {}: {} bytes before its response", self.backend, bytes.len()),
+            );
+            return 0;
+        }
+        if self.closes_on_reuse && net.faults_on && self.served > 0 {
+            net.mark(Mark::ClosedOnReuse);
+            net.trace(22, || format!("backend {} closes {} as it is reused", self.backend, self.socket));
+            let reset = net.rng.below(2) == 0;
+            self.close(net, reset);
+            return 0;
+        }
+        if self.head_reader.is_empty() {
+            self.head_offset = self.read_bytes;
+        }
+        let (n, head) = self.head_reader.read(bytes);
+        self.read_bytes += n as u64;
+        if let Some(head) = head
+            && let Err(why) = self.head_received(net, &head)
+        {
+            net.ledger.fail(
+                "right-request",
+                format!("backend {}: {why}: {:?}", self.backend, String::from_utf8_lossy(&head)),
+            );
+        }
+        n
+    }
+
+    /// A complete head has come. `Err`: it is not what the proxy has to make of the client's.
+    fn head_received(&mut self, net: &mut Net, bytes: &[u8]) -> Result<(), String> {
+        let head = ParsedHead::parse(bytes).ok_or("no head")?;
+        if head.start == "GET /probe HTTP/1.1" {
+            self.probed(net);
+            return Ok(());
+        }
+        let id = head.number("x-sim")?.ok_or("a request that no client sent")?;
+        let entry = net.ledger.find(id).ok_or("an unknown id")?.clone();
+        check_request_head(&head, &entry)?;
+        self.add_attempt(net, &entry)?;
+        if self.served > 0 {
+            net.mark(Mark::Reused);
+        }
+        self.served += 1;
+        (self.responding, self.response_queued, self.current) = (true, false, id);
+        let faults = net.scenario.backend.clone();
+        let framing = entry.framing;
+        let has_body = framing != BodyFraming::None;
+        self.stops_reading = has_body && net.fault(faults.stops_reading, Mark::StopsReading);
+        let early = has_body && net.fault(faults.early, Mark::EarlyResponse);
+        let body = BodyChecker::new(id, PayloadKind::Request, true, framing);
+        let complete = body.is_complete();
+        self.read_state = ReadState::Body { id, body };
+        if early {
+            self.respond(net, &entry, ResponseKind::Correct);
+            if self.after_response != AfterResponse::Close {
+                self.after_response =
+                    if net.rng.below(3) == 0 { AfterResponse::KeepOpen } else { self.draw_end(net) };
+            }
+        } else if head.get("expect")?.is_some() && !complete {
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), net.now);
+        }
+        if complete {
+            self.request_complete(net, id);
+        }
+        Ok(())
+    }
+
+    fn draw_end(&self, net: &mut Net) -> AfterResponse {
+        if net.rng.below(2) == 0 { AfterResponse::Close } else { AfterResponse::Reset }
+    }
+
+    /// Enters the request into the ledger as sent to this backend. `Err`: it must not be sent once more.
+    fn add_attempt(&self, net: &mut Net, entry: &ExchangeEntry) -> Result<(), String> {
+        if entry.attempts.iter().any(|a| a.socket == self.socket) {
+            return Err("twice on one connection".into());
+        }
+        let sent_at = net.written_at(self.socket, self.head_offset);
+        for other in &entry.attempts {
+            if !entry.is_idempotent() {
+                return Err(format!("{} {} was sent once more", entry.method, entry.id));
+            }
+            // Once the proxy has read a byte of a response, it must not send the request again. Attempts may
+            // reach their backends in another order than they were sent in.
+            let read = net.read_at(other.socket, other.response_offset);
+            if other.sent_at < sent_at && read.is_some_and(|at| at < sent_at) {
+                return Err(format!(
+                    "{} {} was sent once more after a response had begun",
+                    entry.method, entry.id
+                ));
+            }
+            net.mark(Mark::Retried);
+        }
+        let response_offset = net.sockets[self.socket].to_proxy.written_total;
+        let attempt = Attempt { socket: self.socket, sent_at, response_offset };
+        if let Some(why) = net.backend_choice_error(self.socket, self.backend, entry, self.served) {
+            net.ledger
+                .fail("allowed-backend", format!("backend {}, request {}: {why}", self.backend, entry.id));
+        }
+        net.ledger.get_mut(entry.id).attempts.push(attempt);
+        net.trace(23 << 20 | entry.id, || {
+            format!("backend {} gets {} {} on {}", self.backend, entry.method, entry.id, self.socket)
+        });
+        Ok(())
+    }
+
+    /// A health probe has come.
+    fn probed(&mut self, net: &mut Net) {
+        let mode = if net.faults_on { net.backend_modes[self.backend] } else { BackendMode::Healthy };
+        net.trace(24, || format!("backend {} is probed: {mode:?}", self.backend));
+        self.read_state = ReadState::Head;
+        self.after_response = AfterResponse::Close;
+        let at = net.now
+            + if net.fault(net.scenario.backend.slow, Mark::SlowResponse) {
+                net.rng.below(700 * MS)
+            } else {
+                0
+            };
+        match mode {
+            BackendMode::FailingProbes => {
+                net.mark(Mark::FailingProbes);
+                self.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_vec(), at);
+            }
+            _ if net.fault(net.scenario.backend.never / 4, Mark::NoResponse) => {
+                self.after_response = AfterResponse::KeepOpen;
+            }
+            _ => self.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n".to_vec(), at),
+        }
+    }
+
+    /// A complete request has come.
+    fn request_complete(&mut self, net: &mut Net, id: u64) {
+        self.read_state = ReadState::Head;
+        let entry = net.ledger.get(id).clone();
+        if let Some(pool) = entry.pool {
+            *net.ledger.executed.entry((pool, self.backend)).or_default() += 1;
+        }
+        if self.response_queued {
+            // The response came before the end of the request.
+            self.responding = !self.output.is_empty();
+            return;
+        }
+        let kind = self.draw_response_kind(net);
+        self.respond(net, &entry, kind);
+    }
+
+    fn write(&mut self, net: &mut Net) {
+        while let Some(segment) = self.output.front_mut() {
+            if self.closed {
+                return;
+            }
+            if segment.not_before > net.now && net.faults_on {
+                return net.wake_peer(self.socket, segment.not_before);
+            }
+            let left = &segment.bytes[segment.sent..];
+            let n = net.peer_write(self.socket, left);
+            let before = segment.sent;
+            segment.sent += n;
+            if segment.sent < segment.bytes.len() {
+                // The proxy may send the next request once it has the response, while surplus waits for room.
+                let response_sent = before < segment.response_end && segment.sent >= segment.response_end;
+                if response_sent && matches!(self.read_state, ReadState::Head) {
+                    self.responding = false;
+                }
+                return;
+            }
+            self.output.pop_front();
+        }
+        if !(self.closed || self.never_responds && net.faults_on) {
+            self.output_sent(net);
+        }
+    }
+
+    /// Everything is sent: closes the connection, or is ready for the next request.
+    fn output_sent(&mut self, net: &mut Net) {
+        let after_response = self.after_response;
+        match after_response {
+            AfterResponse::KeepOpen => {}
+            AfterResponse::Close => {
+                // Before the end of the request, some read on and some don't.
+                let request_goes_on =
+                    matches!(self.read_state, ReadState::Body { .. }) && !self.stops_reading;
+                if !(request_goes_on && net.rng.below(2) == 0) {
+                    return self.close(net, false);
+                }
+            }
+            AfterResponse::Reset => return self.close(net, true),
+            AfterResponse::CloseWhenIdle(after) => {
+                self.after_response = AfterResponse::KeepOpen;
+                self.idle_until = net.now + after;
+                net.wake_peer(self.socket, self.idle_until);
+            }
+            AfterResponse::Shutdown => net.peer_shutdown(self.socket),
+        }
+        if matches!(self.read_state, ReadState::Head) && after_response != AfterResponse::Shutdown {
+            self.responding = false;
+        }
+    }
+
+    /// Whether it has a request that the proxy has not given up.
+    pub(crate) fn is_busy(&self, net: &Net) -> bool {
+        self.responding && !self.closed && net.sockets[self.socket].open
+    }
+
+    /// The run heals: requests that would never get a response are reset.
+    pub(crate) fn heal(&mut self, net: &mut Net) {
+        if self.closed {
+            return;
+        }
+        self.closes_on_reuse = false;
+        self.idle_until = u64::MAX;
+        let tunnel = matches!(self.read_state, ReadState::Tunnel { .. });
+        let no_response = self.responding && self.output.is_empty() && !tunnel;
+        if self.never_responds || (!net.scenario.fault_free && no_response) {
+            return self.close(net, true);
+        }
+        net.wake_peer(self.socket, net.now);
+    }
+}
+
+/// Whether a head is what the proxy has to make of the client's request.
+fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry) -> Result<(), String> {
+    let want = format!("{} {} HTTP/1.1", entry.method, entry.target);
+    if head.start != want {
+        return Err(format!("not {want:?}"));
+    }
+    if head.get("host")? != Some("a.test") || !head.fields[0].0.eq_ignore_ascii_case("host") {
+        return Err("Host".into());
+    }
+    if entry.padding > 0 && head.get("x-pad")? != Some(payload::padding(entry.id, entry.padding).as_str()) {
+        return Err("the padding of another request".into());
+    }
+    for added in ["x-forwarded-for", "via", "x-request-id"] {
+        if head.get(added)?.is_none() {
+            return Err(format!("no {added}"));
+        }
+    }
+    let framing = head.framing(BodyFraming::None)?;
+    if framing != entry.framing {
+        return Err(format!("framed as {framing:?}, not {:?}", entry.framing));
+    }
+    if head.get("connection")?.is_some_and(|c| c.eq_ignore_ascii_case("upgrade")) != entry.upgrade {
+        return Err("Connection".into());
+    }
+    Ok(())
+}

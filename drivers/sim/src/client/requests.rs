@@ -1,0 +1,196 @@
+//! The requests of a client: drawn, entered into the ledger and written down before the client connects.
+
+use std::fmt::Write as _;
+
+use super::{Client, Segment, SendCondition};
+use crate::coverage::Mark;
+use crate::exchanges::{ClientResult, ExchangeEntry};
+use crate::http1::{self, BodyFraming};
+use crate::net::Net;
+use crate::payload::{self, PayloadKind};
+use crate::random::SplitMix64;
+use crate::scenario::MS;
+
+/// What all requests of a client have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestStyle {
+    /// Sent without waiting for the response to the one before.
+    pub(super) pipelined: bool,
+    /// No upgrades, and none that no pool takes.
+    pub(super) well_behaved: bool,
+}
+
+impl Client {
+    /// Draws a request and the response to it. `last`: no other one follows on the connection.
+    pub(super) fn draw_request(&mut self, net: &mut Net, last: bool, style: RequestStyle) -> u64 {
+        let RequestStyle { pipelined, well_behaved } = style;
+        let id = net.ledger.entries.len() as u64 + 1;
+        let fault_free = net.scenario.fault_free;
+        let max_body = net.scenario.max_body;
+        let names: Vec<&'static str> = net.scenario.pools.iter().map(|p| p.name).collect();
+        let catch_all = net.scenario.has_catch_all;
+        let rng = &mut net.rng;
+        let version = if rng.below(10) == 0 { 10 } else { 11 };
+        let mut method = rng.pick(&["GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE"]);
+        let upgrade = last && version == 11 && !well_behaved && rng.below(6) == 0;
+        let with_body = matches!(method, "POST" | "PUT") || rng.below(12) == 0;
+        let len = if with_body && !upgrade { rng.size(max_body) } else { 0 };
+        let framing = match (with_body && !upgrade, version, rng.below(2)) {
+            (false, ..) => BodyFraming::None,
+            (_, 11, 0) => BodyFraming::Chunked,
+            _ => BodyFraming::Length(len),
+        };
+        if upgrade {
+            method = "GET";
+        }
+        let no_pool = !fault_free && !well_behaved && !catch_all && rng.below(10) == 0;
+        let prefix = if no_pool { "none" } else { rng.pick(&names) };
+        let fallback = if catch_all { names.last().copied() } else { None };
+        let pool = names.iter().copied().find(|n| *n == prefix).or(fallback);
+        let status = if rng.below(12) == 0 { rng.pick(&[204, 304, 404, 500]) } else { 200 };
+        let response_len = rng.size(max_body);
+        let response_framing = rng.pick(&[
+            BodyFraming::Length(0),
+            BodyFraming::Length(0),
+            BodyFraming::Chunked,
+            BodyFraming::Close,
+        ]);
+        let close = draw_close(rng, version, last) && (last || !pipelined);
+        let expect = framing != BodyFraming::None && len > 0 && version == 11 && rng.below(4) == 0;
+        let padding = if rng.below(5) == 0 { rng.size(5_000) } else { 0 };
+        let tunnel = (rng.size(max_body), rng.size(max_body));
+        let trailer = framing == BodyFraming::Chunked && rng.below(3) == 0;
+        net.ledger.entries.push(ExchangeEntry {
+            id,
+            client: self.index,
+            pool,
+            method,
+            target: format!("/{prefix}/r{id}"),
+            version,
+            framing,
+            len,
+            padding,
+            expect,
+            upgrade,
+            close: close && !upgrade,
+            trailer,
+            status,
+            response_len,
+            response_framing,
+            tunnel,
+            head_end: 0,
+            attempts: Vec::new(),
+            record: None,
+            recorded_at: 0,
+            result: ClientResult::Pending,
+            tunnel_half_closed: false,
+            switched: false,
+        });
+        self.requests.push(id);
+        id
+    }
+
+    /// Puts a request into the output. `nth`: its position on the connection; `written`: how many bytes come
+    /// before it, to which its own are added.
+    pub(super) fn queue_request(
+        &mut self,
+        net: &mut Net,
+        id: u64,
+        nth: usize,
+        pipelined: bool,
+        written: &mut u64,
+    ) {
+        let entry = net.ledger.get(id).clone();
+        let head = request_head(&entry).into_bytes();
+        let mut body = Vec::new();
+        match entry.framing {
+            BodyFraming::Length(_) => payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body),
+            BodyFraming::Chunked => http1::write_chunked(
+                id,
+                PayloadKind::Request,
+                entry.len,
+                entry.trailer,
+                &mut net.rng,
+                &mut body,
+            ),
+            BodyFraming::None | BodyFraming::Close => {}
+        }
+        *written += head.len() as u64;
+        net.ledger.get_mut(id).head_end = *written;
+        *written += body.len() as u64;
+        let condition =
+            if pipelined || nth == 0 { SendCondition::Immediately } else { SendCondition::Responses(nth) };
+        self.output.push_back(Segment { bytes: head, sent: 0, condition, is_head: true });
+        if !body.is_empty() {
+            let condition =
+                if entry.expect { SendCondition::Continue(nth) } else { SendCondition::Immediately };
+            self.output.push_back(Segment { bytes: body, sent: 0, condition, is_head: false });
+        }
+        if entry.expect && net.rng.below(2) == 0 {
+            self.continue_timeout = Some(net.rng.between(MS, 300 * MS));
+        }
+        let marks = [
+            (entry.version == 10, Mark::Http10),
+            (entry.method == "HEAD", Mark::Head),
+            (matches!(entry.framing, BodyFraming::Length(_)), Mark::LengthBody),
+            (entry.framing == BodyFraming::Chunked, Mark::ChunkedBody),
+            (pipelined && nth > 0, Mark::Pipelined),
+            (entry.len > 18_000, Mark::LongBody),
+        ];
+        marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
+    }
+}
+
+/// The head of a request as the client writes it.
+fn request_head(entry: &ExchangeEntry) -> String {
+    let mut head = String::new();
+    let version = if entry.version == 10 { "1.0" } else { "1.1" };
+    write!(
+        head,
+        "{} {} HTTP/{version}\r\nHost: a.test\r\nX-Sim: {}\r\n",
+        entry.method, entry.target, entry.id
+    )
+    .expect("memory");
+    if entry.padding > 0 {
+        write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
+    }
+    if entry.expect {
+        head.push_str("Expect: 100-continue\r\n");
+    }
+    if entry.upgrade {
+        head.push_str("Connection: upgrade\r\nUpgrade: sim\r\n");
+    } else if entry.close && entry.version == 11 {
+        head.push_str("Connection: close\r\n");
+    } else if !entry.close && entry.version == 10 {
+        head.push_str("Connection: keep-alive\r\n");
+    }
+    match entry.framing {
+        BodyFraming::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Length(n) => write!(head, "Content-Length: {n}\r\n").expect("memory"),
+        BodyFraming::None | BodyFraming::Close => {}
+    }
+    head.push_str("\r\n");
+    head
+}
+
+/// Draws whether a request closes the connection. A client that sends no more may say so or not.
+fn draw_close(rng: &mut SplitMix64, version: u8, last: bool) -> bool {
+    match version {
+        10 => last || rng.below(2) == 0,
+        _ => last && rng.below(2) == 0 || rng.below(30) == 0,
+    }
+}
+
+/// Draws when clients connect: alone or several at once.
+pub(crate) fn arrival_times(rng: &mut SplitMix64, count: usize) -> Vec<u64> {
+    // Enough for the first lookups of backends.
+    let mut at = 20 * MS;
+    (0..count)
+        .map(|_| {
+            if rng.below(3) > 0 {
+                at += rng.size(400 * MS);
+            }
+            at
+        })
+        .collect()
+}

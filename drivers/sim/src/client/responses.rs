@@ -1,0 +1,377 @@
+//! What a client reads, and whether it is the response to its request, byte for byte.
+
+use super::{Client, Segment, SendCondition};
+use crate::coverage::Mark;
+use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
+use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
+use crate::net::{Net, PeerRead};
+use crate::payload::{self, PayloadKind};
+
+/// What a client reads next.
+#[derive(Debug)]
+pub(super) enum ReadState {
+    Head,
+    Body(ResponseBody),
+    Tunnel(BodyChecker),
+}
+
+/// A final response whose head has come.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    body: BodyChecker,
+    /// The proxy made it itself.
+    local_reply: bool,
+    status: u16,
+    until_close: bool,
+    /// It says that the connection ends with it.
+    last: bool,
+}
+
+/// What the head of a response says for every kind of response.
+struct ResponseStart {
+    status: u16,
+    local_reply: bool,
+    last: bool,
+}
+
+impl Client {
+    pub(super) fn read(&mut self, net: &mut Net, socket: usize) {
+        let mut bytes = std::mem::take(&mut net.read_buffer);
+        self.read_into(&mut bytes, net, socket);
+        net.read_buffer = bytes;
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>, net: &mut Net, socket: usize) {
+        loop {
+            let slow = self.slow_reader.filter(|_| net.faults_on);
+            if slow.is_some() && net.now < self.read_at {
+                return net.wake_peer(socket, self.read_at);
+            }
+            bytes.clear();
+            let found = net.peer_read(socket, slow.map_or(65_536, |(n, _)| n), bytes);
+            if let Some((_, wait)) = slow {
+                self.read_at = net.now + wait;
+            }
+            match found {
+                PeerRead::Bytes => self.received(net, bytes),
+                PeerRead::WouldBlock => return,
+                PeerRead::End => return self.ended(net),
+                PeerRead::Reset => {
+                    net.trace(13, || format!("client {} is reset", self.index));
+                    net.mark(Mark::IncompleteResponse);
+                    if net.scenario.fault_free {
+                        net.ledger.fail("fault-free", format!("client {} is reset", self.index));
+                    }
+                    return self.finish(net);
+                }
+            }
+            if self.done {
+                return;
+            }
+        }
+    }
+
+    /// The proxy sends no more.
+    fn ended(&mut self, net: &mut Net) {
+        net.trace(14, || format!("client {} reads the end", self.index));
+        match &self.read_state {
+            ReadState::Head => self.check_end_between_responses(net),
+            ReadState::Body(response) if response.until_close => self.response_complete(net),
+            ReadState::Body(_) => net.ledger.fail(
+                "response-incomplete",
+                format!("client {}: an end in the middle of a body", self.index),
+            ),
+            ReadState::Tunnel(body) => {
+                let id = self.requests[self.responses];
+                let want = net.ledger.get(id).tunnel.1;
+                if body.received != want {
+                    net.ledger.fail(
+                        "tunnel-incomplete",
+                        format!("client {}: {} of {want} bytes, then an end", self.index, body.received),
+                    );
+                }
+                net.mark(Mark::TunnelHalfClose);
+                net.ledger.get_mut(id).result = ClientResult::Response(101);
+                self.responses += 1;
+                if !self.output.is_empty() {
+                    // The other direction goes on.
+                    self.read_state = ReadState::Head;
+                    self.requests.clear();
+                    self.responses = 0;
+                    let socket = self.socket.expect("connected");
+                    self.write(net, socket);
+                    if !self.output.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.finish(net);
+    }
+
+    /// An end while the client waits for a head: a request that the proxy has read whole must not be lost.
+    fn check_end_between_responses(&self, net: &mut Net) {
+        if !self.head_reader.is_empty() {
+            net.ledger.fail(
+                "response-incomplete",
+                format!("client {}: an end in the middle of a head", self.index),
+            );
+        }
+        let Some(&id) = self.requests.get(self.responses).filter(|_| !self.last_response_seen) else {
+            return;
+        };
+        let socket = self.socket.expect("connected");
+        let read = net.sockets[socket].to_proxy.read_total >= net.ledger.get(id).head_end;
+        let nobody_gave_up = !net.scenario.system.drains
+            && net.faults_on
+            && self.abort_after.is_none()
+            && !self.invalid_request;
+        if net.scenario.fault_free || (read && nobody_gave_up) {
+            net.ledger
+                .fail("response-missing", format!("client {}: request {id} has no response", self.index));
+        }
+    }
+
+    fn received(&mut self, net: &mut Net, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.done {
+            match &mut self.read_state {
+                ReadState::Head => {
+                    let (n, head) = self.head_reader.read(bytes);
+                    bytes = &bytes[n..];
+                    if let Some(head) = head
+                        && let Err(why) = self.head_received(net, &head)
+                    {
+                        net.ledger.fail(
+                            "right-response",
+                            format!("client {}: {why}: {:?}", self.index, String::from_utf8_lossy(&head)),
+                        );
+                    }
+                }
+                ReadState::Body(ResponseBody { body, .. }) | ReadState::Tunnel(body) => {
+                    match body.read(bytes) {
+                        Ok(0) => {
+                            return net.ledger.fail(
+                                "extra-bytes",
+                                format!("client {}: {} bytes too many", self.index, bytes.len()),
+                            );
+                        }
+                        Ok(n) => bytes = &bytes[n..],
+                        Err(why) => {
+                            return net.ledger.fail("right-bytes", format!("client {}: {why}", self.index));
+                        }
+                    }
+                }
+            }
+            if let ReadState::Body(response) = &self.read_state
+                && response.body.is_complete()
+            {
+                self.response_complete(net);
+            }
+        }
+    }
+
+    /// A complete head has come. `Err`: it is not what the client has to get.
+    fn head_received(&mut self, net: &mut Net, bytes: &[u8]) -> Result<(), String> {
+        let head = ParsedHead::parse(bytes).ok_or("no head")?;
+        let status = head
+            .start
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|s| s.get(..3)?.parse::<u16>().ok())
+            .ok_or("no status line")?;
+        let local_reply = head.get("proxy-status")?.is_some();
+        let Some(&id) = self.requests.get(self.responses) else {
+            // The invalid request behind all others is refused.
+            if self.invalid_request && local_reply {
+                let framing = head.framing(BodyFraming::Close)?;
+                self.read_state = ReadState::Body(ResponseBody {
+                    body: BodyChecker::new(0, PayloadKind::Response, false, framing),
+                    local_reply,
+                    status,
+                    until_close: false,
+                    last: true,
+                });
+                return Ok(());
+            }
+            return Err("a response without a request".into());
+        };
+        let entry = net.ledger.get(id).clone();
+        if status < 200 && status != 101 {
+            return self.interim_received(net, &entry, status, local_reply);
+        }
+        let last = head.get("connection")?.is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let start = ResponseStart { status, local_reply, last };
+        if local_reply {
+            return self.local_reply_received(net, &entry, &head, start);
+        }
+        if head.number("x-sim")? != Some(id) {
+            return Err(format!("not the response to {id}"));
+        }
+        if head.get("date")?.is_none() {
+            return Err("no Date".into());
+        }
+        if status == 101 && entry.upgrade {
+            self.tunnel_begins(net, &entry);
+            return Ok(());
+        }
+        self.response_received(net, &entry, &head, start)
+    }
+
+    fn interim_received(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        status: u16,
+        local_reply: bool,
+    ) -> Result<(), String> {
+        if local_reply {
+            return Err("an interim response of the proxy itself".into());
+        }
+        if entry.version == 10 {
+            return Err("an interim response for HTTP/1.0".into());
+        }
+        net.mark(if status == 100 { Mark::Expected100 } else { Mark::Interim });
+        if status == 100 {
+            self.continued = self.responses + 1;
+        }
+        Ok(())
+    }
+
+    fn tunnel_begins(&mut self, net: &mut Net, entry: &ExchangeEntry) {
+        let id = entry.id;
+        net.mark(Mark::Tunnel);
+        net.trace(15, || format!("client {} switches for {id}", self.index));
+        let mut bytes = Vec::new();
+        payload::fill(id, PayloadKind::TunnelUp, 0, entry.tunnel.0, &mut bytes);
+        let condition = SendCondition::Immediately;
+        self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false });
+        self.tunnel = Some(id);
+        net.ledger.get_mut(id).switched = true;
+        let body = BodyChecker::new(id, PayloadKind::TunnelDown, true, BodyFraming::Close);
+        self.read_state = ReadState::Tunnel(body);
+    }
+
+    /// The head of a backend's final response has come.
+    fn response_received(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        head: &ParsedHead<'_>,
+        start: ResponseStart,
+    ) -> Result<(), String> {
+        let status = start.status;
+        if status != entry.status {
+            return Err(format!("status {status}, not {}", entry.status));
+        }
+        let framing = if entry.method == "HEAD" || matches!(status, 204 | 304) {
+            BodyFraming::None
+        } else {
+            head.framing(BodyFraming::Close)?
+        };
+        match framing {
+            BodyFraming::Length(n) if n != entry.response_len => {
+                return Err(format!("{n} bytes announced, not {}", entry.response_len));
+            }
+            BodyFraming::Chunked if entry.version == 10 => return Err("chunks for HTTP/1.0".into()),
+            BodyFraming::Chunked => net.mark(Mark::ChunkedResponse),
+            BodyFraming::Close => net.mark(Mark::CloseDelimited),
+            _ => {}
+        }
+        if framing == BodyFraming::Close && !start.last && entry.version == 11 {
+            return Err("a body until close without `Connection: close`".into());
+        }
+        self.last_response_seen |= start.last || framing == BodyFraming::Close;
+        self.body_begins(
+            net,
+            BodyChecker::new(entry.id, PayloadKind::Response, true, framing),
+            framing,
+            start,
+        );
+        Ok(())
+    }
+
+    /// The head of a local reply has come.
+    fn local_reply_received(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        head: &ParsedHead<'_>,
+        start: ResponseStart,
+    ) -> Result<(), String> {
+        if net.scenario.fault_free {
+            net.ledger.fail(
+                "fault-free",
+                format!(
+                    "client {}: request {} gets {}: {:?}",
+                    self.index,
+                    entry.id,
+                    start.status,
+                    head.get("proxy-status")
+                ),
+            );
+        }
+        self.last_response_seen |= start.last;
+        let framing =
+            if entry.method == "HEAD" { BodyFraming::None } else { head.framing(BodyFraming::Close)? };
+        if framing == BodyFraming::Close {
+            return Err("a local reply without a length".into());
+        }
+        self.body_begins(
+            net,
+            BodyChecker::new(entry.id, PayloadKind::Response, false, framing),
+            framing,
+            start,
+        );
+        Ok(())
+    }
+
+    fn body_begins(&mut self, net: &mut Net, body: BodyChecker, framing: BodyFraming, start: ResponseStart) {
+        let complete = body.is_complete();
+        let ResponseStart { status, local_reply, last } = start;
+        let until_close = framing == BodyFraming::Close;
+        self.read_state = ReadState::Body(ResponseBody { body, local_reply, status, until_close, last });
+        if complete {
+            self.response_complete(net);
+        }
+    }
+
+    /// A complete final response has come.
+    fn response_complete(&mut self, net: &mut Net) {
+        let read_state = std::mem::replace(&mut self.read_state, ReadState::Head);
+        let ReadState::Body(ResponseBody { body, local_reply, status, last, .. }) = read_state else {
+            return;
+        };
+        if let Some(&id) = self.requests.get(self.responses) {
+            let entry = net.ledger.get_mut(id);
+            entry.result =
+                if local_reply { ClientResult::LocalReply(status) } else { ClientResult::Response(status) };
+            let want = response_body_len(entry);
+            if !local_reply && body.received != want {
+                net.ledger.fail(
+                    "right-length",
+                    format!("client {}: {} of {want} bytes for {id}", self.index, body.received),
+                );
+            }
+            if !body.trailers.is_empty() {
+                net.mark(Mark::Trailers);
+                if body.trailers != [format!("X-Trailer: {id}")] {
+                    net.ledger.fail("right-trailers", format!("client {}: {:?}", self.index, body.trailers));
+                }
+            }
+            net.trace(16 << 8 | u64::from(status), || {
+                format!("client {} has the response to {id}: {status}", self.index)
+            });
+            net.mark(if local_reply { Mark::LocalReply } else { Mark::BackendResponse });
+            if self.responses > 0 {
+                net.mark(Mark::KeptAlive);
+            }
+        } else if last {
+            return self.finish(net);
+        }
+        self.responses += 1;
+        self.last_response_seen |= last;
+        let all_received = self.responses == self.requests.len();
+        if self.last_response_seen || (all_received && (!self.invalid_request || !net.faults_on)) {
+            self.finish(net);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! How the shards of a run accept its clients.
+
+use std::net::SocketAddr;
+
+use ruststrom_core::ConnId;
+
+use crate::client::Client;
+use crate::net::{ClientSource, Net, Peer};
+
+impl ClientSource for Vec<Client> {
+    fn address(&self, client: usize) -> SocketAddr {
+        self[client].address
+    }
+
+    fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
+        let socket = net.insert(shard, c, Peer::Client(client), false);
+        net.trace(31 << 40 | socket as u64, || {
+            format!("shard {shard} accepts client {client} as {socket}, {c:?}")
+        });
+        net.client_sockets[client] = socket;
+        net.sockets[socket].read_at_reload.push((0, net.shard_version[shard]));
+        self[client].socket = Some(socket);
+        self[client].turn(net);
+    }
+
+    fn refused(&mut self, client: usize, net: &mut Net) {
+        self[client].refused(net);
+    }
+}

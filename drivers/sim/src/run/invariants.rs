@@ -1,0 +1,215 @@
+//! Invariants that concern more than one party: checked after every turn of a shard, when the last clients
+//! are served, and when all is over. The others are checked where the bytes are: by clients, by backends, in
+//! the ledger and in the sockets.
+
+use ruststrom_core::Cause;
+use ruststrom_core::observe::HealthState;
+use ruststrom_core::proxy::Counts;
+
+use super::Simulation;
+use super::observer::ExchangeRecord;
+use super::phases::FINAL_CLIENTS;
+use crate::coverage::Mark;
+use crate::exchanges::{ClientResult, ExchangeEntry};
+use crate::net::Peer;
+use crate::scenario::{BackendSpec, MS, PoolSpec};
+
+/// With fewer pages than this one exchange alone may not have enough, and gets a local reply for that.
+const ENOUGH_PAGES: u64 = 12;
+
+impl Simulation {
+    fn newest_pools(&self) -> &[PoolSpec] {
+        self.net.config_versions.last().expect("the first one at least")
+    }
+
+    /// Clients that come when everything is healthy again get the responses of backends.
+    pub(super) fn check_final_clients(&mut self) {
+        if self.net.scenario.page_limit > 0 && self.net.scenario.page_limit < ENOUGH_PAGES {
+            return;
+        }
+        let without_backend = |name: Option<&'static str>| {
+            self.newest_pools().iter().any(|p| Some(p.name) == name && p.backends.is_empty())
+        };
+        let not_served = self.net.ledger.entries.iter().find(|entry| {
+            entry.client + FINAL_CLIENTS >= self.clients.len()
+                && matches!(entry.result, ClientResult::LocalReply(_))
+                && !without_backend(entry.pool)
+                && !self.queue_timeout_was_right(entry)
+        });
+        if let Some(entry) = not_served {
+            let pool = self.newest_pools().iter().find(|p| Some(p.name) == entry.pool);
+            let details = format!(
+                "request {} of client {} to {pool:?}: {:?}, {:?}",
+                entry.id, entry.client, entry.result, entry.record
+            );
+            self.net.ledger.fail("final-clients-served", details);
+        }
+    }
+
+    /// Whether a request waited for a backend below its limit until the timeout while another request was on
+    /// one, such as a long body over a slow network. Had that one ended, the waiting request would have gone
+    /// on.
+    fn queue_timeout_was_right(&self, entry: &ExchangeEntry) -> bool {
+        // A timer may be late, and it takes time to connect before anything is sent.
+        const SLACK: u64 = 60 * MS;
+        let Some(pool) = self.newest_pools().iter().find(|p| Some(p.name) == entry.pool) else {
+            return false;
+        };
+        let on_backups = pool.backends.iter().all(|b| b.backup);
+        let mut in_use = pool.backends.iter().filter(|b| b.backup == on_backups);
+        let is_limited = |b: &BackendSpec| b.max_connections > 0;
+        // A client that hashes to a full backend waits for that one, whatever the others do.
+        let limited = if pool.strategy == "IPHash" { in_use.any(is_limited) } else { in_use.all(is_limited) };
+        let overlaps = |other: &ExchangeEntry| {
+            let began = other.attempts.first().is_some_and(|a| a.sent_at <= entry.recorded_at + SLACK);
+            other.id != entry.id
+                && other.pool == entry.pool
+                && began
+                && (other.record.is_none() || other.recorded_at + SLACK >= entry.recorded_at)
+        };
+        let timeout = Some(Cause::QueueTimeout.name());
+        entry.record.as_ref().is_some_and(|record| record.cause == timeout)
+            && limited
+            && self.net.ledger.entries.iter().any(overlaps)
+    }
+
+    /// After a drain nothing is left, and every exchange has been recorded.
+    pub(super) fn check_nothing_left(&mut self) {
+        for shard in 0..self.shards.len() {
+            let counts = self.shards[shard].proxy().counts();
+            if counts != Counts::default() {
+                self.net.ledger.fail("nothing-left", format!("shard {shard}: {counts:?}"));
+            }
+            let open = self.net.open_sockets[shard];
+            if open > 0 {
+                self.net.ledger.fail("no-socket-left", format!("shard {shard}: {open} open"));
+            }
+        }
+        if self.shared.connections() > 0 {
+            self.net.ledger.fail("clients-counted", format!("{} left", self.shared.connections()));
+        }
+        let not_recorded = self.net.ledger.entries.iter().find(|entry| {
+            // A head that is malformed or late is recorded without the target of its request.
+            let head_failed = matches!(entry.result, ClientResult::LocalReply(400 | 408));
+            let complete = matches!(entry.result, ClientResult::Response(_) | ClientResult::LocalReply(_))
+                && !head_failed;
+            entry.record.is_none() && (complete || !entry.attempts.is_empty())
+        });
+        if let Some(entry) = not_recorded {
+            let details = format!("exchange {} was never recorded: {:?}", entry.id, entry.result);
+            self.net.ledger.fail("one-end-record", details);
+        }
+        self.check_round_robin();
+    }
+
+    /// Without faults and reloads, round robin over equal backends is exact.
+    fn check_round_robin(&mut self) {
+        if !self.net.scenario.fault_free {
+            return;
+        }
+        for pool in &self.net.scenario.pools {
+            let plain = |b: &BackendSpec| !b.named && b.weight == 1 && b.max_connections == 0 && !b.backup;
+            if pool.strategy != "RoundRobin" || pool.sticky || !pool.backends.iter().all(plain) {
+                continue;
+            }
+            let executed = &self.net.ledger.executed;
+            let count = |b: &BackendSpec| executed.get(&(pool.name, b.backend)).copied().unwrap_or(0);
+            let counts: Vec<u64> = pool.backends.iter().map(count).collect();
+            let min = counts.iter().min().copied().unwrap_or(0);
+            let max = counts.iter().max().copied().unwrap_or(0);
+            if max > min + 1 {
+                let details = format!("pool {}: {counts:?}", pool.name);
+                return self.net.ledger.fail("round-robin", details);
+            }
+        }
+    }
+
+    /// A backend has no more requests of a pool at once than its `max_connections`. Called when one of its
+    /// connections has had a turn.
+    pub(super) fn check_max_connections(&mut self, socket: usize) {
+        if self.net.scenario.system.reloads > 0 {
+            return;
+        }
+        let (Peer::Backend(backend), Some(Some(conn))) =
+            (self.net.sockets[socket].peer, self.backend_conns.get(socket))
+        else {
+            return;
+        };
+        if !conn.is_busy(&self.net) {
+            return;
+        }
+        let Some(pool) = self.net.ledger.get(conn.current).pool else { return };
+        let spec = self.net.scenario.pools.iter().find(|p| p.name == pool);
+        let spec = spec.and_then(|p| p.backends.iter().find(|b| b.backend == backend));
+        let Some(limit) = spec.map(|b| b.max_connections as usize).filter(|limit| *limit > 0) else { return };
+        let busy = self.backend_conns.iter().flatten().filter(|conn| {
+            conn.is_busy(&self.net)
+                && self.net.sockets[conn.socket].peer == Peer::Backend(backend)
+                && self.net.ledger.get(conn.current).pool == Some(pool)
+        });
+        let busy = busy.count();
+        if busy > limit {
+            let details = format!("backend {backend} of pool {pool}: {busy} at once, {limit} allowed");
+            self.net.ledger.fail("max-connections", details);
+        }
+    }
+
+    /// Checks the structure of core and pump, and takes what the core has recorded.
+    pub(super) fn check_after_turn(&mut self, shard: usize) {
+        let event_loop = &mut self.shards[shard].event_loop;
+        event_loop.check();
+        let observer = event_loop.pump_mut().proxy_mut().observer_mut();
+        let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
+        for ExchangeRecord { target, record, waited } in records {
+            self.net.trace(35 << 16 | u64::from(record.status), || format!("ended {target}: {record:?}"));
+            if let Some(cause) = record.cause {
+                self.net.coverage.cause(cause);
+            }
+            if waited && !self.net.scenario.lookup_stage {
+                self.net.mark(Mark::Queued);
+            }
+            self.net.ledger.add_record(&target, record, self.net.now);
+        }
+        for (pool, label, to) in health {
+            self.health_changed(pool, label, to);
+        }
+        self.net.suspect_connects.clear();
+        if self.net.scenario.check_each_input || self.net.scenario.page_limit > 0 {
+            let counts = self.shards[shard].proxy().counts();
+            self.check_counts(counts);
+        }
+    }
+
+    fn health_changed(&mut self, pool: String, label: String, to: HealthState) {
+        self.net.trace(36, || format!("{label} of {pool} is {to:?}"));
+        if to == HealthState::Unhealthy {
+            self.net.mark(Mark::BecameUnhealthy);
+            self.net.unhealthy.insert((pool, label), self.net.turn);
+        } else {
+            self.net.mark(if to == HealthState::Slow { Mark::BecameSlow } else { Mark::BecameHealthy });
+            self.net.unhealthy.remove(&(pool, label));
+            // It may have become healthy before the connections of this turn were made.
+            for socket in std::mem::take(&mut self.net.suspect_connects) {
+                self.net.sockets[socket].suspect = false;
+            }
+        }
+    }
+
+    /// As many connections carry exchanges as the backends' counters of requests in flight say.
+    fn check_counts(&mut self, counts: Counts) {
+        let page_limit = self.net.scenario.page_limit;
+        if page_limit > 0 && counts.pages as u64 >= page_limit {
+            self.net.mark(Mark::NoPageToRead);
+        }
+        if self.net.scenario.system.reloads > 0 {
+            return;
+        }
+        let busy: usize = self.shards.iter().map(|s| s.proxy().counts().backends_busy).sum();
+        if busy != counts.in_flight {
+            self.net.ledger.fail(
+                "in-flight",
+                format!("{busy} connections carry exchanges, {} are counted in flight", counts.in_flight),
+            );
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What happens to the whole system: reloads, backends that change their state, the drain, and the healing.
+
+use std::time::Duration;
+
+use ruststrom_driver::mailbox::Command;
+
+use super::Simulation;
+use super::phases::RunPhase;
+use crate::coverage::Mark;
+use crate::net::{BackendMode, SimEvent};
+use crate::scenario::{MS, PoolSpec, SEC};
+
+impl Simulation {
+    /// Draws a new configuration; each shard gets it a little later.
+    pub(super) fn reload(&mut self) {
+        if self.phase != RunPhase::Traffic || self.drain_wanted {
+            return;
+        }
+        let mut pools = self.net.config_versions.last().expect("one").clone();
+        for pool in &mut pools {
+            self.change_pool(pool);
+        }
+        self.net.mark(Mark::Reloaded);
+        let config = self.net.scenario.config(&pools);
+        self.configs.push(config);
+        self.net.config_versions.push(pools);
+        for shard in 0..self.shards.len() {
+            let at = self.net.now + self.net.rng.below(20 * MS);
+            self.net.schedule(at, SimEvent::ReloadShard(shard));
+        }
+    }
+
+    /// Removes, adds or changes a backend, or changes the strategy.
+    fn change_pool(&mut self, pool: &mut PoolSpec) {
+        let net = &mut self.net;
+        match net.rng.below(4) {
+            0 if pool.backends.len() > 1 => {
+                let at = net.rng.below(pool.backends.len() as u64) as usize;
+                let removed = pool.backends.remove(at);
+                net.reload_changed.insert(removed.label());
+                net.mark(Mark::BackendRemoved);
+            }
+            1 => {
+                let backend = net.rng.below(net.backend_modes.len() as u64) as usize;
+                if pool.backends.iter().all(|b| b.backend != backend) {
+                    let added = net.scenario.draw_backend(&mut net.rng, backend);
+                    net.reload_changed.insert(added.label());
+                    pool.backends.push(added);
+                    net.mark(Mark::BackendAdded);
+                }
+            }
+            2 if !pool.backends.is_empty() => {
+                let at = net.rng.below(pool.backends.len() as u64) as usize;
+                let old = &pool.backends[at];
+                net.reload_changed.insert(old.label());
+                let new = net.scenario.draw_backend(&mut net.rng, old.backend);
+                net.reload_changed.insert(new.label());
+                pool.backends[at] = new;
+            }
+            _ => pool.strategy = net.rng.pick(&["RoundRobin", "Random", "IPHash", "LeastConnection"]),
+        }
+    }
+
+    /// A shard is given the newest configuration, as by a driver: it takes it in its next turn.
+    pub(super) fn reload_shard(&mut self, shard: usize) {
+        let version = self.configs.len() - 1;
+        if self.net.posted_version[shard] == version || self.net.drained[shard] {
+            return;
+        }
+        self.net.posted_version[shard] = version;
+        let config = self.configs[version].clone();
+        self.shards[shard].post(Command::Config(config), &mut self.net);
+    }
+
+    /// Some backend changes its state.
+    pub(super) fn change_backend_mode(&mut self) {
+        if !self.net.faults_on {
+            return;
+        }
+        let backend = self.net.rng.below(self.net.backend_modes.len() as u64) as usize;
+        let mode = self.net.rng.pick(&[
+            BackendMode::Healthy,
+            BackendMode::Refusing,
+            BackendMode::Unresponsive,
+            BackendMode::FailingTraffic,
+            BackendMode::FailingProbes,
+        ]);
+        self.net.mark(Mark::BackendModeChanged);
+        self.net.backend_modes[backend] = mode;
+        self.net.trace(33, || format!("backend {backend} is {mode:?}"));
+    }
+
+    /// Begins a graceful stop of all shards.
+    pub(super) fn drain(&mut self) {
+        self.drain_wanted = true;
+        let within = self.configs.last().expect("one").timeouts.drain.min(Duration::from_secs(3600));
+        self.drain_by = self.net.now + within.as_nanos() as u64;
+        self.phase = RunPhase::Draining;
+        self.phase_until = self.drain_by + 2 * SEC;
+        for shard in 0..self.shards.len() {
+            self.net.wake(shard, 0);
+        }
+    }
+
+    /// Ends all faults: from here on every request must get a response.
+    pub(super) fn heal(&mut self) {
+        self.net.trace(34, || "the run heals".into());
+        self.phase = RunPhase::Healed;
+        self.phase_until = self.net.now + 240 * SEC;
+        self.net.faults_on = false;
+        for mode in &mut self.net.backend_modes {
+            *mode = BackendMode::Healthy;
+        }
+        for socket in std::mem::take(&mut self.net.unanswered_connects) {
+            let soon = self.net.now + self.net.delay();
+            self.net.schedule(soon, SimEvent::Connected(socket));
+        }
+        for client in &mut self.clients {
+            client.heal(&mut self.net);
+        }
+        for conn in self.backend_conns.iter_mut().flatten() {
+            conn.heal(&mut self.net);
+        }
+        for shard in 0..self.shards.len() {
+            self.net.wake(shard, 0);
+        }
+    }
+}

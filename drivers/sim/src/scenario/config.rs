@@ -1,0 +1,145 @@
+//! The configuration of a scenario: drawn as the text of a file, and read by the same parser as a user's.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ruststrom_core::config::{self, Config};
+use ruststrom_core::page::SMALL_BYTES;
+
+use super::{PoolSpec, Scenario};
+use crate::random::SplitMix64;
+use crate::stages::{COPY, LOOKUP};
+
+impl Scenario {
+    /// Draws the settings before the pools.
+    pub(super) fn draw_settings(&mut self, rng: &mut SplitMix64) {
+        let fault_free = self.fault_free;
+        // 0 is off.
+        let ms = |rng: &mut SplitMix64, from: u64, to: u64| {
+            if fault_free || rng.below(10) == 0 { 0 } else { rng.between(from, to) }
+        };
+        // With few pages, exchanges may wait for pages of each other: only a timeout ends that.
+        let few_pages = self.page_limit > 0;
+        let always_on = |rng: &mut SplitMix64, from: u64, to: u64| {
+            if few_pages { rng.between(from, to) } else { ms(rng, from, to) }
+        };
+        let timeouts = [
+            ("head", ms(rng, 200, 4_000)),
+            ("idle", ms(rng, 100, 5_000)),
+            ("connect", ms(rng, 100, 2_000)),
+            ("backend_head", always_on(rng, 200, 3_000)),
+            ("stall", always_on(rng, 300, 3_000)),
+            ("tunnel", ms(rng, 300, 4_000)),
+            ("queue", always_on(rng, 50, 1_500)),
+        ];
+        let mut text = String::from("[timeouts]\n");
+        for (name, ms) in timeouts {
+            writeln!(text, "{name} = \"{ms}ms\"").expect("memory");
+        }
+        let drain = rng.between(50, 5_000);
+        writeln!(text, "drain = \"{drain}ms\"\n[limits]").expect("memory");
+        if !fault_free {
+            if rng.below(5) == 0 {
+                writeln!(text, "connections = {}", rng.between(2, 20)).expect("memory");
+            }
+            if rng.below(5) == 0 {
+                writeln!(text, "connections_per_ip = {}", rng.between(1, 6)).expect("memory");
+            }
+            if rng.below(3) == 0 {
+                writeln!(text, "queue = {}", rng.below(4)).expect("memory");
+            }
+            writeln!(text, "requests_per_connection = {}", self.requests_per_connection).expect("memory");
+        }
+        if fault_free || rng.below(3) == 0 {
+            text.push_str("min_upload_rate = 0\nmin_download_rate = 0\n");
+        }
+        writeln!(text, "[health_interval]\ncheck_every = \"{}ms\"", self.check_every_ms).expect("memory");
+        self.settings = text;
+    }
+
+    /// Draws the settings that all pools share.
+    pub(super) fn draw_pool_settings(&mut self, rng: &mut SplitMix64) {
+        let fault_free = self.fault_free;
+        let mut text = String::new();
+        writeln!(text, "retries = {}", if fault_free { 1 } else { rng.below(4) }).expect("memory");
+        let (timeout, slow) =
+            if fault_free { (600_000, 0) } else { (rng.between(50, 500), rng.pick(&[0, 2, 20, 300])) };
+        writeln!(
+            text,
+            "[backend_pools.health_config]\npath = \"/probe\"\ntimeout = {timeout}\nslow_threshold = {slow}"
+        )
+        .expect("memory");
+        writeln!(
+            text,
+            "rise = {}\nfall = {}\nramp_up = {}",
+            rng.between(1, 3),
+            rng.between(1, 3),
+            rng.pick(&[0, 1, 10])
+        )
+        .expect("memory");
+        let idle = if fault_free { 0 } else { rng.pick(&[0, 1, 5, 90]) };
+        writeln!(text, "[backend_pools.client]\npool_idle_timeout = {idle}").expect("memory");
+        writeln!(text, "pool_max_idle_per_host = {}", rng.pick(&[0, 1, 2, 32, 32])).expect("memory");
+        self.pool_settings = text;
+    }
+
+    /// The text of the configuration file with these pools.
+    #[must_use]
+    fn config_text(&self, pools: &[PoolSpec]) -> String {
+        let mut text =
+            String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
+        text.push_str(&self.settings);
+        let last = pools.len() - 1;
+        for (i, pool) in pools.iter().enumerate() {
+            writeln!(text, "[[backend_pools]]\nname = \"{}\"", pool.name).expect("memory");
+            if i < last || !self.has_catch_all {
+                writeln!(text, "matcher = \"PathPrefix('/{}/')\"", pool.name).expect("memory");
+            }
+            text.push_str("addresses = [");
+            for b in &pool.backends {
+                let address = b.label();
+                write!(
+                    text,
+                    "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ",
+                    b.weight, b.max_connections, b.backup
+                )
+                .expect("memory");
+            }
+            text.push_str("]\n");
+            if pool.sticky {
+                writeln!(
+                    text,
+                    "strategy = {{ StickyCookie = {{ cookie_name = \"S\", inner = \"{}\" }} }}",
+                    pool.strategy
+                )
+                .expect("memory");
+            } else {
+                writeln!(text, "strategy = \"{}\"", pool.strategy).expect("memory");
+            }
+            text.push_str(&self.pool_settings);
+        }
+        text
+    }
+
+    /// The checked configuration with these pools.
+    ///
+    /// # Panics
+    /// If the parser refuses what was drawn.
+    #[must_use]
+    pub(crate) fn config(&self, pools: &[PoolSpec]) -> Arc<Config> {
+        let text = self.config_text(pools);
+        let parsed = config::parse(&text);
+        let Some(mut config) = parsed.config else {
+            panic!("{}", config::render(&parsed.diagnostics, "drawn", &text))
+        };
+        if self.page_limit > 0 {
+            // Less than the least that a file may ask for.
+            config.limits.buffer_bytes = self.page_limit * SMALL_BYTES as u64;
+        }
+        let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, COPY)];
+        for pool in &mut config.pools {
+            pool.middlewares = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone()).collect();
+        }
+        Arc::new(config)
+    }
+}
