@@ -7,8 +7,12 @@ mod two_wires;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::{Cause, Shared};
-use two_wires::{PAIRS, Rig, Speaks, config};
+use ruststrom_core::config::Middleware;
+use ruststrom_core::middleware::factory::{MiddlewareFactory, Place};
+use ruststrom_core::middleware::{self, Action, Ctx};
+use ruststrom_core::rng::Rng;
+use ruststrom_core::{Cause, ConnId, LookupResult, Query, Shared};
+use two_wires::{Far, PAIRS, Rig, Speaks, config};
 
 const BOTH: (Speaks, Speaks) = (Speaks::Toy, Speaks::Toy);
 
@@ -202,4 +206,236 @@ fn a_client_that_leaves_takes_all_its_streams_along() {
     rig.respond(last, &ok(1), b"4");
     assert_eq!(rig.message(kept).body, b"4");
     nothing_left(&mut rig);
+}
+
+#[test]
+fn two_lookups_are_outstanding_at_once_and_come_back_in_any_order() {
+    let mut config = config("", "");
+    config.pools[0].middlewares = vec![Middleware::Compression];
+    let shared = Shared::with_middlewares("lb", 1, Arc::new(LookupFactory));
+    let mut rig = Rig::new(config, Arc::new(shared), BOTH);
+    let c = rig.client();
+    let (one, two) = (rig.ask(c, &get("/1"), true), rig.ask(c, &get("/2"), true));
+    assert_eq!((rig.lookups.len(), rig.asked().len()), (2, 0));
+    let third = rig.ask(c, &get("/3"), true);
+    rig.lookups.swap(0, 1);
+    rig.answer_lookup(found());
+    let got = rig.message(rig.asked()[0]);
+    assert!(got.head.starts_with("GET /2 "), "the second was answered first: {}", got.head);
+    rig.reset(third);
+    rig.answer_lookup(found());
+    rig.answer_lookup(found());
+    assert_eq!(rig.asked().len(), 2, "nobody waits for the third any more");
+    for far in rig.asked() {
+        let path = rig.message(far).head.as_bytes()[5];
+        rig.respond(far, &ok(1), &[path]);
+    }
+    assert_eq!((rig.message(one).body, rig.message(two).body), (b"1".to_vec(), b"2".to_vec()));
+    nothing_left(&mut rig);
+}
+
+fn found() -> LookupResult {
+    LookupResult::Addresses(vec!["192.0.2.9:80".parse().unwrap()])
+}
+
+/// Looks something up for every request.
+#[derive(Debug)]
+struct LookupFactory;
+
+#[derive(Debug)]
+struct Lookup;
+
+impl MiddlewareFactory for LookupFactory {
+    fn make(&self, _: &Middleware, _: &Place<'_>) -> Option<Box<dyn middleware::Middleware>> {
+        Some(Box::new(Lookup))
+    }
+}
+
+impl middleware::Middleware for Lookup {
+    fn on_request(&self, _: &mut Ctx<'_>) -> Action {
+        Action::Lookup(Query::Resolve { host: "known.test".into(), port: 80 })
+    }
+}
+
+/// One request of a random run, as both of its far ends know it.
+struct Stream {
+    id: usize,
+    client: Far,
+    body: usize,
+    sent: usize,
+    /// It was reset by one side.
+    reset: bool,
+    backend: Option<Backend>,
+}
+
+struct Backend {
+    far: Far,
+    len: usize,
+    sent: usize,
+    has_head: bool,
+}
+
+fn pattern(id: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (id * 31 + at * 7) as u8).collect()
+}
+
+struct Run {
+    rig: Rig,
+    rng: Rng,
+    clients: [ConnId; 2],
+    streams: Vec<Stream>,
+    resets: bool,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut config = config("", "retries = 0");
+        config.pools[0].backends[0].max_connections = [None, Some(2), Some(5)][rng.below(3) as usize];
+        let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), BOTH);
+        rig.most = [usize::MAX, 4000, 300][rng.below(3) as usize];
+        let clients = [rig.client(), rig.client()];
+        let resets = rng.below(2) == 0;
+        Self { rig, rng, clients, streams: Vec::new(), resets }
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.rng.below(n as u64) as usize
+    }
+
+    fn open(&mut self) {
+        let (id, c) = (self.streams.len(), self.clients[self.below(2)]);
+        let body = if self.below(2) == 0 { 0 } else { 1 + self.below(40_000) };
+        let head = if body == 0 {
+            get(&format!("/{id}"))
+        } else {
+            format!("PUT /{id} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {body}\r\n\r\n")
+        };
+        let client = self.rig.ask(c, &head, body == 0);
+        self.streams.push(Stream { id, client, body, sent: 0, reset: false, backend: None });
+        self.notice();
+    }
+
+    /// Which request each backend leg serves is written in its head.
+    fn notice(&mut self) {
+        for far in self.rig.asked() {
+            let head = self.rig.message(far).head;
+            let id: usize = head.split(['/', ' ']).nth(2).and_then(|id| id.parse().ok()).expect("an id");
+            let len = self.below(60_000);
+            self.streams[id].backend.get_or_insert(Backend { far, len, sent: 0, has_head: false });
+        }
+    }
+
+    /// A client sends more of its body; false if there is nothing to send.
+    fn upload(&mut self, at: usize) -> bool {
+        let most = 1 + self.below(9_000);
+        let Stream { id, client, body, sent, reset, .. } = self.streams[at];
+        if reset || sent == body || self.is_answered(at) {
+            return false;
+        }
+        let data = pattern(id, body);
+        let n = self.rig.send(client, &data[sent..body.min(sent + most)]);
+        self.streams[at].sent += n;
+        if self.streams[at].sent == body {
+            self.rig.end(client, "");
+        }
+        n > 0
+    }
+
+    /// A backend sends more of its response, its head first; false if there is nothing to send.
+    fn answer(&mut self, at: usize) -> bool {
+        let most = 1 + self.below(9_000);
+        let Stream { id, reset, backend: Some(Backend { far, len, sent, has_head }), .. } = self.streams[at]
+        else {
+            return false;
+        };
+        if reset || (has_head && sent == len) {
+            return false;
+        }
+        let mut n = 0;
+        if has_head {
+            n = self.rig.send(far, &pattern(id + 1000, len)[sent..len.min(sent + most)]);
+        } else {
+            self.rig.respond_head(far, &ok(len));
+        }
+        let backend = self.streams[at].backend.as_mut().expect("just looked at");
+        (backend.has_head, backend.sent) = (true, sent + n);
+        if sent + n == len {
+            self.rig.end(far, "");
+        }
+        n > 0 || !has_head
+    }
+
+    fn is_answered(&self, at: usize) -> bool {
+        self.streams[at].backend.as_ref().is_some_and(|b| b.has_head && b.sent == b.len)
+    }
+
+    fn reset(&mut self, at: usize) {
+        let by_client = self.below(2) == 0;
+        let Stream { client, reset, ref backend, .. } = self.streams[at];
+        let done = self.is_answered(at) || self.rig.message(client).ended;
+        let far = if by_client { Some(client) } else { backend.as_ref().map(|b| b.far) };
+        if let (Some(far), false) = (far, reset || done) {
+            self.streams[at].reset = true;
+            self.rig.reset(far);
+        }
+    }
+
+    fn step(&mut self) {
+        if self.streams.is_empty() || (self.streams.len() < 24 && self.below(6) == 0) {
+            return self.open();
+        }
+        let at = self.below(self.streams.len());
+        match self.below(40) {
+            0 if self.resets => self.reset(at),
+            1 => self.rig.advance(Duration::from_millis(5)),
+            2..20 => drop(self.upload(at)),
+            _ => drop(self.answer(at)),
+        }
+        self.notice();
+    }
+
+    /// Everybody does what is left to do; then every stream has come whole to its end, or was reset.
+    fn finish(mut self, seed: u64) {
+        for _ in 0..20_000 {
+            let mut moved = false;
+            for at in 0..self.streams.len() {
+                moved |= self.upload(at) | self.answer(at);
+                self.notice();
+            }
+            if !moved {
+                break;
+            }
+        }
+        for s in &self.streams {
+            let got = self.rig.message(s.client);
+            if s.reset {
+                continue;
+            }
+            let b = s.backend.as_ref().unwrap_or_else(|| panic!("{seed}: {} never got a backend", s.id));
+            assert!(got.ended && !got.reset, "{seed}: {} of {} bytes of {}", got.body.len(), b.len, s.id);
+            assert!(
+                got.body == pattern(s.id + 1000, b.len),
+                "{seed}: another response than that of {}",
+                s.id
+            );
+            let up = self.rig.message(b.far);
+            let sent = pattern(s.id, s.body);
+            assert!(sent.starts_with(&up.body), "{seed}: another request than {}", s.id);
+        }
+        let counts = self.rig.proxy.counts();
+        let left = (counts.exchanges, counts.pages, counts.in_flight, counts.queued);
+        assert_eq!(left, (0, 0, 0, 0), "{seed}");
+    }
+}
+
+#[test]
+fn random_streams_neither_mix_nor_wait_for_each_other() {
+    for seed in 0..60 {
+        let mut run = Run::new(seed);
+        for _ in 0..250 {
+            run.step();
+        }
+        run.finish(seed);
+    }
 }
