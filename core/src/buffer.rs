@@ -201,17 +201,6 @@ impl ReceiveBuffer {
         }
     }
 
-    /// The payload, and the bytes of `page`, which is another one, for writing.
-    #[inline]
-    pub(crate) fn payload_and<'a>(
-        &self,
-        page: &PageId,
-        pages: &'a mut Pages,
-    ) -> Option<(&'a [u8], &'a mut [u8])> {
-        let (bytes, room) = pages.pair(self.page.as_ref()?, page)?;
-        Some((&bytes[self.payload.0 as usize..self.payload.1 as usize], room))
-    }
-
     /// Pages that it holds.
     pub(crate) fn pages(&self) -> usize {
         usize::from(self.page.is_some())

@@ -64,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) peer_text: IpText,
     pub(crate) local_port: u16,
     pub(crate) kind: ListenerKind,
+    /// Place of what backends are told of its listener.
+    pub(crate) forwarded_headers: u32,
     /// Among those that `connections_per_ip` counts.
     pub(crate) counted: bool,
     pub(crate) requests: u32,

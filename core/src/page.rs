@@ -151,13 +151,6 @@ impl Pages {
         &mut self.memory[page.place()]
     }
 
-    /// The bytes of two pages, those of the second for writing. `None` only for one and the same page.
-    #[inline]
-    pub(crate) fn pair(&mut self, read: &PageId, write: &PageId) -> Option<(&[u8], &mut [u8])> {
-        let [read, write] = self.memory.get_disjoint_mut([read.place(), write.place()]).ok()?;
-        Some((read, write))
-    }
-
     /// Takes a page's memory out, so that two pages can be used at once; [`Pages::restore`] puts it back.
     pub fn detach(&mut self, page: &PageId) -> Box<[u8]> {
         std::mem::take(&mut self.memory[page.place()])

@@ -23,7 +23,7 @@ use crate::http::{ParsedRequest, ParsedResponse};
 use crate::page::{PageId, Pages};
 
 /// A payload up to this length is copied behind its head: the copy costs less than a second slice.
-const JOINED_BYTES: usize = 2048;
+pub(crate) const MAX_JOINED_BYTES: usize = 2048;
 
 /// Room that parsing needs for a moment; one for each shard.
 #[derive(Debug, Default)]
@@ -786,21 +786,17 @@ impl Conn {
     }
 
     /// A short and complete payload joins its head, if nothing of either has been sent: one piece is cheaper
-    /// to send than two. Returns its length.
-    pub(crate) fn join(&mut self, source: &mut ReceiveBuffer, pages: &mut Pages) -> usize {
-        let len = source.payload_len();
+    /// to send than two. False if it does not.
+    pub(crate) fn join(&mut self, payload: &[u8], pages: &mut Pages) -> bool {
         let (Some(page), Encoder::Plain, 0) = (&self.out.page, &self.encoder, self.out.sent) else {
-            return 0;
+            return false;
         };
-        let end = self.out.len as usize + len;
-        if len == 0 || len > JOINED_BYTES || end > Pages::size(page) {
-            return 0;
-        }
-        let Some((payload, room)) = source.payload_and(page, pages) else { return 0 };
-        room[self.out.len as usize..end].copy_from_slice(payload);
+        let start = self.out.len as usize;
+        let end = start + payload.len();
+        let Some(room) = pages.bytes_mut(page).get_mut(start..end) else { return false };
+        room.copy_from_slice(payload);
         self.out.len = end as u32;
-        source.release(len);
-        len
+        true
     }
 
     /// Gives back the page of heads that have been sent.

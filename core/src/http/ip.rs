@@ -4,41 +4,31 @@ use std::io::Write;
 use std::net::IpAddr;
 
 /// An address as text; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
-#[derive(Clone, Debug)]
-pub struct IpText(Text);
-
-#[derive(Clone, Debug)]
-enum Text {
-    /// The first `len` bytes of `text`; those behind are zeros.
-    Short {
-        text: [u8; 16],
-        len: u8,
-    },
-    Long(Box<[u8]>),
+#[derive(Clone, Copy, Debug)]
+pub struct IpText {
+    /// Filled up with zeros.
+    text: [u8; MAX_BYTES],
+    len: u8,
 }
 
+/// Eight groups of four digits and seven colons.
+const MAX_BYTES: usize = 39;
+
 impl IpText {
-    /// The text of this address. IPv6 addresses of more than 16 bytes of text take an allocation.
+    /// The text of this address.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
-        // At most eight groups of four digits and seven colons.
-        let mut room = [0; 39];
-        let mut rest = &mut room[..];
+        let mut text = [0; MAX_BYTES];
+        let mut rest = &mut text[..];
         write!(rest, "{}", ip.to_canonical()).expect("room for every address");
-        let len = 39 - rest.len();
-        match room.first_chunk() {
-            Some(text) if len <= 16 => Self(Text::Short { text: *text, len: len as u8 }),
-            _ => Self(Text::Long(room[..len].into())),
-        }
+        let len = (MAX_BYTES - rest.len()) as u8;
+        Self { text, len }
     }
 
     /// The text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        match &self.0 {
-            Text::Short { text, len } => &text[..usize::from(*len)],
-            Text::Long(text) => text,
-        }
+        &self.text[..usize::from(self.len)]
     }
 
     /// A text of at most 16 bytes, filled up with zeros, and its length: whoever has room for 16 bytes copies
@@ -46,10 +36,8 @@ impl IpText {
     #[inline]
     #[must_use]
     pub fn short(&self) -> Option<(&[u8; 16], usize)> {
-        match &self.0 {
-            Text::Short { text, len } => Some((text, usize::from(*len))),
-            Text::Long(_) => None,
-        }
+        let text = self.text.first_chunk()?;
+        (self.len <= 16).then_some((text, usize::from(self.len)))
     }
 }
 

@@ -49,6 +49,7 @@ impl<O: Observer> Proxy<O> {
             peer_text: IpText::new(peer_ip),
             local_port: a.local.port(),
             kind: a.kind,
+            forwarded_headers: self.identity.forwarded_headers(a.kind, a.local.port()),
             counted: per_ip > 0,
             requests: 0,
             trusted: config.trusted_proxies.iter().any(|net| net.contains(&peer_ip)),

@@ -240,25 +240,19 @@ impl<O: Observer> Proxy<O> {
         let leg = e.backend.expect("attached");
         e.phase = Phase::Sending;
         e.times.connected = e.times.connected.min(now);
-        let (kind, port) = {
-            let client = self.tables.conns[e.client.conn].client();
-            (client.kind, client.local_port)
-        };
-        let headers = self.identity.forwarded_headers(kind, port);
-        let e = &self.tables.exchanges[x];
+        let client = self.tables.conns[e.client.conn].client();
+        let (peer, trusted, headers) = (client.peer_text, client.trusted, client.forwarded_headers);
         let pool = self.pools.get(e.pool.expect("routed"));
-        let Some((conn, client)) = self.tables.conns.pair_mut(leg.conn, e.client.conn) else { return };
-        let client = client.client();
         let forward = RequestForward {
-            peer: &client.peer_text,
-            forwarded_headers: &self.identity.forwarded_headers[headers],
+            peer: &peer,
+            forwarded_headers: &self.identity.forwarded_headers[headers as usize],
             request_id: &e.request_id,
-            trusted: client.trusted,
+            trusted,
             keep_expect: !e.head.framing().is_empty(),
             own_body: e.request.is_transformed().then_some(Framing::Chunked),
             default_host: pool.pool().backends.first().map_or(&[][..], |b| b.label.as_bytes()),
         };
-        let sent = match &mut conn.wire {
+        let sent = match &mut self.tables.conns[leg.conn].wire {
             Wire::H1(h1) => h1.send_request(&mut self.tables.pages, &e.head, &forward),
             Wire::Multiplexed(to) => super::streams::send_request(&mut *to, leg.stream, &e.head, &forward),
             Wire::Tunnel(_) => Err(Cause::BackendReset),

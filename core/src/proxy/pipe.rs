@@ -12,7 +12,7 @@ use crate::wire::Wire;
 pub(crate) struct MessagePipe {
     pipe: Pipe,
     /// In the order in which the payload passes them.
-    transforms: Vec<TransformStep>,
+    transforms: Option<Box<Transforms>>,
     /// The source's message is complete: nothing comes after what lies here.
     pub(crate) ended: bool,
     /// Payload received from the source, in bytes.
@@ -30,6 +30,12 @@ enum Pipe {
     Own { page: Option<PageId>, start: u32, end: u32, kept: u32 },
     /// In memory already: a response of our own.
     Local { body: Body, sent: usize },
+}
+
+/// The transforms of a pipe: few have any, so the others pay a pointer for them.
+#[derive(Debug, Default)]
+struct Transforms {
+    steps: Vec<TransformStep>,
 }
 
 /// One transform, and the page that its output lies in.
@@ -60,13 +66,23 @@ impl MessagePipe {
 
     #[inline]
     fn of(pipe: Pipe) -> Self {
-        Self { pipe, transforms: Vec::new(), ended: false, payload_bytes: 0, trailers: Vec::new() }
+        Self { pipe, transforms: None, ended: false, payload_bytes: 0, trailers: Vec::new() }
+    }
+
+    fn steps(&self) -> &[TransformStep] {
+        self.transforms.as_ref().map_or(&[], |transforms| &transforms.steps)
+    }
+
+    /// The transform whose output goes out.
+    #[inline]
+    fn last_step(&self) -> Option<&TransformStep> {
+        self.transforms.as_ref()?.steps.last()
     }
 
     /// It lends from the wire it comes from, and nothing changes it.
     #[inline]
     pub(crate) fn is_direct(&self) -> bool {
-        matches!(self.pipe, Pipe::Lent { .. }) && self.transforms.is_empty()
+        matches!(self.pipe, Pipe::Lent { .. }) && self.transforms.is_none()
     }
 
     /// It lends from the wire it comes from.
@@ -76,7 +92,7 @@ impl MessagePipe {
 
     /// Something changes the payload: its length is unknown, and what has passed cannot pass again.
     pub(crate) fn is_transformed(&self) -> bool {
-        !self.transforms.is_empty()
+        self.transforms.is_some()
     }
 
     /// Puts a transform behind those that are there. Its output needs a page.
@@ -89,7 +105,8 @@ impl MessagePipe {
         pages: &mut Pages,
     ) -> Result<(), NoPage> {
         let page = pages.lend().ok_or(NoPage)?;
-        self.transforms.push(TransformStep { transform, page, start: 0, end: 0, done: false });
+        let step = TransformStep { transform, page, start: 0, end: 0, done: false };
+        self.transforms.get_or_insert_default().steps.push(step);
         Ok(())
     }
 
@@ -119,7 +136,7 @@ impl MessagePipe {
     /// Whether nothing comes after the payload that lies ready.
     #[inline]
     pub(crate) fn is_last(&self) -> bool {
-        match self.transforms.last() {
+        match self.last_step() {
             None => self.ended,
             Some(last) => last.done,
         }
@@ -128,7 +145,7 @@ impl MessagePipe {
     /// Payload that lies ready and has not been sent, in bytes.
     #[inline]
     pub(crate) fn ready_len(&self, source: Option<&Wire>) -> usize {
-        match self.transforms.last() {
+        match self.last_step() {
             None => self.source_len(source),
             Some(last) => (last.end - last.start) as usize,
         }
@@ -145,7 +162,7 @@ impl MessagePipe {
     /// Payload that lies ready and has not been sent.
     #[inline]
     pub(crate) fn ready<'a>(&'a self, source: Option<&'a Wire>, pages: &'a Pages) -> &'a [u8] {
-        match self.transforms.last() {
+        match self.last_step() {
             None => self.source_bytes(source, pages),
             Some(last) => &pages.bytes(&last.page)[last.start as usize..last.end as usize],
         }
@@ -167,7 +184,7 @@ impl MessagePipe {
     /// `n` bytes of what lay ready have been sent.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {
-        match self.transforms.last_mut() {
+        match self.transforms.as_mut().and_then(|transforms| transforms.steps.last_mut()) {
             None => self.advance_source(n),
             Some(last) => last.start += n as u32,
         }
@@ -225,33 +242,44 @@ impl MessagePipe {
     ///
     /// # Errors
     /// If one of them says that the body must not pass.
-    pub(crate) fn run(
+    pub(crate) fn run(&mut self, source: Option<&Wire>, pages: &mut Pages) -> Result<(), Box<LocalReply>> {
+        let Some(mut transforms) = self.transforms.take() else { return Ok(()) };
+        let result = self.run_steps(&mut transforms.steps, source, pages);
+        self.transforms = Some(transforms);
+        result
+    }
+
+    fn run_steps(
         &mut self,
-        mut source: Option<&mut Wire>,
+        steps: &mut [TransformStep],
+        source: Option<&Wire>,
         pages: &mut Pages,
     ) -> Result<(), Box<LocalReply>> {
-        let steps = self.transforms.len();
-        let mut moved = steps > 0;
-        while moved {
-            moved = self.run_first(source.as_deref_mut(), pages)?;
-            for place in 1..steps {
-                moved |= self.run_next(place, pages)?;
+        loop {
+            let mut moved = self.run_first(&mut steps[0], source, pages)?;
+            for place in 1..steps.len() {
+                moved |= run_next(steps, place, pages)?;
             }
-            moved &= steps > 1;
+            if !moved || steps.len() == 1 {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The first transform works on what the source has; whether anything moved.
-    fn run_first(&mut self, source: Option<&mut Wire>, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
-        let mut output = self.transforms[0].take_room(pages);
+    fn run_first(
+        &mut self,
+        step: &mut TransformStep,
+        source: Option<&Wire>,
+        pages: &mut Pages,
+    ) -> Result<bool, Box<LocalReply>> {
+        let mut output = step.take_room(pages);
         let mut result = Ok(false);
         loop {
-            let step = &mut self.transforms[0];
             if step.done || step.end as usize == output.len() {
                 break;
             }
-            let input = match (&self.pipe, source.as_deref()) {
+            let input = match (&self.pipe, source) {
                 (Pipe::Lent { kept }, Some(wire)) => &wire.payload(pages)[*kept as usize..],
                 (Pipe::Own { page: Some(page), start, end, kept }, _) => {
                     &pages.bytes(page)[(start + kept) as usize..*end as usize]
@@ -264,34 +292,6 @@ impl MessagePipe {
                     step.end += progress.put as u32;
                     step.done = progress.done;
                     self.advance_source(progress.taken);
-                    if progress.taken == 0 && progress.put == 0 {
-                        break;
-                    }
-                    result = Ok(true);
-                }
-                Err(reply) => {
-                    result = Err(reply);
-                    break;
-                }
-            }
-        }
-        self.transforms[0].give_room(output, pages);
-        result
-    }
-
-    /// The transform at `place` works on the output of the one before it; whether anything moved.
-    fn run_next(&mut self, place: usize, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
-        let (before, behind) = self.transforms.split_at_mut(place);
-        let (from, step) = (&mut before[place - 1], &mut behind[0]);
-        let mut output = step.take_room(pages);
-        let mut result = Ok(false);
-        while !step.done && (step.end as usize) < output.len() {
-            let input = &pages.bytes(&from.page)[from.start as usize..from.end as usize];
-            match step.transform.run(input, &mut output[step.end as usize..], from.done) {
-                Ok(progress) => {
-                    step.end += progress.put as u32;
-                    step.done = progress.done;
-                    from.start += progress.taken as u32;
                     if progress.taken == 0 && progress.put == 0 {
                         break;
                     }
@@ -320,7 +320,7 @@ impl MessagePipe {
 
     #[cold]
     fn drop_own_pages(&mut self, pages: &mut Pages) {
-        for step in self.transforms.drain(..) {
+        for step in self.transforms.take().into_iter().flat_map(|transforms| transforms.steps) {
             pages.give_back(step.page);
         }
         if let Pipe::Own { page, start, end, kept } = &mut self.pipe {
@@ -333,8 +333,36 @@ impl MessagePipe {
 
     /// Pages of its own.
     pub(crate) fn pages(&self) -> usize {
-        self.transforms.len() + usize::from(matches!(self.pipe, Pipe::Own { page: Some(_), .. }))
+        self.steps().len() + usize::from(matches!(self.pipe, Pipe::Own { page: Some(_), .. }))
     }
+}
+
+/// The transform at `place` works on the output of the one before it; whether anything moved.
+fn run_next(steps: &mut [TransformStep], place: usize, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
+    let (before, behind) = steps.split_at_mut(place);
+    let (from, step) = (&mut before[place - 1], &mut behind[0]);
+    let mut output = step.take_room(pages);
+    let mut result = Ok(false);
+    while !step.done && (step.end as usize) < output.len() {
+        let input = &pages.bytes(&from.page)[from.start as usize..from.end as usize];
+        match step.transform.run(input, &mut output[step.end as usize..], from.done) {
+            Ok(progress) => {
+                step.end += progress.put as u32;
+                step.done = progress.done;
+                from.start += progress.taken as u32;
+                if progress.taken == 0 && progress.put == 0 {
+                    break;
+                }
+                result = Ok(true);
+            }
+            Err(reply) => {
+                result = Err(reply);
+                break;
+            }
+        }
+    }
+    step.give_room(output, pages);
+    result
 }
 
 impl TransformStep {

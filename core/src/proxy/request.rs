@@ -367,11 +367,12 @@ impl Identity {
 
     /// What backends are told of the listener that a client came by.
     #[inline]
-    pub(super) fn forwarded_headers(&mut self, kind: ListenerKind, port: u16) -> usize {
+    pub(super) fn forwarded_headers(&mut self, kind: ListenerKind, port: u16) -> u32 {
         let proto = if kind == ListenerKind::Https { "https" } else { "http" };
-        self.forwarded_headers.iter().position(|known| known.is_for(proto, port)).unwrap_or_else(|| {
+        let known = self.forwarded_headers.iter().position(|known| known.is_for(proto, port));
+        known.unwrap_or_else(|| {
             self.forwarded_headers.push(ForwardedHeaders::new(proto, port, self.shared.hostname()));
             self.forwarded_headers.len() - 1
-        })
+        }) as u32
     }
 }

@@ -210,8 +210,6 @@ impl<O: Observer> Proxy<O> {
     /// Takes a configuration into use. Exchanges under way keep the one they began with.
     pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
         self.tables.pages.set_cap(config.limits.buffer_bytes);
-        // Ports of listeners that are gone need not pile up.
-        self.identity.forwarded_headers.clear();
         let table = &mut self.pools;
         for old in &table.current {
             table.slots[*old as usize].as_mut().expect("a current pool").retired = true;

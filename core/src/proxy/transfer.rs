@@ -4,6 +4,7 @@
 use super::Proxy;
 use super::exchange::Phase;
 use crate::event::Effect;
+use crate::h1::conn::MAX_JOINED_BYTES;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::planted::planted;
@@ -16,7 +17,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let c = e.client.conn;
         if e.request.is_transformed() {
-            let source = Some(&mut self.tables.conns[c].wire);
+            let source = Some(&self.tables.conns[c].wire);
             if let Err(reply) = e.request.run(source, &mut self.tables.pages) {
                 return self.refuse_body(x, *reply, now);
             }
@@ -72,7 +73,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let (client, backend) = (e.client, e.backend);
         if e.response.is_transformed() {
-            let source = backend.map(|leg| &mut self.tables.conns[leg.conn].wire);
+            let source = backend.map(|leg| &self.tables.conns[leg.conn].wire);
             if let Err(reply) = e.response.run(source, &mut self.tables.pages) {
                 self.refuse_body(x, *reply, now);
                 return false;
@@ -111,9 +112,20 @@ impl<O: Observer> Proxy<O> {
         if !e.response.is_direct() || self.tables.conns[b].wire.payload_len() == 0 {
             return;
         }
-        let Some((source, sink)) = self.tables.conns.pair_mut(b, e.client.conn) else { return };
-        if let (Wire::H1(source), Wire::H1(sink)) = (&mut source.wire, &mut sink.wire) {
-            e.bytes_out += sink.join(source.buffer_mut(), &mut self.tables.pages) as u64;
+        // By way of memory of its own: both connections lie in one table.
+        let source = &self.tables.conns[b].wire;
+        let payload = source.payload(&self.tables.pages);
+        if payload.len() > MAX_JOINED_BYTES {
+            return;
+        }
+        self.scratch.line.clear();
+        self.scratch.line.extend_from_slice(payload);
+        if let Wire::H1(sink) = &mut self.tables.conns[e.client.conn].wire
+            && sink.join(&self.scratch.line, &mut self.tables.pages)
+        {
+            let joined = self.scratch.line.len();
+            e.bytes_out += joined as u64;
+            self.tables.conns[b].wire.release(joined);
         }
     }
 
