@@ -34,7 +34,7 @@ impl Simulation {
             entry.client + FINAL_CLIENTS >= self.clients.len()
                 && matches!(entry.result, ClientResult::LocalReply(_))
                 && !without_backend(entry.pool)
-                && !self.queue_timeout_was_right(entry)
+                && !self.queueing_failed_rightly(entry)
         });
         if let Some(entry) = not_served {
             let pool = self.newest_pools().iter().find(|p| Some(p.name) == entry.pool);
@@ -46,10 +46,10 @@ impl Simulation {
         }
     }
 
-    /// Whether a request waited for a backend below its limit until the timeout while another request was on
-    /// one, such as a long body over a slow network. Had that one ended, the waiting request would have gone
-    /// on.
-    fn queue_timeout_was_right(&self, entry: &ExchangeEntry) -> bool {
+    /// Whether a request waited for a backend below its limit until the timeout, or found no place to wait,
+    /// while another request was on one, such as a long body over a slow network. Had that one ended, this
+    /// request would have gone on.
+    fn queueing_failed_rightly(&self, entry: &ExchangeEntry) -> bool {
         // A timer may be late, and it takes time to connect before anything is sent.
         const SLACK: u64 = 60 * MS;
         let Some(pool) = self.newest_pools().iter().find(|p| Some(p.name) == entry.pool) else {
@@ -67,8 +67,8 @@ impl Simulation {
                 && began
                 && (other.record.is_none() || other.recorded_at + SLACK >= entry.recorded_at)
         };
-        let timeout = Some(Cause::QueueTimeout.name());
-        entry.record.as_ref().is_some_and(|record| record.cause == timeout)
+        let queueing_failed = [Cause::QueueTimeout, Cause::QueueFull].map(|cause| Some(cause.name()));
+        entry.record.as_ref().is_some_and(|record| queueing_failed.contains(&record.cause))
             && limited
             && self.net.ledger.entries.iter().any(overlaps)
     }
