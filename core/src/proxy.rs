@@ -233,14 +233,8 @@ impl<O: Observer> Proxy<O> {
             (Role::Client(client), _) if client.lingering => {
                 conn.wire.drop_received(&mut self.tables.pages);
             }
-            (Role::Client(_), Some(x)) => {
-                self.tables.exchanges[x].client_window.bytes += n as u64;
-                self.request_data(x, now);
-            }
-            (Role::Backend(_), Some(x)) => {
-                self.tables.exchanges[x].backend_window.bytes += n as u64;
-                self.backend_input(x, c, now);
-            }
+            (Role::Client(_), Some(x)) => self.request_data(x, n, now),
+            (Role::Backend(_), Some(x)) => self.backend_input(x, c, n, now),
             (Role::Probe(_), _) => self.probe_input(c, now),
             _ if conn.wire.streams().is_some() => self.streams_input(c, now),
             (Role::Client(_), None) => self.read_request(c, now),
@@ -434,20 +428,15 @@ impl<O: Observer> Proxy<O> {
 
     /// Puts a connection into the ready queue: it may want to read or to send.
     fn mark_ready(&mut self, c: ConnId) {
-        if let Some(conn) = self.tables.conns.get_mut(c)
-            && std::mem::replace(&mut conn.ready, InReadyQueue::Send) == InReadyQueue::No
-        {
-            self.signals.ready.push(c);
+        if let Some(conn) = self.tables.conns.get_mut(c) {
+            self.signals.mark_ready(c, conn);
         }
     }
 
     /// Puts a connection into the ready queue that has nothing new to send, but may want to read.
     fn mark_readable(&mut self, c: ConnId) {
-        if let Some(conn) = self.tables.conns.get_mut(c)
-            && conn.ready == InReadyQueue::No
-        {
-            conn.ready = InReadyQueue::Recv;
-            self.signals.ready.push(c);
+        if let Some(conn) = self.tables.conns.get_mut(c) {
+            self.signals.mark_readable(c, conn);
         }
     }
 
@@ -457,6 +446,33 @@ impl<O: Observer> Proxy<O> {
         self.serve_queues(now);
         if !planted!(4) {
             self.wake_buffer_waiters();
+        }
+    }
+}
+
+impl Signals {
+    /// Puts a connection into the ready queue: it may want to read or to send.
+    #[inline]
+    fn mark_ready(&mut self, c: ConnId, conn: &mut Conn) {
+        if std::mem::replace(&mut conn.ready, InReadyQueue::Send) == InReadyQueue::No {
+            self.ready.push(c);
+        }
+    }
+
+    /// Puts a connection into the ready queue that has nothing new to send, but may want to read.
+    #[inline]
+    fn mark_readable(&mut self, c: ConnId, conn: &mut Conn) {
+        if conn.ready == InReadyQueue::No {
+            conn.ready = InReadyQueue::Recv;
+            self.ready.push(c);
+        }
+    }
+
+    /// Something about an exchange has changed: its deadlines are set anew once everything has settled.
+    #[inline]
+    fn mark_dirty(&mut self, x: ExchangeId, e: &mut Exchange) {
+        if !std::mem::replace(&mut e.dirty, true) {
+            self.dirty.push(x);
         }
     }
 }

@@ -108,14 +108,13 @@ impl<K: Key, T> Slab<K, T> {
     }
 
     /// Two different values, unless an id is stale.
+    #[inline]
     pub fn pair_mut(&mut self, a: K, b: K) -> Option<(&mut T, &mut T)> {
-        let (at, bt) = (a.slot() as usize, b.slot() as usize);
-        if at == bt || self.get(a).is_none() || self.get(b).is_none() {
+        let [first, second] = self.places.get_disjoint_mut([a.slot() as usize, b.slot() as usize]).ok()?;
+        if first.epoch != a.epoch() || second.epoch != b.epoch() {
             return None;
         }
-        let (low, high) = self.places.split_at_mut(at.max(bt));
-        let (first, second) = (low[at.min(bt)].value.as_mut()?, high[0].value.as_mut()?);
-        Some(if at < bt { (first, second) } else { (second, first) })
+        Some((first.value.as_mut()?, second.value.as_mut()?))
     }
 
     /// Takes a value out; its id is stale from now on.

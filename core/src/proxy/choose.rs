@@ -170,9 +170,9 @@ impl<O: Observer> Proxy<O> {
             };
             role.idle = false;
             conn.exchange = Some(x);
+            conn.deadline = Instant::NEVER;
             e.reused = true;
             e.backend = Some(Leg::only(b));
-            self.set_deadline(b, Instant::NEVER);
             return self.start_sending(x, now);
         }
         e.reused = false;
@@ -240,25 +240,36 @@ impl<O: Observer> Proxy<O> {
         let leg = e.backend.expect("attached");
         e.phase = Phase::Sending;
         e.times.connected = e.times.connected.min(now);
-        let client = self.tables.conns[e.client.conn].client();
-        let (peer, trusted, headers) = (client.peer_text, client.trusted, client.forwarded_headers);
         let pool = self.pools.get(e.pool.expect("routed"));
+        let Some((conn, source)) = self.tables.conns.pair_mut(leg.conn, e.client.conn) else { return };
+        let client = source.client();
         let forward = RequestForward {
-            peer: &peer,
-            forwarded_headers: &self.identity.forwarded_headers[headers as usize],
+            peer: &client.peer_text,
+            forwarded_headers: &self.identity.forwarded_headers[client.forwarded_headers as usize],
             request_id: &e.request_id,
-            trusted,
+            trusted: client.trusted,
             keep_expect: !e.head.framing().is_empty(),
             own_body: e.request.is_transformed().then_some(Framing::Chunked),
             default_host: pool.pool().backends.first().map_or(&[][..], |b| b.label.as_bytes()),
         };
-        let sent = match &mut self.tables.conns[leg.conn].wire {
+        let sent = match &mut conn.wire {
             Wire::H1(h1) => h1.send_request(&mut self.tables.pages, &e.head, &forward),
             Wire::Multiplexed(to) => super::streams::send_request(&mut *to, leg.stream, &e.head, &forward),
             Wire::Tunnel(_) => Err(Cause::BackendReset),
         };
         if let Err(cause) = sent {
             return self.send_failed(x, cause, now);
+        }
+        if e.request.ended
+            && e.request.is_direct()
+            && source.wire.payload_len() == 0
+            && let Wire::H1(h1) = &mut conn.wire
+        {
+            // No content: the head is all that there is to send.
+            h1.frame(0, true, e.request.trailers.len());
+            source.wire.trim(&mut self.tables.pages);
+            self.signals.mark_ready(leg.conn, conn);
+            return self.signals.mark_dirty(x, e);
         }
         self.push_request(x, now);
         self.mark_dirty(x);

@@ -139,9 +139,11 @@ impl<O: Observer> Proxy<O> {
 
     /// The whole response has been sent.
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
-        let e = &self.tables.exchanges[x];
-        let (leg, tunnel) = (e.client, e.phase == Phase::Tunnel);
-        self.free_backend(x, now);
+        let e = &mut self.tables.exchanges[x];
+        let (leg, tunnel, pool) = (e.client, e.phase == Phase::Tunnel, e.pool);
+        if let (Some(backend), Some(pool)) = (e.backend.take(), pool) {
+            self.free_backend(backend, pool, now);
+        }
         self.end(x, now);
         let c = leg.conn;
         let conn = &mut self.tables.conns[c];
@@ -158,17 +160,17 @@ impl<O: Observer> Proxy<O> {
         let request_ended = h1.message_ended();
         h1.message_sent();
         if h1.next_exchange() {
-            let idle = self.pools.config.timeouts.idle;
+            let until = now + self.pools.config.timeouts.idle;
             if h1.buffer().unparsed_len() > 0 {
-                self.set_deadline(c, now + idle);
+                self.set_deadline(c, until);
                 return self.read_request(c, now);
             }
             conn.wire.trim(&mut self.tables.pages);
             if conn.recv_ended || self.drain.until.is_some() {
                 return self.close(c);
             }
-            self.set_deadline(c, now + idle);
-            return self.mark_readable(c);
+            self.timers.set_deadline(c, conn, until);
+            return self.signals.mark_readable(c, conn);
         }
         // A client that asked for the end has nothing more to say; anyone else might, and its words must not
         // reset the last ones to it.
@@ -177,10 +179,8 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Lets go of a backend leg whose exchange is over: its connection lies idle if it can be used again.
-    fn free_backend(&mut self, x: ExchangeId, now: Instant) {
-        let e = &mut self.tables.exchanges[x];
-        let Some(leg) = e.backend.take() else { return };
-        let (b, pool) = (leg.conn, e.pool.expect("routed"));
+    fn free_backend(&mut self, leg: Leg, pool: u32, now: Instant) {
+        let b = leg.conn;
         let conn = &mut self.tables.conns[b];
         if let Some(streams) = conn.wire.streams_mut() {
             streams.forget(leg.stream);
@@ -217,8 +217,8 @@ impl<O: Observer> Proxy<O> {
             Duration::from_secs(u64::from(role.keep_alive_secs)).saturating_sub(Duration::from_secs(1));
         backend.idle.push(&mut self.pools.links, b.slot);
         let full = backend.idle.len() > client.max_idle_per_host;
-        self.set_deadline(b, now + client.idle_timeout.min(kept));
-        self.mark_readable(b);
+        self.timers.set_deadline(b, conn, now + client.idle_timeout.min(kept));
+        self.signals.mark_readable(b, conn);
         if full {
             self.close_oldest_idle(at);
         }

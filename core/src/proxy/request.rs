@@ -141,7 +141,6 @@ impl<O: Observer> Proxy<O> {
             kept,
         };
         let x = self.tables.exchanges.insert_with(exchange);
-        let conn = &mut self.tables.conns[client.conn];
         match conn.wire.streams_mut() {
             None => conn.exchange = Some(x),
             Some(streams) => streams.exchanges.push((client.stream, x)),
@@ -151,12 +150,12 @@ impl<O: Observer> Proxy<O> {
 
     /// The head of a request is there, and how its body ends is known.
     pub(super) fn take_request(&mut self, x: ExchangeId, now: Instant) {
-        let c = self.tables.exchanges[x].client.conn;
-        self.set_deadline(c, Instant::NEVER);
-        // The head is kept elsewhere: without a body its page is free for what the backend gets.
-        self.tables.conns[c].wire.trim(&mut self.tables.pages);
-        let client = self.tables.conns[c].client();
         let e = &mut self.tables.exchanges[x];
+        let conn = &mut self.tables.conns[e.client.conn];
+        conn.deadline = Instant::NEVER;
+        // The head is kept elsewhere: without a body its page is free for what the backend gets.
+        conn.wire.trim(&mut self.tables.pages);
+        let client = conn.client();
         e.times.head = now;
         e.awaits_continue = e.head.expect_continue && !e.request.ended;
         if client.kind == ListenerKind::Admin {
@@ -235,10 +234,11 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// More of a request's body came.
-    pub(super) fn request_data(&mut self, x: ExchangeId, now: Instant) {
-        let phase = self.tables.exchanges[x].phase;
-        if phase == Phase::LocalReply || !self.receive_request(x, now) {
+    /// `n` bytes more of a request came.
+    pub(super) fn request_data(&mut self, x: ExchangeId, n: usize, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        e.client_window.bytes += n as u64;
+        if e.phase == Phase::LocalReply || !self.receive_request(x, now) {
             return;
         }
         self.push_request(x, now);

@@ -28,9 +28,10 @@ pub(super) enum Received {
 }
 
 impl<O: Observer> Proxy<O> {
-    /// Bytes came from a backend that carries one exchange at a time.
-    pub(super) fn backend_input(&mut self, x: ExchangeId, b: ConnId, now: Instant) {
+    /// `n` bytes came from a backend that carries one exchange at a time.
+    pub(super) fn backend_input(&mut self, x: ExchangeId, b: ConnId, n: usize, now: Instant) {
         let e = &mut self.tables.exchanges[x];
+        e.backend_window.bytes += n as u64;
         if e.phase == Phase::Sending && !e.request_begun && e.reused {
             // What comes before a byte of the request has been sent belongs to an earlier one: nothing on
             // this connection can be believed.
@@ -57,14 +58,14 @@ impl<O: Observer> Proxy<O> {
     /// Reads the next head of a response into `scratch.response`; false if it is not complete.
     fn receive_response_head(&mut self, x: ExchangeId, b: ConnId) -> Result<bool, Violation> {
         let e = &self.tables.exchanges[x];
-        let limits = super::shard_pool::head_limits(&self.pools.get(e.pool.expect("routed")).pool().limits);
+        let limits = &self.pools.get(e.pool.expect("routed")).head_limits;
         let conn = &mut self.tables.conns[b];
         let Wire::H1(h1) = &mut conn.wire else { return Ok(false) };
         if h1.buffer().unparsed_len() == 0 {
             return Ok(false);
         }
         let (pages, scratch) = (&mut self.tables.pages, &mut self.scratch);
-        match h1.receive_response(pages, &mut scratch.parser, &limits, &e.head, &mut scratch.response)? {
+        match h1.receive_response(pages, &mut scratch.parser, limits, &e.head, &mut scratch.response)? {
             HeadRead::Partial => {
                 self.mark_ready(b);
                 Ok(false)

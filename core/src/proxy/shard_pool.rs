@@ -39,6 +39,8 @@ pub(crate) struct ShardPool {
     config: Arc<Config>,
     /// Place in `config.pools`.
     index: u16,
+    /// Of the heads of its backends' responses.
+    pub(crate) head_limits: HeadLimits,
     pub(crate) state: Arc<PoolState>,
     pub(crate) balancer: Balancer,
     /// Place in the shard's table of backends, by place in the pool.
@@ -185,7 +187,7 @@ impl ShardPool {
 }
 
 /// The limits of heads, as the parser takes them.
-pub(crate) fn head_limits(limits: &config::Limits) -> HeadLimits {
+fn head_limits(limits: &config::Limits) -> HeadLimits {
     HeadLimits {
         head_bytes: limits.head_bytes as usize,
         fields: limits.fields as usize,
@@ -257,6 +259,7 @@ impl<O: Observer> Proxy<O> {
         let adopted = ShardPool {
             config: config.clone(),
             index: index as u16,
+            head_limits: head_limits(&pool.limits),
             balancer: Balancer::new(pool, state.clone(), self.identity.rng.next_u64()),
             chain: self.identity.shared.chain(pool),
             state,

@@ -59,12 +59,7 @@ impl<O: Observer> Proxy<O> {
     /// store.
     #[inline]
     pub(super) fn set_deadline(&mut self, c: ConnId, at: Instant) {
-        let conn = &mut self.tables.conns[c];
-        conn.deadline = at;
-        if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
-            conn.filed = at;
-            self.timers.wheel.set(TimerKey::Conn(c.slot), at);
-        }
+        self.timers.set_deadline(c, &mut self.tables.conns[c], at);
     }
 
     fn expire_conn(&mut self, slot: u32, now: Instant) {
@@ -133,10 +128,8 @@ impl<O: Observer> Proxy<O> {
     /// Something about an exchange has changed: its deadlines are set anew once everything has settled.
     #[inline]
     pub(super) fn mark_dirty(&mut self, x: ExchangeId) {
-        if let Some(e) = self.tables.exchanges.get_mut(x)
-            && !std::mem::replace(&mut e.dirty, true)
-        {
-            self.signals.dirty.push(x);
+        if let Some(e) = self.tables.exchanges.get_mut(x) {
+            self.signals.mark_dirty(x, e);
         }
     }
 
@@ -152,27 +145,33 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Sets the deadlines that the state of an exchange asks for.
+    #[inline]
     fn rearm(&mut self, x: ExchangeId, now: Instant) {
-        let Some(e) = self.tables.exchanges.get(x) else { return };
+        let Some(e) = self.tables.exchanges.get_mut(x) else { return };
         let timeouts = match e.pool {
             Some(slot) => &self.pools.get(slot).pool().timeouts,
             None => &self.pools.config.timeouts,
         };
         let (stall, tunnel, backend_head) = (timeouts.stall, timeouts.tunnel, timeouts.backend_head);
-        let (client, backend) = match e.phase {
+        match e.phase {
             // Their deadlines were set when they began.
             Phase::Choosing | Phase::Asking(_) => return,
-            Phase::Tunnel => (Due::Never, Due::At(now + tunnel)),
+            Phase::Tunnel => e.arm(Due::Never, Due::At(now + tunnel), stall, now),
             // By far the commonest wait, and what the looks below would come to: the request has been sent,
             // and no byte of a response has come.
             Phase::Sending if e.request_sent && e.interims == 0 => {
-                (Due::Never, Due::At(e.times.sent + backend_head))
+                e.arm(Due::Never, Due::At(e.times.sent + backend_head), stall, now);
             }
-            _ => (self.client_due(e), self.backend_due(e, backend_head)),
-        };
-        let e = &mut self.tables.exchanges[x];
-        e.client_due = e.client_window.arm(client, stall, now);
-        e.backend_due = e.backend_window.arm(backend, stall, now);
+            _ => return self.rearm_both(x, stall, backend_head, now),
+        }
+        self.timers.file_exchange(x.0.slot, e.client_due.min(e.backend_due));
+    }
+
+    /// Sets the deadlines by what each leg can do now.
+    fn rearm_both(&mut self, x: ExchangeId, stall: Duration, backend_head: Duration, now: Instant) {
+        let e = &self.tables.exchanges[x];
+        let (client, backend) = (self.client_due(e), self.backend_due(e, backend_head));
+        self.tables.exchanges[x].arm(client, backend, stall, now);
         self.file_exchange(x);
     }
 
@@ -339,6 +338,15 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
+impl Exchange {
+    /// Sets both deadlines.
+    #[inline]
+    fn arm(&mut self, client: Due, backend: Due, stall: Duration, now: Instant) {
+        self.client_due = self.client_window.arm(client, stall, now);
+        self.backend_due = self.backend_window.arm(backend, stall, now);
+    }
+}
+
 impl Window {
     /// When the wait is over; a window that is not wanted ends.
     #[inline]
@@ -374,6 +382,16 @@ impl Window {
 }
 
 impl Timers {
+    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one store.
+    #[inline]
+    pub(super) fn set_deadline(&mut self, c: ConnId, conn: &mut Conn, at: Instant) {
+        conn.deadline = at;
+        if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
+            conn.filed = at;
+            self.wheel.set(TimerKey::Conn(c.slot), at);
+        }
+    }
+
     /// Files the exchange in this slot, if its deadline has come nearer than what is filed.
     #[inline]
     fn file_exchange(&mut self, slot: u32, at: Instant) {

@@ -1,12 +1,15 @@
 //! Payload on its way: what lies ready is framed and offered, what has been sent is let go of, and an
 //! exchange whose last byte has been sent ends.
 
-use super::Proxy;
-use super::exchange::Phase;
+use super::exchange::{Exchange, Phase};
+use super::{Proxy, Tables};
+use crate::conn::Conn;
 use crate::event::Effect;
+use crate::h1::conn::Conn as H1;
 use crate::h1::conn::MAX_JOINED_BYTES;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::page::Pages;
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
@@ -79,14 +82,25 @@ impl<O: Observer> Proxy<O> {
                 return false;
             }
             self.release_response(x);
-        } else if let (Some(leg), Phase::Responding, true) = (backend, e.phase, e.response.ended) {
-            self.join_response(x, leg.conn);
         }
-        let e = &mut self.tables.exchanges[x];
-        let source = backend.map(|leg| &self.tables.conns[leg.conn].wire);
-        let (ready, last, trailers) =
-            (e.response.ready_len(source), e.response.is_last(), e.response.trailers.len());
-        let output = match &mut self.tables.conns[client.conn].wire {
+        let Tables { conns, exchanges, pages, .. } = &mut self.tables;
+        let e = &mut exchanges[x];
+        let (mut source, sink) = match backend {
+            Some(leg) => {
+                let both = conns.pair_mut(leg.conn, client.conn).expect("both legs are there");
+                (Some(both.0), both.1)
+            }
+            None => (None, &mut conns[client.conn]),
+        };
+        if let (Some(source), Phase::Responding, true) = (&mut source, e.phase, e.response.ended) {
+            join_response(e, source, sink, &mut self.scratch.line, pages);
+        }
+        let (ready, last, trailers) = (
+            e.response.ready_len(source.as_deref().map(|conn| &conn.wire)),
+            e.response.is_last(),
+            e.response.trailers.len(),
+        );
+        let output = match &mut sink.wire {
             Wire::H1(h1) => {
                 h1.frame(ready, last, trailers);
                 h1.has_output(ready)
@@ -94,39 +108,16 @@ impl<O: Observer> Proxy<O> {
             wire @ Wire::Tunnel(_) => wire.has_output(ready),
             Wire::Multiplexed(_) => return self.push_response_to_stream(x, now),
         };
-        if let Some(leg) = backend {
-            self.tables.conns[leg.conn].wire.trim(&mut self.tables.pages);
-            if !self.tables.exchanges[x].response.ended {
-                self.mark_readable(leg.conn);
+        if let (Some(leg), Some(source)) = (backend, source) {
+            source.wire.trim(pages);
+            if !e.response.ended {
+                self.signals.mark_readable(leg.conn, source);
             }
         }
         if output && !planted!(28) {
-            self.mark_ready(client.conn);
+            self.signals.mark_ready(client.conn, sink);
         }
         output
-    }
-
-    /// A short and complete response joins its head.
-    fn join_response(&mut self, x: ExchangeId, b: ConnId) {
-        let e = &mut self.tables.exchanges[x];
-        if !e.response.is_direct() || self.tables.conns[b].wire.payload_len() == 0 {
-            return;
-        }
-        // By way of memory of its own: both connections lie in one table.
-        let source = &self.tables.conns[b].wire;
-        let payload = source.payload(&self.tables.pages);
-        if payload.len() > MAX_JOINED_BYTES {
-            return;
-        }
-        self.scratch.line.clear();
-        self.scratch.line.extend_from_slice(payload);
-        if let Wire::H1(sink) = &mut self.tables.conns[e.client.conn].wire
-            && sink.join(&self.scratch.line, &mut self.tables.pages)
-        {
-            let joined = self.scratch.line.len();
-            e.bytes_out += joined as u64;
-            self.tables.conns[b].wire.release(joined);
-        }
     }
 
     /// What of the response has been sent is let go of.
@@ -157,7 +148,9 @@ impl<O: Observer> Proxy<O> {
             Wire::Tunnel(tunnel) => tunnel.drop_sent_heads(&mut self.tables.pages),
             Wire::Multiplexed(_) => {}
         }
-        self.release_response(x);
+        if payload > 0 {
+            self.release_response(x);
+        }
         if self.finish_now(x, now) {
             return;
         }
@@ -172,18 +165,20 @@ impl<O: Observer> Proxy<O> {
     /// `n` bytes have been sent to a backend that carries one exchange at a time.
     pub(super) fn backend_sent(&mut self, x: ExchangeId, b: ConnId, n: usize, now: Instant) {
         let e = &mut self.tables.exchanges[x];
-        let payload = self.tables.conns[b].wire.sent(n);
+        let Some((conn, source)) = self.tables.conns.pair_mut(b, e.client.conn) else { return };
+        let payload = conn.wire.sent(n);
         e.backend_window.bytes += n as u64;
         e.request_begun = true;
         e.request.advance(payload);
-        if !(e.request.ended
-            && e.request.is_direct()
-            && self.tables.conns[e.client.conn].wire.payload_len() == 0)
-        {
+        self.signals.mark_dirty(x, e);
+        if e.request.ended && e.request.is_direct() && source.wire.payload_len() == 0 {
+            if let Wire::H1(h1) = &mut conn.wire {
+                return note_request_sent(e, h1, 0, &mut self.tables.pages, now);
+            }
+        } else {
             self.push_request(x, now);
         }
         self.request_sent(x, b, now);
-        self.mark_dirty(x);
     }
 
     /// Notes when the whole request has been sent.
@@ -196,22 +191,7 @@ impl<O: Observer> Proxy<O> {
         let (ready, last) = (e.request.ready_len(Some(source)), e.request.is_last());
         let conn = &mut self.tables.conns[b];
         match &mut conn.wire {
-            Wire::H1(h1) => {
-                if e.awaits_continue && h1.heads_sent() {
-                    // The backend has all that it gets before it says something.
-                    e.times.sent = now;
-                }
-                if !h1.is_message_sent(ready, last) {
-                    return;
-                }
-                if !std::mem::replace(&mut e.request_sent, true) {
-                    e.times.sent = now;
-                    h1.message_sent();
-                }
-                if e.phase == Phase::Responding {
-                    h1.drop_sent_heads(&mut self.tables.pages);
-                }
-            }
+            Wire::H1(h1) => note_request_sent(e, h1, ready, &mut self.tables.pages, now),
             Wire::Tunnel(tunnel) => {
                 if last && ready == 0 {
                     if !std::mem::replace(&mut tunnel.shut, true) {
@@ -248,5 +228,47 @@ impl<O: Observer> Proxy<O> {
             Phase::Tunnel => self.tunnel_sent(x, now),
             _ => false,
         }
+    }
+}
+
+/// A short and complete response joins its head, by way of `memory`: pages are lent one at a time.
+#[inline]
+fn join_response(
+    e: &mut Exchange,
+    source: &mut Conn,
+    sink: &mut Conn,
+    memory: &mut Vec<u8>,
+    pages: &mut Pages,
+) {
+    let len = source.wire.payload_len();
+    if !e.response.is_direct() || len == 0 || len > MAX_JOINED_BYTES {
+        return;
+    }
+    if let Wire::H1(sink) = &mut sink.wire {
+        memory.clear();
+        memory.extend_from_slice(source.wire.payload(pages));
+        if sink.join(memory, pages) {
+            e.bytes_out += len as u64;
+            source.wire.release(len);
+        }
+    }
+}
+
+/// Notes when the whole request has been sent. `ready`: unsent payload at its source.
+#[inline]
+fn note_request_sent(e: &mut Exchange, h1: &mut H1, ready: usize, pages: &mut Pages, now: Instant) {
+    if e.awaits_continue && h1.heads_sent() {
+        // The backend has all that it gets before it says something.
+        e.times.sent = now;
+    }
+    if !h1.is_message_sent(ready, e.request.is_last()) {
+        return;
+    }
+    if !std::mem::replace(&mut e.request_sent, true) {
+        e.times.sent = now;
+        h1.message_sent();
+    }
+    if e.phase == Phase::Responding {
+        h1.drop_sent_heads(pages);
     }
 }
