@@ -85,6 +85,13 @@ impl<O: Observer> Proxy<O> {
     /// Serves every queue that is to be served.
     #[inline]
     pub(super) fn serve_queues(&mut self, now: Instant) {
+        if !self.signals.to_serve.is_empty() {
+            self.serve_named_queues(now);
+        }
+    }
+
+    #[cold]
+    fn serve_named_queues(&mut self, now: Instant) {
         while let Some(slot) = self.signals.to_serve.pop() {
             self.serve_queue(slot, now);
         }

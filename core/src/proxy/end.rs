@@ -81,7 +81,7 @@ impl<O: Observer> Proxy<O> {
                 return self.abort(x, Cause::NoPages, now);
             }
         }
-        if let Err(cause) = self.send_response_head(x, framing, b"", true) {
+        if let Err(cause) = self.send_local_head(x, framing) {
             return self.abort(x, cause, now);
         }
         let c = self.tables.exchanges[x].client.conn;

@@ -171,8 +171,11 @@ impl MessagePipe {
     #[inline]
     fn source_bytes<'a>(&'a self, source: Option<&'a Wire>, pages: &'a Pages) -> &'a [u8] {
         match (&self.pipe, source) {
-            (Pipe::Lent { kept }, Some(wire)) => &wire.payload(pages)[*kept as usize..],
-            (Pipe::Lent { .. }, None) => &[],
+            // Mostly there is none: that is known without a look at the page.
+            (Pipe::Lent { kept }, Some(wire)) if wire.payload_len() != *kept as usize => {
+                &wire.payload(pages)[*kept as usize..]
+            }
+            (Pipe::Lent { .. }, _) => &[],
             (Pipe::Own { page: Some(page), start, end, kept }, _) => {
                 &pages.bytes(page)[(start + kept) as usize..*end as usize]
             }

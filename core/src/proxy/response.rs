@@ -1,31 +1,23 @@
 //! The way back: from a backend's bytes to a response that is on its way to the client.
 
-use super::Proxy;
-use super::exchange::{Leg, Phase, REQUEST, RESPONSE};
+use super::exchange::{Phase, REQUEST, RESPONSE};
 use super::pipe::MessagePipe;
+use super::{Proxy, Tables};
 use crate::cause::Cause;
-use crate::conn::Role;
+use crate::conn::{Conn, Role};
 use crate::h1::conn::{HeadRead, SendResponse, StreamEnd};
 use crate::h1::was_offered;
-use crate::http::{Framing, Violation};
+use crate::http::{Framing, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
+use crate::middleware::Transform;
 use crate::observe::Observer;
+use crate::page::Pages;
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
 
 /// Interim responses that one exchange may have: more is a backend gone wild.
 const MAX_INTERIMS: u8 = 32;
-
-/// What a response head turned out to be.
-pub(super) enum Received {
-    /// Another head follows.
-    Interim,
-    /// Its content follows.
-    Final,
-    /// Bytes of another protocol follow.
-    Switched,
-}
 
 impl<O: Observer> Proxy<O> {
     /// `n` bytes came from a backend that carries one exchange at a time.
@@ -82,27 +74,24 @@ impl<O: Observer> Proxy<O> {
     /// The head of a response lies in `scratch.response`: it is passed on.
     pub(super) fn take_response(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
         let head = &self.scratch.response;
-        let received = if head.is_interim() {
+        if head.is_interim() {
             self.pass_interim(x)?;
-            Received::Interim
-        } else if head.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            let c = self.tables.exchanges[x].client.conn;
+            self.mark_ready(c);
+            return Ok(());
+        }
+        let switches = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        if switches {
             let offered = self.tables.exchanges[x].head.upgrade().unwrap_or_default();
             if !head.upgrade().is_some_and(|protocols| was_offered(offered, protocols)) {
                 return Err(Cause::BadResponse(Violation::UnexpectedSwitch));
             }
-            self.pass_head(x, now)?;
-            Received::Switched
+        }
+        self.pass_head(x, now)?;
+        if switches {
+            self.tunnel_began(x, now)
         } else {
-            self.pass_head(x, now)?;
-            Received::Final
-        };
-        match received {
-            Received::Interim => {
-                let c = self.tables.exchanges[x].client.conn;
-                self.mark_ready(c);
-            }
-            Received::Final => self.response_began(x, now),
-            Received::Switched => self.tunnel_began(x, now),
+            self.response_began(x, now)
         }
         Ok(())
     }
@@ -131,92 +120,66 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// Passes the head of a final response on, or that of a 101.
     fn pass_head(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
         let transforms = self.pass_response(x, now);
         let head = &mut self.scratch.response;
-        // A transform may put something in the place of no bytes, where there may be any.
-        let has_content = head.framing() != Framing::None;
-        if !transforms.is_empty() {
-            head.content_length = None;
-        }
-        let e = &mut self.tables.exchanges[x];
+        let Tables { conns, exchanges, pages, .. } = &mut self.tables;
+        let e = &mut exchanges[x];
         let backend = e.backend.expect("a response comes from a backend");
+        let (source, sink) = conns.pair_mut(backend.conn, e.client.conn).expect("both legs are there");
         e.status = head.status().as_u16();
         e.times.responded = now;
         e.trailers_pass[RESPONSE] = !head.lists_fields;
-        let source = &mut self.tables.conns[backend.conn].wire;
-        e.response = match source {
-            Wire::Multiplexed(_) => MessagePipe::own(),
-            _ => MessagePipe::lent(),
-        };
-        e.response.ended = match &mut *source {
+        match &mut source.wire {
             Wire::H1(h1) => {
                 // No attempt follows a response: its head gets the page of the request's. Where pages are
                 // scarce there might be no other.
-                let page = if e.request_sent { h1.take_head_page() } else { None };
-                let ended = h1.message_ended();
-                if let Some(page) = page {
-                    match &mut self.tables.conns[e.client.conn].wire {
-                        Wire::H1(client) => client.give_head_page(page, &mut self.tables.pages),
-                        _ => self.tables.pages.give_back(page),
+                if e.request_sent
+                    && let Some(page) = h1.take_head_page()
+                {
+                    match &mut sink.wire {
+                        Wire::H1(client) => client.give_head_page(page, pages),
+                        _ => pages.give_back(page),
                     }
                 }
-                ended
+                e.response.ended = h1.message_ended();
             }
-            _ => false,
+            Wire::Multiplexed(_) => e.response = MessagePipe::own(),
+            Wire::Tunnel(_) => {}
+        }
+        let framing = if transforms.is_empty() {
+            head.framing()
+        } else {
+            transform_response(&mut e.response, head, transforms, pages)?
         };
-        let mut framing = head.framing();
-        if has_content && !transforms.is_empty() {
-            framing = if framing == Framing::Chunked { Framing::Chunked } else { Framing::Close };
-            for transform in transforms {
-                let added = e.response.add_transform(transform, &mut self.tables.pages);
-                added.map_err(|_| Cause::NoPages)?;
-            }
-        }
         let pool = self.pools.get(e.pool.expect("routed"));
-        let mut line = std::mem::take(&mut self.scratch.line);
-        line.clear();
-        if let (Some(sticky), Some(choice)) = (pool.balancer.sticky(), e.choice)
-            && e.sticky_choice != Some(choice)
-        {
-            line.extend_from_slice(sticky.set_cookie(choice));
-        }
-        let sent = self.send_response_head(x, framing, &line, false);
-        self.scratch.line = line;
-        sent
+        let cookie = match (pool.balancer.sticky(), e.choice) {
+            (Some(sticky), Some(choice)) if e.sticky_choice != Some(choice) => sticky.set_cookie(choice),
+            _ => &[],
+        };
+        let how = SendResponse {
+            framing,
+            persist: e.persist && self.drain.until.is_none(),
+            date: &self.identity.date,
+            extra: cookie,
+            local: false,
+        };
+        send_head(sink, e.client.stream, head, how, pages)
     }
 
-    /// Sends the head in `scratch.response` to the client. `local`: it is one of our own.
-    pub(super) fn send_response_head(
-        &mut self,
-        x: ExchangeId,
-        framing: Framing,
-        extra: &[u8],
-        local: bool,
-    ) -> Result<(), Cause> {
+    /// Sends the head in `scratch.response`, one of our own, to the client.
+    pub(super) fn send_local_head(&mut self, x: ExchangeId, framing: Framing) -> Result<(), Cause> {
         let e = &self.tables.exchanges[x];
-        let Leg { conn, stream } = e.client;
-        let conn = &mut self.tables.conns[conn];
-        let head = &self.scratch.response;
-        match &mut conn.wire {
-            Wire::H1(h1) => {
-                // Nobody is left who could ask again.
-                let last = conn.recv_ended && h1.buffer().unparsed_len() == 0;
-                let how = SendResponse {
-                    framing,
-                    persist: e.persist && !last && self.drain.until.is_none(),
-                    date: &self.identity.date,
-                    extra,
-                    local,
-                };
-                h1.send_response(&mut self.tables.pages, head, &how)
-            }
-            Wire::Tunnel(_) => Err(Cause::BadResponse(Violation::UnexpectedSwitch)),
-            Wire::Multiplexed(streams) => {
-                super::streams::send_response(streams, stream, head, framing, &self.identity.date, extra);
-                Ok(())
-            }
-        }
+        let how = SendResponse {
+            framing,
+            persist: e.persist && self.drain.until.is_none(),
+            date: &self.identity.date,
+            extra: b"",
+            local: true,
+        };
+        let conn = &mut self.tables.conns[e.client.conn];
+        send_head(conn, e.client.stream, &self.scratch.response, how, &mut self.tables.pages)
     }
 
     /// The final head is there: no other attempt will be needed. What has come behind it is received next.
@@ -224,11 +187,14 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         e.phase = Phase::Responding;
         e.retained = false;
-        if !(e.request_sent && e.request.ended && e.request.is_direct()) {
-            self.push_request(x, now);
-        } else {
+        if e.request_sent && e.request.ended && e.request.is_direct() {
             // What was retained of the request's body is needed no more.
-            self.release_request(x);
+            let source = &mut self.tables.conns[e.client.conn].wire;
+            e.request.release(Some(source), &mut self.tables.pages);
+            source.trim(&mut self.tables.pages);
+            debug_assert!(e.trailers_pass[REQUEST] || e.request.trailers.is_empty());
+        } else {
+            self.push_request(x, now);
         }
     }
 
@@ -300,13 +266,47 @@ impl<O: Observer> Proxy<O> {
             Wire::Multiplexed(_) => matches!(e.phase, Phase::Responding | Phase::Tunnel),
         }
     }
+}
 
-    /// The request's content is needed no more.
-    fn release_request(&mut self, x: ExchangeId) {
-        let e = &mut self.tables.exchanges[x];
-        let source = &mut self.tables.conns[e.client.conn].wire;
-        e.request.release(Some(source), &mut self.tables.pages);
-        source.trim(&mut self.tables.pages);
-        debug_assert!(e.trailers_pass[REQUEST] || e.request.trailers.is_empty());
+/// Puts what the middlewares have put into a response's way into its pipe: its length is not known any more.
+#[cold]
+fn transform_response(
+    pipe: &mut MessagePipe,
+    head: &mut ResponseHead,
+    transforms: Vec<Box<dyn Transform>>,
+    pages: &mut Pages,
+) -> Result<Framing, Cause> {
+    // A transform may put something in the place of no bytes, where there may be any.
+    let has_content = head.framing() != Framing::None;
+    head.content_length = None;
+    if !has_content {
+        return Ok(head.framing());
+    }
+    let framing = if head.framing() == Framing::Chunked { Framing::Chunked } else { Framing::Close };
+    for transform in transforms {
+        pipe.add_transform(transform, pages).map_err(|_| Cause::NoPages)?;
+    }
+    Ok(framing)
+}
+
+/// Sends the head of a response to a client.
+fn send_head(
+    conn: &mut Conn,
+    stream: u32,
+    head: &ResponseHead,
+    mut how: SendResponse<'_>,
+    pages: &mut Pages,
+) -> Result<(), Cause> {
+    match &mut conn.wire {
+        Wire::H1(h1) => {
+            // Nobody is left who could ask again.
+            how.persist &= !(conn.recv_ended && h1.buffer().unparsed_len() == 0);
+            h1.send_response(pages, head, &how)
+        }
+        Wire::Tunnel(_) => Err(Cause::BadResponse(Violation::UnexpectedSwitch)),
+        Wire::Multiplexed(streams) => {
+            super::streams::send_response(streams, stream, head, how.framing, how.date, how.extra);
+            Ok(())
+        }
     }
 }

@@ -55,8 +55,7 @@ impl<O: Observer> Proxy<O> {
         .min()
     }
 
-    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one
-    /// store.
+    /// Moves a connection's deadline.
     #[inline]
     pub(super) fn set_deadline(&mut self, c: ConnId, at: Instant) {
         self.timers.set_deadline(c, &mut self.tables.conns[c], at);
@@ -382,7 +381,8 @@ impl Window {
 }
 
 impl Timers {
-    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one store.
+    /// Moves a connection's deadline. The wheel hears of it only when it comes nearer: activity costs one
+    /// store.
     #[inline]
     pub(super) fn set_deadline(&mut self, c: ConnId, conn: &mut Conn, at: Instant) {
         conn.deadline = at;
