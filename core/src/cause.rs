@@ -52,6 +52,30 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause but the violations, of which [`Violation::ALL`] is the list.
+    pub const WITHOUT_VIOLATIONS: &[Self] = &[
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::LookupFailed,
+        Self::NoPages,
+        Self::ConnectRefused,
+        Self::ConnectUnreachable,
+        Self::ConnectTimeout,
+        Self::ConnectFailed,
+        Self::BackendClosed,
+        Self::BackendReset,
+        Self::BackendTimeout,
+        Self::ResponseTruncated,
+        Self::BackendStalled,
+        Self::HeadTimeout,
+        Self::ClientStalled,
+        Self::ClientGone,
+        Self::TunnelTimeout,
+        Self::Drained,
+    ];
+
     /// A short and stable name: the label of metrics and the word in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -98,5 +122,45 @@ impl Cause {
             Self::ClientGone | Self::TunnelTimeout => 400,
             _ => 502,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cause;
+
+    // Does not compile if a cause is missing here: it belongs into the list, too.
+    fn is_in_the_list(cause: Cause) -> bool {
+        match cause {
+            Cause::BadRequest(_) | Cause::BadResponse(_) => false,
+            Cause::NoRoute
+            | Cause::NoBackend
+            | Cause::QueueFull
+            | Cause::QueueTimeout
+            | Cause::LookupFailed
+            | Cause::NoPages
+            | Cause::ConnectRefused
+            | Cause::ConnectUnreachable
+            | Cause::ConnectTimeout
+            | Cause::ConnectFailed
+            | Cause::BackendClosed
+            | Cause::BackendReset
+            | Cause::BackendTimeout
+            | Cause::ResponseTruncated
+            | Cause::BackendStalled
+            | Cause::HeadTimeout
+            | Cause::ClientStalled
+            | Cause::ClientGone
+            | Cause::TunnelTimeout
+            | Cause::Drained => true,
+        }
+    }
+
+    #[test]
+    fn the_list_has_no_violations_and_the_order_of_the_variants() {
+        let all = Cause::WITHOUT_VIOLATIONS;
+        assert!(all.iter().all(|cause| is_in_the_list(*cause)));
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "in the order of the variants");
+        assert_eq!((all.first(), all.last()), (Some(&Cause::NoRoute), Some(&Cause::Drained)));
     }
 }

@@ -13,6 +13,7 @@ mod head;
 mod head_end;
 mod head_limits;
 pub mod machine;
+pub(crate) mod rendered_heads;
 pub mod trailers;
 mod upgrade;
 pub mod write;

@@ -7,7 +7,8 @@
 use std::fmt::Debug;
 
 use crate::buffer::ReceiveBuffer;
-use crate::h1::conn::{Conn as H1, RenderedHeads};
+use crate::h1::conn::Conn as H1;
+use crate::h1::rendered_heads::RenderedHeads;
 use crate::id::ExchangeId;
 use crate::page::Pages;
 

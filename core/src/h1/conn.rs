@@ -10,6 +10,7 @@ use super::head::{RequestParts, ResponseParts, parse_request, parse_response};
 use super::head_end::{find_request_end, find_response_end};
 use super::head_limits::{FieldIndex, HeadLimits, ResponseContext};
 use super::machine::{Event, MessageStates, Side, State};
+use super::rendered_heads::RenderedHeads;
 use super::trailers::{MAX_TRAILERS, TrailerIndex, Trailers, parse_trailers};
 use super::write::{
     RequestForward, ResponseForward, Writer, client_framing, forward_interim, forward_request,
@@ -89,16 +90,6 @@ pub(crate) struct SendResponse<'a> {
     pub(crate) local: bool,
 }
 
-/// Heads that have been written and not wholly sent: a final one, maybe interim ones before it.
-#[derive(Debug, Default)]
-pub(crate) struct RenderedHeads {
-    page: Option<PageId>,
-    /// Where the head of a reply of our own lies: it has to be sent when no page is free, too.
-    heap: Vec<u8>,
-    len: u32,
-    sent: u32,
-}
-
 /// How payload is framed on its way out.
 #[derive(Clone, Copy, Debug)]
 enum Encoder {
@@ -135,77 +126,6 @@ pub(crate) enum StreamEnd {
     Idle,
     /// A message was cut, or one that is due will never come.
     Truncated,
-}
-
-impl RenderedHeads {
-    #[inline]
-    pub(crate) fn pending<'a>(&'a self, pages: &'a Pages) -> &'a [u8] {
-        if self.is_done() { &[] } else { &self.bytes(pages)[self.sent as usize..self.len as usize] }
-    }
-
-    #[inline]
-    fn bytes<'a>(&'a self, pages: &'a Pages) -> &'a [u8] {
-        self.page.as_ref().map_or(&self.heap[..], |page| pages.bytes(page))
-    }
-
-    /// All of them have been sent.
-    #[inline]
-    pub(crate) fn is_done(&self) -> bool {
-        self.sent == self.len
-    }
-
-    /// `n` bytes have been sent; returns how many were not of heads.
-    #[inline]
-    pub(crate) fn advance(&mut self, n: usize) -> usize {
-        let of_heads = n.min((self.len - self.sent) as usize);
-        self.sent += of_heads as u32;
-        n - of_heads
-    }
-
-    /// Writes behind what of earlier heads has not been sent yet.
-    fn write(&mut self, pages: &mut Pages, write: impl FnOnce(&mut Writer<'_>)) -> Result<(), Cause> {
-        if self.is_done() {
-            (self.len, self.sent) = (0, 0);
-        }
-        if self.page.is_none() {
-            self.page = Some(pages.lend().ok_or(Cause::NoPages)?);
-        }
-        let page = self.page.as_ref().expect("just lent");
-        let mut w = Writer::new(&mut pages.bytes_mut(page)[self.len as usize..]);
-        write(&mut w);
-        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
-        self.len += written as u32;
-        Ok(())
-    }
-
-    /// The same without a page; heads of which nothing has been sent move there.
-    #[cold]
-    fn write_to_heap(&mut self, pages: &mut Pages, write: impl FnOnce(&mut Writer<'_>)) -> Result<(), Cause> {
-        let mut heap = self.pending(pages).to_vec();
-        let mut room = [0; crate::page::SMALL_BYTES];
-        let mut w = Writer::new(&mut room);
-        write(&mut w);
-        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
-        heap.extend_from_slice(&room[..written]);
-        self.clear(pages);
-        (self.len, self.heap) = (heap.len() as u32, heap);
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn clear(&mut self, pages: &mut Pages) {
-        if let Some(page) = self.page.take() {
-            pages.give_back(page);
-        }
-        (self.len, self.sent) = (0, 0);
-        if self.heap.capacity() > 0 {
-            self.heap = Vec::new();
-        }
-    }
-
-    pub(crate) fn pages(&self) -> usize {
-        usize::from(self.page.is_some())
-    }
 }
 
 impl Conn {
@@ -679,8 +599,7 @@ impl Conn {
     /// another one takes its place.
     pub(crate) fn withdraw_response(&mut self) {
         if self.states.withdraw_response() {
-            debug_assert_eq!(self.out.sent, 0, "nothing of it has been sent");
-            self.out.len = 0;
+            self.out.withdraw();
             self.encoder = Encoder::Plain;
         }
     }
@@ -764,7 +683,7 @@ impl Conn {
 
     /// Whether a byte of the heads has been sent.
     pub(crate) fn has_sent_of_head(&self) -> bool {
-        self.out.sent > 0
+        self.out.has_sent()
     }
 
     /// Whether the whole message has been sent. `ready`: unsent payload at the source, `last`: there will be
@@ -788,15 +707,7 @@ impl Conn {
     /// A short and complete payload joins its head, if nothing of either has been sent: one piece is cheaper
     /// to send than two. False if it does not.
     pub(crate) fn join(&mut self, payload: &[u8], pages: &mut Pages) -> bool {
-        let (Some(page), Encoder::Plain, 0) = (&self.out.page, &self.encoder, self.out.sent) else {
-            return false;
-        };
-        let start = self.out.len as usize;
-        let end = start + payload.len();
-        let Some(room) = pages.bytes_mut(page).get_mut(start..end) else { return false };
-        room.copy_from_slice(payload);
-        self.out.len = end as u32;
-        true
+        matches!(self.encoder, Encoder::Plain) && self.out.join(payload, pages)
     }
 
     /// Gives back the page of heads that have been sent.
@@ -811,21 +722,13 @@ impl Conn {
     /// be no other.
     #[inline]
     pub(crate) fn take_head_page(&mut self) -> Option<PageId> {
-        if !self.out.is_done() {
-            return None;
-        }
-        (self.out.len, self.out.sent) = (0, 0);
-        self.out.page.take()
+        self.out.take_page()
     }
 
     /// Takes over a page for heads, unless it has one.
     #[inline]
     pub(crate) fn give_head_page(&mut self, page: PageId, pages: &mut Pages) {
-        if self.out.page.is_none() {
-            self.out.page = Some(page);
-        } else {
-            pages.give_back(page);
-        }
+        self.out.give_page(page, pages);
     }
 
     // Between exchanges.

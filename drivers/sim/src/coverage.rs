@@ -116,30 +116,6 @@ pub struct Coverage {
     causes: BTreeMap<&'static str, u64>,
 }
 
-/// The causes of failed exchanges that a sweep has to meet, but for the violations of HTTP's rules.
-const CAUSES: &[Cause] = &[
-    Cause::NoRoute,
-    Cause::NoBackend,
-    Cause::QueueFull,
-    Cause::QueueTimeout,
-    Cause::LookupFailed,
-    Cause::NoPages,
-    Cause::ConnectRefused,
-    Cause::ConnectUnreachable,
-    Cause::ConnectTimeout,
-    Cause::ConnectFailed,
-    Cause::BackendClosed,
-    Cause::BackendReset,
-    Cause::BackendTimeout,
-    Cause::ResponseTruncated,
-    Cause::BackendStalled,
-    Cause::HeadTimeout,
-    Cause::ClientStalled,
-    Cause::ClientGone,
-    Cause::TunnelTimeout,
-    Cause::Drained,
-];
-
 /// The name of a cause in the table: there is one each for all violations of HTTP's rules by clients, and by
 /// backends.
 pub(crate) fn cause_name(cause: Cause) -> &'static str {
@@ -190,7 +166,7 @@ impl Coverage {
     #[must_use]
     pub fn table(&self) -> Vec<(String, u64)> {
         let marks = Mark::ALL.iter().map(|m| (m.name().to_owned(), self.of(*m)));
-        let names = CAUSES.iter().map(|c| c.name()).chain([BAD_REQUEST, BAD_RESPONSE]);
+        let names = Cause::WITHOUT_VIOLATIONS.iter().map(|c| c.name()).chain([BAD_REQUEST, BAD_RESPONSE]);
         let causes = names.map(|c| (format!("cause: {c}"), self.causes.get(c).copied().unwrap_or(0)));
         marks.chain(causes).collect()
     }

@@ -1,0 +1,141 @@
+//! The heads that one connection sends: written in whole, sent as the socket takes them.
+
+use super::write::Writer;
+use crate::cause::Cause;
+use crate::http::Violation;
+use crate::page::{PageId, Pages};
+
+/// Heads that have been written and not wholly sent: a final one, maybe interim ones before it.
+#[derive(Debug, Default)]
+pub(crate) struct RenderedHeads {
+    page: Option<PageId>,
+    /// Where the head of a reply of our own lies: it has to be sent when no page is free, too.
+    heap: Vec<u8>,
+    len: u32,
+    sent: u32,
+}
+
+impl RenderedHeads {
+    /// What has not been sent.
+    #[inline]
+    pub(crate) fn pending<'a>(&'a self, pages: &'a Pages) -> &'a [u8] {
+        if self.is_done() { &[] } else { &self.bytes(pages)[self.sent as usize..self.len as usize] }
+    }
+
+    #[inline]
+    fn bytes<'a>(&'a self, pages: &'a Pages) -> &'a [u8] {
+        self.page.as_ref().map_or(&self.heap[..], |page| pages.bytes(page))
+    }
+
+    /// All of them have been sent.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.sent == self.len
+    }
+
+    /// `n` bytes have been sent; returns how many were not of heads.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) -> usize {
+        let of_heads = n.min((self.len - self.sent) as usize);
+        self.sent += of_heads as u32;
+        n - of_heads
+    }
+
+    /// Writes behind what of earlier heads has not been sent yet.
+    pub(super) fn write(
+        &mut self,
+        pages: &mut Pages,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(), Cause> {
+        if self.is_done() {
+            (self.len, self.sent) = (0, 0);
+        }
+        if self.page.is_none() {
+            self.page = Some(pages.lend().ok_or(Cause::NoPages)?);
+        }
+        let page = self.page.as_ref().expect("just lent");
+        let mut w = Writer::new(&mut pages.bytes_mut(page)[self.len as usize..]);
+        write(&mut w);
+        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
+        self.len += written as u32;
+        Ok(())
+    }
+
+    /// As [`Self::write`], but without a page; heads of which nothing has been sent move there.
+    #[cold]
+    pub(super) fn write_to_heap(
+        &mut self,
+        pages: &mut Pages,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(), Cause> {
+        let mut heap = self.pending(pages).to_vec();
+        let mut room = [0; crate::page::SMALL_BYTES];
+        let mut w = Writer::new(&mut room);
+        write(&mut w);
+        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
+        heap.extend_from_slice(&room[..written]);
+        self.clear(pages);
+        (self.len, self.heap) = (heap.len() as u32, heap);
+        Ok(())
+    }
+
+    /// Forgets all of them and gives their memory back.
+    #[inline]
+    pub(crate) fn clear(&mut self, pages: &mut Pages) {
+        if let Some(page) = self.page.take() {
+            pages.give_back(page);
+        }
+        (self.len, self.sent) = (0, 0);
+        if self.heap.capacity() > 0 {
+            self.heap = Vec::new();
+        }
+    }
+
+    /// Pages in use.
+    pub(crate) fn pages(&self) -> usize {
+        usize::from(self.page.is_some())
+    }
+
+    /// Bytes of them have been sent.
+    #[inline]
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent > 0
+    }
+
+    /// Forgets heads of which nothing has been sent; their memory stays for others.
+    pub(super) fn withdraw(&mut self) {
+        debug_assert_eq!(self.sent, 0, "nothing of it has been sent");
+        self.len = 0;
+    }
+
+    /// Copies a payload behind them. False if something has been sent, or if there is no room.
+    pub(super) fn join(&mut self, payload: &[u8], pages: &mut Pages) -> bool {
+        let (Some(page), 0) = (&self.page, self.sent) else { return false };
+        let start = self.len as usize;
+        let end = start + payload.len();
+        let Some(room) = pages.bytes_mut(page).get_mut(start..end) else { return false };
+        room.copy_from_slice(payload);
+        self.len = end as u32;
+        true
+    }
+
+    /// Gives its page away, if all has been sent.
+    #[inline]
+    pub(super) fn take_page(&mut self) -> Option<PageId> {
+        if !self.is_done() {
+            return None;
+        }
+        (self.len, self.sent) = (0, 0);
+        self.page.take()
+    }
+
+    /// Takes over a page, unless it has one.
+    #[inline]
+    pub(super) fn give_page(&mut self, page: PageId, pages: &mut Pages) {
+        if self.page.is_none() {
+            self.page = Some(page);
+        } else {
+            pages.give_back(page);
+        }
+    }
+}
