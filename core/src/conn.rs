@@ -1,9 +1,8 @@
 //! One socket's state, without the socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::ListenerKind;
-use crate::event::Wants;
 use crate::health::ProbeTarget;
 use crate::http::ip::IpText;
 use crate::id::ExchangeId;
@@ -28,7 +27,8 @@ pub(crate) struct Conn {
     /// It found no page to read into and stands among the buffer waiters.
     pub(crate) waits_for_page: bool,
     /// What the driver was last shown; only compared with, never acted on.
-    pub(crate) shown: Wants,
+    #[cfg(debug_assertions)]
+    pub(crate) shown: crate::event::Wants,
     /// The peer will send nothing more.
     pub(crate) recv_ended: bool,
     /// The socket is of no use any more; what has been received is.
@@ -59,13 +59,14 @@ pub(crate) enum Role {
 /// An accepted connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
     /// The peer's address as text, which every request tells.
     pub(crate) peer_text: IpText,
     pub(crate) local_port: u16,
     pub(crate) kind: ListenerKind,
     /// Place of what backends are told of its listener.
-    pub(crate) forwarded_headers: u32,
+    pub(crate) forwarded_headers: u16,
     /// Among those that `connections_per_ip` counts.
     pub(crate) counted: bool,
     pub(crate) requests: u32,
@@ -104,6 +105,13 @@ pub(crate) struct Probe {
     pub(crate) started: Instant,
 }
 
+impl Client {
+    /// The peer. (Kept in parts: a `SocketAddr` takes more room, and there may be a million of them.)
+    pub(crate) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+}
+
 impl Conn {
     pub(crate) fn new(role: Role, wire: Wire) -> Self {
         Self {
@@ -115,7 +123,8 @@ impl Conn {
             head_started: Instant::NEVER,
             ready: InReadyQueue::No,
             waits_for_page: false,
-            shown: Wants::default(),
+            #[cfg(debug_assertions)]
+            shown: crate::event::Wants::default(),
             recv_ended: false,
             broken: false,
         }
@@ -140,5 +149,20 @@ impl Conn {
     /// Whether it serves an exchange, or more.
     pub(crate) fn is_busy(&self) -> bool {
         self.exchange.is_some() || self.wire.streams().is_some_and(|streams| !streams.exchanges.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Client, Conn};
+    use crate::wire::Wire;
+
+    /// There may be a million idle connections: their memory is theirs alone.
+    #[test]
+    fn a_connection_takes_few_bytes() {
+        // A debug build remembers for its checks what the driver was shown.
+        let debug = if cfg!(debug_assertions) { 8 } else { 0 };
+        let sizes = [size_of::<Conn>(), size_of::<Wire>(), size_of::<Client>()];
+        assert_eq!(sizes, [200 + debug, 104, 56], "connection, wire, client");
     }
 }

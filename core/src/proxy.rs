@@ -160,7 +160,7 @@ impl<O: Observer> Proxy<O> {
                 forwarded_headers: Vec::new(),
             },
             tables: Tables {
-                conns: Slab::default(),
+                conns: Slab::with_capacity(1024),
                 exchanges: Slab::default(),
                 pages: Pages::new(config.limits.buffer_bytes),
                 clients: 0,
@@ -319,7 +319,8 @@ impl<O: Observer> Proxy<O> {
             if let Some(conn) = self.tables.conns.get_mut(c) {
                 let ready = Ready { conn: c, send: conn.ready == InReadyQueue::Send };
                 conn.ready = InReadyQueue::No;
-                if cfg!(debug_assertions) {
+                #[cfg(debug_assertions)]
+                {
                     let wants = self.wants(c);
                     self.tables.conns[c].shown = wants;
                 }
@@ -483,7 +484,7 @@ impl<O: Observer> Drop for Proxy<O> {
     fn drop(&mut self) {
         for (_, conn) in self.tables.conns.iter() {
             if let Role::Client(client) = &conn.role {
-                self.identity.shared.leave(client.peer.ip(), client.counted);
+                self.identity.shared.leave(client.ip, client.counted);
             }
         }
         for (_, e) in self.tables.exchanges.iter().filter(|(_, e)| e.holds_slot) {

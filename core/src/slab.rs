@@ -40,6 +40,12 @@ impl<K, T> Default for Slab<K, T> {
 }
 
 impl<K: Key, T> Slab<K, T> {
+    /// Empty, with room for this many values. Memory of that size is reserved, and used as it fills.
+    #[must_use]
+    pub fn with_capacity(values: usize) -> Self {
+        Self { places: Vec::with_capacity(values), ..Self::default() }
+    }
+
     /// How many values there are.
     #[must_use]
     pub fn len(&self) -> usize {

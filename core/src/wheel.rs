@@ -55,17 +55,34 @@ impl Link {
     }
 }
 
+/// Each connection has one: 16 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    tick: u64,
     prev: Link,
     next: Link,
-    /// `level * LISTS + list of the level`, or [`NONE`] when not filed.
-    list: u32,
+    /// Low half of the tick.
+    tick: u32,
+    /// The next 16 bits of it: ticks last for thousands of years.
+    tick_high: u16,
+    /// `level * LISTS + list of the level`, or [`UNFILED`].
+    list: u16,
 }
 
+/// The list of a node that is in none.
+const UNFILED: u16 = u16::MAX;
+
 impl Node {
-    const UNFILED: Self = Self { tick: 0, prev: Link::NONE, next: Link::NONE, list: NONE };
+    const EMPTY: Self = Self { prev: Link::NONE, next: Link::NONE, tick: 0, tick_high: 0, list: UNFILED };
+
+    #[inline]
+    fn tick(self) -> u64 {
+        u64::from(self.tick_high) << 32 | u64::from(self.tick)
+    }
+
+    #[inline]
+    fn set_tick(&mut self, tick: u64) {
+        (self.tick, self.tick_high) = (tick as u32, (tick >> 32) as u16);
+    }
 }
 
 /// Timers by [`TimerKey`].
@@ -121,12 +138,13 @@ impl Wheel {
         debug_assert!(link != Link::NONE && link.key() == key, "{key:?}: the slot is too large");
         let nodes = &mut self.nodes[link.kind()];
         if nodes.len() <= link.slot() {
-            nodes.resize(link.slot() + 1, Node::UNFILED);
+            nodes.resize(link.slot() + 1, Node::EMPTY);
         }
         self.clear(key);
         // Rounded up: never early.
         let tick = (at.as_nanos() >> TICK_BITS) + u64::from(at.as_nanos() & ((1 << TICK_BITS) - 1) != 0);
-        self.node(link).tick = tick.max(self.now);
+        let tick = tick.max(self.now);
+        self.node(link).set_tick(tick);
         self.link(link);
         self.filed += 1;
     }
@@ -134,7 +152,7 @@ impl Wheel {
     /// Clears the timer of `key` if it is set.
     pub fn clear(&mut self, key: TimerKey) {
         let link = Link::of(key);
-        if self.nodes[link.kind()].get(link.slot()).is_some_and(|node| node.list != NONE) {
+        if self.nodes[link.kind()].get(link.slot()).is_some_and(|node| node.list != UNFILED) {
             self.unlink(link);
             self.filed -= 1;
         }
@@ -176,12 +194,12 @@ impl Wheel {
     }
 
     fn link(&mut self, link: Link) {
-        let tick = self.node(link).tick;
+        let tick = self.node(link).tick();
         let level = self.level(tick);
         let list = level * LISTS + (tick >> (LEVEL_BITS * level as u32)) as usize % LISTS;
         let head = self.heads[list];
         let node = self.node(link);
-        (node.prev, node.next, node.list) = (Link::NONE, head, list as u32);
+        (node.prev, node.next, node.list) = (Link::NONE, head, list as u16);
         if head != Link::NONE {
             self.node(head).prev = link;
         }
@@ -192,20 +210,21 @@ impl Wheel {
 
     fn unlink(&mut self, link: Link) {
         let Node { prev, next, list, .. } = *self.node(link);
+        let at = usize::from(list);
         if prev == Link::NONE {
-            self.heads[list as usize] = next;
+            self.heads[at] = next;
         } else {
             self.node(prev).next = next;
         }
         if next != Link::NONE {
             self.node(next).prev = prev;
         }
-        self.node(link).list = NONE;
-        if self.heads[list as usize] == Link::NONE {
-            let (level, bit) = (list as usize / LISTS, list as usize % LISTS);
+        self.node(link).list = UNFILED;
+        if self.heads[at] == Link::NONE {
+            let (level, bit) = (at / LISTS, at % LISTS);
             self.occupied[level] &= !(1 << bit);
             self.next = match self.earliest() {
-                Some((level, list)) => start(self.node(self.heads[list]).tick, level).max(self.now),
+                Some((level, list)) => start(self.node(self.heads[list]).tick(), level).max(self.now),
                 None => u64::MAX,
             };
         }

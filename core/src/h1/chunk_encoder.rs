@@ -2,8 +2,8 @@
 
 use crate::planted::planted;
 
-/// Bytes of the longest chunk header: sixteen digits and CRLF.
-const HEADER: usize = 18;
+/// Bytes of the longest chunk header: eight digits and CRLF.
+const HEADER: usize = 10;
 /// What follows the payload of the last chunk; every other tail is a piece of this.
 const LAST: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -13,9 +13,9 @@ const LAST: &[u8] = b"\r\n0\r\n\r\n";
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkEncoder {
     /// Unsent payload in the source, the open chunk's included.
-    ready: u64,
+    ready: u32,
     /// Unsent payload of the open chunk.
-    left: u64,
+    left: u32,
     header: [u8; HEADER],
     header_len: u8,
     header_sent: u8,
@@ -48,7 +48,7 @@ impl ChunkEncoder {
 
     /// `ready` bytes of payload now lie unsent in the source: all of them, also those already in the open
     /// chunk. Never less than before, but for what [`ChunkEncoder::sent`] released.
-    pub fn open(&mut self, ready: u64) {
+    pub fn open(&mut self, ready: u32) {
         debug_assert!(ready >= self.ready && (!self.ending || ready == self.ready));
         self.ready = ready;
         self.commit();
@@ -61,10 +61,10 @@ impl ChunkEncoder {
         }
         self.open = true;
         self.left = self.ready;
-        let digits = (64 - self.ready.leading_zeros()).div_ceil(4) as usize;
+        let digits = (32 - self.ready.leading_zeros()).div_ceil(4) as usize;
         for (i, digit) in self.header[..digits].iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[((self.ready
-                + u64::from(planted!(8) && self.ready > 20 && self.ready & 15 < 15))
+                + u32::from(planted!(8) && self.ready > 20 && self.ready & 15 < 15))
                 >> (4 * (digits - 1 - i))
                 & 15) as usize];
         }
@@ -79,6 +79,12 @@ impl ChunkEncoder {
         debug_assert!(!self.ending);
         self.ending = true;
         self.trailer_len = trailer_len;
+    }
+
+    /// Whether it knows that no more payload comes.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Whether the open chunk, or none, is all that is left.
@@ -105,7 +111,7 @@ impl ChunkEncoder {
     pub fn slices<'a>(&'a self, payload: &'a [u8], trailers: &'a [u8]) -> [&'a [u8]; 4] {
         let header =
             if self.open { &self.header[self.header_sent as usize..self.header_len as usize] } else { b"" };
-        let n = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let n = self.left as usize;
         let Some(payload) = payload.get(..n) else { return [header, payload, b"", b""] };
         let (tail, sent) = (self.tail(), self.tail_sent as usize);
         let trailers =
@@ -115,8 +121,8 @@ impl ChunkEncoder {
 
     /// `n` bytes of the slices have gone; returns how many of them were payload.
     pub fn sent(&mut self, n: usize) -> usize {
-        let mut n = n as u64;
-        let header = n.min(u64::from(self.header_len - self.header_sent));
+        let mut n = n as u32;
+        let header = n.min(u32::from(self.header_len - self.header_sent));
         self.header_sent += header as u8;
         n -= header;
         let payload = n.min(self.left);
@@ -125,8 +131,8 @@ impl ChunkEncoder {
         n -= payload;
         let last = self.is_last() && !self.done;
         let whole = self.tail().len() as u32 + if last { self.trailer_len } else { 0 };
-        debug_assert!(n <= u64::from(whole - self.tail_sent));
-        self.tail_sent += n as u32;
+        debug_assert!(n <= whole - self.tail_sent);
+        self.tail_sent += n;
         if self.left == 0 && self.tail_sent == whole && (self.open || last) {
             self.open = false;
             (self.header_len, self.header_sent, self.tail_sent) = (0, 0, 0);
@@ -201,7 +207,7 @@ mod tests {
             // Finished after this many bytes had gone, then byte by byte.
             for before in 0..=payload.len() * 6 {
                 let mut w = ChunkEncoder::new();
-                w.open(payload.len() as u64);
+                w.open(payload.len() as u32);
                 let mut out = pending(&w, payload.as_bytes(), b"")[..before].to_owned();
                 let mut released = w.sent(before);
                 w.finish(trailers.len() as u32);
@@ -244,7 +250,7 @@ mod tests {
             };
             for (more, n) in runs {
                 there += more;
-                w.open((there - released) as u64);
+                w.open((there - released) as u32);
                 step(&mut w, &mut released, there, n, &mut out);
             }
             w.finish(0);

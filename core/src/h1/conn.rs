@@ -95,8 +95,8 @@ pub(crate) struct SendResponse<'a> {
 enum Encoder {
     /// By length, or until the end of the connection.
     Plain,
-    /// RFC 9112 §7.1. `framed`: the encoder knows that the payload ends.
-    Chunked { chunks: ChunkEncoder, framed: bool },
+    /// RFC 9112 §7.1.
+    Chunked(ChunkEncoder),
 }
 
 /// What came of reading a head.
@@ -616,10 +616,9 @@ impl Conn {
     /// a trailer section of `trailer_len` bytes.
     #[inline]
     pub(crate) fn frame(&mut self, ready: usize, last: bool, trailer_len: usize) {
-        if let Encoder::Chunked { chunks, framed } = &mut self.encoder {
-            chunks.open(ready as u64);
-            if last && !*framed {
-                *framed = true;
+        if let Encoder::Chunked(chunks) = &mut self.encoder {
+            chunks.open(ready as u32);
+            if last && !chunks.is_ending() {
                 chunks.finish(trailer_len as u32);
             }
         }
@@ -647,7 +646,7 @@ impl Conn {
         let heads = self.out.pending(pages);
         match &self.encoder {
             Encoder::Plain => [heads, payload, &[], &[], &[]],
-            Encoder::Chunked { chunks, .. } => {
+            Encoder::Chunked(chunks) => {
                 let [a, b, c, d] = chunks.slices(payload, trailers);
                 [heads, a, b, c, d]
             }
@@ -660,7 +659,7 @@ impl Conn {
         !self.out.is_done()
             || match &self.encoder {
                 Encoder::Plain => ready > 0,
-                Encoder::Chunked { chunks, .. } => chunks.is_pending(),
+                Encoder::Chunked(chunks) => chunks.is_pending(),
             }
     }
 
@@ -670,7 +669,7 @@ impl Conn {
         let n = self.out.advance(n);
         match &mut self.encoder {
             Encoder::Plain => n,
-            Encoder::Chunked { chunks, .. } if n > 0 => chunks.sent(n),
+            Encoder::Chunked(chunks) if n > 0 => chunks.sent(n),
             Encoder::Chunked { .. } => 0,
         }
     }
@@ -694,7 +693,7 @@ impl Conn {
             && last
             && match &self.encoder {
                 Encoder::Plain => ready == 0,
-                Encoder::Chunked { chunks, .. } => chunks.is_done(),
+                Encoder::Chunked(chunks) => chunks.is_done(),
             }
     }
 
@@ -760,10 +759,6 @@ impl Conn {
 impl Encoder {
     #[inline]
     fn new(framing: Framing) -> Self {
-        if framing == Framing::Chunked {
-            Self::Chunked { chunks: ChunkEncoder::new(), framed: false }
-        } else {
-            Self::Plain
-        }
+        if framing == Framing::Chunked { Self::Chunked(ChunkEncoder::new()) } else { Self::Plain }
     }
 }

@@ -8,11 +8,25 @@ use crate::page::{PageId, Pages};
 /// Heads that have been written and not wholly sent: a final one, maybe interim ones before it.
 #[derive(Debug, Default)]
 pub(crate) struct RenderedHeads {
-    page: Option<PageId>,
-    /// Where the head of a reply of our own lies: it has to be sent when no page is free, too.
-    heap: Vec<u8>,
+    memory: Memory,
     len: u32,
     sent: u32,
+}
+
+/// Where the heads lie.
+#[derive(Debug, Default)]
+enum Memory {
+    #[default]
+    None,
+    Page(PageId),
+    /// The head of a reply of our own: it has to be sent when no page is free, too.
+    Heap(Box<HeapHeads>),
+}
+
+/// Behind one thin pointer, because nearly no connection has it.
+#[derive(Debug)]
+struct HeapHeads {
+    bytes: Box<[u8]>,
 }
 
 impl RenderedHeads {
@@ -24,7 +38,11 @@ impl RenderedHeads {
 
     #[inline]
     fn bytes<'a>(&'a self, pages: &'a Pages) -> &'a [u8] {
-        self.page.as_ref().map_or(&self.heap[..], |page| pages.bytes(page))
+        match &self.memory {
+            Memory::Page(page) => pages.bytes(page),
+            Memory::Heap(heap) => &heap.bytes,
+            Memory::None => &[],
+        }
     }
 
     /// All of them have been sent.
@@ -50,10 +68,14 @@ impl RenderedHeads {
         if self.is_done() {
             (self.len, self.sent) = (0, 0);
         }
-        if self.page.is_none() {
-            self.page = Some(pages.lend().ok_or(Cause::NoPages)?);
-        }
-        let page = self.page.as_ref().expect("just lent");
+        let page = match &mut self.memory {
+            Memory::Page(page) => page,
+            other => {
+                *other = Memory::Page(pages.lend().ok_or(Cause::NoPages)?);
+                let Memory::Page(page) = other else { unreachable!("just lent") };
+                page
+            }
+        };
         let mut w = Writer::new(&mut pages.bytes_mut(page)[self.len as usize..]);
         write(&mut w);
         let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
@@ -75,25 +97,23 @@ impl RenderedHeads {
         let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
         heap.extend_from_slice(&room[..written]);
         self.clear(pages);
-        (self.len, self.heap) = (heap.len() as u32, heap);
+        self.len = heap.len() as u32;
+        self.memory = Memory::Heap(Box::new(HeapHeads { bytes: heap.into() }));
         Ok(())
     }
 
     /// Forgets all of them and gives their memory back.
     #[inline]
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
-        if let Some(page) = self.page.take() {
+        if let Memory::Page(page) = std::mem::take(&mut self.memory) {
             pages.give_back(page);
         }
         (self.len, self.sent) = (0, 0);
-        if self.heap.capacity() > 0 {
-            self.heap = Vec::new();
-        }
     }
 
     /// Pages in use.
     pub(crate) fn pages(&self) -> usize {
-        usize::from(self.page.is_some())
+        usize::from(matches!(self.memory, Memory::Page(_)))
     }
 
     /// Bytes of them have been sent.
@@ -110,7 +130,7 @@ impl RenderedHeads {
 
     /// Copies a payload behind them. False if something has been sent, or if there is no room.
     pub(super) fn join(&mut self, payload: &[u8], pages: &mut Pages) -> bool {
-        let (Some(page), 0) = (&self.page, self.sent) else { return false };
+        let (Memory::Page(page), 0) = (&self.memory, self.sent) else { return false };
         let start = self.len as usize;
         let end = start + payload.len();
         let Some(room) = pages.bytes_mut(page).get_mut(start..end) else { return false };
@@ -126,14 +146,17 @@ impl RenderedHeads {
             return None;
         }
         (self.len, self.sent) = (0, 0);
-        self.page.take()
+        match std::mem::take(&mut self.memory) {
+            Memory::Page(page) => Some(page),
+            Memory::None | Memory::Heap(_) => None,
+        }
     }
 
     /// Takes over a page, unless it has one.
     #[inline]
     pub(super) fn give_page(&mut self, page: PageId, pages: &mut Pages) {
-        if self.page.is_none() {
-            self.page = Some(page);
+        if matches!(self.memory, Memory::None) {
+            self.memory = Memory::Page(page);
         } else {
             pages.give_back(page);
         }

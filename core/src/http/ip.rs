@@ -3,16 +3,25 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-/// An address as text; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it.
-#[derive(Clone, Copy, Debug)]
-pub struct IpText {
+/// An address as text; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it. Each connection
+/// of a client has one, so it is small where it can be.
+#[derive(Clone, Debug)]
+pub struct IpText(Text);
+
+#[derive(Clone, Debug)]
+enum Text {
     /// Filled up with zeros.
-    text: [u8; MAX_BYTES],
-    len: u8,
+    Short {
+        text: [u8; SHORT_BYTES],
+        len: u8,
+    },
+    Long(Box<[u8]>),
 }
 
 /// Eight groups of four digits and seven colons.
 const MAX_BYTES: usize = 39;
+/// Every IPv4 address and many of IPv6.
+const SHORT_BYTES: usize = 22;
 
 impl IpText {
     /// The text of this address.
@@ -21,14 +30,20 @@ impl IpText {
         let mut text = [0; MAX_BYTES];
         let mut rest = &mut text[..];
         write!(rest, "{}", ip.to_canonical()).expect("room for every address");
-        let len = (MAX_BYTES - rest.len()) as u8;
-        Self { text, len }
+        let len = MAX_BYTES - rest.len();
+        match text.first_chunk() {
+            Some(short) if len <= SHORT_BYTES => Self(Text::Short { text: *short, len: len as u8 }),
+            _ => Self(Text::Long(text[..len].into())),
+        }
     }
 
     /// The text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text[..usize::from(self.len)]
+        match &self.0 {
+            Text::Short { text, len } => &text[..usize::from(*len)],
+            Text::Long(text) => text,
+        }
     }
 
     /// A text of at most 16 bytes, filled up with zeros, and its length: whoever has room for 16 bytes copies
@@ -36,8 +51,10 @@ impl IpText {
     #[inline]
     #[must_use]
     pub fn short(&self) -> Option<(&[u8; 16], usize)> {
-        let text = self.text.first_chunk()?;
-        (self.len <= 16).then_some((text, usize::from(self.len)))
+        match &self.0 {
+            Text::Short { text, len } if *len <= 16 => Some((text.first_chunk()?, usize::from(*len))),
+            _ => None,
+        }
     }
 }
 

@@ -45,7 +45,8 @@ impl<O: Observer> Proxy<O> {
         let config = &self.pools.config;
         let peer_ip = a.peer.ip().to_canonical();
         let client = Client {
-            peer: a.peer,
+            ip: a.peer.ip(),
+            port: a.peer.port(),
             peer_text: IpText::new(peer_ip),
             local_port: a.local.port(),
             kind: a.kind,
@@ -157,7 +158,7 @@ impl<O: Observer> Proxy<O> {
         match &conn.role {
             Role::Client(client) => {
                 if !(planted!(29) && client.lingering) {
-                    self.identity.shared.leave(client.peer.ip(), client.counted);
+                    self.identity.shared.leave(client.ip, client.counted);
                 }
                 self.tables.clients -= 1;
             }

@@ -139,7 +139,7 @@ impl<O: Observer> Proxy<O> {
 /// from the right, the first that is no trusted proxy's. An element that is no address ends the list: what
 /// stands before it was said by nobody who is trusted.
 fn client_address(config: &Config, client: &Client, head: &RequestHead) -> IpAddr {
-    let peer = client.peer.ip().to_canonical();
+    let peer = client.ip.to_canonical();
     if !client.trusted {
         return peer;
     }

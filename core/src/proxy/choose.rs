@@ -32,7 +32,7 @@ impl<O: Observer> Proxy<O> {
 
     fn try_choose(&mut self, x: ExchangeId, now: Instant) -> Choice {
         let e = &mut self.tables.exchanges[x];
-        let client = self.tables.conns[e.client.conn].client().peer.ip();
+        let client = self.tables.conns[e.client.conn].client().ip;
         let pool = self.pools.get_mut(e.pool.expect("routed"));
         let choice =
             pool.balancer.choose(&SelectionInput { client, sticky: e.sticky_choice, tried: &e.tried }, now);
@@ -252,7 +252,7 @@ impl<O: Observer> Proxy<O> {
         let client = source.client();
         let forward = RequestForward {
             peer: &client.peer_text,
-            forwarded_headers: &self.identity.forwarded_headers[client.forwarded_headers as usize],
+            forwarded_headers: &self.identity.forwarded_headers[usize::from(client.forwarded_headers)],
             request_id: &e.request_id,
             trusted: client.trusted,
             keep_expect: !e.head.framing().is_empty(),

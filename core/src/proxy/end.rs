@@ -293,7 +293,7 @@ impl<O: Observer> Proxy<O> {
         e.times.ended = now;
         let mut record = Record {
             kept: &e.kept,
-            client: client.peer,
+            client: client.peer(),
             pool: "",
             backend: "",
             pool_identity: None,

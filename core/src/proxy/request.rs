@@ -179,7 +179,7 @@ impl<O: Observer> Proxy<O> {
             path: e.head.path(),
             query: e.head.query(),
             method: e.head.method().as_str().as_bytes(),
-            client: client.peer.ip(),
+            client: client.ip,
             fields: &HeadFields(&e.head),
         };
         let Some(place) = self.pools.router.route(&asked) else {
@@ -319,7 +319,7 @@ fn record_unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client,
 /// What there is to tell if no head was understood.
 fn unread(client: &Client) -> Head<'_> {
     Head {
-        client: client.peer,
+        client: client.peer(),
         client_ip: &client.peer_text,
         scheme: if client.kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http },
         method: b"",
@@ -367,12 +367,13 @@ impl Identity {
 
     /// What backends are told of the listener that a client came by.
     #[inline]
-    pub(super) fn forwarded_headers(&mut self, kind: ListenerKind, port: u16) -> u32 {
+    pub(super) fn forwarded_headers(&mut self, kind: ListenerKind, port: u16) -> u16 {
         let proto = if kind == ListenerKind::Https { "https" } else { "http" };
         let known = self.forwarded_headers.iter().position(|known| known.is_for(proto, port));
-        known.unwrap_or_else(|| {
+        let place = known.unwrap_or_else(|| {
             self.forwarded_headers.push(ForwardedHeaders::new(proto, port, self.shared.hostname()));
             self.forwarded_headers.len() - 1
-        }) as u32
+        });
+        u16::try_from(place).expect("fewer listeners than that: each has a file descriptor")
     }
 }

@@ -12,7 +12,7 @@ use crate::pump::{ProxyApi, Pump};
 use crate::sockets::Sockets;
 
 /// Connections taken from one listener in one turn: those that are served already wait no longer than that.
-const MAX_ACCEPTS: usize = 64;
+const MAX_ACCEPTS: usize = 32;
 /// Connections taken from one listener when it closes: more than may wait there.
 const MAX_LAST_ACCEPTS: usize = 65_536;
 /// Pause after running out of descriptors.

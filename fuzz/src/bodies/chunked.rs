@@ -96,7 +96,7 @@ fn encode(content: &[u8], seed: u8) -> Vec<u8> {
         };
     while there < content.len() {
         there += 1 + draw(content.len() - there);
-        writer.open((there - released) as u64);
+        writer.open((there - released) as u32);
         let most = draw(100);
         step(&mut writer, there, &mut released, most, &mut wire);
     }
