@@ -5,9 +5,8 @@
 //! O(1), except for least connection, which looks at every usable backend.
 //!
 //! Which backends may be chosen: those that are not Unhealthy, have an address and a weight above zero;
-//! backups only while no main backend is usable. Backends that this exchange has tried are avoided while
-//! another is usable; if all main ones have been tried, untried backups come first, then the tried ones
-//! again.
+//! backups only while no main backend is usable. Backends that this exchange has tried are never chosen
+//! again: if all main ones have been tried, untried backups come next, and then none.
 
 mod algorithm;
 mod backend;
@@ -203,8 +202,12 @@ impl Balancer {
                 (&self.plan.backups, Some(&[])),
                 tried,
             )
+        } else if self.algorithm == Algorithm::IpHash {
+            // Half-open attempts are part of it.
+            self.ip_hash(input.client, tried, now)
         } else {
-            self.choose_from_usable(input, &Tried::new(), now)
+            // What has failed this exchange once is not asked again.
+            Choice::None
         }
     }
 

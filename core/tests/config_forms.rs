@@ -495,6 +495,7 @@ fn the_reference_names_every_key() {
         "schemes",
         "strategy",
         "retries",
+        "retries_on_timeout",
         "address",
         "weight",
         "max_connections",

@@ -58,14 +58,8 @@ fn config() -> Arc<Config> {
             http: true,
             https: true,
             strategy: model::Strategy::RoundRobin,
-            backends: vec![model::Backend {
-                label: "192.0.2.20:80".into(),
-                address: model::Address::Ip("192.0.2.20:80".parse().expect("an address")),
-                protocol: model::Protocol::Http1,
-                weight: 1,
-                max_connections: None,
-                backup: false,
-            }],
+            // What the first does not take goes to the second.
+            backends: vec![backend("192.0.2.20:80", false), backend("192.0.2.21:80", true)],
             health: model::Health {
                 check_every: Duration::ZERO,
                 path: "/".into(),
@@ -80,6 +74,7 @@ fn config() -> Arc<Config> {
             timeouts,
             limits,
             retries: 1,
+            retries_on_timeout: false,
             middlewares: vec![],
         }],
         certificates: vec![],
@@ -90,6 +85,17 @@ fn config() -> Arc<Config> {
         driver: model::Driver::Mio,
         access_log: model::AccessLog { enabled: false, format: model::LogFormat::Text, path: None },
     })
+}
+
+fn backend(address: &str, backup: bool) -> model::Backend {
+    model::Backend {
+        label: address.into(),
+        address: model::Address::Ip(address.parse().expect("an address")),
+        protocol: model::Protocol::Http1,
+        weight: 1,
+        max_connections: None,
+        backup,
+    }
 }
 
 fn run(folder_name: &str) {

@@ -16,6 +16,9 @@ use two_wires::{Far, PAIRS, Rig, Speaks, config};
 
 const BOTH: (Speaks, Speaks) = (Speaks::Toy, Speaks::Toy);
 
+const WITH_BACKUP: &str =
+    "addresses = [\"127.0.0.1:81\", { address = \"127.0.0.1:82\", backup = true }]\nretries = 1";
+
 fn rig(pool: &str, pair: (Speaks, Speaks)) -> Rig {
     Rig::new(config("", pool), Arc::new(Shared::new("lb", 1)), pair)
 }
@@ -175,7 +178,7 @@ fn two_wait_in_the_queue_with_deadlines_of_their_own() {
 
 #[test]
 fn a_lost_connection_to_a_backend_is_everybodys_own_matter() {
-    let mut rig = rig("retries = 1", BOTH);
+    let mut rig = rig(WITH_BACKUP, BOTH);
     let c = rig.client();
     let (one, two) = (rig.ask(c, &get("/1"), true), rig.ask(c, &get("/2"), true));
     let asked = rig.asked();
@@ -185,7 +188,7 @@ fn a_lost_connection_to_a_backend_is_everybodys_own_matter() {
     rig.lose(lost);
     assert!(rig.message(one).reset, "half a response is no whole one");
     let again: Vec<_> = rig.asked().into_iter().filter(|far| far.0 != lost).collect();
-    assert_eq!(again.len(), 1, "nothing of the second response had come: it is asked for again");
+    assert_eq!(again.len(), 1, "nothing of the second response had come: the backup is asked");
     rig.respond(again[0], &ok(2), b"ok");
     assert_eq!(rig.message(two).body, b"ok");
     nothing_left(&mut rig);

@@ -24,7 +24,7 @@ use crate::client::{Client, WAIT};
 /// put their own top-level keys before it.
 pub(crate) const SHORT_TIMEOUTS: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n\
     health_interval = { check_every = 0 }\n\
-    timeouts = { head = \"700ms\", idle = \"1500ms\", connect = \"700ms\", backend_head = \"700ms\", stall = \"1s\", queue = \"700ms\", \
+    timeouts = { head = \"700ms\", idle = \"1500ms\", connect = \"3s\", backend_head = \"700ms\", stall = \"1s\", queue = \"700ms\", \
     tunnel = \"1500ms\", drain = \"3s\" }\n";
 
 /// A pool for the path prefix `/name`, with more keys of its own in `more`.

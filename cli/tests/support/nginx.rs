@@ -139,7 +139,8 @@ pub(crate) fn quick_start(backends: &[SocketAddr], top: &str, of_health: &str) -
         ("https_address = \"[::]:443\"", String::new()),
         (
             "addresses = [\"127.0.0.1:8080\", \"127.0.0.1:8081\"]",
-            format!("addresses = [{}]", addresses.join(", ")),
+            // A frozen backend must not be seen by clients.
+            format!("addresses = [{}]\nretries_on_timeout = true", addresses.join(", ")),
         ),
         // On a machine that is busy with other tests no backend must become slow or unhealthy for it.
         (

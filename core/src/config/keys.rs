@@ -30,5 +30,6 @@ pub(super) const POOL: &[&str] = &[
     "timeouts",
     "limits",
     "retries",
+    "retries_on_timeout",
     "middlewares",
 ];

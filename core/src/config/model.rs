@@ -82,6 +82,9 @@ pub struct Pool {
     pub limits: Limits,
     /// Attempts on other backends after the first failed, 0..=20; default 1.
     pub retries: u8,
+    /// A request whose backend let its time go by is sent to another one, if it may be repeated at all; each
+    /// attempt has the whole of `timeouts.backend_head`.
+    pub retries_on_timeout: bool,
     /// In the order of the file: the first sees a request first and its response last.
     pub middlewares: Vec<Middleware>,
 }

@@ -154,6 +154,7 @@ fn read_one(
         timeouts,
         limits,
         retries: retries as u8,
+        retries_on_timeout: section.boolean("retries_on_timeout", false, report),
         middlewares,
     };
     Some(LocatedPool {

@@ -381,7 +381,14 @@ impl<O: Observer> Proxy<O> {
         }
         let first = *e.first_failure.get_or_insert(cause);
         let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
-        let again = safe && e.retries_left > 0 && self.pools.get_mut(pool).spend_retry();
+        // Who lets its time go by may still be at work, and the client has waited long enough.
+        let timed_out = matches!(cause, Cause::BackendTimeout | Cause::BackendStalled);
+        let repeatable = safe && e.retries_left > 0;
+        let used = self.pools.get_mut(pool);
+        let again = repeatable && (!timed_out || used.pool().retries_on_timeout) && used.spend_retry();
+        if timed_out {
+            self.tables.exchanges[x].waits_since = Instant::NEVER;
+        }
         self.release_slot(x);
         if !again {
             return self.break_exchange(x, first, now);

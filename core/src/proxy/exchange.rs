@@ -117,6 +117,9 @@ pub(crate) struct Exchange {
     pub(crate) client_due: Instant,
     /// When the backend must have done something.
     pub(crate) backend_due: Instant,
+    /// Since when the head of a response is waited for, over all attempts: since a request was whole with a
+    /// backend, or the last interim response. [`Instant::NEVER`]: not yet.
+    pub(crate) waits_since: Instant,
     /// It stands among those whose deadlines are to be set anew.
     pub(crate) dirty: bool,
 
@@ -140,8 +143,15 @@ impl Exchange {
     pub(crate) fn expectation_met(&mut self) {
         // One whose content is empty may have been sent before anything was said.
         if std::mem::replace(&mut self.awaits_continue, false) && !self.request_sent {
-            self.times.sent = Instant::NEVER;
+            (self.times.sent, self.waits_since) = (Instant::NEVER, Instant::NEVER);
         }
+    }
+
+    /// The backend has all that it needs to respond.
+    #[inline]
+    pub(crate) fn sent_at(&mut self, now: Instant) {
+        self.times.sent = now;
+        self.waits_since = self.waits_since.min(now);
     }
 
     /// Whether the rest of the request is read on: not while a lookup runs, nor beside a local reply.

@@ -133,6 +133,7 @@ impl<O: Observer> Proxy<O> {
             backend_window: Window::NONE,
             client_due: Instant::NEVER,
             backend_due: Instant::NEVER,
+            waits_since: Instant::NEVER,
             dirty: false,
             status: 0,
             cause: None,

@@ -75,7 +75,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn take_response(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
         let head = &self.scratch.response;
         if head.is_interim() {
-            self.pass_interim(x)?;
+            self.pass_interim(x, now)?;
             let c = self.tables.exchanges[x].client.conn;
             self.mark_ready(c);
             return Ok(());
@@ -96,10 +96,14 @@ impl<O: Observer> Proxy<O> {
         Ok(())
     }
 
-    /// RFC 9110 §15.2: interim responses pass.
-    fn pass_interim(&mut self, x: ExchangeId) -> Result<(), Cause> {
+    /// RFC 9110 §15.2: interim responses pass, and each shows that the backend is at work.
+    fn pass_interim(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
         let e = &mut self.tables.exchanges[x];
         e.interims += 1;
+        if e.waits_since != Instant::NEVER {
+            // The backend is at work: its time begins anew.
+            e.waits_since = now;
+        }
         if e.interims > MAX_INTERIMS {
             return Err(Cause::BadResponse(Violation::TooManyInterims));
         }

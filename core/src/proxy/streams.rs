@@ -308,7 +308,8 @@ impl<O: Observer> Proxy<O> {
         e.backend_window.bytes += taken as u64;
         if all && e.request.is_last() {
             streams.protocol.send_end(leg.stream, &e.request.trailers);
-            (e.request_sent, e.times.sent) = (true, now);
+            e.request_sent = true;
+            e.sent_at(now);
         }
         !streams.protocol.transmit().is_empty()
     }

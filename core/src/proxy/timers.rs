@@ -159,7 +159,7 @@ impl<O: Observer> Proxy<O> {
             // By far the commonest wait, and what the looks below would come to: the request has been sent,
             // and no byte of a response has come.
             Phase::Sending if e.request_sent && e.interims == 0 => {
-                e.arm(Due::Never, Due::At(e.times.sent + backend_head), stall, now);
+                e.arm(Due::Never, Due::At(e.waits_since + backend_head), stall, now);
             }
             _ => return self.rearm_both(x, stall, backend_head, now),
         }
@@ -212,8 +212,8 @@ impl<O: Observer> Proxy<O> {
             _ if send => Due::Window,
             Phase::Responding if !e.response.ended && recv => Due::Window,
             Phase::Responding => Due::Never,
-            // Never, as long as it has not been sent.
-            _ => Due::At(e.times.sent + backend_head),
+            _ if e.times.sent == Instant::NEVER => Due::Never,
+            _ => Due::At(e.waits_since + backend_head),
         }
     }
 

@@ -259,13 +259,13 @@ fn join_response(
 fn note_request_sent(e: &mut Exchange, h1: &mut H1, ready: usize, pages: &mut Pages, now: Instant) {
     if e.awaits_continue && h1.heads_sent() {
         // The backend has all that it gets before it says something.
-        e.times.sent = now;
+        e.sent_at(now);
     }
     if !h1.is_message_sent(ready, e.request.is_last()) {
         return;
     }
     if !std::mem::replace(&mut e.request_sent, true) {
-        e.times.sent = now;
+        e.sent_at(now);
         h1.message_sent();
     }
     if e.phase == Phase::Responding {

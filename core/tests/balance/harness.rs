@@ -84,6 +84,7 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
             min_download_rate: 100,
         },
         retries: 1,
+        retries_on_timeout: false,
         middlewares: Vec::new(),
     }
 }

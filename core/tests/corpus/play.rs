@@ -210,7 +210,9 @@ fn probe(world: &mut World) -> Result<(), String> {
         client = Side::Client(99);
         world.accept(client);
     }
-    let idle: Vec<Side> = backends(world).into_iter().filter(|s| open(world, s)).collect();
+    let mut idle: Vec<Side> = backends(world).into_iter().filter(|s| open(world, s)).collect();
+    // The first backend is asked again.
+    idle.retain(|s| !world.peers[s].to_backup);
     world.send(client, b"GET /next HTTP/1.1\r\nHost: next.test\r\n\r\n");
     let backend = match idle.iter().copied().find(|s| !world.peers[s].received.is_empty()) {
         Some(side) => side,

@@ -45,11 +45,14 @@ pub(crate) struct Peer {
     pub(crate) closed: bool,
     /// The proxy has reset the connection.
     pub(crate) reset: bool,
+    /// Of a connection to the second backend, which stands in where the first one has failed.
+    pub(crate) to_backup: bool,
 }
 
 impl Peer {
-    fn new(conn: ConnId) -> Self {
+    fn new(conn: ConnId, to_backup: bool) -> Self {
         Self {
+            to_backup,
             conn,
             inbox: VecDeque::new(),
             ending: false,
@@ -80,13 +83,13 @@ pub(crate) struct World {
     /// Refused connections that the proxy has not closed yet.
     refused: BTreeSet<ConnId>,
     /// Connections that the proxy has requested and that are not open yet.
-    connecting: VecDeque<ConnId>,
+    connecting: VecDeque<(ConnId, bool)>,
     pub(crate) connections: u8,
 }
 
 const CLIENT: &str = "192.0.2.7:50000";
 const LOCAL: &str = "192.0.2.1:80";
-const BACKEND: &str = "192.0.2.20:80";
+const BACKENDS: [&str; 2] = ["192.0.2.20:80", "192.0.2.21:80"];
 /// Tue, 15 Nov 2022 08:12:31 GMT, the `DATE` of the format.
 const WALL: Wall = Wall { unix_secs: 1_668_499_951, millis: 250 };
 /// Far more turns than any case needs: above it, proxy and peers keep each other busy for ever.
@@ -130,7 +133,7 @@ impl World {
         assert!(self.proxy.accepting(ListenerKind::Http), "the listener is open");
         let conn = self.proxy.handle_accept(&accepted, self.now).expect("the proxy takes a client");
         self.sides.insert(conn, side);
-        self.peers.insert(side, Peer::new(conn));
+        self.peers.insert(side, Peer::new(conn, false));
         self.acted = Some(conn);
         self.settle();
     }
@@ -209,8 +212,8 @@ impl World {
             }
             match effect {
                 Some(Effect::Connect { conn, to }) => {
-                    assert_eq!(to, address(BACKEND), "there is one backend");
-                    self.connecting.push_back(conn);
+                    let backend = BACKENDS.iter().position(|backend| address(backend) == to);
+                    self.connecting.push_back((conn, backend.expect("one of the backends") == 1));
                     assert!(
                         self.connecting.len() <= self.proxy.counts().exchanges,
                         "one exchange asks for one connection at once"
@@ -218,8 +221,10 @@ impl World {
                 }
                 Some(Effect::Shutdown(conn)) => self.peer_of(conn).shut = true,
                 Some(Effect::Close(conn) | Effect::Reset(conn)) if self.refused.remove(&conn) => {}
-                Some(Effect::Close(conn) | Effect::Reset(conn)) if self.connecting.contains(&conn) => {
-                    self.connecting.retain(|c| *c != conn);
+                Some(Effect::Close(conn) | Effect::Reset(conn))
+                    if self.connecting.iter().any(|(c, _)| *c == conn) =>
+                {
+                    self.connecting.retain(|(c, _)| *c != conn);
                 }
                 Some(effect @ (Effect::Close(conn) | Effect::Reset(conn))) => {
                     let peer = self.peer_of(conn);
@@ -242,7 +247,7 @@ impl World {
                 "{side:?} wants {now:?}, but the driver knows {known:?}"
             );
         }
-        if let Some(conn) = self.connecting.pop_front() {
+        if let Some((conn, to_backup)) = self.connecting.pop_front() {
             if std::mem::take(&mut self.refuse_next) {
                 self.refused.insert(conn);
                 self.proxy.handle_fault(conn, Fault::Refused, self.now);
@@ -250,7 +255,7 @@ impl World {
                 self.connections += 1;
                 let side = Side::Backend(self.connections);
                 self.sides.insert(conn, side);
-                self.peers.insert(side, Peer::new(conn));
+                self.peers.insert(side, Peer::new(conn, to_backup));
                 self.acted = Some(conn);
                 self.proxy.handle_connected(conn, self.now);
             }

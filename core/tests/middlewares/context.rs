@@ -32,6 +32,9 @@ fn said(rig: &mut Rig, kind: ListenerKind, head: &str) -> String {
     String::from_utf8(rig.message(far).body).unwrap()
 }
 
+const WITH_BACKUP: &str =
+    "addresses = [\"127.0.0.1:81\", { address = \"127.0.0.1:82\", backup = true }]\nretries = 1";
+
 #[test]
 fn a_middleware_rewrites_path_and_fields_on_both_ways() {
     let trace = Trace::default();
@@ -62,7 +65,7 @@ fn a_middleware_rewrites_path_and_fields_on_both_ways() {
     });
     for pair in PAIRS {
         let mut rig =
-            Rig::new(config("", "retries = 1", 2), shared(1, vec![rewriting.clone(), looking.clone()]), pair);
+            Rig::new(config("", WITH_BACKUP, 2), shared(1, vec![rewriting.clone(), looking.clone()]), pair);
         let c = rig.client();
         let head = "GET /old?a=1 HTTP/1.1\r\nHost: a.test\r\nX-Old: 1\r\nAuthorization: Basic YTpi\r\n\
                     X-Old: 2\r\nAccept: text/html\r\nX-SECRET: s\r\n\r\n";

@@ -109,7 +109,7 @@ fn every_timeout() {
                 let b = w.to(A)[0];
                 w.send(b, "HTTP/1.1 103 X\r\n\r\n");
             },
-            due: 1_000,
+            due: 4_000,
             record: Some((504, Cause::BackendTimeout)),
             backends_closed: true,
         },

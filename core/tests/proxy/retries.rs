@@ -7,10 +7,15 @@ use crate::world::{EndedExchange, Open, Reply, World, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
+const C: &str = "10.0.0.3:80";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody";
 
 fn pool(retries: u8) -> String {
     one_pool(&format!("addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = {retries}"))
+}
+
+fn pool_of_three(retries: u8) -> String {
+    one_pool(&format!("addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]\nretries = {retries}"))
 }
 
 /// How the first attempts fail, what is asked, and how it ends: status, cause, attempts, the last backend.
@@ -37,13 +42,20 @@ fn tries() {
     let table: Vec<Row> = vec![
         ("unsent: any method", 1, vec![refused()], POST.into(), (200, None, 2, B)),
         ("no retries", 0, vec![refused()], POST.into(), (502, Some(ConnectRefused), 1, A)),
-        ("three", 3, vec![refused(), refused(), refused()], get("/"), (200, None, 4, B)),
+        ("two", 2, vec![refused(), refused()], get("/"), (200, None, 3, C)),
+        (
+            "never the same twice",
+            3,
+            vec![refused(), refused(), refused()],
+            get("/"),
+            (502, Some(ConnectRefused), 3, C),
+        ),
         (
             "too few; the first error is told",
-            2,
-            vec![refused(), closed(), closed()],
+            1,
+            vec![refused(), closed()],
             get("/"),
-            (502, Some(ConnectRefused), 3, A),
+            (502, Some(ConnectRefused), 2, B),
         ),
         (
             "the same the other way round",
@@ -77,10 +89,10 @@ fn tries() {
         ("chunks, unsent", 1, vec![refused()], chunked("POST"), (200, None, 2, B)),
     ];
     for (what, retries, fails, request, expected) in table {
-        let mut w = World::new(&pool(retries));
-        // Round robin: the attempts go to one and the other by turns.
+        let mut w = World::new(&pool_of_three(retries));
+        // Round robin: the attempts go to one after the other.
         for (n, fail) in fails.into_iter().enumerate() {
-            let script = w.backend(if n % 2 == 0 { A } else { B });
+            let script = w.backend([A, B, C][n]);
             match fail {
                 O(fault) => script.opens.push_back(Open::Fails(fault)),
                 R(reply) => script.replies.push_back(reply),
@@ -218,17 +230,17 @@ fn the_budget_of_retries() {
     w.finish();
 }
 
-/// With one backend alone the same one is asked again; a backup is another one.
+/// What has failed is not asked again, though it were the only one; a backup is another one.
 #[test]
 fn where_to() {
     let table = [
-        ("alone", "addresses = [\"10.0.0.1:80\"]", A),
-        ("a backup", "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", backup = true }]", B),
-        ("another", "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]", B),
+        ("alone", "addresses = [\"10.0.0.1:80\"]", None),
+        ("a backup", "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", backup = true }]", Some(B)),
+        ("another", "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]", Some(B)),
         (
             "none that takes nothing",
             "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", weight = 0 }]",
-            A,
+            None,
         ),
     ];
     let strategies = [
@@ -254,13 +266,55 @@ fn where_to() {
                 assert_eq!((exchanges[0].status, exchanges[0].attempts), (502, 2), "{what} {name}");
                 assert!(served.len() == 2 && served[0] != served[1], "{what} {name}: {served:?}");
             } else {
-                assert_eq!(
-                    (exchanges[0].status, exchanges[0].attempts, &*exchanges[0].backend),
-                    (200, 2, expected),
-                    "{what} {name}"
-                );
+                let end = expected.map_or((502, 1, A), |other| (200, 2, other));
+                let ended = &exchanges[0];
+                assert_eq!((ended.status, ended.attempts, &*ended.backend), end, "{what} {name}");
             }
             w.finish();
         }
     }
+}
+
+/// A request that timed out is not repeated, unless the pool says so: then each attempt has the whole time.
+#[test]
+fn timed_out() {
+    for (key, gets) in [("", vec![(504, 1, 2_000)]), ("retries_on_timeout = true", vec![(504, 2, 4_000)])] {
+        let text = format!(
+            "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[timeouts]\nbackend_head = 2\n\
+             [[backend_pools]]\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 3\n{key}\n"
+        );
+        for (status, attempts, after_ms) in gets {
+            let mut w = World::new(&text);
+            for at in [A, B] {
+                w.backend(at).reply = Reply::Hold;
+            }
+            let c = w.client_sends(&get("/"));
+            w.advance_ms(after_ms - 10);
+            assert_eq!(w.statuses(c), [0; 0], "{key}: too early");
+            w.advance_ms(20);
+            let ended = w.exchanges();
+            assert_eq!((ended[0].status, ended[0].attempts), (status, attempts), "{key}");
+            w.finish();
+        }
+    }
+}
+
+/// The time for a response's head is one time for all attempts.
+#[test]
+fn all_attempts_together() {
+    let text = "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[timeouts]\nbackend_head = 2\n\
+                [[backend_pools]]\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n";
+    let mut w = World::new(text);
+    for at in [A, B] {
+        w.backend(at).reply = Reply::Hold;
+    }
+    let c = w.client_sends(&get("/"));
+    w.advance_ms(1_500);
+    let first = w.to(A)[0];
+    w.fault(first, Fault::Reset);
+    w.advance_ms(490);
+    assert_eq!((w.statuses(c).len(), w.to(B).len()), (0, 1), "the second attempt is under way");
+    w.advance_ms(20);
+    assert_eq!(w.one(), (502, Some(Cause::BackendReset), 2));
+    w.finish();
 }

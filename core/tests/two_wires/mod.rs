@@ -97,9 +97,10 @@ pub(crate) struct Rig {
 
 /// One pool with one backend and no health checks; `pool` and `top` are further lines.
 pub(crate) fn config(top: &str, pool: &str) -> Config {
+    let addresses = if pool.contains("addresses") { "" } else { "addresses = [\"127.0.0.1:81\"]\n" };
     let text = format!(
         "http_address = \"127.0.0.1:80\"\n{top}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n\
-         name = \"api\"\naddresses = [\"127.0.0.1:81\"]\n{pool}\n"
+         name = \"api\"\n{addresses}{pool}\n"
     );
     config::parse(&text).config.unwrap_or_else(|| panic!("a good configuration: {text}"))
 }
