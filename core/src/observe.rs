@@ -79,7 +79,8 @@ pub struct HealthChange<'a> {
 /// A request as it came. All texts are bounded, and empty if no head was understood.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// The peer of the client connection.
+    /// The peer of the client connection; if that is a trusted proxy, the client that it speaks for, with
+    /// the port 0, since nobody says that one.
     pub client: SocketAddr,
     /// Its address as text.
     pub client_ip: &'a IpText,

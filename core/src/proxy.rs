@@ -30,6 +30,7 @@ use crate::event::{Effect, Fault, Ready, Transmit, Wants};
 use crate::h1::conn::HeadParser;
 use crate::h1::{ForwardedHeaders, RequestId};
 use crate::health::Schedule;
+use crate::http::ip::IpText;
 use crate::http::{RequestHead, ResponseHead, date};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
@@ -121,6 +122,8 @@ struct Scratch {
     request: Box<RequestHead>,
     response: ResponseHead,
     line: Vec<u8>,
+    /// A client that a trusted proxy speaks for.
+    client_text: IpText,
     /// Of exchanges that have ended, for those to come.
     #[expect(clippy::vec_box, reason = "heads move between here and exchanges: a pointer each")]
     spare_heads: Vec<Box<RequestHead>>,

@@ -484,6 +484,7 @@ fn the_reference_names_every_key() {
         "min_upload_rate",
         "min_download_rate",
         "trusted_proxies",
+        "via",
         "workers",
         "driver",
         "enabled",

@@ -79,6 +79,7 @@ fn config() -> Arc<Config> {
         }],
         certificates: vec![],
         trusted_proxies: vec![],
+        via: true,
         timeouts,
         limits,
         workers: Some(1),

@@ -24,6 +24,8 @@ fn forward() -> RequestForward<'static> {
         forwarded_headers: &HTTP,
         request_id: ID,
         trusted: false,
+        client: &PEER,
+        via: true,
         keep_expect: false,
         own_body: None,
         default_host: b"backend:81",
@@ -173,6 +175,16 @@ fn requests_with_a_wish() {
         out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &v6),
         format!("GET / HTTP/1.1\r\nHost: a\r\n{expected}")
     );
+    // Without `Via`, as by default.
+    let silent = RequestForward { via: false, ..forward() };
+    for (peer_is_trusted, raw) in
+        [(false, "GET / HTTP/1.1\r\nHost: a\r\n"), (true, "GET / HTTP/1.0\r\nHost: a\r\n")]
+    {
+        let silent = RequestForward { trusted: peer_is_trusted, ..silent };
+        let expected =
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}", tail("a").replace("Via: 1.1 rust-strom\r\n", ""));
+        assert_eq!(out(format!("{raw}\r\n").as_bytes(), &silent), expected);
+    }
     let mapped = RequestForward { peer: &IpText::new("::ffff:192.0.2.7".parse().unwrap()), ..forward() };
     assert_eq!(
         out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &mapped),
@@ -193,6 +205,40 @@ fn requests_of_a_trusted_proxy() {
         out(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &trusted),
         format!("GET / HTTP/1.1\r\nHost: a\r\n{}", tail("a"))
     );
+}
+
+/// Who is not trusted says nothing of hops before this one, in no spelling; what is trusted passes.
+#[test]
+fn claims_of_hops() {
+    const CLAIMS: [&str; 9] = [
+        "Forwarded",
+        "X-Forwarded-Ssl",
+        "X-Forwarded-Scheme",
+        "X-Forwarded-Prefix",
+        "X-Client-IP",
+        "True-Client-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "Proxy",
+    ];
+    let all = |change: fn(&str) -> String| -> String {
+        CLAIMS.iter().map(|name| format!("{}: v\r\n", change(name))).collect()
+    };
+    let spellings: [fn(&str) -> String; 4] =
+        [|n| n.to_owned(), |n| n.to_uppercase(), |n| n.to_lowercase(), |n| n.replace('-', "_")];
+    for spelling in spellings {
+        let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{}X-Kept: 1\r\n\r\n", all(spelling));
+        assert_eq!(
+            out(raw.as_bytes(), &forward()),
+            format!("GET / HTTP/1.1\r\nHost: a\r\nX-Kept: 1\r\n{}", tail("a"))
+        );
+    }
+    let client = IpText::new([203, 0, 113, 9].into());
+    let trusted = RequestForward { trusted: true, client: &client, ..forward() };
+    let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{}X-Kept: 1\r\n\r\n", all(|n| n.to_owned()));
+    let expected = raw.replace("\r\n\r\n", "\r\n")
+        + &tail("a").replace("X-Real-IP: 192.0.2.7", "X-Real-IP: 203.0.113.9");
+    assert_eq!(out(raw.as_bytes(), &trusted), expected);
 }
 
 fn back(raw: &str, asked: ResponseContext, client_version: u8, keep_alive: bool, extra: &str) -> String {

@@ -102,6 +102,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     };
     let pools = pool::read_all(&file, &defaults, report);
     let trusted_proxies = trusted_proxies(&file, report);
+    let via = file.boolean("via", false, report);
     let workers = file.integer("workers", 0..=1024, 0, report);
     let drivers = &[("mio", Driver::Mio), ("smol", Driver::Smol)];
     let driver = file.one_of("driver", "driver", drivers, Driver::Mio, report);
@@ -123,6 +124,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         pools: pools.into_iter().map(|p| Some(p?.pool)).collect::<Option<_>>()?,
         certificates: certificates.into_iter().collect::<Option<_>>()?,
         trusted_proxies,
+        via,
         timeouts: defaults.timeouts,
         limits: defaults.limits,
         workers: u16::try_from(workers).ok().filter(|&n| n > 0),

@@ -14,6 +14,7 @@ pub(super) const FILE: &[&str] = &[
     "limits",
     "trusted_proxies",
     "workers",
+    "via",
     "driver",
     "access_log",
 ];

@@ -21,6 +21,8 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     /// Clients whose `X-Forwarded-*` and `X-Request-ID` are believed; default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether requests say in `Via` that they have passed here (RFC 9110 §7.6.3); default false.
+    pub via: bool,
     /// Timeouts that hold before a pool is chosen; each pool has a copy with its overrides.
     pub timeouts: Timeouts,
     /// Limits that hold before a pool is chosen; each pool has a copy with its overrides.

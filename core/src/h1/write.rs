@@ -152,6 +152,10 @@ pub struct RequestForward<'a> {
     pub request_id: &'a RequestId,
     /// The peer is a trusted proxy: what it says of its own clients is kept and added to.
     pub trusted: bool,
+    /// The client that a trusted proxy speaks for; the peer where there is none.
+    pub client: &'a IpText,
+    /// Say in `Via` that the request has passed here (RFC 9110 §7.6.3).
+    pub via: bool,
     /// Pass `Expect: 100-continue` on.
     pub keep_expect: bool,
     /// How the content goes out, where that is not as it came in.
@@ -189,6 +193,8 @@ const PROXY_SET: u64 = HeaderKind::set(&[
     HeaderKind::XRealIp,
     HeaderKind::XRequestId,
 ]);
+/// What only a trusted proxy may say.
+const HOP_CLAIM: u64 = HeaderKind::set(&[HeaderKind::HopClaim]);
 const TRAILER: u64 = HeaderKind::set(&[HeaderKind::Trailer]);
 
 /// Writes the head of the request to a backend, in one pass.
@@ -212,6 +218,9 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     if request.max_forwards.is_some() {
         pass &= !HeaderKind::set(&[HeaderKind::MaxForwards]);
     }
+    if !f.trusted {
+        pass &= !HOP_CLAIM;
+    }
     request.fields.copy(host_first, host_first, pass, |piece| w.put(piece));
 
     if f.keep_expect && request.expect_continue {
@@ -229,7 +238,10 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     }
     // Worked on here, and not through a reference: place and room stay in registers.
     let mut own = Writer { buf: std::mem::take(&mut w.buf), ..*w };
-    via(&mut own, request);
+    if f.via {
+        via(&mut own, request);
+    }
+    own.lit(b"X-Forwarded-For: ");
     own.address(f.peer);
     own.lit(b"\r\nX-Real-IP: ");
     own.address(f.peer);
@@ -241,14 +253,14 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     *w = own;
 }
 
-/// `Via`, and the name of the field that follows it.
-#[inline(always)]
+/// Many servers take a request with it for one that cannot take compressed content.
+#[cold]
 fn via(w: &mut Writer<'_>, request: &RequestHead) {
-    if request.version() == Version::HTTP_10 {
-        w.lit(b"Via: 1.0 rust-strom\r\nX-Forwarded-For: ");
+    w.put(if request.version() == Version::HTTP_10 {
+        b"Via: 1.0 rust-strom\r\n"
     } else {
-        w.lit(b"Via: 1.1 rust-strom\r\nX-Forwarded-For: ");
-    }
+        b"Via: 1.1 rust-strom\r\n"
+    });
 }
 
 /// `TE`, `Connection` and `Upgrade` of this hop.
@@ -284,11 +296,17 @@ fn forwarded_by_trusted(w: &mut Writer<'_>, request: &RequestHead, host: &[u8], 
 
     let peer = f.peer.as_bytes();
     let own = f.forwarded_headers;
-    via(w, request);
+    if f.via {
+        via(w, request);
+    }
+    w.put(b"X-Forwarded-For: ");
     list(w, HeaderKind::XForwardedFor);
     w.put(peer);
     w.put(b"\r\nX-Real-IP: ");
-    w.put(sent(HeaderKind::XRealIp).unwrap_or(peer));
+    match sent(HeaderKind::XRealIp) {
+        Some(client) => w.put(client),
+        None => w.address(f.client),
+    }
     w.put(b"\r\nX-Forwarded-Host: ");
     w.put(sent(HeaderKind::XForwardedHost).unwrap_or(host));
     w.put(b"\r\nX-Forwarded-Proto: ");

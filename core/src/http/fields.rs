@@ -42,6 +42,10 @@ pub enum HeaderKind {
     XForwardedServer,
     XRealIp,
     XRequestId,
+    /// What else tells of a hop before this one, or asks for another resource than the target does:
+    /// `Forwarded`, `X-Forwarded-Ssl`, `X-Forwarded-Scheme`, `X-Forwarded-Prefix`, `X-Client-IP`,
+    /// `True-Client-IP`, `X-Original-URL`, `X-Rewrite-URL`, and `Proxy`, which CGI takes for its own proxy.
+    HopClaim,
     /// Another spelling (`_` for `-`) of a field that the proxy sets or that frames the message: never
     /// forwarded.
     UnderscoreAlias,
@@ -220,6 +224,7 @@ impl HeaderKind {
         match n.len() {
             2 if is!(n, b"te") => Self::Te,
             3 if is!(n, b"via") => Self::Via,
+            5 if is!(n, b"proxy") => Self::HopClaim,
             4 if is!(n, b"host") => Self::Host,
             4 if is!(n, b"date") => Self::Date,
             6 if is!(n, b"accept") => Self::Accept,
@@ -230,19 +235,24 @@ impl HeaderKind {
             7 if is!(n, b"upgrade") => Self::Upgrade,
             7 if is!(n, b"trailer") => Self::Trailer,
             9 if is!(n, b"x-real-ip") => Self::XRealIp,
+            9 if is!(n, b"forwarded") => Self::HopClaim,
             10 if is!(n, b"user-agent") => Self::UserAgent,
             10 if is!(n, b"connection") => Self::Connection,
             10 if is!(n, b"set-cookie") => Self::SetCookie,
             10 if is!(n, b"keep-alive") => Self::KeepAlive,
             11 if is!(n, b"retry-after") => Self::RetryAfter,
+            11 if is!(n, b"x-client-ip") => Self::HopClaim,
             12 if is!(n, b"content-type") => Self::ContentType,
             12 if is!(n, b"x-request-id") => Self::XRequestId,
             12 if is!(n, b"max-forwards") => Self::MaxForwards,
             13 if is!(n, b"cache-control") => Self::CacheControl,
             13 if is!(n, b"authorization") => Self::Authorization,
+            13 if is!(n, b"x-rewrite-url") => Self::HopClaim,
             14 if is!(n, b"content-length") => Self::ContentLength,
+            14 if is!(n, b"x-original-url") || is!(n, b"true-client-ip") => Self::HopClaim,
             15 if is!(n, b"accept-encoding") => Self::AcceptEncoding,
             15 if is!(n, b"x-forwarded-for") => Self::XForwardedFor,
+            15 if is!(n, b"x-forwarded-ssl") => Self::HopClaim,
             16 if is!(n, b"content-encoding") => Self::ContentEncoding,
             16 if is!(n, b"x-forwarded-host") => Self::XForwardedHost,
             16 if is!(n, b"x-forwarded-port") => Self::XForwardedPort,
@@ -250,6 +260,7 @@ impl HeaderKind {
             17 if is!(n, b"transfer-encoding") => Self::TransferEncoding,
             17 if is!(n, b"x-forwarded-proto") => Self::XForwardedProto,
             18 if is!(n, b"x-forwarded-server") => Self::XForwardedServer,
+            18 if is!(n, b"x-forwarded-scheme") || is!(n, b"x-forwarded-prefix") => Self::HopClaim,
             18 if is!(n, b"proxy-authenticate") => Self::ProxyAuthenticate,
             19 if is!(n, b"proxy-authorization") => Self::ProxyAuthorization,
             _ => Self::Other,
@@ -283,6 +294,7 @@ impl HeaderKind {
         Self::XForwardedServer,
         Self::XRealIp,
         Self::XRequestId,
+        Self::HopClaim,
     ]);
 
     /// Whether a `Connection` option of this name removes the field. Framing, routing, credentials and what

@@ -1,7 +1,7 @@
 //! Addresses as text, formatted once and kept: once for each client, then copied into each of its requests.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An address as text; IPv4 in IPv6 is written as IPv4, the rest of IPv6 as RFC 5952 has it. Each connection
 /// of a client has one, so it is small where it can be.
@@ -15,7 +15,13 @@ enum Text {
         text: [u8; SHORT_BYTES],
         len: u8,
     },
-    Long(Box<[u8]>),
+    Long(Box<Long>),
+}
+
+#[derive(Clone, Debug)]
+struct Long {
+    text: [u8; MAX_BYTES],
+    len: u8,
 }
 
 /// Eight groups of four digits and seven colons.
@@ -23,17 +29,41 @@ const MAX_BYTES: usize = 39;
 /// Every IPv4 address and many of IPv6.
 const SHORT_BYTES: usize = 22;
 
+impl Default for IpText {
+    /// That of no address.
+    fn default() -> Self {
+        Self(Text::Short { text: [0; SHORT_BYTES], len: 0 })
+    }
+}
+
 impl IpText {
     /// The text of this address.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
-        let mut text = [0; MAX_BYTES];
-        let mut rest = &mut text[..];
-        write!(rest, "{}", ip.to_canonical()).expect("room for every address");
-        let len = MAX_BYTES - rest.len();
-        match text.first_chunk() {
-            Some(short) if len <= SHORT_BYTES => Self(Text::Short { text: *short, len: len as u8 }),
-            _ => Self(Text::Long(text[..len].into())),
+        let mut text = Self::default();
+        text.assign(ip);
+        text
+    }
+
+    /// Becomes the text of another address. Memory that a long one needed stays for those to come.
+    pub fn assign(&mut self, ip: IpAddr) {
+        let mut whole = [0; MAX_BYTES];
+        let len = match ip.to_canonical() {
+            IpAddr::V4(ip) => dotted(ip, &mut whole),
+            IpAddr::V6(ip) => {
+                let mut rest = &mut whole[..];
+                write!(rest, "{ip}").expect("room for every address");
+                MAX_BYTES - rest.len()
+            }
+        };
+        match &mut self.0 {
+            Text::Long(long) => **long = Long { text: whole, len: len as u8 },
+            Text::Short { .. } => {
+                self.0 = match whole.first_chunk() {
+                    Some(short) if len <= SHORT_BYTES => Text::Short { text: *short, len: len as u8 },
+                    _ => Text::Long(Box::new(Long { text: whole, len: len as u8 })),
+                }
+            }
         }
     }
 
@@ -42,7 +72,7 @@ impl IpText {
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Text::Short { text, len } => &text[..usize::from(*len)],
-            Text::Long(text) => text,
+            Text::Long(long) => &long.text[..usize::from(long.len)],
         }
     }
 
@@ -56,6 +86,22 @@ impl IpText {
             _ => None,
         }
     }
+}
+
+/// Writes an IPv4 address; returns its length.
+fn dotted(ip: Ipv4Addr, to: &mut [u8; MAX_BYTES]) -> usize {
+    let mut len = 0;
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            to[len] = b'.';
+            len += 1;
+        }
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(octet).as_bytes();
+        to[len..len + digits.len()].copy_from_slice(digits);
+        len += digits.len();
+    }
+    len
 }
 
 #[cfg(test)]
@@ -81,6 +127,12 @@ mod tests {
                 written.short().map(|(all, len)| &all[..len]),
                 (text.len() <= 16).then_some(written.as_bytes())
             );
+        }
+        // One after the other in the same memory.
+        let mut again = IpText::new("::1".parse().unwrap());
+        for text in table.iter().chain(table.iter().rev()) {
+            again.assign(text.parse().unwrap());
+            assert_eq!(again.as_bytes(), text.as_bytes());
         }
         assert_eq!(IpText::new("::ffff:10.0.0.1".parse().unwrap()).as_bytes(), b"10.0.0.1");
     }

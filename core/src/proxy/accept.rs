@@ -45,7 +45,7 @@ impl<O: Observer> Proxy<O> {
         let config = &self.pools.config;
         let peer_ip = a.peer.ip().to_canonical();
         let client = Client {
-            ip: a.peer.ip(),
+            ip: peer_ip,
             port: a.peer.port(),
             peer_text: IpText::new(peer_ip),
             local_port: a.local.port(),

@@ -71,7 +71,7 @@ impl<O: Observer> Proxy<O> {
         let observer = &mut self.observer;
         let mut ctx = Ctx {
             now,
-            client: client_address(&self.pools.config, client, &e.head),
+            client: e.client_ip,
             connection: Connection { secure: client.kind == ListenerKind::Https, port: client.local_port },
             request: &mut e.head,
             state: &mut e.states[stage],
@@ -135,19 +135,15 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
-/// The client's address: the peer's own unless it is trusted, else of the addresses in `X-Forwarded-For`,
-/// from the right, the first that is no trusted proxy's. An element that is no address ends the list: what
-/// stands before it was said by nobody who is trusted.
-fn client_address(config: &Config, client: &Client, head: &RequestHead) -> IpAddr {
-    let peer = client.ip.to_canonical();
-    if !client.trusted {
-        return peer;
-    }
-    let mut found = peer;
+/// The client that a trusted peer speaks for: of the addresses in `X-Forwarded-For`, from the right, the
+/// first that is no trusted proxy's. An element that is no address ends the list: what stands before it was
+/// said by nobody who is trusted.
+#[cold]
+pub(super) fn client_address(config: &Config, client: &Client, head: &RequestHead) -> IpAddr {
+    let mut found = client.ip;
     let fields = head.fields();
-    let lists: Vec<&[u8]> =
-        fields.iter().filter(|f| f.kind == HeaderKind::XForwardedFor).map(|f| f.value).collect();
-    for text in lists.iter().rev().flat_map(|list| list.rsplit(|b| *b == b',')) {
+    let lists = fields.lines().iter().rev().filter(|line| line.kind == HeaderKind::XForwardedFor);
+    for text in lists.flat_map(|line| line.value(fields.raw()).rsplit(|b| *b == b',')) {
         let address =
             std::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<IpAddr>().ok());
         let Some(address) = address else { return found };

@@ -32,7 +32,7 @@ impl<O: Observer> Proxy<O> {
 
     fn try_choose(&mut self, x: ExchangeId, now: Instant) -> Choice {
         let e = &mut self.tables.exchanges[x];
-        let client = self.tables.conns[e.client.conn].client().ip;
+        let client = e.client_ip;
         let pool = self.pools.get_mut(e.pool.expect("routed"));
         let choice =
             pool.balancer.choose(&SelectionInput { client, sticky: e.sticky_choice, tried: &e.tried }, now);
@@ -250,8 +250,14 @@ impl<O: Observer> Proxy<O> {
         let pool = self.pools.get(e.pool.expect("routed"));
         let Some((conn, source)) = self.tables.conns.pair_mut(leg.conn, e.client.conn) else { return };
         let client = source.client();
+        let theirs = &mut self.scratch.client_text;
+        if client.trusted {
+            theirs.assign(e.client_ip);
+        }
         let forward = RequestForward {
             peer: &client.peer_text,
+            client: if client.trusted { theirs } else { &client.peer_text },
+            via: self.pools.config.via,
             forwarded_headers: &self.identity.forwarded_headers[usize::from(client.forwarded_headers)],
             request_id: &e.request_id,
             trusted: client.trusted,

@@ -1,6 +1,7 @@
 //! An exchange: one request, its response, and the two legs they travel on.
 
 use std::any::Any;
+use std::net::IpAddr;
 
 use super::pipe::MessagePipe;
 use crate::balance::Tried;
@@ -72,6 +73,8 @@ pub(crate) struct Exchange {
     pub(crate) holds_slot: bool,
 
     pub(crate) head: OwnedHead,
+    /// The client's address, after `trusted_proxies`.
+    pub(crate) client_ip: IpAddr,
     /// How it is named to backends and in the log, unless a trusted peer has named it.
     pub(crate) request_id: RequestId,
     pub(crate) request: MessagePipe,

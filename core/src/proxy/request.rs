@@ -1,5 +1,7 @@
 //! The way in: from a client's bytes to an exchange that knows its pool.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::admin;
 use super::exchange::{Exchange, Leg, OwnedHead, Phase, REQUEST, Window};
 use super::pipe::MessagePipe;
@@ -10,6 +12,7 @@ use crate::config::ListenerKind;
 use crate::conn::Client;
 use crate::h1::conn::HeadRead;
 use crate::h1::{ForwardedHeaders, RequestId};
+use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::local_reply::LocalReply;
@@ -89,6 +92,7 @@ impl<O: Observer> Proxy<O> {
         let head_started = std::mem::replace(&mut conn.head_started, Instant::NEVER);
         let single = conn.wire.streams().is_none();
         let role = conn.client_mut();
+        let client_ip = role.ip;
         let first = role.requests == 0;
         role.requests = role.requests.saturating_add(1);
         let most = self.pools.config.limits.requests_per_connection;
@@ -109,6 +113,7 @@ impl<O: Observer> Proxy<O> {
             holds_slot: false,
             trailers_pass: [!head.lists_fields, true],
             head: OwnedHead::new(head),
+            client_ip,
             request_id,
             request: if single { MessagePipe::lent() } else { MessagePipe::own() },
             response: MessagePipe::lent(),
@@ -158,12 +163,17 @@ impl<O: Observer> Proxy<O> {
         conn.wire.trim(&mut self.tables.pages);
         let client = conn.client();
         e.times.head = now;
+        if client.trusted {
+            e.client_ip = super::chain::client_address(&self.pools.config, client, &e.head);
+            self.scratch.client_text.assign(e.client_ip);
+        }
         e.awaits_continue = e.head.expect_continue && !e.request.ended;
         if client.kind == ListenerKind::Admin {
             return self.admin_request(x, now);
         }
         if self.observer.wants_records() {
-            record_head(&mut self.observer, &mut e.kept, client, &e.head, &e.request_id);
+            let told = (e.client_ip, &self.scratch.client_text);
+            record_head(&mut self.observer, &mut e.kept, client, told, &e.head, &e.request_id);
         }
         // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy
         // that is trusted has ended the TLS.
@@ -180,7 +190,7 @@ impl<O: Observer> Proxy<O> {
             path: e.head.path(),
             query: e.head.query(),
             method: e.head.method().as_str().as_bytes(),
-            client: client.ip,
+            client: e.client_ip,
             fields: &HeadFields(&e.head),
         };
         let Some(place) = self.pools.router.route(&asked) else {
@@ -287,6 +297,7 @@ fn record_head(
     observer: &mut impl Observer,
     kept: &mut Kept,
     client: &Client,
+    (told, told_text): (IpAddr, &IpText),
     request: &RequestHead,
     own_id: &RequestId,
 ) {
@@ -304,6 +315,10 @@ fn record_head(
         request_id: theirs.map_or(Named::Ours(own_id), |id| Named::Theirs(cut(id, 128))),
         ..unread(client)
     };
+    if told != client.ip {
+        // The port that it came from is known to the trusted proxy alone.
+        return observer.head(&Head { client: SocketAddr::new(told, 0), client_ip: told_text, ..head }, kept);
+    }
     observer.head(&head, kept);
 }
 

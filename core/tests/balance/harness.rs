@@ -96,6 +96,7 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
         pools,
         certificates: Vec::new(),
         trusted_proxies: Vec::new(),
+        via: false,
         timeouts: model.timeouts,
         limits: model.limits,
         workers: None,

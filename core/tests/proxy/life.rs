@@ -505,6 +505,37 @@ fn what_is_forwarded() {
     }
 }
 
+/// Routing, hashing and backends see the client that trusted proxies speak for.
+#[test]
+fn the_client_behind_trusted_proxies() {
+    let text = "trusted_proxies = [\"198.51.100.0/24\"]\nhttp_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n\
+                [[backend_pools]]\nmatcher = \"ClientIP('203.0.113.0/24')\"\naddresses = [\"10.0.0.1:80\"]\n\
+                [[backend_pools]]\naddresses = [\"10.0.0.2:80\", \"10.0.0.3:80\", \"10.0.0.4:80\"]\nstrategy = { IPHash = {} }\n";
+    let ask = |w: &mut World, from: &str, forwarded: &str| {
+        let c = w.client_from(from);
+        w.send(c, format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: {forwarded}\r\n\r\n"));
+        let (at, got) = w.served.last().cloned().expect("served");
+        (at.to_string(), got)
+    };
+    let mut w = World::new(text);
+    // From the right, the first who is not trusted.
+    let (at, got) = ask(&mut w, "198.51.100.9", "8.8.8.8, 203.0.113.5, 198.51.100.8");
+    assert!(at == "10.0.0.1:80" && got.contains("\r\nX-Real-IP: 203.0.113.5\r\n"), "{at} {got}");
+    let (at, got) = ask(&mut w, "192.0.2.99", "203.0.113.5");
+    assert!(
+        at != "10.0.0.1:80" && got.contains("\r\nX-Real-IP: 192.0.2.99\r\n"),
+        "nobody's word: {at} {got}"
+    );
+    // Clients of one proxy spread, and each keeps its backend.
+    let places: Vec<String> =
+        (0..32).map(|n| ask(&mut w, "198.51.100.9", &format!("10.1.{n}.1")).0).collect();
+    assert!(places.iter().any(|at| *at != places[0]), "all went to {}", places[0]);
+    for (n, at) in places.iter().enumerate() {
+        assert_eq!(ask(&mut w, "198.51.100.77", &format!("10.1.{n}.1")).0, *at, "by another proxy");
+    }
+    w.finish();
+}
+
 /// A reload at any moment: nothing is cut, everything ends by the file it began with, and what is gone is let
 /// go.
 #[test]

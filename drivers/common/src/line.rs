@@ -138,6 +138,12 @@ impl<'a> Line<'a> {
     /// Address and port; `ip` is its text. A v4-mapped address is written as what it is.
     #[inline(always)]
     pub fn address(&mut self, a: SocketAddr, ip: &IpText) {
+        if a.port() == 0 {
+            return self.apart(|mut line| {
+                line.raw(ip.as_bytes());
+                line
+            });
+        }
         match ip.short() {
             Some((text, len)) if a.is_ipv4() => {
                 *self.rest.first_chunk_mut().expect("room for a line") = *text;
@@ -404,12 +410,16 @@ mod tests {
             "[1::2:0:0:3:4]:1",
             "[fe80::]:9",
             "[1:2:3:4:5:6:7:8]:10",
-            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:0",
+            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:1",
             "[0:1::]:1",
         ];
         for a in table {
             let a: SocketAddr = a.parse().expect("an address");
             assert_eq!(text(|l| l.address(a, &IpText::new(a.ip()))), a.to_string());
+        }
+        for text_of in ["192.0.2.9", "2001:db8::9"] {
+            let a = SocketAddr::new(text_of.parse().expect("an address"), 0);
+            assert_eq!(text(|l| l.address(a, &IpText::new(a.ip()))), text_of, "whose port nobody knows");
         }
         let mapped: SocketAddr = "[::ffff:10.1.2.3]:5".parse().expect("an address");
         assert_eq!(text(|l| l.address(mapped, &IpText::new(mapped.ip()))), "10.1.2.3:5");

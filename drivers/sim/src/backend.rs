@@ -443,10 +443,13 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry) -> Result<()
     if entry.padding > 0 && head.get("x-pad")? != Some(payload::padding(entry.id, entry.padding).as_str()) {
         return Err("the padding of another request".into());
     }
-    for added in ["x-forwarded-for", "via", "x-request-id"] {
+    for added in ["x-forwarded-for", "x-request-id"] {
         if head.get(added)?.is_none() {
             return Err(format!("no {added}"));
         }
+    }
+    if head.get("via")?.is_some() {
+        return Err("a Via that nobody asked for".into());
     }
     let framing = head.framing(BodyFraming::None)?;
     if framing != entry.framing {

@@ -75,8 +75,11 @@ fn requests(
     let Ok(request) = slow else { return };
     let mut room = vec![0; 2 * bytes.len() + 2048];
     let mut w = Writer::new(&mut room);
+    let peer = IpText::new([192, 0, 2, 7].into());
     let forward = RequestForward {
-        peer: &IpText::new([192, 0, 2, 7].into()),
+        peer: &peer,
+        client: &peer,
+        via: true,
         forwarded_headers: &ForwardedHeaders::new("http", 80, "lb"),
         request_id: b"0123456789abcdef0000000000000001",
         trusted: false,

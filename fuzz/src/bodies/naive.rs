@@ -367,8 +367,9 @@ fn is_v4(text: &str) -> bool {
     text.split('.').count() == 4 && text.split('.').all(is_octet)
 }
 
-/// Fields that the proxy sets for a backend, beside those that frame the content.
-const PROXY_SET: [&str; 7] = [
+/// Fields that the proxy sets for a backend, or that only a trusted proxy may send, beside those that frame
+/// the content.
+const PROXY_SET: [&str; 16] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -376,6 +377,15 @@ const PROXY_SET: [&str; 7] = [
     "x-forwarded-server",
     "x-real-ip",
     "x-request-id",
+    "forwarded",
+    "x-forwarded-ssl",
+    "x-forwarded-scheme",
+    "x-forwarded-prefix",
+    "x-client-ip",
+    "true-client-ip",
+    "x-original-url",
+    "x-rewrite-url",
+    "proxy",
 ];
 
 /// What passes a proxy unchanged, in its order (RFC 9110 §7.6.1): neither framing, nor what is meant for one
