@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::ListenerKind;
 use crate::health::ProbeTarget;
+use crate::health::check::Search;
 use crate::http::ip::IpText;
 use crate::id::ExchangeId;
 use crate::time::Instant;
@@ -103,6 +104,9 @@ pub(crate) struct Probe {
     /// Which of the backend's addresses.
     pub(crate) address: u8,
     pub(crate) started: Instant,
+    /// Of the response, once its head is there and its content is looked at; 0 before.
+    pub(crate) status: u16,
+    pub(crate) search: Search,
 }
 
 impl Client {

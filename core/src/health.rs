@@ -2,7 +2,8 @@
 //! of probes and of connects by real traffic.
 //!
 //! The whole state is one atomic word, so each input is one atomic step and several shards may report at
-//! once. This module sends no probe ([`schedule`] says when, the proxy sends it) and chooses no backend.
+//! once. This module sends no probe ([`schedule`] says when, [`check`] what, and the proxy sends it) and
+//! chooses no backend.
 //!
 //! | state | good probe | bad probe | third failed connect in a row |
 //! |---|---|---|---|
@@ -15,6 +16,7 @@
 //! to 60 s; a connect that succeeds makes the backend Healthy, with a ramp. A *ramp* is the time after
 //! recovery in which the backend's share of traffic grows from almost nothing to the whole.
 
+pub mod check;
 mod packed_state;
 pub mod schedule;
 
@@ -79,12 +81,29 @@ impl Rules {
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// A response came.
-    Responded {
+    /// The response was as expected.
+    Good {
         /// Its status code.
         status: u16,
-        /// Time from the start of the probe to the end of the response's head.
+        /// Time from the start of the probe until that was known.
         after: Duration,
+    },
+    /// A response came with another status than those expected.
+    UnexpectedStatus {
+        /// Its status code.
+        status: u16,
+    },
+    /// A response came whose content, as far as it is looked at, does not have the text expected.
+    TextMissing {
+        /// Its status code.
+        status: u16,
+    },
+    /// It took longer than a check may.
+    TimedOut {
+        /// How long that is.
+        limit: Duration,
+        /// What there was of it by then.
+        reached: Reached,
     },
     /// No response came.
     Failed {
@@ -93,19 +112,53 @@ pub enum ProbeOutcome {
     },
 }
 
+/// How far a probe came that took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// There was no connection.
+    Nothing,
+    /// The backend took a connection.
+    Connection,
+    /// A head with this status.
+    Head(u16),
+}
+
 impl ProbeOutcome {
-    /// Whether a response came with a status of 200 to 399.
+    /// Whether the response was as expected.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Responded { status: 200..=399, .. })
+        matches!(self, Self::Good { .. })
+    }
+
+    /// One stable word for it, for logs. Those of connections and broken responses are the names of causes;
+    /// the others begin with `check_`.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Good { .. } => "check_passed",
+            Self::UnexpectedStatus { .. } => "check_status",
+            Self::TextMissing { .. } => "check_body",
+            Self::TimedOut { .. } => "check_timeout",
+            Self::Failed { why } => why.name(),
+        }
     }
 }
 
 impl fmt::Display for ProbeOutcome {
-    /// For the log: "status 500 after 12 ms", "connect_refused".
+    /// What was seen, for the log: "HTTP 500", "no answer in 500 ms".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Responded { status, after } => write!(f, "status {status} after {} ms", after.as_millis()),
+            Self::Good { status, after } => write!(f, "HTTP {status} after {} ms", after.as_millis()),
+            Self::UnexpectedStatus { status } => write!(f, "HTTP {status}"),
+            Self::TextMissing { status } => write!(f, "HTTP {status} without the text of body_contains"),
+            Self::TimedOut { limit, reached } => {
+                let ms = limit.as_millis();
+                match reached {
+                    Reached::Nothing => write!(f, "no connection in {ms} ms"),
+                    Reached::Connection => write!(f, "no answer in {ms} ms"),
+                    Reached::Head(status) => write!(f, "HTTP {status}, but no whole answer in {ms} ms"),
+                }
+            }
             Self::Failed { why } => f.write_str(why.name()),
         }
     }
@@ -203,11 +256,9 @@ impl Health {
     /// Records the outcome of a probe.
     pub fn probed(&self, probe: &ProbeOutcome, rules: &Rules, now: Instant) -> Option<Change> {
         let good = match *probe {
-            ProbeOutcome::Responded { status: 200..=399, after } if after < rules.slow_threshold => {
-                Some(HealthState::Healthy)
-            }
-            ProbeOutcome::Responded { status: 200..=399, .. } => Some(HealthState::Slow),
-            ProbeOutcome::Responded { .. } | ProbeOutcome::Failed { .. } => None,
+            ProbeOutcome::Good { after, .. } if after < rules.slow_threshold => Some(HealthState::Healthy),
+            ProbeOutcome::Good { .. } => Some(HealthState::Slow),
+            _ => None,
         };
         self.step(|packed| match (packed.state, good) {
             (HealthState::Unknown, None) => self.marked_unhealthy(now),

@@ -256,7 +256,7 @@ impl<O: Observer> Proxy<O> {
         conn.wire.trim(&mut self.tables.pages);
         match &conn.role {
             Role::Client(client) if client.lingering => self.close(c),
-            Role::Probe(_) => self.probe_failed(c, Cause::BackendClosed, now),
+            Role::Probe(_) => self.probe_stream_ended(c, now),
             _ if conn.wire.streams().is_some() => self.streams_lost(c, false, now),
             Role::Client(_) => self.client_ended(c, now),
             Role::Backend(_) => self.backend_ended(c, now),

@@ -41,7 +41,7 @@ fn all_shards_get_the_same_states() {
 fn a_reload_carries_state_over() {
     let shared = Shared::new("host", 2);
     let old = shared.adopt(&config(vec![named("a", Strategy::RoundRobin, equal(3))]));
-    let slow = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
+    let slow = ProbeOutcome::Good { status: 200, after: Duration::from_secs(1) };
     assert!(old[0].probed(2, &slow, START).is_some());
     assert!(old[0].backends()[2].try_start(None));
 

@@ -302,6 +302,111 @@ fn errors_of_a_pool() {
             11,
             "`timeout` of a health check must be at least 1 ms",
         ),
+        (
+            "[backend_pools.health_config]\nmethod = \"get\"",
+            5,
+            10,
+            "unknown method of a health check \"get\"",
+        ),
+        (
+            "[backend_pools.health_config]\nmethod = 1",
+            5,
+            10,
+            "method of a health check must be one of \"GET\", \"HEAD\" or \"OPTIONS\", found an integer",
+        ),
+        (
+            "[backend_pools.health_config]\nhost = \"http://a/\"",
+            5,
+            8,
+            "bad `host` \"http://a/\": it has a scheme",
+        ),
+        (
+            "[backend_pools.health_config]\nhost = \"a b\"",
+            5,
+            8,
+            "bad `host` \"a b\": only letters, digits, `-`, `_` and `.` are allowed",
+        ),
+        (
+            "[backend_pools.health_config]\nhost = \"a:x\"",
+            5,
+            8,
+            "bad `host` \"a:x\": \"x\" is not a port from 1 to 65535",
+        ),
+        (
+            "[backend_pools.health_config]\nhost = \"::1\"",
+            5,
+            8,
+            "bad `host` \"::1\": an IPv6 address stands in brackets",
+        ),
+        ("[backend_pools.health_config]\nport = 0", 5, 8, "`port` must be from 1 to 65535"),
+        (
+            "[backend_pools.health_config]\nheaders = [\"a\"]",
+            5,
+            11,
+            "`headers` must be a table, found a list",
+        ),
+        (
+            "[backend_pools.health_config]\nheaders = { Host = \"a\" }",
+            5,
+            13,
+            "`Host` is not among the `headers`",
+        ),
+        (
+            "[backend_pools.health_config]\nheaders = { Content-Length = \"0\" }",
+            5,
+            13,
+            "a health check can't have the field `Content-Length`",
+        ),
+        (
+            "[backend_pools.health_config]\nheaders = { \"a b\" = \"0\" }",
+            5,
+            13,
+            "\"a b\" is not the name of a field",
+        ),
+        (
+            "[backend_pools.health_config]\nheaders = { a = \"x\\ny\" }",
+            5,
+            17,
+            "the value of `a` is not the value of a field",
+        ),
+        (
+            "[backend_pools.health_config]\nheaders = { a = 1 }",
+            5,
+            17,
+            "the value of `a` must be a string, found an integer",
+        ),
+        ("[backend_pools.health_config]\nexpect = 99", 5, 10, "a status of `expect` must be from 200 to 599"),
+        ("[backend_pools.health_config]\nexpect = []", 5, 10, "`expect` is an empty list"),
+        (
+            "[backend_pools.health_config]\nexpect = [200, \"2xx\"]",
+            5,
+            16,
+            "\"2xx\" is neither a status nor a range of statuses",
+        ),
+        (
+            "[backend_pools.health_config]\nexpect = \"399-300\"",
+            5,
+            10,
+            "\"399-300\" is neither a status nor a range of statuses",
+        ),
+        (
+            "[backend_pools.health_config]\nexpect = true",
+            5,
+            10,
+            "`expect` must be statuses like 200 or \"300-399\", found a boolean",
+        ),
+        (
+            "[backend_pools.health_config]\nbody_contains = \"\"",
+            5,
+            17,
+            "`body_contains` must have 1 to 1024 bytes",
+        ),
+        (
+            "[backend_pools.health_config]\nmethod = \"HEAD\"\nbody_contains = \"x\"",
+            6,
+            17,
+            "the response to a HEAD has no body that could contain something",
+        ),
         ("[backend_pools.health_config]\nrise = 0", 5, 8, "`rise` must be from 1 to 1000"),
         ("[backend_pools.health_config]\nslow_weight = 0.0", 5, 15, "`slow_weight` must be from 0.001 to 1"),
         ("[backend_pools.health_config]\nslow_weight = 1.5", 5, 15, "`slow_weight` must be from 0.001 to 1"),
@@ -408,6 +513,29 @@ fn errors_of_a_pool() {
     for (text, line, column, message) in cases {
         let found = errors(&in_pool(text));
         assert!(found.contains(&(line, column, message.to_owned())), "{text}\n{found:#?}");
+    }
+}
+
+/// What the help of an error about a health check says to write is accepted there.
+#[test]
+fn suggestions_for_health_checks_are_accepted() {
+    let table = [
+        ("method", "\"get\""),
+        ("expect", "\"2xx\""),
+        ("expect", "\"300 - 399\""),
+        ("expect", "\"399-300\""),
+        ("expect", "\"200..=299\""),
+        ("expect", "\"204-204\""),
+        ("host", "\"http://shop.example/up\""),
+        ("host", "\"2001:db8::1\""),
+        ("host", "\"https://[2001:db8::1]:8443/\""),
+    ];
+    for (key, wrong) in table {
+        let file = |value: &str| in_pool(&format!("[backend_pools.health_config]\n{key} = {value}"));
+        let help = parse(&file(wrong)).diagnostics.remove(0).help.expect("a help");
+        let value = help.split('"').nth(1).expect("a text between quotes");
+        let parsed = parse(&file(&format!("\"{value}\"")));
+        assert!(parsed.config.is_some(), "{key} = {wrong}: {help}: {:?}", parsed.diagnostics);
     }
 }
 

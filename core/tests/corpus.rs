@@ -60,16 +60,7 @@ fn config() -> Arc<Config> {
             strategy: model::Strategy::RoundRobin,
             // What the first does not take goes to the second.
             backends: vec![backend("192.0.2.20:80", false), backend("192.0.2.21:80", true)],
-            health: model::Health {
-                check_every: Duration::ZERO,
-                path: "/".into(),
-                timeout: Duration::from_millis(500),
-                slow_threshold: Duration::from_millis(300),
-                rise: 1,
-                fall: 1,
-                ramp_up: Duration::from_secs(10),
-                slow_weight_permille: 250,
-            },
+            health: model::Health { check_every: Duration::ZERO, ..model::Health::default() },
             client: model::ClientPool { idle_timeout: Duration::from_secs(90), max_idle_per_host: 32 },
             timeouts,
             limits,

@@ -25,8 +25,8 @@ use ruststrom_core::{Instant, Shared};
 const NOW: Instant = Instant::from_millis(1_000);
 /// When the pause of a backend that became Unhealthy at [`NOW`] is over.
 const LATER: Instant = Instant::from_millis(3_000);
-const GOOD: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::ZERO };
-const SLOW: ProbeOutcome = ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) };
+const GOOD: ProbeOutcome = ProbeOutcome::Good { status: 200, after: Duration::ZERO };
+const SLOW: ProbeOutcome = ProbeOutcome::Good { status: 200, after: Duration::from_secs(1) };
 const BAD: ProbeOutcome = ProbeOutcome::Failed { why: Cause::ConnectRefused };
 
 const ONE: &str = "\"10.0.0.1:80\"";

@@ -1,5 +1,8 @@
 //! `health_config` of a pool.
 
+mod expected;
+mod request;
+
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -10,8 +13,22 @@ use super::model::Health;
 use super::reader::{self, Section};
 use super::report::{Report, Span, Value};
 
-const KEYS: &[&str] =
-    &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"];
+const KEYS: &[&str] = &[
+    "check_every",
+    "path",
+    "method",
+    "host",
+    "port",
+    "headers",
+    "expect",
+    "body_contains",
+    "timeout",
+    "slow_threshold",
+    "rise",
+    "fall",
+    "ramp_up",
+    "slow_weight",
+];
 
 /// Longest path of a health check, in bytes.
 const MAX_PATH_BYTES: usize = 2048;
@@ -33,9 +50,16 @@ pub(super) fn read(pool: &Section<'_>, check_every: Duration, report: &mut Repor
             Some("`check_every = 0` turns checks off".into());
     }
     let slow_weight = s.get("slow_weight").and_then(|value| permille(value, report));
+    let method = request::method(&s, report);
     let health = Health {
         check_every: s.duration("check_every", Unit::Seconds, default.check_every, report),
         path: path.unwrap_or(default.path),
+        method,
+        host: s.get("host").and_then(|value| request::host(value, report)),
+        port: request::port(&s, report),
+        headers: s.get("headers").map(|value| request::headers(value, report)).unwrap_or_default(),
+        expect: s.get("expect").and_then(|value| expected::statuses(value, report)).unwrap_or(default.expect),
+        body_contains: expected::body_contains(&s, method, report),
         timeout,
         slow_threshold: s.timeout("slow_threshold", Unit::Milliseconds, default.slow_threshold, report),
         rise: s.integer_u32("rise", 1..=1000, default.rise, report),

@@ -3,6 +3,7 @@
 //! has its default. A timeout of 0 in the file is [`Duration::MAX`] here: it never expires.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -185,7 +186,23 @@ pub struct Health {
     pub check_every: Duration,
     /// The target of the check's request in origin form, 1 to 2048 bytes; default `/`.
     pub path: Box<str>,
-    /// Total time for connecting, the request and its response, at least 1 ms; default 500 ms.
+    /// The method of the check's request; default [`CheckMethod::Get`].
+    pub method: CheckMethod,
+    /// `Host` of the check's request, `name` or `name:port`; `None`, the default: the backend's address as
+    /// written.
+    pub host: Option<Box<str>>,
+    /// The port that is checked; `None`, the default: the backend's own.
+    pub port: Option<u16>,
+    /// Further fields of the check's request, at most 32 and 8192 bytes in all. None of them frames the
+    /// request or names its host.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Statuses of a good response, each range within 200..=599; default 200..=399.
+    pub expect: Vec<RangeInclusive<u16>>,
+    /// What the first 64 KiB of a good response's content have in them, 1 to 1024 bytes; default nothing.
+    /// Never with [`CheckMethod::Head`].
+    pub body_contains: Option<Box<str>>,
+    /// Total time for connecting, the request and as much of its response as is looked at, at least 1 ms;
+    /// default 500 ms.
     pub timeout: Duration,
     /// A backend whose check takes this long or longer is slow; default 300 ms, [`Duration::MAX`]: never.
     pub slow_threshold: Duration,
@@ -198,6 +215,29 @@ pub struct Health {
     pub ramp_up: Duration,
     /// Share of a slow backend in thousandths of its weight, 1..=1000; default 250.
     pub slow_weight_permille: u32,
+}
+
+/// The method of a health check: one without effect and without content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckMethod {
+    /// GET.
+    Get,
+    /// HEAD: no content comes back.
+    Head,
+    /// OPTIONS.
+    Options,
+}
+
+impl CheckMethod {
+    /// As it is sent.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+        }
+    }
 }
 
 /// Idle connections to backends.
@@ -382,6 +422,12 @@ impl Default for Health {
         Self {
             check_every: Duration::from_secs(10),
             path: "/".into(),
+            method: CheckMethod::Get,
+            host: None,
+            port: None,
+            headers: Vec::new(),
+            expect: vec![200..=399],
+            body_contains: None,
             timeout: Duration::from_millis(500),
             slow_threshold: Duration::from_millis(300),
             rise: 1,

@@ -18,7 +18,10 @@ const NO_PROBES: Rules = Rules { check_every: Duration::ZERO, ..RULES };
 const START: Instant = Instant::from_millis(1_000_000);
 
 const fn responded(status: u16, after_ms: u64) -> Input {
-    Input::Probe(ProbeOutcome::Responded { status, after: Duration::from_millis(after_ms) })
+    Input::Probe(match status {
+        200..=399 => ProbeOutcome::Good { status, after: Duration::from_millis(after_ms) },
+        _ => ProbeOutcome::UnexpectedStatus { status },
+    })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +34,8 @@ enum Input {
 const GOOD: Input = responded(200, 10);
 const SLOW: Input = responded(200, 300);
 const BAD: Input = responded(500, 10);
-const SILENT: Input = Input::Probe(ProbeOutcome::Failed { why: Cause::BackendTimeout });
+const SILENT: Input =
+    Input::Probe(ProbeOutcome::TimedOut { limit: Duration::from_millis(500), reached: Reached::Connection });
 
 fn give(health: &Health, input: Input, rules: &Rules, now: Instant) -> Option<Change> {
     match input {
@@ -267,7 +271,7 @@ proptest! {
             let input = [GOOD, SLOW, BAD, Input::ConnectFailed, Input::Connected][input];
             let before = state;
             match input {
-                Input::Probe(ProbeOutcome::Responded { status: 200, after }) => {
+                Input::Probe(ProbeOutcome::Good { after, .. }) => {
                     (good, bad) = (good + 1, 0);
                     if state != Unhealthy || good >= rise {
                         if state == Unhealthy { failures = 0; }
@@ -294,5 +298,39 @@ proptest! {
             prop_assert_eq!(health.state(), state);
             prop_assert_eq!(change, (before != state).then_some(Change { from: before, to: state }));
         }
+    }
+}
+
+#[test]
+fn outcomes_as_text() {
+    let (status, limit) = (200, Duration::from_millis(500));
+    let table = [
+        (
+            ProbeOutcome::Good { status, after: Duration::from_millis(12) },
+            "check_passed",
+            "HTTP 200 after 12 ms",
+        ),
+        (ProbeOutcome::UnexpectedStatus { status: 500 }, "check_status", "HTTP 500"),
+        (ProbeOutcome::TextMissing { status }, "check_body", "HTTP 200 without the text of body_contains"),
+        (
+            ProbeOutcome::TimedOut { limit, reached: Reached::Nothing },
+            "check_timeout",
+            "no connection in 500 ms",
+        ),
+        (
+            ProbeOutcome::TimedOut { limit, reached: Reached::Connection },
+            "check_timeout",
+            "no answer in 500 ms",
+        ),
+        (
+            ProbeOutcome::TimedOut { limit, reached: Reached::Head(200) },
+            "check_timeout",
+            "HTTP 200, but no whole answer in 500 ms",
+        ),
+        (ProbeOutcome::Failed { why: Cause::ConnectRefused }, "connect_refused", "connect_refused"),
+    ];
+    for (outcome, reason, text) in table {
+        assert_eq!((outcome.reason(), outcome.to_string().as_str()), (reason, text));
+        assert_eq!(outcome.is_good(), reason == "check_passed");
     }
 }

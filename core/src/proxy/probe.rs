@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use super::Proxy;
 use crate::cause::Cause;
+use crate::config::CheckMethod;
 use crate::conn::{Conn, Probe, Role};
 use crate::event::Effect;
 use crate::h1::Side;
-use crate::h1::conn::{Conn as H1, HeadRead};
-use crate::health::{Change, ProbeOutcome, ProbeTarget};
+use crate::h1::conn::{Conn as H1, HeadRead, StreamEnd};
+use crate::health::check::{Found, Search};
+use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
 use crate::observe::{HealthChange, Observer};
@@ -36,13 +38,17 @@ impl<O: Observer> Proxy<O> {
             };
             // It is counted so that a reload does not take the pool away from under it.
             self.pools.get_mut(slot).users += 1;
-            self.probe(Probe { target, pool: slot, connected: false, address, started: now }, to, now);
+            let (status, search) = (0, Search::default());
+            let probe = Probe { target, pool: slot, connected: false, address, started: now, status, search };
+            self.probe(probe, to, now);
         }
     }
 
-    fn probe(&mut self, probe: Probe, to: SocketAddr, now: Instant) {
+    fn probe(&mut self, probe: Probe, mut to: SocketAddr, now: Instant) {
         let pool = self.pools.get(probe.pool);
-        let until = probe.started + pool.pool().health.timeout;
+        let health = &pool.pool().health;
+        let until = probe.started + health.timeout;
+        to.set_port(health.port.unwrap_or(to.port()));
         let mut h1 = H1::new(Side::Server);
         let request = &pool.probes[usize::from(probe.target.backend)];
         let written = h1.send_probe(&mut self.tables.pages, request);
@@ -57,34 +63,103 @@ impl<O: Observer> Proxy<O> {
         self.signals.effects.push_back(Effect::Connect { conn: c, to });
     }
 
-    /// Bytes came: the head is enough.
+    /// Bytes came.
     pub(super) fn probe_input(&mut self, c: ConnId, now: Instant) {
+        let Role::Probe(probe) = &self.tables.conns[c].role else { return };
+        let mut outcome = None;
+        if probe.status == 0 {
+            outcome = self.read_probe_head(c, now);
+        }
+        if let Role::Probe(probe) = &self.tables.conns[c].role
+            && outcome.is_none()
+            && probe.status != 0
+        {
+            outcome = self.read_probe_content(c, now);
+        }
+        match outcome {
+            Some(outcome) => self.probe_over(c, &outcome, now),
+            None => self.mark_readable(c),
+        }
+    }
+
+    /// Reads the head of a check's response. Mostly it is enough; otherwise its content is read from now on.
+    fn read_probe_head(&mut self, c: ConnId, now: Instant) -> Option<ProbeOutcome> {
+        let conn = &mut self.tables.conns[c];
+        let (Role::Probe(probe), Wire::H1(h1)) = (&mut conn.role, &mut conn.wire) else { return None };
+        let pool = self.pools.get(probe.pool);
+        let mut request = RequestHead::default();
+        if pool.pool().health.method == CheckMethod::Head {
+            request.method = http::Method::HEAD;
+        }
+        let scratch = &mut self.scratch;
+        loop {
+            let head = &mut scratch.response;
+            let limits = &self.pools.head_limits;
+            match h1.receive_response(&self.tables.pages, &mut scratch.parser, limits, &request, head) {
+                Ok(HeadRead::Whole) if head.is_interim() => {}
+                Ok(HeadRead::Whole) => break,
+                Ok(HeadRead::Partial) => return None,
+                Err(violation) => return Some(ProbeOutcome::Failed { why: Cause::BadResponse(violation) }),
+            }
+        }
+        let status = scratch.response.status().as_u16();
+        if !pool.expected.has_status(status) {
+            return Some(ProbeOutcome::UnexpectedStatus { status });
+        }
+        if !pool.expected.wants_content() {
+            return Some(ProbeOutcome::Good { status, after: now.since(probe.started) });
+        }
+        probe.status = status;
+        h1.message_ended().then_some(ProbeOutcome::TextMissing { status })
+    }
+
+    /// Searches what has come of the content of a check's response.
+    fn read_probe_content(&mut self, c: ConnId, now: Instant) -> Option<ProbeOutcome> {
+        let conn = &mut self.tables.conns[c];
+        let (Role::Probe(probe), Wire::H1(h1)) = (&mut conn.role, &mut conn.wire) else { return None };
+        let expected = &self.pools.get(probe.pool).expected;
+        let status = probe.status;
+        let pages = &mut self.tables.pages;
+        let read = match h1.receive_body(pages, &self.pools.head_limits, &mut Vec::new()) {
+            Ok(read) => read,
+            Err(violation) => return Some(ProbeOutcome::Failed { why: Cause::BadResponse(violation) }),
+        };
+        let found = expected.search(&mut probe.search, h1.buffer().payload(pages));
+        h1.buffer_mut().drop_payload();
+        match found {
+            Found::Yes => Some(ProbeOutcome::Good { status, after: now.since(probe.started) }),
+            Found::No => Some(ProbeOutcome::TextMissing { status }),
+            Found::NotYet => read.ended.then_some(ProbeOutcome::TextMissing { status }),
+        }
+    }
+
+    /// The backend closed its direction.
+    pub(super) fn probe_stream_ended(&mut self, c: ConnId, now: Instant) {
         let conn = &mut self.tables.conns[c];
         let (Role::Probe(probe), Wire::H1(h1)) = (&conn.role, &mut conn.wire) else { return };
-        let probe = *probe;
-        let limits = &self.pools.head_limits;
-        let request = RequestHead::default();
-        let (pages, scratch) = (&mut self.tables.pages, &mut self.scratch);
-        let outcome = loop {
-            let head = &mut scratch.response;
-            match h1.receive_response(pages, &mut scratch.parser, limits, &request, head) {
-                Ok(HeadRead::Whole) if head.is_interim() => {}
-                Ok(HeadRead::Whole) => {
-                    let status = head.status().as_u16();
-                    break ProbeOutcome::Responded { status, after: now.since(probe.started) };
-                }
-                Ok(HeadRead::Partial) => return self.mark_readable(c),
-                Err(violation) => break ProbeOutcome::Failed { why: Cause::BadResponse(violation) },
-            }
+        match (probe.status, h1.stream_ended()) {
+            (0, _) => self.probe_failed(c, Cause::BackendClosed, now),
+            // All of the content is here, and the text is not in it.
+            (status, StreamEnd::Message) => self.probe_over(c, &ProbeOutcome::TextMissing { status }, now),
+            _ => self.probe_failed(c, Cause::ResponseTruncated, now),
+        }
+    }
+
+    /// It has had all of its time.
+    pub(super) fn probe_timed_out(&mut self, c: ConnId, now: Instant) {
+        let Role::Probe(probe) = &self.tables.conns[c].role else { return };
+        let reached = match (probe.connected, probe.status) {
+            (false, _) => Reached::Nothing,
+            (true, 0) => Reached::Connection,
+            (true, status) => Reached::Head(status),
         };
-        self.close(c);
-        self.probe_over(probe.pool, probe.target, &outcome, now);
+        let limit = self.pools.get(probe.pool).pool().health.timeout;
+        self.probe_over(c, &ProbeOutcome::TimedOut { limit, reached }, now);
     }
 
     /// No response came of it.
     pub(super) fn probe_failed(&mut self, c: ConnId, why: Cause, now: Instant) {
         let Role::Probe(probe) = self.tables.conns[c].role else { return };
-        self.close(c);
         let backend = &self.pools.get(probe.pool).state.backends()[usize::from(probe.target.backend)];
         if matches!(why, Cause::ConnectRefused | Cause::ConnectUnreachable)
             && self.drain.until.is_none()
@@ -92,12 +167,15 @@ impl<O: Observer> Proxy<O> {
             && let Some((address, to)) = backend.pick(0)
         {
             // Another address of its name may be better, in what is left of the time.
+            self.close(c);
             return self.probe(Probe { connected: false, address, ..probe }, to, now);
         }
-        self.probe_over(probe.pool, probe.target, &ProbeOutcome::Failed { why }, now);
+        self.probe_over(c, &ProbeOutcome::Failed { why }, now);
     }
 
-    fn probe_over(&mut self, pool: u32, target: ProbeTarget, outcome: &ProbeOutcome, now: Instant) {
+    fn probe_over(&mut self, c: ConnId, outcome: &ProbeOutcome, now: Instant) {
+        let Role::Probe(Probe { pool, target, .. }) = self.tables.conns[c].role else { return };
+        self.close(c);
         self.probe_ended(pool, target, outcome, now);
         self.pools.leave(pool);
     }

@@ -8,6 +8,7 @@ use crate::balance::Balancer;
 use crate::balance::{BackendState, PoolState};
 use crate::config::{self, Config};
 use crate::h1::HeadLimits;
+use crate::health::check::{Expectation, request_bytes};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Chain;
 use crate::observe::Observer;
@@ -57,6 +58,8 @@ pub(crate) struct ShardPool {
     pub(crate) chain: Chain,
     /// The health check of each backend, as bytes.
     pub(crate) probes: Box<[Box<[u8]>]>,
+    /// What its response has to be.
+    pub(crate) expected: Expectation,
 }
 
 /// A backend as one shard sees it, whichever configurations name it.
@@ -195,19 +198,6 @@ fn head_limits(limits: &config::Limits) -> HeadLimits {
     }
 }
 
-/// A health check of a backend, as bytes.
-fn probe_request(pool: &config::Pool, backend: &config::Backend) -> Box<[u8]> {
-    [
-        b"GET ",
-        pool.health.path.as_bytes(),
-        b" HTTP/1.1\r\nHost: ",
-        backend.label.as_bytes(),
-        b"\r\nUser-Agent: rust-strom-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-    ]
-    .concat()
-    .into_boxed_slice()
-}
-
 impl<O: Observer> Proxy<O> {
     /// Takes a configuration into use. Exchanges under way keep the one they began with.
     pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
@@ -269,7 +259,8 @@ impl<O: Observer> Proxy<O> {
             users: 0,
             retired: false,
             retry_tenths: RETRY_BUDGET_TENTHS,
-            probes: pool.backends.iter().map(|backend| probe_request(pool, backend)).collect(),
+            probes: pool.backends.iter().map(|backend| request_bytes(&pool.health, backend)).collect(),
+            expected: Expectation::of(&pool.health),
         };
         table.insert(adopted)
     }

@@ -84,11 +84,7 @@ impl<O: Observer> Proxy<O> {
                 None => self.backend_streams_lost(c, Cause::ConnectTimeout, now),
             },
             Role::Backend(_) => self.close_idle(c),
-            Role::Probe(probe) => {
-                let connected = probe.connected;
-                let cause = if connected { Cause::BackendTimeout } else { Cause::ConnectTimeout };
-                self.probe_failed(c, cause, now);
-            }
+            Role::Probe(_) => self.probe_timed_out(c, now),
         }
     }
 

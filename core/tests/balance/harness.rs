@@ -51,13 +51,13 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
         backends,
         health: config::Health {
             check_every: s(10),
-            path: "/".into(),
             timeout: Duration::from_millis(500),
             slow_threshold: Duration::from_millis(300),
             rise: 1,
             fall: 1,
             ramp_up: s(10),
             slow_weight_permille: 250,
+            ..config::Health::default()
         },
         client: config::ClientPool { idle_timeout: s(90), max_idle_per_host: 32 },
         timeouts: config::Timeouts {
@@ -155,13 +155,13 @@ impl Harness {
     }
 
     pub(crate) fn good(&self, backend: u16) {
-        self.state.probed(backend, &ProbeOutcome::Responded { status: 200, after: Duration::ZERO }, self.now);
+        self.state.probed(backend, &ProbeOutcome::Good { status: 200, after: Duration::ZERO }, self.now);
     }
 
     pub(crate) fn slow(&self, backend: u16) {
         self.state.probed(
             backend,
-            &ProbeOutcome::Responded { status: 200, after: Duration::from_secs(1) },
+            &ProbeOutcome::Good { status: 200, after: Duration::from_secs(1) },
             self.now,
         );
     }

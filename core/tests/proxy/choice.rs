@@ -168,16 +168,16 @@ fn probes() {
     let response = |status: u16| Reply::from(&*format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
     type Row = (&'static str, Option<Open>, Reply, u64, HealthState, &'static str);
     let table: Vec<Row> = vec![
-        ("200", None, response(200), 0, Healthy, "status 200 after 0 ms"),
-        ("399", None, response(399), 0, Healthy, "status 399 after 0 ms"),
-        ("400", None, response(400), 0, Unhealthy, "status 400 after 0 ms"),
-        ("500", None, response(500), 0, Unhealthy, "status 500 after 0 ms"),
-        ("just not slow", None, response(200), 299, Healthy, "status 200 after 299 ms"),
-        ("slow", None, response(200), 300, Slow, "status 200 after 300 ms"),
-        ("just in time", None, response(204), 499, Slow, "status 204 after 499 ms"),
-        ("too late", None, response(204), 502, Unhealthy, "backend_timeout"),
+        ("200", None, response(200), 0, Healthy, "HTTP 200 after 0 ms"),
+        ("399", None, response(399), 0, Healthy, "HTTP 399 after 0 ms"),
+        ("400", None, response(400), 0, Unhealthy, "HTTP 400"),
+        ("500", None, response(500), 0, Unhealthy, "HTTP 500"),
+        ("just not slow", None, response(200), 299, Healthy, "HTTP 200 after 299 ms"),
+        ("slow", None, response(200), 300, Slow, "HTTP 200 after 300 ms"),
+        ("just in time", None, response(204), 499, Slow, "HTTP 204 after 499 ms"),
+        ("too late", None, response(204), 502, Unhealthy, "no answer in 500 ms"),
         ("refused", Some(Open::Fails(Fault::Refused)), response(200), 0, Unhealthy, "connect_refused"),
-        ("no connection", Some(Open::Silent), response(200), 502, Unhealthy, "connect_timeout"),
+        ("no connection", Some(Open::Silent), response(200), 502, Unhealthy, "no connection in 500 ms"),
         ("closed", None, Reply::Close, 0, Unhealthy, "backend_closed"),
         ("reset", None, Reply::Reset, 0, Unhealthy, "backend_reset"),
         ("garbage", None, "220 smtp\r\n".into(), 0, Unhealthy, "bad_status_line"),
@@ -187,7 +187,7 @@ fn probes() {
             "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\n".into(),
             0,
             Healthy,
-            "status 200 after 0 ms",
+            "HTTP 200 after 0 ms",
         ),
         (
             "interims, by the thousand",
@@ -195,7 +195,7 @@ fn probes() {
             (&*"HTTP/1.1 100 X\r\n\r\n".repeat(20_000)).into(),
             502,
             Unhealthy,
-            "backend_timeout",
+            "no answer in 500 ms",
         ),
         (
             "a head that never ends",
@@ -226,6 +226,92 @@ fn probes() {
         assert!(w.shards[0].is_ready() && w.counts().probes == 0 && w.counts().pages == 0, "{what}");
         w.finish();
     }
+}
+
+/// What a pool asks of its backends, and what it makes of the response: with these keys of `health_config`.
+#[test]
+fn probes_by_configuration() {
+    let with_body = |framing: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{body}");
+    let length = |body: &str| with_body(&format!("Content-Length: {}", body.len()), body);
+    const TEXT: &str = "body_contains = \"all is well\"";
+    const MISSING: &str = "HTTP 200 without the text of body_contains";
+    let far = format!("{}all is well", "x".repeat(65_526));
+    type Row = (&'static str, String, bool, HealthState, &'static str);
+    let table: Vec<Row> = vec![
+        ("expect = 503", "HTTP/1.1 503 X\r\n\r\n".into(), false, Healthy, "HTTP 503 after 0 ms"),
+        ("expect = [204, \"500-502\"]", "HTTP/1.1 200 X\r\n\r\n".into(), false, Unhealthy, "HTTP 200"),
+        (
+            "method = \"HEAD\"",
+            "HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n".into(),
+            false,
+            Healthy,
+            "HTTP 200 after 0 ms",
+        ),
+        (TEXT, length("yes, all is well."), false, Healthy, "HTTP 200 after 0 ms"),
+        (TEXT, length("all is not well"), false, Unhealthy, MISSING),
+        (TEXT, length(""), false, Unhealthy, MISSING),
+        (
+            TEXT,
+            "HTTP/1.1 204 X\r\n\r\n".into(),
+            false,
+            Unhealthy,
+            "HTTP 204 without the text of body_contains",
+        ),
+        (TEXT, "HTTP/1.1 500 X\r\n\r\nall is well".into(), false, Unhealthy, "HTTP 500"),
+        (
+            TEXT,
+            with_body("Transfer-Encoding: chunked", "5\r\nall i\r\n6\r\ns well\r\n0\r\n\r\n"),
+            false,
+            Healthy,
+            "HTTP 200 after 0 ms",
+        ),
+        (TEXT, with_body("Transfer-Encoding: chunked", "5\r\nall i\r\n0\r\n\r\n"), false, Unhealthy, MISSING),
+        (TEXT, with_body("Transfer-Encoding: chunked", "zz\r\n"), false, Unhealthy, "bad_chunk_size"),
+        (TEXT, with_body("X: y", "so all is well"), false, Healthy, "HTTP 200 after 0 ms"),
+        (TEXT, with_body("X: y", "nothing is well"), true, Unhealthy, MISSING),
+        (TEXT, with_body("Content-Length: 99", "all is"), true, Unhealthy, "response_truncated"),
+        (TEXT, with_body("X: y", &far), false, Unhealthy, MISSING),
+        (TEXT, with_body("X: y", &far[1..]), false, Healthy, "HTTP 200 after 0 ms"),
+        (TEXT, with_body("X: y", "all is"), false, Unhealthy, "HTTP 200, but no whole answer in 500 ms"),
+    ];
+    for (keys, reply, closes, expected, why) in &table {
+        for pieces in [false, true] {
+            let pool = format!("addresses = [\"10.0.0.1:80\"]\n[backend_pools.health_config]\n{keys}");
+            let mut w = World::new(&probed(10, &pool));
+            w.backend(A).probe = Reply::Hold;
+            w.advance_ms(0);
+            let probe = w.probes()[0];
+            for piece in reply.as_bytes().chunks(if pieces { 3 } else { usize::MAX }) {
+                w.send(probe, piece);
+            }
+            if *closes {
+                w.end(probe);
+            }
+            if why.ends_with("500 ms") {
+                assert_eq!(w.health(), [], "{keys} {reply}");
+                w.advance_ms(501);
+            }
+            assert_eq!(w.health(), [(A.to_owned(), Unknown, *expected)], "{keys} {reply}");
+            assert_eq!(w.shards[0].observer_mut().why, *why, "{keys} {reply}");
+            assert!(w.counts().probes == 0 && w.counts().pages == 0, "{keys} {reply}");
+            w.finish();
+        }
+    }
+}
+
+/// The port that is checked may be another than the one that gets requests.
+#[test]
+fn probes_of_another_port() {
+    let pool = "addresses = [\"10.0.0.1:80\"]\n[backend_pools.health_config]\nport = 9000";
+    let mut w = World::new(&probed(10, pool));
+    w.backend("10.0.0.1:9000").probe = Reply::Hold;
+    w.advance_ms(0);
+    let probe = w.probes()[0];
+    assert_eq!(w.peer(probe).to, Some(addr("10.0.0.1:9000")));
+    w.send(probe, ok(""));
+    assert_eq!(w.health(), [(A.to_owned(), Unknown, Healthy)]);
+    assert_eq!(ask(&mut w), (200, A.to_owned()));
+    w.finish();
 }
 
 /// A probe has one time for all of it, however it trickles.
