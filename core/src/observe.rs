@@ -72,8 +72,60 @@ pub struct HealthChange<'a> {
     pub from: HealthState,
     /// After.
     pub to: HealthState,
-    /// Why, in a few words ("status 500", "connection refused", "timeout after 500 ms").
-    pub why: &'a str,
+    /// What noticed it.
+    pub source: HealthSource,
+    /// Why, as one stable word: `check_status`, `connect_refused`.
+    pub reason: &'a str,
+    /// What was seen, in a few words: "HTTP 500", "no answer in 500 ms".
+    pub seen: &'a str,
+    /// What is left of the pool.
+    pub left: Usable,
+}
+
+/// What noticed that a backend's health has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthSource {
+    /// A health check.
+    Check,
+    /// A request of a client.
+    Traffic,
+}
+
+/// How many of a pool's backends take requests. Those of weight 0 do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usable {
+    /// Main backends that take requests.
+    pub main: u16,
+    /// Main backends.
+    pub main_total: u16,
+    /// Backups that would take requests.
+    pub backup: u16,
+    /// Backups.
+    pub backup_total: u16,
+}
+
+impl HealthState {
+    /// As one word, for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Slow => "slow",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+impl HealthSource {
+    /// As one word, for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Traffic => "traffic",
+        }
+    }
 }
 
 /// A request as it came. All texts are bounded, and empty if no head was understood.

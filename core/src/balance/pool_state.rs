@@ -10,6 +10,7 @@ use super::plan::{PlanInput, PlanNeeds, SelectionPlan};
 use super::rendezvous::Rendezvous;
 use crate::config;
 use crate::health::{Change, ProbeOutcome, Rules};
+use crate::observe::Usable;
 use crate::planted::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, Padded, in_one_order};
 use crate::time::Instant;
@@ -126,6 +127,21 @@ impl PoolState {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// How many of its backends take requests now.
+    #[must_use]
+    pub fn usable(&self) -> Usable {
+        let mut left = Usable::default();
+        for (configured, known) in self.configured.iter().zip(&self.backends) {
+            let (usable, total) = match configured.backup {
+                false => (&mut left.main, &mut left.main_total),
+                true => (&mut left.backup, &mut left.backup_total),
+            };
+            *total += u16::from(configured.weight > 0);
+            *usable += u16::from(configured.weight > 0 && known.resolved() && known.health().usable());
+        }
+        left
     }
 
     /// Counts the changes of any backend's usability or share.

@@ -105,8 +105,10 @@ impl Text {
     /// Of 1 to 65535 bytes.
     fn new(bytes: &[u8]) -> Self {
         let mut text = Self { bytes: bytes.into(), borders: vec![0; bytes.len()].into() };
-        for at in 1..bytes.len() {
-            text.borders[at] = text.next(text.borders[at - 1], bytes[at]);
+        let mut border = 0;
+        for (at, &byte) in bytes.iter().enumerate().skip(1) {
+            border = text.next(border, byte);
+            text.borders[at] = border;
         }
         text
     }

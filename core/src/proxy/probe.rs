@@ -13,7 +13,7 @@ use crate::health::check::{Found, Search};
 use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
-use crate::observe::{HealthChange, Observer};
+use crate::observe::{HealthChange, HealthSource, HealthState, Observer};
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -193,7 +193,8 @@ impl<O: Observer> Proxy<O> {
         }
         self.report_if_ready();
         if let Some(change) = change {
-            self.health_changed(slot, target.backend, change, &outcome.to_string());
+            let seen = outcome.to_string();
+            self.report_health(slot, target.backend, change, (HealthSource::Check, outcome.reason(), &seen));
         }
     }
 
@@ -204,12 +205,34 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// A backend's health changed here: it is noted, and the other shards look again.
+    /// Requests found out that a backend's health has changed, for the reason `why`.
     pub(super) fn health_changed(&mut self, slot: u32, backend: u16, change: Change, why: &str) {
-        let pool = self.pools.get(slot).pool();
+        let reason = if change.to == HealthState::Unhealthy { why } else { "connected" };
+        self.report_health(slot, backend, change, (HealthSource::Traffic, reason, why));
+    }
+
+    /// A backend's health changed here: it is noted, and the other shards look again.
+    fn report_health(
+        &mut self,
+        slot: u32,
+        backend: u16,
+        change: Change,
+        (source, reason, seen): (HealthSource, &str, &str),
+    ) {
+        let pool = self.pools.get(slot);
+        let (left, pool) = (pool.state.usable(), pool.pool());
         let label = &*pool.backends[usize::from(backend)].label;
-        let change = HealthChange { pool: &pool.name, backend: label, from: change.from, to: change.to, why };
-        self.observer.health(&change);
+        let Change { from, to } = change;
+        self.observer.health(&HealthChange {
+            pool: &pool.name,
+            backend: label,
+            from,
+            to,
+            source,
+            reason,
+            seen,
+            left,
+        });
         self.nudge_shards();
     }
 

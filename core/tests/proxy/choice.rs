@@ -314,6 +314,44 @@ fn probes_of_another_port() {
     w.finish();
 }
 
+/// Changes of health say who noticed, why, and how much of the pool is left.
+#[test]
+fn what_is_told_of_changes() {
+    let pool = "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", weight = 2 }, { address = \"10.0.0.3:80\", backup = true }, \
+                { address = \"10.0.0.4:80\", weight = 0 }]\nretries = 0\n[backend_pools.health_config]\ncheck_every = 60";
+    let mut w = World::new(&probed(60, pool));
+    let bad = || Reply::from("HTTP/1.1 500 X\r\n\r\n");
+    w.backend(B).probe = Reply::Hold;
+    w.advance_ms(0);
+    w.advance_ms(501);
+    assert_eq!(
+        w.shards[0].observer_mut().health_lines.split_off(0),
+        [
+            "healthy check check_passed, 2/2 1/1",
+            "healthy check check_passed, 2/2 1/1",
+            "healthy check check_passed, 2/2 1/1",
+            "unhealthy check check_timeout, 1/2 1/1"
+        ]
+    );
+    w.backend(A).open = Open::Fails(Fault::Refused);
+    w.backend(A).probe_open = Some(Open::Take);
+    w.backend(A).probe = bad();
+    for _ in 0..3 {
+        ask(&mut w);
+    }
+    assert_eq!(
+        w.shards[0].observer_mut().health_lines.split_off(0),
+        ["unhealthy traffic connect_refused, 0/2 1/1"]
+    );
+    w.backend(C).probe = bad();
+    w.advance_ms(61_000);
+    assert_eq!(
+        w.shards[0].observer_mut().health_lines.split_off(0),
+        ["unhealthy check check_status, 0/2 0/1"]
+    );
+    w.finish();
+}
+
 /// A probe has one time for all of it, however it trickles.
 #[test]
 fn a_probe_that_trickles() {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Record};
+use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Record, Usable};
 use ruststrom_core::{Cause, Observer};
 
 /// One record of the observer.
@@ -25,8 +25,10 @@ pub(crate) struct Log {
     pub(crate) exchanges: Vec<EndedExchange>,
     /// Backend, before, after.
     pub(crate) health: Vec<(String, HealthState, HealthState)>,
-    /// Why it last changed.
+    /// What was seen when it last changed.
     pub(crate) why: String,
+    /// State, source, reason, and usable main backends and backups, of each change.
+    pub(crate) health_lines: Vec<String>,
     pub(crate) notes: Vec<String>,
     /// Every request as it came, with all that is reported of it.
     pub(crate) heads: Vec<String>,
@@ -67,7 +69,14 @@ impl Observer for Log {
         });
     }
     fn health(&mut self, c: &HealthChange<'_>) {
-        c.why.clone_into(&mut self.why);
+        c.seen.clone_into(&mut self.why);
+        let Usable { main, main_total, backup, backup_total } = c.left;
+        self.health_lines.push(format!(
+            "{} {} {}, {main}/{main_total} {backup}/{backup_total}",
+            c.to.name(),
+            c.source.name(),
+            c.reason
+        ));
         self.health.push((c.backend.to_owned(), c.from, c.to));
     }
     fn note(&mut self, _: Level, text: &str) {

@@ -7,11 +7,10 @@
 
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::{Scheme, Version};
-use ruststrom_core::observe::{
-    Head, HealthChange, HealthState, Kept, Level, Named, Observer, Record, Timings,
-};
+use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Named, Observer, Record, Timings};
 use ruststrom_core::{Instant, Wall};
 
+use crate::health_log::log_change;
 use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
 use crate::log_writer::{Chunk, Handed, LogProducer, LogWriter};
 use crate::observer::WorkerObserver;
@@ -95,21 +94,7 @@ impl Observer for LogObserver {
     }
 
     fn health(&mut self, c: &HealthChange<'_>) {
-        let (pool, backend, why) = (c.pool, c.backend, c.why);
-        match c.to {
-            HealthState::Unhealthy => {
-                log::error!(target: "health", "pool {pool}: backend {backend} is unhealthy: {why}")
-            }
-            HealthState::Slow => {
-                log::warn!(target: "health", "pool {pool}: backend {backend} is slow: {why}")
-            }
-            HealthState::Healthy => {
-                log::info!(target: "health", "pool {pool}: backend {backend} is healthy: {why}")
-            }
-            HealthState::Unknown => {
-                log::info!(target: "health", "pool {pool}: backend {backend} has not been checked yet: {why}")
-            }
-        }
+        log_change(c);
     }
 
     fn note(&mut self, level: Level, text: &str) {

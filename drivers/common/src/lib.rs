@@ -7,7 +7,7 @@
 //! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
-//! as the core sees it. [`log_writer`], [`logger`] and [`access_log`] carry lines out of the process without
+//! as the core sees it. [`log_writer`], [`logger`], [`access_log`] and [`health_log`] carry lines out of the process without
 //! ever making a worker wait.
 //!
 //! Imports go one way: `event`, `world` and `mailbox` know nothing of the others, `sockets` stands on them,
@@ -19,6 +19,7 @@ pub mod access_log;
 pub mod clock;
 pub mod engine;
 pub mod event;
+pub mod health_log;
 pub mod limits;
 pub mod line;
 pub mod listen;

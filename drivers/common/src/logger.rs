@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use env_filter::Filter;
+use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 use ruststrom_core::config::LogFormat;
 
@@ -16,8 +17,10 @@ use crate::log_writer::{LogProducer, LogWriter};
 
 /// A longer message is cut; in bytes.
 const MAX_MESSAGE: usize = 8 << 10;
-/// A longer target is cut; in bytes.
+/// A longer target, or value of a field, is cut; in bytes.
 const MAX_TARGET: usize = 128;
+/// Further fields are left out.
+const MAX_FIELDS: usize = 12;
 
 /// Reads the value of `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then
 /// everything of it); `info` where nothing else is said. Also returns the words that are none of these and
@@ -50,6 +53,7 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// What formatting a line needs.
 struct Scratch {
     message: String,
+    value: String,
     line: Vec<u8>,
     timestamp: Timestamp,
 }
@@ -57,7 +61,8 @@ struct Scratch {
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         message: String::new(),
-        line: vec![0; MAX_MESSAGE * ESCAPED + MARGIN],
+        value: String::new(),
+        line: vec![0; MAX_MESSAGE * ESCAPED + MAX_FIELDS * (2 * MAX_TARGET * ESCAPED + 8) + MARGIN],
         timestamp: Timestamp::default(),
     });
 }
@@ -78,9 +83,10 @@ impl Logger {
         Self { levels, format, producer: writer.producer(), writer: writer.clone() }
     }
 
-    fn format(&self, record: &Record<'_>, message: &str, timestamp: &mut Timestamp, line: &mut Line<'_>) {
+    fn format(&self, record: &Record<'_>, texts: &mut Texts<'_>, line: &mut Line<'_>) {
         // Long messages (they may quote what a backend sent) are cut where a character begins.
-        let message = cut(message, MAX_MESSAGE);
+        let message = cut(texts.message, MAX_MESSAGE);
+        let timestamp = &mut *texts.timestamp;
         let target = cut(record.target(), MAX_TARGET);
         let wall = clock::wall();
         let level = record.level();
@@ -112,10 +118,48 @@ impl Logger {
                 line.json(target.as_bytes());
                 line.lit(b"\",\"message\":\"");
                 line.json(message.as_bytes());
-                line.lit(b"\"}");
+                line.byte(b'"');
+                let mut fields = Fields { line, value: texts.value, left: MAX_FIELDS };
+                // It never fails: who visits decides.
+                let _ = record.key_values().visit(&mut fields);
+                line.byte(b'}');
             }
         }
         line.byte(b'\n');
+    }
+}
+
+/// What a line is made of, and room for more.
+struct Texts<'a> {
+    message: &'a str,
+    value: &'a mut String,
+    timestamp: &'a mut Timestamp,
+}
+
+/// Writes the fields of a record behind its message.
+struct Fields<'f, 'l> {
+    line: &'f mut Line<'l>,
+    value: &'f mut String,
+    left: usize,
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields<'_, '_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        self.left = left;
+        self.line.lit(b",\"");
+        self.line.json(cut(key.as_str(), MAX_TARGET).as_bytes());
+        self.line.lit(b"\":");
+        if let Some(number) = value.to_u64() {
+            self.line.number(number);
+            return Ok(());
+        }
+        self.value.clear();
+        let _ = write!(self.value, "{value}");
+        self.line.byte(b'"');
+        self.line.json(cut(self.value, MAX_TARGET).as_bytes());
+        self.line.byte(b'"');
+        Ok(())
     }
 }
 
@@ -140,11 +184,11 @@ impl Log for Logger {
         let _ = SCRATCH.try_with(|scratch| {
             // A message that logs while it is formatted is lost rather than a panic.
             let Ok(mut scratch) = scratch.try_borrow_mut() else { return };
-            let Scratch { message, line: room, timestamp } = &mut *scratch;
+            let Scratch { message, value, line: room, timestamp } = &mut *scratch;
             message.clear();
             let _ = write!(message, "{}", record.args());
             let mut line = Line::new(room);
-            self.format(record, message, timestamp, &mut line);
+            self.format(record, &mut Texts { message, value, timestamp }, &mut line);
             let len = line.len();
             self.producer.line(&room[..len]);
         });
@@ -247,5 +291,60 @@ mod tests {
                 assert!(got.ends_with(&format!("{want}\n")), "{got} {want}");
             }
         }
+    }
+
+    /// Fields of a record stand behind its message in JSON, with any bytes; text has its message alone.
+    #[test]
+    fn fields_of_a_record() {
+        let table = [
+            (LogFormat::Text, "ERROR down\n"),
+            (
+                LogFormat::Json,
+                "\"message\":\"down\",\"pool\":\"a\\\"b\\u000a\",\"usable\":2,\"total\":65535}\n",
+            ),
+        ];
+        for (format, expected) in table {
+            let to = Written::default();
+            let writer = LogWriter::start("test", to.clone()).expect("a thread");
+            let logger = Logger::new(parse_levels("info").0, format, &writer);
+            let fields = [
+                ("pool", Value::from("a\"b\n")),
+                ("usable", Value::from(2_u16)),
+                ("total", Value::from(65_535)),
+            ];
+            logger.log(
+                &Record::builder()
+                    .level(Level::Error)
+                    .target("health")
+                    .args(format_args!("down"))
+                    .key_values(&fields)
+                    .build(),
+            );
+            logger.flush();
+            let got = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("UTF-8");
+            assert!(got.ends_with(expected), "{got}");
+        }
+    }
+
+    /// As many fields as there may be, each as long as it may be when every byte is escaped, fit the room.
+    #[test]
+    fn the_longest_line_fits() {
+        let to = Written::default();
+        let writer = LogWriter::start("test", to.clone()).expect("a thread");
+        let logger = Logger::new(parse_levels("info").0, LogFormat::Json, &writer);
+        let long = "\u{1}".repeat(2 * MAX_MESSAGE);
+        let fields: Vec<(&str, Value<'_>)> =
+            (0..MAX_FIELDS + 3).map(|_| (long.as_str(), Value::from(long.as_str()))).collect();
+        logger.log(
+            &Record::builder()
+                .level(Level::Error)
+                .target(&long)
+                .args(format_args!("{long}"))
+                .key_values(&fields.as_slice())
+                .build(),
+        );
+        logger.flush();
+        let got = to.bytes.lock().expect("no panic").clone();
+        assert!(got.ends_with(b"\"}\n") && got.len() > MAX_MESSAGE * ESCAPED, "{}", got.len());
     }
 }
