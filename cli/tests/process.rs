@@ -252,6 +252,35 @@ fn run_out_of_descriptors(driver: &str) {
     assert_eq!(daemon.output().matches("accepting is paused").count(), 1, "logged once");
 }
 
+/// The access log names every attempt that failed, also before a success.
+#[test]
+fn every_failed_attempt_is_in_the_access_log() {
+    let refusing = Backend::refusing();
+    let silent = Backend::start(|mut peer| peer.wait_for_close());
+    let good = backend("here", Duration::ZERO);
+    let pools: String = [("/slow", silent.address), ("/good", good.address)]
+        .map(|(path, second)| {
+            format!(
+                "[[backend_pools]]\nmatcher = \"Path('{path}')\"\naddresses = [\"{refusing}\", {{ address = \"{second}\", backup = true }}]\n"
+            )
+        })
+        .concat();
+    let config = format!(
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\ntimeouts = {{ backend_head = \"100ms\" }}\n\
+         health_interval = {{ check_every = 0 }}\n{pools}"
+    );
+    let daemon = Daemon::start(&config, &[]);
+    let mut client = Client::to(daemon.address());
+    assert_eq!(get(&mut client, "/slow").status, 504);
+    let second = silent.address;
+    daemon.wait_for(&format!("backend=\"{second}\" tries=2 fresh"));
+    daemon.wait_for(&format!(
+        "cause=backend_timeout tried=[{refusing}:connect_refused, {second}:backend_timeout] http "
+    ));
+    assert_eq!(get(&mut client, "/good").text(), "here");
+    daemon.wait_for(&format!("cause=- tried=[{refusing}:connect_refused] http "));
+}
+
 #[test]
 fn a_refusing_backend_and_clients_that_reset_affect_no_other_client() {
     let (refusing, backend) = (Backend::refusing(), backend("here", Duration::ZERO));

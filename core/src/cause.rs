@@ -105,6 +105,24 @@ impl Cause {
         }
     }
 
+    /// Whether an attempt at a backend failed: another one might not have.
+    #[must_use]
+    pub fn is_of_attempt(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectRefused
+                | Self::ConnectUnreachable
+                | Self::ConnectTimeout
+                | Self::ConnectFailed
+                | Self::BackendClosed
+                | Self::BackendReset
+                | Self::BadResponse(_)
+                | Self::BackendTimeout
+                | Self::ResponseTruncated
+                | Self::BackendStalled
+        )
+    }
+
     /// The status code of the local reply (RFC 9110 §15.5, §15.6).
     #[must_use]
     pub fn status(self) -> u16 {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::cause::Cause;
+use crate::config;
 use crate::h1::RequestId;
 use crate::http::ip::IpText;
 use crate::http::{Scheme, Version};
@@ -268,6 +269,8 @@ pub struct Record<'a> {
     pub cause: Option<Cause>,
     /// Connections tried for it.
     pub attempts: u8,
+    /// Those of them that failed. If the last one did, it is the one that `backend` and `cause` are about.
+    pub failed: FailedAttempts<'a>,
     /// The last attempt used an idle connection.
     pub reused: bool,
     /// Body bytes from the client (payload, without framing).
@@ -276,6 +279,43 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// When each phase was reached.
     pub timings: &'a Timings,
+}
+
+/// Attempts of one exchange that failed, oldest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FailedAttempts<'a> {
+    backends: &'a [config::Backend],
+    attempts: &'a [FailedAttempt],
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// Place of its backend in the pool.
+    pub backend: u16,
+    /// What went wrong.
+    pub cause: Cause,
+}
+
+impl<'a> FailedAttempts<'a> {
+    /// Those of an exchange of a pool with these backends.
+    #[must_use]
+    pub fn new(backends: &'a [config::Backend], attempts: &'a [FailedAttempt]) -> Self {
+        Self { backends, attempts }
+    }
+
+    /// Whether none failed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
+    /// Label of the backend and cause of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Cause)> + use<'a> {
+        let backends = self.backends;
+        let label = move |place: u16| backends.get(usize::from(place)).map_or("", |b| &b.label);
+        self.attempts.iter().map(move |attempt| (label(attempt.backend), attempt.cause))
+    }
 }
 
 /// When each phase of an exchange was reached; [`Instant::NEVER`]: it was not.

@@ -68,9 +68,9 @@ impl<O: Observer> Proxy<O> {
         self.signals.to_serve.push(slot);
     }
 
-    /// No backend for an exchange that may have tried some: the first error is the one reported.
+    /// No backend for an exchange that may have tried some: the last error is the one reported.
     pub(super) fn refuse_waiting(&mut self, x: ExchangeId, cause: Cause) {
-        let cause = self.tables.exchanges[x].first_failure.unwrap_or(cause);
+        let cause = self.tables.exchanges[x].failed.last().map_or(cause, |attempt| attempt.cause);
         self.fail_exchange(x, cause);
     }
 
@@ -368,7 +368,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// An attempt failed before any of its response reached the client: try again if that is safe, else say
-    /// what went wrong first.
+    /// what went wrong.
     pub(super) fn attempt_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &self.tables.exchanges[x];
         // What has not been sent has not been let go of either.
@@ -378,6 +378,7 @@ impl<O: Observer> Proxy<O> {
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         self.detach_backend(x);
         let e = &mut self.tables.exchanges[x];
+        e.attempt_failed(cause);
         if safe && stale && e.replays < MAX_REPLAYS {
             // The backend closed an idle connection as it was taken: the request was not served. The same
             // backend, a fresh connection.
@@ -385,7 +386,6 @@ impl<O: Observer> Proxy<O> {
             e.rewind_request();
             return self.attach(x, false, now);
         }
-        let first = *e.first_failure.get_or_insert(cause);
         let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
         // Who lets its time go by may still be at work, and the client has waited long enough.
         let timed_out = matches!(cause, Cause::BackendTimeout | Cause::BackendStalled);
@@ -397,7 +397,7 @@ impl<O: Observer> Proxy<O> {
         }
         self.release_slot(x);
         if !again {
-            return self.break_exchange(x, first, now);
+            return self.break_exchange(x, cause, now);
         }
         let e = &mut self.tables.exchanges[x];
         e.retries_left -= 1;

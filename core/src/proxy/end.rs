@@ -14,7 +14,7 @@ use crate::http::Framing;
 use crate::id::{ConnId, ExchangeId};
 use crate::local_reply::{Body, LocalReply};
 use crate::middleware::transform_whole;
-use crate::observe::{Observer, Record};
+use crate::observe::{FailedAttempts, Observer, Record};
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
@@ -291,6 +291,12 @@ impl<O: Observer> Proxy<O> {
             return;
         }
         e.times.ended = now;
+        if let Some(cause) = e.cause.filter(|cause| cause.is_of_attempt())
+            && e.failed.len() < usize::from(e.attempts)
+        {
+            // It broke when its response had begun, or after it.
+            e.attempt_failed(cause);
+        }
         let mut record = Record {
             kept: &e.kept,
             client: client.peer(),
@@ -301,6 +307,7 @@ impl<O: Observer> Proxy<O> {
             status: e.status,
             cause: e.cause,
             attempts: e.attempts,
+            failed: FailedAttempts::default(),
             reused: e.reused,
             bytes_in: e.request.payload_bytes,
             bytes_out: e.bytes_out,
@@ -310,6 +317,7 @@ impl<O: Observer> Proxy<O> {
             let pool = self.pools.get(slot);
             let named = pool.pool();
             record.pool = &named.name;
+            record.failed = FailedAttempts::new(&named.backends, &e.failed);
             record.pool_identity = Some(pool.state.identity());
             if let Some(choice) = e.choice {
                 record.backend = &named.backends[usize::from(choice)].label;

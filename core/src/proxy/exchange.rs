@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::h1::RequestId;
 use crate::http::RequestHead;
 use crate::id::{ConnId, LookupId};
-use crate::observe::{Kept, Timings};
+use crate::observe::{FailedAttempt, Kept, Timings};
 use crate::time::Instant;
 
 /// One end of an exchange: a stream of a connection. HTTP/1.1 connections have the one stream 0.
@@ -89,7 +89,8 @@ pub(crate) struct Exchange {
     pub(crate) retries_left: u8,
     /// Stale connections replaced so far: each costs nothing, but their number is bounded.
     pub(crate) replays: u8,
-    pub(crate) first_failure: Option<Cause>,
+    /// Attempts that failed, oldest first; only they take memory.
+    pub(crate) failed: Vec<FailedAttempt>,
     /// The last attempt used an idle connection.
     pub(crate) reused: bool,
     /// All of the request that was received is still here.
@@ -160,6 +161,14 @@ impl Exchange {
     /// Whether the rest of the request is read on: not while a lookup runs, nor beside a local reply.
     pub(crate) fn takes_request_body(&self) -> bool {
         !matches!(self.phase, Phase::Asking(_) | Phase::LocalReply)
+    }
+
+    /// The attempt under way has failed.
+    #[cold]
+    pub(crate) fn attempt_failed(&mut self, cause: Cause) {
+        if let Some(backend) = self.choice {
+            self.failed.push(FailedAttempt { backend, cause });
+        }
     }
 
     /// The request is sent once more, from the start.

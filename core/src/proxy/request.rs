@@ -122,7 +122,7 @@ impl<O: Observer> Proxy<O> {
             attempts: 0,
             retries_left: 0,
             replays: 0,
-            first_failure: None,
+            failed: Vec::new(),
             reused: false,
             retained: true,
             request_begun: false,

@@ -6,7 +6,7 @@ use ruststrom_core::Cause;
 use ruststrom_core::Fault;
 use ruststrom_core::rng::Rng;
 
-use crate::world::{Open, Reply, Sock, World, addr, config, get, ok, one_pool};
+use crate::world::{EndedExchange, Open, Reply, Sock, World, addr, config, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -186,9 +186,9 @@ fn over_a_reload() {
     w.finish();
 }
 
-/// The first error is the one that is reported, also when the retry ends in the queue.
+/// The error of the last attempt is the one that is reported, also when the retry ends in the queue.
 #[test]
-fn the_first_error_is_told() {
+fn the_last_error_is_told() {
     let pool =
         "addresses = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", max_connections = 1 }]\nretries = 1";
     let mut w = World::new(&one_pool(pool));
@@ -203,7 +203,11 @@ fn the_first_error_is_told() {
     let c = w.client_sends(&get("/"));
     assert_eq!(w.counts().queued, 1);
     w.advance_ms(5_010);
-    assert_eq!((w.statuses(c), w.one()), (vec![502], (502, Some(Cause::ConnectRefused), 1)));
+    assert_eq!(w.statuses(c), [502]);
+    let exchanges = w.exchanges();
+    let EndedExchange { cause, attempts, backend, failed, .. } = &exchanges[0];
+    assert_eq!((*cause, *attempts, &**backend), (Some(Cause::ConnectRefused), 1, A));
+    assert_eq!(*failed, [(A.to_owned(), Cause::ConnectRefused)]);
     w.finish();
 }
 

@@ -1,6 +1,7 @@
 //! What is tried again, where, and how often.
 
 use ruststrom_core::config::Strategy;
+use ruststrom_core::http::Violation;
 use ruststrom_core::{Cause, Fault};
 
 use crate::world::{EndedExchange, Open, Reply, World, get, ok, one_pool};
@@ -51,24 +52,31 @@ fn tries() {
             (502, Some(ConnectRefused), 3, C),
         ),
         (
-            "too few; the first error is told",
+            "too few; the last error is told",
             1,
             vec![refused(), closed()],
             get("/"),
-            (502, Some(ConnectRefused), 2, B),
+            (502, Some(BackendClosed), 2, B),
         ),
         (
             "the same the other way round",
             1,
             vec![closed(), refused()],
             get("/"),
-            (502, Some(BackendClosed), 2, B),
+            (502, Some(ConnectRefused), 2, B),
+        ),
+        (
+            "a response that breaks the rules ends it",
+            1,
+            vec![refused(), R("HTTP/9 200\r\n\r\n".into())],
+            get("/"),
+            (502, Some(Cause::BadResponse(Violation::Version)), 2, B),
         ),
         ("our own shortage", 1, vec![O(Fault::NoResources)], POST.into(), (200, None, 2, B)),
         (
-            "nothing but our own shortage",
+            "our own shortage twice",
             1,
-            vec![O(Fault::NoResources), refused()],
+            vec![O(Fault::NoResources), O(Fault::NoResources)],
             POST.into(),
             (502, Some(ConnectFailed), 2, B),
         ),
@@ -105,8 +113,14 @@ fn tries() {
         }
         let exchanges = w.exchanges();
         assert_eq!(exchanges.len(), 1, "{what}");
-        let EndedExchange { status, cause, attempts, backend, .. } = &exchanges[0];
+        let EndedExchange { status, cause, attempts, backend, failed, .. } = &exchanges[0];
         assert_eq!((*status, *cause, *attempts, &**backend), expected, "{what}");
+        // Every attempt but a good one is told, in order; the last one is what status and cause are about.
+        assert_eq!(failed.len(), usize::from(*attempts) - usize::from(cause.is_none()), "{what}: {failed:?}");
+        let turns = failed.iter().enumerate().all(|(n, (at, _))| at == if n % 2 == 0 { A } else { B });
+        assert!(turns, "{what}: {failed:?}");
+        let last = failed.last().map(|(at, cause)| (&**at, *cause));
+        assert!(cause.is_none() || last == cause.map(|cause| (&**backend, cause)), "{what}: {failed:?}");
         if *status == 200 {
             let sent = request.split_once("\r\n\r\n").expect("a head").1;
             let (_, served) = w.served.last().expect("served");

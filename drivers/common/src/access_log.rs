@@ -146,7 +146,10 @@ impl Access {
             let wall = self.wall_now();
             self.timestamp.at(wall);
         }
-        let names = (r.pool.len() + r.backend.len()) * ESCAPED;
+        let mut names = (r.pool.len() + r.backend.len()) * ESCAPED;
+        if !r.failed.is_empty() {
+            names += room_of_failed(r);
+        }
         let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else {
             return self.producer.drop_lines(1);
         };
@@ -302,7 +305,50 @@ fn text(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
             l.raw(c.name().as_bytes());
         }
     }
+    if !r.failed.is_empty() {
+        l.apart(|line| text_failed(r, line));
+    }
     l.raw(rest);
+}
+
+/// Room for the attempts that failed.
+#[cold]
+fn room_of_failed(r: &Record<'_>) -> usize {
+    const BETWEEN: usize = br#"{"backend":"","cause":""},"#.len();
+    r.failed.iter().map(|(backend, cause)| backend.len() * ESCAPED + cause.name().len() + BETWEEN).sum()
+}
+
+/// ` tried=[A:connect_refused, B:backend_timeout]`
+#[cold]
+fn text_failed<'a>(r: &Record<'_>, mut l: Line<'a>) -> Line<'a> {
+    l.lit(b" tried=[");
+    for (n, (backend, cause)) in r.failed.iter().enumerate() {
+        if n > 0 {
+            l.lit(b", ");
+        }
+        l.name(backend, Line::quoted);
+        l.byte(b':');
+        l.raw(cause.name().as_bytes());
+    }
+    l.byte(b']');
+    l
+}
+
+/// `,"tried":[{"backend":"A","cause":"connect_refused"}]`
+#[cold]
+fn json_failed(r: &Record<'_>, l: &mut Line<'_>) {
+    l.lit(b",\"tried\":[");
+    for (n, (backend, cause)) in r.failed.iter().enumerate() {
+        if n > 0 {
+            l.byte(b',');
+        }
+        l.lit(b"{\"backend\":\"");
+        l.name(backend, Line::json);
+        l.lit(b"\",\"cause\":\"");
+        l.raw(cause.name().as_bytes());
+        l.lit(b"\"}");
+    }
+    l.byte(b']');
 }
 
 /// `key` ends with `0.000`.
@@ -369,6 +415,9 @@ fn json(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
     l.lit(b"\",\"backend\":\"");
     l.name(r.backend, Line::json);
     l.keyed_number(b"\",\"attempts\":", u64::from(r.attempts));
+    if !r.failed.is_empty() {
+        json_failed(r, l);
+    }
     if r.reused {
         l.lit(b",\"reused\":true,\"bytes_in\":");
     } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::ip::IpText;
 use ruststrom_core::http::{Scheme, Version};
-use ruststrom_core::observe::{Head, Kept, Named, Observer, Record, Timings};
+use ruststrom_core::observe::{FailedAttempt, FailedAttempts, Head, Kept, Named, Observer, Record, Timings};
 use ruststrom_core::{Cause, Instant, Wall};
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::log_writer::LogWriter;
@@ -76,6 +76,7 @@ fn a_line_costs_no_allocation() {
         ended: at(1600),
         ..Timings::new(Instant::ZERO)
     };
+    let failed = [FailedAttempt { backend: 0, cause: Cause::ConnectRefused }];
     for format in [LogFormat::Text, LogFormat::Json] {
         let writer = LogWriter::start("nowhere", std::io::sink()).expect("a thread");
         let mut observer = LogObserver::new(format, &writer);
@@ -98,6 +99,7 @@ fn a_line_costs_no_allocation() {
                     status: 502,
                     cause: Some(Cause::BackendReset),
                     attempts: 2,
+                    failed: FailedAttempts::new(&[], &failed),
                     reused: true,
                     bytes_in: 0,
                     bytes_out: 1234,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::log_writer::tests::Written;
 use ruststrom_core::Cause;
+use ruststrom_core::config::{self, Backend};
 use ruststrom_core::http::ip::IpText;
+use ruststrom_core::observe::{FailedAttempt, FailedAttempts};
 
 const WALL: Wall = Wall { unix_secs: 1_795_435_083, millis: 123 };
 
@@ -63,6 +65,7 @@ fn full<'a>() -> Notified<'a> {
             status: 200,
             cause: None,
             attempts: 1,
+            failed: FailedAttempts::default(),
             reused: true,
             bytes_in: 0,
             bytes_out: 1234,
@@ -117,7 +120,7 @@ fn nasty<'a>() -> Notified<'a> {
 }
 
 fn line(format: LogFormat, notified: &Notified<'_>) -> String {
-    let (mut buf, mut kept) = (vec![0; 64 << 10], Kept::default());
+    let (mut buf, mut kept) = (vec![0; 256 << 10], Kept::default());
     keep(format, &notified.head, &mut kept, &mut Vec::new());
     let r = Record { kept: &kept, ..notified.record };
     let mut l = Line::new(&mut buf);
@@ -189,6 +192,43 @@ fn lines() {
     }
 }
 
+static BACKENDS: LazyLock<Vec<Backend>> = LazyLock::new(|| {
+    let label = |n: usize| if n == 0 { "first:80".to_owned() } else { "\u{7f}".repeat(255) };
+    let text =
+        "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
+    let mut backends = config::parse(text).config.expect("a good configuration").pools.remove(0).backends;
+    backends.iter_mut().enumerate().for_each(|(n, b)| b.label = label(n).into());
+    backends
+});
+
+#[test]
+fn attempts_that_failed_are_in_the_line() {
+    let attempt = |backend, cause| FailedAttempt { backend, cause };
+    let refused = attempt(0, Cause::ConnectRefused);
+    let table: [(&[FailedAttempt], &str, &str); 3] = [
+        (&[], " cause=- http ", r#""attempts":1,"reused""#),
+        (
+            &[refused],
+            " cause=- tried=[first:80:connect_refused] http ",
+            r#""attempts":1,"tried":[{"backend":"first:80","cause":"connect_refused"}],"reused""#,
+        ),
+        (
+            &[refused, attempt(0, Cause::BackendTimeout)],
+            " cause=- tried=[first:80:connect_refused, first:80:backend_timeout] http ",
+            r#""tried":[{"backend":"first:80","cause":"connect_refused"},{"backend":"first:80","cause":"backend_timeout"}],"#,
+        ),
+    ];
+    for (failed, text, json) in table {
+        let Notified { head, record } = full();
+        let failed = FailedAttempts::new(&BACKENDS, failed);
+        let notified = Notified { head, record: Record { failed, ..record } };
+        let line_of = |format| line(format, &notified);
+        assert!(line_of(LogFormat::Text).contains(text), "{}", line_of(LogFormat::Text));
+        assert!(line_of(LogFormat::Json).contains(json), "{}", line_of(LogFormat::Json));
+        assert_eq!(value(line_of(LogFormat::Json).as_bytes()), Ok(&b"\n"[..]));
+    }
+}
+
 /// A strict reader of RFC 8259: the rest after one value, or where it broke.
 fn value(s: &[u8]) -> Result<&[u8], usize> {
     fn literal<'a>(s: &'a [u8], word: &str) -> Result<&'a [u8], usize> {
@@ -219,6 +259,17 @@ fn value(s: &[u8]) -> Result<&[u8], usize> {
                 match s {
                     [b',', rest @ ..] => s = rest,
                     [b'}', rest @ ..] => return Ok(rest),
+                    _ => return Err(s.len()),
+                }
+            }
+        }
+        [b'[', rest @ ..] => {
+            let mut s = rest;
+            loop {
+                s = value(s)?;
+                match s {
+                    [b',', rest @ ..] => s = rest,
+                    [b']', rest @ ..] => return Ok(rest),
                     _ => return Err(s.len()),
                 }
             }
@@ -307,6 +358,7 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
         ended: end,
         ..Timings::new(Instant::ZERO)
     };
+    let failed = [FailedAttempt { backend: 1, cause: Cause::ConnectUnreachable }; 84];
     let notified = Notified {
         head: Head {
             client,
@@ -325,13 +377,15 @@ fn the_longest_line_fits_the_room_that_is_asked_for() {
             bytes_in: u64::MAX,
             bytes_out: u64::MAX,
             timings: &timings,
+            failed: FailedAttempts::new(&BACKENDS, &failed),
             ..record
         },
     };
     for format in [LogFormat::Text, LogFormat::Json] {
         let mut kept = Kept::default();
         keep(format, &notified.head, &mut kept, &mut Vec::new());
-        assert!(line(format, &notified).len() <= kept.len() + 2 * 255 * ESCAPED + MARGIN);
+        let names = 2 * 255 * ESCAPED + room_of_failed(&notified.record);
+        assert!(line(format, &notified).len() <= kept.len() + names + MARGIN);
     }
 }
 
