@@ -44,7 +44,7 @@ pub enum Cause {
     /// The client sent or took nothing for too long, or less than the minimum rate.
     ClientStalled,
     /// The client closed or reset its connection before the exchange had ended.
-    ClientGone,
+    ClientClosed,
     /// An upgraded connection carried nothing for too long.
     TunnelTimeout,
     /// The exchange was still running at the end of a drain and was cut.
@@ -71,7 +71,7 @@ impl Cause {
         Self::BackendStalled,
         Self::HeadTimeout,
         Self::ClientStalled,
-        Self::ClientGone,
+        Self::ClientClosed,
         Self::TunnelTimeout,
         Self::Drained,
     ];
@@ -99,7 +99,7 @@ impl Cause {
             Self::BackendStalled => "backend_stalled",
             Self::HeadTimeout => "head_timeout",
             Self::ClientStalled => "client_stalled",
-            Self::ClientGone => "client_gone",
+            Self::ClientClosed => "client_closed",
             Self::TunnelTimeout => "tunnel_timeout",
             Self::Drained => "drained",
         }
@@ -137,7 +137,9 @@ impl Cause {
             | Self::Drained => 503,
             Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled => 504,
             Self::HeadTimeout | Self::ClientStalled => 408,
-            Self::ClientGone | Self::TunnelTimeout => 400,
+            // Not registered, but what nginx has made usual for it.
+            Self::ClientClosed => 499,
+            Self::TunnelTimeout => 400,
             _ => 502,
         }
     }
@@ -168,7 +170,7 @@ mod tests {
             | Cause::BackendStalled
             | Cause::HeadTimeout
             | Cause::ClientStalled
-            | Cause::ClientGone
+            | Cause::ClientClosed
             | Cause::TunnelTimeout
             | Cause::Drained => true,
         }

@@ -32,6 +32,8 @@ pub(crate) struct Conn {
     pub(crate) shown: crate::event::Wants,
     /// The peer will send nothing more.
     pub(crate) recv_ended: bool,
+    /// The peer has closed its direction, and what it has sent before may not have been read.
+    pub(crate) peer_closing: bool,
     /// The socket is of no use any more; what has been received is.
     pub(crate) broken: bool,
 }
@@ -130,6 +132,7 @@ impl Conn {
             #[cfg(debug_assertions)]
             shown: crate::event::Wants::default(),
             recv_ended: false,
+            peer_closing: false,
             broken: false,
         }
     }

@@ -116,7 +116,7 @@ fn cause_text(status: StatusCode, cause: Cause) -> Vec<u8> {
 /// The error type that RFC 9209 §2.3 has registered for it.
 fn error_type(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest(_) | Cause::ClientGone => "http_request_error",
+        Cause::BadRequest(_) | Cause::ClientClosed => "http_request_error",
         Cause::HeadTimeout | Cause::ClientStalled => "http_request_error",
         Cause::NoRoute => "destination_not_found",
         Cause::NoBackend => "destination_unavailable",

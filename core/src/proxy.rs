@@ -264,6 +264,16 @@ impl<O: Observer> Proxy<O> {
         self.settle(now);
     }
 
+    /// The peer has closed its direction, as the poller says; what it sent before may not have been read, as
+    /// long as that is not wanted. After it [`Proxy::handle_recv_end`] comes once all has been read.
+    pub fn handle_peer_closing(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
+        if matches!(conn.role, Role::Client(_)) && !std::mem::replace(&mut conn.peer_closing, true) {
+            self.client_closing(c, now);
+        }
+        self.settle(now);
+    }
+
     /// `n` bytes of [`Proxy::transmit`] have been sent.
     pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
@@ -286,7 +296,7 @@ impl<O: Observer> Proxy<O> {
     pub fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
         match self.tables.conns.get(c).map(|conn| (&conn.role, conn.wire.streams().is_some())) {
             Some((Role::Client(_), true)) => self.streams_lost(c, true, now),
-            Some((Role::Client(_), false)) => self.client_gone(c, now),
+            Some((Role::Client(_), false)) => self.client_lost(c, now),
             Some((Role::Backend(_), _)) => self.backend_fault(c, f, now),
             Some((Role::Probe(p), _)) => {
                 let why = if p.connected { Cause::BackendReset } else { connect_cause(f) };

@@ -30,6 +30,7 @@ fn config() -> Arc<Config> {
         backend_head: Duration::from_secs(30),
         stall: Duration::from_secs(30),
         tunnel: Duration::from_secs(3600),
+        client_fin: Duration::from_millis(250),
         queue: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         drain: Duration::from_secs(30),

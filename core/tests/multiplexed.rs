@@ -112,7 +112,7 @@ fn a_reset_stream_ends_alone() {
         rig.end(asked[1], "");
         let got = rig.message(two);
         assert!(got.ended && got.body == b"abcd" && !got.reset, "{got:?}");
-        let cause = if by_client { Cause::ClientGone } else { Cause::ResponseTruncated };
+        let cause = if by_client { Cause::ClientClosed } else { Cause::ResponseTruncated };
         assert_eq!(rig.proxy.observer_mut().records, [(200, Some(cause)), (200, None)]);
         nothing_left(&mut rig);
         let three = rig.ask(c, &get("/3"), true);

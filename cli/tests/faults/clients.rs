@@ -172,7 +172,7 @@ fn slow_readers_are_cut_off_and_the_backend_connection_is_closed(driver: Driver)
     unaffected.end();
     let records = harness.end();
     assert_eq!(records.iter().filter(|t| t.cause == Some("client_stalled")).count(), 60, "{records:?}");
-    assert_eq!(records.iter().filter(|t| t.cause == Some("client_gone")).count(), 1, "{records:?}");
+    assert_eq!(records.iter().filter(|t| t.cause == Some("client_closed")).count(), 1, "{records:?}");
     let begun = Instant::now();
     while down.stats.open.load(Ordering::SeqCst) > 0 {
         assert!(begun.elapsed() < WAIT, "the connection to the backend stays open");
@@ -264,7 +264,7 @@ fn clients_that_disconnect_early_leave_nothing_behind(driver: Driver) {
     unaffected.end();
     let records = harness.end();
     let gone = |target: &str| {
-        records.iter().filter(|t| t.target == target && t.cause == Some("client_gone")).count()
+        records.iter().filter(|t| t.target == target && t.cause == Some("client_closed")).count()
     };
     assert_eq!((gone("/down"), gone("/up"), gone("/hangs")), (40, 80, 40));
     // No truncated upload was taken for a complete one.

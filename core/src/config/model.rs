@@ -266,6 +266,9 @@ pub struct Timeouts {
     pub stall: Duration,
     /// How long an upgraded connection may be without a byte in either direction; default 1 h.
     pub tunnel: Duration,
+    /// How long a client that has closed its direction while it waits for the response to a request without
+    /// effect is served on; default 250 ms.
+    pub client_fin: Duration,
     /// For waiting until a backend is below its `max_connections` (503); default 5 s.
     pub queue: Duration,
     /// For a TLS handshake; default 10 s.
@@ -453,6 +456,7 @@ impl Default for Timeouts {
             backend_head: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             tunnel: Duration::from_secs(3600),
+            client_fin: Duration::from_millis(250),
             queue: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             drain: Duration::from_secs(30),

@@ -37,8 +37,18 @@ fn table<'d>(
     Some(s)
 }
 
-const TIMEOUT_KEYS: &[&str] =
-    &["head", "idle", "connect", "backend_head", "stall", "tunnel", "queue", "handshake", "drain"];
+const TIMEOUT_KEYS: &[&str] = &[
+    "head",
+    "idle",
+    "connect",
+    "backend_head",
+    "stall",
+    "tunnel",
+    "client_fin",
+    "queue",
+    "handshake",
+    "drain",
+];
 const POOL_TIMEOUT_KEYS: &[&str] = &["connect", "backend_head", "stall", "tunnel", "queue"];
 
 /// Reads `[timeouts]`; an absent key keeps its value of `default`.
@@ -58,6 +68,7 @@ pub(super) fn timeouts(
         backend_head: get("backend_head", default.backend_head),
         stall: get("stall", default.stall),
         tunnel: get("tunnel", default.tunnel),
+        client_fin: get("client_fin", default.client_fin),
         queue: get("queue", default.queue),
         handshake: get("handshake", default.handshake),
         drain: get("drain", default.drain),

@@ -177,6 +177,7 @@ impl From<&ParsedResponse<'_>> for ResponseHead {
 pub(crate) fn reason_phrase(status: StatusCode) -> &'static [u8] {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => b"Content Too Large",
+        other if other.as_u16() == 499 => b"Client Closed Request",
         other => other.canonical_reason().unwrap_or("Error").as_bytes(),
     }
 }

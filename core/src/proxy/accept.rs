@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::Proxy;
 use super::exchange::Phase;
+use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Role};
 use crate::event::{Accepted, Effect, Negotiated, Refused};
 use crate::h1::Side;
 use crate::h1::conn::Conn as H1;
 use crate::http::ip::IpText;
-use crate::id::ConnId;
+use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Level, Observer};
 use crate::planted::planted;
 use crate::shared::TooMany;
@@ -107,16 +108,46 @@ impl<O: Observer> Proxy<O> {
             self.tunnel_ended(x, now);
         } else if !e.request.ended {
             // What is missing will never come; half a request must not look like a whole one.
-            self.break_exchange(x, crate::Cause::ClientGone, now);
+            self.break_exchange(x, Cause::ClientClosed, now);
         }
         // Else: half closed and waiting for its responses (RFC 9112 §9.6).
     }
 
+    /// The client has closed its direction while a request of it is under way. Nobody can tell whether it has
+    /// left or waits for the response; most have left. It gets a moment.
+    #[cold]
+    pub(super) fn client_closing(&mut self, c: ConnId, now: Instant) {
+        let Some(x) = self.tables.conns[c].exchange else { return };
+        let e = &mut self.tables.exchanges[x];
+        e.fin_due = now + self.pools.config.timeouts.client_fin;
+        if e.queued {
+            e.client_due = e.client_due.min(e.fin_due);
+            self.file_exchange(x);
+        }
+        self.mark_dirty(x);
+    }
+
+    /// The moment of [`Proxy::client_closing`] is over. A request without effect is given up, and so is one
+    /// of which the backend has got nothing; the backend does what it has been told by any other.
+    #[cold]
+    pub(super) fn client_fin_due(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        if !e.request.ended {
+            // Its end is still on its way here.
+            e.fin_due = now + self.pools.config.timeouts.client_fin;
+        } else if e.head.method().is_safe() || !e.request_begun {
+            return self.abort(x, Cause::ClientClosed, now);
+        } else {
+            e.fin_due = Instant::NEVER;
+        }
+        self.mark_dirty(x);
+    }
+
     /// The client's connection broke: whatever it waited for is of no use any more.
-    pub(super) fn client_gone(&mut self, c: ConnId, now: Instant) {
+    pub(super) fn client_lost(&mut self, c: ConnId, now: Instant) {
         match self.tables.conns[c].exchange {
             None => self.close(c),
-            Some(x) => self.abort(x, crate::Cause::ClientGone, now),
+            Some(x) => self.abort(x, Cause::ClientClosed, now),
         }
     }
 

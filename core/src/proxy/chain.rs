@@ -128,7 +128,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn refuse_body(&mut self, x: ExchangeId, reply: LocalReply, now: Instant) {
         let e = &self.tables.exchanges[x];
         if e.phase == Phase::LocalReply || e.response_begun || self.has_sent_head(x) {
-            return self.abort(x, reply.cause.unwrap_or(Cause::ClientGone), now);
+            return self.abort(x, reply.cause.unwrap_or(Cause::ClientClosed), now);
         }
         self.drop_unsent_response(x);
         self.respond_locally(x, reply);

@@ -54,7 +54,7 @@ impl<O: Observer> Proxy<O> {
             return self.refuse_waiting(x, Cause::QueueFull);
         }
         (e.phase, e.queued) = (Phase::Choosing, true);
-        e.client_due = now + pool.pool().timeouts.queue;
+        e.client_due = (now + pool.pool().timeouts.queue).min(e.fin_due);
         // Who has left the queue still stands in it: now and then those are removed, so that each costs O(1).
         if pool.queue.len() > 2 * pool.waiting as usize + 32 {
             let exchanges = &self.tables.exchanges;

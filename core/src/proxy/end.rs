@@ -114,7 +114,11 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn abort(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         self.leave_phase(x);
         let client = self.tables.exchanges[x].client;
-        self.tables.exchanges[x].cause.get_or_insert(cause);
+        let e = &mut self.tables.exchanges[x];
+        let cause = *e.cause.get_or_insert(cause);
+        if cause == Cause::ClientClosed && !e.response_begun {
+            e.status = cause.status();
+        }
         self.detach_backend(x);
         self.end(x, now);
         self.reset_leg(client);

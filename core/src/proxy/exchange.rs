@@ -119,6 +119,8 @@ pub(crate) struct Exchange {
     pub(crate) backend_window: Window,
     /// When the client, or whoever is waited for on its behalf, must have done something.
     pub(crate) client_due: Instant,
+    /// When a client that has closed its direction is given up; [`Instant::NEVER`]: it has not.
+    pub(crate) fin_due: Instant,
     /// When the backend must have done something.
     pub(crate) backend_due: Instant,
     /// Since when the head of a response is waited for, over all attempts: since a request was whole with a

@@ -91,6 +91,10 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.tables.conns[client.conn];
         let head_started = std::mem::replace(&mut conn.head_started, Instant::NEVER);
         let single = conn.wire.streams().is_none();
+        let fin_due = match conn.peer_closing {
+            true => now + self.pools.config.timeouts.client_fin,
+            false => Instant::NEVER,
+        };
         let role = conn.client_mut();
         let client_ip = role.ip;
         let first = role.requests == 0;
@@ -137,6 +141,7 @@ impl<O: Observer> Proxy<O> {
             client_window: Window::NONE,
             backend_window: Window::NONE,
             client_due: Instant::NEVER,
+            fin_due,
             backend_due: Instant::NEVER,
             waits_since: Instant::NEVER,
             dirty: false,

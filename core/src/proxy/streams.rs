@@ -171,7 +171,7 @@ impl<O: Observer> Proxy<O> {
     fn stream_reset(&mut self, x: ExchangeId, from_client: bool, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         if from_client {
-            return self.abort(x, Cause::ClientGone, now);
+            return self.abort(x, Cause::ClientClosed, now);
         }
         if let Some(leg) = e.backend.take() {
             if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
@@ -210,7 +210,7 @@ impl<O: Observer> Proxy<O> {
             return self.backend_streams_lost(c, cause, now);
         }
         for x in self.exchanges_of(c) {
-            self.abort(x, Cause::ClientGone, now);
+            self.abort(x, Cause::ClientClosed, now);
         }
         self.close(c);
     }

@@ -155,7 +155,7 @@ impl<O: Observer> Proxy<O> {
             // By far the commonest wait, and what the looks below would come to: the request has been sent,
             // and no byte of a response has come.
             Phase::Sending if e.request_sent && e.interims == 0 => {
-                e.arm(Due::Never, Due::At(e.waits_since + backend_head), stall, now);
+                e.arm(Due::At(e.fin_due), Due::At(e.waits_since + backend_head), stall, now);
             }
             _ => return self.rearm_both(x, stall, backend_head, now),
         }
@@ -173,7 +173,11 @@ impl<O: Observer> Proxy<O> {
     /// What the client is waited for.
     fn client_due(&self, e: &Exchange) -> Due {
         let (recv, send) = self.client_wants(e);
-        if (recv && !e.awaits_continue) || send { Due::Window } else { Due::Never }
+        match e.phase {
+            _ if (recv && !e.awaits_continue) || send => Due::Window,
+            Phase::Connecting | Phase::Sending => Due::At(e.fin_due),
+            _ => Due::Never,
+        }
     }
 
     /// Whether the client's leg would read, and whether it has something to send.
@@ -217,6 +221,9 @@ impl<O: Observer> Proxy<O> {
     fn client_overdue(&mut self, x: ExchangeId, now: Instant) {
         let e = &self.tables.exchanges[x];
         match e.phase {
+            Phase::Choosing | Phase::Connecting | Phase::Sending if e.fin_due <= now => {
+                return self.client_fin_due(x, now);
+            }
             Phase::Choosing => return self.refuse_waiting(x, Cause::QueueTimeout),
             Phase::Asking(_) => return self.fail_exchange(x, Cause::LookupFailed),
             _ => {}

@@ -67,6 +67,7 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
             backend_head: s(30),
             stall: s(30),
             tunnel: s(3600),
+            client_fin: Duration::from_millis(250),
             queue: s(5),
             handshake: s(10),
             drain: s(30),

@@ -275,7 +275,7 @@ fn a_body_beyond_the_limit_cuts_a_response_that_has_begun() {
             assert!(got.head.starts_with("HTTP/1.1 200 ") && got.body == b"early", "{pair:?}: {got:?}");
             assert!(got.reset && !got.ended, "{pair:?}: {got:?}");
             assert!(rig.message(backend).reset);
-            assert_eq!(rig.proxy.observer_mut().records, [(200, Some(Cause::ClientGone))]);
+            assert_eq!(rig.proxy.observer_mut().records, [(200, Some(Cause::ClientClosed))]);
             nothing_left(&mut rig);
         }
     }

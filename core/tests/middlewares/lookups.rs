@@ -198,7 +198,7 @@ fn a_lookup_may_outlive_its_client() {
             } else {
                 rig.lose(c)
             }
-            assert_eq!(rig.proxy.observer_mut().records, [(0, Some(Cause::ClientGone))], "{pair:?}");
+            assert_eq!(rig.proxy.observer_mut().records, [(499, Some(Cause::ClientClosed))], "{pair:?}");
             nothing_left(&mut rig);
             rig.answer_lookup(addresses());
             assert!(rig.lookups.is_empty() && rig.backend_conns.is_empty());

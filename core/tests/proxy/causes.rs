@@ -192,7 +192,7 @@ fn every_cause() {
                 let c = w.client_sends(&get("/"));
                 w.fault(c, Fault::Reset);
             },
-            (0, Some(Cause::ClientGone), 1),
+            (499, Some(Cause::ClientClosed), 1),
         ),
         (
             "a client that closes in the middle of its body",
@@ -200,7 +200,7 @@ fn every_cause() {
                 let c = w.client_sends(HALF);
                 w.end(c);
             },
-            (400, Some(Cause::ClientGone), 1),
+            (499, Some(Cause::ClientClosed), 1),
         ),
         (
             "an idle tunnel",

@@ -238,7 +238,7 @@ fn tunnels() {
         let b = w.to(A)[0];
         w.send(b, SWITCH);
         w.fault(if client { c } else { b }, Fault::Reset);
-        let cause = if client { Cause::ClientGone } else { Cause::BackendReset };
+        let cause = if client { Cause::ClientClosed } else { Cause::BackendReset };
         assert_eq!((w.one(), w.peer(c).cut), ((101, Some(cause), 1), true));
         w.finish();
     }
@@ -620,5 +620,57 @@ fn who_speaks_first() {
     w.send(b, "HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n");
     assert_eq!((w.statuses(c), w.peer(b).closed), (vec![503], true));
     assert_eq!(w.counts(), Counts { clients: 1, timers: w.counts().timers, ..Counts::default() });
+    w.finish();
+}
+
+/// A client that closes its direction while it waits: what it asked for, where that stands, and what becomes of
+/// it.
+#[test]
+fn clients_that_leave() {
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi".to_owned();
+    let left = (499, Some(Cause::ClientClosed));
+    // What is asked, whether the backend takes a connection, and how it ends if it answers after 300 ms.
+    let table = [
+        ("a GET that is served", get("/"), Open::Take, left),
+        ("a GET whose backend cannot be reached", get("/"), Open::Silent, left),
+        ("a POST that has been sent", post.clone(), Open::Take, (200, None)),
+        ("a POST of which nothing has been sent", post, Open::Silent, left),
+    ];
+    for (what, request, open, expected) in table {
+        let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+        (w.backend(A).open, w.backend(A).reply) = (open, Reply::Hold);
+        let c = w.client_sends(&request);
+        w.advance_ms(1_000);
+        w.closing(c);
+        // What comes in time is served.
+        w.advance_ms(249);
+        assert_eq!((w.exchanges(), w.to(A).len()), (vec![], 1), "{what}");
+        w.advance_ms(2);
+        assert_eq!(w.to(A).len(), usize::from(expected.0 == 200), "{what}: the backend's work is cancelled");
+        w.advance_ms(49);
+        if let Some(&b) = w.to(A).first() {
+            w.reply(b, ok("done"));
+        }
+        let (status, cause, _) = w.one();
+        assert_eq!((status, cause), expected, "{what}");
+        w.finish();
+    }
+}
+
+/// One that waits in the queue leaves it, whatever it asked for.
+#[test]
+fn clients_that_leave_the_queue() {
+    let pool = "addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]";
+    let mut w = World::new(&one_pool(pool));
+    w.backend(A).reply = Reply::Hold;
+    w.send_from_new_client(&get("/first"));
+    let c = w.client_sends("POST /second HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+    w.closing(c);
+    w.advance_ms(251);
+    assert_eq!((w.one(), w.counts().queued), ((499, Some(Cause::ClientClosed), 0), 0));
+    // The first one is as it was; one that closes twice is told of once.
+    let b = w.to(A)[0];
+    w.reply(b, ok(""));
+    assert_eq!(w.one(), (200, None, 1));
     w.finish();
 }

@@ -80,7 +80,7 @@ fn full_late_and_gone() {
     assert_eq!((w.statuses(fourth), w.one()), (vec![503], (503, Some(Cause::QueueFull), 0)));
     // One that waits goes away: there is room for another.
     w.fault(second, Fault::Reset);
-    assert_eq!((w.one(), w.counts().queued), ((0, Some(Cause::ClientGone), 0), 1));
+    assert_eq!((w.one(), w.counts().queued), ((499, Some(Cause::ClientClosed), 0), 1));
     w.advance_ms(1_000);
     let fifth = w.client_sends(&get("/5"));
     assert_eq!(w.counts().queued, 2);

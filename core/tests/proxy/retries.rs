@@ -117,7 +117,7 @@ fn tries() {
         assert_eq!((*status, *cause, *attempts, &**backend), expected, "{what}");
         // Every attempt but a good one is told, in order; the last one is what status and cause are about.
         assert_eq!(failed.len(), usize::from(*attempts) - usize::from(cause.is_none()), "{what}: {failed:?}");
-        let turns = failed.iter().enumerate().all(|(n, (at, _))| at == if n % 2 == 0 { A } else { B });
+        let turns = failed.iter().enumerate().all(|(n, (at, _))| at == [A, B, C][n]);
         assert!(turns, "{what}: {failed:?}");
         let last = failed.last().map(|(at, cause)| (&**at, *cause));
         assert!(cause.is_none() || last == cause.map(|cause| (&**backend, cause)), "{what}: {failed:?}");

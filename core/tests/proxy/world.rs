@@ -221,6 +221,14 @@ impl World {
         self.settle();
     }
 
+    /// The poller says that the far end sends no more, which nobody reads as long as a request is served.
+    pub(crate) fn closing(&mut self, sock: Sock) {
+        let Peer { shard, conn, .. } = self.peers[sock.0];
+        self.shards[shard].handle_peer_closing(conn, self.now);
+        self.obey(shard);
+        self.settle();
+    }
+
     /// The connection breaks once everything sent before has been read, as a driver sees it.
     pub(crate) fn fault(&mut self, sock: Sock, fault: Fault) {
         self.peers[sock.0].breaking = Some(fault);

@@ -233,7 +233,26 @@ impl<P: ProxyApi> Pump<P> {
             }
         }
         self.serve(c, w);
+        if r.readable || r.closed {
+            self.note_closing(c, r.closed, w);
+        }
         self.settle(w);
+    }
+
+    /// The core does not read on while it has a whole request to serve: that the peer has closed its
+    /// direction is told to it all the same.
+    fn note_closing<W: World>(&mut self, c: ConnId, closed: bool, w: &mut W) {
+        let unread = |f: &&mut Flags| f.has(READABLE) && !f.has(CONNECTING) && f.fault().is_none();
+        if self.live(c).filter(unread).is_none() {
+            return;
+        }
+        match if closed { Ok(true) } else { w.at_end(c) } {
+            Ok(true) => self.proxy.handle_peer_closing(c, self.now),
+            Err(e) if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.socket_broke(c, fault_of(&e));
+            }
+            Ok(false) | Err(_) => {}
+        }
     }
 
     /// The world lost a socket for a reason of its own.

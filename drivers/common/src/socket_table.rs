@@ -102,6 +102,16 @@ impl<T: AsFd> SocketTable<T> {
         Ok(Received { bytes, drained: bytes < room && !slot.read_closed })
     }
 
+    /// Whether the end of the stream is all that is left to read.
+    ///
+    /// # Errors
+    /// As of [`SocketTable::recv`].
+    pub fn at_end(&self, c: ConnId) -> io::Result<bool> {
+        let socket = self.get(c).ok_or(io::ErrorKind::NotConnected)?;
+        let (bytes, _) = rustix::net::recv(socket.as_fd(), &mut [0; 1][..], RecvFlags::PEEK)?;
+        Ok(bytes == 0)
+    }
+
     /// Writes. The socket would block after a short write.
     ///
     /// # Errors

@@ -36,6 +36,15 @@ pub trait World {
     /// `WouldBlock`: nothing is there, a readable event follows. `Interrupted`: call again. Anything else:
     /// the socket is broken.
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received>;
+    /// Whether a read would find the end of the stream. For a poller whose events do not say so
+    /// ([`Readiness::closed`](crate::event::Readiness::closed)).
+    ///
+    /// # Errors
+    /// As of [`World::recv`]; a broken socket may have lost its error by that.
+    fn at_end(&mut self, c: ConnId) -> io::Result<bool> {
+        let _ = c;
+        Ok(false)
+    }
     /// Writes `slices`, none of which is empty.
     ///
     /// # Errors

@@ -136,6 +136,10 @@ impl Entry {
 }
 
 impl World for SmolSockets {
+    fn at_end(&mut self, c: ConnId) -> io::Result<bool> {
+        self.table.at_end(c)
+    }
+
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
         let received = self.table.recv(c, buf);
         match &received {

@@ -25,6 +25,8 @@ pub trait ProxyApi {
     fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant);
     /// End of stream.
     fn handle_recv_end(&mut self, c: ConnId, now: Instant);
+    /// The peer has closed its direction; what it sent before is unread.
+    fn handle_peer_closing(&mut self, c: ConnId, now: Instant);
     /// So many bytes have gone.
     fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant);
     /// The socket broke.
@@ -73,6 +75,9 @@ impl<O: Observer> ProxyApi for Proxy<O> {
     }
     fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
         Proxy::handle_recv_end(self, c, now);
+    }
+    fn handle_peer_closing(&mut self, c: ConnId, now: Instant) {
+        Proxy::handle_peer_closing(self, c, now);
     }
     fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
         Proxy::handle_sent(self, c, n, now);

@@ -18,6 +18,7 @@ enum Input {
     Negotiated(u32),
     Recv(u32, usize),
     End(u32),
+    Closing(u32),
     Sent(u32, usize),
     Fault(u32, Fault),
     Timeout,
@@ -94,6 +95,9 @@ impl ProxyApi for Relay {
     fn handle_connected(&mut self, c: ConnId, _: Instant) {
         self.inputs.push(Input::Connected(c.slot));
         self.list(c.slot);
+    }
+    fn handle_peer_closing(&mut self, c: ConnId, _: Instant) {
+        self.inputs.push(Input::Closing(c.slot));
     }
     fn handle_negotiated(&mut self, c: ConnId, _: &Negotiated<'_>, _: Instant) {
         self.inputs.push(Input::Negotiated(c.slot));
@@ -317,10 +321,11 @@ fn a_peer_that_is_gone_is_noticed_though_nothing_is_read() {
     pump.ready(id(0), READ, &mut world);
     assert_eq!(pump.proxy.wants(id(0)), Wants { recv: false, send: false });
     world.calls.clear();
-    // An end is remembered until it is wanted ...
+    // An end is remembered until it is wanted; that there is one is told at once ...
     world.at(0).fin = true;
     pump.ready(id(0), FIN, &mut world);
     assert_eq!(world.calls(), "");
+    assert_eq!(pump.proxy.inputs.last(), Some(&Input::Closing(0)));
     world.at(1).room = 10;
     pump.ready(id(1), WRITE, &mut world);
     assert_eq!(world.calls(), "w1 r0 s1");

@@ -36,6 +36,8 @@ impl Scenario {
         for (name, ms) in timeouts {
             writeln!(text, "{name} = \"{ms}ms\"").expect("memory");
         }
+        // Clients that half-close here wait for their responses, however long that takes.
+        text.push_str("client_fin = 0\n");
         let drain = rng.between(50, 5_000);
         writeln!(text, "drain = \"{drain}ms\"\n[limits]").expect("memory");
         if !fault_free {
