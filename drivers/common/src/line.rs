@@ -216,7 +216,8 @@ impl<'a> Line<'a> {
     }
 
     /// A text between quotes that are already there, as JSON wants it (RFC 8259 §7). Bytes that are no UTF-8
-    /// become the characters of the same number, so that any bytes make valid JSON.
+    /// become the characters of the same number, so that any bytes make valid JSON; characters that a
+    /// terminal or a viewer obeys instead of showing them ([`is_unsafe`]) are escaped.
     #[inline]
     pub fn json(&mut self, text: &[u8]) {
         if !self.plain(text) {
@@ -227,21 +228,42 @@ impl<'a> Line<'a> {
     #[cold]
     fn json_escaped(&mut self, text: &[u8]) {
         for chunk in text.utf8_chunks() {
-            for b in chunk.valid().bytes() {
-                match b {
-                    b'"' | b'\\' => self.lit(&[b'\\', b]),
-                    0..0x20 | 0x7f => self.json_number(b),
-                    _ => self.byte(b),
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' | '\\' => self.lit(&[b'\\', c as u8]),
+                    _ if is_unsafe(c) => {
+                        for unit in c.encode_utf16(&mut [0; 2]) {
+                            self.json_number(*unit);
+                        }
+                    }
+                    _ => self.raw(c.encode_utf8(&mut [0; 4]).as_bytes()),
                 }
             }
             for b in chunk.invalid() {
-                self.json_number(*b);
+                self.json_number(u16::from(*b));
             }
         }
     }
 
-    fn json_number(&mut self, b: u8) {
-        self.lit(&[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+    fn json_number(&mut self, n: u16) {
+        let digit = |shift: u16| HEX[usize::from(n >> shift & 15)];
+        self.lit(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+    }
+
+    /// A text for people in which UTF-8 stays readable: controls are blanks, other characters that are
+    /// [unsafe](is_unsafe) are escaped as `\u{202e}`, so that one text is one line and looks like what it is.
+    pub fn message(&mut self, text: &str) {
+        for c in text.chars() {
+            match c {
+                _ if c.is_ascii_control() => self.byte(b' '),
+                _ if is_unsafe(c) => {
+                    for escaped in c.escape_unicode() {
+                        self.byte(escaped as u8);
+                    }
+                }
+                _ => self.raw(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
     }
 
     /// A text between quotes that are already there, for people: quotes, backslashes and whatever is not
@@ -276,6 +298,21 @@ impl<'a> Line<'a> {
             }
         }
     }
+}
+
+/// Whether a character in a log may do something other than being seen: end a line, command a terminal, turn
+/// the direction of writing, hide. Those are controls (Cc), format characters (Cf), line and paragraph
+/// separators (Zl, Zp), blanks that fill a line, and what is reserved for such (Unicode 16).
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// `.000` to `.999` of 0..=999.
@@ -465,11 +502,49 @@ mod tests {
             (b"say \"hi\" \\ there", r#"say \"hi\" \\ there"#, r#"say \"hi\" \\ there"#),
             (b"a\nb\x00\x7f", r"a\u000ab\u0000\u007f", r"a\x0ab\x00\x7f"),
             ("grün".as_bytes(), "grün", r"gr\xc3\xbcn"),
+            ("a\u{85}\u{9b}2J".as_bytes(), r"a\u0085\u009b2J", r"a\xc2\x85\xc2\x9b2J"),
+            ("\u{2028}\u{2029}".as_bytes(), r"\u2028\u2029", r"\xe2\x80\xa8\xe2\x80\xa9"),
+            ("x\u{202e}y\u{2066}".as_bytes(), r"x\u202ey\u2066", r"x\xe2\x80\xaey\xe2\x81\xa6"),
+            ("\u{e0041}\u{1f600}".as_bytes(), "\\udb40\\udc41\u{1f600}", r"\xf3\xa0\x81\x81\xf0\x9f\x98\x80"),
             (b"bad\xff\xc3", r"bad\u00ff\u00c3", r"bad\xff\xc3"),
         ];
         for (bytes, json, quoted) in table {
             assert_eq!(text(|l| l.json(bytes)), *json);
             assert_eq!(text(|l| l.quoted(bytes)), *quoted);
+        }
+    }
+
+    #[test]
+    fn messages() {
+        let table = [
+            ("plain grün \"x\" \\", "plain grün \"x\" \\"),
+            ("two\nlines\r\t\u{1b}[2J\u{7f}", "two lines   [2J "),
+            ("\u{85}\u{9b}2J", "\\u{85}\\u{9b}2J"),
+            ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
+            ("\u{202e}gpj.exe\u{200b}", "\\u{202e}gpj.exe\\u{200b}"),
+        ];
+        for (message, expected) in table {
+            assert_eq!(text(|l| l.message(message)), expected);
+        }
+        let longest = ('\0'..=char::MAX)
+            .map(|c| text(|l| l.message(c.encode_utf8(&mut [0; 4]))).len().div_ceil(c.len_utf8()))
+            .max();
+        assert!(longest.is_some_and(|n| n <= ESCAPED), "{longest:?}");
+    }
+
+    /// Everything of the kind, told by its name in Unicode's tables, not by the list above.
+    #[test]
+    fn no_character_is_obeyed_instead_of_shown() {
+        for c in ('\0'..=char::MAX).filter(|c| c.is_control()) {
+            assert!(is_unsafe(c), "{c:?}");
+        }
+        // Every other one that Rust takes for not printable, which is Cc, Cf, Zl, Zp and more, but blanks.
+        let hidden = |c: &char| c.escape_debug().len() > 1 && !matches!(c, '"' | '\'' | '\\');
+        for c in ('\u{80}'..='\u{2ff}').chain('\u{2000}'..='\u{206f}').filter(hidden) {
+            assert!(is_unsafe(c) || c.is_whitespace(), "{c:?}");
+        }
+        for c in ['a', 'é', '文', '\u{301}', '\u{1f600}', ' ', '\u{a0}', '\u{2014}', '\u{fffd}'] {
+            assert!(!is_unsafe(c), "{c:?}");
         }
     }
 

@@ -231,6 +231,8 @@ impl Inner {
 
     fn run(&self, mut to: impl Write) {
         let mut chunk = Chunk::default();
+        // The last write broke off in the middle of a line.
+        let mut torn = false;
         let (mut logged_at, mut logged) = (None::<Instant>, 0);
         loop {
             while !self.work.load(Ordering::Acquire) {
@@ -260,10 +262,12 @@ impl Inner {
                     &mut chunk,
                 );
                 if !chunk.is_empty()
-                    && let Err(e) = write_all(&mut to, &chunk.bytes[..chunk.used])
+                    && let Err((written, e)) = write_lines(&mut to, &chunk.bytes[..chunk.used], &mut torn)
                 {
-                    // A full disk or a closed pipe must not stop the proxy; the lines are gone.
-                    self.lost.fetch_add(chunk.lines, Ordering::Relaxed);
+                    // A full disk or a closed pipe must not stop the proxy; the rest of the lines is gone.
+                    // One of which nothing but its end is missing gets that later.
+                    let whole = count_lines(&chunk.bytes[..chunk.used.min(written + 1)]);
+                    self.lost.fetch_add(chunk.lines.saturating_sub(whole), Ordering::Relaxed);
                     failure = Some(e);
                 }
                 chunk.clear();
@@ -280,16 +284,34 @@ impl Inner {
     }
 }
 
-fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = &bytes[n..],
+/// Writes lines. If the write before was torn within a line, that line is ended first: no two lines are
+/// joined. Fails with the bytes of the lines that have been written.
+fn write_lines(to: &mut impl Write, lines: &[u8], torn: &mut bool) -> Result<(), (usize, io::Error)> {
+    if *torn {
+        write_all(to, b"\n").map_err(|(_, e)| (0, e))?;
+        *torn = false;
+    }
+    write_all(to, lines).inspect_err(|(written, _)| {
+        *torn = *written > 0 && lines[written - 1] != b'\n';
+    })
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|b| **b == b'\n').count() as u64
+}
+
+/// Writes everything, or fails with how much of it has been written.
+fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.write(&bytes[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(n) => written += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             // A pipe is full, or somebody made our standard output nonblocking (it may be shared with another
             // process).
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
-            Err(e) => return Err(e),
+            Err(e) => return Err((written, e)),
         }
     }
     Ok(())
@@ -507,6 +529,60 @@ pub(crate) mod tests {
         producer.line(b"three\n");
         assert!(writer.flush(WAIT));
         assert_eq!(*to.bytes.lock().expect("no panic"), b"three\n");
+    }
+
+    /// A disk of a few bytes, to which more are added.
+    #[derive(Clone, Default)]
+    struct SmallDisk {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        room: Arc<std::sync::atomic::AtomicUsize>,
+    }
+
+    impl Write for SmallDisk {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let room = self.room.load(Ordering::Acquire);
+            if room == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            let n = buf.len().min(room);
+            self.room.store(room - n, Ordering::Release);
+            self.bytes.lock().expect("no panic").extend_from_slice(&buf[..n]);
+            Ok(n)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Wherever a disk becomes full: once there is room again every line stands alone, and each is either
+    /// whole or counted.
+    #[test]
+    fn a_write_that_fails_half_way_joins_no_lines() {
+        for room in 0..=12 {
+            let to = SmallDisk::default();
+            to.room.store(room, Ordering::Release);
+            let writer = LogWriter::start("test", to.clone()).expect("a thread");
+            let producer = writer.producer();
+            producer.line(b"first\n");
+            producer.line(b"other\n");
+            assert!(writer.flush(WAIT));
+            // Full once more, at the line end that was missing or behind it.
+            for more in [0, 0, 1000] {
+                to.room.fetch_add(more, Ordering::AcqRel);
+                producer.line(b"third\n");
+                assert!(writer.flush(WAIT));
+            }
+            let text = String::from_utf8(to.bytes.lock().expect("no panic").clone()).expect("text");
+            assert!(
+                text.ends_with('\n') && !text.starts_with('\n') && !text.contains("\n\n"),
+                "{room}: {text:?}"
+            );
+            let lines: Vec<&str> = text.lines().collect();
+            let whole = lines.iter().filter(|l| ["first", "other", "third"].contains(*l)).count() as u64;
+            assert_eq!(whole + writer.dropped(), 5, "{room}: {text:?}");
+            let torn = lines.len() as u64 - whole;
+            assert_eq!(torn, u64::from((1..5).contains(&(room % 6))), "{room}: {text:?}");
+        }
     }
 
     #[test]

@@ -101,13 +101,7 @@ impl Logger {
                     line.lit(b": ");
                 }
                 // One record is one line whatever is in it; UTF-8 stays readable.
-                for c in message.chars() {
-                    if c.is_control() {
-                        line.byte(b' ');
-                    } else {
-                        line.raw(c.encode_utf8(&mut [0; 4]).as_bytes());
-                    }
-                }
+                line.message(message);
             }
             LogFormat::Json => {
                 line.lit(b"{\"time\":\"");
