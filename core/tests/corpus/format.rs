@@ -408,6 +408,7 @@ fn local_reply(status: &str, cause: &str, how: &str) -> Vec<u8> {
     let reason = match status {
         "200" => "OK",
         "400" => "Bad Request",
+        "499" => "Client Closed Request",
         "404" => "Not Found",
         "408" => "Request Timeout",
         "413" => "Content Too Large",

@@ -623,8 +623,8 @@ fn who_speaks_first() {
     w.finish();
 }
 
-/// A client that closes its direction while it waits: what it asked for, where that stands, and what becomes of
-/// it.
+/// A client that closes its direction while it waits: what it asked for, where that stands, and what becomes
+/// of it.
 #[test]
 fn clients_that_leave() {
     let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi".to_owned();
