@@ -59,7 +59,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let workers = workers.or(config.workers).unwrap_or_else(cores);
     let listeners = open_listeners(&config, workers)?;
     let stop = Arc::new(Stop::default());
-    signals::listen(stop.clone(), stdout.clone()).map_err(|e| format!("cannot handle signals: {e}"))?;
+    let log_file = access_log.clone().filter(|_| config.access_log.path.is_some());
+    signals::listen(stop.clone(), stdout.clone(), log_file)
+        .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, workers);
     let driver = driver.unwrap_or(config.driver);

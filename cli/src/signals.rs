@@ -15,11 +15,11 @@ use crate::FORCED;
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends
-/// the process at once. `log` is flushed before that.
+/// the process at once. `log` is flushed before that. USR1 opens the `file` of the access log anew.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.
-pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter) -> io::Result<()> {
+pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter, file: Option<LogWriter>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
@@ -38,7 +38,11 @@ pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter) -> io::Result<()> {
                 }
                 // Their default action would end the process.
                 SIGHUP => log::warn!("reloading the configuration is not built yet: HUP changes nothing"),
-                _ => log::warn!("USR1 and USR2 are not built yet: they change nothing"),
+                SIGUSR1 => match &file {
+                    Some(file) => file.reopen(),
+                    None => log::info!("USR1: no log goes to a file, so there is none to open anew"),
+                },
+                _ => log::warn!("USR2 is not built yet: it changes nothing"),
             }
         }
     })?;

@@ -181,14 +181,63 @@ fn signals_without_a_meaning_yet_do_not_end_the_process() {
     let address = daemon.address();
     for (signal, message) in [
         (Signal::HUP, "HUP changes nothing"),
-        (Signal::USR1, "USR1 and USR2"),
-        (Signal::USR2, "USR1 and USR2"),
+        (Signal::USR1, "USR1: no log goes to a file"),
+        (Signal::USR2, "USR2 is not built yet"),
     ] {
         daemon.signal(signal);
         daemon.wait_for(message);
     }
     assert!(daemon.runs());
     assert_eq!(get(&mut Client::to(address), "/").text(), "here");
+}
+
+/// What README.md has for logrotate: its directives, and the script behind `postrotate`.
+fn logrotate_of_the_readme() -> (Vec<String>, String) {
+    let readme = include_str!("../../README.md");
+    let stanza = readme.split_once("/access.log {\n").expect("a stanza").1;
+    let stanza = stanza.split_once("\n}").expect("its end").0;
+    let (directives, script) = stanza.split_once("postrotate\n").expect("a script");
+    let script = script.split_once("endscript").expect("its end").0;
+    (directives.lines().map(|l| l.trim().to_owned()).collect(), script.trim().to_owned())
+}
+
+/// Rotating the access log as README.md says loses no line.
+#[test]
+fn the_access_log_rotates() {
+    let (directives, script) = logrotate_of_the_readme();
+    // With these logrotate would leave our descriptor at the old file, or cut it under us.
+    assert!(!directives.iter().any(|d| d == "copytruncate" || d == "nocreate"), "{directives:?}");
+    // The old file may get lines for a moment.
+    assert!(directives.iter().any(|d| d == "delaycompress"), "{directives:?}");
+    let backend = backend("here", Duration::ZERO);
+    for driver in ["mio", "smol"] {
+        let more = format!("access_log = {{ path = \"access.log\" }}\ndriver = \"{driver}\"");
+        let mut daemon = Daemon::start(&config(&[backend.address], &more), &[]);
+        let mut client = Client::to(daemon.address());
+        let (log, old) = (daemon.directory.0.join("access.log"), daemon.directory.0.join("access.log.1"));
+        get(&mut client, "/before");
+        std::fs::rename(&log, &old).expect("a log");
+        get(&mut client, "/between");
+        // The script as it stands there, but for this process alone.
+        let ours = script.replace("pkill -USR1 -x rust-strom", &format!("kill -USR1 {}", daemon.id()));
+        assert_ne!(ours, script, "the script signals the process by its name");
+        let ran = std::process::Command::new("sh").args(["-c", &ours]).status().expect("a shell");
+        assert!(ran.success(), "{ours}");
+        daemon.wait_for("access.log was opened anew");
+        get(&mut client, "/after");
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
+        let targets = |path: &std::path::Path| -> Vec<String> {
+            let text = std::fs::read_to_string(path).expect("a log");
+            text.lines()
+                .filter_map(|l| Some(l.split("\"GET ").nth(1)?.split(' ').next()?.to_owned()))
+                .collect()
+        };
+        assert_eq!(
+            (targets(&old), targets(&log)),
+            (vec!["/before".into(), "/between".into()], vec!["/after".into()])
+        );
+    }
 }
 
 #[test]

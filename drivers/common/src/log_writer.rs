@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -103,6 +103,8 @@ struct Inner {
     work: AtomicBool,
     /// ... and should be written at once.
     urgent: AtomicBool,
+    /// The file is to be opened anew.
+    reopen: AtomicBool,
     /// How often everything that waited was written, for those who wait for that.
     rounds: Mutex<u64>,
     round_done: Condvar,
@@ -134,21 +136,8 @@ impl LogWriter {
         match target {
             LogTarget::Stdout => Self::start("standard output", Stdout),
             LogTarget::File(path) => {
-                // Opening a pipe would wait for its reader, for ever; a full one is waited for in
-                // `write_all`.
-                let file: File = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .custom_flags(libc::O_NONBLOCK)
-                    .open(path)
-                    .map_err(|e| {
-                        if e.raw_os_error() == Some(libc::ENXIO) {
-                            io::Error::new(e.kind(), "nobody reads that pipe")
-                        } else {
-                            e
-                        }
-                    })?;
-                Self::start(&path.display().to_string(), file)
+                let file = open_file(path)?;
+                Self::run(&path.display().to_string(), LogFile { path: path.clone(), file })
             }
         }
     }
@@ -158,11 +147,16 @@ impl LogWriter {
     /// # Errors
     /// If no thread can be started.
     pub fn start(name: &str, to: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::run(name, Fixed(to))
+    }
+
+    fn run(name: &str, to: impl Sink + Send + 'static) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             name: name.into(),
             handovers: Mutex::default(),
             work: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
+            reopen: AtomicBool::new(false),
             rounds: Mutex::new(0),
             round_done: Condvar::new(),
             lost: AtomicU64::new(0),
@@ -186,6 +180,14 @@ impl LogWriter {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.dropped()
+    }
+
+    /// Opens the file anew once what was handed over before has been written: somebody may have moved the old
+    /// one away. Nothing happens if the target is no file. If the file cannot be opened the log says so, and
+    /// the old one is written on.
+    pub fn reopen(&self) {
+        self.0.reopen.store(true, Ordering::Release);
+        self.0.wake(true);
     }
 
     /// Waits until all that was handed over before has been written, but no longer than `timeout`; whether
@@ -229,7 +231,7 @@ impl Inner {
             + self.lost.load(Ordering::Relaxed)
     }
 
-    fn run(&self, mut to: impl Write) {
+    fn run(&self, mut to: impl Sink) {
         let mut chunk = Chunk::default();
         // The last write broke off in the middle of a line.
         let mut torn = false;
@@ -272,6 +274,9 @@ impl Inner {
                 }
                 chunk.clear();
             }
+            if self.reopen.swap(false, Ordering::AcqRel) {
+                self.open_anew(&mut to, &mut torn);
+            }
             *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             self.round_done.notify_all();
             let dropped = self.dropped();
@@ -282,6 +287,89 @@ impl Inner {
             }
         }
     }
+}
+
+impl Inner {
+    #[cold]
+    fn open_anew(&self, to: &mut impl Sink, torn: &mut bool) {
+        match to.reopen() {
+            Ok(Reopened::NoFile) => {}
+            Ok(Reopened::Empty) => {
+                *torn = false;
+                log::info!("{} was opened anew", self.name);
+            }
+            Ok(Reopened::WithLines) => log::info!("{} was opened anew: it has lines already", self.name),
+            Err(e) => log::error!("{} cannot be opened anew: {e}; the old file is written on", self.name),
+        }
+    }
+}
+
+/// Where a log writer's bytes go.
+trait Sink: Write {
+    /// Opens the target anew.
+    fn reopen(&mut self) -> io::Result<Reopened> {
+        Ok(Reopened::NoFile)
+    }
+}
+
+/// What came of opening a target anew.
+enum Reopened {
+    /// It is no file.
+    NoFile,
+    /// A new file.
+    Empty,
+    /// The same file, or another that is in use.
+    WithLines,
+}
+
+/// A sink that cannot be opened anew.
+struct Fixed<W>(W);
+
+impl<W: Write> Write for Fixed<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> Sink for Fixed<W> {}
+
+/// A file, or a pipe with a name.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Write for LogFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Sink for LogFile {
+    fn reopen(&mut self) -> io::Result<Reopened> {
+        self.file = open_file(&self.path)?;
+        let empty = self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        Ok(if empty { Reopened::Empty } else { Reopened::WithLines })
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    // Opening a pipe would wait for its reader, for ever; a full one is waited for in `write_all`.
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
+    options.open(path).map_err(|e| {
+        if e.raw_os_error() == Some(libc::ENXIO) {
+            io::Error::new(e.kind(), "nobody reads that pipe")
+        } else {
+            e
+        }
+    })
 }
 
 /// Writes lines. If the write before was torn within a line, that line is ended first: no two lines are
@@ -583,6 +671,42 @@ pub(crate) mod tests {
             let torn = lines.len() as u64 - whole;
             assert_eq!(torn, u64::from((1..5).contains(&(room % 6))), "{room}: {text:?}");
         }
+    }
+
+    /// Rotation: lines go to the file that has the name when it is opened anew, and none is lost.
+    #[test]
+    fn files_are_opened_anew() {
+        let folder = std::env::temp_dir().join(format!("ruststrom-reopen-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a new folder");
+        let (path, old) = (folder.join("access.log"), folder.join("access.log.1"));
+        let writer = LogWriter::open(&LogTarget::File(path.clone())).expect("a file");
+        let producer = writer.producer();
+        let put = |line: &[u8]| {
+            producer.line(line);
+            assert!(writer.flush(WAIT));
+        };
+        put(b"1\n");
+        std::fs::rename(&path, &old).expect("ours");
+        put(b"2\n");
+        writer.reopen();
+        assert!(writer.flush(WAIT));
+        put(b"3\n");
+        // Nobody moved it: it goes on.
+        writer.reopen();
+        put(b"4\n");
+        // The name is taken by something else: the old file is written on.
+        std::fs::remove_file(&path).expect("ours");
+        std::fs::create_dir(&path).expect("ours");
+        writer.reopen();
+        put(b"5\n");
+        std::fs::remove_dir(&path).expect("ours");
+        writer.reopen();
+        assert!(writer.flush(WAIT));
+        put(b"6\n");
+        let read = |path| std::fs::read_to_string(path).expect("a file");
+        assert_eq!((read(&old).as_str(), read(&path).as_str()), ("1\n2\n", "6\n"));
+        assert_eq!(writer.dropped(), 0);
+        std::fs::remove_dir_all(&folder).expect("ours");
     }
 
     #[test]
