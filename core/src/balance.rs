@@ -6,7 +6,8 @@
 //!
 //! Which backends may be chosen: those that are not Unhealthy, have an address and a weight above zero;
 //! backups only while no main backend is usable. Backends that this exchange has tried are never chosen
-//! again: if all main ones have been tried, untried backups come next, and then none.
+//! again: if all main ones have been tried, untried backups come next, and then none. While nothing is
+//! usable, backends that only failed connects of requests have made Unhealthy are tried.
 
 mod algorithm;
 mod backend;
@@ -177,6 +178,24 @@ impl Balancer {
 
     /// Chooses a backend and takes a slot of it.
     pub fn choose(&mut self, input: &SelectionInput<'_>, now: Instant) -> Choice {
+        match self.choose_usable(input, now) {
+            Choice::None if !self.plan.last_resort.is_empty() => self.choose_last_resort(input.tried),
+            choice => choice,
+        }
+    }
+
+    /// Of the backends that only requests have found to be away, the one with the fewest exchanges in flight:
+    /// requests alone never empty a pool.
+    #[cold]
+    fn choose_last_resort(&mut self, tried: &Tried) -> Choice {
+        let among = &self.plan.last_resort;
+        if among.iter().all(|backend| tried.contains(*backend)) {
+            return Choice::None;
+        }
+        Self::least_connection(&self.state, &self.max_in_flight, &mut self.rng, (among, Some(&[])), tried)
+    }
+
+    fn choose_usable(&mut self, input: &SelectionInput<'_>, now: Instant) -> Choice {
         if self.plan.version != self.state.version() || now >= self.plan.expires {
             self.plan = self.state.current_plan(self.needs, now);
         }

@@ -85,8 +85,10 @@ pub(crate) struct Client {
 pub(crate) struct Backend {
     /// Place in the shard's table of backends.
     pub(crate) backend: u32,
-    /// Which of the backend's addresses.
-    pub(crate) address: u8,
+    /// Where it leads.
+    pub(crate) to: SocketAddr,
+    /// The backend's epoch when it was opened, or last found to be good.
+    pub(crate) epoch: u32,
     pub(crate) connected: bool,
     /// Stands in the idle list.
     pub(crate) idle: bool,
@@ -103,7 +105,7 @@ pub(crate) struct Probe {
     /// Slot of the pool in the shard's table.
     pub(crate) pool: u32,
     pub(crate) connected: bool,
-    /// Which of the backend's addresses.
+    /// Which of the addresses of its round.
     pub(crate) address: u8,
     pub(crate) started: Instant,
     /// Of the response, once its head is there and its content is looked at; 0 before.

@@ -11,6 +11,9 @@
 //! | Healthy, Slow | Healthy or Slow at once | Unhealthy after `fall` in a row | Unhealthy |
 //! | Unhealthy | Healthy or Slow after `rise` in a row, then a ramp | stays | stays; a new half-open pause |
 //!
+//! A backend that only failed connects have made Unhealthy is the last resort of a pool that has nothing
+//! better; a connect that succeeds makes it Healthy again, as long as no probe has failed.
+//!
 //! With probes off (`check_every` zero) an Unhealthy backend is half-open after a pause, as a circuit breaker
 //! is: one real request may try it ([`Health::try_half_open`]). The pause doubles with each attempt from 1 s
 //! to 60 s; a connect that succeeds makes the backend Healthy, with a ramp. A *ramp* is the time after
@@ -130,6 +133,17 @@ impl ProbeOutcome {
         matches!(self, Self::Good { .. })
     }
 
+    /// The better of two outcomes; the earlier one of two that are equally good.
+    #[must_use]
+    pub fn better(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Good { after, .. }, Self::Good { after: other, .. }) if other < after => later,
+            (Self::Good { .. }, _) => self,
+            (_, Self::Good { .. }) => later,
+            _ => self,
+        }
+    }
+
     /// One stable word for it, for logs. Those of connections and broken responses are the names of causes;
     /// the others begin with `check_`.
     #[must_use]
@@ -205,6 +219,13 @@ impl Health {
         self.state() != HealthState::Unhealthy
     }
 
+    /// Whether it is Unhealthy, and only because requests could not connect: no probe has said so since.
+    #[must_use]
+    pub fn is_unhealthy_by_traffic(&self) -> bool {
+        let packed = self.load();
+        packed.state == HealthState::Unhealthy && packed.failures > 0
+    }
+
     /// The part of the backend's weight that counts now, in thousandths, 0..=1000; 0 only while Unhealthy.
     #[must_use]
     pub fn weight_permille(&self, rules: &Rules, now: Instant) -> u32 {
@@ -276,7 +297,7 @@ impl Health {
             (HealthState::Healthy | HealthState::Slow, None) | (HealthState::Unhealthy, Some(_)) => {
                 PackedState { streak: packed.streak.saturating_add(1), ..packed }
             }
-            (HealthState::Unhealthy, None) => PackedState { streak: 0, ..packed },
+            (HealthState::Unhealthy, None) => PackedState { streak: 0, failures: 0, ..packed },
         })
     }
 
@@ -287,7 +308,9 @@ impl Health {
                 packed.stamped(now, self.pause_ms(packed.attempts, now))
             }
             HealthState::Unhealthy => packed,
-            _ if packed.failures + 1 >= CONNECT_FAILURES => self.marked_unhealthy(now),
+            _ if packed.failures + 1 >= CONNECT_FAILURES => {
+                PackedState { failures: CONNECT_FAILURES, ..self.marked_unhealthy(now) }
+            }
             _ => PackedState { failures: packed.failures + 1, ..packed },
         })
     }
@@ -299,7 +322,9 @@ impl Health {
             return None;
         }
         self.step(|packed| match packed.state {
-            HealthState::Unhealthy if rules.check_every.is_zero() => recovered(HealthState::Healthy, now),
+            HealthState::Unhealthy if rules.check_every.is_zero() || packed.failures > 0 => {
+                recovered(HealthState::Healthy, now)
+            }
             HealthState::Unhealthy => packed,
             _ => PackedState { failures: 0, ..packed },
         })

@@ -43,6 +43,12 @@ impl IdleList {
         (self.newest != NONE).then_some(self.newest)
     }
 
+    /// Slots of all connections, newest first.
+    pub fn iter(self, links: &IdleLinks) -> impl Iterator<Item = u32> + '_ {
+        let linked = |slot: u32| (slot != NONE).then_some(slot);
+        std::iter::successors(linked(self.newest), move |slot| linked(links.links[*slot as usize][1]))
+    }
+
     /// Slot of the connection that has been idle for the longest time.
     #[must_use]
     pub fn oldest(&self) -> Option<u32> {
@@ -104,6 +110,7 @@ mod tests {
                 prop_assert_eq!(list.len() as usize, naive.len());
                 prop_assert_eq!(list.oldest(), naive.first().copied());
                 prop_assert_eq!(list.newest(), naive.last().copied());
+                prop_assert!(list.iter(&links).eq(naive.iter().rev().copied()));
             }
         }
     }

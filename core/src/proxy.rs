@@ -19,7 +19,7 @@ mod timers;
 mod transfer;
 mod tunnel;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -62,6 +62,10 @@ pub struct Proxy<O: Observer> {
     timers: Timers,
     /// When each backend is checked next.
     checks: Schedule,
+    /// How many backends requests had found to be away when this shard last looked.
+    marked_down: u64,
+    /// Checks under way, by the identity of their backend.
+    probe_rounds: BTreeMap<u64, probe::ProbeRound>,
     lookups: lookup::Lookups,
     scratch: Scratch,
     drain: Drain,
@@ -172,6 +176,8 @@ impl<O: Observer> Proxy<O> {
             signals: Signals::default(),
             timers: Timers { wheel: Wheel::default(), exchange_filed: Vec::new(), now },
             checks,
+            marked_down: 0,
+            probe_rounds: BTreeMap::new(),
             lookups: lookup::Lookups::default(),
             scratch: Scratch::default(),
             drain: Drain::default(),
@@ -315,6 +321,7 @@ impl<O: Observer> Proxy<O> {
 
     /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.
     pub fn handle_shared(&mut self, now: Instant) {
+        self.recheck_by_traffic(now);
         for pool in 0..self.pools.len() {
             self.serve_queue(pool, now);
         }

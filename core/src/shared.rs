@@ -17,7 +17,7 @@ use crate::config::{self, Config};
 use crate::health::{ProbeTarget, ProbedBackend};
 use crate::middleware::Chain;
 use crate::middleware::factory::{self, BuiltIn, MiddlewareFactory, MiddlewareStates};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use clients::ClientCounts;
 
 /// What the shards of one process share.
@@ -28,6 +28,8 @@ pub struct Shared {
     clients: ClientCounts,
     /// For each shard, whether its first round of probes is over.
     ready: Box<[AtomicBool]>,
+    /// How often requests have found a backend to be away.
+    marked_down: AtomicU64,
     registry: Mutex<Registry>,
     factory: Arc<dyn MiddlewareFactory>,
     middlewares: MiddlewareStates,
@@ -60,6 +62,7 @@ impl Shared {
             shards,
             clients: ClientCounts::default(),
             ready,
+            marked_down: AtomicU64::new(0),
             registry: Mutex::default(),
             factory,
             middlewares: MiddlewareStates::default(),
@@ -72,6 +75,16 @@ impl Shared {
         if let Some(ready) = self.ready.get(usize::from(shard)) {
             ready.store(true, Ordering::Release);
         }
+    }
+
+    /// Requests have made a backend Unhealthy: whichever shard checks it does so at once when it is nudged.
+    pub(crate) fn mark_down(&self) {
+        self.marked_down.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often [`Shared::mark_down`] has been called.
+    pub(crate) fn marked_down(&self) -> u64 {
+        self.marked_down.load(Ordering::Acquire)
     }
 
     /// Whether [`Shared::set_ready`] has been called for every shard.

@@ -435,63 +435,78 @@ fn a_name_is_usable_once_resolved() {
         assert_eq!((harness.once(0), harness.once(1)), (Some(0), Some(0)));
         assert_eq!(
             [0, 1, 2].map(|turn| harness.state.backends()[0].pick(turn)),
-            [0, 1, 0].map(|place| Some((place, found[usize::from(place)])))
+            [0, 1, 0].map(|place| Some(found[place]))
         );
+        // Which addresses are picked after something has happened to one of them.
+        let backend = &harness.state.backends()[0];
+        let met = || [0, 1, 2, 3].map(|turn| backend.pick(turn).expect("resolved"));
+        let [a, b] = found;
+        assert!(backend.has_other_than(a) && backend.refused(a));
+        assert_eq!(met(), [b, b, b, b], "one that refused is left out");
+        assert!(!backend.has_other_than(b));
+        backend.connected_to(a);
+        assert_eq!(met(), [a, b, a, b], "until it takes a connection");
+        assert!(backend.checked(b, false) && !backend.checked(b, false));
+        assert_eq!(met(), [a, a, a, a], "one that fails its check is left out");
+        harness.state.resolved(0, &[b, a]);
+        assert_eq!(met(), [a, a, a, a], "another order of addresses changes nothing");
+        assert!(!backend.refused(a), "none is left that has not failed");
+        assert!(backend.checked(b, true) && !backend.checked(b, true));
+        assert_eq!(met(), [a, b, a, b]);
         harness.state.resolved(0, &[]);
-        assert_eq!(harness.state.backends()[0].pick(0), Some((0, found[0])), "the last good ones are kept");
+        assert_eq!(harness.state.backends()[0].pick(0), Some(found[0]), "the last good ones are kept");
     }
 }
 
 #[test]
 fn without_probes_one_real_request_tries_again() {
     for strategy in all_strategies() {
-        for others in [0usize, 2] {
-            let mut pool = pool(strategy.clone(), equal(1 + others));
-            pool.health.check_every = Duration::ZERO;
-            let mut harness = Harness::new(3, pool);
-            (0..3).for_each(|_| {
-                assert!(
-                    harness.state.connect_failed(0, harness.now).is_none()
-                        || harness.state.backends()[0].in_flight() == 0
-                )
-            });
-            let mut trials = Vec::new();
-            let begin = harness.now;
-            // 100 s of requests, five each 10 ms, from many clients, all shards; half-open attempts fail
-            // after 20 ms.
-            let mut pending = None;
-            for tick in 0..10_000u32 {
-                for number in 0..5 {
-                    harness.client = client(tick * 5 + number);
-                    match harness.start(number as usize % 3) {
-                        Choice::Backend(0) => {
-                            trials.push(harness.now.since(begin).as_millis() as u64);
-                            assert!(pending.is_none(), "{strategy:?}: two trials at once");
-                            pending = Some(harness.now + Duration::from_millis(20));
-                            harness.state.finish(0);
-                        }
-                        Choice::Backend(other) => drop(harness.state.finish(other)),
-                        other => assert_eq!((other, others), (Choice::None, 0)),
+        let others = 2;
+        let mut pool = pool(strategy.clone(), equal(1 + others));
+        pool.health.check_every = Duration::ZERO;
+        let mut harness = Harness::new(3, pool);
+        (0..3).for_each(|_| {
+            assert!(
+                harness.state.connect_failed(0, harness.now).is_none()
+                    || harness.state.backends()[0].in_flight() == 0
+            )
+        });
+        let mut trials = Vec::new();
+        let begin = harness.now;
+        // 100 s of requests, five each 10 ms, from many clients, all shards; half-open attempts fail
+        // after 20 ms.
+        let mut pending = None;
+        for tick in 0..10_000u32 {
+            for number in 0..5 {
+                harness.client = client(tick * 5 + number);
+                match harness.start(number as usize % 3) {
+                    Choice::Backend(0) => {
+                        trials.push(harness.now.since(begin).as_millis() as u64);
+                        assert!(pending.is_none(), "{strategy:?}: two trials at once");
+                        pending = Some(harness.now + Duration::from_millis(20));
+                        harness.state.finish(0);
                     }
+                    Choice::Backend(other) => drop(harness.state.finish(other)),
+                    other => assert_eq!((other, others), (Choice::None, 0)),
                 }
-                if pending.is_some_and(|at| harness.now >= at) {
-                    assert_eq!(harness.state.connect_failed(0, harness.now), None);
-                    pending = None;
-                }
-                harness.pass(10);
             }
-            // Attempts after 1, 2, 4, 8, 16, 32 s: give or take a tenth, and the wait for a client of this
-            // backend.
-            assert_eq!(trials.len(), 6, "{strategy:?}: {trials:?}");
-            for (trial, expected) in trials.iter().zip([1_000, 3_000, 7_000, 15_000, 31_000, 63_000]) {
-                assert!(
-                    (expected * 9 / 10..expected * 11 / 10 + 400).contains(trial),
-                    "{strategy:?}: {trials:?}"
-                );
+            if pending.is_some_and(|at| harness.now >= at) {
+                assert_eq!(harness.state.connect_failed(0, harness.now), None);
+                pending = None;
             }
-            harness.state.connected(0, harness.now);
-            assert!(harness.state.backends()[0].health().usable());
+            harness.pass(10);
         }
+        // Attempts after 1, 2, 4, 8, 16, 32 s: give or take a tenth, and the wait for a client of this
+        // backend.
+        assert_eq!(trials.len(), 6, "{strategy:?}: {trials:?}");
+        for (trial, expected) in trials.iter().zip([1_000, 3_000, 7_000, 15_000, 31_000, 63_000]) {
+            assert!(
+                (expected * 9 / 10..expected * 11 / 10 + 400).contains(trial),
+                "{strategy:?}: {trials:?}"
+            );
+        }
+        harness.state.connected(0, harness.now);
+        assert!(harness.state.backends()[0].health().usable());
     }
 }
 

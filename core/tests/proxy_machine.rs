@@ -5,6 +5,8 @@
 mod causes;
 #[path = "proxy/choice.rs"]
 mod choice;
+#[path = "proxy/endpoints.rs"]
+mod endpoints;
 #[path = "proxy/life.rs"]
 mod life;
 #[path = "proxy/limits.rs"]

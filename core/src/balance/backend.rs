@@ -21,15 +21,35 @@ pub struct BackendState {
     literal: Option<SocketAddr>,
     resolved: AtomicBool,
     addresses: Mutex<Addresses>,
+    /// Counts what makes connections of before doubtful: see [`BackendState::trusts`].
+    epoch: AtomicU32,
+    /// The epoch in which the backend last became Unhealthy.
+    unhealthy_epoch: AtomicU32,
 }
 
-/// What a name resolved to.
+/// What a name resolved to: each address is an endpoint of its own.
 #[derive(Debug, Default)]
 struct Addresses {
     found: Vec<SocketAddr>,
-    /// Those that took no connection since the last lookup, a bit for each of the first 64: a backend that
-    /// listens on one address of a name that has two (`localhost` is ::1 and 127.0.0.1) is not down.
+    /// Those that took no connection of a request since they last took one, passed a check or were looked
+    /// up: a bit for each of the first 64.
     refused: u64,
+    /// Those that failed their last check.
+    failing: u64,
+}
+
+impl Addresses {
+    fn count(&self) -> usize {
+        self.found.len().min(64)
+    }
+
+    fn place(&self, address: SocketAddr) -> Option<usize> {
+        self.found.iter().take(64).position(|found| *found == address)
+    }
+
+    fn is_well(&self, place: usize) -> bool {
+        (self.refused | self.failing) >> place & 1 == 0
+    }
 }
 
 impl BackendState {
@@ -50,6 +70,8 @@ impl BackendState {
             literal,
             resolved: AtomicBool::new(literal.is_some()),
             addresses: Mutex::default(),
+            epoch: AtomicU32::new(0),
+            unhealthy_epoch: AtomicU32::new(0),
         }
     }
 
@@ -125,54 +147,142 @@ impl BackendState {
         self.literal.is_some() || self.resolved.load(Ordering::Acquire)
     }
 
-    /// Where to connect: of a name's several addresses the one whose turn it is, with its place for
-    /// [`BackendState::refused`]. An address that took no connection is picked only if none did. `None`: the
-    /// name has not been resolved yet.
+    /// Where to connect: of a name's several addresses the one whose turn it is. An address that took no
+    /// connection or failed its check is picked only if all did. `None`: the name has not been resolved yet.
     #[must_use]
-    pub fn pick(&self, turn: u32) -> Option<(u8, SocketAddr)> {
-        if let Some(literal) = self.literal {
-            return Some((0, literal));
+    pub fn pick(&self, turn: u32) -> Option<SocketAddr> {
+        if self.literal.is_some() {
+            return self.literal;
         }
         let addresses = self.lock();
-        let n = addresses.found.len().min(64);
-        let places = (0..n).map(|i| (turn as usize % n + i) % n);
+        let n = addresses.count();
+        let mut places = (0..n).map(|i| (turn as usize % n + i) % n);
         let first = places.clone().next()?;
-        let place = places.into_iter().find(|place| addresses.refused >> place & 1 == 0).unwrap_or(first);
-        Some((place as u8, addresses.found[place]))
+        let place = places.find(|place| addresses.is_well(*place)).unwrap_or(first);
+        Some(addresses.found[place])
     }
 
-    /// Connecting to the address at `place` failed. True if there is another address that has not failed
-    /// since the last lookup.
-    pub fn refused(&self, place: u8) -> bool {
+    /// All addresses that are known, at most 64: each is to be checked.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self.literal {
+            Some(literal) => vec![literal],
+            None => {
+                let addresses = self.lock();
+                addresses.found[..addresses.count()].to_vec()
+            }
+        }
+    }
+
+    /// Whether there is another address to connect to that has not failed.
+    #[must_use]
+    pub fn has_other_than(&self, address: SocketAddr) -> bool {
+        if self.literal.is_some() {
+            return false;
+        }
+        let addresses = self.lock();
+        (0..addresses.count()).any(|place| addresses.is_well(place) && addresses.found[place] != address)
+    }
+
+    /// A request could not connect to this address. True if there is another one that has not failed.
+    pub fn refused(&self, address: SocketAddr) -> bool {
         if self.literal.is_some() {
             return false;
         }
         let mut addresses = self.lock();
-        let n = addresses.found.len().min(64);
+        let Some(place) = addresses.place(address) else { return addresses.count() > 0 };
         addresses.refused |= 1 << place;
-        let others = (0..n).any(|place| addresses.refused >> place & 1 == 0);
-        if !others {
+        let others = (0..addresses.count()).any(|place| addresses.is_well(place));
+        if others {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        } else {
             // All failed: none is better than another for the next attempts.
             addresses.refused = 0;
         }
         others
     }
 
+    /// A request has connected to this address.
+    pub fn connected_to(&self, address: SocketAddr) {
+        if self.literal.is_none() {
+            let mut addresses = self.lock();
+            if let Some(place) = addresses.place(address) {
+                addresses.refused &= !(1 << place);
+            }
+        }
+    }
+
+    /// A check of this address has ended, well or not. True if that is new, where there are several.
+    pub fn checked(&self, address: SocketAddr, good: bool) -> bool {
+        if self.literal.is_some() {
+            return false;
+        }
+        let mut addresses = self.lock();
+        let Some(place) = addresses.place(address).filter(|_| addresses.count() > 1) else { return false };
+        let was_failing = addresses.failing >> place & 1 == 1;
+        if good {
+            addresses.refused &= !(1 << place);
+            addresses.failing &= !(1 << place);
+        } else {
+            addresses.failing |= 1 << place;
+            if !was_failing {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        was_failing == good
+    }
+
+    /// Counts what makes connections of before doubtful. As long as it stays, so do they.
+    #[must_use]
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection to this address that was good in an earlier epoch may still be used: the name
+    /// has the address still, it has not failed, and the backend has not been Unhealthy since.
+    #[must_use]
+    pub fn trusts(&self, address: SocketAddr, epoch: u32) -> bool {
+        let unhealthy = self.unhealthy_epoch.load(Ordering::Acquire);
+        if unhealthy.wrapping_sub(epoch) as i32 > 0 {
+            return false;
+        }
+        if self.literal.is_some() {
+            return true;
+        }
+        let addresses = self.lock();
+        addresses.place(address).is_some_and(|place| addresses.is_well(place))
+    }
+
+    /// The backend has become Unhealthy: what was connected before is not to be trusted afterwards.
+    pub(super) fn distrust(&self) {
+        // In this order: whoever sees the new epoch sees why there is one.
+        self.unhealthy_epoch.store(self.epoch().wrapping_add(1), Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Addresses> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the addresses that a lookup found; an empty list keeps the last good ones. True if the backend
-    /// has become usable by this.
+    /// Takes the addresses that a lookup found; an empty list keeps the last good ones, and another order of
+    /// the same ones changes nothing. True if the backend has become usable by this.
     pub(super) fn set_addresses(&self, found: &[SocketAddr]) -> bool {
         if self.literal.is_some() || found.is_empty() {
             return false;
         }
         let mut addresses = self.lock();
         addresses.refused = 0;
-        if addresses.found != found {
-            addresses.found.clear();
-            addresses.found.extend_from_slice(found);
+        let same = addresses.found.len() == found.len() && found.iter().all(|a| addresses.found.contains(a));
+        if !same {
+            let failing = found
+                .iter()
+                .take(64)
+                .enumerate()
+                .filter(|(_, a)| addresses.place(**a).is_some_and(|was| addresses.failing >> was & 1 == 1))
+                .fold(0, |bits, (place, _)| bits | 1 << place);
+            *addresses = Addresses { found: found.to_vec(), refused: 0, failing };
+            self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         !self.resolved.swap(true, Ordering::AcqRel)
     }

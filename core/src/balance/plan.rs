@@ -91,6 +91,9 @@ pub(crate) struct SelectionPlan {
     pub(super) unhealthy: Box<[u16]>,
     /// When the first of them is due for that.
     pub(super) half_open_at: Instant,
+    /// Those of `unhealthy` that are tried while nothing is usable: requests could not connect to them, but
+    /// no check has found them ill.
+    pub(super) last_resort: Box<[u16]>,
     /// For each backend whether it is among `usable`.
     is_usable: Box<[bool]>,
 }
@@ -112,6 +115,7 @@ impl SelectionPlan {
             carry: Box::default(),
             unhealthy: Box::default(),
             half_open_at: Instant::NEVER,
+            last_resort: Box::default(),
             is_usable: Box::default(),
         }
     }
@@ -158,6 +162,10 @@ impl SelectionPlan {
         }
         if needs == PlanNeeds::Order && !usable.is_empty() {
             plan.put_in_order(&usable, input.cursor, before);
+        }
+        if usable.is_empty() {
+            let by_traffic = |index: &u16| input.backend(*index).health().is_unhealthy_by_traffic();
+            plan.last_resort = unhealthy.iter().copied().filter(by_traffic).collect();
         }
         plan.usable = usable.into();
         plan.backups = backups.into();

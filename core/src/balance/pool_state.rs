@@ -10,6 +10,7 @@ use super::plan::{PlanInput, PlanNeeds, SelectionPlan};
 use super::rendezvous::Rendezvous;
 use crate::config;
 use crate::health::{Change, ProbeOutcome, Rules};
+use crate::observe::HealthState;
 use crate::observe::Usable;
 use crate::planted::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, Padded, in_one_order};
@@ -195,7 +196,14 @@ impl PoolState {
         if planted!(6) {
             return None;
         }
-        self.changed(self.backends.get(usize::from(index))?.health().probed(probe, &self.rules, now))
+        let health = self.backends.get(usize::from(index))?.health();
+        let by_traffic = health.is_unhealthy_by_traffic();
+        let change = health.probed(probe, &self.rules, now);
+        if change.is_none() && by_traffic && !health.is_unhealthy_by_traffic() {
+            // It is no last resort any more.
+            self.bump();
+        }
+        self.changed(index, change)
     }
 
     /// Real traffic could not connect to backend `index`.
@@ -206,12 +214,12 @@ impl PoolState {
             // The time of the next half-open attempt has moved.
             self.bump();
         }
-        self.changed(change)
+        self.changed(index, change)
     }
 
     /// Real traffic has connected to backend `index`.
     pub fn connected(&self, index: u16, now: Instant) -> Option<Change> {
-        self.changed(self.backends.get(usize::from(index))?.health().connected(&self.rules, now))
+        self.changed(index, self.backends.get(usize::from(index))?.health().connected(&self.rules, now))
     }
 
     /// A lookup found these addresses of backend `index`; an empty list keeps the last good ones. True if the
@@ -225,8 +233,11 @@ impl PoolState {
         usable
     }
 
-    fn changed(&self, change: Option<Change>) -> Option<Change> {
-        if change.is_some() {
+    fn changed(&self, index: u16, change: Option<Change>) -> Option<Change> {
+        if let Some(Change { to, .. }) = change {
+            if to == HealthState::Unhealthy {
+                self.backends[usize::from(index)].distrust();
+            }
             self.bump();
         }
         change

@@ -6,7 +6,7 @@ use crate::time::Instant;
 /// | bits | what |
 /// |---|---|
 /// | 0–1 | state |
-/// | 2–3 | failed connects in a row |
+/// | 2–3 | failed connects in a row; while Unhealthy 3 if nothing else says so, and 0 if a probe does |
 /// | 4 | recovered from Unhealthy: the share grows from `stamp` on |
 /// | 5–7 | half-open attempts since it became Unhealthy, at most 7 |
 /// | 8–23 | `streak`: probes in a row that contradict the state (bad ones, or good ones while Unhealthy) |

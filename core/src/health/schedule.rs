@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::rng::Rng;
 use crate::time::Instant;
 
+/// The pause before the second of the probes that follow a failure of requests.
+pub const MIN_RECHECK: Duration = Duration::from_millis(250);
+
 /// A backend to probe, by its place in the configuration that was adopted last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProbeTarget {
@@ -50,6 +53,8 @@ struct Entry {
     at: Instant,
     /// When the last probe began.
     started: Instant,
+    /// Requests have found the backend to be away: how long after its start the next probe follows.
+    recheck: Option<Duration>,
     /// The wait before the second probe, in thousandths of the interval; taken once.
     first_wait_permille: Option<u64>,
 }
@@ -81,6 +86,7 @@ impl Schedule {
                         probed: false,
                         at: now,
                         started: now,
+                        recheck: None,
                         first_wait_permille: Some(spread.min(1000)),
                     }
                 }
@@ -144,13 +150,37 @@ impl Schedule {
         self.heap.push(Reverse((now, identity)));
     }
 
+    /// Requests have found the backend to be away: it is due at once, and then after [`MIN_RECHECK`], twice
+    /// as long each time, until it is well or the interval is reached.
+    pub fn recheck(&mut self, identity: u64, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&identity) {
+            entry.recheck = Some(MIN_RECHECK);
+            self.make_due(identity, now);
+        }
+    }
+
+    /// The probe of `target` has ended, and its backend is unhealthy.
+    pub fn done_unhealthy(&mut self, target: ProbeTarget) {
+        let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
+            return;
+        };
+        let recheck = entry.recheck;
+        if let Some(pause) = recheck {
+            entry.at = entry.at.min(entry.started + pause);
+        }
+        self.done(target);
+        if let Some(entry) = self.entries.get_mut(&target.identity) {
+            entry.recheck = recheck.map(|pause| pause * 2).filter(|pause| *pause < entry.item.every);
+        }
+    }
+
     /// The probe of `target` has ended, well or not. A target that is no longer probed, or not running, is
     /// ignored.
     pub fn done(&mut self, target: ProbeTarget) {
         let Some(entry) = self.entries.get_mut(&target.identity).filter(|entry| entry.running) else {
             return;
         };
-        entry.running = false;
+        (entry.running, entry.recheck) = (false, None);
         if !entry.probed {
             entry.probed = true;
             self.unprobed -= 1;

@@ -266,6 +266,7 @@ proptest! {
         let rules = Rules { rise, fall, check_every, ..RULES };
         let health = Health::new(3);
         let (mut state, mut good, mut bad, mut failures) = (Unknown, 0, 0, 0);
+        let mut by_traffic = false;
         for (step, input) in inputs.into_iter().enumerate() {
             let now = START + Duration::from_millis(step as u64 * 10);
             let input = [GOOD, SLOW, BAD, Input::ConnectFailed, Input::Connected][input];
@@ -281,21 +282,24 @@ proptest! {
                 Input::Probe(_) => {
                     (good, bad) = (0, bad + 1);
                     if state == Unknown || bad >= fall { state = Unhealthy; }
+                    by_traffic = false;
                 }
                 Input::ConnectFailed => {
                     if state != Unhealthy { failures += 1; }
-                    if failures >= 3 { state = Unhealthy; }
+                    if failures >= 3 { (state, by_traffic) = (Unhealthy, true); }
                 }
                 Input::Connected => {
                     if state != Unhealthy { failures = 0; }
-                    if state == Unhealthy && off { state = Healthy; }
+                    if state == Unhealthy && (off || by_traffic) { state = Healthy; }
                 }
             }
             if before != state && (before == Unhealthy || state == Unhealthy) {
                 (good, bad, failures) = (0, 0, 0);
             }
             let change = give(&health, input, &rules, now);
+            by_traffic &= state == Unhealthy;
             prop_assert_eq!(health.state(), state);
+            prop_assert_eq!(health.is_unhealthy_by_traffic(), by_traffic);
             prop_assert_eq!(change, (before != state).then_some(Change { from: before, to: state }));
         }
     }

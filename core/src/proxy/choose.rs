@@ -1,6 +1,8 @@
 //! From a request to a connection: a backend is chosen, a connection found or opened, and another one tried
 //! when that fails.
 
+use std::time::Duration;
+
 use super::Proxy;
 use super::exchange::{Leg, Phase, Window};
 use crate::balance::{Choice, SelectionInput, WaitingShards};
@@ -10,13 +12,19 @@ use crate::event::{Effect, Fault};
 use crate::h1::{RequestForward, Side};
 use crate::http::Framing;
 use crate::id::{ConnId, ExchangeId};
-use crate::observe::Observer;
+use crate::observe::{HealthState, Observer};
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
 const MAX_REPLAYS: u8 = 3;
+/// Addresses of one backend that may take no connection before another backend is tried.
+const MAX_ADDRESSES_FAILED: u8 = 8;
+/// How long an address may take to connect before the next one of the same name is tried. (RFC 8305 §8 has
+/// the same time; it goes on with the first attempt, which is not worth its complexity between machines that
+/// are near each other.)
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Exchanges at the front of a queue that may be passed over, since each waits for a backend of its own.
 const MAX_PASSED_OVER: usize = 128;
 
@@ -160,6 +168,10 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
         let at = pool.backends[usize::from(e.choice.expect("chosen"))];
+        if self.pools.backends[at as usize].has_doubtful_idle() {
+            self.drop_doubtful_idle(at);
+        }
+        let e = &mut self.tables.exchanges[x];
         let of = &mut self.pools.backends[at as usize];
         e.attempts = e.attempts.saturating_add(1);
         e.backend_window = Window::NONE;
@@ -194,6 +206,24 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// Something has happened to a backend: connections that lie idle may lead to where it is no more, or to
+    /// what is frozen. They are closed.
+    #[cold]
+    fn drop_doubtful_idle(&mut self, at: u32) {
+        let backend = &mut self.pools.backends[at as usize];
+        backend.seen_epoch = backend.state.epoch();
+        let idle = backend.idle.iter(&self.pools.links).filter_map(|slot| self.tables.conns.at(slot));
+        let doubtful: Vec<ConnId> = idle
+            .filter(|b| {
+                matches!(&self.tables.conns[*b].role, Role::Backend(role)
+                    if !backend.state.trusts(role.to, role.epoch))
+            })
+            .collect();
+        for b in doubtful {
+            self.close(b);
+        }
+    }
+
     /// Opens a connection to a backend, if it has an address.
     pub(super) fn open_backend(
         &mut self,
@@ -204,18 +234,23 @@ impl<O: Observer> Proxy<O> {
     ) -> Option<ConnId> {
         let of = &mut self.pools.backends[at as usize];
         of.turn = of.turn.wrapping_add(1);
-        let (address, to) = of.state.pick(of.turn)?;
+        let to = of.state.pick(of.turn)?;
         let role = Role::Backend(Backend {
             backend: at,
-            address,
+            to,
+            epoch: of.state.epoch(),
             connected: false,
             idle: false,
             uses: 0,
             keep_alive_secs: u32::MAX,
         });
+        let one_of_several = of.state.has_other_than(to) && matches!(wire, Wire::H1(_));
         let b = self.tables.conns.insert(Conn::new(role, wire));
-        let pool = self.pools.get(self.tables.exchanges[x].pool.expect("routed"));
-        let until = now + pool.pool().timeouts.connect;
+        let e = &mut self.tables.exchanges[x];
+        let pool = self.pools.get(e.pool.expect("routed"));
+        e.connect_until = e.connect_until.min(now + pool.pool().timeouts.connect);
+        let until =
+            e.connect_until.min(if one_of_several { now + NEXT_ADDRESS_AFTER } else { Instant::NEVER });
         self.set_deadline(b, until);
         self.signals.effects.push_back(Effect::Connect { conn: b, to });
         Some(b)
@@ -227,7 +262,11 @@ impl<O: Observer> Proxy<O> {
         if self.tables.conns[b].wire.streams().is_some() {
             return self.streams_connected(b, now);
         }
-        let Some(x) = self.tables.conns[b].exchange else { return };
+        let conn = &self.tables.conns[b];
+        let Some(x) = conn.exchange else { return };
+        if let Role::Backend(role) = &conn.role {
+            self.pools.backends[role.backend as usize].state.connected_to(role.to);
+        }
         self.backend_is_up(x, now);
         self.start_sending(x, now);
     }
@@ -346,15 +385,18 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn connect_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
-        if matches!(cause, Cause::ConnectRefused | Cause::ConnectUnreachable)
-            && e.replays < MAX_REPLAYS
+        if matches!(cause, Cause::ConnectRefused | Cause::ConnectUnreachable | Cause::ConnectTimeout)
+            && e.addresses_failed < MAX_ADDRESSES_FAILED
             && let Some(leg) = e.backend
             && let Role::Backend(role) = &self.tables.conns[leg.conn].role
-            && self.pools.backends[role.backend as usize].state.refused(role.address)
+            && let backend = &self.pools.backends[role.backend as usize].state
+            && backend.refused(role.to)
+            && backend.health().usable()
+            && now < e.connect_until
         {
             // Another address of its name may be better: that is no further attempt.
             e.attempts -= 1;
-            e.replays += 1;
+            e.addresses_failed += 1;
             self.detach_backend(x);
             return self.attach(x, false, now);
         }
@@ -362,7 +404,11 @@ impl<O: Observer> Proxy<O> {
         if cause != Cause::ConnectFailed
             && let Some(change) = self.pools.get(pool).state.connect_failed(choice, now)
         {
+            if change.to == HealthState::Unhealthy {
+                self.identity.shared.mark_down();
+            }
             self.health_changed(pool, choice, change, cause.name());
+            self.recheck_by_traffic(now);
         }
         self.attempt_failed(x, cause, now);
     }
@@ -402,6 +448,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         e.retries_left -= 1;
         e.tried.add(choice);
+        (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
         e.rewind_request();
         e.phase = Phase::Choosing;
         self.choose(x, now);

@@ -213,6 +213,12 @@ impl<O: Observer> Proxy<O> {
         if self.drain.until.is_some() || backend.retired || client.max_idle_per_host == 0 {
             return self.close(b);
         }
+        if role.epoch != backend.state.epoch() {
+            if !backend.state.trusts(role.to, role.epoch) {
+                return self.close(b);
+            }
+            role.epoch = backend.state.epoch();
+        }
         role.uses = role.uses.saturating_add(1);
         role.idle = true;
         conn.wire.trim(&mut self.tables.pages);

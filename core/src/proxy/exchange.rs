@@ -87,6 +87,10 @@ pub(crate) struct Exchange {
     pub(crate) sticky_choice: Option<u16>,
     pub(crate) attempts: u8,
     pub(crate) retries_left: u8,
+    /// When the chosen backend must have taken a connection, whichever of its addresses.
+    pub(crate) connect_until: Instant,
+    /// Addresses of the chosen backend that took none.
+    pub(crate) addresses_failed: u8,
     /// Stale connections replaced so far: each costs nothing, but their number is bounded.
     pub(crate) replays: u8,
     /// Attempts that failed, oldest first; only they take memory.

@@ -13,9 +13,20 @@ use crate::health::check::{Found, Search};
 use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
-use crate::observe::{HealthChange, HealthSource, HealthState, Observer};
+use crate::observe::{HealthChange, HealthSource, HealthState, Level, Observer};
 use crate::time::Instant;
 use crate::wire::Wire;
+
+/// A check of one backend: all of its addresses are asked at once.
+#[derive(Debug)]
+pub(super) struct ProbeRound {
+    pool: u32,
+    addresses: Box<[SocketAddr]>,
+    /// Addresses that have not answered yet.
+    left: u8,
+    /// The best outcome so far.
+    outcome: Option<ProbeOutcome>,
+}
 
 impl<O: Observer> Proxy<O> {
     /// Starts every check that is due.
@@ -26,7 +37,8 @@ impl<O: Observer> Proxy<O> {
         while let Some(target) = self.checks.due(now) {
             let slot = self.pools.current[usize::from(target.pool)];
             let backend = &self.pools.get(slot).state.backends()[usize::from(target.backend)];
-            let Some((address, to)) = backend.pick(0) else {
+            let addresses = backend.addresses();
+            if addresses.is_empty() {
                 if self.lookups.is_open(slot, target.backend) {
                     // That says nothing about the backend: it waits for its address.
                     self.checks.postpone(target, now + super::lookup::LOOKUP_TIMEOUT);
@@ -35,12 +47,17 @@ impl<O: Observer> Proxy<O> {
                 let failed = ProbeOutcome::Failed { why: Cause::ConnectUnreachable };
                 self.probe_ended(slot, target, &failed, now);
                 continue;
-            };
+            }
             // It is counted so that a reload does not take the pool away from under it.
             self.pools.get_mut(slot).users += 1;
-            let (status, search) = (0, Search::default());
-            let probe = Probe { target, pool: slot, connected: false, address, started: now, status, search };
-            self.probe(probe, to, now);
+            let (pool, left) = (slot, addresses.len() as u8);
+            let round = ProbeRound { pool, addresses: addresses.clone().into(), left, outcome: None };
+            self.probe_rounds.insert(target.identity, round);
+            for (address, to) in addresses.into_iter().enumerate() {
+                let (address, status, search) = (address as u8, 0, Search::default());
+                let probe = Probe { target, pool, connected: false, address, started: now, status, search };
+                self.probe(probe, to, now);
+            }
         }
     }
 
@@ -56,8 +73,7 @@ impl<O: Observer> Proxy<O> {
         if written.is_err() {
             // For want of memory: that says nothing about the backend.
             self.close(c);
-            self.checks.postpone(probe.target, now + super::lookup::LOOKUP_TIMEOUT);
-            return self.pools.leave(probe.pool);
+            return self.probe_of_address_over(&probe, None, now);
         }
         self.set_deadline(c, until);
         self.signals.effects.push_back(Effect::Connect { conn: c, to });
@@ -159,25 +175,60 @@ impl<O: Observer> Proxy<O> {
 
     /// No response came of it.
     pub(super) fn probe_failed(&mut self, c: ConnId, why: Cause, now: Instant) {
-        let Role::Probe(probe) = self.tables.conns[c].role else { return };
-        let backend = &self.pools.get(probe.pool).state.backends()[usize::from(probe.target.backend)];
-        if matches!(why, Cause::ConnectRefused | Cause::ConnectUnreachable)
-            && self.drain.until.is_none()
-            && backend.refused(probe.address)
-            && let Some((address, to)) = backend.pick(0)
-        {
-            // Another address of its name may be better, in what is left of the time.
-            self.close(c);
-            return self.probe(Probe { connected: false, address, ..probe }, to, now);
-        }
         self.probe_over(c, &ProbeOutcome::Failed { why }, now);
     }
 
     fn probe_over(&mut self, c: ConnId, outcome: &ProbeOutcome, now: Instant) {
-        let Role::Probe(Probe { pool, target, .. }) = self.tables.conns[c].role else { return };
+        let Role::Probe(probe) = self.tables.conns[c].role else { return };
         self.close(c);
-        self.probe_ended(pool, target, outcome, now);
-        self.pools.leave(pool);
+        // A shortage of our own says nothing about the backend, nor does the end of a drain.
+        let learned =
+            *outcome != ProbeOutcome::Failed { why: Cause::ConnectFailed } && self.drain.until.is_none();
+        self.probe_of_address_over(&probe, learned.then_some(outcome), now);
+    }
+
+    /// One address of a backend has been checked; `None` if nothing was learned of it. The backend is as well
+    /// as the best of its addresses.
+    fn probe_of_address_over(&mut self, probe: &Probe, outcome: Option<&ProbeOutcome>, now: Instant) {
+        let target = probe.target;
+        let Some(round) = self.probe_rounds.get_mut(&target.identity) else { return };
+        let address = round.addresses[usize::from(probe.address)];
+        round.left -= 1;
+        if let Some(outcome) = outcome {
+            round.outcome = Some(round.outcome.map_or(*outcome, |best| best.better(*outcome)));
+        }
+        let ended = round.left == 0;
+        if let Some(outcome) = outcome {
+            self.note_address(probe, address, outcome);
+        }
+        if !ended {
+            return;
+        }
+        let Some(round) = self.probe_rounds.remove(&target.identity) else { return };
+        match round.outcome {
+            Some(outcome) => self.probe_ended(round.pool, target, &outcome, now),
+            None => self.checks.postpone(target, now + super::lookup::LOOKUP_TIMEOUT),
+        }
+        self.pools.leave(round.pool);
+    }
+
+    /// An address of a name fails while others may be well, or is well again.
+    fn note_address(&mut self, probe: &Probe, address: SocketAddr, outcome: &ProbeOutcome) {
+        let pool = self.pools.get(probe.pool);
+        let place = usize::from(probe.target.backend);
+        if !pool.state.backends()[place].checked(address, outcome.is_good()) {
+            return;
+        }
+        let (name, label) = (&pool.pool().name, &pool.pool().backends[place].label);
+        let (level, what) = if outcome.is_good() {
+            (Level::Info, format!("pool {name}: address {address} of backend {label} is healthy: {outcome}"))
+        } else {
+            (
+                Level::Warning,
+                format!("pool {name}: address {address} of backend {label} is unhealthy: {outcome}"),
+            )
+        };
+        self.observer.note(level, &what);
     }
 
     fn probe_ended(&mut self, slot: u32, target: ProbeTarget, outcome: &ProbeOutcome, now: Instant) {
@@ -186,10 +237,10 @@ impl<O: Observer> Proxy<O> {
         let change =
             if self.drain.until.is_none() { pool.state.probed(target.backend, outcome, now) } else { None };
         let timeout = pool.pool().health.timeout;
-        if !outcome.is_good() && pool.state.backends()[usize::from(target.backend)].health().usable() {
-            self.checks.done_undecided(target, timeout);
-        } else {
-            self.checks.done(target);
+        match (outcome.is_good(), pool.state.backends()[usize::from(target.backend)].health().usable()) {
+            (false, true) => self.checks.done_undecided(target, timeout),
+            (_, true) => self.checks.done(target),
+            (_, false) => self.checks.done_unhealthy(target),
         }
         self.report_if_ready();
         if let Some(change) = change {
@@ -209,6 +260,23 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn health_changed(&mut self, slot: u32, backend: u16, change: Change, why: &str) {
         let reason = if change.to == HealthState::Unhealthy { why } else { "connected" };
         self.report_health(slot, backend, change, (HealthSource::Traffic, reason, why));
+    }
+
+    /// Requests have found backends to be away: those that this shard checks are checked at once.
+    pub(super) fn recheck_by_traffic(&mut self, now: Instant) {
+        let seen = self.identity.shared.marked_down();
+        if std::mem::replace(&mut self.marked_down, seen) == seen {
+            return;
+        }
+        let shards = self.identity.shared.shards();
+        for slot in &self.pools.current {
+            for backend in self.pools.get(*slot).state.backends() {
+                if backend.owner(shards) == self.identity.shard && backend.health().is_unhealthy_by_traffic()
+                {
+                    self.checks.recheck(backend.identity(), now);
+                }
+            }
+        }
     }
 
     /// A backend's health changed here: it is noted, and the other shards look again.

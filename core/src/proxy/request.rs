@@ -125,6 +125,8 @@ impl<O: Observer> Proxy<O> {
             sticky_choice: None,
             attempts: 0,
             retries_left: 0,
+            connect_until: Instant::NEVER,
+            addresses_failed: 0,
             replays: 0,
             failed: Vec::new(),
             reused: false,

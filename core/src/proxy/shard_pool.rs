@@ -70,6 +70,8 @@ pub(crate) struct ShardBackend {
     pub(crate) shared_conns: Vec<ConnId>,
     /// Round robin over the addresses of a name.
     pub(crate) turn: u32,
+    /// The state's epoch when the idle connections were last looked through.
+    pub(crate) seen_epoch: u32,
     /// Not named by the newest configuration: its idle connections are closed.
     pub(crate) retired: bool,
 }
@@ -151,6 +153,7 @@ impl PoolTable {
                     idle: IdleList::default(),
                     shared_conns: Vec::new(),
                     turn: 0,
+                    seen_epoch: 0,
                     retired: false,
                 });
                 used.push(true);
@@ -163,6 +166,14 @@ impl PoolTable {
         }
         (backend.retired, used[at]) = (false, true);
         at as u32
+    }
+}
+
+impl ShardBackend {
+    /// Idle connections that were good may not be good any more.
+    #[inline]
+    pub(crate) fn has_doubtful_idle(&self) -> bool {
+        self.seen_epoch != self.state.epoch()
     }
 }
 

@@ -247,7 +247,13 @@ impl<O: Observer> Proxy<O> {
         let shared = self.pools.backends[at as usize].shared_conns.clone();
         for b in shared {
             let conn = &mut self.tables.conns[b];
-            let connected = matches!(&conn.role, Role::Backend(backend) if backend.connected);
+            let Role::Backend(role) = &conn.role else { continue };
+            let state = &self.pools.backends[at as usize].state;
+            if role.epoch != state.epoch() && !state.trusts(role.to, role.epoch) {
+                // It ends with the streams that it has.
+                continue;
+            }
+            let connected = role.connected;
             if let Some(streams) = conn.wire.streams_mut()
                 && let Some(stream) = streams.protocol.open()
             {

@@ -80,7 +80,15 @@ impl<O: Observer> Proxy<O> {
                 self.close_idle(c);
             }
             Role::Backend(backend) if !backend.connected => match conn.exchange {
-                Some(x) => self.connect_failed(x, Cause::ConnectTimeout, now),
+                Some(x) => {
+                    let whole = self.tables.exchanges[x].connect_until;
+                    let state = &self.pools.backends[backend.backend as usize].state;
+                    if now < whole && !state.has_other_than(backend.to) {
+                        // The other addresses have failed meanwhile.
+                        return self.set_deadline(c, whole);
+                    }
+                    self.connect_failed(x, Cause::ConnectTimeout, now);
+                }
                 None => self.backend_streams_lost(c, Cause::ConnectTimeout, now),
             },
             Role::Backend(_) => self.close_idle(c),

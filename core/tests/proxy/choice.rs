@@ -97,9 +97,10 @@ fn backups_stand_in() {
 /// A pause that doubles, from a second to a minute, while a backend refuses; one request pays for each.
 #[test]
 fn trials_without_probes() {
-    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]\nretries = 0"));
+    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 0"));
     w.backend(A).open = Open::Fails(Fault::Refused);
-    assert_eq!((0..5).map(|_| ask(&mut w).0).collect::<Vec<_>>(), [502, 502, 502, 503, 503]);
+    let statuses: Vec<u16> = (0..8).map(|_| ask(&mut w).0).collect();
+    assert_eq!(statuses, [502, 200, 502, 200, 502, 200, 200, 200]);
     let mut pauses = Vec::new();
     let mut since = w.now;
     while pauses.len() < 9 {
@@ -118,6 +119,69 @@ fn trials_without_probes() {
     w.advance_ms(70_000);
     assert_eq!((0..3).map(|_| ask(&mut w).0).collect::<Vec<_>>(), [200; 3]);
     w.finish();
+}
+
+/// Requests alone never empty a pool: what only they have found to be away is tried while there is nothing
+/// better, and a connection brings it back. Once a check has failed it is not tried any more.
+#[test]
+fn the_last_resort() {
+    for check_every in [0, 10] {
+        let mut w =
+            World::new(&probed(check_every, "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nretries = 1"));
+        w.advance_ms(0);
+        w.health();
+        for at in [A, B] {
+            // Checks pass all the same: they see another listener of it, say.
+            w.backend(at).open = Open::Fails(Fault::Refused);
+        }
+        let statuses: Vec<(u16, usize)> = (0..8)
+            .map(|_| {
+                let before = w.made_to(A) + w.made_to(B);
+                (ask(&mut w).0, w.made_to(A) + w.made_to(B) - before)
+            })
+            .collect();
+        assert_eq!(statuses, [(502, 2); 8], "each tries both, checks {check_every}");
+        assert_eq!(w.health().len(), 2, "both are unhealthy");
+        w.backend(A).open = Open::Take;
+        assert_eq!((0..3).map(|_| ask(&mut w).0).collect::<Vec<_>>(), [200; 3]);
+        assert!(w.health().contains(&(A.to_owned(), Unhealthy, Healthy)));
+        w.finish();
+    }
+}
+
+/// A backend that requests found to be away is checked at once, and again after 250 ms, 500 ms and so on: if
+/// it was away for a second it is back in less than another one.
+#[test]
+fn checks_that_follow_a_failure_of_requests() {
+    let text =
+        probed(30, "addresses = [\"10.0.0.1:80\"]\nretries = 0\n[backend_pools.health_config]\nramp_up = 0");
+    // The owner of the check is nudged by the shard that noticed.
+    for shards in [1, 3] {
+        let mut w = World::of(&config(&text), shards);
+        w.advance_ms(100);
+        w.health();
+        let checks = |w: &World| w.probed.len() + w.peers_to(A) - w.made_to(A);
+        w.backend(A).open = Open::Fails(Fault::Refused);
+        let began = (w.now, checks(&w));
+        for shard in (0..3).map(|n| n % usize::from(shards)) {
+            let c = w.client_at(shard);
+            w.send(c, get("/"));
+            w.end(c);
+        }
+        w.exchanges();
+        w.advance_ms(0);
+        assert!(checks(&w) > began.1, "at once, {shards} shards");
+        assert_eq!(ask(&mut w).0, 503, "the check has failed: nothing is left");
+        w.advance_ms(1_000);
+        w.backend(A).open = Open::Take;
+        w.advance_ms(800);
+        assert_eq!(ask(&mut w).0, 200, "{shards} shards");
+        // From then on at the usual pace.
+        let before = checks(&w);
+        w.advance_ms(20_000);
+        assert_eq!(checks(&w), before);
+        w.finish();
+    }
 }
 
 #[test]

@@ -329,6 +329,6 @@ fn all_attempts_together() {
     w.advance_ms(490);
     assert_eq!((w.statuses(c).len(), w.to(B).len()), (0, 1), "the second attempt is under way");
     w.advance_ms(20);
-    assert_eq!(w.one(), (502, Some(Cause::BackendReset), 2));
+    assert_eq!(w.one(), (504, Some(Cause::BackendTimeout), 2));
     w.finish();
 }
