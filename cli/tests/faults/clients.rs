@@ -164,11 +164,12 @@ fn slow_readers_are_cut_off_and_the_backend_connection_is_closed(driver: Driver)
         got += buf.len();
         std::thread::sleep(Duration::from_millis(100));
     }
-    harness.wait_until("slow clients are cut off", |all| {
-        all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 2
-    });
     assert!(got >= 2_000_000);
+    // Before it stops to read for long enough to be slow itself.
     drop(enough);
+    harness.wait_until("slow clients are cut off", |all| {
+        all.iter().map(|c| c.counts.exchanges).sum::<usize>() <= 1
+    });
     unaffected.end();
     let records = harness.end();
     assert_eq!(records.iter().filter(|t| t.cause == Some("client_stalled")).count(), 60, "{records:?}");

@@ -108,10 +108,10 @@ fn idle_connections_do_not_outlive_health() {
 fn one_of_two_addresses_is_ill() {
     let refuses = Open::Fails(ruststrom_core::Fault::Refused);
     for check_every in [0, 10] {
-        for (what, open) in [("swallows", Open::Silent), ("refuses", refuses.clone())] {
+        for (what, open) in [("swallows", Open::Silent), ("refuses", refuses)] {
             for ill in [A, B] {
                 let mut w = named(check_every);
-                w.backend(ill).open = open.clone();
+                w.backend(ill).open = open;
                 resolve(&mut w, &[A, B]);
                 w.advance_ms(600);
                 let waiting: Vec<_> = (0..4).map(|n| (n, w.client_sends(&get("/")))).collect();
