@@ -45,11 +45,8 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let format = config.access_log.format;
     let stdout =
         LogWriter::open(&LogTarget::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
-    let (levels, invalid) = logger::parse_levels(&std::env::var("RUST_LOG").unwrap_or_default());
-    logger::install(levels, format, &stdout);
-    for word in invalid {
-        log::warn!("RUST_LOG: \"{word}\" is neither a level nor module=level; it changes nothing");
-    }
+    let levels = std::env::var_os("RUST_LOG").unwrap_or_default();
+    logger::install(logger::levels(&levels.to_string_lossy())?, format, &stdout);
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -75,9 +72,12 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         lookups: Lookups::default(),
     };
     let access = access_log.clone();
-    let observer = move |_| match &access {
-        Some(writer) => LogObserver::new(format, writer),
-        None => LogObserver::without_access_log(),
+    let observer = move |worker| {
+        let observer = match &access {
+            Some(writer) => LogObserver::new(format, writer),
+            None => LogObserver::without_access_log(),
+        };
+        observer.of_worker(worker)
     };
     let running = match driver {
         Driver::Mio => ruststrom_mio::start(setup, observer),
@@ -137,11 +137,6 @@ fn open_listeners(config: &Config, workers: u16) -> Result<Vec<BoundListener>, S
 
 fn log_listeners(listeners: &[BoundListener], workers: u16) {
     for l in listeners {
-        let what = match l.kind {
-            ListenerKind::Http => "http",
-            ListenerKind::Https => "https",
-            ListenerKind::Admin => "admin",
-        };
-        log::info!("listening on {} ({what}), workers: {workers}", l.address);
+        log::info!("listening on {} ({}), workers: {workers}", l.address, l.kind.name());
     }
 }

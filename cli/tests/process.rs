@@ -191,6 +191,47 @@ fn signals_without_a_meaning_yet_do_not_end_the_process() {
     assert_eq!(get(&mut Client::to(address), "/").text(), "here");
 }
 
+/// `RUST_LOG` shows what a connection goes through, and a bad value ends the start.
+#[test]
+fn rust_log() {
+    let backend = backend("here", Duration::ZERO);
+    let config = config(&[backend.address], "workers = 1");
+    // Level, what is there, what is not.
+    let accepted = "accepted 127.0.0.1:";
+    let table: [(&str, &[&str], &[&str]); 3] = [
+        ("info", &[], &[accepted, " bytes"]),
+        (
+            "debug",
+            &[
+                accepted,
+                "pool pool-1, which takes everything",
+                "by new connection",
+                ": connected",
+                "exchange ended: 200",
+            ],
+            &["received "],
+        ),
+        ("info,proxy=trace", &[accepted, "received 35 bytes", "sent "], &[]),
+    ];
+    for (levels, there, absent) in table {
+        let mut daemon = Daemon::start_logging(&config, levels);
+        let mut client = Client::to(daemon.address());
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        assert_eq!(response(&mut client).text(), "here");
+        drop(client);
+        for line in there {
+            daemon.wait_for(line);
+        }
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
+        let output = daemon.output();
+        assert!(absent.iter().all(|line| !output.contains(line)), "{levels}: {output}");
+    }
+    let mut daemon = Daemon::start_logging(&config, "info,proxy=debgu");
+    assert_eq!(daemon.wait().code(), Some(1));
+    daemon.wait_for("rust-strom: RUST_LOG: \"proxy=debgu\" is neither a level");
+}
+
 /// What README.md has for logrotate: its directives, and the script behind `postrotate`.
 fn logrotate_of_the_readme() -> (Vec<String>, String) {
     let readme = include_str!("../../README.md");

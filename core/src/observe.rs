@@ -1,6 +1,8 @@
 //! What the core tells of itself: one record for each exchange, and changes of health. No sink is in here;
 //! a driver turns records into log lines and counters.
 
+mod step;
+
 use std::net::SocketAddr;
 
 use crate::cause::Cause;
@@ -8,8 +10,11 @@ use crate::config;
 use crate::h1::RequestId;
 use crate::http::ip::IpText;
 use crate::http::{Scheme, Version};
+use crate::id::ConnId;
 use crate::middleware::Counter;
 use crate::time::Instant;
+
+pub use step::{Name, Step};
 
 /// Hears of everything that ended. Called inline on the request path: it must not block.
 pub trait Observer {
@@ -31,6 +36,20 @@ pub trait Observer {
     /// A middleware of this pool has counted something.
     fn count(&mut self, pool: &str, counter: Counter) {
         let _ = (pool, counter);
+    }
+    /// Whether [`Observer::step`] is wanted. Asked at each step: it should be one test.
+    #[inline]
+    fn wants_steps(&self) -> bool {
+        false
+    }
+    /// Whether [`Step::Received`] and [`Step::Sent`] are wanted too.
+    #[inline]
+    fn wants_bytes(&self) -> bool {
+        false
+    }
+    /// A connection has come so far.
+    fn step(&mut self, conn: ConnId, step: &Step<'_>) {
+        let _ = (conn, step);
     }
     /// Something an operator should read, once (a name that does not resolve, pages exhausted, ...).
     fn note(&mut self, level: Level, text: &str);

@@ -14,6 +14,7 @@ mod probe;
 mod request;
 mod response;
 mod shard_pool;
+mod steps;
 mod streams;
 mod timers;
 mod transfer;
@@ -33,7 +34,7 @@ use crate::health::Schedule;
 use crate::http::ip::IpText;
 use crate::http::{RequestHead, ResponseHead, date};
 use crate::id::{ConnId, ExchangeId};
-use crate::observe::Observer;
+use crate::observe::{Observer, Step};
 use crate::page::{Pages, SMALL_BYTES};
 use crate::planted::planted;
 use crate::rng::Rng;
@@ -203,6 +204,7 @@ impl<O: Observer> Proxy<O> {
             }
             Some(Role::Probe(p)) => {
                 p.connected = true;
+                self.step(c, Step::Connected);
                 self.mark_ready(c);
             }
             _ => {}
@@ -231,6 +233,9 @@ impl<O: Observer> Proxy<O> {
 
     /// `n` bytes were read into the room; 0 gives it back.
     pub fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
+        if n > 0 {
+            self.step_bytes(c, Step::Received { bytes: n });
+        }
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if n == 0 {
             conn.wire.trim(&mut self.tables.pages);
@@ -282,6 +287,7 @@ impl<O: Observer> Proxy<O> {
 
     /// `n` bytes of [`Proxy::transmit`] have been sent.
     pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
+        self.step_bytes(c, Step::Sent { bytes: n });
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         match (&conn.role, conn.exchange) {
             (Role::Client(_), Some(x)) => self.client_sent(x, c, n, now),

@@ -75,8 +75,22 @@ impl Daemon {
         Self::spawn(command, TempDir::new("demo"))
     }
 
+    /// Starts it with a configuration and this value of `RUST_LOG`.
+    pub(crate) fn start_logging(config: &str, levels: &str) -> Self {
+        let directory = TempDir::new("daemon");
+        let file = directory.write("config.toml", config);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));
+        command.arg("--config").arg(file).env("RUST_LOG", levels);
+        Self::spawn_as_it_is(command, directory)
+    }
+
     fn spawn(mut command: Command, directory: TempDir) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+        command.env_remove("RUST_LOG");
+        Self::spawn_as_it_is(command, directory)
+    }
+
+    fn spawn_as_it_is(mut command: Command, directory: TempDir) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let output = Arc::<Mutex<String>>::default();
         let out: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));

@@ -58,6 +58,18 @@ pub enum ListenerKind {
     Admin,
 }
 
+impl ListenerKind {
+    /// As one word, for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// A backend pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {

@@ -62,6 +62,7 @@ impl<O: Observer> Proxy<O> {
         conn.head_started = now;
         let c = self.tables.conns.insert(conn);
         self.tables.clients += 1;
+        self.step_accepted(c, a);
         self.set_deadline(c, until);
         self.mark_ready(c);
         Ok(c)
@@ -167,23 +168,24 @@ impl<O: Observer> Proxy<O> {
 
     /// Closes a connection that serves no exchange.
     pub(super) fn close(&mut self, c: ConnId) {
-        if self.forget(c) {
+        if self.forget(c, false) {
             self.signals.effects.push_back(Effect::Close(c));
         }
     }
 
     /// Closes a connection that serves no exchange so that the peer notices that something is missing.
     pub(super) fn reset(&mut self, c: ConnId) {
-        if self.forget(c) {
+        if self.forget(c, true) {
             let effect = if planted!(20) { Effect::Close(c) } else { Effect::Reset(c) };
             self.signals.effects.push_back(effect);
         }
     }
 
     /// Takes a connection out of every table.
-    fn forget(&mut self, c: ConnId) -> bool {
+    fn forget(&mut self, c: ConnId, reset: bool) -> bool {
         let Some(mut conn) = self.tables.conns.remove(c) else { return false };
         debug_assert!(!conn.is_busy());
+        self.step_closed(c, &conn, reset);
         conn.wire.clear(&mut self.tables.pages);
         self.timers.wheel.clear(TimerKey::Conn(c.slot));
         match &conn.role {

@@ -12,7 +12,7 @@ use crate::event::{Effect, Fault};
 use crate::h1::{RequestForward, Side};
 use crate::http::Framing;
 use crate::id::{ConnId, ExchangeId};
-use crate::observe::{HealthState, Observer};
+use crate::observe::{HealthState, Observer, Step};
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
@@ -49,6 +49,7 @@ impl<O: Observer> Proxy<O> {
             e.holds_slot = true;
             e.times.chosen = e.times.chosen.min(now);
         }
+        self.step_choice(x, &choice);
         choice
     }
 
@@ -192,6 +193,7 @@ impl<O: Observer> Proxy<O> {
             conn.deadline = Instant::NEVER;
             e.reused = true;
             e.backend = Some(Leg::only(b));
+            self.step_attached(x, b, None);
             return self.start_sending(x, now);
         }
         e.reused = false;
@@ -252,12 +254,14 @@ impl<O: Observer> Proxy<O> {
         let until =
             e.connect_until.min(if one_of_several { now + NEXT_ADDRESS_AFTER } else { Instant::NEVER });
         self.set_deadline(b, until);
+        self.step_attached(x, b, Some(to));
         self.signals.effects.push_back(Effect::Connect { conn: b, to });
         Some(b)
     }
 
     /// A backend took a connection.
     pub(super) fn backend_connected(&mut self, b: ConnId, now: Instant) {
+        self.step(b, Step::Connected);
         self.set_deadline(b, Instant::NEVER);
         if self.tables.conns[b].wire.streams().is_some() {
             return self.streams_connected(b, now);
@@ -425,6 +429,8 @@ impl<O: Observer> Proxy<O> {
         self.detach_backend(x);
         let e = &mut self.tables.exchanges[x];
         e.attempt_failed(cause);
+        self.step_failed(x, cause);
+        let e = &mut self.tables.exchanges[x];
         if safe && stale && e.replays < MAX_REPLAYS {
             // The backend closed an idle connection as it was taken: the request was not served. The same
             // backend, a fresh connection.

@@ -259,6 +259,7 @@ impl<O: Observer> Proxy<O> {
     /// Takes an exchange out of every table and records it.
     pub(super) fn end(&mut self, x: ExchangeId, now: Instant) {
         self.release_slot(x);
+        self.step_ended(x);
         if self.observer.wants_records() {
             self.record(x, now);
         }

@@ -13,7 +13,7 @@ use crate::health::check::{Found, Search};
 use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
-use crate::observe::{HealthChange, HealthSource, HealthState, Level, Observer};
+use crate::observe::{HealthChange, HealthSource, HealthState, Level, Observer, Step};
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -74,6 +74,11 @@ impl<O: Observer> Proxy<O> {
             // For want of memory: that says nothing about the backend.
             self.close(c);
             return self.probe_of_address_over(&probe, None, now);
+        }
+        if self.observer.wants_steps() {
+            let pool = self.pools.get(probe.pool).pool();
+            let backend = &pool.backends[usize::from(probe.target.backend)].label;
+            self.observer.step(c, &Step::Checking { backend, to });
         }
         self.set_deadline(c, until);
         self.signals.effects.push_back(Effect::Connect { conn: c, to });
@@ -180,6 +185,9 @@ impl<O: Observer> Proxy<O> {
 
     fn probe_over(&mut self, c: ConnId, outcome: &ProbeOutcome, now: Instant) {
         let Role::Probe(probe) = self.tables.conns[c].role else { return };
+        if self.observer.wants_steps() {
+            self.observer.step(c, &Step::Checked { seen: &outcome.to_string() });
+        }
         self.close(c);
         // A shortage of our own says nothing about the backend, nor does the end of a drain.
         let learned =

@@ -201,6 +201,7 @@ impl<O: Observer> Proxy<O> {
             fields: &HeadFields(&e.head),
         };
         let Some(place) = self.pools.router.route(&asked) else {
+            self.step_routed(x, None);
             return self.fail_exchange(x, Cause::NoRoute);
         };
         let slot = self.pools.current[usize::from(place)];
@@ -209,7 +210,9 @@ impl<O: Observer> Proxy<O> {
         pool.count_request();
         e.pool = Some(slot);
         e.retries_left = pool.pool().retries;
-        if pool.chain.is_empty() || self.pass_request(x, None, now) {
+        let no_chain = pool.chain.is_empty();
+        self.step_routed(x, Some(place));
+        if no_chain || self.pass_request(x, None, now) {
             self.forward(x, now);
         }
     }

@@ -88,6 +88,7 @@ impl<O: Observer> Proxy<O> {
             }
         }
         self.pass_head(x, now)?;
+        self.step_responded(x);
         if switches {
             self.tunnel_began(x, now)
         } else {

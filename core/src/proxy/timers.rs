@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::conn::{Conn, Role};
 use crate::event::{Effect, TimeoutReason};
 use crate::id::{ConnId, ExchangeId};
-use crate::observe::Observer;
+use crate::observe::{Observer, Step};
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wheel::TimerKey;
@@ -71,6 +71,8 @@ impl<O: Observer> Proxy<O> {
             return self.set_deadline(c, deadline);
         }
         conn.deadline = Instant::NEVER;
+        self.step(c, Step::Expired);
+        let conn = &self.tables.conns[c];
         match &conn.role {
             Role::Client(client) => {
                 if !client.lingering && conn.exchange.is_none() && conn.wire.unparsed_len() > 0 {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Named, Record, Usable};
-use ruststrom_core::{Cause, Observer};
+use ruststrom_core::observe::{
+    Head, HealthChange, HealthState, Kept, Level, Name, Named, Record, Step, Usable,
+};
+use ruststrom_core::{Cause, ConnId, Observer};
 
 /// One record of the observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(crate) struct Log {
     pub(crate) notes: Vec<String>,
     /// Every request as it came, with all that is reported of it.
     pub(crate) heads: Vec<String>,
+    /// The steps of connections as they print, if they are wanted.
+    pub(crate) steps: Vec<String>,
+    pub(crate) wants_steps: bool,
     /// Pool and its identity, of each exchange.
     pub(crate) pools: Vec<(String, Option<u64>)>,
 }
@@ -80,6 +85,15 @@ impl Observer for Log {
             c.reason
         ));
         self.health.push((c.backend.to_owned(), c.from, c.to));
+    }
+    fn wants_steps(&self) -> bool {
+        self.wants_steps
+    }
+    fn wants_bytes(&self) -> bool {
+        self.wants_steps
+    }
+    fn step(&mut self, conn: ConnId, step: &Step<'_>) {
+        self.steps.push(format!("{}: {step}", Name(conn)));
     }
     fn note(&mut self, _: Level, text: &str) {
         self.notes.push(text.to_owned());

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use ruststrom_core::Fault;
 use ruststrom_core::config::ListenerKind;
 
-use crate::script::{config, get, one_pool};
+use crate::script::{Open, Reply, config, get, one_pool};
 use crate::world::World;
 
 #[test]
@@ -171,5 +172,71 @@ fn who_lingers_does_not_make_a_drain_late() {
         w.advance(Duration::from_millis(495));
         assert!(w.peer(c).closed, "{bad_first}");
         w.finish();
+    }
+}
+
+/// What one who debugs a connection is told, and nothing unless it is wanted.
+#[test]
+fn steps_of_connections() {
+    let text = "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n\
+                [[backend_pools]]\nname = \"other\"\nmatcher = \"Path('/no')\"\naddresses = [\"10.0.0.9:80\"]\n\
+                [[backend_pools]]\nname = \"web\"\nmatcher = \"PathPrefix('/p')\"\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n";
+    let mut w = World::new(text);
+    w.send_from_new_client(&get("/p/quiet"));
+    assert_eq!(w.shards[0].observer_mut().steps, [""; 0]);
+    for b in [w.to("10.0.0.1:80"), w.to("10.0.0.2:80")].concat() {
+        w.end(b);
+    }
+    w.shards[0].observer_mut().wants_steps = true;
+    w.backend("10.0.0.2:80").opens.push_back(Open::Fails(Fault::Refused));
+    let c = w.client_sends(&get("/p/\u{1b}x".replace('\u{1b}', "%1B").as_str()));
+    w.send(c, get("/p/again"));
+    w.send(c, get("/p/again"));
+    w.send(c, get("/else"));
+    w.end(c);
+    let steps = w.shards[0].observer_mut().steps.join("\n");
+    // Names of connections depend on what came before.
+    let expected = [
+        ": accepted 198.51.100.7:1026 on port 80 (http)",
+        ": received 38 bytes",
+        ": \"GET /p/%1Bx\" for \"a.test\": pool web by PathPrefix('/p'); 1 looked at in vain",
+        ": backend 10.0.0.2:80 chosen by RoundRobin",
+        ": backend 10.0.0.2:80 by new connection ",
+        ": closed: it did not come about",
+        ": attempt at backend 10.0.0.2:80 failed: connect_refused",
+        ": backend 10.0.0.1:80 chosen by RoundRobin",
+        ": connected",
+        ": backend 10.0.0.1:80 responded 200",
+        ": exchange ended: 200",
+        ": sent ",
+        ": backend 10.0.0.1:80 by idle connection ",
+        ", used 1 times",
+        ": \"GET /else\" for \"a.test\": no pool takes it; 2 looked at in vain",
+        ": exchange ended: 404 no_route",
+        ": closed: its peer has closed it",
+    ];
+    for line in expected {
+        assert!(steps.contains(line), "{line}\n{steps}");
+    }
+    let cookies = "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]\n\
+                   strategy = { StickyCookie = { cookie_name = \"s\", inner = \"Random\" } }\n";
+    let mut w = World::new(cookies);
+    w.shards[0].observer_mut().wants_steps = true;
+    w.backend("10.0.0.1:80").reply = Reply::Hold;
+    w.advance_ms(0);
+    w.send_from_new_client(&get("/"));
+    w.send_from_new_client(&get("/"));
+    w.advance_ms(10_000);
+    let steps = w.shards[0].observer_mut().steps.join("\n");
+    for line in [
+        ": health check of backend 10.0.0.1:80 at 10.0.0.1:80",
+        ": health check ended: HTTP 200 after 0 ms",
+        ": closed: the health check is over",
+        ": \"GET /\" for \"a.test\": pool pool-1, which takes everything",
+        ": backend 10.0.0.1:80 chosen by StickyCookie's Random",
+        ": every usable backend is at its max_connections",
+        ": exchange ended: 503 queue_timeout",
+    ] {
+        assert!(steps.contains(line), "{line}\n{steps}");
     }
 }

@@ -7,8 +7,10 @@
 
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::{Scheme, Version};
-use ruststrom_core::observe::{Head, HealthChange, Kept, Level, Named, Observer, Record, Timings};
-use ruststrom_core::{Instant, Wall};
+use ruststrom_core::observe::{
+    Head, HealthChange, Kept, Level, Name, Named, Observer, Record, Step, Timings,
+};
+use ruststrom_core::{ConnId, Instant, Wall};
 
 use crate::health_log::log_change;
 use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
@@ -24,6 +26,18 @@ const HEAD_MARGIN: usize = 224;
 /// The observer of a worker of the daemon.
 pub struct LogObserver {
     access: Option<Access>,
+    /// The log has the steps of connections, and the bytes of each; that does not change.
+    steps: (bool, bool),
+    /// The worker that the observer is of.
+    worker: u16,
+}
+
+/// The module of the log that has the steps of connections.
+const STEPS: &str = "proxy";
+
+/// Whether the steps of connections are logged, and the bytes of each.
+fn logs_steps() -> (bool, bool) {
+    (log::log_enabled!(target: STEPS, log::Level::Debug), log::log_enabled!(target: STEPS, log::Level::Trace))
 }
 
 struct Access {
@@ -49,6 +63,8 @@ impl LogObserver {
         let (producer, chunk, timestamp, timestamp_of) =
             (writer.producer(), Chunk::default(), Timestamp::default(), Instant::NEVER);
         Self {
+            steps: logs_steps(),
+            worker: 0,
             access: Some(Access {
                 format,
                 producer,
@@ -65,7 +81,13 @@ impl LogObserver {
     /// An observer that writes no access lines.
     #[must_use]
     pub fn without_access_log() -> Self {
-        Self { access: None }
+        Self { access: None, steps: logs_steps(), worker: 0 }
+    }
+
+    /// That of the worker with this number, which the names of connections begin with.
+    #[must_use]
+    pub fn of_worker(self, worker: u16) -> Self {
+        Self { worker, ..self }
     }
 
     /// Access lines that were dropped.
@@ -95,6 +117,25 @@ impl Observer for LogObserver {
 
     fn health(&mut self, c: &HealthChange<'_>) {
         log_change(c);
+    }
+
+    #[inline]
+    fn wants_steps(&self) -> bool {
+        self.steps.0
+    }
+
+    #[inline]
+    fn wants_bytes(&self) -> bool {
+        self.steps.1
+    }
+
+    #[cold]
+    fn step(&mut self, conn: ConnId, step: &Step<'_>) {
+        let level = match step {
+            Step::Received { .. } | Step::Sent { .. } => log::Level::Trace,
+            _ => log::Level::Debug,
+        };
+        log::log!(target: STEPS, level, "connection {}.{}: {step}", self.worker, Name(conn));
     }
 
     fn note(&mut self, level: Level, text: &str) {

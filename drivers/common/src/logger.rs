@@ -22,11 +22,47 @@ const MAX_TARGET: usize = 128;
 /// Further fields are left out.
 const MAX_FIELDS: usize = 12;
 
-/// Reads the value of `RUST_LOG`: words separated by commas, each `level`, `module=level` or `module` (then
-/// everything of it); `info` where nothing else is said. Also returns the words that are none of these and
-/// change nothing, for a warning.
-#[must_use]
-pub fn parse_levels(text: &str) -> (Filter, Vec<String>) {
+/// The modules that log: those of this program, of which each path begins with one, and what it stands on.
+const MODULES: &[&str] = &[
+    "health",
+    "proxy",
+    "rust_strom",
+    "ruststrom_core",
+    "ruststrom_driver",
+    "ruststrom_mio",
+    "ruststrom_smol",
+    "mio",
+    "polling",
+    "async_io",
+];
+
+/// Reads the value of `RUST_LOG` for this program.
+///
+/// # Errors
+/// A sentence about the first word that is no level, no module that logs, and no `module=level` of one.
+pub fn levels(text: &str) -> Result<Filter, String> {
+    let (filter, invalid) = parse_levels(text);
+    let is_module = |path: &str| MODULES.contains(&path.split("::").next().unwrap_or_default());
+    let unknown = |word: &&str| match word.trim().split_once('=') {
+        Some((module, _)) => !is_module(module),
+        None => {
+            !word.trim().is_empty() && word.trim().parse::<LevelFilter>().is_err() && !is_module(word.trim())
+        }
+    };
+    let Some(word) = invalid.first().map(String::as_str).or_else(|| text.split(',').find(unknown)) else {
+        return Ok(filter);
+    };
+    Err(format!(
+        "RUST_LOG: \"{}\" is neither a level (error, warn, info, debug, trace, off) nor module=level \
+         with one of the modules {}",
+        word.trim().escape_debug(),
+        MODULES.join(", ")
+    ))
+}
+
+/// Reads words separated by commas, each `level`, `module=level` or `module` (then everything of it); `info`
+/// where nothing else is said. Also returns the words that are none of these and change nothing.
+fn parse_levels(text: &str) -> (Filter, Vec<String>) {
     let mut levels = env_filter::Builder::new();
     levels.filter_level(LevelFilter::Info);
     let mut invalid = Vec::new();
@@ -229,6 +265,32 @@ mod tests {
                     assert_eq!(enabled, each <= *level, "{text}: {module} {each}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bad_values() {
+        for good in [
+            "",
+            "info",
+            "WARN",
+            "debug,health=off",
+            "warn, health=info",
+            "proxy",
+            "ruststrom_driver::turn=trace,off",
+        ] {
+            assert!(levels(good).is_ok(), "{good}");
+        }
+        for (bad, word) in [
+            ("debgu", "debgu"),
+            ("info,heatlh=debug", "heatlh=debug"),
+            ("health=inof", "health=inof"),
+            ("info;debug", "info;debug"),
+            ("2", "2"),
+            ("warn,\u{1b}[2J", "\\u{1b}[2J"),
+        ] {
+            let Err(error) = levels(bad) else { panic!("{bad} is accepted") };
+            assert!(error.starts_with(&format!("RUST_LOG: \"{word}\" is neither a level")), "{error}");
         }
     }
 
