@@ -416,7 +416,6 @@ fn local_reply(status: &str, cause: &str, how: &str) -> Vec<u8> {
         "417" => "Expectation Failed",
         "421" => "Misdirected Request",
         "431" => "Request Header Fields Too Large",
-        "499" => "Client Closed Request",
         "501" => "Not Implemented",
         "502" => "Bad Gateway",
         "503" => "Service Unavailable",
