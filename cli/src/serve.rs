@@ -90,7 +90,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             ExitCode::SUCCESS
         }
         WorkerExit::Cut => {
-            log::warn!("stopped: what was left at the deadline was cut");
+            log::warn!("stopped: what was left was cut");
             ExitCode::from(FORCED)
         }
         WorkerExit::Failed => {

@@ -14,8 +14,32 @@ use crate::FORCED;
 /// The longest wait for a slow log before the process is ended at once.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on ends
-/// the process at once. `log` is flushed before that. USR1 opens the `file` of the access log anew.
+/// The workers have this long to cut what runs and to log it.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Ends the process at once.
+fn end(log: &LogWriter) -> ! {
+    log.flush(FLUSH_TIMEOUT);
+    std::process::exit(i32::from(FORCED));
+}
+
+/// Ends the process if it does not end by itself: a worker may hang.
+fn end_later(log: LogWriter) {
+    let spawned = std::thread::Builder::new().name("end".into()).spawn({
+        let log = log.clone();
+        move || {
+            std::thread::sleep(CUT_TIMEOUT);
+            end(&log)
+        }
+    });
+    if spawned.is_err() {
+        end(&log);
+    }
+}
+
+/// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
+/// what runs, another one ends the process. `log` is flushed before that. USR1 opens the `file` of the access
+/// log anew.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.
@@ -24,18 +48,20 @@ pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter, file: Option<LogWriter>) -
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
-                SIGINT if stop.stage() != Stage::Run => {
-                    log::warn!("interrupted again: everything is cut");
+                SIGINT if stop.stage() == Stage::Now => end(&log),
+                SIGINT if stop.stage() == Stage::Drain => {
+                    log::warn!("INT again: everything that still runs is cut now");
                     stop.advance(Stage::Now);
-                    log.flush(FLUSH_TIMEOUT);
-                    std::process::exit(i32::from(FORCED));
+                    end_later(log.clone());
                 }
-                SIGINT | SIGQUIT | SIGTERM => {
-                    if stop.stage() == Stage::Run {
-                        log::info!("stopping: nothing new is taken, what runs is finished");
-                    }
+                SIGINT | SIGQUIT | SIGTERM if stop.stage() == Stage::Run => {
+                    log::info!("stopping: nothing new is taken, what runs is finished");
                     stop.advance(Stage::Drain);
                 }
+                SIGINT | SIGQUIT | SIGTERM => log::warn!(
+                    "{} again: stopping already, what runs has until timeouts.drain; INT would cut it now",
+                    if signal == SIGQUIT { "QUIT" } else { "TERM" }
+                ),
                 // Their default action would end the process.
                 SIGHUP => log::warn!("reloading the configuration is not built yet: HUP changes nothing"),
                 SIGUSR1 => match &file {

@@ -232,6 +232,52 @@ fn rust_log() {
     daemon.wait_for("rust-strom: RUST_LOG: \"proxy=debgu\" is neither a level");
 }
 
+/// Signals during a graceful stop say what they do, and what is cut is logged.
+#[test]
+fn signals_during_a_stop() {
+    for driver in ["mio", "smol"] {
+        let silent = Backend::start(|mut peer| peer.wait_for_close());
+        let config = config(
+            &[silent.address],
+            &format!("workers = 2\ndriver = \"{driver}\"\nhealth_interval = {{ check_every = 0 }}"),
+        );
+        let mut daemon = Daemon::start(&config, &[]);
+        let address = daemon.address();
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::to(address)).collect();
+        for client in &mut clients {
+            client.send("GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        daemon.signal(Signal::TERM);
+        daemon.wait_for("INFO  stopping: ");
+        daemon.signal(Signal::TERM);
+        daemon.wait_for("TERM again: stopping already");
+        assert!(daemon.runs());
+        daemon.signal(Signal::INT);
+        daemon.wait_for("INT again: everything that still runs is cut now");
+        assert_eq!(daemon.wait().code(), Some(2), "{}", daemon.output());
+        daemon.wait_for("stopped: what was left was cut");
+        let output = daemon.output();
+        let cut =
+            output.lines().filter(|l| l.contains("\"GET /cut HTTP/1.1\" 0 ") && l.contains("cause=drained"));
+        assert_eq!(cut.count(), 4, "{output}");
+        for client in &mut clients {
+            assert!(client.response(false).is_err(), "{driver}: reset");
+        }
+    }
+}
+
+/// A client that speaks TLS to the plain port is told of in words.
+#[test]
+fn tls_on_the_plain_port() {
+    let backend = backend("here", Duration::ZERO);
+    let daemon = Daemon::start(&config(&[backend.address], ""), &[]);
+    let mut client = Client::to(daemon.address());
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("sent");
+    assert_eq!(response(&mut client).status, 400);
+    daemon.wait_for("\" TLS on a plain port -\" 400 in=0");
+}
+
 /// What README.md has for logrotate: its directives, and the script behind `postrotate`.
 fn logrotate_of_the_readme() -> (Vec<String>, String) {
     let readme = include_str!("../../README.md");

@@ -123,23 +123,22 @@ impl Cause {
         )
     }
 
-    /// The status code of the local reply (RFC 9110 §15.5, §15.6).
+    /// The status code of the local reply (RFC 9110 §15.5, §15.6); 0 if there never is one, because the
+    /// connection is reset.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest(v) => v.status().as_u16(),
             Self::NoRoute => 404,
-            Self::NoBackend
-            | Self::QueueFull
-            | Self::QueueTimeout
-            | Self::LookupFailed
-            | Self::NoPages
-            | Self::Drained => 503,
+            Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::LookupFailed | Self::NoPages => {
+                503
+            }
             Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled => 504,
             Self::HeadTimeout | Self::ClientStalled => 408,
             // Not registered, but what nginx has made usual for it.
             Self::ClientClosed => 499,
-            Self::TunnelTimeout => 400,
+            // Who is cut gets no response.
+            Self::TunnelTimeout | Self::Drained => 0,
             _ => 502,
         }
     }

@@ -21,6 +21,8 @@ use crate::route::{FieldLookup, RouteInput};
 use crate::time::Instant;
 use crate::wire::Wire;
 
+/// Shown in the place of a request line, which bytes of TLS have not.
+const TLS_ON_PLAIN_PORT: &[u8] = b"TLS on a plain port";
 /// A body longer than this cannot stay here for a retry.
 const MAX_RETAINED_BYTES: u64 = crate::page::SMALL_BYTES as u64;
 
@@ -336,7 +338,11 @@ fn record_head(
 /// refused.
 #[cold]
 fn record_unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client, raw: &[u8]) {
-    let line = raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = match raw {
+        // A record of a handshake, of any version (RFC 8446 §5.1).
+        [0x16, 3, ..] => TLS_ON_PLAIN_PORT,
+        _ => raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default(),
+    };
     if observer.wants_records() && client.kind != ListenerKind::Admin {
         observer.head(&Head { target: cut(line, 1024), ..unread(client) }, kept);
     }

@@ -15,6 +15,7 @@ fn a_refused_head_shows_its_first_line() {
         ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET / HTTP/1.1"),
         ("GET /../.. HTTP/1.1\r\nHost: a\r\n\r\n", "GET /../.. HTTP/1.1"),
         ("\r\n\u{16}\u{3}\u{1}", "\u{16}\u{3}\u{1}"),
+        ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}\u{3}", "TLS on a plain port"),
         ("GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1"),
     ];
     for (sent, shown) in table {

@@ -174,6 +174,16 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         self.pump.drain(until, sockets);
     }
 
+    /// Cuts everything that runs, and has it logged. After that there is no other turn.
+    pub fn cut<S: Sockets<Listener = L>>(&mut self, sockets: &mut S) {
+        let now = sockets.now();
+        self.pump.begin(now);
+        self.pump.proxy_mut().observer_mut().turn(now);
+        self.pump.drain(now, sockets);
+        self.pump.tick(sockets);
+        self.pump.proxy_mut().observer_mut().turn_ended();
+    }
+
     /// How the drain ended, once it has, or could not be ended long after its deadline. After that there is
     /// no other turn.
     #[must_use]

@@ -103,7 +103,12 @@ impl<S: Sockets, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
         match self.event_loop.drain_end() {
             Some(DrainEnd::Finished) => Some(WorkerExit::Finished),
             Some(DrainEnd::Cut) => Some(WorkerExit::Cut),
-            None => (self.stop.stage() == Stage::Now).then_some(WorkerExit::Cut),
+            None if self.stop.stage() == Stage::Now => {
+                // Whatever comes of it, it is the last that this worker does.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.event_loop.cut(&mut self.sockets)));
+                Some(WorkerExit::Cut)
+            }
+            None => None,
         }
     }
 
