@@ -21,7 +21,7 @@ pub(crate) struct Conn {
     pub(crate) deadline: Instant,
     /// Where the wheel has it: never later than `deadline`.
     pub(crate) filed: Instant,
-    /// When the head that is coming began, or the connection; [`Instant::NEVER`] between requests.
+    /// When the first byte of the head that is coming came; [`Instant::NEVER`] if none has, or all has.
     pub(crate) head_started: Instant,
     /// Whether and why it stands in the ready queue.
     pub(crate) ready: InReadyQueue,

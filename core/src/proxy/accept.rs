@@ -58,8 +58,7 @@ impl<O: Observer> Proxy<O> {
             lingering: false,
         };
         let until = now + config.timeouts.head;
-        let mut conn = Conn::new(Role::Client(client), Wire::H1(H1::new(Side::Client)));
-        conn.head_started = now;
+        let conn = Conn::new(Role::Client(client), Wire::H1(H1::new(Side::Client)));
         let c = self.tables.conns.insert(conn);
         self.tables.clients += 1;
         self.step_accepted(c, a);

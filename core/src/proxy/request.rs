@@ -71,9 +71,13 @@ impl<O: Observer> Proxy<O> {
         }
         if conn.head_started == Instant::NEVER {
             conn.head_started = now;
+            // The time for a first head began when the connection was made, and goes on; a drain has made it
+            // short for who has said nothing.
+            if conn.client().requests > 0 || self.drain.until.is_some() {
+                let until = now + self.pools.config.timeouts.head;
+                self.set_deadline(c, until);
+            }
         }
-        let until = conn.head_started + self.pools.config.timeouts.head;
-        self.set_deadline(c, until);
         self.mark_ready(c);
     }
 
@@ -99,12 +103,10 @@ impl<O: Observer> Proxy<O> {
         };
         let role = conn.client_mut();
         let client_ip = role.ip;
-        let first = role.requests == 0;
         role.requests = role.requests.saturating_add(1);
         let most = self.pools.config.limits.requests_per_connection;
         let persist = most == 0 || role.requests < most;
-        // A first request's time begins with its first byte too, not when its connection was made.
-        let started = if first || head_started == Instant::NEVER { now } else { head_started };
+        let started = head_started.min(now);
         let head = self.scratch.spare_heads.pop().unwrap_or_default();
         let head = std::mem::replace(&mut self.scratch.request, head);
         let kept = Kept::recycled(self.scratch.spare_kept.pop().unwrap_or_default());

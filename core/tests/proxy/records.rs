@@ -241,3 +241,40 @@ fn steps_of_connections() {
         assert!(steps.contains(line), "{line}\n{steps}");
     }
 }
+
+/// What a head took that never became whole: from its first byte, on the first request as on later ones.
+#[test]
+fn heads_that_time_out_have_their_time() {
+    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+    // Three seconds pass before the first byte: the head has what is left of its ten.
+    let c = w.client();
+    w.advance_ms(3_000);
+    w.send(c, "GET / HT");
+    w.advance_ms(4_000);
+    w.send(c, "TP/1.1\r\n");
+    w.advance_ms(2_999);
+    assert_eq!(w.exchanges(), []);
+    w.advance_ms(2);
+    let ended = w.exchanges();
+    assert_eq!((ended[0].status, ended[0].total_us / 1000), (408, 7_000));
+    // A later head has all of the time.
+    let c = w.client_sends(&get("/"));
+    assert_eq!(w.exchanges()[0].total_us, 0);
+    w.advance_ms(3_000);
+    w.send(c, "GET / HT");
+    w.advance_ms(5_000);
+    w.send(c, "TP/1.1\r\n");
+    w.advance_ms(4_999);
+    assert_eq!(w.exchanges(), []);
+    w.advance_ms(2);
+    let ended = w.exchanges();
+    assert_eq!((ended[0].status, ended[0].total_us / 1000), (408, 10_000));
+    // One that comes in pieces and in time: from its first byte.
+    let c = w.client();
+    w.advance_ms(3_000);
+    w.send(c, "GET / HT");
+    w.advance_ms(500);
+    w.send(c, "TP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(w.exchanges()[0].total_us / 1000, 500);
+    w.finish();
+}
