@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::Path;
 
 use ruststrom_core::Config;
-use ruststrom_core::config::{self, Diagnostic, Severity};
+use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
+
+use crate::names;
 
 /// Longest configuration file; nothing more is read of a longer one.
 const MAX_BYTES: u64 = 16 << 20;
@@ -53,9 +55,12 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Every error and warning of a configuration text; `name` is the file's.
+/// Every error and warning of a configuration text; `name` is the file's. Names are looked up.
 pub(crate) fn check(name: &str, text: &str) -> Checked {
-    let (_, diagnostics) = parse(text);
+    let mut parsed = config::parse(text);
+    let names = names::unresolvable(text, &parsed.places.host_names);
+    parsed.diagnostics.extend(names);
+    let (_, diagnostics) = in_order(parsed);
     let accepted = !diagnostics.iter().any(is_error);
     Checked { report: config::render(&diagnostics, name, text), accepted }
 }
@@ -66,7 +71,7 @@ pub(crate) fn check(name: &str, text: &str) -> Checked {
 ///
 /// Every error of the text, rendered.
 pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
-    let (config, diagnostics) = parse(text);
+    let (config, diagnostics) = in_order(config::parse(text));
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
     match config {
         Some(config) if errors.is_empty() => {
@@ -84,9 +89,9 @@ fn is_error(d: &Diagnostic) -> bool {
     d.severity == Severity::Error
 }
 
-/// Parses a text. What is valid but not built yet counts as an error, in the order of the file.
-fn parse(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
-    let mut parsed = config::parse(text);
+/// The configuration, and all diagnostics in the order of the file. What is valid but not built yet counts as an
+/// error.
+fn in_order(mut parsed: Parsed) -> (Option<Config>, Vec<Diagnostic>) {
     let mut diagnostics = parsed.diagnostics;
     diagnostics.append(&mut parsed.not_built);
     diagnostics.sort_by_key(|d| (d.span.start, d.span.end));

@@ -1,4 +1,4 @@
-//! `rust-strom`: arguments here, configuration files in [`load`], the daemon in [`serve`], its signals in
+//! `rust-strom`: arguments here, configuration files in [`load`], host names in [`names`], the daemon in [`serve`], its signals in
 //! [`signals`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
@@ -6,6 +6,7 @@
 
 mod demo;
 mod load;
+mod names;
 mod serve;
 mod signals;
 

@@ -306,10 +306,9 @@ fn every_matcher_and_strategy_is_documented_and_no_other() {
     let help = unknown[0].help.as_deref().and_then(|h| h.strip_prefix("there are ")).expect("a list");
     assert_eq!(shown, help.split(", ").map(str::to_owned).collect());
 
-    let text =
-        "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = []\nstrategy = \"Xyzzyquux\"\n";
+    let text = "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = []\nstrategy = { Xyzzyquux = {} }\n";
     let (_, stdout) = check("strategy", text);
-    let all = stdout.lines().find_map(|l| l.split_once("use one of ")).expect("a list").1;
+    let all = stdout.lines().find_map(|l| l.split_once("help: there are ")).expect("a list").1;
     assert_eq!(first("strategy"), all.split(", ").map(str::to_owned).collect::<Vec<_>>());
 }
 

@@ -7,7 +7,8 @@
 //!
 //! | files | what they hold |
 //! |---|---|
-//! | `file` | [`parse`]: the order in which everything is read, and errors of the TOML syntax |
+//! | `file` | [`parse`]: the order in which everything is read |
+//! | `syntax` | errors of the TOML syntax, and what else can be read of such a file |
 //! | `lint` | warnings that need more than one key to be seen |
 //! | `pool`, `listeners`, `certificates` | readers of the file's large sections |
 //! | `backends`, `strategy`, `health`, `settings`, `middlewares` | readers of the parts of a pool |
@@ -41,9 +42,11 @@ mod report;
 mod settings;
 mod strategy;
 mod suggest;
+mod syntax;
 
-pub use diagnostic::{Diagnostic, Severity};
-pub use file::{Parsed, parse};
+pub use diagnostic::{Diagnostic, Severity, Suggestion};
+pub use file::parse;
 pub use matcher::Matcher;
 pub use model::*;
 pub use render::render;
+pub use report::{HostName, Parsed, Places};

@@ -1,5 +1,7 @@
 //! Diagnostics of configuration files: all of them at once, each with its place, its message and its help.
 
+mod feed_back;
+
 use proptest::prelude::*;
 use ruststrom_core::config::{Parsed, Severity, parse, render};
 
@@ -25,6 +27,7 @@ fn all_errors_are_reported_at_once() {
     let path = format!("{}/../testdata/configs/bad/many-mistakes", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(format!("{path}.toml")).unwrap();
     let expected = std::fs::read_to_string(format!("{path}.txt")).unwrap();
+    assert!(feed_back::every_suggestion(&text) >= 15);
     let parsed = parse(&text);
     assert!(parsed.config.is_none());
     assert_eq!(render(&parsed.diagnostics, "many-mistakes.toml", &text), expected);
@@ -37,6 +40,86 @@ fn syntax_errors_do_not_hide_other_errors() {
     let text = std::fs::read_to_string(format!("{path}.toml")).unwrap();
     let expected = std::fs::read_to_string(format!("{path}.txt")).unwrap();
     assert_eq!(render(&parse(&text).diagnostics, "broken.toml", &text), expected);
+}
+
+/// The messages of a text's diagnostics.
+fn messages(text: &str) -> Vec<String> {
+    feed_back::every_suggestion(text);
+    parse(text).diagnostics.into_iter().map(|d| d.message).collect()
+}
+
+#[test]
+fn a_file_in_another_language_has_one_error() {
+    let cases = [
+        ("{\n  \"http_address\": \"[::]:80\",\n  \"backend_pools\": []\n}\n", "this looks like JSON"),
+        ("http_address: '[::]:80'\nbackend_pools:\n  - addresses: ['a:1']\n", "this looks like YAML"),
+        ("---\nhttp_address: x\n", "this looks like YAML"),
+        (
+            "server {\n  listen 80;\n  location / {\n    proxy_pass http://a;\n  }\n}\n",
+            "this looks like nginx",
+        ),
+        (":80\nreverse_proxy a:1\n", "this can't be read"),
+        ("frontend web\n  bind *:80\n  default_backend app\n", "this can't be read"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(messages(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_syntax_error_hides_nothing_in_other_tables() {
+    // (what can't be read, its errors); `missing` and the rest are in other tables.
+    let cases: [(&str, &[&str]); 9] = [
+        ("[access_log]\nformat = json", &["a text stands in quotes"]),
+        ("[access_log\nformat = \"text\"", &["a header is `[name]`, or `[[name]]` for an element of a list"]),
+        ("[access_log]\npath = \"x", &["this quote is never closed"]),
+        ("[access_log]\npath = \"\"\"x", &["this quote is never closed"]),
+        ("[access_log]\npath = '''x", &["this quote is never closed"]),
+        ("[timeouts]\nhead = [1,", &["this list is never closed by `]`"]),
+        ("[timeouts]\nhead = { a = 1\nidle = 2", &["this table is never closed by `}`"]),
+        ("[timeouts]\nhead = 1 2", &["a text stands in quotes"]),
+        ("[timeouts]\nhead\nidle: 5", &["there is no `=`: an entry is `key = value`"; 2]),
+    ];
+    for (broken, expected) in cases {
+        let text = format!(
+            "http_address = \"[::]\"\n{broken}\n[[backend_pools]]\nretries = 50\n[backend_pools.client]\nidle = 1\n\
+             [[backend_pools]]\naddresses = [\"a\"]\n[backend_pools.middlewares.RateLimiter]\nlimit = 1\n"
+        );
+        let mut all = vec!["bad address \"[::]\" for `http_address`: the port is missing"];
+        all.extend(expected);
+        all.extend([
+            "missing `addresses` in a backend pool",
+            "`retries` must be from 0 to 20",
+            "unknown key \"idle\" in `client`",
+            "bad address \"a\": the port is missing",
+            "missing `window_sec` in `RateLimiter`",
+        ]);
+        assert_eq!(messages(&text), all, "{text}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_one_error() {
+    for (text, expected) in [
+        (
+            "http_adress = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"a:1\"]",
+            "unknown key \"http_adress\" in the file",
+        ),
+        (
+            "http_address = \"[::]:80\"\n[[backend_pools]]\nadresses = [\"a:1\"]",
+            "unknown key \"adresses\" in a backend pool",
+        ),
+        (
+            "http_address = \"[::]:80\"\n[[backend_pool]]\naddresses = [\"a:1\"]",
+            "unknown key \"backend_pool\" in the file",
+        ),
+    ] {
+        assert_eq!(messages(text), [expected], "{text}");
+    }
+    let unknown =
+        parse("http_address = \"[::]:80\"\nzzzzzz = 1\n[[backend_pools]]\naddresses = []\n").diagnostics;
+    let help = unknown[0].help.as_deref().expect("a help");
+    assert!(help.starts_with("known here: http_address, ") && help.ends_with("access_log"), "{help}");
 }
 
 #[test]
@@ -57,7 +140,7 @@ fn layout() {
         ),
         (
             in_pool("matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\""),
-            "f:4:32: error: bad matcher: a path begins with `/`\n4 | matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\"\n  |                                ^^^^^\n  = help: write '/b'\n",
+            "f:4:32: error: bad matcher: a path begins with `/`\n4 | matcher = \"Host(\\\"a\\\") && Path(\\\"b\\\")\"\n  |                                ^^^^^\n  = help: write \\\"/b\\\"\n",
         ),
         (
             "# nothing\n".to_owned(),
@@ -71,8 +154,7 @@ fn layout() {
         ),
         (
             "\u{feff}http_adress = \"[::]:80\"\r\n[[backend_pools]]\r\naddresses = [\"a:1\"]\r\n".to_owned(),
-            "f:1:1: error: there is nothing to listen on: neither `http_address` nor `https_address`\n1 | http_adress = \"[::]:80\"\n  | ^\n  = help: add http_address = \"[::]:80\"\n\
-             f:1:1: error: unknown key \"http_adress\" in the file\n1 | http_adress = \"[::]:80\"\n  | ^^^^^^^^^^^\n  = help: did you mean \"http_address\"?\n",
+            "f:1:1: error: unknown key \"http_adress\" in the file\n1 | http_adress = \"[::]:80\"\n  | ^^^^^^^^^^^\n  = help: did you mean \"http_address\"?\n",
         ),
     ];
     for (text, expected) in cases {
@@ -101,6 +183,7 @@ fn long_lines_are_cut_around_the_span() {
 
 /// Line, column and message of each error.
 fn errors(text: &str) -> Vec<(usize, usize, String)> {
+    feed_back::every_suggestion(text);
     let found = parse(text).diagnostics.into_iter().filter(|d| d.severity == Severity::Error);
     found.map(|d| (d.line, d.column, d.message)).collect()
 }
@@ -577,6 +660,7 @@ fn errors_of_backends() {
 }
 
 fn warnings(text: &str) -> Vec<String> {
+    feed_back::every_suggestion(text);
     let parsed = parse(text);
     assert!(parsed.config.is_some(), "{}", render(&parsed.diagnostics, "f", text));
     parsed.diagnostics.into_iter().map(|d| d.message).collect()
@@ -584,20 +668,25 @@ fn warnings(text: &str) -> Vec<String> {
 
 #[test]
 fn lints_of_matchers() {
-    let never = "pool \"pool-2\" never gets a request: pool \"pool-1\", earlier in the file, takes them all";
+    let wider =
+        Some("pool \"pool-2\" never gets a request: pool \"pool-1\", earlier in the file, takes them all");
+    let same = Some(
+        "pool \"pool-2\" never gets a request: pool \"pool-1\", earlier in the file, has the same matcher",
+    );
+    let all = Some("pool \"pool-1\" takes every request, so that pools after it get none: \"pool-2\"");
     // (first pool, second pool, warning)
     let cases = [
-        ("", "matcher = \"Host('a')\"", Some(never)),
-        ("matcher = \"PathPrefix('/')\"", "matcher = \"Host('a')\"", Some(never)),
-        ("matcher = \"Host('b') || PathPrefix('/')\"", "matcher = \"Host('a')\"", Some(never)),
-        ("", "", Some(never)),
-        ("matcher = \"Host('A')\"", "matcher = 'Host(\"a\")'", Some(never)),
-        ("matcher = \"Host('a')\"", "matcher = \"Path('/b') && Host('a')\"", Some(never)),
-        ("matcher = \"Host('a') && Path('/b')\"", "matcher = \"Host('a') && Path('/b')\"", Some(never)),
+        ("", "matcher = \"Host('a')\"", all),
+        ("matcher = \"PathPrefix('/')\"", "matcher = \"Host('a')\"", all),
+        ("matcher = \"Host('b') || PathPrefix('/')\"", "matcher = \"Host('a')\"", all),
+        ("", "", same),
+        ("matcher = \"Host('A')\"", "matcher = 'Host(\"a\")'", same),
+        ("matcher = \"Host('a')\"", "matcher = \"Path('/b') && Host('a')\"", wider),
+        ("matcher = \"Host('a') && Path('/b')\"", "matcher = \"Host('a') && Path('/b')\"", same),
         ("matcher = \"Host('a') && Path('/b')\"", "matcher = \"Host('a')\"", None),
         ("matcher = \"Host('a')\"", "matcher = \"Host('a') || Host('b')\"", None),
         ("matcher = \"Host('a')\"", "", None),
-        ("schemes = [\"HTTP\"]", "schemes = [\"HTTP\"]\nmatcher = \"Host('a')\"", Some(never)),
+        ("schemes = [\"HTTP\"]", "schemes = [\"HTTP\"]\nmatcher = \"Host('a')\"", all),
         ("schemes = [\"HTTPS\"]", "schemes = [\"HTTP\"]\nmatcher = \"Host('a')\"", None),
         ("schemes = [\"HTTP\"]", "matcher = \"Host('a')\"", None),
     ];
@@ -609,6 +698,30 @@ fn lints_of_matchers() {
         );
         assert_eq!(warnings(&text), expected.into_iter().collect::<Vec<_>>(), "{text}");
     }
+    // What the help tells to do with the order of pools does away with the warning.
+    let pool = |name: &str, matcher: &str| {
+        format!("[[backend_pools]]\nname = \"{name}\"\naddresses = []\n{matcher}\n")
+    };
+    let [all, a, b] = [
+        pool("all", ""),
+        pool("a", "matcher = \"Host('a')\""),
+        pool("b", "matcher = \"Host('a') && Path('/b')\""),
+    ];
+    let messages = |pools: &[&String]| {
+        let text: String = pools.iter().map(|pool| pool.as_str()).collect();
+        let mut found = warnings(&format!("http_address = \"[::]:80\"\n{text}"));
+        found.retain(|message| !message.contains("has no backends"));
+        found
+    };
+    assert_eq!(
+        messages(&[&all, &a, &b]),
+        ["pool \"all\" takes every request, so that pools after it get none: \"a\", \"b\""]
+    );
+    assert_eq!(
+        messages(&[&a, &b, &all]),
+        ["pool \"b\" never gets a request: pool \"a\", earlier in the file, takes them all"]
+    );
+    assert!(messages(&[&b, &a, &all]).is_empty());
     let anchors = [
         ("HostRegexp('a\\.b')", true),
         ("HostRegexp('^a\\.b')", true),
@@ -623,6 +736,14 @@ fn lints_of_matchers() {
         ("PathRegexp('^/a')", false),
         ("Method('get')", true),
         ("Method('GET') && Host('a')", false),
+        ("Method('GET|POST')", true),
+        // Meant for the end, or for the middle.
+        ("PathRegexp('\\.php$')", false),
+        ("PathRegexp('//|%2F')", false),
+        ("Path('/static/*')", true),
+        ("PathPrefix('/static/*')", true),
+        ("Path('/price$')", true),
+        ("Path('/a+b')", false),
     ];
     for (matcher, warned) in anchors {
         assert_eq!(
@@ -648,6 +769,18 @@ fn lints_of_the_rest() {
         (
             in_pool("schemes = [\"HTTP\"]\nstrategy.StickyCookie.cookie_name = \"s\""),
             "a secure cookie never comes back over plain HTTP, so nothing sticks",
+        ),
+        (
+            in_pool("strategy.StickyCookie = { cookie_name = \"s\" }"),
+            "a secure cookie never comes back over plain HTTP, so nothing sticks",
+        ),
+        (
+            in_pool("[backend_pools.health_config]\ntimeout = 2\nslow_threshold = 0"),
+            "`timeout = 2` is 2 ms: a number without a unit counts milliseconds here",
+        ),
+        (
+            in_file("timeouts.connect = 5000"),
+            "`connect = 5000` is 5000 s: a number without a unit counts seconds here",
         ),
         (
             in_pool("strategy.StickyCookie = { cookie_name = \"s\", secure = false, same_site = \"None\" }"),
@@ -700,7 +833,12 @@ fn lints_of_the_rest() {
             "[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p\" }\nRateLimiter = { limit = 1, window_sec = 1 }",
         ),
         in_pool("[backend_pools.middlewares]\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }"),
-        in_pool("strategy.StickyCookie = { cookie_name = \"s\" }"),
+        in_pool("strategy.StickyCookie = { cookie_name = \"s\", secure = false }"),
+        in_pool(
+            "strategy.StickyCookie = { cookie_name = \"s\" }\n[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\"",
+        )
+        .replace("http_address", "https_address"),
+        in_pool("[backend_pools.health_config]\ntimeout = \"2ms\"\nslow_threshold = \"1ms\""),
     ];
     for text in without_warnings {
         assert_eq!(warnings(&text), [""; 0], "{text}");
@@ -814,4 +952,19 @@ fn many_mistakes_on_one_line_take_linear_time() {
     let parsed = parse(&text);
     assert_eq!(parsed.diagnostics.len(), 50_000);
     assert_eq!(render(&parsed.diagnostics, "f", &text).lines().count(), 200_000);
+    // So do errors of the syntax, also where an end is looked for that never comes.
+    for line in [
+        "workers = x\n",
+        "workers = 1\n",
+        "a = {\n",
+        "a = [\n",
+        "a = \"\"\"\n",
+        "a = '\n",
+        "[[a\n",
+        "x\n",
+        "a = \"\\.\"\n",
+    ] {
+        let text = format!("http_address = \"[::]:80\"\n{}", line.repeat(50_000));
+        assert!(!parse(&text).diagnostics.is_empty());
+    }
 }

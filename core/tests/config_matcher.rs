@@ -87,7 +87,7 @@ fn refuses() {
         ("HostRegexp('(')", "'('", "bad regular expression: unclosed group"),
         ("PathRegexp('a{1000}{1000}')", "'a{1000}{1000}'", "regular expression is too big"),
         ("Path('a')", "'a'", "a path begins with `/`"),
-        ("Path('/a?b')", "?", "a path ends before `?` and `#`"),
+        ("Path('/a?b')", "?", "a path ends before `?` and `#`: Query('key', 'value') is for the query"),
         ("Path('/a b')", " ", "this character is escaped in a path"),
         ("Path('/ä')", "ä", "this character is escaped in a path"),
         ("Path('/%4')", "%", "`%` needs two hexadecimal digits"),
@@ -130,8 +130,10 @@ fn helps() {
         ("Host('a:80')", "write Host('a')"),
         ("Host('*.a.b')", "write HostRegexp('^[^.]+\\.a\\.b$')"),
         ("Path('a')", "write '/a'"),
-        ("Path('/a b')", "write `%20`"),
-        ("Header('a')", "write Header('…', '…')"),
+        ("Path('/a b')", "write '/a%20b'"),
+        ("Path('^/x$')", "write PathRegexp('^/x$')"),
+        ("Header('a')", "for example Header('a', 'value')"),
+        ("Host", "for example Host('example.com')"),
         (" ", "leave `matcher` out to take every request"),
     ];
     for (text, help) in cases {

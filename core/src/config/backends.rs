@@ -7,9 +7,11 @@ use toml::de::DeValue;
 
 use super::address::{AddressError, host_name, split_port};
 use super::diagnostic::clip;
+use super::literal::quote;
 use super::model::{Address, Backend, Protocol};
 use super::reader::{self, Section};
-use super::report::{Report, Span, Value};
+use super::report::{HostName, Report, Span, Value};
+use super::suggest;
 
 const KEYS: &[&str] = &["address", "weight", "max_connections", "backup"];
 
@@ -17,7 +19,10 @@ const KEYS: &[&str] = &["address", "weight", "max_connections", "backup"];
 pub(super) fn read(pool: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backend>> {
     let value = pool.required("addresses", "[\"127.0.0.1:8080\"]", report)?;
     let DeValue::Array(items) = value.get_ref() else {
-        report.mistyped(value, "`addresses`", "a list like [\"127.0.0.1:8080\"]");
+        let error = report.mistyped(value, "`addresses`", "a list like [\"127.0.0.1:8080\"]");
+        if let Some(text) = value.get_ref().as_str().filter(|text| parse_address(text).is_ok()) {
+            error.write(format!("[{}]", quote(text)));
+        }
         return None;
     };
     if items.len() > usize::from(u16::MAX) {
@@ -75,67 +80,112 @@ fn read_one(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)
                 Protocol::Https => report.not_built(span.clone(), "`https://` backends are"),
                 Protocol::H2c => report.not_built(span.clone(), "`h2c://` backends are"),
             }
+            if let Address::Name { host, .. } = &address {
+                report.places.host_names.push(HostName { host: host.clone(), span: span.clone() });
+            }
             let max_connections = Some(max_connections).filter(|&n| n > 0);
             Some((Backend { label, address, protocol, weight, max_connections, backup }, span))
         }
         Err(error) => {
             let message = format!("bad address \"{}\": {error}", clip(text));
-            report.error(span, message).help = error.help;
+            error.explain(report.error(span, message));
             None
         }
     }
 }
 
 /// A backend's label, address and protocol.
-fn parse_address(text: &str) -> Result<(Box<str>, Address, Protocol), AddressError> {
-    let (protocol, label) = match text.split_once("://") {
-        None => (Protocol::Http1, text),
-        Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Protocol::Http1, rest),
-            "https" => (Protocol::Https, rest),
-            "h2c" => (Protocol::H2c, rest),
-            _ => {
-                return Err(AddressError::new(format!("unknown scheme \"{}\"", clip(scheme)))
-                    .with_help("use http://, https:// or h2c://"));
+type Read = (Box<str>, Address, Protocol);
+
+fn parse_address(text: &str) -> Result<Read, AddressError> {
+    read_address(text).map_err(|error| error.settle(&|text| read_address(text).err()))
+}
+
+fn read_address(text: &str) -> Result<Read, AddressError> {
+    let (prefix, protocol, label) = match text.split_once("://") {
+        None => ("", Protocol::Http1, text),
+        Some((scheme, rest)) => {
+            let prefix = &text[..text.len() - rest.len()];
+            match scheme.to_ascii_lowercase().as_str() {
+                "http" => (prefix, Protocol::Http1, rest),
+                "https" => (prefix, Protocol::Https, rest),
+                "h2c" => (prefix, Protocol::H2c, rest),
+                _ => return Err(unknown_scheme(scheme, rest)),
             }
-        },
+        }
     };
-    if let Some((host, path)) = label.split_once('/') {
-        let reason =
-            if path.is_empty() { "a backend's address ends with its port" } else { "a backend has no path" };
-        return Err(AddressError::new(reason).with_help(format!("write \"{host}\"")));
-    }
-    if label.contains('@') {
-        return Err(AddressError::new("a backend's address has no user"));
-    }
     if let Ok(address) = label.parse::<SocketAddr>() {
-        return match address.port() {
-            0 => Err(AddressError::new("port 0 can't be connected to")),
-            _ if address.ip().to_canonical().is_unspecified() => {
-                Err(AddressError::new("this address is for listening only"))
+        return match address.ip().to_canonical() {
+            _ if address.port() == 0 => Err(AddressError::new("port 0 can't be connected to")),
+            ip if ip.is_unspecified() => {
+                let local = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+                let here = format!("{prefix}{local}:{}", address.port());
+                Err(AddressError::new("this address is for listening only").or_if(here, "for this machine"))
             }
             _ => Ok((label.into(), Address::Ip(address), protocol)),
         };
     }
-    let (host, port) = split_port(label)?;
+    if suggest::is_variable(label) {
+        return Err(AddressError::variables());
+    }
+    name_and_port(prefix, label, if protocol == Protocol::Https { 443 } else { 80 })
+        .map(|(host, port)| (label.into(), Address::Name { host, port }, protocol))
+}
+
+fn unknown_scheme(scheme: &str, rest: &str) -> AddressError {
+    let error = AddressError::new(format!("unknown scheme \"{}\"", clip(scheme)));
+    match scheme.to_ascii_lowercase().as_str() {
+        "tcp" | "ws" => error.or(rest),
+        "tls" | "ssl" | "wss" => error.or(format!("https://{rest}")),
+        "h2" | "grpc" => error.or(format!("h2c://{rest}")),
+        _ => error.with_help("schemes are http://, https:// and h2c://"),
+    }
+}
+
+/// The host name and port of a backend's address that is no IP address. `prefix` is what stands before it,
+/// `usual_port` the port to suggest if it has none.
+fn name_and_port(prefix: &str, label: &str, usual_port: u16) -> Result<(Box<str>, u16), AddressError> {
+    let error = |reason: &str, meant: &str| Err(AddressError::new(reason).or(format!("{prefix}{meant}")));
+    if label.trim() != label {
+        return error("there are blanks around it", label.trim());
+    }
+    if let Some((host, path)) = label.split_once('/') {
+        let reason =
+            if path.is_empty() { "a backend's address ends with its port" } else { "a backend has no path" };
+        // A path alone, or one of a Unix socket, says nothing of a host.
+        let has_host = !host.is_empty() && !host.starts_with("unix:");
+        return if has_host { error(reason, host) } else { Err(AddressError::new(reason)) };
+    }
+    if let Some((_, host)) = label.rsplit_once('@') {
+        return error("a backend's address has no user", host);
+    }
+    if let Some((host, rest)) = label.split_once([' ', '\t']) {
+        let reason = match rest.contains('=') {
+            true => "settings of a backend are keys of a table like { address = \"host:80\", weight = 2 }",
+            false => "only letters, digits, `-`, `_` and `.` are allowed",
+        };
+        return if rest.contains('=') { error(reason, host) } else { Err(AddressError::new(reason)) };
+    }
+    let (host, port) = split_port(label, usual_port).map_err(|error| error.after(prefix))?;
     if host.is_empty() {
-        return Err(AddressError::new("the host before the port is missing"));
+        let reason = "the host before the port is missing";
+        let here = format!("{prefix}127.0.0.1:{port}");
+        return Err(AddressError::new(reason).or_if(here, "for this machine"));
     }
     if host.starts_with('[') {
         return Err(AddressError::new("there is no IPv6 address between the brackets"));
     }
     if host.contains(':') {
-        return Err(match host.parse::<IpAddr>() {
-            Ok(_) => AddressError::new("an IPv6 address stands in brackets")
-                .with_help(format!("write \"[{host}]:{port}\"")),
-            Err(_) => AddressError::new("it has more than one `:`"),
-        });
+        return match host.parse::<IpAddr>() {
+            Ok(_) => error("an IPv6 address stands in brackets", &format!("[{host}]:{port}")),
+            Err(_) => Err(AddressError::new("it has more than one `:`")),
+        };
     }
     let host = host_name(host).map_err(AddressError::new)?;
     if port == 0 {
         return Err(AddressError::new("port 0 can't be connected to"));
     }
-    Ok((label.into(), Address::Name { host, port }, protocol))
+    Ok((host, port))
 }
 
 #[cfg(test)]
@@ -181,7 +231,7 @@ mod tests {
             ("app:65536", "\"65536\" is not a port from 1 to 65535"),
             ("app:+80", "\"+80\" is not a port from 1 to 65535"),
             ("app:http", "\"http\" is not a port from 1 to 65535"),
-            ("2001:db8::1:80", "the port is missing"),
+            ("2001:db8::1:80", "an IPv6 address stands in brackets"),
             ("[::1::]:80", "there is no IPv6 address between the brackets"),
             ("127.0.0.300:80", "it ends like an IPv4 address but is none"),
             ("0.0.0.0:80", "this address is for listening only"),
@@ -197,6 +247,45 @@ mod tests {
         ];
         for (text, reason) in bad {
             assert_eq!(parse_address(text).map_err(|e| e.reason), Err(reason.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn suggestions() {
+        let cases: [(&str, &[&str]); 27] = [
+            ("app", &["app:80"]),
+            ("https://app", &["https://app:443"]),
+            ("https://app/x", &["https://app:443"]),
+            ("http://app:80/", &["http://app:80"]),
+            ("http://user@app/x", &["http://app:80"]),
+            ("h2c://[::1]", &["h2c://[::1]:80"]),
+            ("8080", &["127.0.0.1:8080"]),
+            (":8080", &["127.0.0.1:8080"]),
+            ("::1", &["[::1]:80"]),
+            ("::1:8080", &["[::1]:8080"]),
+            ("2001:db8:0:0:0:0:0:1:80", &["[2001:db8:0:0:0:0:0:1]:80"]),
+            ("[::1]8080", &["[::1]:8080"]),
+            ("0.0.0.0:80", &["127.0.0.1:80"]),
+            ("https://[::]:8443", &["https://[::1]:8443"]),
+            ("app:http", &["app:80"]),
+            ("tcp://app:81", &["app:81"]),
+            ("wss://app", &["https://app:443"]),
+            ("grpc://app:50051", &["h2c://app:50051"]),
+            ("ftp://app:21", &[]),
+            (" app:80 ", &["app:80"]),
+            ("app:80 weight=5", &["app:80"]),
+            ("app:0", &[]),
+            ("unix:/run/app.sock", &[]),
+            ("/run/app.sock", &[]),
+            ("http://unix:/run/app.sock", &[]),
+            ("${BACKEND}:80", &[]),
+            ("{env.APP}", &[]),
+        ];
+        for (text, expected) in cases {
+            let error = parse_address(text).expect_err(text);
+            let found: Vec<&str> = error.suggested().collect();
+            assert_eq!(found, expected, "{text}");
+            assert!(found.iter().all(|text| parse_address(text).is_ok()), "{text}");
         }
     }
 }

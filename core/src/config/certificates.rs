@@ -47,11 +47,11 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
             }
             Ok(_) => {}
         }
-        let Some(section) = Section::with_any_keys(value, "a certificate", report) else {
+        let Some(mut section) = Section::with_any_keys(value, "a certificate", report) else {
             found.push(None);
             continue;
         };
-        let source = source(&section, report);
+        let source = source(&mut section, report);
         let default = section.boolean("default", false, report);
         if default && std::mem::replace(&mut has_default, true) {
             report.error(section.key_span("default"), "only one certificate can be the default");
@@ -80,10 +80,10 @@ fn server_name(text: &str) -> Result<Box<str>, &'static str> {
 }
 
 /// Where a certificate comes from: `Local = { … }`, `ACME = { … }`, or the settings of either beside `type`.
-fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
+fn source(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
     if let Some(value) = section.get("type") {
         let kind = reader::one_of(value, "type", KINDS, report)?;
-        let known: Vec<&str> = kind.keys().iter().copied().chain(["type", "default"]).collect();
+        let known: Vec<&'static str> = kind.keys().iter().copied().chain(["type", "default"]).collect();
         section.check_keys(&known, report);
         return fields(kind, section, report);
     }
@@ -101,9 +101,10 @@ fn source(section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateS
             report.error(section.key_span("ACME"), "a certificate has either `Local` or `ACME`, not both");
             None
         }
+        (None, None) if section.has_misspelt("Local") || section.has_misspelt("ACME") => None,
         (None, None) => {
-            let help = "add Local = { certificate_path = \"…\", private_key_path = \"…\" }";
-            report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`", help);
+            let line = "ACME = { email = \"admin@example.com\", persist_dir = \"acme-cache\" }";
+            report.missing(section.span.clone(), "a certificate needs `Local` or `ACME`", line);
             None
         }
     }

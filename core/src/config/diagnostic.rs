@@ -36,6 +36,8 @@ pub struct Diagnostic {
     pub span: Range<usize>,
     /// How to correct it, if that is known: one line of at most 400 characters.
     pub help: Option<String>,
+    /// The texts of the help that can be put into the file as they are; each alone corrects this problem.
+    pub suggestions: Vec<Suggestion>,
     /// Line of the span's start, counted from 1.
     pub line: usize,
     /// Column of the span's start in characters, counted from 1. A byte order mark is not counted.
@@ -49,6 +51,57 @@ impl fmt::Display for Diagnostic {
 }
 
 impl std::error::Error for Diagnostic {}
+
+/// A text that corrects a [`Diagnostic`] when it replaces a part of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggestion {
+    /// The bytes of the file to replace, on character boundaries. An empty span is a place to insert at.
+    pub span: Range<usize>,
+    /// What to put there.
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// What is to say about a part of the file `text` that the core can't look into, such as whether a name
+    /// has an address.
+    #[must_use]
+    pub fn at(text: &str, span: Range<usize>, severity: Severity, message: String, help: &str) -> Self {
+        let mut d = Self::new(severity, span, message);
+        d.help = Some(help.into());
+        let mut all = vec![d];
+        Lines::new(text).locate(&mut all);
+        all.remove(0)
+    }
+
+    /// A diagnostic without help, and without a line and column yet.
+    pub(super) fn new(severity: Severity, span: Range<usize>, message: String) -> Self {
+        Self { severity, message, span, help: None, suggestions: Vec::new(), line: 0, column: 0 }
+    }
+
+    /// Longest text that a help quotes whole; a longer one would be cut, and is of no use then.
+    const MAX_SUGGESTION_CHARS: usize = 160;
+
+    /// Sets the help to "write TEXT": the text replaces all that is marked.
+    pub(super) fn write(&mut self, text: impl Into<String>) -> &mut Self {
+        let text = text.into();
+        self.suggest(format!("write {text}"), self.span.clone(), text)
+    }
+
+    /// Sets the help, and the text that it names for a part of the file. Too long a text is left out.
+    pub(super) fn suggest(
+        &mut self,
+        help: impl Into<String>,
+        span: Range<usize>,
+        text: impl Into<String>,
+    ) -> &mut Self {
+        let text = text.into();
+        if text.chars().count() <= Self::MAX_SUGGESTION_CHARS {
+            self.help = Some(help.into());
+            self.suggestions.push(Suggestion { span, text });
+        }
+        self
+    }
+}
 
 /// Where the lines of a text begin.
 pub(super) struct Lines<'t> {
@@ -65,11 +118,6 @@ impl<'t> Lines<'t> {
     /// Index of the line that holds the byte `at`.
     pub(super) fn index(&self, at: usize) -> usize {
         self.starts.partition_point(|&start| start <= at) - 1
-    }
-
-    /// How many lines there are; an empty text has one.
-    pub(super) fn count(&self) -> usize {
-        self.starts.len()
     }
 
     /// Byte of the text at which the line begins.
@@ -99,6 +147,10 @@ impl<'t> Lines<'t> {
             d.span = start..self.floor(d.span.end).max(start);
             clip_message(&mut d.message);
             d.help.as_mut().map(clip_message);
+            for s in &mut d.suggestions {
+                let start = self.floor(s.span.start);
+                s.span = start..self.floor(s.span.end).max(start);
+            }
         }
         diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
         diagnostics.dedup();

@@ -37,7 +37,14 @@ pub(super) fn read(value: &Value<'_>, what: &str, unit: Unit, report: &mut Repor
         DeValue::String(text) => match with_unit(text) {
             Ok(nanoseconds) => nanoseconds,
             Err(error) => {
-                report.error(value.span(), format!("{error} {what}")).help = Some(error.help().into());
+                let reported = report.error(value.span(), format!("{error} {what}"));
+                match meant(text, unit) {
+                    Some(meant) => reported.write(format!("\"{meant}\"")),
+                    None => {
+                        reported.help = Some(error.help().into());
+                        reported
+                    }
+                };
                 return None;
             }
         },
@@ -68,7 +75,7 @@ enum DurationError<'t> {
 impl DurationError<'_> {
     fn help(&self) -> &'static str {
         match self {
-            Self::NoUnit(_) => "write a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"",
+            Self::NoUnit(_) => "it is a number, or a string with a unit like \"500ms\", \"10s\", \"1h\"",
             Self::UnknownUnit(_) => "units are ms, s, m, h and d",
         }
     }
@@ -84,6 +91,47 @@ impl fmt::Display for DurationError<'_> {
 }
 
 impl std::error::Error for DurationError<'_> {}
+
+/// The duration that a string was probably meant to be: a number without a unit, with another name of its unit,
+/// or several like `1m30s`.
+fn meant(text: &str, unit: Unit) -> Option<String> {
+    let text = text.trim();
+    if text.parse::<u32>().is_ok() {
+        return Some(format!("{text}{}", if unit == Unit::Seconds { "s" } else { "ms" }));
+    }
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let at = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, after) = rest.split_at(at);
+        let after = after.trim_start();
+        let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let name = match after[..end].to_lowercase().as_str() {
+            "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => "ms",
+            "s" | "sec" | "secs" | "second" | "seconds" => "s",
+            "m" | "min" | "mins" | "minute" | "minutes" => "m",
+            "h" | "hr" | "hour" | "hours" => "h",
+            "d" | "day" | "days" => "d",
+            _ => return None,
+        };
+        parts.push((number.parse::<u32>().ok()?, name));
+        rest = after[end..].trim_start();
+    }
+    let found = match parts.as_slice() {
+        [(number, name)] => format!("{number}{name}"),
+        several => {
+            let all = several.iter().map(|(n, name)| with_unit(&format!("{n}{name}")).ok().flatten());
+            let total = all.sum::<Option<u128>>()?;
+            let seconds = total / 1_000_000_000;
+            if total % 1_000_000_000 == 0 {
+                format!("{seconds}s")
+            } else {
+                format!("{}ms", total / 1_000_000)
+            }
+        }
+    };
+    with_unit(&found).ok().flatten().filter(|ns| ns / 1_000_000_000 <= u128::from(MAX_SECS)).map(|_| found)
+}
 
 /// Nanoseconds of a number with a unit; `None` if the number is no number or out of range.
 fn with_unit(text: &str) -> Result<Option<u128>, DurationError<'_>> {

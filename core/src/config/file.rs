@@ -5,88 +5,34 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::diagnostic::{Diagnostic, Lines, clip};
+use super::diagnostic::clip;
 use super::duration::Unit;
 use super::model::{AccessLog, Config, Driver, Health, LogFormat};
 use super::reader::{self, Section};
-use super::report::Report;
+use super::report::{Parsed, Report};
 use super::settings::{self, Scope};
-use super::{address, certificates, keys, lint, listeners, pool};
-
-/// The result of reading a configuration file.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    /// `None` if and only if there is an error among the diagnostics.
-    pub config: Option<Config>,
-    /// Errors and warnings in the order of the file.
-    pub diagnostics: Vec<Diagnostic>,
-    /// An error for each part of a valid file that can't be served yet, in the order of the file. A start
-    /// has to refuse such a file.
-    pub not_built: Vec<Diagnostic>,
-}
+use super::syntax::{self, Readable};
+use super::{address, certificates, keys, lint, listeners, literal, pool, suggest};
 
 /// Reads a configuration file. It never fails and reports everything that is wrong at once.
 #[must_use]
 pub fn parse(text: &str) -> Parsed {
-    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    let (root, errors) = DeTable::parse_recoverable(text);
     let mut report = Report::new(text);
-    if !syntax_errors.is_empty() {
-        report.ignore_missing_keys();
+    if errors.is_empty() {
+        let config = read(root.get_ref(), &mut report);
+        let config = config.filter(|_| !report.has_errors());
+        return report.finish(config);
     }
-    let config = read(root.get_ref(), &mut report);
-    let config = config.filter(|_| syntax_errors.is_empty() && !report.has_errors());
-    let (mut diagnostics, not_built) = report.finish();
-    if !syntax_errors.is_empty() {
-        diagnostics = with_syntax_errors(text, diagnostics, &syntax_errors);
+    let Readable { text: readable, broken } = syntax::readable(text, &mut report);
+    let (root, rest) = DeTable::parse_recoverable(&readable);
+    syntax::report_rest(&rest, text, &mut report);
+    if !report.has_errors() {
+        syntax::report_rest(&errors, text, &mut report);
     }
-    Parsed { config, diagnostics, not_built }
-}
-
-/// Adds the errors of the TOML syntax, and removes what only follows from them: the value that the parser
-/// substitutes for an unreadable one has an empty span, or is on the same line.
-fn with_syntax_errors(
-    text: &str,
-    mut diagnostics: Vec<Diagnostic>,
-    errors: &[toml::de::Error],
-) -> Vec<Diagnostic> {
-    let lines = Lines::new(text);
-    let mut syntax = Report::new(text);
-    for error in errors {
-        syntax.error(error.span().unwrap_or(0..0), error.message());
-    }
-    let (mut syntax, _) = syntax.finish();
-    // After an unreadable value the parser reports what follows it on the line, too; after an unclosed list,
-    // every line.
-    let in_list = |d: &Diagnostic| {
-        d.message.starts_with("missing comma between array") || d.message.contains(" in array")
-    };
-    syntax.dedup_by(|later, d| later.line == d.line || (in_list(later) && in_list(d)));
-    for d in syntax.iter_mut().filter(|d| in_list(d)) {
-        d.help = Some("is the list above closed with `]`?".into());
-    }
-    let unreadable = unreadable_lines(&lines, &syntax);
-    diagnostics.retain(|d| !d.span.is_empty() && unreadable.binary_search(&d.line).is_err());
-    diagnostics.append(&mut syntax);
-    lines.locate(&mut diagnostics);
-    diagnostics
-}
-
-/// The lines, counted from 1 and sorted, whose values can't be trusted after these syntax errors.
-fn unreadable_lines(lines: &Lines<'_>, syntax: &[Diagnostic]) -> Vec<usize> {
-    let mut unreadable: Vec<usize> = Vec::new();
-    for d in syntax {
-        let last = lines.index(d.span.end);
-        // The errors are sorted by their starts, so each line is added once however their spans overlap.
-        let added = unreadable.last().copied().unwrap_or_default();
-        unreadable.extend(d.line.max(added + 1)..=last + 1);
-        // What follows an unreadable header was read into the table before it.
-        if lines.line(last).trim_start().starts_with('[') {
-            let table = ((last + 1).max(added)..lines.count())
-                .take_while(|&i| !lines.line(i).trim_start().starts_with('['));
-            unreadable.extend(table.map(|i| i + 1));
-        }
-    }
-    unreadable
+    report.ignore_missing_keys(broken);
+    read(root.get_ref(), &mut report);
+    report.finish(None)
 }
 
 fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
@@ -149,7 +95,15 @@ fn trusted_proxies(file: &Section<'_>, report: &mut Report<'_>) -> Vec<ipnet::Ip
             Ok(net) => found.push(net),
             Err(reason) => {
                 let message = format!("\"{}\" is not an address or a network: {reason}", clip(text));
-                report.error(span, message).help = Some("for example \"10.0.0.0/8\"".into());
+                let error = report.error(span, message);
+                match address::meant_network(text) {
+                    Some(meant) => error.write(literal::quote(&meant)),
+                    None if suggest::is_variable(text) => {
+                        error.help = Some(suggest::VARIABLES.into());
+                        error
+                    }
+                    None => error.suggest("for example \"10.0.0.0/8\"", error.span.clone(), "\"10.0.0.0/8\""),
+                };
             }
         }
     }
@@ -167,6 +121,9 @@ fn access_log(file: &Section<'_>, report: &mut Report<'_>) -> AccessLog {
         .and_then(|v| reader::non_empty_string(v, "`path`", report))
         .filter(|&path| path != "-")
         .map(Into::into);
+    if path.is_some() {
+        report.places.access_log = section.get("path").map(|v| v.span());
+    }
     let formats = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
     AccessLog {
         enabled: section.boolean("enabled", default.enabled, report),

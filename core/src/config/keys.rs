@@ -34,3 +34,6 @@ pub(super) const POOL: &[&str] = &[
     "retries_on_timeout",
     "middlewares",
 ];
+
+/// Keys of the file whose values are lists of tables, written `[[key]]`.
+pub(super) const LISTS: &[&str] = &["backend_pools"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::diagnostic::clip;
-use super::matcher::{Matcher, Pattern};
+use super::matcher::Matcher;
 use super::model::{Middleware, Strategy};
 use super::pool::LocatedPool;
 use super::reader::Section;
@@ -24,29 +24,34 @@ pub(super) fn check(pools: &[Option<LocatedPool>], context: &Context<'_, '_>, re
     shadowed_pools(pools, report);
     for located in pools.iter().flatten() {
         unreachable_scheme(located, context, report);
-        cookie_over_http(located, report);
+        cookie_over_http(located, context, report);
         redirect_of_https(located, report);
         no_usable_backend(located, report);
         slow_threshold(located, report);
-        patterns(&located.pool.matcher, located, report);
         error_pages(located, report);
     }
 }
 
 fn whole_file(no_pools: bool, context: &Context<'_, '_>, report: &mut Report<'_>) {
     let file = context.file;
-    if no_pools && file.get("backend_pools").is_none_or(|v| v.get_ref().as_array().is_some()) {
+    let missing = file.get("backend_pools").is_none_or(|v| v.get_ref().as_array().is_some());
+    if no_pools && missing && report.is_whole() && !file.has_misspelt("backend_pools") {
         report.warning(0..0, "there are no [[backend_pools]]: every request is answered 404");
     }
     match (file.get("https_address"), context.has_certificate) {
         (Some(value), false) => {
             let message = "there is no certificate, so nothing listens on `https_address`";
-            report.warning(value.span(), message).help = Some("add [certificates.\"example.com\"]".into());
+            report.warning(value.span(), message).help =
+                Some("a certificate is a table [certificates.\"example.com\"] with `Local` or `ACME`".into());
         }
         (None, true) => {
             let message = "there are certificates, but nothing listens for HTTPS";
-            report.warning(file.key_span("certificates"), message).help =
-                Some("add https_address = \"[::]:443\"".into());
+            let line = "https_address = \"[::]:443\"";
+            let place = report.insertion(&(0..0), line);
+            let warning = report.warning(file.key_span("certificates"), message);
+            if let Some((at, text)) = place {
+                warning.suggest(format!("add {line}"), at..at, text);
+            }
         }
         _ => {}
     }
@@ -69,14 +74,22 @@ fn unreachable_scheme(located: &LocatedPool, context: &Context<'_, '_>, report: 
     report.warning(located.schemes.clone(), message);
 }
 
-fn cookie_over_http(located: &LocatedPool, report: &mut Report<'_>) {
-    if let Strategy::StickyCookie(cookie) = &located.pool.strategy
+fn cookie_over_http(located: &LocatedPool, context: &Context<'_, '_>, report: &mut Report<'_>) {
+    let pool = &located.pool;
+    if let Strategy::StickyCookie(cookie) = &pool.strategy
         && cookie.secure
-        && !located.pool.https
+        && !(pool.https && context.listens_https)
     {
         let message = "a secure cookie never comes back over plain HTTP, so nothing sticks";
-        report.warning(located.strategy.clone(), message).help =
-            Some("set `secure = false`, or take HTTPS too".into());
+        let span = located.strategy.clone();
+        let warning = report.warning(span, message);
+        match &located.cookie_secure {
+            Some(written) => warning.suggest("write false, or take HTTPS too", written.clone(), "false"),
+            None => {
+                warning.help = Some("set `secure = false` in StickyCookie, or take HTTPS too".into());
+                warning
+            }
+        };
     }
 }
 
@@ -89,9 +102,70 @@ fn redirect_of_https(located: &LocatedPool, report: &mut Report<'_>) {
     }
 }
 
+/// Why a pool never gets a request.
+enum Shadow {
+    /// An earlier pool takes everything.
+    CatchAll,
+    /// An earlier pool has the same matcher.
+    Same,
+    /// An earlier pool takes more.
+    Wider,
+}
+
 /// Pools that never get a request because of an earlier pool. Only simple cases are found: the earlier pool
 /// takes everything, has the same matcher, or its matcher is one of those that the later pool joins by `&&`.
 fn shadowed_pools(pools: &[Option<LocatedPool>], report: &mut Report<'_>) {
+    // The pools that each catch-all hides.
+    let mut hidden: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for (later, earlier) in shadows(pools) {
+        let (Some(located), Some(first)) = (&pools[later], &pools[earlier]) else { continue };
+        let (name, first_name) = (&located.pool.name, &first.pool.name);
+        let shadow = match () {
+            () if located.pool.matcher == first.pool.matcher => Shadow::Same,
+            () if takes_everything(&first.pool.matcher) => Shadow::CatchAll,
+            () => Shadow::Wider,
+        };
+        let (why, help) = match shadow {
+            Shadow::CatchAll => {
+                hidden.entry(earlier).or_default().push(name);
+                continue;
+            }
+            Shadow::Same => (
+                "has the same matcher",
+                "join their addresses in one pool, or give one of them another matcher".to_owned(),
+            ),
+            Shadow::Wider => (
+                "takes them all",
+                format!(
+                    "pools are tried in the order of the file: put it before pool \"{}\"",
+                    clip(first_name)
+                ),
+            ),
+        };
+        let message = format!(
+            "pool \"{}\" never gets a request: pool \"{}\", earlier in the file, {why}",
+            clip(name),
+            clip(first_name)
+        );
+        report.warning(located.matcher.clone(), message).help = Some(help);
+    }
+    for (earlier, names) in hidden {
+        let Some(first) = &pools[earlier] else { continue };
+        let shown: Vec<String> = names.iter().take(5).map(|name| format!("\"{}\"", clip(name))).collect();
+        let more = if names.len() > shown.len() { " and others" } else { "" };
+        let message = format!(
+            "pool \"{}\" takes every request, so that pools after it get none: {}{more}",
+            clip(&first.pool.name),
+            shown.join(", ")
+        );
+        report.warning(first.matcher.clone(), message).help =
+            Some("pools are tried in the order of the file: move this one to its end".into());
+    }
+}
+
+/// Each pool that never gets a request, with an earlier one that takes all of its requests.
+fn shadows(pools: &[Option<LocatedPool>]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
     // For each matcher's text, the first pool that has it over HTTP, and over HTTPS.
     let mut first: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
     // The first pool that takes everything over HTTP, and over HTTPS.
@@ -116,14 +190,7 @@ fn shadowed_pools(pools: &[Option<LocatedPool>], report: &mut Report<'_>) {
             })
             .collect();
         if let Some(earlier) = earliest.and_then(|by| by.into_iter().max()) {
-            let name = pools[earlier].as_ref().map_or("", |p| &p.pool.name);
-            let message = format!(
-                "pool \"{}\" never gets a request: pool \"{}\", earlier in the file, takes them all",
-                clip(&pool.name),
-                clip(name)
-            );
-            report.warning(located.matcher.clone(), message).help =
-                Some("pools are tried in the order of the file: put this one first".into());
+            found.push((index, earlier));
             continue;
         }
         let all = takes_everything(&pool.matcher);
@@ -134,6 +201,7 @@ fn shadowed_pools(pools: &[Option<LocatedPool>], report: &mut Report<'_>) {
             first.entry(whole.clone()).or_default()[scheme].get_or_insert(index);
         }
     }
+    found
 }
 
 fn takes_everything(matcher: &Matcher) -> bool {
@@ -167,65 +235,6 @@ fn slow_threshold(located: &LocatedPool, report: &mut Report<'_>) {
         let message = "`slow_threshold` is above `timeout`: a backend is unhealthy before it is slow";
         report.warning(span.clone(), message);
     }
-}
-
-/// Regular expressions that match more than they seem to, and methods in lower case.
-fn patterns(matcher: &Matcher, located: &LocatedPool, report: &mut Report<'_>) {
-    match matcher {
-        Matcher::HostRegexp(p) if !(anchored_at_start(p) && anchored_at_end(p)) => {
-            let message = format!("HostRegexp('{}') also matches within longer names", clip(p.as_str()));
-            report.warning(located.matcher.clone(), message).help = Some("anchor it with `^` and `$`".into());
-        }
-        Matcher::PathRegexp(p) if !anchored_at_start(p) => {
-            let message = format!("PathRegexp('{}') also matches in the middle of a path", clip(p.as_str()));
-            report.warning(located.matcher.clone(), message).help = Some("anchor it with `^`".into());
-        }
-        Matcher::Method(m) if m.bytes().any(|b| b.is_ascii_lowercase()) => {
-            let message = format!(
-                "Method('{}') is not Method('{}'): methods are case-sensitive",
-                m,
-                m.to_ascii_uppercase()
-            );
-            report.warning(located.matcher.clone(), message);
-        }
-        Matcher::Not(inner) => patterns(inner, located, report),
-        Matcher::And(terms) | Matcher::Or(terms) => {
-            terms.iter().for_each(|term| patterns(term, located, report))
-        }
-        _ => {}
-    }
-}
-
-fn anchored_at_start(pattern: &Pattern) -> bool {
-    let p = pattern.as_str();
-    let p = p.strip_prefix("(?i)").unwrap_or(p);
-    (p.starts_with('^') || p.starts_with("\\A")) && !has_alternatives(p)
-}
-
-fn anchored_at_end(pattern: &Pattern) -> bool {
-    let p = pattern.as_str();
-    let escaped =
-        p.len() > 1 && p.as_bytes()[..p.len() - 1].iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1;
-    ((p.ends_with('$') && !escaped) || p.ends_with("\\z")) && !has_alternatives(p)
-}
-
-/// A `|` outside of every group and class: an anchor then holds for one side of it only.
-fn has_alternatives(pattern: &str) -> bool {
-    let (mut depth, mut class, mut escaped) = (0_u32, false, false);
-    for b in pattern.bytes() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'[' => class = true,
-            b']' => class = false,
-            _ if class => {}
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            b'|' if depth == 0 => return true,
-            _ => {}
-        }
-    }
-    false
 }
 
 /// The first middleware of the file sees a response last, so error pages replace only the errors of the

@@ -28,9 +28,10 @@ pub(super) struct Listeners {
 pub(super) fn read(file: &Section<'_>, has_certificate: bool, report: &mut Report<'_>) -> Listeners {
     let http = addresses(file, "http_address", ListenerKind::Http, report);
     let https = addresses(file, "https_address", ListenerKind::Https, report);
-    if file.get("http_address").is_none() && file.get("https_address").is_none() {
+    let keys = ["http_address", "https_address"];
+    if keys.iter().all(|key| file.get(key).is_none() && !file.has_misspelt(key)) {
         let message = "there is nothing to listen on: neither `http_address` nor `https_address`";
-        report.missing(0..0, message, "add http_address = \"[::]:80\"");
+        report.missing(0..0, message, "http_address = \"[::]:80\"");
     }
     let (has_http, has_https) = (!http.is_empty(), !https.is_empty() && has_certificate);
     let mut all: Vec<(Listener, Span)> = http.into_iter().chain(https).collect();
@@ -56,8 +57,13 @@ fn addresses(
         report.error(value.span(), format!("`{key}` is an empty list")).help =
             Some("leave the key out".into());
     }
+    let what = format!("`{key}`");
+    if let Some(port) = value.get_ref().as_integer().and_then(|n| n.as_str().parse::<u16>().ok()) {
+        report.mistyped(value, &what, "a string or a list of strings").write(format!("\"[::]:{port}\""));
+        return Vec::new();
+    }
     let mut found = Vec::new();
-    for (text, span) in reader::strings(value, &format!("`{key}`"), report) {
+    for (text, span) in reader::strings(value, &what, report) {
         if let Some(address) = address(text, key, &span, report) {
             found.push((Listener { address, kind, explicit: true }, span));
         }
@@ -66,11 +72,16 @@ fn addresses(
 }
 
 fn address(text: &str, key: &str, span: &Span, report: &mut Report<'_>) -> Option<SocketAddr> {
-    match address::listener(text) {
+    let usual_port = match key {
+        "http_address" => 80,
+        "https_address" => 443,
+        _ => DEFAULT_ADMIN.port(),
+    };
+    match address::listener(text, usual_port) {
         Ok(address) => Some(address),
         Err(error) => {
             let message = format!("bad address \"{}\" for `{key}`: {error}", clip(text));
-            report.error(span.clone(), message).help = error.help;
+            error.explain(report.error(span.clone(), message));
             None
         }
     }
@@ -107,7 +118,10 @@ fn admin(file: &Section<'_>, report: &mut Report<'_>) -> Admin {
             None => Admin::Off,
         },
         _ => {
-            report.mistyped(value, &format!("`{key}`"), "an address, or false for no page");
+            let error = report.mistyped(value, &format!("`{key}`"), "an address, or false for no page");
+            if value.get_ref().as_bool().is_some() {
+                error.write(format!("\"{DEFAULT_ADMIN}\""));
+            }
             Admin::Off
         }
     }

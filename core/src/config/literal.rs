@@ -1,12 +1,54 @@
-//! From byte positions within the value of a TOML string to positions in the file, which differ where the
-//! string is written with escapes or over several lines.
+//! TOML strings as the file has them: texts in quotes, and from byte positions within a value to positions in
+//! the file, which differ where the string is written with escapes or over several lines.
 
-use super::report::Span;
+use std::ops::Range;
+
+/// A range of bytes of the file.
+type Span = Range<usize>;
+
+/// What TOML strings begin and end with; longer ones first.
+const QUOTES: [&str; 4] = ["\"\"\"", "'''", "\"", "'"];
+
+/// A text as a TOML string of one line.
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    push_escaped(&mut out, text);
+    out.push('"');
+    out
+}
+
+/// Adds a text as it stands within `"…"`.
+fn push_escaped(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+}
+
+/// A text as a TOML string without escapes, if there can be one.
+pub(super) fn quote_verbatim(text: &str) -> String {
+    let plain = !text.contains(|c: char| c.is_control() && c != '\t');
+    match text {
+        _ if plain && !text.contains('\'') => format!("'{text}'"),
+        _ if plain && !text.contains("'''") && !text.ends_with('\'') && !text.is_empty() => {
+            format!("'''{text}'''")
+        }
+        _ => quote(text),
+    }
+}
 
 /// A TOML string literal of the file.
 pub(super) struct Literal {
     /// The literal with its quotes.
     span: Span,
+    /// What it begins and ends with.
+    quotes: Option<&'static str>,
     /// For each byte of the value, and its end, the byte of the file; `None` if that can't be worked out.
     offsets: Option<Vec<usize>>,
 }
@@ -14,8 +56,26 @@ pub(super) struct Literal {
 impl Literal {
     /// `span` is where `file` has the literal whose value is `value`.
     pub(super) fn new(file: &str, span: Span, value: &str) -> Self {
-        let offsets = file.get(span.clone()).and_then(|source| source_offsets(source, value));
-        Self { offsets: offsets.map(|at| at.into_iter().map(|i| i + span.start).collect()), span }
+        let source = file.get(span.clone());
+        let quotes = source.and_then(|source| QUOTES.into_iter().find(|&q| source.starts_with(q)));
+        let offsets = source.and_then(|source| source_offsets(source, value));
+        Self { offsets: offsets.map(|at| at.into_iter().map(|i| i + span.start).collect()), span, quotes }
+    }
+
+    /// A text as it must be written within this literal; `None` if it can't be written there.
+    pub(super) fn encode(&self, text: &str) -> Option<String> {
+        self.offsets.as_ref()?;
+        match self.quotes? {
+            quotes @ ("'" | "'''") => {
+                let allowed = !text.contains(quotes) && !text.contains(|c: char| c.is_control() && c != '\t');
+                allowed.then(|| text.to_owned())
+            }
+            _ => {
+                let mut out = String::new();
+                push_escaped(&mut out, text);
+                Some(out)
+            }
+        }
     }
 
     /// Where the file has a part of the value; the whole literal if that can't be worked out.
@@ -31,7 +91,7 @@ impl Literal {
 /// For each byte of `value`, and its end, the byte of `source` (a TOML string with its quotes) that it comes
 /// from.
 fn source_offsets(source: &str, value: &str) -> Option<Vec<usize>> {
-    for quotes in ["\"\"\"", "'''", "\"", "'"] {
+    for quotes in QUOTES {
         let Some(inner) = source.strip_prefix(quotes).and_then(|s| s.strip_suffix(quotes)) else { continue };
         // TOML drops the first line end of a multi-line string.
         let content = match quotes.len() {

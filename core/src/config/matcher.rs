@@ -12,8 +12,10 @@
 //! itself, so that regular expressions (`\.`, `\d`) are written as usual. Blanks may stand between any two
 //! of these.
 
+mod doubts;
 mod error;
 mod grammar;
+mod meant;
 mod path;
 mod terms;
 
@@ -70,6 +72,11 @@ impl Matcher {
     /// Every error found, at least one, in the order of `text`. Reading goes on after a wrong term, and ends
     /// where operators, parentheses or quotes can't be understood.
     pub fn parse(text: &str) -> Result<Self, Vec<SyntaxError>> {
+        grammar::parse(text).0
+    }
+
+    /// [`Matcher::parse`], and warnings of what a valid matcher says but hardly means.
+    pub(super) fn read(text: &str) -> (Result<Self, Vec<SyntaxError>>, Vec<SyntaxError>) {
         grammar::parse(text)
     }
 }

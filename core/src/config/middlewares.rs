@@ -25,9 +25,13 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Middlewar
     for (key, value) in section.entries() {
         let name = key.get_ref().as_ref();
         let Some(&name) = NAMES.iter().find(|&&known| known == name) else {
-            let help =
-                suggest::did_you_mean(name, NAMES).unwrap_or_else(|| format!("use {}", NAMES.join(", ")));
-            report.error(key.span(), format!("unknown middleware \"{}\"", clip(name))).help = Some(help);
+            let error = report.error(key.span(), format!("unknown middleware \"{}\"", clip(name)));
+            match suggest::nearest(name, NAMES) {
+                Some(near) => {
+                    error.suggest(format!("did you mean \"{near}\"?"), key.span(), near);
+                }
+                None => error.help = Some(format!("there are {}", NAMES.join(", "))),
+            }
             continue;
         };
         if let Some(middleware) = read_one(name, value, report) {
@@ -103,7 +107,7 @@ fn ldap_address(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>> 
     if let Err(reason) = check_ldap_address(text) {
         let message = format!("bad address \"{}\" for `ldap_address`: {reason}", clip(text));
         report.error(value.span(), message).help =
-            Some("write \"ldap://host:389\" or \"ldaps://host:636\"".into());
+            Some("it is like \"ldap://host:389\" or \"ldaps://host:636\"".into());
         return None;
     }
     Some(text.into())
@@ -141,7 +145,7 @@ fn user_directory(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>
         return Some(text.into());
     }
     report.error(value.span(), format!("\"{}\" is not a distinguished name", clip(text))).help =
-        Some("write it like \"ou=users,dc=example,dc=com\"".into());
+        Some("it is like \"ou=users,dc=example,dc=com\"".into());
     None
 }
 
@@ -175,10 +179,15 @@ fn pages(value: &Value<'_>, report: &mut Report<'_>) -> Option<Middleware> {
             continue;
         }
         let Some(status) = status(name) else {
-            let help = suggest::did_you_mean(name, &["location", "errors"])
-                .unwrap_or_else(|| "keys are statuses from 400 to 599, or `location` and `errors`".into());
-            report.error(key.span(), format!("\"{}\" is not the status of an error", clip(name))).help =
-                Some(help);
+            let error = report.error(key.span(), format!("\"{}\" is not the status of an error", clip(name)));
+            let help = "keys are statuses from 400 to 599, or `location` and `errors`";
+            let near = suggest::nearest(name, &["location", "errors"]);
+            match near.filter(|near| section.get(near).is_none()) {
+                Some(near) => {
+                    error.suggest(format!("did you mean \"{near}\"?"), key.span(), near);
+                }
+                None => error.help = Some(help.into()),
+            }
             valid = false;
             continue;
         };

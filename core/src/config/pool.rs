@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::diagnostic::clip;
+use super::diagnostic::{Diagnostic, clip};
 use super::duration::{self, Unit};
-use super::literal::Literal;
-use super::matcher::Matcher;
+use super::literal::{self, Literal};
+use super::matcher::{Matcher, SyntaxError};
 use super::model::{ClientPool, Limits, Pool, Strategy, Timeouts};
 use super::reader::{self, Section};
 use super::report::{self, Report, Span, Value};
@@ -35,6 +35,8 @@ pub(super) struct LocatedPool {
     /// The name of each middleware, in the order of [`Pool::middlewares`].
     pub(super) middlewares: Vec<Span>,
     pub(super) strategy: Span,
+    /// The value of `secure` of a sticky cookie, if it is written.
+    pub(super) cookie_secure: Option<Span>,
     /// Empty if the pool has no `health_config`.
     pub(super) slow_threshold: Span,
 }
@@ -49,8 +51,16 @@ pub(super) fn read_all(
     let Some(items) = value.get_ref().as_array() else {
         let found = report::type_name(value);
         let message = format!("`backend_pools` must be a list of tables, found {found}");
-        report.error(file.key_span("backend_pools"), message).help =
-            Some("write [[backend_pools]] with two brackets on each side".into());
+        let key = file.key_span("backend_pools");
+        let help = "write [[backend_pools]] with two brackets on each side";
+        // Only the header itself can be replaced, and only if it is the table's own.
+        let header = value.span();
+        match report.text.get(header.clone()) {
+            Some(text) if text.trim_matches(['[', ']']).trim() == "backend_pools" => {
+                report.error(key, message).suggest(help, header, "[[backend_pools]]");
+            }
+            _ => report.error(key, message).help = Some(help.into()),
+        }
         return Vec::new();
     };
     if items.len() > usize::from(u16::MAX) {
@@ -165,22 +175,49 @@ fn read_one(
         addresses: section.value_span("addresses"),
         middlewares: middleware_spans,
         strategy: section.value_span("strategy"),
+        cookie_secure: section.get("strategy").and_then(strategy::secure_span),
         slow_threshold,
     })
 }
 
 fn matcher(value: &Value<'_>, report: &mut Report<'_>) -> Option<Matcher> {
     let text = reader::string(value, "`matcher`", report)?;
-    match Matcher::parse(text) {
+    let literal = Literal::new(report.text, value.span(), text);
+    let (read, doubts) = Matcher::read(text);
+    for doubt in doubts {
+        let warning = report.warning(literal.span_of(doubt.span.clone()), doubt.message.clone());
+        explain(&doubt, text, &literal, value.span(), warning);
+    }
+    match read {
         Ok(matcher) => Some(matcher),
         Err(errors) => {
-            let literal = Literal::new(report.text, value.span(), text);
-            for error in errors {
-                let span = if text.is_empty() { value.span() } else { literal.span_of(error.span.clone()) };
-                let message = format!("bad matcher: {error}");
-                report.error(span, message).help = error.help;
+            for found in errors {
+                let span = if text.is_empty() { value.span() } else { literal.span_of(found.span.clone()) };
+                let error = report.error(span, format!("bad matcher: {found}"));
+                explain(&found, text, &literal, value.span(), error);
             }
             None
+        }
+    }
+}
+
+/// Sets the help of a diagnostic for a part of the matcher `text`. What is suggested is written as the
+/// matcher's TOML string needs it: `\` is doubled in `"…"`.
+fn explain(found: &SyntaxError, text: &str, literal: &Literal, whole: Span, diagnostic: &mut Diagnostic) {
+    diagnostic.help.clone_from(&found.help);
+    let Some(suggestion) = &found.suggestion else { return };
+    let part = literal.span_of(suggestion.span.clone());
+    match literal.encode(&suggestion.text).filter(|_| part != whole) {
+        Some(encoded) => {
+            let help = found.help.as_deref().unwrap_or_default().replace(&suggestion.text, &encoded);
+            diagnostic.suggest(help, part, encoded);
+        }
+        // This kind of string can't hold it, so the whole string becomes another one.
+        None => {
+            let mut matcher = text.to_owned();
+            matcher.replace_range(suggestion.span.clone(), &suggestion.text);
+            let matcher = literal::quote_verbatim(&matcher);
+            diagnostic.suggest(format!("write {matcher}"), whole, matcher);
         }
     }
 }
@@ -188,7 +225,10 @@ fn matcher(value: &Value<'_>, report: &mut Report<'_>) -> Option<Matcher> {
 /// Whether the pool takes requests over HTTP, and over HTTPS.
 fn schemes(value: &Value<'_>, report: &mut Report<'_>) -> Option<(bool, bool)> {
     let DeValue::Array(items) = value.get_ref() else {
-        report.mistyped(value, "`schemes`", "a list like [\"HTTP\", \"HTTPS\"]");
+        let error = report.mistyped(value, "`schemes`", "a list like [\"HTTP\", \"HTTPS\"]");
+        if let Some(name @ ("HTTP" | "HTTPS")) = value.get_ref().as_str() {
+            error.write(format!("[\"{name}\"]"));
+        }
         return None;
     };
     if items.is_empty() {

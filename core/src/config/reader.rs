@@ -7,7 +7,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostic::clip;
+use super::diagnostic::{Diagnostic, clip};
+use super::literal::quote;
 use super::report::{Report, Span, Value};
 use super::{duration, keys, suggest};
 
@@ -25,11 +26,23 @@ pub(super) fn one_of<T: Copy>(
     };
     let found = set.iter().find(|&&(name, _)| name == text);
     if found.is_none() {
-        let help =
-            suggest::did_you_mean(text, &names).unwrap_or_else(|| format!("use {}", alternatives(&names)));
-        report.error(value.span(), format!("unknown {what} \"{}\"", clip(text))).help = Some(help);
+        let error = report.error(value.span(), format!("unknown {what} \"{}\"", clip(text)));
+        suggest_name(error, text, &names);
     }
     found.map(|&(_, value)| value)
+}
+
+/// Sets the help of an unknown name within a string: the nearest known name, or else all of them.
+pub(super) fn suggest_name(error: &mut Diagnostic, unknown: &str, names: &[&str]) {
+    if suggest::is_variable(unknown) {
+        error.help = Some(suggest::VARIABLES.into());
+    } else if let Some(near) = suggest::nearest(unknown, names) {
+        error.suggest(format!("did you mean {}?", quote(near)), error.span.clone(), quote(near));
+    } else {
+        for name in names {
+            error.suggest(format!("use {}", alternatives(names)), error.span.clone(), quote(name));
+        }
+    }
 }
 
 /// `"a", "b" or "c"`
@@ -54,7 +67,11 @@ pub(super) fn integer(
     report: &mut Report<'_>,
 ) -> Option<u64> {
     let DeValue::Integer(n) = value.get_ref() else {
-        report.mistyped(value, what, "an integer");
+        let meant = value.get_ref().as_str().and_then(|text| text.trim().parse::<u64>().ok());
+        let error = report.mistyped(value, what, "an integer");
+        if let Some(n) = meant.filter(|n| bounds.contains(n)) {
+            error.write(n.to_string());
+        }
         return None;
     };
     let n = u64::from_str_radix(n.as_str(), n.radix()).ok().filter(|n| bounds.contains(n));
@@ -68,7 +85,17 @@ pub(super) fn integer(
 pub(super) fn boolean(value: &Value<'_>, what: &str, report: &mut Report<'_>) -> Option<bool> {
     let found = value.get_ref().as_bool();
     if found.is_none() {
-        report.mistyped(value, what, "true or false");
+        let word = match value.get_ref() {
+            DeValue::String(text) => text.to_lowercase(),
+            DeValue::Integer(n) => n.as_str().to_owned(),
+            _ => String::new(),
+        };
+        let error = report.mistyped(value, what, "true or false");
+        match word.as_str() {
+            "true" | "yes" | "on" | "1" | "enabled" => error.write("true"),
+            "false" | "no" | "off" | "0" | "disabled" => error.write("false"),
+            _ => error,
+        };
     }
     found
 }
@@ -123,12 +150,15 @@ pub(super) struct Section<'d> {
     /// Its header, or its braces.
     pub(super) span: Span,
     table: &'d DeTable<'d>,
+    is_root: bool,
+    /// Known keys that unknown ones were probably meant to be.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
     /// The whole file. Keys that are not `known` are errors.
-    pub(super) fn root(table: &'d DeTable<'d>, known: &[&str], report: &mut Report<'_>) -> Self {
-        let section = Self { what: "the file", span: 0..0, table };
+    pub(super) fn root(table: &'d DeTable<'d>, known: &[&'static str], report: &mut Report<'_>) -> Self {
+        let mut section = Self { what: "the file", span: 0..0, table, is_root: true, misspelt: Vec::new() };
         section.check_keys(known, report);
         section
     }
@@ -137,10 +167,10 @@ impl<'d> Section<'d> {
     pub(super) fn new(
         value: &'d Value<'d>,
         what: &'static str,
-        known: &[&str],
+        known: &[&'static str],
         report: &mut Report<'_>,
     ) -> Option<Self> {
-        let section = Self::with_any_keys(value, what, report)?;
+        let mut section = Self::with_any_keys(value, what, report)?;
         section.check_keys(known, report);
         Some(section)
     }
@@ -155,31 +185,64 @@ impl<'d> Section<'d> {
             report.mistyped(value, what, "a table");
             return None;
         };
-        Some(Self { what, span: value.span(), table })
+        Some(Self { what, span: value.span(), table, is_root: false, misspelt: Vec::new() })
     }
 
     /// Adds an error for each key that is not `known`.
-    pub(super) fn check_keys(&self, known: &[&str], report: &mut Report<'_>) {
-        for (key, _) in self.table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
-            self.unknown_key(key, known, report);
+    pub(super) fn check_keys(&mut self, known: &[&'static str], report: &mut Report<'_>) {
+        let table = self.table;
+        for (key, value) in table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
+            self.unknown_key(key, value, known, report);
         }
     }
 
-    fn unknown_key(&self, key: &Spanned<DeString<'_>>, known: &[&str], report: &mut Report<'_>) {
+    fn unknown_key(
+        &mut self,
+        key: &Spanned<DeString<'_>>,
+        value: &Value<'_>,
+        known: &[&'static str],
+        report: &mut Report<'_>,
+    ) {
         let name = key.get_ref().as_ref();
-        // In TOML a key after a `[table]` header belongs to that table, which is easily forgotten.
-        let help = if keys::POOL.contains(&name) {
-            Some("it is a key of a backend pool: write it before the pool's first [table]".into())
-        } else if keys::FILE.contains(&name) {
-            Some("it is a key of the file: write it before the first [table]".into())
+        let error = report.error(key.span(), format!("unknown key \"{}\" in {}", clip(name), self.what));
+        let is_table = value.get_ref().as_table().is_some();
+        let of_pool = keys::POOL.contains(&name);
+        let elsewhere = of_pool || keys::FILE.contains(&name);
+        // A table that is known elsewhere has its right name; any other key may be a shorter name of one here.
+        if let Some(near) = suggest::nearest(name, known).filter(|_| !(elsewhere && is_table)) {
+            self.misspelt.push(near);
+            if self.table.contains_key(near) {
+                error.help = Some(format!("`{near}` is there already: remove this key"));
+            } else {
+                error.suggest(format!("did you mean \"{near}\"?"), key.span(), near);
+            }
+        } else if of_pool && self.is_root && is_table {
+            let header = format!("backend_pools.{name}");
+            let help = format!("it belongs to a pool: write [{header}] below [[backend_pools]]");
+            // A table joins the pool that is above it in the file.
+            match self.table.get_key_value("backend_pools") {
+                Some((pools, _)) if pools.span().start < key.span().start => {
+                    error.suggest(help, key.span(), header);
+                }
+                _ => error.help = Some(help),
+            }
+        } else if of_pool {
+            let place =
+                if self.is_root { "below [[backend_pools]]" } else { "before the pool's first [table]" };
+            error.help = Some(format!("it is a key of a backend pool: write it {place}"));
+        } else if elsewhere {
+            // In TOML a key after a `[table]` header belongs to that table, which is easily forgotten.
+            error.help = Some("it is a key of the file: write it before the first [table]".into());
+        } else if known.is_empty() {
+            error.help = Some(format!("{} takes no keys", self.what));
         } else {
-            suggest::did_you_mean(name, known).or_else(|| match known.len() {
-                0 => Some(format!("{} takes no keys", self.what)),
-                1..=12 => Some(format!("known here: {}", known.join(", "))),
-                _ => None,
-            })
-        };
-        report.error(key.span(), format!("unknown key \"{}\" in {}", clip(name), self.what)).help = help;
+            error.help = Some(format!("known here: {}", known.join(", ")));
+        }
+    }
+
+    /// Whether an unknown key was probably meant to be this one.
+    pub(super) fn has_misspelt(&self, key: &str) -> bool {
+        self.misspelt.contains(&key)
     }
 
     /// Every entry, in the order of the file.
@@ -211,9 +274,9 @@ impl<'d> Section<'d> {
         report: &mut Report<'_>,
     ) -> Option<&'d Value<'d>> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.has_misspelt(key) {
             let message = format!("missing `{key}` in {}", self.what);
-            report.missing(self.span.clone(), message, format!("add {key} = {example}"));
+            report.missing(self.span.clone(), message, &format!("{key} = {example}"));
         }
         found
     }

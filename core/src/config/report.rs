@@ -6,6 +6,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Lines, Severity};
+use super::model::Config;
+use super::suggest;
 
 /// A TOML value and its place in the file.
 pub(super) type Value<'d> = Spanned<DeValue<'d>>;
@@ -13,33 +15,74 @@ pub(super) type Value<'d> = Spanned<DeValue<'d>>;
 /// A range of bytes of the file.
 pub(super) type Span = Range<usize>;
 
+/// The result of reading a configuration file.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// `None` if and only if there is an error among the diagnostics.
+    pub config: Option<Config>,
+    /// Errors and warnings in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// An error for each part of a valid file that can't be served yet, in the order of the file. A start
+    /// has to refuse such a file.
+    pub not_built: Vec<Diagnostic>,
+    /// Where the file has what only the machine it is for can tell to be right.
+    pub places: Places,
+}
+
+/// Where a file has what the core can't check, as it looks at nothing outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The host names of backends, at every place where one is written.
+    pub host_names: Vec<HostName>,
+    /// The value of `path` in `[access_log]`.
+    pub access_log: Option<Range<usize>>,
+}
+
+/// A host name that the file has as a backend's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    /// In lower case.
+    pub host: Box<str>,
+    /// Where its address is written: bytes of the file.
+    pub span: Range<usize>,
+}
+
 /// Every diagnostic found so far.
 pub(super) struct Report<'t> {
     /// The whole file.
     pub(super) text: &'t str,
     diagnostics: Vec<Diagnostic>,
     not_built: Vec<Diagnostic>,
-    /// Missing keys are not reported: a syntax error may have hidden them.
-    ignore_missing: bool,
-}
-
-fn diagnostic(severity: Severity, span: Span, message: String) -> Diagnostic {
-    Diagnostic { severity, message, span, help: None, line: 0, column: 0 }
+    /// What the core can't check.
+    pub(super) places: Places,
+    /// Tables with a syntax error, which may have hidden keys: what is missing in them is not reported.
+    broken: Vec<Span>,
 }
 
 impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, diagnostics: Vec::new(), not_built: Vec::new(), ignore_missing: false }
+        Self {
+            text,
+            diagnostics: Vec::new(),
+            not_built: Vec::new(),
+            places: Places::default(),
+            broken: Vec::new(),
+        }
     }
 
-    /// From now on missing keys are not reported.
-    pub(super) fn ignore_missing_keys(&mut self) {
-        self.ignore_missing = true;
+    /// From now on keys that are missing in these parts of the file are not reported.
+    pub(super) fn ignore_missing_keys(&mut self, broken: Vec<Span>) {
+        self.broken = broken;
+    }
+
+    /// Whether no part of the file is broken.
+    pub(super) fn is_whole(&self) -> bool {
+        self.broken.is_empty()
     }
 
     fn push(&mut self, severity: Severity, span: Span, message: String) -> &mut Diagnostic {
         let index = self.diagnostics.len();
-        self.diagnostics.push(diagnostic(severity, span, message));
+        self.diagnostics.push(Diagnostic::new(severity, span, message));
         &mut self.diagnostics[index]
     }
 
@@ -53,34 +96,66 @@ impl<'t> Report<'t> {
         self.push(Severity::Warning, span, message.into())
     }
 
-    /// Adds the error that a required key is missing, unless syntax errors may have hidden the key.
-    pub(super) fn missing(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        if !self.ignore_missing {
-            self.error(span, message).help = Some(help.into());
+    /// Adds the error that a required key is missing in the table at `span`, unless a syntax error may have
+    /// hidden the key. `line` is a line that would do, such as `retries = 1`.
+    pub(super) fn missing(&mut self, span: Span, message: impl Into<String>, line: &str) {
+        let hidden = |broken: &Span| span.start == broken.start || broken.contains(&span.start);
+        if self.broken.iter().any(hidden) {
+            return;
         }
+        let place = self.insertion(&span, line);
+        let error = self.error(span, message);
+        let help = format!("add {line}");
+        match place {
+            Some((at, text)) => error.suggest(help, at..at, text),
+            None => {
+                error.help = Some(help);
+                error
+            }
+        };
+    }
+
+    /// Where a table at `span` takes another line, and the text to insert there.
+    pub(super) fn insertion(&self, span: &Span, line: &str) -> Option<(usize, String)> {
+        let source = self.text.get(span.clone())?;
+        if span.is_empty() {
+            let mark = '\u{feff}';
+            let start = if self.text.starts_with(mark) { mark.len_utf8() } else { 0 };
+            return (span.start == 0).then(|| (start, format!("{line}\n")));
+        }
+        if let Some(inside) = source.strip_prefix('{') {
+            let empty = inside.trim_end_matches('}').trim().is_empty();
+            return Some((span.start + 1, format!(" {line}{}", if empty { " " } else { "," })));
+        }
+        source.starts_with('[').then(|| (span.end, format!("\n{line}")))
     }
 
     /// Adds the error that something valid can't be served yet.
     pub(super) fn not_built(&mut self, span: Span, what: &str) {
-        self.not_built.push(diagnostic(Severity::Error, span, format!("{what} not built yet")));
+        self.not_built.push(Diagnostic::new(Severity::Error, span, format!("{what} not built yet")));
     }
 
-    /// Adds an error of the form "`key` must be a string, found an integer".
-    pub(super) fn mistyped(&mut self, value: &Value<'_>, what: &str, expected: &str) {
-        self.error(value.span(), format!("{what} must be {expected}, found {}", type_name(value)));
+    /// Adds an error of the form "`key` must be a string, found an integer"; the caller may set its help.
+    pub(super) fn mistyped(&mut self, value: &Value<'_>, what: &str, expected: &str) -> &mut Diagnostic {
+        let error =
+            self.error(value.span(), format!("{what} must be {expected}, found {}", type_name(value)));
+        if value.get_ref().as_str().is_some_and(suggest::is_variable) {
+            error.help = Some(suggest::VARIABLES.into());
+        }
+        error
     }
 
     pub(super) fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// Every diagnostic, and apart from them what is not built yet: each with its line and column, in the
-    /// order of the file.
-    pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// The result, with every diagnostic's line and column, in the order of the file.
+    pub(super) fn finish(mut self, config: Option<Config>) -> Parsed {
         let lines = Lines::new(self.text);
         lines.locate(&mut self.diagnostics);
         lines.locate(&mut self.not_built);
-        (self.diagnostics, self.not_built)
+        let Self { diagnostics, not_built, places, .. } = self;
+        Parsed { config, diagnostics, not_built, places }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[timeouts]` and `[limits]`: of the file, where they hold for everything, or of a pool, where some of them
 //! can be overridden.
 
-use super::duration::Unit;
+use super::duration::{self, Unit};
 use super::model::{Limits, Timeouts};
 use super::reader::Section;
 use super::report::Report;
@@ -18,7 +18,7 @@ fn table<'d>(
     section: &Section<'d>,
     key: &'static str,
     what: &'static str,
-    (all, in_pool): (&[&str], &[&str]),
+    (all, in_pool): (&[&'static str], &[&str]),
     scope: Scope,
     report: &mut Report<'_>,
 ) -> Option<Section<'d>> {
@@ -60,6 +60,10 @@ pub(super) fn timeouts(
 ) -> Timeouts {
     let keys = (TIMEOUT_KEYS, POOL_TIMEOUT_KEYS);
     let Some(s) = table(section, "timeouts", "`timeouts`", keys, scope, report) else { return default };
+    // A tunnel may well be idle for hours.
+    for key in TIMEOUT_KEYS.iter().filter(|&&key| key != "tunnel") {
+        many_seconds(&s, key, report);
+    }
     let mut get = |key: &str, default| s.timeout(key, Unit::Seconds, default, report);
     Timeouts {
         head: get("head", default.head),
@@ -72,6 +76,16 @@ pub(super) fn timeouts(
         queue: get("queue", default.queue),
         handshake: get("handshake", default.handshake),
         drain: get("drain", default.drain),
+    }
+}
+
+/// Warns of a number without a unit that was probably meant in milliseconds, as in HAProxy's files.
+fn many_seconds(s: &Section<'_>, key: &str, report: &mut Report<'_>) {
+    let number =
+        s.get(key).and_then(|v| Some((v.get_ref().as_integer()?.as_str().parse::<u64>().ok()?, v.span())));
+    if let Some((n, span)) = number.filter(|(n, _)| (1000..=duration::MAX_SECS).contains(n)) {
+        let message = format!("`{key} = {n}` is {n} s: a number without a unit counts seconds here");
+        report.warning(span, message).write(format!("\"{n}ms\""));
     }
 }
 

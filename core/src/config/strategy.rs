@@ -19,12 +19,22 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Option<Strateg
 fn strategy(value: &Value<'_>, is_inner: bool, report: &mut Report<'_>) -> Option<Strategy> {
     if let Some(name) = value.get_ref().as_str() {
         if name == "StickyCookie" {
-            let help = "write [backend_pools.strategy.StickyCookie] with `cookie_name` and `inner`";
-            report.error(value.span(), "StickyCookie needs at least a `cookie_name`").help =
-                Some(help.into());
+            let table = "{ StickyCookie = { cookie_name = \"RUSTSTROM_SESSION\" } }";
+            report.error(value.span(), "StickyCookie needs at least a `cookie_name`").write(table);
             return None;
         }
-        return by_name(name, value.span(), report);
+        let strategy = by_name(name);
+        if strategy.is_none() {
+            let error = report.error(value.span(), format!("unknown strategy \"{}\"", clip(name)));
+            // A sticky cookie has settings, so its name alone would not do.
+            match suggest::nearest(name, NAMES) {
+                Some("StickyCookie") => {
+                    error.help = Some("did you mean { StickyCookie = { cookie_name = \"…\" } }?".into());
+                }
+                _ => reader::suggest_name(error, name, &NAMES[..NAMES.len() - 1]),
+            }
+        }
+        return strategy;
     }
     if value.get_ref().as_table().is_none() {
         report.mistyped(
@@ -38,7 +48,7 @@ fn strategy(value: &Value<'_>, is_inner: bool, report: &mut Report<'_>) -> Optio
     let mut entries = section.entries();
     let Some((key, inside)) = entries.next() else {
         report.error(value.span(), "`strategy` names none").help =
-            Some(format!("use one of {}", NAMES.join(", ")));
+            Some(format!("there are {}", NAMES.join(", ")));
         return None;
     };
     if let Some((second, _)) = entries.next() {
@@ -49,9 +59,17 @@ fn strategy(value: &Value<'_>, is_inner: bool, report: &mut Report<'_>) -> Optio
         return None;
     }
     if key.get_ref() != "StickyCookie" {
-        let strategy = by_name(key.get_ref(), key.span(), report);
+        let strategy = by_name(key.get_ref());
         if strategy.is_some() {
             Section::new(inside, "this strategy", &[], report)?;
+        } else {
+            let error = report.error(key.span(), format!("unknown strategy \"{}\"", clip(key.get_ref())));
+            match suggest::nearest(key.get_ref(), NAMES) {
+                Some(near) => {
+                    error.suggest(format!("did you mean \"{near}\"?"), error.span.clone(), near);
+                }
+                None => error.help = Some(format!("there are {}", NAMES.join(", "))),
+            }
         }
         return strategy;
     }
@@ -62,19 +80,20 @@ fn strategy(value: &Value<'_>, is_inner: bool, report: &mut Report<'_>) -> Optio
     cookie(&Section::new(inside, "`StickyCookie`", COOKIE_KEYS, report)?, report)
 }
 
+/// Where a sticky cookie's `secure` is written.
+pub(super) fn secure_span(strategy: &Value<'_>) -> Option<Span> {
+    let cookie = strategy.get_ref().as_table()?.get("StickyCookie")?;
+    Some(cookie.get_ref().as_table()?.get("secure")?.span())
+}
+
 /// A strategy without settings.
-fn by_name(name: &str, span: Span, report: &mut Report<'_>) -> Option<Strategy> {
+fn by_name(name: &str) -> Option<Strategy> {
     Some(match name {
         "RoundRobin" => Strategy::RoundRobin,
         "Random" => Strategy::Random,
         "IPHash" => Strategy::IpHash,
         "LeastConnection" => Strategy::LeastConnection,
-        _ => {
-            let help = suggest::did_you_mean(name, NAMES)
-                .unwrap_or_else(|| format!("use one of {}", NAMES.join(", ")));
-            report.error(span, format!("unknown strategy \"{}\"", clip(name))).help = Some(help);
-            return None;
-        }
+        _ => return None,
     })
 }
 

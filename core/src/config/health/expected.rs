@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use crate::config::diagnostic::clip;
+use crate::config::literal::quote;
 use crate::config::model::CheckMethod;
 use crate::config::reader::{self, Section};
 use crate::config::report::{Report, Value};
@@ -40,9 +41,14 @@ fn status_or_range(value: &Value<'_>, report: &mut Report<'_>) -> Option<RangeIn
         }
         DeValue::String(text) => match range(text) {
             Ok(range) => Some(range),
-            Err(help) => {
+            Err(meant) => {
                 let message = format!("\"{}\" is neither a status nor a range of statuses", clip(text));
-                report.error(value.span(), message).help = Some(help);
+                let error = report.error(value.span(), message);
+                error.help =
+                    Some("it is a status like 200, or a range like \"300-399\", from 200 to 599".into());
+                if let Some(meant) = meant {
+                    error.write(quote(&meant));
+                }
                 None
             }
         },
@@ -53,9 +59,8 @@ fn status_or_range(value: &Value<'_>, report: &mut Report<'_>) -> Option<RangeIn
     }
 }
 
-/// A range, or what to write instead.
-fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let usual = || "write a status like 200, or a range like \"300-399\", from 200 to 599".to_owned();
+/// A range, or what was probably meant.
+fn range(text: &str) -> Result<RangeInclusive<u16>, Option<String>> {
     let status = |text: &str| -> Option<u16> {
         let digits = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
         text.parse().ok().filter(|status| digits && STATUSES.contains(status))
@@ -63,14 +68,14 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let bare: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if let [class @ b'2'..=b'5', b'x' | b'X', b'x' | b'X'] = bare.as_bytes() {
         let class = char::from(*class);
-        return Err(format!("write \"{class}00-{class}99\""));
+        return Err(Some(format!("{class}00-{class}99")));
     }
     let (low, high) = bare.split_once('-').or(bare.split_once("..")).unwrap_or((&bare, &bare));
     let (Some(low), Some(high)) = (status(low), status(high.trim_start_matches('='))) else {
-        return Err(usual());
+        return Err(None);
     };
     let right = if low == high { low.to_string() } else { format!("{}-{}", low.min(high), low.max(high)) };
-    if text == right { Ok(low..=high) } else { Err(format!("write \"{right}\"")) }
+    if text == right { Ok(low..=high) } else { Err(Some(right)) }
 }
 
 /// `body_contains`.

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::config::address::{host_name, split_port};
+use crate::config::address::{AddressError, host_name, split_port};
 use crate::config::diagnostic::clip;
 use crate::config::model::CheckMethod;
 use crate::config::reader::{self, Section};
 use crate::config::report::{Report, Value};
+use crate::config::suggest;
 use crate::http::fields::is_token;
 
 /// Most fields of `headers`.
@@ -40,34 +41,30 @@ pub(super) fn port(section: &Section<'_>, report: &mut Report<'_>) -> Option<u16
 /// `host` or `host:port` (RFC 9110 §7.2).
 pub(super) fn host(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>> {
     let text = reader::string(value, "`host`", report)?;
-    let Err((reason, help)) = check_host(text) else { return Some(text.into()) };
-    report.error(value.span(), format!("bad `host` \"{}\": {reason}", clip(text))).help = help;
+    let Err(error) = check_host(text) else { return Some(text.into()) };
+    let error = error.settle(&|text| check_host(text).err());
+    let message = format!("bad `host` \"{}\": {error}", clip(text));
+    error.explain(report.error(value.span(), message));
     None
 }
 
-fn check_host(text: &str) -> Result<(), (String, Option<String>)> {
+fn check_host(text: &str) -> Result<(), AddressError> {
+    if suggest::is_variable(text) {
+        return Err(AddressError::variables());
+    }
     if let Some((_, rest)) = text.split_once("://") {
-        let host = rest.split('/').next().unwrap_or_default();
-        return Err(("it has a scheme".into(), Some(format!("write \"{host}\""))));
+        return Err(AddressError::new("it has a scheme").or(rest.split('/').next().unwrap_or_default()));
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
-        let help = format!("write \"[{text}]\"");
-        return if ip.is_ipv4() {
-            Ok(())
-        } else {
-            Err(("an IPv6 address stands in brackets".into(), Some(help)))
-        };
+        let error = || AddressError::new("an IPv6 address stands in brackets").or(format!("[{text}]"));
+        return if ip.is_ipv4() { Ok(()) } else { Err(error()) };
     }
-    let host = if text.contains(':') && !text.ends_with(']') {
-        split_port(text).map_err(|error| (error.reason, error.help))?.0
-    } else {
-        text
-    };
+    let host = if text.contains(':') && !text.ends_with(']') { split_port(text, 80)?.0 } else { text };
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match literal {
         Some(ip) if ip.parse::<std::net::Ipv6Addr>().is_ok() => Ok(()),
-        Some(_) => Err(("there is no IPv6 address between the brackets".into(), None)),
-        None => host_name(host).map(|_| ()).map_err(|reason| (reason.into(), None)),
+        Some(_) => Err(AddressError::new("there is no IPv6 address between the brackets")),
+        None => host_name(host).map(|_| ()).map_err(AddressError::new),
     }
 }
 
@@ -102,7 +99,10 @@ pub(super) fn headers(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Box<st
 fn check_name(name: &str) -> Result<(), (String, String)> {
     let lower = name.to_ascii_lowercase();
     if lower == "host" {
-        return Err(("`Host` is not among the `headers`".into(), "write host = \"…\" beside them".into()));
+        return Err((
+            "`Host` is not among the `headers`".into(),
+            "the key `host` beside them is for it".into(),
+        ));
     }
     if OWN_FIELDS.contains(&&*lower) {
         let reason = format!("a health check can't have the field `{name}`");

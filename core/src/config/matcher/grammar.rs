@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::error::SyntaxError;
 use super::terms::{self, Argument};
-use super::{MAX_BYTES, MAX_DEPTH, Matcher};
+use super::{MAX_BYTES, MAX_DEPTH, Matcher, doubts, meant};
 use crate::config::diagnostic::clip;
 use crate::config::suggest;
 
@@ -14,27 +14,34 @@ struct Grammar<'t> {
     /// Terms that are wrong in themselves: reading goes on after them. The error that a method returns ends
     /// the reading.
     wrong_terms: Vec<SyntaxError>,
+    /// Terms that are valid but hardly meant so.
+    doubts: Vec<SyntaxError>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Matcher, Vec<SyntaxError>> {
+/// The tree or every error, and warnings about the tree.
+pub(super) fn parse(text: &str) -> (Result<Matcher, Vec<SyntaxError>>, Vec<SyntaxError>) {
     if text.len() > MAX_BYTES {
         let message = format!("matcher is longer than {MAX_BYTES} bytes");
-        return Err(vec![SyntaxError::new(0..text.len(), message)]);
+        return (Err(vec![SyntaxError::new(0..text.len(), message)]), Vec::new());
     }
-    let mut g = Grammar { text, pos: 0, wrong_terms: Vec::new() };
+    let mut g = Grammar { text, pos: 0, wrong_terms: Vec::new(), doubts: Vec::new() };
     g.blanks();
     if g.pos == text.len() {
         let error = SyntaxError::new(0..text.len(), "matcher is empty");
-        return Err(vec![error.with_help("leave `matcher` out to take every request")]);
+        return (Err(vec![error.with_help("leave `matcher` out to take every request")]), Vec::new());
     }
     let tree = g.any(0).and_then(|tree| g.end().map(|()| tree));
     let mut errors = g.wrong_terms;
     match tree {
-        Ok(tree) if errors.is_empty() => return Ok(tree),
+        Ok(tree) if errors.is_empty() => return (Ok(tree), g.doubts),
         Ok(_) => {}
-        Err(error) => errors.push(error),
+        Err(error) => errors.push(match meant::by_bare(text) {
+            Some(term) => error.write(0..text.len(), term),
+            None if suggest::is_variable(text) => error.with_help(suggest::VARIABLES),
+            None => error,
+        }),
     }
-    Err(errors)
+    (Err(errors), Vec::new())
 }
 
 impl Grammar<'_> {
@@ -69,13 +76,16 @@ impl Grammar<'_> {
         }
         let word = self.word();
         let span = if word.is_empty() { here } else { word };
-        let help = match self.text[span.clone()].to_ascii_lowercase().as_str() {
-            "&" | "and" => Some("write `&&`"),
-            "|" | "or" => Some("write `||`"),
+        let operator = match self.text[span.clone()].to_ascii_lowercase().as_str() {
+            "&" | "and" => Some("&&"),
+            "|" | "or" => Some("||"),
             _ => None,
         };
-        let message = "expected `&&` or `||` between two terms".to_owned();
-        Err(SyntaxError { span, message, help: help.map(Into::into) })
+        let error = SyntaxError::new(span.clone(), "expected `&&` or `||` between two terms");
+        Err(match operator {
+            Some(operator) => error.suggest(format!("write `{operator}`"), span, operator),
+            None => error,
+        })
     }
 
     /// Terms joined by `||`, which binds least.
@@ -161,20 +171,27 @@ impl Grammar<'_> {
         self.blanks();
         let name = &self.text[name_span.clone()];
         if !self.take("(") {
-            let help = match suggest::nearest(name, terms::NAMES) {
-                _ if name.eq_ignore_ascii_case("not") => "write `!`".to_owned(),
-                Some(near) if near != name => format!("did you mean `{near}('…')`?"),
-                _ => format!("write {name}('…')"),
-            };
             let message = format!("expected `(` after `{}`", clip(name));
-            return Err(SyntaxError::new(name_span, message).with_help(help));
+            let error = SyntaxError::new(name_span.clone(), message);
+            return Err(match suggest::nearest(name, terms::NAMES) {
+                _ if name.eq_ignore_ascii_case("not") => error.suggest("write `!`", name_span, "!"),
+                Some(near) => error.with_help(format!("for example {}", terms::example(near))),
+                None => error.with_help(format!("terms are {}", terms::NAMES.join(", "))),
+            });
         }
         let arguments = self.arguments()?;
         let whole = name_span.start..self.text[..self.pos].trim_end().len();
-        Ok(terms::build(name, name_span, whole, arguments).unwrap_or_else(|error| {
-            self.wrong_terms.push(error);
-            Matcher::Any
-        }))
+        let term = terms::Term { name, name_span, whole };
+        match terms::build(&term, &arguments) {
+            Ok(matcher) => {
+                self.doubts.extend(doubts::of(&term, &matcher, &arguments));
+                Ok(matcher)
+            }
+            Err(error) => {
+                self.wrong_terms.push(error);
+                Ok(Matcher::Any)
+            }
+        }
     }
 
     /// The texts up to and with the `)` after them.
@@ -194,13 +211,41 @@ impl Grammar<'_> {
         }
     }
 
+    /// The error for an argument that doesn't begin with a quote.
+    fn unquoted(&self) -> SyntaxError {
+        let word = self.word();
+        let span = if word.is_empty() { self.here() } else { word };
+        let error = SyntaxError::new(span, "expected a text in quotes");
+        let rest = &self.text[self.pos..];
+        // Other programs have other quotes, or none.
+        let closing = match rest.chars().next() {
+            Some('`') => Some('`'),
+            Some('‘' | '’') => Some('’'),
+            Some('“' | '”' | '„') => Some('”'),
+            _ => None,
+        };
+        let (len, inner) = match closing {
+            Some(closing) => {
+                let opening = rest.chars().next().map_or(0, char::len_utf8);
+                let Some(end) = rest[opening..].find(closing) else { return error };
+                (opening + end + closing.len_utf8(), &rest[opening..opening + end])
+            }
+            None => {
+                let len = rest[..rest.find([',', ')']).unwrap_or(0)].trim_end().len();
+                (len, &rest[..len])
+            }
+        };
+        if inner.is_empty() || inner.contains(['\'', '"']) {
+            return error;
+        }
+        error.write(self.pos..self.pos + len, meant::quoted(inner, '\''))
+    }
+
     /// A text in quotes.
     fn argument(&mut self) -> Result<Argument, SyntaxError> {
         let start = self.pos;
         let Some(quote @ (b'\'' | b'"')) = self.text[start..].bytes().next() else {
-            let word = self.word();
-            let span = if word.is_empty() { self.here() } else { word };
-            return Err(SyntaxError::new(span, "expected a text in quotes").with_help("write '…'"));
+            return Err(self.unquoted());
         };
         let quote = char::from(quote);
         let mut value = String::new();
@@ -211,7 +256,7 @@ impl Grammar<'_> {
                 self.pos = start + 1 + i + 1;
                 let span = start..self.pos;
                 self.blanks();
-                return Ok(Argument { value, span, verbatim });
+                return Ok(Argument { value, span, verbatim, quote });
             }
             match chars.peek() {
                 Some(&(_, next @ ('\\' | '\'' | '"'))) if c == '\\' => {
