@@ -172,6 +172,8 @@ fn skip_body(reader: &mut impl BufRead, body: Body) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -204,7 +206,7 @@ mod tests {
     #[test]
     fn the_demo_configuration_is_valid() {
         let text = configuration("127.0.0.1:0", &["127.0.0.1:1".parse().expect("an address")]);
-        assert_eq!(load::check("demo", &text).report, "");
+        assert_eq!(load::check("demo", &text, Path::new("")).report, "");
         let loaded = load::load("demo", &text).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
 
-use crate::names;
+use crate::outside;
 
 /// Longest configuration file; nothing more is read of a longer one.
 const MAX_BYTES: u64 = 16 << 20;
@@ -55,11 +55,11 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Every error and warning of a configuration text; `name` is the file's. Names are looked up.
-pub(crate) fn check(name: &str, text: &str) -> Checked {
+/// Every error and warning of a configuration text, on this machine; `name` and `folder` are the file's.
+pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
     let mut parsed = config::parse(text);
-    let names = names::unresolvable(text, &parsed.places.host_names);
-    parsed.diagnostics.extend(names);
+    let outside = outside::problems(text, &parsed, folder);
+    parsed.diagnostics.extend(outside);
     let (_, diagnostics) = in_order(parsed);
     let accepted = !diagnostics.iter().any(is_error);
     Checked { report: config::render(&diagnostics, name, text), accepted }
@@ -89,8 +89,8 @@ fn is_error(d: &Diagnostic) -> bool {
     d.severity == Severity::Error
 }
 
-/// The configuration, and all diagnostics in the order of the file. What is valid but not built yet counts as an
-/// error.
+/// The configuration, and all diagnostics in the order of the file. What is valid but not built yet counts
+/// as an error.
 fn in_order(mut parsed: Parsed) -> (Option<Config>, Vec<Diagnostic>) {
     let mut diagnostics = parsed.diagnostics;
     diagnostics.append(&mut parsed.not_built);

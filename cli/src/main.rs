@@ -1,4 +1,5 @@
-//! `rust-strom`: arguments here, configuration files in [`load`], host names in [`names`], the daemon in [`serve`], its signals in
+//! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
+//! [`outside`] and [`names`], the daemon in [`serve`], its signals in
 //! [`signals`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
@@ -7,10 +8,12 @@
 mod demo;
 mod load;
 mod names;
+mod output;
+mod outside;
 mod serve;
 mod signals;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -61,21 +64,24 @@ const FAILED: u8 = 1;
 const FORCED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(a) => a,
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments),
         Err(e) => {
-            // Help and version come this way too. If printing fails nothing else can be done.
-            let _ = e.print();
+            // Help and version come this way too.
+            let printed = e.print();
             if e.kind() == ErrorKind::InvalidSubcommand {
-                eprintln!("A configuration is served with: rust-strom --config FILE");
+                output::print_error("A configuration is served with: rust-strom --config FILE");
             }
-            return if e.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            if e.use_stderr() {
+                return ExitCode::from(FAILED);
+            }
+            printed.or_else(|e| output::unless_gone(&e)).map(|()| ExitCode::SUCCESS)
         }
     };
-    match run(arguments) {
+    match done {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("rust-strom: {why}");
+            output::print_error(&format!("rust-strom: {why}"));
             ExitCode::from(FAILED)
         }
     }
@@ -94,24 +100,21 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
             let text = load::read(&file)?;
-            if arguments.check {
-                return Ok(check(&file.display().to_string(), &text));
-            }
-            let loaded = load::load(&file.display().to_string(), &text)?;
+            let name = file.display().to_string();
             let folder = file.parent().map(PathBuf::from).unwrap_or_default();
+            if arguments.check {
+                return check(&name, &text, &folder);
+            }
+            let loaded = load::load(&name, &text)?;
             serve::serve(serve::Start { loaded, folder, workers: arguments.workers, driver }, |_| ())
         }
     }
 }
 
 /// Prints everything there is to say about a file.
-fn check(name: &str, text: &str) -> ExitCode {
-    let checked = load::check(name, text);
-    print!("{}", checked.report);
-    if checked.accepted {
-        println!("{name}: good");
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    }
+fn check(name: &str, text: &str, folder: &Path) -> Result<ExitCode, String> {
+    let checked = load::check(name, text, folder);
+    let verdict = if checked.accepted { format!("{name}: good\n") } else { String::new() };
+    output::print(&(checked.report + &verdict))?;
+    Ok(if checked.accepted { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

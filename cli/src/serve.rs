@@ -17,7 +17,7 @@ use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits, logger};
 
 use crate::load::Loaded;
-use crate::{FAILED, FORCED, signals};
+use crate::{FAILED, FORCED, outside, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -109,12 +109,10 @@ fn open_access_log(config: &Config, folder: &Path, stdout: &LogWriter) -> Result
     if !config.access_log.enabled {
         return Ok(None);
     }
-    let Some(path) = config.access_log.path.as_deref() else { return Ok(Some(stdout.clone())) };
-    let path = folder.join(path);
-    let shown = path.display().to_string();
-    LogWriter::open(&LogTarget::File(path))
-        .map(Some)
-        .map_err(|e| format!("cannot write the access log {shown}: {e}; choose another access_log.path"))
+    let Some(path) = outside::access_log_path(config, folder) else { return Ok(Some(stdout.clone())) };
+    let opened = LogWriter::open(&LogTarget::File(path.clone()));
+    let error = |e| format!("{}; choose another access_log.path", outside::access_log_error(&path, &e));
+    opened.map(Some).map_err(error)
 }
 
 /// One worker for each core.

@@ -153,6 +153,82 @@ fn a_failed_start_prints_one_line_with_the_remedy() {
     }
 }
 
+/// Output that is full or that nobody reads any more.
+#[test]
+fn output_that_cannot_be_written() {
+    let good = File::new("output-good.toml", GOOD.as_bytes());
+    let bad = File::new("output-bad.toml", b"http_address = 1\n");
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux"));
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let table: [(&[&str], i32, i32); 6] = [
+        // arguments, exit code with a full output, and without a reader
+        (&["--config", good.path(), "--check"], 1, 0),
+        (&["--config", bad.path(), "--check"], 1, 1),
+        (&["--help"], 1, 0),
+        (&["--version"], 1, 0),
+        (&["--unknown"], 1, 1),
+        (&["--config", "/nonexistent"], 1, 1),
+    ];
+    for (arguments, with_full, without_reader) in table {
+        let run = |out: Stdio, err: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));
+            command.args(arguments).stdout(out).stderr(err).output().expect("it starts")
+        };
+        let out = run(full(), Stdio::piped());
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(with_full), "{arguments:?}: {err}");
+        assert!(!err.contains("panicked"), "{arguments:?}: {err}");
+        if without_reader == 0 {
+            assert!(err.starts_with("rust-strom: cannot write to standard output: "), "{err}");
+        }
+        let out = run(gone(), Stdio::piped());
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(without_reader), "{arguments:?}: {err}");
+        assert!(!err.contains("panicked") && !err.contains("standard output"), "{arguments:?}: {err}");
+        // A panic would have the exit code 101, also where its message is lost.
+        for (out, err) in [(full(), full()), (gone(), gone()), (gone(), full())] {
+            let status = run(out, err).status;
+            assert!(matches!(status.code(), Some(0 | 1)), "{arguments:?}: {status}");
+        }
+    }
+}
+
+#[test]
+fn a_check_finds_an_access_log_that_cannot_be_written() {
+    let folder = std::env::temp_dir();
+    let missing = folder.join(format!("rust-strom-{}-not-made.log", std::process::id()));
+    let existing = File::new("existing.log", b"before\n");
+    let table = [
+        ("/nonexistent/access.log", Some("No such file or directory")),
+        (folder.to_str().expect("UTF-8"), Some("Is a directory")),
+        (existing.path(), None),
+        (&format!("{}/x", existing.path()), Some("Not a directory")),
+        (missing.to_str().expect("UTF-8"), None),
+        ("/dev/null", None),
+        ("-", None),
+    ];
+    for (path, reason) in table {
+        let text = format!("{GOOD}[access_log]\npath = \"{path}\"\n");
+        let file = File::new("access-log.toml", text.as_bytes());
+        let out = run(&["--config", file.path(), "--check"]);
+        let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(out.status.code(), Some(i32::from(reason.is_some())), "{path}: {stdout}");
+        if let Some(reason) = reason {
+            let message = format!(":7:8: error: cannot write the access log {path}: {reason}");
+            assert!(stdout.contains(&message), "{path}: {stdout}");
+        }
+        let off = text.replace("[access_log]", "[access_log]\nenabled = false");
+        let file = File::new("access-log-off.toml", off.as_bytes());
+        assert_eq!(run(&["--config", file.path(), "--check"]).status.code(), Some(0), "{path}");
+    }
+    assert!(!missing.exists(), "a check makes no file");
+    assert_eq!(std::fs::read(existing.path()).expect("it is there"), b"before\n");
+}
+
 #[test]
 fn a_pipe_without_a_reader_is_rejected_as_access_log() {
     // Opening a pipe for writing blocks until it has a reader: a start must not.

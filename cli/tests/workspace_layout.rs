@@ -152,6 +152,22 @@ fn no_source_file_has_a_catch_all_name() {
     }
 }
 
+/// `print!` and its like panic if their output is closed or full.
+#[test]
+fn nothing_is_printed_without_a_look_at_the_error() {
+    const MACROS: [&str; 4] = ["print!(", "println!(", "eprint!(", "eprintln!("];
+    for path in sources() {
+        let shown = path.strip_prefix(top()).expect("below the top").display().to_string();
+        let is_part_of_a_program = shown.contains("/src/") && !shown.starts_with("benches/");
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for (n, line) in text.lines().enumerate() {
+            let code = line.trim_start();
+            let printed = !code.starts_with("//") && MACROS.iter().any(|name| code.contains(name));
+            assert!(!(is_part_of_a_program && printed), "{shown}:{}: {code}", n + 1);
+        }
+    }
+}
+
 /// What the scanner of [`columns`] is inside of at the end of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scan {

@@ -92,8 +92,8 @@ impl fmt::Display for DurationError<'_> {
 
 impl std::error::Error for DurationError<'_> {}
 
-/// The duration that a string was probably meant to be: a number without a unit, with another name of its unit,
-/// or several like `1m30s`.
+/// The duration that a string was probably meant to be: a number without a unit, with another name of its
+/// unit, or several like `1m30s`.
 fn meant(text: &str, unit: Unit) -> Option<String> {
     let text = text.trim();
     if text.parse::<u32>().is_ok() {

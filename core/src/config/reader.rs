@@ -208,7 +208,7 @@ impl<'d> Section<'d> {
         let is_table = value.get_ref().as_table().is_some();
         let of_pool = keys::POOL.contains(&name);
         let elsewhere = of_pool || keys::FILE.contains(&name);
-        // A table that is known elsewhere has its right name; any other key may be a shorter name of one here.
+        // A table that is known elsewhere has its right name; any other key may be a short name of one here.
         if let Some(near) = suggest::nearest(name, known).filter(|_| !(elsewhere && is_table)) {
             self.misspelt.push(near);
             if self.table.contains_key(near) {

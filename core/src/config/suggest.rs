@@ -51,7 +51,8 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 pub(super) const VARIABLES: &str =
     "variables are not replaced in this file: put the value itself there, or make the file by `envsubst`";
 
-/// Whether other programs would replace a part of the text: `${X}`, `$X`, `{$X}`, `{env.X}`, `{{ x }}`, `%X%`.
+/// Whether other programs would replace a part of the text: `${X}`, `$X`, `{$X}`, `{env.X}`, `{{ x }}` or
+/// `%X%`.
 pub(super) fn is_variable(text: &str) -> bool {
     let name = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '{');
     let dollar = text.match_indices('$').any(|(i, _)| name(&text[i + 1..]));

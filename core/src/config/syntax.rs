@@ -1,5 +1,5 @@
-//! Files with errors in their TOML syntax: what is wrong, in the words of somebody who writes such a file, and
-//! the file without the lines that can't be read, so that one mistake hides no other.
+//! Files with errors in their TOML syntax: what is wrong, in the words of somebody who writes such a file,
+//! and the file without the lines that can't be read, so that one mistake hides no other.
 //!
 //! A file is read here line by line only after the TOML parser has refused it.
 

@@ -44,6 +44,15 @@ struct Args {
     planted: bool,
 }
 
+/// Prints a line. If nobody can read it there is nothing to go on for: the process ends as after a failure.
+macro_rules! say {
+    ($($text:tt)*) => {
+        if writeln!(std::io::stdout(), $($text)*).is_err() {
+            std::process::exit(1);
+        }
+    };
+}
+
 /// A decimal number, or a hexadecimal one after `0x`.
 fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
@@ -55,7 +64,7 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
 fn main() -> ExitCode {
     let args = Args::parse();
     let clean = match args.seed {
-        _ if args.planted => planted::check(&mut |line| println!("{line}")),
+        _ if args.planted => planted::check(&mut |line| say!("{line}")),
         Some(seed) => replay(seed, args.trace),
         None => sweep(&args),
     };
@@ -65,17 +74,17 @@ fn main() -> ExitCode {
 /// Prints the line of a failure.
 fn print_failure(report: &RunReport) {
     if let Some(violation) = &report.violation {
-        println!("{:#018x} {} {violation}", report.seed, report.events);
+        say!("{:#018x} {} {violation}", report.seed, report.events);
     }
 }
 
 /// Runs a seed and prints everything about it. True if the run was clean.
 fn replay(seed: u64, whole_trace: bool) -> bool {
-    println!("{:#?}", Scenario::new(seed));
+    say!("{:#?}", Scenario::new(seed));
     let report = run(seed, true);
     let skip = if whole_trace { 0 } else { report.trace.len().saturating_sub(TRACE_LINES) };
     for line in &report.trace[skip..] {
-        println!("{line}");
+        say!("{line}");
     }
     print_failure(&report);
     let again = run_twice(seed);
@@ -83,7 +92,7 @@ fn replay(seed: u64, whole_trace: bool) -> bool {
         print_failure(&again);
     }
     if again.violation.is_none() {
-        println!(
+        say!(
             "{seed:#018x} clean: {} events, {} exchanges, hash {:016x}",
             again.events,
             again.exchanges(),
@@ -147,31 +156,34 @@ fn sweep(args: &Args) -> bool {
             shown = Instant::now();
             let width = (totals.seeds * 40 / args.seeds.max(1)) as usize;
             let bar = "#".repeat(width);
-            eprint!("\r[{bar:<40}] {}/{} {} failed", totals.seeds, args.seeds, totals.failures);
-            let _ = std::io::stderr().flush();
+            let Totals { seeds, failures, .. } = totals;
+            // The terminal may have gone; the sweep's result is printed elsewhere.
+            let mut terminal = std::io::stderr();
+            let _ = write!(terminal, "\r[{bar:<40}] {seeds}/{} {failures} failed", args.seeds);
+            let _ = terminal.flush();
         }
     }
     if shows_progress {
-        eprintln!();
+        let _ = writeln!(std::io::stderr());
     }
     print_totals(&totals, started.elapsed());
     let missing = totals.coverage.missing();
     let uncovered = totals.seeds >= COVERAGE_FROM && !missing.is_empty();
     if uncovered {
-        println!("never happened: {}", missing.join(", "));
+        say!("never happened: {}", missing.join(", "));
     }
     totals.failures == 0 && !uncovered
 }
 
 fn print_totals(totals: &Totals, took: Duration) {
     for (name, count) in totals.coverage.table() {
-        println!("{count:>10}  {name}");
+        say!("{count:>10}  {name}");
     }
     let Totals { seeds, failures, runs, events, exchanges, hash, .. } = totals;
     let took = took.as_secs_f64();
     let cpu = cpu_seconds();
-    println!("{seeds} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
-    println!(
+    say!("{seeds} seeds, {failures} failed, {runs} runs, {events} events, {took:.1} s, hash {hash:016x}");
+    say!(
         "{exchanges} exchanges in {cpu:.1} CPU seconds: {:.0} exchanges per CPU second",
         *exchanges as f64 / cpu
     );

@@ -1,5 +1,5 @@
-//! What a wrong or doubtful argument was probably meant to be: a term to write instead of it, in the habits of
-//! other programs. Each of these terms is valid.
+//! What a wrong or doubtful argument was probably meant to be: a term to write instead of it, in the habits
+//! of other programs. Each of these terms is valid.
 
 use std::net::Ipv6Addr;
 
@@ -34,8 +34,8 @@ pub(super) fn any_of(name: &str, texts: &[&str], quote: char) -> String {
     if terms.len() == 1 { terms.concat() } else { format!("({})", terms.join(" || ")) }
 }
 
-/// The term for the argument of `Path`, `PathPrefix` or `PathRegexp` if it is a pattern or has a query; `None`
-/// for a plain path.
+/// The term for the argument of `Path`, `PathPrefix` or `PathRegexp` if it is a pattern or has a query;
+/// `None` for a plain path.
 pub(super) fn by_path(name: &str, text: &str, quote: char) -> Option<String> {
     let text = text.trim();
     let (text, marked) = match text.strip_prefix("~*").or(text.strip_prefix('~')) {

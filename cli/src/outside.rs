@@ -1,0 +1,53 @@
+//! What a configuration says of the machine that it is for: host names, accounts and paths.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, OFlags};
+use ruststrom_core::Config;
+use ruststrom_core::config::{Diagnostic, Parsed, Severity};
+
+use crate::names;
+
+/// The access log's file; `None` if lines go to standard output or nowhere. `folder` is the configuration's.
+pub(crate) fn access_log_path(config: &Config, folder: &Path) -> Option<PathBuf> {
+    config.access_log.path.as_deref().filter(|_| config.access_log.enabled).map(|path| folder.join(path))
+}
+
+/// Why the access log cannot be written, for the user.
+pub(crate) fn access_log_error(path: &Path, error: &io::Error) -> String {
+    format!("cannot write the access log {}: {error}", path.display())
+}
+
+/// Everything in a configuration text that is wrong on this machine. Nothing is changed here: no file is
+/// made, and no port is opened.
+pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagnostic> {
+    let mut found = names::unresolvable(text, &parsed.places.host_names);
+    if let Some(path) = parsed.config.as_ref().and_then(|config| access_log_path(config, folder))
+        && let Some(span) = &parsed.places.access_log
+        && let Err(error) = can_append(&path)
+    {
+        let message = access_log_error(&path, &error);
+        found.push(Diagnostic::at(text, span.clone(), Severity::Error, message, "choose another path"));
+    }
+    found
+}
+
+/// Whether a file can be appended to, or made.
+fn can_append(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        // Opening a pipe would end it for its reader when it is closed again.
+        Ok(found) if found.file_type().is_fifo() => Ok(rustix::fs::access(path, Access::WRITE_OK)?),
+        Ok(_) => {
+            let flags = OFlags::NONBLOCK.bits() as i32;
+            OpenOptions::new().append(true).custom_flags(flags).open(path).map(drop)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(e) => Err(e),
+    }
+}
