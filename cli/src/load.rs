@@ -8,6 +8,7 @@ use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
 
 use crate::outside;
+use crate::privileges::{self, Identity};
 
 /// Longest configuration file; nothing more is read of a longer one.
 const MAX_BYTES: u64 = 16 << 20;
@@ -15,6 +16,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// A configuration that can be served.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
+    /// Whom the process becomes.
+    pub(crate) identity: Option<Identity>,
     /// One line for each warning.
     pub(crate) warnings: Vec<String>,
 }
@@ -71,7 +74,16 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
 ///
 /// Every error of the text, rendered.
 pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
-    let (config, diagnostics) = in_order(config::parse(text));
+    let mut parsed = config::parse(text);
+    let mut identity = None;
+    match parsed.config.as_ref().map(privileges::identity) {
+        Some(Ok(found)) => identity = found,
+        Some(Err(error)) => {
+            parsed.diagnostics.push(outside::account_problem(text, &parsed.places, &error));
+        }
+        None => {}
+    }
+    let (config, diagnostics) = in_order(parsed);
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
     match config {
         Some(config) if errors.is_empty() => {
@@ -79,7 +91,7 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
                 let help = d.help.as_ref().map(|h| format!("; {h}")).unwrap_or_default();
                 format!("{name}:{}:{}: {}{help}", d.line, d.column, d.message)
             };
-            Ok(Loaded { config, warnings: warnings.iter().map(line).collect() })
+            Ok(Loaded { config, identity, warnings: warnings.iter().map(line).collect() })
         }
         _ => Err(format!("{name} cannot be used\n{}", config::render(&errors, name, text))),
     }

@@ -1,5 +1,5 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
-//! [`outside`] and [`names`], the daemon in [`serve`], its signals in
+//! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its signals in
 //! [`signals`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
@@ -10,6 +10,7 @@ mod load;
 mod names;
 mod output;
 mod outside;
+mod privileges;
 mod serve;
 mod signals;
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags};
 use ruststrom_core::Config;
-use ruststrom_core::config::{Diagnostic, Parsed, Severity};
+use ruststrom_core::config::{Diagnostic, Parsed, Places, Severity};
 
 use crate::names;
+use crate::privileges::{self, AccountError, Key};
 
 /// The access log's file; `None` if lines go to standard output or nowhere. `folder` is the configuration's.
 pub(crate) fn access_log_path(config: &Config, folder: &Path) -> Option<PathBuf> {
@@ -32,7 +33,20 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
         let message = access_log_error(&path, &error);
         found.push(Diagnostic::at(text, span.clone(), Severity::Error, message, "choose another path"));
     }
+    if let Some(Err(error)) = parsed.config.as_ref().map(privileges::identity) {
+        found.push(account_problem(text, &parsed.places, &error));
+    }
     found
+}
+
+/// The error of a configured account, in its place.
+pub(crate) fn account_problem(text: &str, places: &Places, error: &AccountError) -> Diagnostic {
+    let span = match error.key {
+        Key::User => &places.user,
+        Key::Group => &places.group,
+    };
+    let span = span.clone().unwrap_or(0..0);
+    Diagnostic::at(text, span, Severity::Error, error.to_string(), error.help)
 }
 
 /// Whether a file can be appended to, or made.

@@ -1,5 +1,6 @@
 //! The daemon: everything that can fail is done first, then the workers run until a signal stops them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
 use ruststrom_driver::access_log::LogObserver;
-use ruststrom_driver::listen::{BoundListener, bind_all};
-use ruststrom_driver::log_writer::{LogTarget, LogWriter};
+use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
+use ruststrom_driver::log_writer::{self, LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::worker::WorkerExit;
@@ -17,7 +18,7 @@ use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits, logger};
 
 use crate::load::Loaded;
-use crate::{FAILED, FORCED, outside, signals};
+use crate::{FAILED, FORCED, outside, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,8 +42,16 @@ pub(crate) struct Start {
 /// # Errors
 /// A message if the daemon cannot start.
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
-    let Start { loaded: Loaded { config, warnings }, folder, workers, driver } = start;
+    let Start { loaded: Loaded { config, identity, warnings }, folder, workers, driver } = start;
     let format = config.access_log.format;
+    let workers = workers.or(config.workers).unwrap_or_else(cores);
+    let files = limits::raise_files();
+    // What may need root comes first, before any thread is started: then its rights are given up.
+    let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
+    let access_file = open_access_log(&config, &folder)?;
+    if let Some(identity) = &identity {
+        privileges::drop_to(identity)?;
+    }
     let stdout =
         LogWriter::open(&LogTarget::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
     let levels = std::env::var_os("RUST_LOG").unwrap_or_default();
@@ -50,11 +59,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     for warning in warnings {
         log::warn!("{warning}");
     }
-    let access_log = open_access_log(&config, &folder, &stdout)?;
-    let files = limits::raise_files();
+    let access_log = start_access_log(&config, access_file, &stdout)?;
     log::debug!("open files: {files:?}");
-    let workers = workers.or(config.workers).unwrap_or_else(cores);
-    let listeners = open_listeners(&config, workers)?;
+    warn_of_listeners(&listeners, &left_out);
     let stop = Arc::new(Stop::default());
     let log_file = access_log.clone().filter(|_| config.access_log.path.is_some());
     signals::listen(stop.clone(), stdout.clone(), log_file)
@@ -104,15 +111,28 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     Ok(code)
 }
 
-/// Where access lines go; `None` if there are to be none.
-fn open_access_log(config: &Config, folder: &Path, stdout: &LogWriter) -> Result<Option<LogWriter>, String> {
-    if !config.access_log.enabled {
-        return Ok(None);
+/// The access log's file and its path; `None` if there is none.
+fn open_access_log(config: &Config, folder: &Path) -> Result<Option<(File, PathBuf)>, String> {
+    let Some(path) = outside::access_log_path(config, folder) else { return Ok(None) };
+    match log_writer::open_file(&path) {
+        Ok(file) => Ok(Some((file, path))),
+        Err(e) => Err(format!("{}; choose another access_log.path", outside::access_log_error(&path, &e))),
     }
-    let Some(path) = outside::access_log_path(config, folder) else { return Ok(Some(stdout.clone())) };
-    let opened = LogWriter::open(&LogTarget::File(path.clone()));
-    let error = |e| format!("{}; choose another access_log.path", outside::access_log_error(&path, &e));
-    opened.map(Some).map_err(error)
+}
+
+/// Where access lines go; `None` if there are to be none.
+fn start_access_log(
+    config: &Config,
+    file: Option<(File, PathBuf)>,
+    stdout: &LogWriter,
+) -> Result<Option<LogWriter>, String> {
+    match file {
+        _ if !config.access_log.enabled => Ok(None),
+        None => Ok(Some(stdout.clone())),
+        Some((file, path)) => LogWriter::with_file(path, file)
+            .map(Some)
+            .map_err(|e| format!("cannot start the access log's thread: {e}")),
+    }
 }
 
 /// One worker for each core.
@@ -121,16 +141,14 @@ fn cores() -> u16 {
     u16::try_from(cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS)
 }
 
-/// Binds all listeners of a configuration for so many workers.
-fn open_listeners(config: &Config, workers: u16) -> Result<Vec<BoundListener>, String> {
-    let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
+/// Warns of listeners that there are not.
+fn warn_of_listeners(listeners: &[BoundListener], left_out: &[ListenError]) {
     for e in left_out {
         log::warn!("{e}; going on without that page");
     }
     if !listeners.iter().any(|l| l.kind != ListenerKind::Admin) {
         log::warn!("no listener takes requests: https_address needs a certificate");
     }
-    Ok(listeners)
 }
 
 fn log_listeners(listeners: &[BoundListener], workers: u16) {

@@ -76,6 +76,8 @@ fn config() -> Arc<Config> {
         limits,
         workers: Some(1),
         driver: model::Driver::Mio,
+        user: None,
+        group: None,
         access_log: model::AccessLog { enabled: false, format: model::LogFormat::Text, path: None },
     })
 }

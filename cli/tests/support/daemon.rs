@@ -196,6 +196,15 @@ impl Daemon {
         words[11].parse::<u64>().expect("utime") + words[12].parse::<u64>().expect("stime")
     }
 
+    /// `/proc/PID/task/TID/status` of every thread.
+    pub(crate) fn thread_statuses(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let status = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("status")).ok()
+        };
+        tasks.filter_map(status).collect()
+    }
+
     /// The names of its threads.
     pub(crate) fn threads(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");

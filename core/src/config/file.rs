@@ -52,6 +52,10 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let workers = file.integer("workers", 0..=1024, 0, report);
     let drivers = &[("mio", Driver::Mio), ("smol", Driver::Smol)];
     let driver = file.one_of("driver", "driver", drivers, Driver::Mio, report);
+    let user = account(&file, "user", report);
+    let group = account(&file, "group", report);
+    report.places.user = file.get("user").map(|v| v.span());
+    report.places.group = file.get("group").map(|v| v.span());
     let access_log = access_log(&file, report);
 
     let context = lint::Context {
@@ -75,8 +79,31 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         limits: defaults.limits,
         workers: u16::try_from(workers).ok().filter(|&n| n > 0),
         driver,
+        user,
+        group,
         access_log,
     })
+}
+
+/// `user` or `group`: a name, or a number.
+fn account(file: &Section<'_>, key: &str, report: &mut Report<'_>) -> Option<Box<str>> {
+    // The highest number means "as it is" to system calls.
+    const MAX_ID: u64 = u32::MAX as u64 - 1;
+    let value = file.get(key)?;
+    let what = format!("`{key}`");
+    if value.get_ref().as_integer().is_some() {
+        return reader::integer(value, &what, 0..=MAX_ID, report).map(|id| id.to_string().into());
+    }
+    let Some(name) = value.get_ref().as_str() else {
+        report.mistyped(value, &what, "a name or a number");
+        return None;
+    };
+    let is_name = |c: char| !c.is_control() && !c.is_whitespace() && c != ':' && c != ',';
+    if name.is_empty() || !name.chars().all(is_name) || name.parse::<u64>().is_ok_and(|id| id > MAX_ID) {
+        report.error(value.span(), format!("\"{}\" is not the name of a {key}", clip(name)));
+        return None;
+    }
+    Some(name.into())
 }
 
 /// `[health_interval]`: how often every pool checks its backends.

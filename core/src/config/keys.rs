@@ -16,6 +16,8 @@ pub(super) const FILE: &[&str] = &[
     "workers",
     "via",
     "driver",
+    "user",
+    "group",
     "access_log",
 ];
 

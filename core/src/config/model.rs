@@ -32,6 +32,11 @@ pub struct Config {
     pub workers: Option<u16>,
     /// Which driver runs the core; default [`Driver::Mio`].
     pub driver: Driver,
+    /// The user that the process becomes once everything is open: a name, or a number as text; `None`, the
+    /// default: it stays who it is.
+    pub user: Option<Box<str>>,
+    /// The group, likewise; `None`, the default: the user's.
+    pub group: Option<Box<str>>,
     /// Whether, how and where requests are logged.
     pub access_log: AccessLog,
 }

@@ -36,6 +36,10 @@ pub struct Places {
     pub host_names: Vec<HostName>,
     /// The value of `path` in `[access_log]`.
     pub access_log: Option<Range<usize>>,
+    /// The value of `user`.
+    pub user: Option<Range<usize>>,
+    /// The value of `group`.
+    pub group: Option<Range<usize>>,
 }
 
 /// A host name that the file has as a backend's.

@@ -102,6 +102,8 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
         limits: model.limits,
         workers: None,
         driver: config::Driver::Mio,
+        user: None,
+        group: None,
         access_log: config::AccessLog { enabled: false, format: config::LogFormat::Text, path: None },
     }
 }

@@ -135,11 +135,16 @@ impl LogWriter {
     pub fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
             LogTarget::Stdout => Self::start("standard output", Stdout),
-            LogTarget::File(path) => {
-                let file = open_file(path)?;
-                Self::run(&path.display().to_string(), LogFile { path: path.clone(), file })
-            }
+            LogTarget::File(path) => Self::with_file(path.clone(), open_file(path)?),
         }
+    }
+
+    /// A log writer for a file that [`open_file`] has opened at `path`, where it may be opened anew.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn with_file(path: PathBuf, file: File) -> io::Result<Self> {
+        Self::run(&path.display().to_string(), LogFile { path, file })
     }
 
     /// A log writer that writes to `to`; `name` is for messages.
@@ -359,7 +364,11 @@ impl Sink for LogFile {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a log file to be appended to, and makes it if it is missing.
+///
+/// # Errors
+/// If that fails, or if it is a pipe that nobody reads.
+pub fn open_file(path: &Path) -> io::Result<File> {
     // Opening a pipe would wait for its reader, for ever; a full one is waited for in `write_all`.
     let mut options = OpenOptions::new();
     options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
