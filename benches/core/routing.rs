@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use criterion::{BenchmarkId, Criterion};
+use ruststrom_core::ListenerId;
 use ruststrom_core::config;
 use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
@@ -33,6 +34,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let (host, path) = (format!("h{last}.example.com:80"), format!("/p{last}/x"));
         let ask = RouteInput {
             https: false,
+            listener: ListenerId(0),
             host: host.as_bytes(),
             path: path.as_bytes(),
             query: None,

@@ -67,7 +67,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     signals::listen(stop.clone(), stdout.clone(), log_file)
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
-    log_listeners(&listeners, workers);
+    log_listeners(&listeners, &config, workers);
     let driver = driver.unwrap_or(config.driver);
     let setup = Setup {
         config: Arc::new(config),
@@ -151,8 +151,11 @@ fn warn_of_listeners(listeners: &[BoundListener], left_out: &[ListenError]) {
     }
 }
 
-fn log_listeners(listeners: &[BoundListener], workers: u16) {
+fn log_listeners(listeners: &[BoundListener], config: &Config, workers: u16) {
     for l in listeners {
-        log::info!("listening on {} ({}), workers: {workers}", l.address, l.kind.name());
+        let kind = l.kind.name();
+        let name = config.listeners.get(usize::from(l.id.0)).map_or(kind, |l| &*l.name);
+        let what = if name == kind { kind.to_owned() } else { format!("{name}, {kind}") };
+        log::info!("listening on {} ({what}), workers: {workers}", l.address);
     }
 }

@@ -6,7 +6,7 @@ use crate::config::ListenerKind;
 use crate::health::ProbeTarget;
 use crate::health::check::Search;
 use crate::http::ip::IpText;
-use crate::id::ExchangeId;
+use crate::id::{ExchangeId, ListenerId};
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -66,8 +66,8 @@ pub(crate) struct Client {
     pub(crate) port: u16,
     /// The peer's address as text, which every request tells.
     pub(crate) peer_text: IpText,
-    pub(crate) local_port: u16,
     pub(crate) kind: ListenerKind,
+    pub(crate) listener: ListenerId,
     /// Place of what backends are told of its listener.
     pub(crate) forwarded_headers: u16,
     /// Among those that `connections_per_ip` counts.

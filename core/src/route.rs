@@ -1,22 +1,27 @@
-//! Which pool takes a request: the first in file order whose scheme and matcher fit.
+//! Which pool takes a request: the first in file order whose listeners, scheme and matcher fit.
 //!
 //! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request
 //! is matched only against pools that may take it. Routing allocates nothing.
 
 mod evaluate;
 mod hosts;
+mod listener_ids;
 
 use std::net::IpAddr;
 
 use crate::config::Pool;
 use crate::config::matcher::Matcher;
+use crate::id::ListenerId;
 use evaluate::{MatchInput, matches};
 use hosts::Hosts;
+pub use listener_ids::ListenerIds;
 
 /// What routing needs to know of a request.
 pub struct RouteInput<'a> {
     /// Whether it came over TLS.
     pub https: bool,
+    /// The listener that accepted its connection.
+    pub listener: ListenerId,
     /// `Host` or `:authority`; may carry a port.
     pub host: &'a [u8],
     /// The normalised path, without the query.
@@ -54,6 +59,8 @@ pub struct Router {
 struct Rule {
     http: bool,
     https: bool,
+    /// The listeners whose requests the pool takes; `None`: all.
+    listeners: Option<Box<[ListenerId]>>,
     matcher: Matcher,
     /// The matcher consists of hosts only: a pool found in the table matches.
     only_hosts: bool,
@@ -68,8 +75,15 @@ struct Table {
 
 impl Router {
     /// A router for these pools; only the first 65536 can be chosen, and a checked configuration has fewer.
+    /// Listeners have their places in the configuration as ids.
     #[must_use]
     pub fn new(pools: &[Pool]) -> Self {
+        Self::with_listeners(pools, &|place| ListenerId(place))
+    }
+
+    /// [`Router::new`] where `id` gives the id of the listener at a place of the configuration.
+    #[must_use]
+    pub fn with_listeners(pools: &[Pool], id: &dyn Fn(u16) -> ListenerId) -> Self {
         let mut known: Vec<(&str, u16)> = Vec::new();
         let mut rest = Vec::new();
         let mut rules = Vec::new();
@@ -82,6 +96,7 @@ impl Router {
             rules.push(Rule {
                 http: pool.http,
                 https: pool.https,
+                listeners: pool.listeners.as_ref().map(|places| places.iter().map(|&p| id(p)).collect()),
                 matcher: pool.matcher.clone(),
                 only_hosts,
             });
@@ -95,10 +110,13 @@ impl Router {
     #[must_use]
     pub fn route(&self, input: &RouteInput<'_>) -> Option<u16> {
         let matched = MatchInput { request: input, host: bare_host(input.host) };
-        let right_scheme = |rule: &Rule| if input.https { rule.https } else { rule.http };
+        let right_way = |rule: &Rule| {
+            (if input.https { rule.https } else { rule.http })
+                && rule.listeners.as_ref().is_none_or(|ids| ids.contains(&input.listener))
+        };
         let Some(table) = &self.table else {
             let found =
-                self.rules.iter().position(|rule| right_scheme(rule) && matches(&rule.matcher, &matched));
+                self.rules.iter().position(|rule| right_way(rule) && matches(&rule.matcher, &matched));
             return found.and_then(|index| u16::try_from(index).ok());
         };
         // Two sorted lists, merged as they are walked.
@@ -111,7 +129,7 @@ impl Router {
                 (None, None) => return None,
             };
             let rule = &self.rules[usize::from(index)];
-            if right_scheme(rule) && ((by_name && rule.only_hosts) || matches(&rule.matcher, &matched)) {
+            if right_way(rule) && ((by_name && rule.only_hosts) || matches(&rule.matcher, &matched)) {
                 return Some(index);
             }
         }

@@ -659,6 +659,143 @@ fn errors_of_backends() {
     }
 }
 
+#[test]
+fn errors_of_listeners() {
+    let pool = |line: &str| {
+        format!(
+            "http_address = \"[::]:80\"\n[[listeners]]\nname = \"internal\"\naddress = \"127.0.0.1:81\"\n\
+             [[listeners]]\nname = \"status\"\naddress = \"127.0.0.1:82\"\nkind = \"admin\"\n\
+             [[backend_pools]]\naddresses = [\"a:1\"]\n{line}\n"
+        )
+    };
+    assert_eq!(errors(&pool("listeners = [\"internal\", \"http\"]")), []);
+    let cases = [
+        ("listeners = [\"internl\"]", 11, 14, "there is no listener \"internl\""),
+        ("listeners = [\"https\"]", 11, 14, "there is no listener \"https\""),
+        ("listeners = []", 11, 13, "`listeners` is an empty list"),
+        ("listeners = [1]", 11, 14, "each of `listeners` must be a string, found an integer"),
+        ("listeners = 1", 11, 13, "`listeners` must be a string or a list of strings, found an integer"),
+        (
+            "listeners = [\"status\"]",
+            11,
+            14,
+            "listener \"status\" is an admin listener, which no pool takes requests from",
+        ),
+        (
+            "schemes = [\"HTTPS\"]\nlisteners = [\"internal\"]",
+            12,
+            14,
+            "listener \"internal\" is for plain HTTP, but this pool takes only HTTPS",
+        ),
+    ];
+    for (line, row, column, message) in cases {
+        let found = errors(&pool(line));
+        assert!(found.contains(&(row, column, message.to_owned())), "{line}\n{found:#?}");
+    }
+    let listener = |lines: &str| {
+        format!(
+            "http_address = \"[::]:80\"\n[[listeners]]\n{lines}\n[[backend_pools]]\naddresses = [\"a:1\"]\n"
+        )
+    };
+    let cases = [
+        ("address = \"127.0.0.1:81\"", 2, 1, "missing `name` in a listener"),
+        ("name = \"x\"", 2, 1, "missing `address` in a listener"),
+        (
+            "name = \"x\"\naddress = \"::1:81\"",
+            4,
+            11,
+            "bad address \"::1:81\" for `address`: an IPv6 address stands in brackets",
+        ),
+        ("name = \"x\"\naddress = \"[::]:80\"", 4, 11, "\"[::]:80\" is already listened on"),
+        (
+            "name = \"http\"\naddress = \"[::]:81\"",
+            3,
+            8,
+            "\"http\" is the name of the listeners of `http_address`",
+        ),
+        (
+            "name = \"admin\"\naddress = \"[::]:81\"",
+            3,
+            8,
+            "\"admin\" is the name of the listeners of `metrics_address`",
+        ),
+        ("name = \"x\"\naddress = \"[::]:81\"\nkind = \"tcp\"", 5, 8, "unknown kind \"tcp\""),
+        (
+            "name = \"x\"\naddress = \"[::]:81\"\nprotocol = \"http\"",
+            5,
+            1,
+            "unknown key \"protocol\" in a listener",
+        ),
+        (
+            "name = \"x\"\naddress = \"[::]:81\"\n[[listeners]]\nname = \"x\"\naddress = \"[::]:82\"",
+            6,
+            8,
+            "listener 1 is already named \"x\"",
+        ),
+    ];
+    for (lines, row, column, message) in cases {
+        let found = errors(&listener(lines));
+        assert!(found.contains(&(row, column, message.to_owned())), "{lines}\n{found:#?}");
+    }
+    let only = |top: &str| errors(&format!("{top}\n[[backend_pools]]\naddresses = [\"a:1\"]\n"));
+    let nothing = "there is nothing to listen on: neither `http_address` nor `https_address`";
+    assert_eq!(only("[[listeners]]\nname = \"x\"\naddress = \"[::]:80\""), []);
+    assert_eq!(only("[[listeners]]\nname = \"x\"\nkind = \"admin\"\naddress = \"[::]:80\"")[0].2, nothing);
+    assert_eq!(only("[[listener]]\nname = \"x\"\naddress = \"[::]:80\"").len(), 1);
+    assert_eq!(
+        only("[listeners]\nname = \"x\"\naddress = \"[::]:80\"")[0].2,
+        "`listeners` must be a list of tables, found a table"
+    );
+}
+
+#[test]
+fn lints_of_listeners() {
+    let never = |why: &str| {
+        format!("pool \"pool-2\" never gets a request: pool \"pool-1\", earlier in the file, {why}")
+    };
+    let no_certificate = "there is no certificate, so nothing listens on this address".to_owned();
+    // (first pool, second pool, warnings)
+    let cases = [
+        (
+            "",
+            "listeners = \"a\"\nmatcher = \"Host('x')\"",
+            vec![
+                "pool \"pool-1\" takes every request, so that pools after it get none: \"pool-2\"".to_owned(),
+            ],
+        ),
+        ("listeners = \"a\"", "", vec![]),
+        ("listeners = \"a\"", "listeners = \"b\"", vec![]),
+        ("listeners = \"a\"", "listeners = [\"a\", \"b\"]", vec![]),
+        ("listeners = [\"a\", \"b\"]", "listeners = \"a\"", vec![never("has the same matcher")]),
+        (
+            "listeners = \"a\"\nmatcher = \"Host('x')\"",
+            "listeners = \"a\"\nmatcher = \"Host('x') && Path('/y')\"",
+            vec![never("takes them all")],
+        ),
+    ];
+    for (first, second, expected) in cases {
+        let pool = "[[backend_pools]]\naddresses = [\"a:1\"]\n";
+        let text = format!(
+            "[[listeners]]\nname = \"a\"\naddress = \"[::]:81\"\n[[listeners]]\nname = \"b\"\naddress = \"[::]:82\"\n{pool}{first}\n{pool}{second}\n"
+        );
+        assert_eq!(warnings(&text), expected, "{text}");
+    }
+    let of_tls = "http_address = \"[::]:80\"\n[[listeners]]\nname = \"tls\"\nkind = \"https\"\naddress = \"[::]:443\"\n\
+                  [[backend_pools]]\naddresses = [\"a:1\"]\nlisteners = [\"tls\"]\n";
+    let unreachable = "pool \"pool-1\" takes only HTTPS, but there is no certificate".to_owned();
+    assert_eq!(warnings(of_tls), [no_certificate, unreachable]);
+    let certificate = "[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\"\n";
+    assert!(warnings(&format!("{of_tls}{certificate}")).is_empty());
+    // A secure cookie of a pool that only plain listeners reach.
+    let cookie = "strategy.StickyCookie = { cookie_name = \"s\" }\n";
+    assert!(warnings(&format!("{of_tls}{cookie}{certificate}")).is_empty());
+    let plain = of_tls.replace("[\"tls\"]", "[\"http\"]");
+    assert_eq!(
+        warnings(&format!("{plain}{cookie}{certificate}")),
+        ["a secure cookie never comes back over plain HTTP, so nothing sticks"]
+    );
+}
+
 fn warnings(text: &str) -> Vec<String> {
     feed_back::every_suggestion(text);
     let parsed = parse(text);

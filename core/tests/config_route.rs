@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use ruststrom_core::ListenerId;
 use ruststrom_core::config::{Pool, parse, render};
 use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
@@ -41,6 +42,7 @@ fn input<'a>(host: &'a str, target: &'a str) -> RouteInput<'a> {
     };
     RouteInput {
         https: false,
+        listener: ListenerId(0),
         host: host.as_bytes(),
         path: path.as_bytes(),
         query,
@@ -179,5 +181,47 @@ proptest! {
         let takes_it = |pool: &Pool| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
         let one_by_one = pools.iter().position(takes_it);
         prop_assert_eq!(Router::new(&pools).route(&input).map(usize::from), one_by_one);
+    }
+}
+
+#[test]
+fn pools_of_some_listeners() {
+    let text = "http_address = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\
+        [[listeners]]\nname = \"internal\"\naddress = \"127.0.0.1:3\"\n\
+        [[listeners]]\nname = \"both\"\naddress = [\"127.0.0.1:4\", \"127.0.0.1:5\"]\n\
+        [[backend_pools]]\nname = \"one\"\nlisteners = [\"internal\"]\naddresses = [\"a:1\"]\nmatcher = \"Host('a')\"\n\
+        [[backend_pools]]\nname = \"two\"\nlisteners = [\"both\", \"internal\"]\naddresses = [\"a:2\"]\n\
+        [[backend_pools]]\nname = \"three\"\nlisteners = \"http\"\naddresses = [\"a:3\"]\n";
+    let parsed = parse(text);
+    assert!(parsed.diagnostics.is_empty(), "{}", render(&parsed.diagnostics, "f", text));
+    let config = parsed.config.unwrap();
+    let names: Vec<&str> = config.listeners.iter().map(|l| &*l.name).collect();
+    assert_eq!(names, ["http", "http", "internal", "both", "both", "admin"]);
+    let of_pools: Vec<_> = config.pools.iter().map(|p| p.listeners.as_deref().unwrap()).collect();
+    assert_eq!(of_pools, [&[2][..], &[2, 3, 4], &[0, 1]]);
+    // (listener, host, pool)
+    let cases = [
+        (0, "a", Some(2)),
+        (1, "b", Some(2)),
+        (2, "a", Some(0)),
+        (2, "b", Some(1)),
+        (3, "a", Some(1)),
+        (4, "b", Some(1)),
+        (7, "a", None),
+    ];
+    // With more pools the hosts are looked up in a table.
+    for more in [0, 100] {
+        let mut pools = config.pools.clone();
+        pools.extend(with_matchers(&vec!["Host('unused')"; more]));
+        let router = Router::new(&pools);
+        for (listener, host, wanted) in cases {
+            let asked = RouteInput { listener: ListenerId(listener), ..input(host, "/") };
+            assert_eq!(router.route(&asked), wanted, "{listener} {host}");
+        }
+        // After a reload the ids of listeners are no longer their places.
+        let moved = Router::with_listeners(&pools, &|place| ListenerId(place + 10));
+        let asked = RouteInput { listener: ListenerId(12), ..input("a", "/") };
+        assert_eq!(moved.route(&asked), Some(0));
+        assert_eq!(moved.route(&RouteInput { listener: ListenerId(2), ..asked }), None);
     }
 }

@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
 
+use ruststrom_core::ListenerId;
 use ruststrom_core::config::parse;
 use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
@@ -56,6 +57,7 @@ fn no_allocation() {
         let router = Router::new(&parse(&text).config.unwrap().pools);
         let ask = RouteInput {
             https: false,
+            listener: ListenerId(0),
             host: b"A.c:80",
             path: b"/xyx",
             query: Some(b"a=1&k=%c3%A4+b"),

@@ -49,12 +49,14 @@ fn config() -> Arc<Config> {
     };
     Arc::new(Config {
         listeners: vec![model::Listener {
+            name: "http".into(),
             address: "192.0.2.1:80".parse().expect("an address"),
             kind: model::ListenerKind::Http,
             explicit: true,
         }],
         pools: vec![model::Pool {
             name: "pool-1".into(),
+            listeners: None,
             matcher: model::matcher::Matcher::Any,
             http: true,
             https: true,

@@ -42,6 +42,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     let has_certificate = !certificates.is_empty();
     let listeners = listeners::read(&file, has_certificate, report);
     let defaults = pool::Defaults {
+        listeners,
         check_every: check_every(&file, report),
         timeouts: settings::timeouts(&file, Scope::File, Default::default(), report),
         limits: settings::limits(&file, Scope::File, Default::default(), report),
@@ -58,12 +59,8 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     report.places.group = file.get("group").map(|v| v.span());
     let access_log = access_log(&file, report);
 
-    let context = lint::Context {
-        file: &file,
-        listens_http: listeners.http,
-        listens_https: listeners.https,
-        has_certificate,
-    };
+    let listeners = defaults.listeners;
+    let context = lint::Context { file: &file, listeners: &listeners, has_certificate };
     lint::check(&pools, &context, report);
 
     if report.has_errors() {

@@ -8,6 +8,7 @@ pub(super) const FILE: &[&str] = &[
     "metrics_address",
     "prometheus_metrics_address",
     "health_interval",
+    "listeners",
     "backend_pools",
     "certificates",
     "timeouts",
@@ -24,6 +25,7 @@ pub(super) const FILE: &[&str] = &[
 /// Keys of `[[backend_pools]]`.
 pub(super) const POOL: &[&str] = &[
     "name",
+    "listeners",
     "matcher",
     "addresses",
     "schemes",
@@ -38,4 +40,4 @@ pub(super) const POOL: &[&str] = &[
 ];
 
 /// Keys of the file whose values are lists of tables, written `[[key]]`.
-pub(super) const LISTS: &[&str] = &["backend_pools"];
+pub(super) const LISTS: &[&str] = &["backend_pools", "listeners"];

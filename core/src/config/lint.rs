@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::diagnostic::clip;
+use super::listeners::Listeners;
 use super::matcher::Matcher;
-use super::model::{Middleware, Strategy};
+use super::model::{Listener, ListenerKind, Middleware, Pool, Strategy};
 use super::pool::LocatedPool;
 use super::reader::Section;
 use super::report::Report;
@@ -13,15 +14,14 @@ use super::report::Report;
 /// What the top of the file says.
 pub(super) struct Context<'f, 'd> {
     pub(super) file: &'f Section<'d>,
-    pub(super) listens_http: bool,
-    pub(super) listens_https: bool,
+    pub(super) listeners: &'f Listeners,
     pub(super) has_certificate: bool,
 }
 
 /// Adds a warning for everything doubtful. A pool with an error is `None` and is not looked at.
 pub(super) fn check(pools: &[Option<LocatedPool>], context: &Context<'_, '_>, report: &mut Report<'_>) {
     whole_file(pools.is_empty(), context, report);
-    shadowed_pools(pools, report);
+    shadowed_pools(pools, context, report);
     for located in pools.iter().flatten() {
         unreachable_scheme(located, context, report);
         cookie_over_http(located, context, report);
@@ -38,10 +38,14 @@ fn whole_file(no_pools: bool, context: &Context<'_, '_>, report: &mut Report<'_>
     if no_pools && missing && report.is_whole() && !file.has_misspelt("backend_pools") {
         report.warning(0..0, "there are no [[backend_pools]]: every request is answered 404");
     }
-    match (file.get("https_address"), context.has_certificate) {
-        (Some(value), false) => {
-            let message = "there is no certificate, so nothing listens on `https_address`";
-            report.warning(value.span(), message).help =
+    match (&context.listeners.https, context.has_certificate) {
+        (Some(span), false) => {
+            let (key, span) = match file.get("https_address") {
+                Some(value) => ("`https_address`", value.span()),
+                None => ("this address", span.clone()),
+            };
+            let message = format!("there is no certificate, so nothing listens on {key}");
+            report.warning(span, message).help =
                 Some("a certificate is a table [certificates.\"example.com\"] with `Local` or `ACME`".into());
         }
         (None, true) => {
@@ -61,24 +65,39 @@ fn whole_file(no_pools: bool, context: &Context<'_, '_>, report: &mut Report<'_>
 /// default and no reason for a warning.
 fn unreachable_scheme(located: &LocatedPool, context: &Context<'_, '_>, report: &mut Report<'_>) {
     let pool = &located.pool;
-    let reachable = (pool.http && context.listens_http) || (pool.https && context.listens_https);
-    if reachable || pool.http == pool.https {
+    if reach(pool, context) != (false, false) {
         return;
     }
-    let (scheme, why) = match pool.https {
-        false => ("HTTP", "there is no `http_address`"),
+    let https_only = match &pool.listeners {
+        None if pool.http == pool.https => return,
+        None => pool.https,
+        // Those for plain HTTP are always there.
+        Some(_) => true,
+    };
+    let (scheme, why) = match https_only {
+        false => ("HTTP", "nothing listens for it"),
         true if !context.has_certificate => ("HTTPS", "there is no certificate"),
-        true => ("HTTPS", "there is no `https_address`"),
+        true => ("HTTPS", "nothing listens for it"),
     };
     let message = format!("pool \"{}\" takes only {scheme}, but {why}", clip(&pool.name));
     report.warning(located.schemes.clone(), message);
+}
+
+/// Whether requests over HTTP, and over HTTPS, can come to a pool.
+fn reach(pool: &Pool, context: &Context<'_, '_>) -> (bool, bool) {
+    let comes = |kind: ListenerKind| {
+        (0..).zip(&context.listeners.all).any(|(place, l): (u16, _)| {
+            l.kind == kind && pool.listeners.as_ref().is_none_or(|places| places.contains(&place))
+        })
+    };
+    (pool.http && comes(ListenerKind::Http), pool.https && comes(ListenerKind::Https))
 }
 
 fn cookie_over_http(located: &LocatedPool, context: &Context<'_, '_>, report: &mut Report<'_>) {
     let pool = &located.pool;
     if let Strategy::StickyCookie(cookie) = &pool.strategy
         && cookie.secure
-        && !(pool.https && context.listens_https)
+        && !reach(pool, context).1
     {
         let message = "a secure cookie never comes back over plain HTTP, so nothing sticks";
         let span = located.strategy.clone();
@@ -114,10 +133,10 @@ enum Shadow {
 
 /// Pools that never get a request because of an earlier pool. Only simple cases are found: the earlier pool
 /// takes everything, has the same matcher, or its matcher is one of those that the later pool joins by `&&`.
-fn shadowed_pools(pools: &[Option<LocatedPool>], report: &mut Report<'_>) {
+fn shadowed_pools(pools: &[Option<LocatedPool>], context: &Context<'_, '_>, report: &mut Report<'_>) {
     // The pools that each catch-all hides.
     let mut hidden: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
-    for (later, earlier) in shadows(pools) {
+    for (later, earlier) in shadows(pools, &context.listeners.all) {
         let (Some(located), Some(first)) = (&pools[later], &pools[earlier]) else { continue };
         let (name, first_name) = (&located.pool.name, &first.pool.name);
         let shadow = match () {
@@ -164,16 +183,15 @@ fn shadowed_pools(pools: &[Option<LocatedPool>], report: &mut Report<'_>) {
 }
 
 /// Each pool that never gets a request, with an earlier one that takes all of its requests.
-fn shadows(pools: &[Option<LocatedPool>]) -> Vec<(usize, usize)> {
+fn shadows(pools: &[Option<LocatedPool>], listeners: &[Listener]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    // For each matcher's text, the first pool that has it over HTTP, and over HTTPS.
-    let mut first: BTreeMap<String, [Option<usize>; 2]> = BTreeMap::new();
-    // The first pool that takes everything over HTTP, and over HTTPS.
-    let mut takes_all: [Option<usize>; 2] = [None; 2];
+    // For each matcher's text, and for all matchers that take everything, the first pool by way.
+    let mut first: BTreeMap<String, BTreeMap<usize, usize>> = BTreeMap::new();
+    let mut takes_all: BTreeMap<usize, usize> = BTreeMap::new();
     for (index, located) in pools.iter().enumerate() {
         let Some(located) = located else { continue };
         let pool = &located.pool;
-        let schemes = || [pool.http, pool.https].into_iter().enumerate().filter(|&(_, taken)| taken);
+        let ways = ways(pool, listeners);
         let whole = pool.matcher.to_string();
         // The text of each part of a long `&&` is made only once, so that this is linear in the file.
         let mut texts = vec![&whole];
@@ -182,26 +200,51 @@ fn shadows(pools: &[Option<LocatedPool>]) -> Vec<(usize, usize)> {
             _ => Vec::new(),
         };
         texts.extend(&parts);
-        // For each scheme the earliest pool that takes all of this pool's requests; `None` if one has none.
-        let earliest: Option<Vec<usize>> = schemes()
-            .map(|(scheme, _)| {
-                let same = texts.iter().filter_map(|&text| first.get(text).and_then(|by| by[scheme]));
-                takes_all[scheme].into_iter().chain(same).min()
+        // For each way the earliest pool that takes all of this pool's requests; `None` if one has none.
+        let earliest: Option<Vec<usize>> = ways
+            .iter()
+            .map(|way| {
+                let same = texts.iter().filter_map(|&text| first.get(text)?.get(way).copied());
+                takes_all.get(way).copied().into_iter().chain(same).min()
             })
             .collect();
+        // A pool without a way gets no request whatever stands before it.
         if let Some(earlier) = earliest.and_then(|by| by.into_iter().max()) {
             found.push((index, earlier));
             continue;
         }
         let all = takes_everything(&pool.matcher);
-        for (scheme, _) in schemes() {
+        let same = first.entry(whole.clone()).or_default();
+        for way in ways {
             if all {
-                takes_all[scheme].get_or_insert(index);
+                takes_all.entry(way).or_insert(index);
             }
-            first.entry(whole.clone()).or_default()[scheme].get_or_insert(index);
+            same.entry(way).or_insert(index);
         }
     }
     found
+}
+
+/// The ways on which requests may come to a pool, as numbers: over HTTP at all, over HTTPS at all, and by
+/// each listener. A pool that is bound to listeners takes only from these.
+fn ways(pool: &Pool, listeners: &[Listener]) -> Vec<usize> {
+    /// With more listeners than this, pools that are bound to some are compared with none.
+    const MAX_COMPARED: usize = 64;
+    let by_listener = |place: usize| 2 + place;
+    if let Some(places) = &pool.listeners {
+        let few = listeners.len() <= MAX_COMPARED;
+        return places.iter().filter(|_| few).map(|&place| by_listener(usize::from(place))).collect();
+    }
+    let schemes =
+        [pool.http, pool.https].into_iter().enumerate().filter(|&(_, taken)| taken).map(|(way, _)| way);
+    let takes = |l: &Listener| match l.kind {
+        ListenerKind::Http => pool.http,
+        ListenerKind::Https => pool.https,
+        ListenerKind::Admin => false,
+    };
+    let few = &listeners[..if listeners.len() <= MAX_COMPARED { listeners.len() } else { 0 }];
+    let all = few.iter().enumerate().filter(|(_, l)| takes(l)).map(|(place, _)| by_listener(place));
+    schemes.chain(all).collect()
 }
 
 fn takes_everything(matcher: &Matcher) -> bool {

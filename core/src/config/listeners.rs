@@ -1,5 +1,6 @@
-//! `http_address`, `https_address` and `metrics_address`: where to listen.
+//! `http_address`, `https_address`, `metrics_address` and `[[listeners]]`: where to listen.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use toml::de::DeValue;
@@ -8,42 +9,72 @@ use super::address;
 use super::diagnostic::clip;
 use super::model::{Listener, ListenerKind};
 use super::reader::{self, Section};
-use super::report::{Report, Span};
+use super::report::{Report, Span, Value};
 
 /// Where the admin listener is unless the file says otherwise.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+/// Most listeners of a file.
+const MAX_LISTENERS: usize = 1024;
+const KEYS: &[&str] = &["name", "address", "kind"];
+const KINDS: &[(&str, ListenerKind)] =
+    &[("http", ListenerKind::Http), ("https", ListenerKind::Https), ("admin", ListenerKind::Admin)];
 
 /// The listeners of a file.
 pub(super) struct Listeners {
     /// In the order of [`Config::listeners`](super::model::Config::listeners).
     pub(super) all: Vec<Listener>,
-    /// Plain HTTP is listened for.
-    pub(super) http: bool,
-    /// HTTPS is listened for.
-    pub(super) https: bool,
+    /// What each name stands for, those that are not in `all` among them.
+    pub(super) names: BTreeMap<Box<str>, ListenerKind>,
+    /// Where the file says to listen for HTTPS.
+    pub(super) https: Option<Span>,
 }
 
 /// Reads all listeners. Those of HTTPS are left out without a certificate, because no handshake could succeed
 /// (`lint` warns of it).
 pub(super) fn read(file: &Section<'_>, has_certificate: bool, report: &mut Report<'_>) -> Listeners {
-    let http = addresses(file, "http_address", ListenerKind::Http, report);
-    let https = addresses(file, "https_address", ListenerKind::Https, report);
-    let keys = ["http_address", "https_address"];
-    if keys.iter().all(|key| file.get(key).is_none() && !file.has_misspelt(key)) {
+    let mut all = addresses(file, "http_address", ListenerKind::Http, report);
+    all.extend(addresses(file, "https_address", ListenerKind::Https, report));
+    let named = named(file, report);
+    let keys = ["http_address", "https_address", "listeners"];
+    let only_admin = named.iter().all(|(l, _)| l.kind == ListenerKind::Admin);
+    if keys[..2].iter().all(|key| file.get(key).is_none() && !file.has_misspelt(key))
+        && (file.get(keys[2]).is_none() || (only_admin && !named.is_empty()))
+        && !file.has_misspelt(keys[2])
+    {
         let message = "there is nothing to listen on: neither `http_address` nor `https_address`";
         report.missing(0..0, message, "http_address = \"[::]:80\"");
     }
-    let (has_http, has_https) = (!http.is_empty(), !https.is_empty() && has_certificate);
-    let mut all: Vec<(Listener, Span)> = http.into_iter().chain(https).collect();
+    all.extend(named);
+    let has_admin = all.iter().any(|(l, _)| l.kind == ListenerKind::Admin);
     let admin = admin(file, report);
     if let Admin::At(listener, span) = &admin {
         all.push((listener.clone(), span.clone()));
     }
     refuse_duplicates(&all, report);
-    let default_admin = if matches!(admin, Admin::Default) { default_admin(&all, report) } else { None };
+    if all.len() > MAX_LISTENERS {
+        report.error(0..0, format!("there are more than {MAX_LISTENERS} listeners"));
+    }
+    let by_default = matches!(admin, Admin::Default) && !has_admin;
+    let default_admin = if by_default { default_admin(&all, report) } else { None };
+    let https = all.iter().find(|(l, _)| l.kind == ListenerKind::Https).map(|(_, span)| span.clone());
     let served = |l: &Listener| l.kind != ListenerKind::Https || has_certificate;
-    let all = all.into_iter().map(|(l, _)| l).chain(default_admin).filter(served).collect();
-    Listeners { all, http: has_http, https: has_https }
+    let all: Vec<Listener> = all.into_iter().map(|(l, _)| l).chain(default_admin).collect();
+    let names = all.iter().map(|l| (l.name.clone(), l.kind)).collect();
+    Listeners { all: all.into_iter().filter(served).collect(), names, https }
+}
+
+/// The name of the listeners that a key of the file's top stands for.
+fn name_of(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Http => "http",
+        ListenerKind::Https => "https",
+        ListenerKind::Admin => "admin",
+    }
+}
+
+fn listener(address: SocketAddr, kind: ListenerKind, explicit: bool) -> Listener {
+    Listener { name: name_of(kind).into(), address, kind, explicit }
 }
 
 fn addresses(
@@ -53,6 +84,17 @@ fn addresses(
     report: &mut Report<'_>,
 ) -> Vec<(Listener, Span)> {
     let Some(value) = file.get(key) else { return Vec::new() };
+    let found = list_of_addresses(value, key, kind, report).into_iter();
+    found.map(|(address, span)| (listener(address, kind, true), span)).collect()
+}
+
+/// One address or a list of them.
+fn list_of_addresses(
+    value: &Value<'_>,
+    key: &str,
+    kind: ListenerKind,
+    report: &mut Report<'_>,
+) -> Vec<(SocketAddr, Span)> {
     if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
         report.error(value.span(), format!("`{key}` is an empty list")).help =
             Some("leave the key out".into());
@@ -64,18 +106,24 @@ fn addresses(
     }
     let mut found = Vec::new();
     for (text, span) in reader::strings(value, &what, report) {
-        if let Some(address) = address(text, key, &span, report) {
-            found.push((Listener { address, kind, explicit: true }, span));
+        if let Some(address) = address(text, key, kind, &span, report) {
+            found.push((address, span));
         }
     }
     found
 }
 
-fn address(text: &str, key: &str, span: &Span, report: &mut Report<'_>) -> Option<SocketAddr> {
-    let usual_port = match key {
-        "http_address" => 80,
-        "https_address" => 443,
-        _ => DEFAULT_ADMIN.port(),
+fn address(
+    text: &str,
+    key: &str,
+    kind: ListenerKind,
+    span: &Span,
+    report: &mut Report<'_>,
+) -> Option<SocketAddr> {
+    let usual_port = match kind {
+        ListenerKind::Http => 80,
+        ListenerKind::Https => 443,
+        ListenerKind::Admin => DEFAULT_ADMIN.port(),
     };
     match address::listener(text, usual_port) {
         Ok(address) => Some(address),
@@ -85,6 +133,38 @@ fn address(text: &str, key: &str, span: &Span, report: &mut Report<'_>) -> Optio
             None
         }
     }
+}
+
+/// `[[listeners]]`, each with a name of its own.
+fn named(file: &Section<'_>, report: &mut Report<'_>) -> Vec<(Listener, Span)> {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (index, item) in reader::tables(file, "listeners", report).iter().enumerate() {
+        let Some(section) = Section::new(item, "a listener", KEYS, report) else { continue };
+        let name = section
+            .required("name", "\"internal\"", report)
+            .and_then(|v| Some((reader::label(v, "`name`", report)?, v.span())));
+        let kind = section.one_of("kind", "kind", KINDS, ListenerKind::Http, report);
+        let addresses = section
+            .required("address", "\"127.0.0.1:8080\"", report)
+            .map(|value| list_of_addresses(value, "address", kind, report));
+        let Some((name, span)) = name else { continue };
+        if let Some((of, _)) = KINDS.iter().find(|(of, _)| *of == name) {
+            let key = if *of == "admin" { "metrics_address".to_owned() } else { format!("{of}_address") };
+            report.error(span, format!("\"{of}\" is the name of the listeners of `{key}`")).help =
+                Some("give it another name".into());
+        } else if let Some(first) = names.insert(name, index) {
+            let message = format!("listener {} is already named \"{}\"", first + 1, clip(name));
+            report.error(span, message);
+        }
+        found.extend(
+            addresses
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(address, span)| (Listener { name: name.into(), address, kind, explicit: true }, span)),
+        );
+    }
+    found
 }
 
 /// What the file says of the admin listener.
@@ -111,10 +191,8 @@ fn admin(file: &Section<'_>, report: &mut Report<'_>) -> Admin {
     match value.get_ref() {
         DeValue::Boolean(false) => Admin::Off,
         DeValue::String(text) if text.is_empty() => Admin::Off,
-        DeValue::String(text) => match address(text, key, &value.span(), report) {
-            Some(address) => {
-                Admin::At(Listener { address, kind: ListenerKind::Admin, explicit: true }, value.span())
-            }
+        DeValue::String(text) => match address(text, key, ListenerKind::Admin, &value.span(), report) {
+            Some(address) => Admin::At(listener(address, ListenerKind::Admin, true), value.span()),
             None => Admin::Off,
         },
         _ => {
@@ -153,5 +231,47 @@ fn default_admin(all: &[(Listener, Span)], report: &mut Report<'_>) -> Option<Li
             Some("set `metrics_address` to another address, or to false".into());
         return None;
     }
-    Some(Listener { address: DEFAULT_ADMIN, kind: ListenerKind::Admin, explicit: false })
+    Some(listener(DEFAULT_ADMIN, ListenerKind::Admin, false))
+}
+
+/// `listeners` of a pool: places in `all` of the listeners with these names. `schemes` is whether the pool
+/// takes requests over HTTP, and over HTTPS. `None` if any has an error.
+pub(super) fn of_pool(
+    value: &Value<'_>,
+    (http, https): (bool, bool),
+    listeners: &Listeners,
+    report: &mut Report<'_>,
+) -> Option<Vec<u16>> {
+    if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+        report.error(value.span(), "`listeners` is an empty list").help =
+            Some("leave it out to take requests from every listener".into());
+        return None;
+    }
+    let texts = reader::strings(value, "`listeners`", report);
+    let mut valid =
+        value.get_ref().as_array().is_none_or(|items| items.len() == texts.len()) && !texts.is_empty();
+    let usable: Vec<&str> =
+        listeners.names.iter().filter(|(_, k)| **k != ListenerKind::Admin).map(|(n, _)| &**n).collect();
+    let mut chosen = Vec::new();
+    for (name, span) in texts {
+        let problem = match listeners.names.get(name) {
+            None => {
+                let error = report.error(span, format!("there is no listener \"{}\"", clip(name)));
+                reader::suggest_name(error, name, &usable);
+                valid = false;
+                continue;
+            }
+            Some(ListenerKind::Admin) => "an admin listener, which no pool takes requests from",
+            Some(ListenerKind::Http) if !http => "for plain HTTP, but this pool takes only HTTPS",
+            Some(ListenerKind::Https) if !https => "for HTTPS, but this pool takes only plain HTTP",
+            Some(_) => {
+                chosen.push(name);
+                continue;
+            }
+        };
+        report.error(span, format!("listener \"{}\" is {problem}", clip(name)));
+        valid = false;
+    }
+    let places = (0..=u16::MAX).zip(&listeners.all).filter(|(_, l)| chosen.contains(&&*l.name));
+    valid.then(|| places.map(|(place, _)| place).collect())
 }

@@ -13,8 +13,8 @@ use super::matcher::Matcher;
 /// A whole configuration, already checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Those of `http_address`, then of `https_address`, then the admin listener. Those of HTTPS are absent
-    /// without a certificate.
+    /// Those of `http_address`, of `https_address`, of `[[listeners]]`, then the admin listener. Those of
+    /// HTTPS are absent without a certificate. At most 1025.
     pub listeners: Vec<Listener>,
     /// In the order of the file: the first whose scheme and matcher fit takes the request. At most 65535.
     pub pools: Vec<Pool>,
@@ -44,6 +44,9 @@ pub struct Config {
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// The name of its table in `[[listeners]]`, or else `http`, `https` or `admin`: 1 to 100 bytes.
+    /// Listeners that were written as one list share it.
+    pub name: Box<str>,
     /// Where to listen: port 0 is any free one, and `[::]` takes IPv4 too.
     pub address: SocketAddr,
     /// What is served there.
@@ -59,7 +62,7 @@ pub enum ListenerKind {
     Http,
     /// HTTP over TLS.
     Https,
-    /// The admin listener (`metrics_address`): `/healthz` and `/readyz`.
+    /// An admin listener (`metrics_address`): `/healthz` and `/readyz`.
     Admin,
 }
 
@@ -81,6 +84,8 @@ pub struct Pool {
     /// `name`, or else `pool-N` with N counted from 1 in the order of the file: unique, 1 to 100 bytes. The
     /// label of metrics and logs, and the pool's identity over reloads.
     pub name: Box<str>,
+    /// Places in [`Config::listeners`] of those whose requests the pool takes; `None`, the default: of all.
+    pub listeners: Option<Vec<u16>>,
     /// Which requests the pool takes; default [`Matcher::Any`].
     pub matcher: Matcher,
     /// Whether requests of plain HTTP listeners are taken; default true. One of `http` and `https` is true.

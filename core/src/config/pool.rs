@@ -7,19 +7,18 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, clip};
 use super::duration::{self, Unit};
+use super::listeners::{self, Listeners};
 use super::literal::{self, Literal};
 use super::matcher::{Matcher, SyntaxError};
 use super::model::{ClientPool, Limits, Pool, Strategy, Timeouts};
 use super::reader::{self, Section};
-use super::report::{self, Report, Span, Value};
+use super::report::{Report, Span, Value};
 use super::settings::{self, Scope};
 use super::{backends, health, keys, middlewares, strategy};
 
-/// Longest `name`, in bytes.
-const MAX_NAME_BYTES: usize = 100;
-
 /// What the top of the file sets for every pool.
 pub(super) struct Defaults {
+    pub(super) listeners: Listeners,
     pub(super) check_every: Duration,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
@@ -30,6 +29,7 @@ pub(super) struct LocatedPool {
     pub(super) pool: Pool,
     pub(super) header: Span,
     pub(super) matcher: Span,
+    /// Of `listeners`, or else of `schemes`.
     pub(super) schemes: Span,
     pub(super) addresses: Span,
     /// The name of each middleware, in the order of [`Pool::middlewares`].
@@ -47,22 +47,7 @@ pub(super) fn read_all(
     defaults: &Defaults,
     report: &mut Report<'_>,
 ) -> Vec<Option<LocatedPool>> {
-    let Some(value) = file.get("backend_pools") else { return Vec::new() };
-    let Some(items) = value.get_ref().as_array() else {
-        let found = report::type_name(value);
-        let message = format!("`backend_pools` must be a list of tables, found {found}");
-        let key = file.key_span("backend_pools");
-        let help = "write [[backend_pools]] with two brackets on each side";
-        // Only the header itself can be replaced, and only if it is the table's own.
-        let header = value.span();
-        match report.text.get(header.clone()) {
-            Some(text) if text.trim_matches(['[', ']']).trim() == "backend_pools" => {
-                report.error(key, message).suggest(help, header, "[[backend_pools]]");
-            }
-            _ => report.error(key, message).help = Some(help.into()),
-        }
-        return Vec::new();
-    };
+    let items = reader::tables(file, "backend_pools", report);
     if items.len() > usize::from(u16::MAX) {
         report.error(file.key_span("backend_pools"), "there are more than 65535 pools");
         return Vec::new();
@@ -75,7 +60,9 @@ pub(super) fn read_all(
             pools.push(None);
             continue;
         };
-        let given = section.get("name").and_then(|v| Some((name(v, report)?, v.span())));
+        let given = section
+            .get("name")
+            .and_then(|v| Some((Box::<str>::from(reader::label(v, "`name`", report)?), v.span())));
         if let Some((name, span)) = &given {
             if let Some(first) = indexes.insert(name.clone(), index) {
                 let message = format!("pool {} is already named \"{}\"", first + 1, clip(name));
@@ -92,15 +79,6 @@ pub(super) fn read_all(
         .collect();
     check_generated_names(&names, &is_named, report);
     pools
-}
-
-fn name(value: &Value<'_>, report: &mut Report<'_>) -> Option<Box<str>> {
-    let name = reader::non_empty_string(value, "`name`", report)?;
-    if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-        report.error(value.span(), "`name` must have at most 100 bytes and no control characters");
-        return None;
-    }
-    Some(name.into())
 }
 
 /// A pool without a name is called `pool-N`: no other pool may be named so. `names` are those that are
@@ -136,6 +114,14 @@ fn read_one(
         None => Some((true, true)),
         Some(value) => schemes(value, report),
     };
+    let listeners = match (section.get("listeners"), schemes) {
+        (None, _) => Some(None),
+        // Names are checked also if the schemes have an error.
+        (Some(value), schemes) => {
+            let schemes = schemes.unwrap_or((true, true));
+            listeners::of_pool(value, schemes, &defaults.listeners, report).map(Some)
+        }
+    };
     let strategy = match section.get("strategy") {
         None => Some(Strategy::RoundRobin),
         Some(value) => strategy::read(value, report),
@@ -152,8 +138,10 @@ fn read_one(
         .into_iter()
         .unzip();
     let (http, https) = schemes?;
+    let listed = section.get("listeners").is_some();
     let pool = Pool {
         name,
+        listeners: listeners?,
         matcher: matcher?,
         http,
         https,
@@ -171,7 +159,7 @@ fn read_one(
         pool,
         header: section.span.clone(),
         matcher: section.value_span("matcher"),
-        schemes: section.value_span("schemes"),
+        schemes: section.value_span(if listed { "listeners" } else { "schemes" }),
         addresses: section.value_span("addresses"),
         middlewares: middleware_spans,
         strategy: section.value_span("strategy"),

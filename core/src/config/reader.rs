@@ -9,7 +9,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, clip};
 use super::literal::quote;
-use super::report::{Report, Span, Value};
+use super::report::{self, Report, Span, Value};
 use super::{duration, keys, suggest};
 
 /// One name of a closed set; otherwise an error with a suggestion.
@@ -140,6 +140,39 @@ pub(super) fn strings<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<
             Vec::new()
         }
     }
+}
+
+/// A name for people and for other places of the file: 1 to 100 bytes without control characters.
+pub(super) fn label<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<'_>) -> Option<&'v str> {
+    const MAX_BYTES: usize = 100;
+    let label = non_empty_string(value, what, report)?;
+    if label.len() > MAX_BYTES || label.chars().any(char::is_control) {
+        let message = format!("{what} must have at most {MAX_BYTES} bytes and no control characters");
+        report.error(value.span(), message);
+        return None;
+    }
+    Some(label)
+}
+
+/// The tables of a list that is written `[[key]]`; none if the key is absent or wrong.
+pub(super) fn tables<'d>(file: &Section<'d>, key: &str, report: &mut Report<'_>) -> &'d [Value<'d>] {
+    let Some(value) = file.get(key) else { return &[] };
+    if let Some(items) = value.get_ref().as_array() {
+        return items;
+    }
+    let message = format!("`{key}` must be a list of tables, found {}", report::type_name(value));
+    let help = format!("write [[{key}]] with two brackets on each side");
+    // Only a header of the table's own can be replaced.
+    let header = value.span();
+    let is_own = |text: &str| text.starts_with('[') && text.trim_matches(['[', ']']).trim() == key;
+    let own = report.text.get(header.clone()).is_some_and(is_own);
+    let error = report.error(file.key_span(key), message);
+    if own {
+        error.suggest(help, header, format!("[[{key}]]"));
+    } else {
+        error.help = Some(help);
+    }
+    &[]
 }
 
 /// A TOML table of the file.

@@ -78,17 +78,15 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     };
     let (written, word) = (word.to_lowercase(), plain(word));
     let word_chars = word.chars().count();
-    by_distance(&word, word_chars, known, &plain)
-        .or_else(|| {
-            let (before, after) = (format!("_{written}"), format!("{written}_"));
-            let mut parts = known.iter().filter(|k| k.ends_with(&before) || k.starts_with(&after));
-            // Only one may be meant.
-            parts.next().copied().filter(|_| parts.next().is_none())
-        })
-        .or_else(|| {
-            let ours = |&&(theirs, _): &&(&str, &str)| plain(theirs) == word;
-            OTHER_WORDS.iter().filter(ours).find_map(|(_, ours)| known.iter().find(|k| *k == ours).copied())
-        })
+    let ours = |&&(theirs, _): &&(&str, &str)| plain(theirs) == word;
+    let translated =
+        OTHER_WORDS.iter().filter(ours).find_map(|(_, ours)| known.iter().find(|k| *k == ours).copied());
+    translated.or_else(|| by_distance(&word, word_chars, known, &plain)).or_else(|| {
+        let (before, after) = (format!("_{written}"), format!("{written}_"));
+        let mut parts = known.iter().filter(|k| k.ends_with(&before) || k.starts_with(&after));
+        // Only one may be meant.
+        parts.next().copied().filter(|_| parts.next().is_none())
+    })
 }
 
 /// The nearest name by edit distance; `plain` is how names are compared.

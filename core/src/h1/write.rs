@@ -133,6 +133,12 @@ impl ForwardedHeaders {
         Self { proto, port, server: server.as_bytes().into(), text: text.into_bytes().into() }
     }
 
+    /// The port of the listener.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether these are for a listener of this protocol and port.
     #[inline]
     #[must_use]

@@ -72,7 +72,10 @@ impl<O: Observer> Proxy<O> {
         let mut ctx = Ctx {
             now,
             client: e.client_ip,
-            connection: Connection { secure: client.kind == ListenerKind::Https, port: client.local_port },
+            connection: Connection {
+                secure: client.kind == ListenerKind::Https,
+                port: self.identity.forwarded_headers[usize::from(client.forwarded_headers)].port(),
+            },
             request: &mut e.head,
             state: &mut e.states[stage],
             transform: &mut transform,

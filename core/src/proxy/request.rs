@@ -197,6 +197,7 @@ impl<O: Observer> Proxy<O> {
         }
         let asked = RouteInput {
             https: client.kind == ListenerKind::Https,
+            listener: client.listener,
             host: e.head.host(),
             path: e.head.path(),
             query: e.head.query(),

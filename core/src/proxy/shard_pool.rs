@@ -14,7 +14,7 @@ use crate::middleware::Chain;
 use crate::observe::Observer;
 use crate::pool::{IdleLinks, IdleList};
 use crate::proxy::Proxy;
-use crate::route::Router;
+use crate::route::{ListenerIds, Router};
 use crate::time::Instant;
 
 /// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a
@@ -28,6 +28,7 @@ pub(crate) struct PoolTable {
     /// Of client heads, before a pool is known.
     pub(crate) head_limits: HeadLimits,
     pub(crate) router: Router,
+    pub(crate) listeners: ListenerIds,
     /// Slot of each pool of the newest configuration, in its order.
     pub(crate) current: Box<[u32]>,
     pub(crate) slots: Vec<Option<ShardPool>>,
@@ -80,6 +81,7 @@ impl PoolTable {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
             head_limits: head_limits(&config.limits),
+            listeners: ListenerIds::new(&config.listeners),
             config,
             router: Router::new(&[]),
             current: Box::new([]),
@@ -231,7 +233,8 @@ impl<O: Observer> Proxy<O> {
         let places = config.pools.iter().zip(states).enumerate();
         let current = places.map(|(i, (_, state))| self.adopt_pool(&config, i, state, &mut used)).collect();
         let table = &mut self.pools;
-        table.router = Router::new(&config.pools);
+        let ids = table.listeners.adopt(&config.listeners);
+        table.router = Router::with_listeners(&config.pools, &|place| ids[usize::from(place)]);
         table.head_limits = head_limits(&config.limits);
         table.config = config;
         for slot in std::mem::replace(&mut table.current, current) {

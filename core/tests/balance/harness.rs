@@ -44,6 +44,7 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
     let s = Duration::from_secs;
     config::Pool {
         name: "pool".into(),
+        listeners: None,
         matcher: Matcher::Any,
         http: true,
         https: true,

@@ -590,6 +590,29 @@ fn reloads() {
     w.finish();
 }
 
+/// Who came by a listener goes by its pools, also when a newer file has it at another place.
+#[test]
+fn pools_of_listeners_over_a_reload() {
+    let text = "http_address = [\"192.0.2.1:80\", \"192.0.2.1:81\"]\nmetrics_address = false\n\
+                [health_interval]\ncheck_every = 0\n\
+                [[listeners]]\nname = \"internal\"\naddress = \"192.0.2.1:82\"\n\
+                [[backend_pools]]\nname = \"a\"\nlisteners = [\"internal\"]\naddresses = [\"10.0.0.1:80\"]\n\
+                [[backend_pools]]\nname = \"b\"\nlisteners = [\"http\"]\naddresses = [\"10.0.0.2:80\"]\n";
+    let mut w = World::new(text);
+    w.backend(A).reply = ok("").as_str().into();
+    w.backend(B).reply = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n".into();
+    let internal = w.accept(0, addr("192.0.2.9:1"), ListenerId(2)).expect("taken");
+    let public = w.accept(0, addr("192.0.2.9:2"), ListenerId(0)).expect("taken");
+    for _ in 0..2 {
+        assert_eq!((w.ask(internal, "/"), w.ask(public, "/")), (vec![200], vec![201]));
+        w.got(internal);
+        w.got(public);
+        let fewer = text.replace("[\"192.0.2.1:80\", \"192.0.2.1:81\"]", "\"192.0.2.1:80\"");
+        w.reconfigure(&config(&fewer));
+    }
+    w.finish();
+}
+
 /// A listener keeps its kind for those who came by it, wherever the newer file has it.
 #[test]
 fn listeners_over_a_reload() {

@@ -154,8 +154,8 @@ impl World {
         peer: SocketAddr,
         listener: ListenerId,
     ) -> Result<Sock, Refused> {
-        // The listeners of every configuration here: the admin page comes second.
-        let kind = if listener.0 == 0 { ListenerKind::Http } else { ListenerKind::Admin };
+        // The listeners of every configuration here: if there is an admin page, it comes second.
+        let kind = if listener.0 == 1 { ListenerKind::Admin } else { ListenerKind::Http };
         let conn = self.shards[shard]
             .handle_accept(&Accepted { listener, kind, peer, local: addr(LOCAL) }, self.now)?;
         let sock = self.add(shard, conn, None);

@@ -189,7 +189,7 @@ mod tests {
 
     fn listener(address: &str, explicit: bool) -> Listener {
         let kind = if explicit { ListenerKind::Http } else { ListenerKind::Admin };
-        Listener { address: address.parse().expect("an address"), kind, explicit }
+        Listener { name: "test".into(), address: address.parse().expect("an address"), kind, explicit }
     }
 
     #[test]

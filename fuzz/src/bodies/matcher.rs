@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use ruststrom_core::ListenerId;
 use ruststrom_core::config::{self, Matcher, Pool};
 use ruststrom_core::route::{FieldLookup, RouteInput, Router};
 
@@ -79,6 +80,7 @@ fn play(texts: &[&str], asked: &[u8], schemes: u8) -> bool {
     let fields = List(fields.collect());
     let ask = RouteInput {
         https: schemes & 1 != 0,
+        listener: ListenerId(0),
         host,
         path: &target[..mark.unwrap_or(target.len())],
         query: mark.map(|at| &target[at + 1..]),
