@@ -1,9 +1,8 @@
 //! The layout of the workspace: what lies at the top, which package depends on which, that no crate has
 //! unsafe code, the names of source files and the length of their lines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Package, root file of its crate, and the packages of this workspace that it may depend on: dependencies
 /// point towards the core, never back.
@@ -28,48 +27,73 @@ fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
 
-/// The packages of this workspace that `cargo tree` prints: those with a path after their version. Only the
-/// dependencies of the host are asked for, so that nothing needs to be downloaded once the workspace was
-/// built.
-fn workspace_packages(arguments: &[&str]) -> BTreeSet<String> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(top())
-        .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}"])
-        .args(["--target", &host()])
-        .args(arguments);
-    let out = cargo.output().expect("cargo runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let text = String::from_utf8(out.stdout).expect("UTF-8");
-    text.lines()
-        .filter(|l| l.contains(" (/"))
-        .filter_map(|l| l.split(' ').next())
-        .map(str::to_owned)
+/// A manifest of this workspace.
+fn manifest(directory: &str) -> toml::Table {
+    let path = top().join(directory).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The names of the dependencies in one of a manifest's tables, for whatever target.
+fn dependencies(manifest: &toml::Table, kind: &str) -> BTreeSet<String> {
+    let targets = manifest.get("target").and_then(toml::Value::as_table).into_iter().flatten();
+    let tables = targets.filter_map(|(_, target)| target.as_table()).chain([manifest]);
+    let named = tables.filter_map(|table| table.get(kind)?.as_table()).flatten();
+    named
+        .map(|(name, value)| value.get("package").and_then(toml::Value::as_str).unwrap_or(name).to_owned())
         .collect()
 }
 
-/// The target triple of this machine.
-fn host() -> String {
-    let out = Command::new(env!("CARGO")).args(["-vV"]).output().expect("cargo runs");
-    let text = String::from_utf8(out.stdout).expect("UTF-8");
-    text.lines().find_map(|l| l.strip_prefix("host: ")).expect("a line for the host").to_owned()
+/// The packages of this workspace with their manifests. They are read as they are: `cargo tree` and its like
+/// would want to have crates that a build doesn't need, and download them.
+fn members() -> BTreeMap<String, toml::Table> {
+    let workspace = manifest("");
+    let members = workspace["workspace"]["members"].as_array().expect("a list");
+    members
+        .iter()
+        .map(|directory| manifest(directory.as_str().expect("a string")))
+        .map(|manifest| (manifest["package"]["name"].as_str().expect("a name").to_owned(), manifest))
+        .collect()
+}
+
+/// The packages of this workspace that `name` depends on, directly or not.
+fn workspace_dependencies(
+    members: &BTreeMap<String, toml::Table>,
+    name: &str,
+    kinds: &[&str],
+) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![(name.to_owned(), kinds)];
+    while let Some((name, kinds)) = open.pop() {
+        let all = kinds.iter().flat_map(|kind| dependencies(&members[&name], kind));
+        for dependency in all.filter(|d| members.contains_key(d)) {
+            if found.insert(dependency.clone()) {
+                // What a dependency is tested with is no dependency.
+                open.push((dependency, &["dependencies", "build-dependencies"]));
+            }
+        }
+    }
+    found
 }
 
 #[test]
 fn dependencies_point_one_way() {
-    let members = workspace_packages(&["--workspace", "--depth", "0", "--edges", "normal,build"]);
+    let members = members();
     assert_eq!(
-        members,
+        members.keys().cloned().collect::<BTreeSet<_>>(),
         PACKAGES.iter().map(|(name, ..)| (*name).to_owned()).collect(),
         "a new package needs its line in this test"
     );
     for (name, _, allowed) in PACKAGES {
         // Build scripts count too. The core's tests may not use what depends on the core either.
-        let edges = if allowed.is_empty() { "normal,build,dev" } else { "normal,build" };
-        let mut found = workspace_packages(&["-p", name, "--edges", edges]);
-        assert!(found.remove(*name), "{name} is not in its own tree");
+        let all = ["dependencies", "build-dependencies", "dev-dependencies"];
+        let kinds = if allowed.is_empty() { &all[..] } else { &all[..2] };
+        let found = workspace_dependencies(&members, name, kinds);
         assert_eq!(found, allowed.iter().map(|n| (*n).to_owned()).collect(), "{name}");
     }
+    // The command is tested with the simulator, and that is seen.
+    let tested_with = dependencies(&members["rust-strom"], "dev-dependencies");
+    assert!(tested_with.contains("ruststrom-sim"), "{tested_with:?}");
 }
 
 #[test]
