@@ -99,6 +99,41 @@ fn a_syntax_error_hides_nothing_in_other_tables() {
 }
 
 #[test]
+fn what_is_not_known_to_be_meant_is_explained() {
+    // (within the file, within the pool, what the first diagnostic with a help tells)
+    let cases = [
+        (
+            "log_level = \"debug\"",
+            "",
+            "the environment variable RUST_LOG sets the level of the log; requests are in [access_log]",
+        ),
+        (
+            "[backend_pools.health_config]\npath = \"/x\"",
+            "",
+            "its own tables, like [backend_pools.…], stand below [[backend_pools]]",
+        ),
+        ("matcher = \"Host('a')\"", "", "it is a key of a backend pool: write it below [[backend_pools]]"),
+        (
+            "",
+            "[backend_pools.client]\nretries = 1",
+            "it is a key of a backend pool: write it before the pool's first [table]",
+        ),
+        ("", "workers = 1", "it is a key of the file: write it before the first [table]"),
+    ];
+    for (top, rest, expected) in cases {
+        let text = in_file(top) + rest + "\n";
+        feed_back::every_suggestion(&text);
+        let help = parse(&text).diagnostics.into_iter().find_map(|d| d.help);
+        assert_eq!(help.as_deref(), Some(expected), "{text}");
+    }
+    for word in ["auto", "null", "none", "default"] {
+        let found = errors(&in_file(&format!("workers = {word}")));
+        let message = format!("there is no `{word}`: leave the key out to have its default");
+        assert_eq!(found, [(2, 11, message)]);
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_one_error() {
     for (text, expected) in [
         (
@@ -737,6 +772,9 @@ fn errors_of_listeners() {
         let found = errors(&listener(lines));
         assert!(found.contains(&(row, column, message.to_owned())), "{lines}\n{found:#?}");
     }
+    // A listener with another error is known to pools.
+    let text = "http_address = \"[::]:80\"\n[[listeners]]\nname = \"x\"\n[[backend_pools]]\nlisteners = [\"x\"]\naddresses = [\"a:1\"]\n";
+    assert_eq!(errors(text), [(2, 1, "missing `address` in a listener".to_owned())]);
     let only = |top: &str| errors(&format!("{top}\n[[backend_pools]]\naddresses = [\"a:1\"]\n"));
     let nothing = "there is nothing to listen on: neither `http_address` nor `https_address`";
     assert_eq!(only("[[listeners]]\nname = \"x\"\naddress = \"[::]:80\""), []);

@@ -160,11 +160,12 @@ fn name_and_port(prefix: &str, label: &str, usual_port: u16) -> Result<(Box<str>
         return error("a backend's address has no user", host);
     }
     if let Some((host, rest)) = label.split_once([' ', '\t']) {
-        let reason = match rest.contains('=') {
+        let is_setting = rest.contains('=') || rest.trim() == "backup";
+        let reason = match is_setting {
             true => "settings of a backend are keys of a table like { address = \"host:80\", weight = 2 }",
             false => "only letters, digits, `-`, `_` and `.` are allowed",
         };
-        return if rest.contains('=') { error(reason, host) } else { Err(AddressError::new(reason)) };
+        return if is_setting { error(reason, host) } else { Err(AddressError::new(reason)) };
     }
     let (host, port) = split_port(label, usual_port).map_err(|error| error.after(prefix))?;
     if host.is_empty() {

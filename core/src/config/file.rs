@@ -137,6 +137,11 @@ fn trusted_proxies(file: &Section<'_>, report: &mut Report<'_>) -> Vec<ipnet::Ip
 fn access_log(file: &Section<'_>, report: &mut Report<'_>) -> AccessLog {
     let default = AccessLog::default();
     let Some(value) = file.get("access_log") else { return default };
+    if let Some(path) = value.get_ref().as_str().filter(|path| !path.trim().is_empty()) {
+        let table = format!("{{ path = {} }}", literal::quote(path));
+        report.mistyped(value, "`access_log`", "a table").write(table);
+        return default;
+    }
     let Some(section) = Section::new(value, "`access_log`", &["enabled", "format", "path"], report) else {
         return default;
     };

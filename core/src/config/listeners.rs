@@ -35,7 +35,7 @@ pub(super) struct Listeners {
 pub(super) fn read(file: &Section<'_>, has_certificate: bool, report: &mut Report<'_>) -> Listeners {
     let mut all = addresses(file, "http_address", ListenerKind::Http, report);
     all.extend(addresses(file, "https_address", ListenerKind::Https, report));
-    let named = named(file, report);
+    let (named, mut names) = named(file, report);
     let keys = ["http_address", "https_address", "listeners"];
     let only_admin = named.iter().all(|(l, _)| l.kind == ListenerKind::Admin);
     if keys[..2].iter().all(|key| file.get(key).is_none() && !file.has_misspelt(key))
@@ -60,7 +60,7 @@ pub(super) fn read(file: &Section<'_>, has_certificate: bool, report: &mut Repor
     let https = all.iter().find(|(l, _)| l.kind == ListenerKind::Https).map(|(_, span)| span.clone());
     let served = |l: &Listener| l.kind != ListenerKind::Https || has_certificate;
     let all: Vec<Listener> = all.into_iter().map(|(l, _)| l).chain(default_admin).collect();
-    let names = all.iter().map(|l| (l.name.clone(), l.kind)).collect();
+    names.extend(all.iter().map(|l| (l.name.clone(), l.kind)));
     Listeners { all: all.into_iter().filter(served).collect(), names, https }
 }
 
@@ -135,9 +135,13 @@ fn address(
     }
 }
 
-/// `[[listeners]]`, each with a name of its own.
-fn named(file: &Section<'_>, report: &mut Report<'_>) -> Vec<(Listener, Span)> {
+/// `[[listeners]]`, each with a name of its own; and the kinds by name.
+fn named(
+    file: &Section<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<(Listener, Span)>, BTreeMap<Box<str>, ListenerKind>) {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut kinds = BTreeMap::new();
     let mut found = Vec::new();
     for (index, item) in reader::tables(file, "listeners", report).iter().enumerate() {
         let Some(section) = Section::new(item, "a listener", KEYS, report) else { continue };
@@ -157,6 +161,8 @@ fn named(file: &Section<'_>, report: &mut Report<'_>) -> Vec<(Listener, Span)> {
             let message = format!("listener {} is already named \"{}\"", first + 1, clip(name));
             report.error(span, message);
         }
+        // A listener whose address has an error is known all the same.
+        kinds.insert(Box::<str>::from(name), kind);
         found.extend(
             addresses
                 .unwrap_or_default()
@@ -164,7 +170,7 @@ fn named(file: &Section<'_>, report: &mut Report<'_>) -> Vec<(Listener, Span)> {
                 .map(|(address, span)| (Listener { name: name.into(), address, kind, explicit: true }, span)),
         );
     }
-    found
+    (found, kinds)
 }
 
 /// What the file says of the admin listener.

@@ -214,7 +214,8 @@ fn explain(found: &SyntaxError, text: &str, literal: &Literal, whole: Span, diag
 fn schemes(value: &Value<'_>, report: &mut Report<'_>) -> Option<(bool, bool)> {
     let DeValue::Array(items) = value.get_ref() else {
         let error = report.mistyped(value, "`schemes`", "a list like [\"HTTP\", \"HTTPS\"]");
-        if let Some(name @ ("HTTP" | "HTTPS")) = value.get_ref().as_str() {
+        let name = value.get_ref().as_str().map(str::to_uppercase);
+        if let Some(name @ ("HTTP" | "HTTPS")) = name.as_deref() {
             error.write(format!("[\"{name}\"]"));
         }
         return None;

@@ -67,7 +67,7 @@ pub(super) fn integer(
     report: &mut Report<'_>,
 ) -> Option<u64> {
     let DeValue::Integer(n) = value.get_ref() else {
-        let meant = value.get_ref().as_str().and_then(|text| text.trim().parse::<u64>().ok());
+        let meant = value.get_ref().as_str().and_then(number_in);
         let error = report.mistyped(value, what, "an integer");
         if let Some(n) = meant.filter(|n| bounds.contains(n)) {
             error.write(n.to_string());
@@ -79,6 +79,20 @@ pub(super) fn integer(
         report.error(value.span(), format!("{what} must be from {} to {}", bounds.start(), bounds.end()));
     }
     n
+}
+
+/// The number that a string says, also one like `8k` or `10 MB`, which counts in powers of 1024.
+fn number_in(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let factor: u64 = match text[digits..].trim().to_lowercase().as_str() {
+        "" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    text[..digits].parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// A boolean.
@@ -170,7 +184,7 @@ pub(super) fn tables<'d>(file: &Section<'d>, key: &str, report: &mut Report<'_>)
     if own {
         error.suggest(help, header, format!("[[{key}]]"));
     } else {
-        error.help = Some(help);
+        error.help = Some(format!("its own tables, like [{key}.…], stand below [[{key}]]"));
     }
     &[]
 }
@@ -215,7 +229,12 @@ impl<'d> Section<'d> {
         report: &mut Report<'_>,
     ) -> Option<Self> {
         let Some(table) = value.get_ref().as_table() else {
-            report.mistyped(value, what, "a table");
+            let source = report.text.get(value.span()).unwrap_or_default();
+            let header = source.strip_prefix('[').and_then(|s| s.strip_suffix(']'));
+            let error = report.mistyped(value, what, "a table");
+            if let Some(header) = header.filter(|h| h.starts_with('[') && h.ends_with(']')) {
+                error.write(header);
+            }
             return None;
         };
         Some(Self { what, span: value.span(), table, is_root: false, misspelt: Vec::new() })
@@ -266,6 +285,10 @@ impl<'d> Section<'d> {
         } else if elsewhere {
             // In TOML a key after a `[table]` header belongs to that table, which is easily forgotten.
             error.help = Some("it is a key of the file: write it before the first [table]".into());
+        } else if self.is_root && matches!(name, "log" | "log_level" | "loglevel" | "logging") {
+            let help =
+                "the environment variable RUST_LOG sets the level of the log; requests are in [access_log]";
+            error.help = Some(help.into());
         } else if known.is_empty() {
             error.help = Some(format!("{} takes no keys", self.what));
         } else {

@@ -119,7 +119,8 @@ fn without_equals(source: &str, line: &str) -> Finding {
     let text = rest.trim_start_matches([':', ' ', '\t']).trim_end_matches([';', ',']).trim_end();
     let finding = Finding::new(whole, "there is no `=`: an entry is `key = value`");
     let key = key.trim_matches(['"', '\'']);
-    if text.is_empty() || source.lines().nth(1).is_some() || text.starts_with(['{', '|', '>']) {
+    let is_list = matches!(key, "-" | "*");
+    if is_list || text.is_empty() || source.lines().nth(1).is_some() || text.starts_with(['{', '|', '>']) {
         return finding;
     }
     let as_it_is = format!("{key} = {text}");
@@ -168,8 +169,9 @@ fn value(source: &str, start: usize, unclosed: Option<usize>) -> Finding {
                 return Finding::new(span, "nothing stands after a value").write(word);
             }
             match word.to_lowercase().as_str() {
-                "null" | "nil" | "none" | "~" => {
-                    Finding::new(span, "there is no null: leave the key out to have its default")
+                "null" | "nil" | "none" | "~" | "auto" | "default" => {
+                    let message = format!("there is no `{word}`: leave the key out to have its default");
+                    Finding::new(span, message)
                 }
                 "true" | "yes" | "on" | "false" | "no" | "off" => {
                     Finding::new(span, "a boolean is `true` or `false`").write(bare(word))
@@ -196,7 +198,8 @@ fn never_closed(source: &str, place: usize, line_end: usize) -> Finding {
                 source[place + quotes..line_end.max(place + quotes)].trim_end_matches([',', ';', ']', '}']);
             // Only where nothing but the text follows can the end be known.
             let alone = source[..place].trim_end().ends_with('=') && place + quotes + inner.len() == line_end;
-            return if alone { finding.write(quote(inner)) } else { finding };
+            // `'text"` ends with the other quote.
+            return if alone { finding.write(quote(inner.trim_end_matches(['"', '\'']))) } else { finding };
         }
     };
     Finding::new(place..place + 1, what)
