@@ -92,6 +92,8 @@ pub(crate) struct Backend {
     pub(crate) connected: bool,
     /// Stands in the idle list.
     pub(crate) idle: bool,
+    /// Lies idle for one client alone.
+    pub(crate) bound: bool,
     /// Exchanges that it has carried.
     pub(crate) uses: u32,
     /// How long the backend says it keeps an idle connection, in seconds.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod bound;
 mod buffer_waiters;
 mod chain;
 mod check;
@@ -63,6 +64,7 @@ pub struct Proxy<O: Observer> {
     timers: Timers,
     /// When each backend is checked next.
     checks: Schedule,
+    bound: bound::BoundConns,
     /// How many backends requests had found to be away when this shard last looked.
     marked_down: u64,
     /// Checks under way, by the identity of their backend.
@@ -177,6 +179,7 @@ impl<O: Observer> Proxy<O> {
             signals: Signals::default(),
             timers: Timers { wheel: Wheel::default(), exchange_filed: Vec::new(), now },
             checks,
+            bound: bound::BoundConns::default(),
             marked_down: 0,
             probe_rounds: BTreeMap::new(),
             lookups: lookup::Lookups::default(),

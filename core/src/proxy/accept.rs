@@ -204,6 +204,9 @@ impl<O: Observer> Proxy<O> {
             }
             Role::Probe(_) => {}
         }
+        if !self.bound.is_empty() {
+            self.unbind(c);
+        }
         self.finish_drain();
         true
     }

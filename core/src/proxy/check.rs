@@ -126,7 +126,7 @@ impl<O: Observer> Proxy<O> {
                 let clean = conn.wire.h1().is_some_and(|h1| h1.may_request()) && conn.wire.is_drained();
                 assert!(!b.idle || (b.connected && clean), "{c:?}: idle but not clean");
                 assert!(
-                    conn.wire.streams().is_some() || b.idle == conn.exchange.is_none(),
+                    conn.wire.streams().is_some() || (b.idle || b.bound) == conn.exchange.is_none(),
                     "{c:?}: neither idle nor in use"
                 );
                 if let Some(x) = conn.exchange {

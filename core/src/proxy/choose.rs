@@ -31,6 +31,9 @@ const MAX_PASSED_OVER: usize = 128;
 impl<O: Observer> Proxy<O> {
     /// Chooses a backend for an exchange that has none.
     pub(super) fn choose(&mut self, x: ExchangeId, now: Instant) {
+        if !self.bound.is_empty() && self.attach_bound(x, now) {
+            return;
+        }
         match self.try_choose(x, now) {
             Choice::Backend(_) => self.attach(x, true, now),
             Choice::None => self.refuse_waiting(x, Cause::NoBackend),
@@ -177,7 +180,8 @@ impl<O: Observer> Proxy<O> {
         e.attempts = e.attempts.saturating_add(1);
         e.backend_window = Window::NONE;
         // Only a connection that comes about says that a half-open backend is well.
-        let idle = if reuse && of.state.health().usable() {
+        // One that is to be authenticated must not turn out to be stale: it could not be replaced.
+        let idle = if reuse && !e.binds && of.state.health().usable() {
             of.idle.newest().and_then(|slot| self.tables.conns.at(slot))
         } else {
             None
@@ -243,6 +247,7 @@ impl<O: Observer> Proxy<O> {
             epoch: of.state.epoch(),
             connected: false,
             idle: false,
+            bound: false,
             uses: 0,
             keep_alive_secs: u32::MAX,
         });
@@ -424,7 +429,9 @@ impl<O: Observer> Proxy<O> {
         // What has not been sent has not been let go of either.
         let idempotent = e.head.method().is_idempotent() || planted!(3);
         let repeatable = !e.request_begun || (e.retained && idempotent);
-        let safe = (!e.response_seen || planted!(12)) && repeatable;
+        // What authenticates a connection is worth nothing on another one.
+        let bound = e.binds && e.request_begun;
+        let safe = (!e.response_seen || planted!(12)) && repeatable && !bound;
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         self.detach_backend(x);
         let e = &mut self.tables.exchanges[x];

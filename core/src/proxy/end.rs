@@ -145,8 +145,9 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let (leg, tunnel, pool) = (e.client, e.phase == Phase::Tunnel, e.pool);
+        let owner = e.binds.then_some(leg.conn);
         if let (Some(backend), Some(pool)) = (e.backend.take(), pool) {
-            self.free_backend(backend, pool, now);
+            self.free_backend(backend, pool, owner, now);
         }
         self.end(x, now);
         let c = leg.conn;
@@ -183,7 +184,8 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Lets go of a backend leg whose exchange is over: its connection lies idle if it can be used again.
-    fn free_backend(&mut self, leg: Leg, pool: u32, now: Instant) {
+    /// `owner`: the client that it belongs to, if not to all.
+    fn free_backend(&mut self, leg: Leg, pool: u32, owner: Option<ConnId>, now: Instant) {
         let b = leg.conn;
         let conn = &mut self.tables.conns[b];
         if let Some(streams) = conn.wire.streams_mut() {
@@ -200,7 +202,11 @@ impl<O: Observer> Proxy<O> {
             }
             _ => false,
         };
-        if reusable { self.keep_idle(b, pool, now) } else { self.close(b) }
+        match owner {
+            _ if !reusable => self.close(b),
+            None => self.keep_idle(b, pool, now),
+            Some(client) => self.bind(client, b, pool, now),
+        }
     }
 
     /// Keeps a connection to a backend for exchanges to come, if there may be one more.

@@ -97,6 +97,8 @@ pub(crate) struct Exchange {
     pub(crate) failed: Vec<FailedAttempt>,
     /// The last attempt used an idle connection.
     pub(crate) reused: bool,
+    /// Its connection to the backend belongs to its client alone from now on.
+    pub(crate) binds: bool,
     /// All of the request that was received is still here.
     pub(crate) retained: bool,
     /// A byte of this attempt's request has been sent.

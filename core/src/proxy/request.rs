@@ -134,6 +134,7 @@ impl<O: Observer> Proxy<O> {
             replays: 0,
             failed: Vec::new(),
             reused: false,
+            binds: false,
             retained: true,
             request_begun: false,
             request_sent: false,
@@ -231,6 +232,11 @@ impl<O: Observer> Proxy<O> {
             let fields = e.head.fields();
             let mut cookies = fields.iter().filter(|f| f.kind == HeaderKind::Cookie);
             e.sticky_choice = cookies.find_map(|f| sticky.find(f.value));
+        }
+        if e.head.fields().has(HeaderKind::Authorization)
+            || e.head.fields().has(HeaderKind::ProxyAuthorization)
+        {
+            e.binds = super::bound::has_connection_credentials(e.head.fields());
         }
         // A body that cannot all stay here makes the first attempt the last.
         if matches!(e.head.framing(), crate::http::Framing::Length(n) if n > MAX_RETAINED_BYTES) {

@@ -134,6 +134,9 @@ impl<O: Observer> Proxy<O> {
         let backend = e.backend.expect("a response comes from a backend");
         let (source, sink) = conns.pair_mut(backend.conn, e.client.conn).expect("both legs are there");
         e.status = head.status().as_u16();
+        if matches!(e.status, 401 | 407) {
+            e.binds |= super::bound::asks_for_connection_credentials(e.status, head.fields());
+        }
         e.times.responded = now;
         e.trailers_pass[RESPONSE] = !head.lists_fields;
         match &mut source.wire {

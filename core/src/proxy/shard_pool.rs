@@ -247,6 +247,7 @@ impl<O: Observer> Proxy<O> {
                 self.close_oldest_idle(at);
             }
         }
+        self.close_bound_to_retired();
         self.schedule_lookups(now);
     }
 
