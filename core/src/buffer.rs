@@ -1,6 +1,6 @@
 //! What has been received on a connection and is still needed: one page, and what of it is what.
 
-use crate::page::{PageId, Pages};
+use crate::page::{LARGE_BYTES, PageId, Pages};
 use crate::planted::planted;
 
 /// Received bytes: `[payload.0, payload.1)` is decoded payload, `[unparsed, end)` is not yet understood.
@@ -109,6 +109,26 @@ impl ReceiveBuffer {
         }
     }
 
+    /// Takes a large page in the place of a small one, with what is needed. False if there is none, or if it
+    /// is large already.
+    #[cold]
+    pub(crate) fn grow(&mut self, pages: &mut Pages) -> bool {
+        let Some(small) = self.page.take_if(|page| Pages::size(page) < LARGE_BYTES) else { return false };
+        let Some(large) = pages.lend_large() else {
+            self.page = Some(small);
+            return false;
+        };
+        let (from, len) = self.needed();
+        let before = pages.detach(&small);
+        let needed = &before[from as usize..(from + len) as usize];
+        pages.bytes_mut(&large)[..len as usize].copy_from_slice(needed);
+        pages.restore(&small, before);
+        pages.give_back(small);
+        self.moved_to_front(from);
+        self.page = Some(large);
+        true
+    }
+
     /// Moving costs a copy. Payload moves only if that gains half a page, so each byte is moved once at most,
     /// on average; the beginning of a head has to move to have room for its end, and does so once.
     fn movable(&self, size: usize) -> bool {
@@ -150,6 +170,11 @@ impl ReceiveBuffer {
         }
         let (from, len) = self.needed();
         pages.bytes_mut(page).copy_within(from as usize..(from + len) as usize, 0);
+        self.moved_to_front(from);
+    }
+
+    /// What is needed began at `from`, and begins at 0 now.
+    fn moved_to_front(&mut self, from: u32) {
         if self.payload.0 == self.payload.1 {
             self.payload = (0, 0);
         } else {

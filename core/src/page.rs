@@ -11,8 +11,9 @@ pub struct PageId(NonZeroU32);
 /// Bytes of a small page. A response's head and a body of 16 KiB fit into one. Not a multiple of 4 KiB, so
 /// that the starts of pages do not all compete for the same cache lines.
 pub const SMALL_BYTES: usize = 17 * 1024 + 576;
-/// Bytes of a large page, for bodies that are known to be long.
-pub const LARGE_BYTES: usize = 64 * 1024;
+/// Bytes of a large page, for bodies that are known to be long and for heads that need it: the longest head,
+/// 64 KiB, fits with what the proxy adds to it.
+pub const LARGE_BYTES: usize = 66 * 1024;
 
 /// How many small pages that were given back keep their memory; that of more goes back to the allocator.
 const MAX_KEPT_SMALL: usize = 512;

@@ -276,7 +276,7 @@ fn errors_of_the_file() {
         ("timeouts.head = \"1 day\"", 2, 17, "unknown unit \"day\" of `head`"),
         ("timeouts.head = \"\"", 2, 17, "\"\" is not a duration for `head`"),
         ("timeouts.head = true", 2, 17, "`head` must be a duration, found a boolean"),
-        ("limits.head_bytes = 1023", 2, 21, "`head_bytes` must be from 1024 to 16384"),
+        ("limits.head_bytes = 1023", 2, 21, "`head_bytes` must be from 1024 to 65536"),
         ("limits.fields = 257", 2, 17, "`fields` must be from 8 to 256"),
         ("limits.target_bytes = 63", 2, 23, "`target_bytes` must be from 64 to 16000"),
         ("limits.connections = 0", 2, 22, "`connections` must be from 1 to 10000000"),

@@ -302,7 +302,8 @@ pub struct Timeouts {
 /// Every limit. The status of the local reply to what exceeds it stands in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the head of a request (431) or a response (502), 1024..=16384; default 16384.
+    /// Bytes of the head of a request (431) or a response (502), 1024..=65536; default 16384. One byte less counts
+    /// where it is 65536.
     pub head_bytes: u32,
     /// Fields of the head of a request (431) or a response (502), 8..=256; default 100.
     pub fields: u32,

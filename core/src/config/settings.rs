@@ -116,7 +116,7 @@ pub(super) fn limits(
     let mut get = |key: &str, bounds, default| s.integer_u32(key, bounds, default, report);
     let any = 0..=u32::MAX;
     Limits {
-        head_bytes: get("head_bytes", 1024..=16_384, default.head_bytes),
+        head_bytes: get("head_bytes", 1024..=65_536, default.head_bytes),
         fields: get("fields", 8..=256, default.fields),
         target_bytes: get("target_bytes", 64..=16_000, default.target_bytes),
         connections: get("connections", 1..=10_000_000, default.connections),

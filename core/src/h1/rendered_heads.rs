@@ -3,7 +3,7 @@
 use super::write::Writer;
 use crate::cause::Cause;
 use crate::http::Violation;
-use crate::page::{PageId, Pages};
+use crate::page::{LARGE_BYTES, PageId, Pages};
 
 /// Heads that have been written and not wholly sent: a final one, maybe interim ones before it.
 #[derive(Debug, Default)]
@@ -60,11 +60,7 @@ impl RenderedHeads {
     }
 
     /// Writes behind what of earlier heads has not been sent yet.
-    pub(super) fn write(
-        &mut self,
-        pages: &mut Pages,
-        write: impl FnOnce(&mut Writer<'_>),
-    ) -> Result<(), Cause> {
+    pub(super) fn write(&mut self, pages: &mut Pages, write: impl Fn(&mut Writer<'_>)) -> Result<(), Cause> {
         if self.is_done() {
             (self.len, self.sent) = (0, 0);
         }
@@ -78,8 +74,33 @@ impl RenderedHeads {
         };
         let mut w = Writer::new(&mut pages.bytes_mut(page)[self.len as usize..]);
         write(&mut w);
-        let written = w.finish().ok_or(Cause::BadResponse(Violation::HeadTooLarge))?;
-        self.len += written as u32;
+        match w.finish() {
+            Some(written) => self.len += written as u32,
+            None => self.write_to_large(pages, write)?,
+        }
+        Ok(())
+    }
+
+    /// As [`Self::write`], when the small page is too small.
+    #[cold]
+    fn write_to_large(&mut self, pages: &mut Pages, write: impl Fn(&mut Writer<'_>)) -> Result<(), Cause> {
+        let too_large = Cause::BadResponse(Violation::HeadTooLarge);
+        let Memory::Page(small) = &self.memory else { return Err(too_large) };
+        if Pages::size(small) == LARGE_BYTES {
+            return Err(too_large);
+        }
+        let large = pages.lend_large().ok_or(Cause::NoPages)?;
+        let before = pages.detach(small);
+        let len = self.len as usize;
+        pages.bytes_mut(&large)[..len].copy_from_slice(&before[..len]);
+        pages.restore(small, before);
+        let mut w = Writer::new(&mut pages.bytes_mut(&large)[len..]);
+        write(&mut w);
+        let written = w.finish();
+        if let Memory::Page(small) = std::mem::replace(&mut self.memory, Memory::Page(large)) {
+            pages.give_back(small);
+        }
+        self.len += written.ok_or(too_large)? as u32;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Error, Status};
 
 use super::diagnose::{Start, diagnose, lines_are_right};
-use super::field_lines::{MAX_HEAD_BYTES, ParsedLines};
+use super::field_lines::ParsedLines;
 use super::head_end::find_empty_line;
 use super::head_limits::HeadLimits;
 use crate::http::fields::FieldLine;
@@ -11,6 +11,8 @@ use crate::http::{Field, HeaderKind, Violation};
 
 /// The most trailer fields that a message can have.
 pub const MAX_TRAILERS: usize = 64;
+/// The most bytes of a trailer section, however long heads may be: it lies in the page of the content.
+const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
 /// Where the fields of a trailer section lie: written by [`parse_trailers`] and borrowed by what it returns.
 pub struct TrailerIndex {
@@ -79,8 +81,8 @@ pub fn parse_trailers<'s>(
         _ => find_empty_line(buf, 0, from)?,
     };
     let len = match end {
-        Some(len) if len <= limits.head_bytes.min(MAX_HEAD_BYTES) => len,
-        None if buf.len() < limits.head_bytes => return Ok(Trailers::Partial),
+        Some(len) if len <= limits.head_bytes.min(MAX_TRAILER_BYTES) => len,
+        None if buf.len() < limits.head_bytes.min(MAX_TRAILER_BYTES) => return Ok(Trailers::Partial),
         _ => return Err(Violation::TrailersTooLarge),
     };
     let section = &buf[..len];

@@ -119,7 +119,12 @@ impl<O: Observer> Proxy<O> {
             match h1.receive_response(&self.tables.pages, &mut scratch.parser, limits, &request, head) {
                 Ok(HeadRead::Whole) if head.is_interim() => {}
                 Ok(HeadRead::Whole) => break,
-                Ok(HeadRead::Partial) => return None,
+                Ok(HeadRead::Partial) => {
+                    if !h1.buffer().has_room() && !h1.buffer_mut().grow(&mut self.tables.pages) {
+                        return Some(ProbeOutcome::Failed { why: Cause::NoPages });
+                    }
+                    return None;
+                }
                 Err(violation) => return Some(ProbeOutcome::Failed { why: Cause::BadResponse(violation) }),
             }
         }
@@ -190,8 +195,8 @@ impl<O: Observer> Proxy<O> {
         }
         self.close(c);
         // A shortage of our own says nothing about the backend, nor does the end of a drain.
-        let learned =
-            *outcome != ProbeOutcome::Failed { why: Cause::ConnectFailed } && self.drain.until.is_none();
+        let own = matches!(outcome, ProbeOutcome::Failed { why: Cause::ConnectFailed | Cause::NoPages });
+        let learned = !own && self.drain.until.is_none();
         self.probe_of_address_over(&probe, learned.then_some(outcome), now);
     }
 

@@ -69,6 +69,13 @@ impl<O: Observer> Proxy<O> {
             self.scratch.request.reset();
             return self.reject(c, Cause::BadRequest(violation), now);
         }
+        if let Wire::H1(h1) = &mut conn.wire
+            && !h1.buffer().has_room()
+            && !h1.buffer_mut().grow(&mut self.tables.pages)
+        {
+            self.scratch.request.reset();
+            return self.reject(c, Cause::NoPages, now);
+        }
         if conn.head_started == Instant::NEVER {
             conn.head_started = now;
             // The time for a first head began when the connection was made, and goes on; a drain has made it

@@ -59,6 +59,9 @@ impl<O: Observer> Proxy<O> {
         let (pages, scratch) = (&mut self.tables.pages, &mut self.scratch);
         match h1.receive_response(pages, &mut scratch.parser, limits, &e.head, &mut scratch.response)? {
             HeadRead::Partial => {
+                if !h1.buffer().has_room() && !h1.buffer_mut().grow(pages) {
+                    self.break_exchange(x, Cause::NoPages, self.timers.now);
+                }
                 self.mark_ready(b);
                 Ok(false)
             }

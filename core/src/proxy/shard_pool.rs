@@ -205,7 +205,8 @@ impl ShardPool {
 /// The limits of heads, as the parser takes them.
 fn head_limits(limits: &config::Limits) -> HeadLimits {
     HeadLimits {
-        head_bytes: limits.head_bytes as usize,
+        // Places in a head are 16 bits wide.
+        head_bytes: (limits.head_bytes as usize).min(usize::from(u16::MAX)),
         fields: limits.fields as usize,
         target_bytes: limits.target_bytes as usize,
     }

@@ -13,7 +13,7 @@ use crate::h1::{
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
-use crate::page::SMALL_BYTES;
+use crate::page::LARGE_BYTES;
 use crate::time::Instant;
 use crate::wire::{StreamEvent, Streams, Wire};
 
@@ -416,7 +416,7 @@ fn copied(mut buffer: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
 
 /// A head as text, with its empty line.
 fn rendered(write: impl FnOnce(&mut Writer<'_>)) -> Option<Vec<u8>> {
-    let mut text = vec![0; SMALL_BYTES];
+    let mut text = vec![0; LARGE_BYTES];
     let mut w = Writer::new(&mut text);
     write(&mut w);
     let len = w.finish()?;

@@ -492,3 +492,50 @@ impl AddPool for str {
         format!("{self}[[backend_pools]]\n{pool}\n")
     }
 }
+
+/// Heads of more than 16 KiB where the file allows them: they come in whole or in pieces, and go on with what
+/// the proxy adds; one byte too many is refused.
+#[test]
+fn long_heads() {
+    let text = "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[limits]\nhead_bytes = 65536\n\
+                [[backend_pools]]\naddresses = [\"10.0.0.1:80\"]\n";
+    let padded = |start: &str, end: &str, len: usize| {
+        let mut head = start.to_owned();
+        while head.len() + end.len() < len {
+            let room = len - head.len() - end.len();
+            // A line takes 7 bytes beyond its value, and what is left must have room for another one.
+            let value = if room < 7_000 { room - 7 } else { 6_000 };
+            head += &format!("X-P: {}\r\n", "p".repeat(value));
+        }
+        head + end
+    };
+    for len in [16_385, 17_984, 17_985, 20_000, 40_000, 65_000, 65_535] {
+        for piece in [usize::MAX, 7_000, 333] {
+            let mut w = World::new(text);
+            let request = padded("GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\n", len);
+            let response = padded("HTTP/1.1 200 OK\r\n", "Content-Length: 2\r\n\r\n", len) + "ok";
+            w.backend(A).reply = Reply::Hold;
+            let c = w.client();
+            for piece in request.as_bytes().chunks(piece.min(len)) {
+                w.send(c, piece);
+            }
+            let (b, _) = w.arrived.pop().expect("forwarded");
+            let got = w.got(b);
+            assert!(got.contains("X-Request-ID: ") && got.len() > len, "{len}: {} bytes", got.len());
+            for piece in response.as_bytes().chunks(piece.min(len)) {
+                w.send(b, piece);
+            }
+            let got = w.got(c);
+            assert!(got.ends_with("\r\n\r\nok") && got.len() > len, "{len}: {} bytes", got.len());
+            // The same connections carry short ones again.
+            w.backend(A).reply = ok("").as_str().into();
+            assert_eq!(w.ask(c, "/"), [200]);
+            assert_eq!(w.counts().pages, 0, "{len}");
+            w.finish();
+        }
+    }
+    let mut w = World::new(text);
+    let c = w.client_sends(&padded("GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\n", 65_536));
+    assert_eq!(w.statuses(c), [431]);
+    w.finish();
+}
