@@ -64,17 +64,9 @@ pub(super) fn read(file: &Section<'_>, has_certificate: bool, report: &mut Repor
     Listeners { all: all.into_iter().filter(served).collect(), names, https }
 }
 
-/// The name of the listeners that a key of the file's top stands for.
-fn name_of(kind: ListenerKind) -> &'static str {
-    match kind {
-        ListenerKind::Http => "http",
-        ListenerKind::Https => "https",
-        ListenerKind::Admin => "admin",
-    }
-}
-
+/// A listener of a key of the file's top, whose name is that of its kind.
 fn listener(address: SocketAddr, kind: ListenerKind, explicit: bool) -> Listener {
-    Listener { name: name_of(kind).into(), address, kind, explicit }
+    Listener { name: kind.name().into(), address, kind, explicit }
 }
 
 fn addresses(
