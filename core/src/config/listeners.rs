@@ -20,12 +20,15 @@ const KEYS: &[&str] = &["name", "address", "kind"];
 const KINDS: &[(&str, ListenerKind)] =
     &[("http", ListenerKind::Http), ("https", ListenerKind::Https), ("admin", ListenerKind::Admin)];
 
+/// What each name of a listener stands for.
+type Names = BTreeMap<Box<str>, ListenerKind>;
+
 /// The listeners of a file.
 pub(super) struct Listeners {
     /// In the order of [`Config::listeners`](super::model::Config::listeners).
     pub(super) all: Vec<Listener>,
     /// What each name stands for, those that are not in `all` among them.
-    pub(super) names: BTreeMap<Box<str>, ListenerKind>,
+    pub(super) names: Names,
     /// Where the file says to listen for HTTPS.
     pub(super) https: Option<Span>,
 }
@@ -128,10 +131,7 @@ fn address(
 }
 
 /// `[[listeners]]`, each with a name of its own; and the kinds by name.
-fn named(
-    file: &Section<'_>,
-    report: &mut Report<'_>,
-) -> (Vec<(Listener, Span)>, BTreeMap<Box<str>, ListenerKind>) {
+fn named(file: &Section<'_>, report: &mut Report<'_>) -> (Vec<(Listener, Span)>, Names) {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut kinds = BTreeMap::new();
     let mut found = Vec::new();
