@@ -497,6 +497,7 @@ fn the_reference_names_every_key() {
         "strategy",
         "retries",
         "retries_on_timeout",
+        "lenient",
         "address",
         "weight",
         "max_connections",

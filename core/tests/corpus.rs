@@ -69,6 +69,7 @@ fn config() -> Arc<Config> {
             limits,
             retries: 1,
             retries_on_timeout: false,
+            lenient: false,
             middlewares: vec![],
         }],
         certificates: vec![],

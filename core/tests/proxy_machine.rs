@@ -9,6 +9,8 @@ mod causes;
 mod choice;
 #[path = "proxy/endpoints.rs"]
 mod endpoints;
+#[path = "proxy/lenient.rs"]
+mod lenient;
 #[path = "proxy/life.rs"]
 mod life;
 #[path = "proxy/limits.rs"]

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use crate::config::Address;
 use crate::health::Health;
 use crate::planted::planted;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, Padded};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, Padded};
 
 /// What all shards share of one backend: health, exchanges in flight, resolved addresses. It is kept over
 /// reloads as long as its pool's name, its label and its address stay.
@@ -21,6 +21,8 @@ pub struct BackendState {
     literal: Option<SocketAddr>,
     resolved: AtomicBool,
     addresses: Mutex<Addresses>,
+    /// Responses that broke a rule which lenient pools forgive.
+    forgiven: AtomicU64,
     /// Counts what makes connections of before doubtful: see [`BackendState::trusts`].
     epoch: AtomicU32,
     /// The epoch in which the backend last became Unhealthy.
@@ -70,6 +72,7 @@ impl BackendState {
             literal,
             resolved: AtomicBool::new(literal.is_some()),
             addresses: Mutex::default(),
+            forgiven: AtomicU64::new(0),
             epoch: AtomicU32::new(0),
             unhealthy_epoch: AtomicU32::new(0),
         }
@@ -230,6 +233,17 @@ impl BackendState {
             }
         }
         was_failing == good
+    }
+
+    /// Counts a response that broke a rule which lenient pools forgive; true for the first one.
+    pub(crate) fn count_forgiven(&self) -> bool {
+        self.forgiven.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Responses that broke a rule which lenient pools forgive, whether they were taken or not.
+    #[must_use]
+    pub fn forgiven(&self) -> u64 {
+        self.forgiven.load(Ordering::Relaxed)
     }
 
     /// Counts what makes connections of before doubtful. As long as it stays, so do they.

@@ -36,6 +36,7 @@ pub(super) const POOL: &[&str] = &[
     "limits",
     "retries",
     "retries_on_timeout",
+    "lenient",
     "middlewares",
 ];
 

@@ -110,6 +110,8 @@ pub struct Pool {
     /// A request whose backend let its time go by is sent to another one, if it may be repeated at all; each
     /// attempt has the whole of `timeouts.backend_head`.
     pub retries_on_timeout: bool,
+    /// Responses that break rules which others forgive are taken, rewritten to the strict form.
+    pub lenient: bool,
     /// In the order of the file: the first sees a request first and its response last.
     pub middlewares: Vec<Middleware>,
 }
@@ -302,8 +304,8 @@ pub struct Timeouts {
 /// Every limit. The status of the local reply to what exceeds it stands in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the head of a request (431) or a response (502), 1024..=65536; default 16384. One byte less counts
-    /// where it is 65536.
+    /// Bytes of the head of a request (431) or a response (502), 1024..=65536; default 16384. Where it is
+    /// 65536, one less counts.
     pub head_bytes: u32,
     /// Fields of the head of a request (431) or a response (502), 8..=256; default 100.
     pub fields: u32,

@@ -152,6 +152,7 @@ fn read_one(
         timeouts,
         limits,
         retries: retries as u8,
+        lenient: section.boolean("lenient", false, report),
         retries_on_timeout: section.boolean("retries_on_timeout", false, report),
         middlewares,
     };

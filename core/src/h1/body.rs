@@ -25,9 +25,21 @@ impl BodyReader {
         }
         Self(match framing {
             Framing::None | Framing::Length(_) => Kind::Length(0),
-            Framing::Chunked => Kind::Chunked(Decoder::new()),
+            Framing::Chunked => Kind::Chunked(Decoder::new(false)),
             Framing::Close => Kind::Close,
         })
+    }
+
+    /// A reader for chunked content that takes blanks behind chunk sizes.
+    #[must_use]
+    pub fn lenient_chunks() -> Self {
+        Self(Kind::Chunked(Decoder::new(true)))
+    }
+
+    /// Whether a rule was broken and forgiven: only by [`BodyReader::lenient_chunks`].
+    #[must_use]
+    pub fn has_forgiven(&self) -> bool {
+        matches!(self.0, Kind::Chunked(decoder) if decoder.has_forgiven())
     }
 
     /// How far the body has come.

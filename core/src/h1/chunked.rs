@@ -55,11 +55,20 @@ pub(super) struct Decoder {
     extensions: u32,
     digits: u8,
     next: Next,
+    /// Blanks between a chunk size and the end of its line are taken.
+    lenient: bool,
+    /// There were such blanks.
+    blanks: bool,
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
-        Self { left: 0, extensions: 0, digits: 0, next: Next::Size }
+    pub(super) fn new(lenient: bool) -> Self {
+        Self { left: 0, extensions: 0, digits: 0, next: Next::Size, lenient, blanks: false }
+    }
+
+    /// A rule was broken and forgiven.
+    pub(super) fn has_forgiven(self) -> bool {
+        self.blanks
     }
 
     pub(super) fn progress(self) -> BodyProgress {
@@ -185,6 +194,10 @@ impl Decoder {
             ) => Next::ExtensionStart,
             (Next::ExtensionName | Next::NameBlank, b'=') => Next::ValueStart,
             (Next::ExtensionName | Next::ValueToken | Next::ValueEnd, b'\r') => Next::SizeLf,
+            (Next::SizeBlank, b'\r') if self.lenient => {
+                self.blanks = true;
+                Next::SizeLf
+            }
             (Next::ExtensionName, _) if blank => Next::NameBlank,
             (Next::ValueToken | Next::ValueEnd, _) if blank => Next::ValueBlank,
             (Next::ExtensionStart | Next::ExtensionName, _) if is_token_char(b) => Next::ExtensionName,

@@ -9,6 +9,7 @@ use http::{StatusCode, Version};
 use super::head::{RequestParts, ResponseParts, parse_request, parse_response};
 use super::head_end::{find_request_end, find_response_end};
 use super::head_limits::{FieldIndex, HeadLimits, ResponseContext};
+use super::lenient::strict_form;
 use super::machine::{Event, MessageStates, Side, State};
 use super::rendered_heads::RenderedHeads;
 use super::trailers::{MAX_TRAILERS, TrailerIndex, Trailers, parse_trailers};
@@ -31,6 +32,8 @@ pub(crate) const MAX_JOINED_BYTES: usize = 2048;
 pub(crate) struct HeadParser {
     index: FieldIndex,
     scratch: Vec<u8>,
+    /// The rule that the last response broke and that was forgiven, or would have been.
+    pub(crate) forgiven: Option<Violation>,
 }
 
 impl HeadParser {
@@ -73,6 +76,8 @@ pub(crate) struct Conn {
     peer_version: Version,
     /// The peer asked for the end of the connection after this exchange.
     peer_closes: bool,
+    /// Responses that break rules which others forgive are taken.
+    lenient: bool,
 }
 
 /// How a response is to be sent.
@@ -140,7 +145,19 @@ impl Conn {
             encoder: Encoder::Plain,
             peer_version: Version::HTTP_11,
             peer_closes: false,
+            lenient: false,
         }
+    }
+
+    /// Whether responses that break rules which others forgive are taken.
+    #[inline]
+    pub(crate) fn set_lenient(&mut self, lenient: bool) {
+        self.lenient = lenient;
+    }
+
+    /// Whether the body that was read last broke a rule that was forgiven.
+    pub(crate) fn has_forgiven(&self) -> bool {
+        self.lenient && self.reader.has_forgiven()
     }
 
     /// Our side.
@@ -294,10 +311,17 @@ impl Conn {
             head: *request.method() == http::Method::HEAD,
             upgrade: request.upgrade().is_some(),
         };
-        let read = self.parse_response(raw, parser, limits, context, head);
+        parser.forgiven = None;
+        let mut read = self.parse_response(raw, parser, limits, context, head);
+        if let Err(violation) = read {
+            read = self.parse_lenient(raw, parser, limits, context, head, violation);
+        }
         match read? {
             Some(len) => {
                 self.buffer.consume(len);
+                if self.lenient && head.framing() == Framing::Chunked && !self.message_ended() {
+                    self.reader = BodyReader::lenient_chunks();
+                }
                 Ok(HeadRead::Whole)
             }
             None => {
@@ -305,6 +329,30 @@ impl Conn {
                 Ok(HeadRead::Partial)
             }
         }
+    }
+
+    /// Reads a head that has broken a rule, if it is one that is right but for what others forgive. What was
+    /// forgiven, or would be, lies in `parser.forgiven`.
+    #[cold]
+    fn parse_lenient(
+        &mut self,
+        raw: &[u8],
+        parser: &mut HeadParser,
+        limits: &HeadLimits,
+        context: ResponseContext,
+        head: &mut ResponseHead,
+        violation: Violation,
+    ) -> Result<Option<usize>, Violation> {
+        let HeadParser { index, scratch, forgiven } = parser;
+        let Some(len) = strict_form(raw, scratch) else {
+            return if self.lenient && raw.len() < limits.head_bytes { Ok(None) } else { Err(violation) };
+        };
+        let Ok(parsed) = parse_response(scratch, index, limits, context) else { return Err(violation) };
+        *forgiven = Some(violation);
+        if !self.lenient {
+            return Err(violation);
+        }
+        self.response_parsed(&parsed, head).map(|()| Some(len))
     }
 
     #[inline(always)]

@@ -314,7 +314,10 @@ impl<O: Observer> Proxy<O> {
             default_host: pool.pool().backends.first().map_or(&[][..], |b| b.label.as_bytes()),
         };
         let sent = match &mut conn.wire {
-            Wire::H1(h1) => h1.send_request(&mut self.tables.pages, &e.head, &forward),
+            Wire::H1(h1) => {
+                h1.set_lenient(pool.pool().lenient);
+                h1.send_request(&mut self.tables.pages, &e.head, &forward)
+            }
             Wire::Multiplexed(to) => super::streams::send_request(&mut *to, leg.stream, &e.head, &forward),
             Wire::Tunnel(_) => Err(Cause::BackendReset),
         };

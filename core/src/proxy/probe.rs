@@ -67,6 +67,7 @@ impl<O: Observer> Proxy<O> {
         let until = probe.started + health.timeout;
         to.set_port(health.port.unwrap_or(to.port()));
         let mut h1 = H1::new(Side::Server);
+        h1.set_lenient(pool.pool().lenient);
         let request = &pool.probes[usize::from(probe.target.backend)];
         let written = h1.send_probe(&mut self.tables.pages, request);
         let c = self.tables.conns.insert(Conn::new(Role::Probe(probe), Wire::H1(h1)));

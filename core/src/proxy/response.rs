@@ -10,7 +10,7 @@ use crate::h1::was_offered;
 use crate::http::{Framing, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Transform;
-use crate::observe::Observer;
+use crate::observe::{Level, Observer};
 use crate::page::Pages;
 use crate::planted::planted;
 use crate::time::Instant;
@@ -38,7 +38,10 @@ impl<O: Observer> Proxy<O> {
                         return self.break_exchange(x, cause, now);
                     }
                 }
-                Err(violation) => return self.break_exchange(x, Cause::BadResponse(violation), now),
+                Err(violation) => {
+                    self.note_forgiven(x);
+                    return self.break_exchange(x, Cause::BadResponse(violation), now);
+                }
             }
         }
         match self.tables.exchanges.get(x).map(|e| e.phase) {
@@ -66,12 +69,37 @@ impl<O: Observer> Proxy<O> {
                 Ok(false)
             }
             HeadRead::Whole => {
+                let forgiven = scratch.parser.forgiven.is_some();
                 if let Role::Backend(role) = &mut conn.role {
                     role.keep_alive_secs = scratch.response.keep_alive_secs.unwrap_or(u32::MAX);
+                }
+                if forgiven {
+                    self.note_forgiven(x);
                 }
                 Ok(true)
             }
         }
+    }
+
+    /// A backend has broken a rule that a lenient pool forgives. It is counted, and said once.
+    #[cold]
+    fn note_forgiven(&mut self, x: ExchangeId) {
+        let Some(violation) = self.scratch.parser.forgiven else { return };
+        let e = &self.tables.exchanges[x];
+        let (slot, choice) = (e.pool.expect("routed"), usize::from(e.choice.expect("chosen")));
+        let used = self.pools.get(slot);
+        let pool = used.pool();
+        if !used.state.backends()[choice].count_forgiven() {
+            return;
+        }
+        let (name, label, rule) = (&pool.name, &pool.backends[choice].label, violation.name());
+        let taken = if pool.lenient {
+            "the pool is lenient, so its responses are taken"
+        } else {
+            "its responses are refused; `lenient = true` in the pool takes them"
+        };
+        let text = format!("pool {name}: backend {label} breaks a rule of HTTP, {rule}: {taken}");
+        self.observer.note(Level::Warning, &text);
     }
 
     /// The head of a response lies in `scratch.response`: it is passed on.
@@ -228,8 +256,13 @@ impl<O: Observer> Proxy<O> {
             Ok(read) => {
                 e.response.payload_bytes += read.payload as u64;
                 e.response.ended = read.ended;
+                let forgiven = read.ended && matches!(&conn.wire, Wire::H1(h1) if h1.has_forgiven());
                 if !e.trailers_pass[RESPONSE] {
                     e.response.trailers.clear();
+                }
+                if forgiven {
+                    self.scratch.parser.forgiven = Some(Violation::ChunkExtension);
+                    self.note_forgiven(x);
                 }
                 self.response_received(x, now);
             }

@@ -87,6 +87,7 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
         },
         retries: 1,
         retries_on_timeout: false,
+        lenient: false,
         middlewares: Vec::new(),
     }
 }
