@@ -21,6 +21,13 @@ pub(super) struct BufferWaiters {
     new: VecDeque<ConnId>,
 }
 
+impl BufferWaiters {
+    /// Whether a connection stands in one of the lists.
+    pub(super) fn contains(&self, c: ConnId) -> bool {
+        self.under_way.contains(&c) || self.new.contains(&c)
+    }
+}
+
 /// A page to read into, if there is one for that.
 #[inline]
 pub(super) fn lend(pages: &mut Pages, begins: bool, large: bool) -> Option<PageId> {

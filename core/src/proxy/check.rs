@@ -73,6 +73,7 @@ impl<O: Observer> Proxy<O> {
             pages += conn.wire.pages();
             clients += usize::from(matches!(conn.role, Role::Client(_)));
             self.check_timer(c, conn);
+            self.check_page_waiter(c, conn);
             #[cfg(debug_assertions)]
             self.check_wants(c, conn);
             self.check_role(c, conn);
@@ -94,6 +95,14 @@ impl<O: Observer> Proxy<O> {
             let waiting = pool.queue.iter().filter(|x| waits(x)).count();
             assert_eq!(waiting, pool.waiting as usize, "the queue is miscounted");
         }
+    }
+
+    /// Who waits for a page stands where pages that come back are given out.
+    fn check_page_waiter(&self, c: ConnId, conn: &Conn) {
+        assert!(
+            !conn.waits_for_page || self.signals.waiters.contains(c),
+            "{c:?}: waits for a page, and nobody knows"
+        );
     }
 
     fn check_timer(&self, c: ConnId, conn: &Conn) {

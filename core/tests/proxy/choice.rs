@@ -492,6 +492,27 @@ fn falls_and_rises() {
     w.finish();
 }
 
+/// Without descriptors of our own nothing is known of a backend, by checks or by requests; once there are some
+/// again its check goes on.
+#[test]
+fn a_shortage_of_our_own() {
+    let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\"]\nretries = 0"));
+    w.backend(A).open = Open::Fails(Fault::NoResources);
+    w.backend(A).probe_open = Some(Open::Fails(Fault::NoResources));
+    w.advance_ms(0);
+    let all: Vec<u16> = (0..6).map(|_| ask(&mut w).0).collect();
+    assert_eq!(all, [502; 6]);
+    w.advance_ms(20_000);
+    assert_eq!((w.health(), w.counts().probes), (vec![], 0));
+    assert!(!w.shards[0].is_ready(), "no check has come about");
+    w.backend(A).open = Open::Take;
+    w.backend(A).probe_open = None;
+    w.advance_ms(21_000);
+    assert_eq!(w.health(), [(A.to_owned(), Unknown, Healthy)]);
+    assert_eq!(ask(&mut w).0, 200);
+    w.finish();
+}
+
 /// Real traffic finds out sooner than the next probe, and only a probe brings the backend back.
 #[test]
 fn real_traffic_finds_out() {
