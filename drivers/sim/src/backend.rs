@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use self::response::ResponseKind;
 use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
+use crate::fields::{self, Fate, Field};
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
 use crate::net::{BackendMode, Net, Peer, PeerRead};
 use crate::payload::{self, PayloadKind};
-use crate::scenario::MS;
+use crate::scenario::{MS, client_address};
 
 /// Bytes to send.
 #[derive(Debug)]
@@ -185,6 +186,7 @@ impl BackendConn {
                         Ok(n) => {
                             self.read_bytes += n as u64;
                             bytes = &bytes[n..];
+                            net.ledger.received_up(id, self.socket, body.received);
                         }
                         Err(why) => {
                             return net
@@ -193,11 +195,16 @@ impl BackendConn {
                         }
                     }
                     if body.is_complete() {
+                        let trailers = std::mem::take(&mut body.trailers);
+                        self.check_trailers(net, id, &trailers);
                         self.request_complete(net, id);
                     }
                 }
-                ReadState::Tunnel { body, .. } => match body.read(bytes) {
-                    Ok(n) => bytes = &bytes[n..],
+                ReadState::Tunnel { id, body } => match body.read(bytes) {
+                    Ok(n) => {
+                        bytes = &bytes[n..];
+                        net.ledger.received_up(*id, self.socket, body.received);
+                    }
                     Err(why) => {
                         return net
                             .ledger
@@ -249,7 +256,7 @@ impl BackendConn {
         }
         let id = head.number("x-sim")?.ok_or("a request that no client sent")?;
         let entry = net.ledger.find(id).ok_or("an unknown id")?.clone();
-        check_request_head(&head, &entry)?;
+        check_request_head(&head, &entry, net)?;
         self.add_attempt(net, &entry)?;
         if self.served > 0 {
             net.mark(Mark::Reused);
@@ -279,6 +286,19 @@ impl BackendConn {
         Ok(())
     }
 
+    /// The trailers of a request are those that its client has sent, but for those that must not pass.
+    fn check_trailers(&self, net: &mut Net, id: u64, trailers: &[String]) {
+        let want = if net.ledger.get(id).trailer {
+            fields::passed_trailers(id, &fields::of_request(id))
+        } else {
+            Vec::new()
+        };
+        if trailers != want {
+            let details = format!("backend {}, request {id}: {trailers:?}, not {want:?}", self.backend);
+            net.ledger.fail("right-request-trailers", details);
+        }
+    }
+
     fn draw_end(&self, net: &mut Net) -> AfterResponse {
         if net.rng.below(2) == 0 { AfterResponse::Close } else { AfterResponse::Reset }
     }
@@ -305,7 +325,7 @@ impl BackendConn {
             net.mark(Mark::Retried);
         }
         let response_offset = net.sockets[self.socket].to_proxy.written_total;
-        let attempt = Attempt { socket: self.socket, sent_at, response_offset };
+        let attempt = Attempt { socket: self.socket, sent_at, response_offset, response: None, up: 0 };
         if let Some(why) = net.backend_choice_error(self.socket, self.backend, entry, self.served) {
             net.ledger
                 .fail("allowed-backend", format!("backend {}, request {}: {why}", self.backend, entry.id));
@@ -332,13 +352,19 @@ impl BackendConn {
         match mode {
             BackendMode::FailingProbes => {
                 net.mark(Mark::FailingProbes);
-                self.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_vec(), at);
+                self.reply_to_probe(net, 503, "0\r\n\r\n", "", at);
             }
             _ if net.fault(net.scenario.backend.never / 4, Mark::NoResponse) => {
                 self.after_response = AfterResponse::KeepOpen;
             }
-            _ => self.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n".to_vec(), at),
+            _ => self.reply_to_probe(net, 200, "3\r\n\r\n", "up\n", at),
         }
+    }
+
+    fn reply_to_probe(&mut self, net: &mut Net, status: u16, head_end: &str, body: &str, at: u64) {
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {head_end}");
+        net.sockets[self.socket].probe_reply = Some((status, head.len() as u64));
+        self.send((head + body).into_bytes(), at);
     }
 
     /// A complete request has come.
@@ -431,8 +457,68 @@ impl BackendConn {
     }
 }
 
+/// Fields of a request that the proxy sets itself, those of the connection among them.
+const OWN_FIELDS: &[&str] = &[
+    "host",
+    "connection",
+    "upgrade",
+    "te",
+    "content-length",
+    "transfer-encoding",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// Whether the fields that tell of the client are what the proxy knows; a trusted peer's are kept, lists are
+/// continued.
+fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net) -> Result<(), String> {
+    let ip = client_address(entry.client).ip().to_string();
+    let trusted = net.scenario.is_trusted(entry.client);
+    let sent = fields::of_request(entry.id);
+    let theirs = |name: &str| {
+        // Other spellings of such a name are dropped in any case.
+        let same = |f: &&Field| f.name.eq_ignore_ascii_case(name);
+        sent.iter().filter(|_| trusted).filter(same).map(|f| f.value.clone()).collect::<Vec<_>>()
+    };
+    if trusted && sent.iter().any(|f| f.fate == Fate::Forwarding) {
+        net.mark(Mark::TrustedPeer);
+    }
+    let mut list = theirs("x-forwarded-for");
+    list.push(ip.clone());
+    let list = list.join(", ");
+    let single = |name: &str, own: &str| theirs(name).pop().unwrap_or_else(|| own.to_owned());
+    let want = [
+        ("x-forwarded-for", list),
+        // Behind a trusted proxy the client is the last one that it names.
+        ("x-real-ip", single("x-real-ip", &theirs("x-forwarded-for").pop().unwrap_or(ip))),
+        ("x-forwarded-proto", single("x-forwarded-proto", "http")),
+        ("x-forwarded-host", single("x-forwarded-host", "a.test")),
+        ("x-forwarded-port", single("x-forwarded-port", "80")),
+        ("x-forwarded-server", single("x-forwarded-server", "lb.test")),
+    ];
+    for (name, value) in want {
+        if head.get(name)? != Some(value.as_str()) {
+            return Err(format!("{name}: {:?}, not {value:?}", head.get(name)?));
+        }
+    }
+    let request_id = head.get("x-request-id")?.ok_or("no x-request-id")?;
+    match theirs("x-request-id").pop() {
+        Some(id) if id != request_id => Err(format!("x-request-id: {request_id}, not {id}")),
+        None if request_id.len() < 16 || request_id.starts_with("forged") => {
+            Err(format!("x-request-id: {request_id}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a head is what the proxy has to make of the client's request.
-fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry) -> Result<(), String> {
+fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net) -> Result<(), String> {
     let want = format!("{} {} HTTP/1.1", entry.method, entry.target);
     if head.start != want {
         return Err(format!("not {want:?}"));
@@ -440,13 +526,23 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry) -> Result<()
     if head.get("host")? != Some("a.test") || !head.fields[0].0.eq_ignore_ascii_case("host") {
         return Err("Host".into());
     }
-    if entry.padding > 0 && head.get("x-pad")? != Some(payload::padding(entry.id, entry.padding).as_str()) {
-        return Err("the padding of another request".into());
+    check_forwarding(head, entry, net)?;
+    let mut want = vec![("X-Sim", entry.id.to_string())];
+    if entry.padding > 0 {
+        want.push(("X-Pad", payload::padding(entry.id, entry.padding)));
     }
-    for added in ["x-forwarded-for", "x-request-id"] {
-        if head.get(added)?.is_none() {
-            return Err(format!("no {added}"));
-        }
+    let all = fields::of_request(entry.id);
+    let passes = all.iter().filter(|f| f.fate == Fate::Passes);
+    want.extend(passes.map(|f| (f.name, f.value.clone())));
+    if entry.expect {
+        want.push(("Expect", "100-continue".into()));
+    }
+    let te = head.get("te")?;
+    if te.is_some_and(|te| te != "trailers") || (te.is_some() && !all.iter().any(|f| f.name == "TE")) {
+        return Err(format!("TE: {te:?}"));
+    }
+    if let Some(difference) = fields::difference(&head.fields, OWN_FIELDS, &want) {
+        return Err(difference);
     }
     if head.get("via")?.is_some() {
         return Err("a Via that nobody asked for".into());
@@ -455,7 +551,7 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry) -> Result<()
     if framing != entry.framing {
         return Err(format!("framed as {framing:?}, not {:?}", entry.framing));
     }
-    if head.get("connection")?.is_some_and(|c| c.eq_ignore_ascii_case("upgrade")) != entry.upgrade {
+    if head.lists("connection", "upgrade") != entry.upgrade {
         return Err("Connection".into());
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::exchanges::ClientResult;
 use crate::http1::HeadReader;
 use crate::invalid_requests;
 use crate::net::Net;
-use crate::scenario::{MS, SEC};
+use crate::scenario::{MS, SEC, client_address};
 
 pub(crate) use self::requests::arrival_times;
 
@@ -92,7 +92,7 @@ impl Client {
     pub(crate) fn new(index: usize, net: &mut Net, well_behaved: bool, max_requests: u64) -> Self {
         let mut client = Self {
             index,
-            address: SocketAddr::from(([198, 51, 100, (index % 7) as u8 + 1], 2_000 + index as u16)),
+            address: client_address(index),
             socket: None,
             requests: Vec::new(),
             responses: 0,
@@ -126,6 +126,7 @@ impl Client {
             let id = client.draw_request(net, last && !client.invalid_request, style);
             client.queue_request(net, id, nth, style.pipelined, &mut written);
         }
+        net.client_requests.push(client.requests.clone());
         if client.invalid_request {
             let bytes = invalid_requests::pick(&mut net.rng).to_vec();
             let condition = if net.rng.below(2) == 0 {

@@ -89,6 +89,13 @@ marks! {
     LengthBody "request body by length";
     ChunkedBody "request body by chunks";
     Trailers "trailers passed";
+    RequestTrailers "request trailers";
+    Cookie "request with a cookie";
+    Nominated "field named in Connection";
+    Te "request with TE";
+    KeepAliveField "request with Keep-Alive";
+    ForwardingField "forwarding field of a client";
+    TrustedPeer "request of a trusted peer";
     CloseDelimited "response until close";
     ChunkedResponse "response by chunks";
     LongBody "body longer than a page";

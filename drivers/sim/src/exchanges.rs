@@ -28,6 +28,19 @@ pub(crate) struct Attempt {
     pub(crate) sent_at: u64,
     /// How many bytes the backend had written on the connection before the response to it.
     pub(crate) response_offset: u64,
+    /// What the backend sends back, once that is known, if it is well-formed at its beginning.
+    pub(crate) response: Option<ResponsePlan>,
+    /// Bytes of content, or of the tunnel, that the backend has read.
+    pub(crate) up: u64,
+}
+
+/// Where a response lies in the bytes of the connection that it is sent on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponsePlan {
+    /// The end of the head of the final response.
+    pub(crate) head_end: u64,
+    /// The end of the response.
+    pub(crate) end: u64,
 }
 
 /// A request, the response that its backend is to send, and what has happened so far.
@@ -62,7 +75,23 @@ pub(crate) struct ExchangeEntry {
 
     /// Bytes of the client's connection up to the end of this head.
     pub(crate) head_end: u64,
+    /// Bytes of this head.
+    pub(crate) head_len: u64,
     pub(crate) attempts: Vec<Attempt>,
+    /// The same as the proxy's end saw it: numbers in `Net::sendings`.
+    pub(crate) sendings: Vec<usize>,
+    /// The connection on which its backend has accepted the upgrade.
+    pub(crate) tunnelled: Option<usize>,
+    /// Bytes of the client's connection up to the end of this request.
+    pub(crate) request_end: u64,
+    /// The cause that a local reply named.
+    pub(crate) reply_cause: Option<String>,
+    /// Bytes of content in the local reply.
+    pub(crate) reply_len: u64,
+    /// The number of the backend whose response the client has got.
+    pub(crate) answered_by: Option<u64>,
+    /// Bytes of content of the response, or of the tunnel, that the client has read.
+    pub(crate) down: u64,
     /// What the core's observer was given at the end of the exchange.
     pub(crate) record: Option<ObservedRecord>,
     /// When the record came.
@@ -84,11 +113,35 @@ impl ExchangeEntry {
 /// What a check needs of the core's record of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObservedRecord {
+    pub(crate) shard: usize,
+    /// The number of the client; `None`: a trusted proxy has named another one.
+    pub(crate) client: Option<usize>,
+    /// Label of the backend, and kind of cause, of each attempt that failed.
+    pub(crate) failed: Vec<(String, &'static str)>,
+    pub(crate) pool: String,
+    pub(crate) backend: String,
     pub(crate) status: u16,
+    /// The name of its cause.
     pub(crate) cause: Option<&'static str>,
+    /// The same, but one name for all violations of HTTP by clients, and one for those by backends.
+    pub(crate) cause_kind: Option<&'static str>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u8,
+    pub(crate) reused: bool,
+    pub(crate) times: ObservedTimes,
+}
+
+/// When each phase of an exchange was reached; `None`: it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ObservedTimes {
+    pub(crate) started: u64,
+    pub(crate) head: Option<u64>,
+    pub(crate) chosen: Option<u64>,
+    pub(crate) connected: Option<u64>,
+    pub(crate) sent: Option<u64>,
+    pub(crate) responded: Option<u64>,
+    pub(crate) ended: u64,
 }
 
 /// Something that must hold in every run did not.
@@ -141,15 +194,25 @@ impl ExchangeLedger {
         &mut self.entries[id as usize - 1]
     }
 
+    /// A backend has read so many bytes of content, or of the tunnel, on this connection.
+    pub(crate) fn received_up(&mut self, id: u64, socket: usize, up: u64) {
+        let attempts = &mut self.get_mut(id).attempts;
+        if let Some(attempt) = attempts.iter_mut().find(|a| a.socket == socket) {
+            attempt.up = up;
+        }
+    }
+
+    /// The exchange that a target belongs to. That of a request that could not be parsed is recorded as it
+    /// came, and has no id.
+    pub(crate) fn id_of(&self, target: &str) -> Option<u64> {
+        let id = target.strip_prefix('/')?.split_once("/r")?.1.parse().ok()?;
+        self.find(id).map(|_| id)
+    }
+
     /// The core has recorded the end of an exchange: it must do so once, with the numbers that the client and
-    /// the backend know too. The target of the request tells which exchange it was.
-    pub(crate) fn add_record(&mut self, target: &str, record: ObservedRecord, now: u64) {
-        // The target of a request that could not be parsed is recorded as it came, and has no id.
-        let Some(id) = target.strip_prefix('/').and_then(|t| t.split_once("/r")?.1.parse::<u64>().ok())
-        else {
-            return;
-        };
-        let Some(entry) = self.find(id) else { return };
+    /// the backend know too.
+    pub(crate) fn add_record(&mut self, id: u64, record: ObservedRecord, now: u64) {
+        let entry = self.get(id);
         if let Some(before) = &entry.record {
             let details = format!("exchange {id}: {before:?}, then {record:?}");
             return self.fail("one-end-record", details);

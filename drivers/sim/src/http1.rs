@@ -21,7 +21,7 @@ pub(crate) fn write_chunked(
     id: u64,
     kind: PayloadKind,
     len: u64,
-    trailer: bool,
+    trailers: &[String],
     rng: &mut SplitMix64,
     out: &mut Vec<u8>,
 ) {
@@ -38,8 +38,9 @@ pub(crate) fn write_chunked(
         at += n;
     }
     out.extend_from_slice(b"0\r\n");
-    if trailer {
-        out.extend_from_slice(format!("X-Trailer: {id}\r\n").as_bytes());
+    for trailer in trailers {
+        out.extend_from_slice(trailer.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -73,6 +74,12 @@ impl<'a> ParsedHead<'a> {
             (one, None) => Ok(one.map(|(_, v)| *v)),
             _ => Err(format!("more than one {name}")),
         }
+    }
+
+    /// Whether a list of tokens in any field of this name has a token.
+    pub(crate) fn lists(&self, name: &str, token: &str) -> bool {
+        let named = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        named.flat_map(|(_, v)| v.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
     }
 
     /// The value of a field that may come once and has to be a number.
@@ -294,7 +301,8 @@ mod tests {
         let mut rng = SplitMix64::new(2);
         for len in [0, 1, 15, 16, 255, 4096, 70_000] {
             let mut sent = Vec::new();
-            write_chunked(9, PayloadKind::Request, len, true, &mut rng, &mut sent);
+            let trailers = ["X-Trailer: 9".to_owned()];
+            write_chunked(9, PayloadKind::Request, len, &trailers, &mut rng, &mut sent);
             let mut body = BodyChecker::new(9, PayloadKind::Request, true, BodyFraming::Chunked);
             assert_eq!(body.read(&sent), Ok(sent.len()));
             assert!(body.is_complete() && body.received == len && body.trailers == ["X-Trailer: 9"]);

@@ -23,10 +23,12 @@
 //! | `net/backend_choice` | which backend a request may be sent to |
 //! | `shard` | a worker: when its event loop has turns, and in which order it is told what has happened |
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
+//! | `fields` | header fields and trailers of messages, and what must become of them |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
 //! | `exchanges` | the ledger of all requests with what is expected of them |
+//! | `judges` | the reference model: what the documentation says of each exchange and each run, held against what happened |
 //! | `coverage` | what happened how often, so that a fault that never happens is noticed |
 //! | `run` | a run, its phases, the changes of the system, the checks of more than one party |
 //! | `planted` | bugs that are put into the core on purpose, and must be found |
@@ -44,8 +46,10 @@ mod backend;
 mod client;
 mod coverage;
 mod exchanges;
+mod fields;
 mod http1;
 mod invalid_requests;
+mod judges;
 mod net;
 mod payload;
 pub mod planted;

@@ -8,19 +8,24 @@ mod listener;
 mod peer_io;
 mod shard_world;
 mod socket;
+mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use ruststrom_core::observe::HealthState;
 
 use self::event_queue::EventQueue;
 use crate::coverage::{Coverage, Mark};
 use crate::exchanges::ExchangeLedger;
 use crate::random::{SplitMix64, mix};
-use crate::scenario::{MS, PoolSpec, Scenario};
+use crate::scenario::{MS, PoolSpec, Scenario, backend_at};
 
 pub(crate) use self::event_queue::SimEvent;
 pub(crate) use self::listener::{ClientSource, SimListener};
 pub(crate) use self::shard_world::{ListenerHandle, ShardWorld};
 pub(crate) use self::socket::{Peer, PeerRead, Socket};
+pub(crate) use self::tap::Sending;
 
 /// How many of the newest lines of a trace are kept.
 const MAX_TRACE_LINES: usize = 100_000;
@@ -56,6 +61,8 @@ pub(crate) struct Net {
     pub(crate) trace_lines: Option<VecDeque<String>>,
     /// The pools of every configuration so far.
     pub(crate) config_versions: Vec<Vec<PoolSpec>>,
+    /// When each of them came.
+    pub(crate) config_times: Vec<u64>,
     /// Which of them each shard has.
     pub(crate) shard_version: Vec<usize>,
     /// Which of them each shard was given last: it takes that one when it reads its mailbox.
@@ -74,10 +81,63 @@ pub(crate) struct Net {
     replay_allowed: (u64, usize, usize),
     /// Connections to backends that did not react: established when the run heals.
     pub(crate) unanswered_connects: Vec<usize>,
+    /// Every request that the proxy has sent to a backend, in the order of their beginning.
+    pub(crate) sendings: Vec<Sending>,
+    /// Connections that failed at once, without a socket.
+    pub(crate) connect_errors: Vec<ConnectError>,
+    /// Each change of a backend's health, as the proxy told of it, in its order.
+    pub(crate) health_log: Vec<HealthEntry>,
+    /// Shards that were nudged in this turn.
+    pub(crate) nudged: BTreeSet<usize>,
+    /// Health probes that ended in this turn, by their sockets.
+    pub(crate) ended_probes: Vec<usize>,
+    /// What is known of each client's exchanges.
+    pub(crate) client_exchanges: Vec<ClientExchanges>,
+    /// The ids of each client's requests.
+    pub(crate) client_requests: Vec<Vec<u64>>,
+    /// The sockets that each shard has open.
+    pub(crate) open_by_shard: Vec<Vec<usize>>,
+    /// The deadline of the drain, once there is one.
+    pub(crate) drain_by: Option<u64>,
     /// The socket of each client; `usize::MAX`: not accepted yet.
     pub(crate) client_sockets: Vec<usize>,
     /// Lent to whichever peer reads, so that reading allocates nothing.
     pub(crate) read_buffer: Vec<u8>,
+}
+
+/// A connect that failed before there was a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectError {
+    pub(crate) at: u64,
+    pub(crate) shard: usize,
+    /// The number of the simulated backend.
+    pub(crate) backend: usize,
+    pub(crate) errno: i32,
+}
+
+/// A backend's health changed.
+#[derive(Clone, Debug)]
+pub(crate) struct HealthEntry {
+    pub(crate) at: u64,
+    pub(crate) pool: String,
+    pub(crate) label: String,
+    pub(crate) from: HealthState,
+    pub(crate) to: HealthState,
+    /// A health check noticed it, not a request.
+    pub(crate) by_check: bool,
+    /// What was seen.
+    pub(crate) seen: String,
+}
+
+/// The exchanges of one client that have ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientExchanges {
+    /// How many.
+    pub(crate) ended: usize,
+    /// When the last one ended; 0: none has.
+    pub(crate) last_end: u64,
+    /// How many bytes of the client belong to those.
+    pub(crate) read_at_end: u64,
 }
 
 /// What state a backend is in as a whole.
@@ -116,8 +176,18 @@ impl Net {
             event_count: 0,
             trace_lines: traced.then(VecDeque::new),
             unanswered_connects: Vec::new(),
+            sendings: Vec::new(),
+            connect_errors: Vec::new(),
+            health_log: Vec::new(),
+            nudged: BTreeSet::new(),
+            ended_probes: Vec::new(),
+            client_exchanges: Vec::new(),
+            client_requests: Vec::new(),
+            open_by_shard: vec![Vec::new(); shards],
+            drain_by: None,
             client_sockets: Vec::new(),
             read_buffer: Vec::new(),
+            config_times: vec![0],
             config_versions: vec![scenario.pools.clone()],
             shard_version: vec![0; shards],
             posted_version: vec![0; shards],
@@ -168,6 +238,19 @@ impl Net {
     /// Something will happen at `when`, or as soon as possible if that is over.
     pub(crate) fn schedule(&mut self, when: u64, event: SimEvent) {
         self.queue.push(when.max(self.now + 1), event);
+    }
+
+    /// A backend sends what violates HTTP, or what nobody asked for.
+    pub(crate) fn violates(&mut self, socket: usize) {
+        let now = self.now;
+        self.sockets[socket].times.violated.get_or_insert(now);
+    }
+
+    /// Connecting failed at once.
+    fn connect_error(&mut self, shard: usize, to: SocketAddr, errno: i32) {
+        if let Some(backend) = backend_at(to) {
+            self.connect_errors.push(ConnectError { at: self.now, shard, backend, errno });
+        }
     }
 
     /// A shard reads its mailbox, and takes the newest configuration that is there.

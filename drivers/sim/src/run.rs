@@ -19,7 +19,7 @@ use crate::backend::BackendConn;
 use crate::client::{self, Client};
 use crate::coverage::{Coverage, Mark};
 use crate::exchanges::InvariantViolation;
-use crate::net::{Net, Peer, SimEvent};
+use crate::net::{ClientExchanges, Net, Peer, SimEvent};
 use crate::scenario::{SEC, Scenario};
 use crate::shard::Shard;
 use crate::stages::SimFactory;
@@ -71,7 +71,8 @@ impl Simulation {
         let now = Instant::from_nanos(net.now);
         let proxy = |shard: u16| {
             let seed = scenario.seed ^ u64::from(shard);
-            Proxy::new(config.clone(), shared.clone(), shard, seed, RunObserver::default(), now)
+            let observer = RunObserver::new(usize::from(shard));
+            Proxy::new(config.clone(), shared.clone(), shard, seed, observer, now)
         };
         let shard = |s: u16| Shard::new(proxy(s), config.clone(), usize::from(s), proxy_address(), &net);
         let shards = (0..scenario.shards).map(shard).collect();
@@ -106,6 +107,7 @@ impl Simulation {
             let client = Client::new(index, net, false, max_requests);
             self.clients.push(client);
             net.client_sockets.push(usize::MAX);
+            net.client_exchanges.push(ClientExchanges::default());
             net.schedule(at, SimEvent::ClientConnects(index));
         }
         let scenario = net.scenario.clone();
@@ -220,6 +222,7 @@ impl Simulation {
         let s = &mut self.net.sockets[socket];
         if s.open && s.connecting {
             s.connecting = false;
+            s.times.connected = Some(self.net.now);
             let conn = BackendConn::new(socket, &mut self.net);
             if self.backend_conns.len() <= socket {
                 self.backend_conns.resize_with(socket + 1, || None);
@@ -234,6 +237,7 @@ impl Simulation {
         if self.net.drained[shard] {
             return;
         }
+        self.net.judge_deadlines(shard);
         self.shards[shard].turn(self.drain_wanted, &mut self.clients, &mut self.net);
         self.check_after_turn(shard);
         self.shards[shard].schedule(&mut self.net);

@@ -2,10 +2,13 @@
 //! runs, so that every combination is met), how many clients and backends, and how the proxy is configured.
 
 mod config;
+mod settings;
 
 use std::net::SocketAddr;
 
 use crate::random::SplitMix64;
+
+pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
 
 /// Nanoseconds of simulated time in a second.
 pub(crate) const SEC: u64 = 1_000_000_000;
@@ -135,6 +138,10 @@ pub struct Scenario {
     pub(crate) pools: Vec<PoolSpec>,
     /// The part of the configuration file before the pools.
     pub(crate) settings: String,
+    /// What of it the judges have to know.
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) pool: PoolSettings,
     /// The part of the configuration file that every pool repeats.
     pub(crate) pool_settings: String,
     /// Milliseconds between health probes; 0: none.
@@ -147,6 +154,8 @@ pub struct Scenario {
     pub(crate) transform_stage: bool,
     /// Check the invariants of core and pump after each input, not only after each turn of a worker.
     pub(crate) check_each_input: bool,
+    /// Clients from the first address are trusted proxies.
+    pub(crate) trusts_first: bool,
     /// 0: no limit.
     pub(crate) requests_per_connection: u64,
     pub(crate) sockets: SocketFaults,
@@ -159,6 +168,18 @@ pub struct Scenario {
 pub(crate) fn backend_address(backend: usize, second: bool) -> SocketAddr {
     SocketAddr::from(([10, 0, u8::from(second), backend as u8 + 1], 8000))
 }
+
+/// Where the client of this number connects from.
+pub(crate) fn client_address(index: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, (index % 7) as u8 + 1], FIRST_CLIENT_PORT + index as u16))
+}
+
+/// The number of the client at an address; `None`: there is none.
+pub(crate) fn client_at(address: SocketAddr) -> Option<usize> {
+    address.port().checked_sub(FIRST_CLIENT_PORT).map(usize::from)
+}
+
+const FIRST_CLIENT_PORT: u16 = 2_000;
 
 /// The number of the simulated backend at an address.
 pub(crate) fn backend_at(address: SocketAddr) -> Option<usize> {
@@ -206,6 +227,7 @@ impl Scenario {
         scenario.draw_pools(rng);
         scenario.draw_settings(rng);
         scenario.draw_pool_settings(rng);
+        scenario.trusts_first = rng.below(3) == 0;
         scenario
     }
 
@@ -246,18 +268,27 @@ impl Scenario {
             backend_count,
             pools: Vec::new(),
             settings: String::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            pool: PoolSettings::default(),
             pool_settings: String::new(),
             check_every_ms: 0,
             has_catch_all: false,
             lookup_stage: false,
             transform_stage: false,
             check_each_input: false,
+            trusts_first: false,
             requests_per_connection: 0,
             sockets: SocketFaults::default(),
             client: ClientFaults::default(),
             backend: BackendFaults::default(),
             system: SystemFaults::default(),
         }
+    }
+
+    /// Whether the peer of this client's connection is a trusted proxy.
+    pub(crate) fn is_trusted(&self, client: usize) -> bool {
+        self.trusts_first && client_address(client).ip() == client_address(0).ip()
     }
 
     /// What every kernel may do to anybody at any time: in fault-free runs too.

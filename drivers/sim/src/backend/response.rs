@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 
 use super::{AfterResponse, BackendConn, ReadState, Segment};
 use crate::coverage::Mark;
-use crate::exchanges::{ExchangeEntry, response_body_len};
+use crate::exchanges::{ExchangeEntry, ResponsePlan, response_body_len};
+use crate::fields::{self, Field};
 use crate::http1::{self, BodyChecker, BodyFraming};
 use crate::net::{BackendMode, Net};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::MS;
+
+/// So many interim responses the proxy takes (README).
+const MAX_INTERIMS: u64 = 32;
 
 /// How a backend responds to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,7 @@ impl BackendConn {
             ResponseKind::Garbage => {
                 let n = 1 + net.rng.size(2_000);
                 let bytes = (0..n).map(|_| net.rng.below(256) as u8).collect();
+                net.violates(self.socket);
                 self.send(bytes, begins);
                 self.after_response = self.draw_end(net);
             }
@@ -86,6 +91,7 @@ impl BackendConn {
                 let fields =
                     if net.rng.below(2) == 0 { "Upgrade: other\r\nConnection: upgrade\r\n" } else { "" };
                 let head = format!("HTTP/1.1 101 Switching\r\nX-Sim: {}\r\n{fields}\r\n", entry.id);
+                net.violates(self.socket);
                 self.send(head.into_bytes(), begins);
                 self.after_response = AfterResponse::Close;
             }
@@ -119,17 +125,25 @@ impl BackendConn {
         let says_close = framing != BodyFraming::Close && net.rng.below(20) == 0;
         bytes.extend(self.response_head(entry, framing, says_close).bytes());
         let head_len = bytes.len();
+        let response_begins = self.output_end(net);
         if response_body_len(entry) > 0 || (framing == BodyFraming::Chunked && entry.method != "HEAD") {
             let (id, len) = (entry.id, entry.response_len);
             if framing == BodyFraming::Chunked {
-                let trailer = net.rng.below(4) == 0;
-                http1::write_chunked(id, PayloadKind::Response, len, trailer, &mut net.rng, &mut bytes);
+                let has = fields::response_has_trailers(id);
+                let trailers = if has { fields::trailers(id) } else { Vec::new() };
+                http1::write_chunked(id, PayloadKind::Response, len, &trailers, &mut net.rng, &mut bytes);
             } else {
                 payload::fill(id, PayloadKind::Response, 0, len, &mut bytes);
             }
         }
         if framing == BodyFraming::Close || says_close {
             self.after_response = AfterResponse::Close;
+        }
+        let (head_end, end) = (response_begins + head_len as u64, response_begins + bytes.len() as u64);
+        self.plan_response(net, ResponsePlan { head_end, end });
+        // A 100 (continue) counts too.
+        if interims + u64::from(entry.expect) > MAX_INTERIMS {
+            net.violates(self.socket);
         }
         match kind {
             ResponseKind::Truncated => {
@@ -142,6 +156,7 @@ impl BackendConn {
             }
             ResponseKind::ExtraBytes if framing != BodyFraming::Close => {
                 let response_end = bytes.len();
+                net.violates(self.socket);
                 bytes.extend((0..net.rng.between(1, 300)).map(|i| i as u8));
                 return self.output.push_back(Segment { bytes, sent: 0, not_before: begins, response_end });
             }
@@ -157,9 +172,27 @@ impl BackendConn {
         self.send(bytes, begins);
     }
 
+    /// How many bytes the connection carries up to the end of what is in the output.
+    fn output_end(&self, net: &Net) -> u64 {
+        let unsent: usize = self.output.iter().map(|segment| segment.bytes.len() - segment.sent).sum();
+        net.sockets[self.socket].to_proxy.written_total + unsent as u64
+    }
+
+    /// Enters into the ledger where the response to the current request lies.
+    fn plan_response(&self, net: &mut Net, plan: ResponsePlan) {
+        let socket = self.socket;
+        let attempts = &mut net.ledger.get_mut(self.current).attempts;
+        if let Some(attempt) = attempts.iter_mut().find(|a| a.socket == socket) {
+            attempt.response = Some(plan);
+        }
+    }
+
     fn response_head(&self, entry: &ExchangeEntry, framing: BodyFraming, says_close: bool) -> String {
         let mut head =
             format!("HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Backend: {}\r\n", entry.status, entry.id, self.backend);
+        for Field { name, value, .. } in fields::of_response(entry.id) {
+            write!(head, "{name}: {value}\r\n").expect("memory");
+        }
         match framing {
             BodyFraming::Length(_) => {
                 write!(head, "Content-Length: {}\r\n", entry.response_len).expect("memory");
@@ -178,10 +211,15 @@ impl BackendConn {
     /// Accepts an upgrade: the 101 and all bytes of the tunnel follow what is in `bytes`.
     fn begin_tunnel(&mut self, net: &mut Net, entry: &ExchangeEntry, mut bytes: Vec<u8>, begins: u64) {
         let id = entry.id;
+        let fields = "Upgrade: sim\r\nConnection: upgrade";
         let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nX-Sim: {id}\r\nUpgrade: sim\r\nConnection: upgrade\r\n\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\nX-Sim: {id}\r\nX-Backend: {}\r\n{fields}\r\n\r\n",
+            self.backend
         );
         bytes.extend(head.bytes());
+        let head_end = self.output_end(net) + bytes.len() as u64;
+        self.plan_response(net, ResponsePlan { head_end, end: head_end + entry.tunnel.1 });
+        net.ledger.get_mut(id).tunnelled = Some(self.socket);
         payload::fill(id, PayloadKind::TunnelDown, 0, entry.tunnel.1, &mut bytes);
         self.send(bytes, begins);
         let body = BodyChecker::new(id, PayloadKind::TunnelUp, true, BodyFraming::Close);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Client, Segment, SendCondition};
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry};
+use crate::fields::{self, Fate, Field};
 use crate::http1::{self, BodyFraming};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
@@ -79,7 +80,15 @@ impl Client {
             response_framing,
             tunnel,
             head_end: 0,
+            head_len: 0,
             attempts: Vec::new(),
+            sendings: Vec::new(),
+            tunnelled: None,
+            request_end: 0,
+            reply_cause: None,
+            reply_len: 0,
+            answered_by: None,
+            down: 0,
             record: None,
             recorded_at: 0,
             result: ClientResult::Pending,
@@ -109,15 +118,17 @@ impl Client {
                 id,
                 PayloadKind::Request,
                 entry.len,
-                entry.trailer,
+                &if entry.trailer { fields::trailers(id) } else { Vec::new() },
                 &mut net.rng,
                 &mut body,
             ),
             BodyFraming::None | BodyFraming::Close => {}
         }
         *written += head.len() as u64;
-        net.ledger.get_mut(id).head_end = *written;
+        let entry_written = net.ledger.get_mut(id);
+        (entry_written.head_end, entry_written.head_len) = (*written, head.len() as u64);
         *written += body.len() as u64;
+        net.ledger.get_mut(id).request_end = *written;
         let condition =
             if pipelined || nth == 0 { SendCondition::Immediately } else { SendCondition::Responses(nth) };
         self.output.push_back(Segment { bytes: head, sent: 0, condition, is_head: true });
@@ -129,7 +140,15 @@ impl Client {
         if entry.expect && net.rng.below(2) == 0 {
             self.continue_timeout = Some(net.rng.between(MS, 300 * MS));
         }
+        let drawn = fields::of_request(id);
+        let has = |name: &str| drawn.iter().any(|f| f.name == name);
         let marks = [
+            (has("Cookie"), Mark::Cookie),
+            (has("X-Nominated"), Mark::Nominated),
+            (has("TE"), Mark::Te),
+            (has("Keep-Alive"), Mark::KeepAliveField),
+            (drawn.iter().any(|f| f.fate == Fate::Forwarding), Mark::ForwardingField),
+            (entry.trailer, Mark::RequestTrailers),
             (entry.version == 10, Mark::Http10),
             (entry.method == "HEAD", Mark::Head),
             (matches!(entry.framing, BodyFraming::Length(_)), Mark::LengthBody),
@@ -153,6 +172,9 @@ fn request_head(entry: &ExchangeEntry) -> String {
     .expect("memory");
     if entry.padding > 0 {
         write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
+    }
+    for Field { name, value, .. } in fields::of_request(entry.id) {
+        write!(head, "{name}: {value}\r\n").expect("memory");
     }
     if entry.expect {
         head.push_str("Expect: 100-continue\r\n");

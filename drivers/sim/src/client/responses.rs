@@ -3,9 +3,15 @@
 use super::{Client, Segment, SendCondition};
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
+use crate::fields::{self, Fate};
 use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
+use crate::judges;
 use crate::net::{Net, PeerRead};
 use crate::payload::{self, PayloadKind};
+
+/// Fields of a response that the proxy sets itself, and those that the check of the head looks at.
+const OWN_FIELDS: &[&str] =
+    &["x-sim", "x-backend", "connection", "content-length", "transfer-encoding", "date", "via"];
 
 /// What a client reads next.
 #[derive(Debug)]
@@ -155,7 +161,12 @@ impl Client {
                                 format!("client {}: {} bytes too many", self.index, bytes.len()),
                             );
                         }
-                        Ok(n) => bytes = &bytes[n..],
+                        Ok(n) => {
+                            bytes = &bytes[n..];
+                            if let Some(&id) = self.requests.get(self.responses) {
+                                net.ledger.get_mut(id).down = body.received;
+                            }
+                        }
                         Err(why) => {
                             return net.ledger.fail("right-bytes", format!("client {}: {why}", self.index));
                         }
@@ -198,11 +209,12 @@ impl Client {
         if status < 200 && status != 101 {
             return self.interim_received(net, &entry, status, local_reply);
         }
-        let last = head.get("connection")?.is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let last = head.lists("connection", "close");
         let start = ResponseStart { status, local_reply, last };
         if local_reply {
             return self.local_reply_received(net, &entry, &head, start);
         }
+        net.ledger.get_mut(id).answered_by = head.number("x-backend")?;
         if head.number("x-sim")? != Some(id) {
             return Err(format!("not the response to {id}"));
         }
@@ -259,6 +271,19 @@ impl Client {
         start: ResponseStart,
     ) -> Result<(), String> {
         let status = start.status;
+        if head.start.get(12..) != Some(" X") {
+            return Err("another reason phrase".into());
+        }
+        let want: Vec<_> = fields::of_response(entry.id)
+            .into_iter()
+            .filter(|f| f.fate == Fate::Passes)
+            .map(|f| (f.name, f.value))
+            .collect();
+        let is_sticky = |(name, value): &(&str, &str)| *name == "Set-Cookie" && value.starts_with("S=");
+        let others: Vec<_> = head.fields.iter().filter(|f| !is_sticky(f)).copied().collect();
+        if let Some(difference) = fields::difference(&others, OWN_FIELDS, &want) {
+            return Err(difference);
+        }
         if status != entry.status {
             return Err(format!("status {status}, not {}", entry.status));
         }
@@ -309,6 +334,9 @@ impl Client {
                 ),
             );
         }
+        let cause = judges::named_cause(head.get("proxy-status")?.unwrap_or_default())?;
+        judges::check_local_reply(head, start.status, cause)?;
+        net.ledger.get_mut(entry.id).reply_cause = Some(cause.to_owned());
         self.last_response_seen |= start.last;
         let framing =
             if entry.method == "HEAD" { BodyFraming::None } else { head.framing(BodyFraming::Close)? };
@@ -342,6 +370,15 @@ impl Client {
         };
         if let Some(&id) = self.requests.get(self.responses) {
             let entry = net.ledger.get_mut(id);
+            let trailers_due = !local_reply
+                && fields::response_has_trailers(id)
+                && entry.response_framing == BodyFraming::Chunked
+                && entry.version == 11
+                && entry.method != "HEAD"
+                && !matches!(status, 204 | 304);
+            if local_reply {
+                entry.reply_len = body.received;
+            }
             entry.result =
                 if local_reply { ClientResult::LocalReply(status) } else { ClientResult::Response(status) };
             let want = response_body_len(entry);
@@ -351,11 +388,14 @@ impl Client {
                     format!("client {}: {} of {want} bytes for {id}", self.index, body.received),
                 );
             }
-            if !body.trailers.is_empty() {
+            let want =
+                if trailers_due { fields::passed_trailers(id, &fields::of_response(id)) } else { Vec::new() };
+            if body.trailers != want {
+                let details = format!("client {}: {:?}, not {want:?}", self.index, body.trailers);
+                net.ledger.fail("right-trailers", details);
+            }
+            if trailers_due {
                 net.mark(Mark::Trailers);
-                if body.trailers != [format!("X-Trailer: {id}")] {
-                    net.ledger.fail("right-trailers", format!("client {}: {:?}", self.index, body.trailers));
-                }
             }
             net.trace(16 << 8 | u64::from(status), || {
                 format!("client {} has the response to {id}: {status}", self.index)

@@ -14,7 +14,11 @@ pub(crate) trait ClientSource {
     fn address(&self, client: usize) -> SocketAddr;
     /// It was accepted: puts its socket into the net.
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net);
-    /// The core would not have it, or the listener has closed before it was accepted.
+    /// The core would not have it.
+    fn above_limit(&mut self, client: usize, net: &mut Net) {
+        self.refused(client, net);
+    }
+    /// The listener has closed before it was accepted.
     fn refused(&mut self, client: usize, net: &mut Net);
 }
 

@@ -64,9 +64,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             net.schedule(later, SimEvent::ReadinessEdge(socket));
         }
         let s = &mut net.sockets[socket];
-        if matches!(s.peer, Peer::Backend(_)) {
-            s.reads.push((s.to_proxy.read_total, net.now));
-        }
+        s.reads.push((s.to_proxy.read_total, net.now));
         let (mut filled, read_closed) = (0, s.read_closed);
         s.to_proxy.take(n, |bytes| {
             buf[filled..filled + bytes.len()].copy_from_slice(bytes);
@@ -120,8 +118,9 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         }
         net.sockets[socket].write_blocked = n < sum;
         let s = &mut net.sockets[socket];
+        s.writes.push((s.from_proxy.written_total, net.now));
         if matches!(s.peer, Peer::Backend(_)) {
-            s.writes.push((s.from_proxy.written_total, net.now));
+            net.tap_written(socket, slices, n);
         }
         net.send_bytes(socket, false, slices.iter().map(|slice| &**slice), n);
         net.trace(2 << 40 | (socket as u64) << 20 | n as u64, || {
@@ -135,6 +134,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         let files = net.scenario.system.files as usize;
         if net.faults_on && files > 0 && net.open_sockets[self.shard] >= files {
             net.mark(Mark::NoDescriptor);
+            net.connect_error(self.shard, to, libc::EMFILE);
             return Err(errno(libc::EMFILE));
         }
         let Some(backend) = backend_at(to).filter(|backend| *backend < net.backend_modes.len()) else {
@@ -142,6 +142,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             return Err(errno(libc::ENETUNREACH));
         };
         if net.fault(net.scenario.backend.unreachable / 2, Mark::Unreachable) {
+            net.connect_error(self.shard, to, libc::ENETUNREACH);
             return Err(errno(libc::ENETUNREACH));
         }
         let socket = net.insert(self.shard, c, Peer::Backend(backend), true);
@@ -227,6 +228,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
     fn nudge(&mut self, shard: u16) {
         let net = &mut *self.net;
         net.mark(Mark::Nudged);
+        net.nudged.insert(usize::from(shard));
         let later = if net.fault(net.scenario.system.delayed_nudge, Mark::DelayedNudge) {
             net.now + net.rng.below(300 * MS)
         } else {
@@ -268,7 +270,7 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
 
     fn refuse(&mut self, client: usize) {
         self.net.mark(Mark::Refused);
-        self.clients.refused(client, self.net);
+        self.clients.above_limit(client, self.net);
     }
 
     fn close_listener(&mut self, _: usize, _: ListenerHandle) {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use ruststrom_core::ConnId;
 use ruststrom_driver::event::Readiness;
 
+use super::tap::RequestTap;
 use super::{Net, SimEvent};
 
 /// One direction of a connection.
@@ -66,23 +67,52 @@ pub(crate) struct Socket {
     /// The poller of the proxy will report it at the next turn.
     pub(super) queued: bool,
     /// The proxy's last write did not fit: room has to be reported.
-    pub(super) write_blocked: bool,
+    pub(crate) write_blocked: bool,
     /// The `errno` that the proxy has not been given yet.
     pub(super) error: Option<i32>,
     /// Reset, or never connected.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
     /// The proxy knows that the peer sends no more: a short read is not the last one.
     pub(super) read_closed: bool,
     /// When the peer's next turn is due.
     pub(super) peer_wake_at: u64,
-    /// Each write of the proxy to a backend, as (bytes before it, time).
-    pub(super) writes: Vec<(u64, u64)>,
-    /// Each read of the proxy from a backend, as (bytes before it, time).
-    pub(super) reads: Vec<(u64, u64)>,
+    /// Each write of the proxy, as (bytes before it, time).
+    pub(crate) writes: Vec<(u64, u64)>,
+    /// Each read of the proxy, as (bytes before it, time).
+    pub(crate) reads: Vec<(u64, u64)>,
+    /// When what happened to it: for the judges.
+    pub(crate) times: SocketTimes,
+    /// Of a connection to a backend: it is a health probe.
+    pub(crate) probe: bool,
+    /// The status that a backend gives to a probe, and how many bytes its head has.
+    pub(crate) probe_reply: Option<(u16, u64)>,
+    /// Of a connection to a backend: the newest request on it, by its number in `Net::sendings`.
+    pub(crate) last_sending: Option<usize>,
+    /// Of a connection to a backend: what the proxy has written, as requests.
+    pub(crate) tap: RequestTap,
     /// Opened although the backend was known to be unhealthy: fine for a probe only.
     pub(crate) suspect: bool,
     /// For a client: how much the proxy had read of it at each reload of its shard, and the new version.
     pub(crate) read_at_reload: Vec<(u64, usize)>,
+}
+
+/// When what happened to a connection; `None`: it did not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketTimes {
+    /// The proxy accepted it, or began to connect.
+    pub(crate) opened: u64,
+    /// The backend took it.
+    pub(crate) connected: Option<u64>,
+    /// It could not be connected, for this `errno`.
+    pub(crate) failed: Option<(u64, i32)>,
+    /// The peer's end of its stream reached the proxy.
+    pub(crate) fin: Option<u64>,
+    /// A reset reached the proxy.
+    pub(crate) reset: Option<u64>,
+    /// The proxy closed it.
+    pub(crate) closed: Option<u64>,
+    /// A backend began to send what violates HTTP, or what nobody asked for.
+    pub(crate) violated: Option<u64>,
 }
 
 /// Stands for the id of a connection that the proxy has not accepted yet.
@@ -101,6 +131,11 @@ impl Net {
     /// How many bytes a writer may add to a stream.
     pub(super) fn space(&self, stream: &ByteStream) -> usize {
         (self.scenario.sockets.window as usize).saturating_sub(stream.bytes.len())
+    }
+
+    /// Whether the poller would say that the proxy may write.
+    pub(crate) fn is_writable(&self, s: &Socket) -> bool {
+        self.space(&s.from_proxy) * 3 >= self.scenario.sockets.window as usize
     }
 
     /// Opens a connection that has an id of the core: accepted, or being made to a backend.
@@ -131,6 +166,11 @@ impl Net {
             peer_wake_at: u64::MAX,
             writes: Vec::new(),
             reads: Vec::new(),
+            times: SocketTimes { opened: self.now, ..SocketTimes::default() },
+            probe: false,
+            probe_reply: None,
+            last_sending: None,
+            tap: RequestTap::default(),
             suspect: false,
             read_at_reload: Vec::new(),
         });
@@ -150,6 +190,7 @@ impl Net {
             self.ledger.fail("slot-reused-while-open", format!("{conn:?} of shard {shard}"));
         }
         self.open_sockets[shard] += 1;
+        self.open_by_shard[shard].push(socket);
     }
 
     /// The socket of a connection, unless the id is stale.
@@ -243,11 +284,17 @@ impl Net {
                     return self.send_end(socket, !to_proxy, SimEvent::Rst { socket, to_proxy: !to_proxy });
                 }
             }
-            SimEvent::Fin { .. } => stream.fin = true,
+            SimEvent::Fin { .. } => {
+                stream.fin = true;
+                if to_proxy {
+                    s.times.fin.get_or_insert(self.now);
+                }
+            }
             SimEvent::Rst { .. } => {
                 stream.dead = true;
                 stream.bytes.truncate(stream.arrived);
                 if to_proxy {
+                    s.times.reset.get_or_insert(self.now);
                     if s.open && !s.broken {
                         s.broken = true;
                         s.error = Some(if s.to_proxy.fin && s.from_proxy.ended {
@@ -276,6 +323,7 @@ impl Net {
         let s = &mut self.sockets[socket];
         if s.open && s.connecting {
             (s.connecting, s.broken, s.error) = (false, true, Some(code));
+            s.times.failed = Some((self.now, code));
             self.edge(socket);
         }
     }
@@ -288,6 +336,10 @@ impl Net {
         });
         self.by_slot[shard][c.slot as usize] = None;
         self.open_sockets[shard] -= 1;
+        if self.sockets[socket].probe {
+            self.ended_probes.push(socket);
+        }
+        self.open_by_shard[shard].retain(|open| *open != socket);
         let s = &mut self.sockets[socket];
         if let Peer::Backend(backend) = s.peer
             && s.from_proxy.written_total > 0
@@ -308,6 +360,7 @@ impl Net {
     pub(crate) fn close_proxy_end(&mut self, socket: usize, reset: bool) {
         let s = &mut self.sockets[socket];
         s.open = false;
+        s.times.closed = Some(self.now);
         let unread = s.to_proxy.arrived > 0;
         s.to_proxy.bytes.clear();
         s.to_proxy.dead = true;

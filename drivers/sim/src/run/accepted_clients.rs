@@ -19,8 +19,14 @@ impl ClientSource for Vec<Client> {
         });
         net.client_sockets[client] = socket;
         net.sockets[socket].read_at_reload.push((0, net.shard_version[shard]));
+        net.judge_accepted(client);
         self[client].socket = Some(socket);
         self[client].turn(net);
+    }
+
+    fn above_limit(&mut self, client: usize, net: &mut Net) {
+        net.judge_refused(client);
+        self[client].refused(net);
     }
 
     fn refused(&mut self, client: usize, net: &mut Net) {

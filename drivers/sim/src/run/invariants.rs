@@ -10,8 +10,8 @@ use super::Simulation;
 use super::observer::ExchangeRecord;
 use super::phases::FINAL_CLIENTS;
 use crate::coverage::Mark;
-use crate::exchanges::{ClientResult, ExchangeEntry};
-use crate::net::Peer;
+use crate::exchanges::{ClientResult, ExchangeEntry, ObservedRecord};
+use crate::net::{HealthEntry, Peer};
 use crate::scenario::{BackendSpec, MS, PoolSpec};
 
 /// With fewer pages than this one exchange alone may not have enough, and gets a local reply for that.
@@ -88,6 +88,7 @@ impl Simulation {
         if self.shared.connections() > 0 {
             self.net.ledger.fail("clients-counted", format!("{} left", self.shared.connections()));
         }
+        self.net.judge_results();
         let not_recorded = self.net.ledger.entries.iter().find(|entry| {
             // A head that is malformed or late is recorded without the target of its request.
             let head_failed = matches!(entry.result, ClientResult::LocalReply(400 | 408));
@@ -160,18 +161,20 @@ impl Simulation {
         event_loop.check();
         let observer = event_loop.pump_mut().proxy_mut().observer_mut();
         let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
+        let changed = !health.is_empty();
+        for change in health {
+            self.health_changed(change);
+        }
+        self.net.judge_health(shard, changed);
         for ExchangeRecord { target, record, waited } in records {
             self.net.trace(35 << 16 | u64::from(record.status), || format!("ended {target}: {record:?}"));
-            if let Some(cause) = record.cause {
+            if let Some(cause) = record.cause_kind {
                 self.net.coverage.cause(cause);
             }
             if waited && !self.net.scenario.lookup_stage {
                 self.net.mark(Mark::Queued);
             }
-            self.net.ledger.add_record(&target, record, self.net.now);
-        }
-        for (pool, label, to) in health {
-            self.health_changed(pool, label, to);
+            self.take_record(&target, record);
         }
         self.net.suspect_connects.clear();
         if self.net.scenario.check_each_input || self.net.scenario.page_limit > 0 {
@@ -180,8 +183,33 @@ impl Simulation {
         }
     }
 
-    fn health_changed(&mut self, pool: String, label: String, to: HealthState) {
-        self.net.trace(36, || format!("{label} of {pool} is {to:?}"));
+    /// The core has told of the end of an exchange.
+    fn take_record(&mut self, target: &str, record: ObservedRecord) {
+        let now = self.net.now;
+        let id = self.net.ledger.id_of(target);
+        let Some(client) = id.map(|id| self.net.ledger.get(id).client).or(record.client) else {
+            return self.net.ledger.fail("client-recorded", format!("{record:?}"));
+        };
+        self.net.judge_cause_alone(client, &record);
+        if let Some(id) = id {
+            self.net.ledger.add_record(id, record, now);
+            self.net.judge_record(id);
+        }
+        let exchanges = &mut self.net.client_exchanges[client];
+        exchanges.ended += 1;
+        exchanges.last_end = now;
+        if let Some(id) = id {
+            exchanges.read_at_end = self.net.ledger.get(id).request_end;
+        }
+    }
+
+    fn health_changed(&mut self, change: HealthEntry) {
+        let change = HealthEntry { at: self.net.now, ..change };
+        self.net.judge_health_change(&change);
+        let (pool, label, to) = (change.pool.clone(), change.label.clone(), change.to);
+        let seen = change.seen.clone();
+        self.net.health_log.push(change);
+        self.net.trace(36, || format!("{label} of {pool} is {to:?}: {seen}"));
         if to == HealthState::Unhealthy {
             self.net.mark(Mark::BecameUnhealthy);
             self.net.unhealthy.insert((pool, label), self.net.turn);

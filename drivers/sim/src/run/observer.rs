@@ -1,18 +1,28 @@
 //! The observer of a run: keeps what the core records until the next check of the invariants.
 
-use ruststrom_core::observe::{Head, HealthChange, HealthState, Kept, Level, Record};
-use ruststrom_core::{Instant, Observer, Wall};
+use ruststrom_core::observe::{Head, HealthChange, HealthSource, Kept, Level, Record, Timings};
+use ruststrom_core::{Cause, Instant, Observer, Wall};
 use ruststrom_driver::observer::WorkerObserver;
 
 use crate::coverage::cause_name;
-use crate::exchanges::ObservedRecord;
+use crate::exchanges::{ObservedRecord, ObservedTimes};
+use crate::net::HealthEntry;
+use crate::scenario::client_at;
 
 /// What the core has recorded since the last check.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RunObserver {
+    shard: usize,
     pub(super) records: Vec<ExchangeRecord>,
-    /// Pool, backend and new state.
-    pub(super) health: Vec<(String, String, HealthState)>,
+    /// What changed; the time is for whoever takes it to fill in.
+    pub(super) health: Vec<HealthEntry>,
+}
+
+impl RunObserver {
+    /// The observer of this shard.
+    pub(super) fn new(shard: usize) -> Self {
+        Self { shard, records: Vec::new(), health: Vec::new() }
+    }
 }
 
 /// The record of one exchange.
@@ -32,10 +42,18 @@ impl Observer for RunObserver {
     fn exchange(&mut self, r: &Record<'_>) {
         let record = ObservedRecord {
             status: r.status,
-            cause: r.cause.map(cause_name),
+            cause: r.cause.map(Cause::name),
+            cause_kind: r.cause.map(cause_name),
             bytes_in: r.bytes_in,
             bytes_out: r.bytes_out,
             attempts: r.attempts,
+            reused: r.reused,
+            shard: self.shard,
+            client: client_at(r.client),
+            failed: r.failed.iter().map(|(label, cause)| (label.to_owned(), cause_name(cause))).collect(),
+            pool: r.pool.to_owned(),
+            backend: r.backend.to_owned(),
+            times: observed_times(r.timings),
         };
         let waited = r.timings.chosen != Instant::NEVER && r.timings.chosen > r.timings.head;
         let target = String::from_utf8_lossy(r.kept.bytes()).into_owned();
@@ -43,10 +61,31 @@ impl Observer for RunObserver {
     }
 
     fn health(&mut self, c: &HealthChange<'_>) {
-        self.health.push((c.pool.to_owned(), c.backend.to_owned(), c.to));
+        self.health.push(HealthEntry {
+            at: 0,
+            pool: c.pool.to_owned(),
+            label: c.backend.to_owned(),
+            from: c.from,
+            to: c.to,
+            by_check: c.source == HealthSource::Check,
+            seen: c.seen.to_owned(),
+        });
     }
 
     fn note(&mut self, _: Level, _: &str) {}
+}
+
+fn observed_times(t: &Timings) -> ObservedTimes {
+    let at = |phase: Instant| (phase != Instant::NEVER).then(|| phase.as_nanos());
+    ObservedTimes {
+        started: t.started.as_nanos(),
+        head: at(t.head),
+        chosen: at(t.chosen),
+        connected: at(t.connected),
+        sent: at(t.sent),
+        responded: at(t.responded),
+        ended: t.ended.as_nanos(),
+    }
 }
 
 impl WorkerObserver for RunObserver {

@@ -24,6 +24,8 @@ impl Simulation {
         let config = self.net.scenario.config(&pools);
         self.configs.push(config);
         self.net.config_versions.push(pools);
+        let now = self.net.now;
+        self.net.config_times.push(now);
         for shard in 0..self.shards.len() {
             let at = self.net.now + self.net.rng.below(20 * MS);
             self.net.schedule(at, SimEvent::ReloadShard(shard));
@@ -95,6 +97,7 @@ impl Simulation {
         self.drain_wanted = true;
         let within = self.configs.last().expect("one").timeouts.drain.min(Duration::from_secs(3600));
         self.drain_by = self.net.now + within.as_nanos() as u64;
+        self.net.drain_by = Some(self.drain_by);
         self.phase = RunPhase::Draining;
         self.phase_until = self.drain_by + 2 * SEC;
         for shard in 0..self.shards.len() {

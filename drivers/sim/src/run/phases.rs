@@ -5,7 +5,7 @@
 use super::Simulation;
 use crate::client::Client;
 use crate::coverage::Mark;
-use crate::net::SimEvent;
+use crate::net::{ClientExchanges, SimEvent};
 use crate::scenario::{MS, SEC};
 
 /// How many clients come after the recovery.
@@ -117,6 +117,7 @@ impl Simulation {
             let client = Client::new(index, &mut self.net, true, 2);
             self.clients.push(client);
             self.net.client_sockets.push(usize::MAX);
+            self.net.client_exchanges.push(ClientExchanges::default());
             at += 100 * MS;
             self.net.schedule(at, SimEvent::ClientConnects(index));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ruststrom_core::config::{self, Config};
 use ruststrom_core::page::SMALL_BYTES;
 
-use super::{PoolSpec, Scenario};
+use super::{MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
 use crate::random::SplitMix64;
 use crate::stages::{COPY, LOOKUP};
 
@@ -32,6 +32,8 @@ impl Scenario {
             ("tunnel", ms(rng, 300, 4_000)),
             ("queue", always_on(rng, 50, 1_500)),
         ];
+        let [head, idle, connect, backend_head, stall, tunnel, queue] = timeouts.map(|(_, ms)| ms * MS);
+        self.timeouts = Timeouts { head, idle, connect, backend_head, stall, tunnel, queue };
         let mut text = String::from("[timeouts]\n");
         for (name, ms) in timeouts {
             writeln!(text, "{name} = \"{ms}ms\"").expect("memory");
@@ -42,17 +44,23 @@ impl Scenario {
         writeln!(text, "drain = \"{drain}ms\"\n[limits]").expect("memory");
         if !fault_free {
             if rng.below(5) == 0 {
-                writeln!(text, "connections = {}", rng.between(2, 20)).expect("memory");
+                self.limits.connections = rng.between(2, 20);
+                writeln!(text, "connections = {}", self.limits.connections).expect("memory");
             }
             if rng.below(5) == 0 {
-                writeln!(text, "connections_per_ip = {}", rng.between(1, 6)).expect("memory");
+                self.limits.connections_per_ip = rng.between(1, 6);
+                writeln!(text, "connections_per_ip = {}", self.limits.connections_per_ip).expect("memory");
             }
             if rng.below(3) == 0 {
-                writeln!(text, "queue = {}", rng.below(4)).expect("memory");
+                let queue = rng.below(4);
+                self.limits.queue = Some(queue);
+                writeln!(text, "queue = {queue}").expect("memory");
             }
             writeln!(text, "requests_per_connection = {}", self.requests_per_connection).expect("memory");
         }
+        self.limits.min_rate = 100;
         if fault_free || rng.below(3) == 0 {
+            self.limits.min_rate = 0;
             text.push_str("min_upload_rate = 0\nmin_download_rate = 0\n");
         }
         writeln!(text, "[health_interval]\ncheck_every = \"{}ms\"", self.check_every_ms).expect("memory");
@@ -63,7 +71,8 @@ impl Scenario {
     pub(super) fn draw_pool_settings(&mut self, rng: &mut SplitMix64) {
         let fault_free = self.fault_free;
         let mut text = String::new();
-        writeln!(text, "retries = {}", if fault_free { 1 } else { rng.below(4) }).expect("memory");
+        let retries = if fault_free { 1 } else { rng.below(4) };
+        writeln!(text, "retries = {retries}").expect("memory");
         let (timeout, slow) =
             if fault_free { (600_000, 0) } else { (rng.between(50, 500), rng.pick(&[0, 2, 20, 300])) };
         writeln!(
@@ -71,17 +80,20 @@ impl Scenario {
             "[backend_pools.health_config]\npath = \"/probe\"\ntimeout = {timeout}\nslow_threshold = {slow}"
         )
         .expect("memory");
-        writeln!(
-            text,
-            "rise = {}\nfall = {}\nramp_up = {}",
-            rng.between(1, 3),
-            rng.between(1, 3),
-            rng.pick(&[0, 1, 10])
-        )
-        .expect("memory");
+        let (rise, fall, ramp_up) = (rng.between(1, 3), rng.between(1, 3), rng.pick(&[0, 1, 10]));
+        writeln!(text, "rise = {rise}\nfall = {fall}\nramp_up = {ramp_up}").expect("memory");
         let idle = if fault_free { 0 } else { rng.pick(&[0, 1, 5, 90]) };
         writeln!(text, "[backend_pools.client]\npool_idle_timeout = {idle}").expect("memory");
-        writeln!(text, "pool_max_idle_per_host = {}", rng.pick(&[0, 1, 2, 32, 32])).expect("memory");
+        let max_idle = rng.pick(&[0, 1, 2, 32, 32]);
+        writeln!(text, "pool_max_idle_per_host = {max_idle}").expect("memory");
+        self.pool = PoolSettings {
+            retries,
+            probe_timeout: timeout * MS,
+            slow_threshold: slow * MS,
+            rise,
+            fall,
+            idle: idle * SEC,
+        };
         self.pool_settings = text;
     }
 
@@ -90,6 +102,9 @@ impl Scenario {
     fn config_text(&self, pools: &[PoolSpec]) -> String {
         let mut text =
             String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
+        if self.trusts_first {
+            writeln!(text, "trusted_proxies = [\"{}\"]", client_address(0).ip()).expect("memory");
+        }
         text.push_str(&self.settings);
         let last = pools.len() - 1;
         for (i, pool) in pools.iter().enumerate() {

@@ -1,0 +1,130 @@
+//! Header fields and trailers that clients and backends add to their messages, and what must become of them.
+//! All follow from the id of the exchange, so that both ends know them.
+
+use crate::random::mix;
+
+/// A field as one end sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) fate: Fate,
+}
+
+/// What the proxy makes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It arrives as it is.
+    Passes,
+    /// It belongs to the connection alone, or `Connection` names it.
+    HopByHop,
+    /// The proxy sets it itself; of a trusted peer it is kept, or continued.
+    Forwarding,
+}
+
+fn field(name: &'static str, value: impl Into<String>, fate: Fate) -> Field {
+    Field { name, value: value.into(), fate }
+}
+
+/// The further fields of a request, in their order.
+pub(crate) fn of_request(id: u64) -> Vec<Field> {
+    use Fate::{Forwarding, HopByHop, Passes};
+    let bits = mix(id ^ 0xf1e1d5);
+    let has = |bit: u32, of: u64| (bits >> (bit * 4)) & 15 < of;
+    let mut all = Vec::new();
+    if has(0, 6) {
+        all.push(field("Cookie", format!("c{id}=\"v {id}\"; d=e"), Passes));
+    }
+    if has(1, 4) {
+        all.push(field("x-Multi", format!("one {id}"), Passes));
+        all.push(field("Accept", "text/html;q=0.5, */*", Passes));
+        all.push(field("x-Multi", format!("two,{id}"), Passes));
+    }
+    if has(2, 3) {
+        all.push(field("Keep-Alive", "timeout=5", HopByHop));
+        all.push(field("Proxy-Connection", "keep-alive", HopByHop));
+    }
+    if has(3, 3) {
+        all.push(field("Connection", "x-Nominated, cookie , Authorization", HopByHop));
+        all.push(field("X-Nominated", format!("secret {id}"), HopByHop));
+        all.push(field("Authorization", format!("Basic {id}"), Passes));
+    }
+    if has(4, 4) {
+        all.push(field("X-Forwarded-For", "203.0.113.9", Forwarding));
+        all.push(field("X-Forwarded-Proto", "https", Forwarding));
+    }
+    if has(5, 3) {
+        all.push(field("X_Forwarded_For", "203.0.113.10", Forwarding));
+        all.push(field("x-real-ip", "203.0.113.11", Forwarding));
+        all.push(field("X-Request-ID", format!("forged-{id}"), Forwarding));
+        all.push(field("X-Forwarded_Host", "evil.test", Forwarding));
+    }
+    if has(6, 3) {
+        all.push(field("TE", "trailers, deflate", HopByHop));
+    }
+    if has(7, 3) {
+        all.push(field("x_under_score", format!("{id}"), Passes));
+        all.push(field("X-Empty", "", Passes));
+    }
+    all
+}
+
+/// The further fields of a response, in their order.
+pub(crate) fn of_response(id: u64) -> Vec<Field> {
+    use Fate::{HopByHop, Passes};
+    let bits = mix(id ^ 0xa45);
+    let has = |bit: u32, of: u64| (bits >> (bit * 4)) & 15 < of;
+    let mut all = Vec::new();
+    if has(0, 5) {
+        all.push(field("Set-Cookie", format!("a={id}; Path=/; HttpOnly"), Passes));
+        all.push(field("set-cookie", format!("b=\"{id}\""), Passes));
+    }
+    if has(1, 4) {
+        all.push(field("Server", "sim/1.0 (x)", Passes));
+        all.push(field("X-MULTI", format!("one {id}"), Passes));
+        all.push(field("X-MULTI", format!("two {id}"), Passes));
+    }
+    if has(2, 3) {
+        all.push(field("Keep-Alive", "timeout=500, max=1000", HopByHop));
+    }
+    if has(3, 3) {
+        all.push(field("Connection", "X-Hop", HopByHop));
+        all.push(field("X-Hop", format!("{id}"), HopByHop));
+    }
+    if has(4, 2) {
+        all.push(field("ETag", format!("\"{id}\""), Passes));
+        all.push(field("X-Empty", "", Passes));
+    }
+    all
+}
+
+/// Whether a chunked response has trailers.
+pub(crate) fn response_has_trailers(id: u64) -> bool {
+    mix(id ^ 0x7a11) & 3 == 0
+}
+
+/// The trailer section of a chunked message: what is sent of it.
+pub(crate) fn trailers(id: u64) -> Vec<String> {
+    let mut all = vec![format!("X-Trailer: {id}")];
+    if mix(id ^ 0x7a12) & 1 == 0 {
+        all.insert(0, "Content-Length: 7".into());
+        all.push("Host: evil.test".into());
+        all.push("Authorization: Basic x".into());
+    }
+    all
+}
+
+/// The trailers that arrive of a message with these fields: those for framing, routing and authentication do
+/// not, and none does if `Connection` names fields, since a trailer might be one of them.
+pub(crate) fn passed_trailers(id: u64, head: &[Field]) -> Vec<String> {
+    if head.iter().any(|f| f.name == "Connection") { Vec::new() } else { vec![format!("X-Trailer: {id}")] }
+}
+
+/// The fields of a head that are none of `own`, and those that should be there: what differs, if anything.
+pub(crate) fn difference(received: &[(&str, &str)], own: &[&str], want: &[(&str, String)]) -> Option<String> {
+    let is_own = |name: &str| own.iter().any(|o| o.eq_ignore_ascii_case(name));
+    let left: Vec<_> = received.iter().filter(|(name, _)| !is_own(name)).copied().collect();
+    let same = left.len() == want.len()
+        && left.iter().zip(want).all(|((n, v), (name, value))| n == name && v == value);
+    (!same).then(|| format!("fields {left:?}, not {want:?}"))
+}

@@ -1,0 +1,29 @@
+//! The reference model: what the documentation says that each exchange and each run must look like, held
+//! against what happened on the simulated network. It is written from the documentation and knows nothing of
+//! the core's code.
+//!
+//! | file | what it judges |
+//! |---|---|
+//! | `documented` | the table of causes in the documentation, and the form of local replies |
+//! | `record` | the record of an exchange: times, bytes, attempts, backend, status |
+//! | `causes` | a cause needs a reason in the simulated world |
+//! | `deadlines` | timeouts that have not fired although they are over |
+//! | `health` | changes of a backend's health |
+//! | `limits` | limits of client connections |
+//! | `results` | what clients have received, against the records |
+
+mod causes;
+mod deadlines;
+mod documented;
+mod health;
+mod limits;
+mod record;
+mod results;
+
+pub(crate) use self::documented::{check_local_reply, named_cause};
+
+use crate::scenario::MS;
+
+/// A timer may be late by this: the simulated worker's sleep ends up to 50 ms late, and the core counts in
+/// steps of about a millisecond.
+const LATE: u64 = 60 * MS;

@@ -1,0 +1,276 @@
+//! A cause needs a reason in the simulated world, and a timeout that is named is not early.
+
+use ruststrom_core::observe::HealthState;
+
+use crate::exchanges::{ExchangeEntry, ObservedRecord};
+use crate::net::{ConnectError, Net, Peer, Sending, Socket};
+use crate::scenario::SEC;
+
+/// An attempt to connect that has come to nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FailedConnect<'a> {
+    /// Without a socket.
+    AtOnce(&'a ConnectError),
+    /// This socket.
+    Later(&'a Socket),
+}
+
+impl FailedConnect<'_> {
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::AtOnce(error) => Some(error.errno),
+            Self::Later(socket) => socket.times.failed.map(|(_, errno)| errno),
+        }
+    }
+
+    /// The backend took the connection, but nothing was sent on it.
+    fn took(&self) -> bool {
+        matches!(self, Self::Later(socket) if socket.times.connected.is_some())
+    }
+
+    /// It was given up after this time without a result.
+    fn waited(&self) -> Option<u64> {
+        match self {
+            Self::Later(s) if s.times.failed.is_none() && s.times.connected.is_none() => {
+                s.times.closed.map(|closed| closed - s.times.opened)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Net {
+    /// The connects that the shard of an exchange began in its time, to any backend, on which no request has
+    /// been sent.
+    pub(super) fn failed_connects(&self, record: &ObservedRecord) -> impl Iterator<Item = FailedConnect<'_>> {
+        let (from, shard) = (record.times.head.unwrap_or(record.times.started), record.shard);
+        let at_once = self.connect_errors.iter().rev().take_while(move |e| e.at >= from);
+        let later = self.sockets.iter().rev().filter(move |s| s.times.opened >= from && s.shard == shard);
+        let later = later.filter(|s| matches!(s.peer, Peer::Backend(_)) && s.last_sending.is_none());
+        at_once
+            .filter(move |e| e.shard == shard)
+            .map(FailedConnect::AtOnce)
+            .chain(later.map(FailedConnect::Later))
+    }
+
+    /// What can be said of a record without the request that it is of.
+    pub(crate) fn judge_cause_alone(&mut self, client: usize, record: &ObservedRecord) {
+        let Some(cause) = record.cause else { return };
+        let socket = &self.sockets[self.client_sockets[client]];
+        let times = &record.times;
+        let client_left = socket.times.fin.or(socket.times.reset).is_some();
+        let why = match cause {
+            "head_timeout" => {
+                let timeout = self.scenario.timeouts.head;
+                let early = timeout == 0 || times.ended < self.head_began(client) + timeout;
+                early.then(|| format!("the head began at {}", self.head_began(client)))
+            }
+            "client_closed" => (!client_left).then(|| "the client is there".to_owned()),
+            "drained" => (!self.drain_over()).then(|| "there is no drain, or it is not over".to_owned()),
+            "no_pages" => (self.scenario.page_limit == 0).then(|| "there are pages".to_owned()),
+            "lookup_failed" => (!self.lookups_may_fail()).then(|| "all lookups are well".to_owned()),
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.ledger.fail("cause-has-reason", format!("{why}: {record:?}"));
+        }
+    }
+
+    /// When the head that a client is sending began, as far as its timeout goes.
+    pub(super) fn head_began(&self, client: usize) -> u64 {
+        let socket = &self.sockets[self.client_sockets[client]];
+        let exchanges = self.client_exchanges[client];
+        if exchanges.ended == 0 {
+            return socket.times.opened;
+        }
+        // The first read behind the last request.
+        let end = exchanges.read_at_end;
+        let read = socket.reads.partition_point(|(before, _)| *before < end);
+        socket.reads.get(read).map_or(exchanges.last_end, |(_, at)| (*at).max(exchanges.last_end))
+    }
+
+    fn lookups_may_fail(&self) -> bool {
+        let faults = &self.scenario.system;
+        self.scenario.lookup_stage && faults.slow_lookup + faults.lost_lookup + faults.failed_lookup > 0
+    }
+
+    fn drain_over(&self) -> bool {
+        self.drain_by.is_some_and(|by| self.now >= by)
+    }
+
+    /// Whether the cause of an exchange is one that the world gives reason for.
+    pub(super) fn judge_cause(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> Result<(), String> {
+        let Some(kind) = record.cause_kind else { return Ok(()) };
+        let times = &record.times;
+        if (entry.pool.is_none() && times.head.is_some()) != (kind == "no_route") {
+            let before_routing = ["client_closed", "drained", "no_pages", "client_stalled"];
+            if kind == "no_route" || !before_routing.contains(&kind) {
+                return Err(format!("its pool is {:?}", entry.pool));
+            }
+        }
+        for (label, kind) in &record.failed {
+            if !self.has_reason(kind, entry, record)? {
+                return Err(format!("nothing gives reason for {kind} of {label}"));
+            }
+        }
+        if let Some((label, failed)) = record.failed.last().filter(|(_, failed)| *failed == kind)
+            && *label != record.backend
+        {
+            return Err(format!("{failed} is of {label}"));
+        }
+        if self.has_reason(kind, entry, record)? {
+            Ok(())
+        } else {
+            Err(format!("nothing gives reason for {kind}"))
+        }
+    }
+
+    /// Whether the world gives reason for a cause. `Err`: it speaks against it.
+    fn has_reason(&self, kind: &str, entry: &ExchangeEntry, record: &ObservedRecord) -> Result<bool, String> {
+        let timeouts = &self.scenario.timeouts;
+        let times = &record.times;
+        let errno = |codes: &[i32]| {
+            self.failed_connects(record).any(|c| c.errno().is_some_and(|e| codes.contains(&e)))
+        };
+        Ok(match kind {
+            "connect_refused" => errno(&[libc::ECONNREFUSED]),
+            "connect_unreachable" => {
+                errno(&[libc::ENETUNREACH, libc::EHOSTUNREACH]) || record.backend.starts_with('m')
+            }
+            "connect_failed" => errno(&[libc::EMFILE]),
+            "connect_timeout" => {
+                let enough = |waited| timeouts.connect > 0 && waited >= timeouts.connect;
+                errno(&[libc::ETIMEDOUT])
+                    || self.failed_connects(record).any(|c| c.waited().is_some_and(enough))
+            }
+            "backend_closed" => {
+                let left = |s: &Socket| s.times.fin.is_some();
+                self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
+                    || self.failed_connects(record).any(|c| matches!(c, FailedConnect::Later(s) if left(s)))
+            }
+            "backend_reset" => {
+                let left = |s: &Socket| s.times.reset.is_some() || s.times.violated.is_some();
+                self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
+                    || self
+                        .failed_connects(record)
+                        .any(|c| c.took() || matches!(c, FailedConnect::Later(s) if left(s)))
+            }
+            "bad_response" => self.sending_sockets(entry).any(|s| s.times.violated.is_some()),
+            "backend_timeout" => {
+                let waited = |s: &Sending| {
+                    // A client that waits for a 100 (continue) has sent what it sends.
+                    let sent = s.complete.or(entry.expect.then_some(s.began));
+                    sent.is_some_and(|at| times.ended >= at + timeouts.backend_head)
+                };
+                timeouts.backend_head > 0 && self.sendings_of(entry).any(waited)
+            }
+            "response_truncated" => {
+                self.sending_sockets(entry).any(|s| s.times.fin.or(s.times.reset).is_some())
+            }
+            "backend_stalled" => {
+                let waited = |s: &Socket| stalled(s, s.times.closed.unwrap_or(self.now), timeouts.stall);
+                timeouts.stall > 0
+                    && self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(waited)
+            }
+            "tunnel_timeout" => {
+                timeouts.tunnel > 0
+                    && record.status == 101
+                    && self.sending_sockets(entry).any(|s| stalled(s, self.now, timeouts.tunnel))
+                    && stalled(&self.sockets[self.client_sockets[entry.client]], self.now, timeouts.tunnel)
+            }
+            "client_stalled" => self.client_may_have_stalled(entry, record),
+            "bad_request" => false,
+            "no_backend" => self.no_backend_usable(entry, record)?,
+            "queue_timeout" => self.queue_is_over(record)?,
+            "queue_full" => self.scenario.limits.queue.is_some(),
+            _ => true,
+        })
+    }
+
+    /// The connections on which an exchange was sent.
+    fn sending_sockets<'a>(&'a self, entry: &'a ExchangeEntry) -> impl Iterator<Item = &'a Socket> {
+        self.sendings_of(entry).map(|s| &self.sockets[s.socket])
+    }
+
+    /// Whether less than the minimum rate has moved in the last part of an exchange.
+    fn client_may_have_stalled(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> bool {
+        let stall = self.scenario.timeouts.stall;
+        if stall == 0 {
+            return false;
+        }
+        if self.scenario.page_limit > 0 {
+            // What a client has sent may lie in its socket for want of a page, and it is blamed all the same.
+            return true;
+        }
+        let socket = &self.sockets[self.client_sockets[entry.client]];
+        // A local reply follows the decision; without one they are the same.
+        let decided = match socket.times.closed {
+            Some(closed) if closed == record.times.ended => closed,
+            _ => return record.times.ended >= record.times.started + stall,
+        };
+        if decided < record.times.started + stall {
+            return false;
+        }
+        let from = decided - stall;
+        let rate = self.scenario.limits.min_rate * stall / SEC;
+        let moved = |log: &[(u64, u64)], total: u64| {
+            let at = log.partition_point(|(_, at)| *at <= from);
+            total - log.get(at).map_or(total, |(before, _)| *before)
+        };
+        let read = moved(&socket.reads, socket.to_proxy.read_total);
+        let written = moved(&socket.writes, socket.from_proxy.written_total);
+        read.min(written) <= rate.max(1)
+    }
+
+    /// Whether no backend could be chosen. `Err`: one could.
+    fn no_backend_usable(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> Result<bool, String> {
+        if record.attempts > 0 {
+            return Err("the first failure has another cause".into());
+        }
+        let (Some(pool), Some(from)) = (entry.pool, record.times.head) else { return Ok(true) };
+        let versions = &self.config_versions[..];
+        let [version] = versions else { return Ok(true) };
+        let spec = version.iter().find(|p| p.name == pool);
+        let usable = spec.into_iter().flat_map(|p| &p.backends).find(|b| {
+            !b.named && b.weight > 0 && !self.was_unhealthy(pool, &b.label(), from, record.times.ended)
+        });
+        match usable {
+            Some(backend) => Err(format!("{} was usable all the time", backend.label())),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether a backend was known to be unhealthy at some time between these.
+    pub(super) fn was_unhealthy(&self, pool: &str, label: &str, from: u64, to: u64) -> bool {
+        let changes = self.health_log.iter().filter(|c| c.at <= to && c.label == label && c.pool == pool);
+        let mut unhealthy = false;
+        let mut found = false;
+        for change in changes {
+            // What it was until this change counts if the change came within the time.
+            found |= unhealthy && change.at >= from;
+            unhealthy = change.to == HealthState::Unhealthy;
+            found |= unhealthy && change.at >= from;
+        }
+        found || unhealthy
+    }
+
+    /// Whether a request waited so long for a backend below its limit. `Err`: it waited too long.
+    fn queue_is_over(&self, record: &ObservedRecord) -> Result<bool, String> {
+        let queue = self.scenario.timeouts.queue;
+        let Some(head) = record.times.head else { return Ok(false) };
+        let limited = self.config_versions.iter().flatten().flat_map(|p| &p.backends);
+        if queue == 0 || !limited.into_iter().any(|b| b.max_connections > 0) {
+            return Ok(false);
+        }
+        Ok(record.times.ended >= head + queue)
+    }
+}
+
+/// Whether nothing moved on a connection for this time before `until`.
+fn stalled(socket: &Socket, until: u64, time: u64) -> bool {
+    let last = |log: &[(u64, u64)]| {
+        let before = log.partition_point(|(_, at)| *at < until);
+        before.checked_sub(1).map_or(socket.times.opened, |at| log[at].1)
+    };
+    until >= last(&socket.reads).max(last(&socket.writes)) + time
+}

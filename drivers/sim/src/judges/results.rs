@@ -1,0 +1,50 @@
+//! What clients have received, held against the records of their exchanges when all is over.
+
+use super::documented::status_of;
+use crate::exchanges::{ClientResult, ExchangeEntry, ObservedRecord};
+use crate::net::Net;
+
+impl Net {
+    /// The run is over: every record is there.
+    pub(crate) fn judge_results(&mut self) {
+        let judge = |entry: &ExchangeEntry| {
+            let record = entry.record.as_ref()?;
+            let why = judge_result(entry, record).err()?;
+            Some(format!("exchange {}: {why}: {:?}, {record:?}", entry.id, entry.result))
+        };
+        if let Some(details) = self.ledger.entries.iter().find_map(judge) {
+            self.ledger.fail("result-recorded", details);
+        }
+    }
+}
+
+fn judge_result(entry: &ExchangeEntry, record: &ObservedRecord) -> Result<(), String> {
+    match entry.result {
+        ClientResult::Response(status) => {
+            let cut = record.cause.is_some() && status != 101;
+            if record.status != status || cut {
+                return Err("the client has a whole response".into());
+            }
+            let answered_by = entry.answered_by.map(|n| n as usize);
+            if !cut && answered_by.is_some() && super::record::backend_of(&record.backend) != answered_by {
+                return Err(format!("backend {answered_by:?} has answered"));
+            }
+        }
+        ClientResult::LocalReply(status) => {
+            let cause = entry.reply_cause.as_deref();
+            if record.cause != cause || record.status != status {
+                return Err(format!("the client was told of {cause:?}"));
+            }
+            let by_backend = record.cause_kind == Some("bad_response");
+            let documented = cause.and_then(|cause| status_of(cause, by_backend));
+            if documented != Some(status) {
+                return Err(format!("the documentation says {documented:?}"));
+            }
+            if entry.method != "HEAD" && record.bytes_out != entry.reply_len {
+                return Err(format!("the client has {} bytes", entry.reply_len));
+            }
+        }
+        ClientResult::Pending | ClientResult::Incomplete => {}
+    }
+    Ok(())
+}
