@@ -29,6 +29,7 @@ use std::time::Duration;
 use crate::cause::Cause;
 use crate::config;
 use crate::observe::HealthState;
+use crate::planted::planted;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Instant;
 
@@ -277,7 +278,9 @@ impl Health {
     /// Records the outcome of a probe.
     pub fn probed(&self, probe: &ProbeOutcome, rules: &Rules, now: Instant) -> Option<Change> {
         let good = match *probe {
-            ProbeOutcome::Good { after, .. } if after < rules.slow_threshold => Some(HealthState::Healthy),
+            ProbeOutcome::Good { after, .. } if after < rules.slow_threshold || planted!(64) => {
+                Some(HealthState::Healthy)
+            }
             ProbeOutcome::Good { .. } => Some(HealthState::Slow),
             _ => None,
         };
@@ -287,11 +290,13 @@ impl Health {
                 PackedState { state: to, streak: 0, ..packed }
             }
             (HealthState::Healthy | HealthState::Slow, None)
-                if u32::from(packed.streak) + 1 >= rules.fall =>
+                if u32::from(packed.streak) + 1 >= rules.fall || planted!(63) =>
             {
                 self.marked_unhealthy(now)
             }
-            (HealthState::Unhealthy, Some(to)) if u32::from(packed.streak) + 1 >= rules.rise => {
+            (HealthState::Unhealthy, Some(to))
+                if u32::from(packed.streak) + 1 >= rules.rise || planted!(62) =>
+            {
                 recovered(to, now)
             }
             (HealthState::Healthy | HealthState::Slow, None) | (HealthState::Unhealthy, Some(_)) => {
@@ -308,7 +313,7 @@ impl Health {
                 packed.stamped(now, self.pause_ms(packed.attempts, now))
             }
             HealthState::Unhealthy => packed,
-            _ if packed.failures + 1 >= CONNECT_FAILURES => {
+            _ if packed.failures + 1 + u8::from(planted!(65)) >= CONNECT_FAILURES => {
                 PackedState { failures: CONNECT_FAILURES, ..self.marked_unhealthy(now) }
             }
             _ => PackedState { failures: packed.failures + 1, ..packed },

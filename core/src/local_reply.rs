@@ -98,7 +98,7 @@ impl LocalReply {
             let status = ["rust-strom; error=", kind, "; details=\"", details, "\""].concat();
             head.add_field(b"Proxy-Status", status.as_bytes())?;
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && !crate::planted::planted!(68) {
             head.add_field(b"Retry-After", RETRY_AFTER_SECS.as_bytes())?;
         }
         for (name, value) in &self.fields {

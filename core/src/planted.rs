@@ -32,7 +32,9 @@ pub fn choose(number: u32) {
     CHOSEN.store(number, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// Whether the bug of this number is switched on.
 #[cfg(feature = "planted")]
-pub(crate) fn is(number: u32) -> bool {
+#[must_use]
+pub fn is(number: u32) -> bool {
     CHOSEN.load(std::sync::atomic::Ordering::Relaxed) == number
 }

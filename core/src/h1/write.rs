@@ -227,6 +227,15 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     if !f.trusted {
         pass &= !HOP_CLAIM;
     }
+    if crate::planted::planted!(50) {
+        pass |= HeaderKind::set(&[HeaderKind::ConnectionListed]);
+    }
+    if crate::planted::planted!(51) {
+        pass |= HeaderKind::set(&[HeaderKind::UnderscoreAlias]);
+    }
+    if crate::planted::planted!(52) {
+        pass |= HeaderKind::set(&[HeaderKind::KeepAlive]);
+    }
     request.fields.copy(host_first, host_first, pass, |piece| w.put(piece));
 
     if f.keep_expect && request.expect_continue {
@@ -239,7 +248,7 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     }
     w.framing(framing);
     connection_of_request(w, request);
-    if f.trusted {
+    if f.trusted || crate::planted::planted!(53) {
         return forwarded_by_trusted(w, request, host, f);
     }
     // Worked on here, and not through a reference: place and room stay in registers.
@@ -252,7 +261,7 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     own.lit(b"\r\nX-Real-IP: ");
     own.address(f.peer);
     own.lit(b"\r\nX-Forwarded-Host: ");
-    own.put(host);
+    own.put(if crate::planted::planted!(59) { b"" } else { host });
     own.put(&f.forwarded_headers.text);
     own.lit(f.request_id);
     own.lit(b"\r\n\r\n");
@@ -316,7 +325,8 @@ fn forwarded_by_trusted(w: &mut Writer<'_>, request: &RequestHead, host: &[u8], 
     w.put(b"\r\nX-Forwarded-Host: ");
     w.put(sent(HeaderKind::XForwardedHost).unwrap_or(host));
     w.put(b"\r\nX-Forwarded-Proto: ");
-    w.put(sent(HeaderKind::XForwardedProto).unwrap_or(own.proto.as_bytes()));
+    let proto = sent(HeaderKind::XForwardedProto).filter(|_| !crate::planted::planted!(54));
+    w.put(proto.unwrap_or(own.proto.as_bytes()));
     w.put(b"\r\nX-Forwarded-Port: ");
     match sent(HeaderKind::XForwardedPort) {
         Some(port) => w.put(port),
@@ -363,6 +373,9 @@ pub fn forward_response(w: &mut Writer<'_>, response: &ResponseHead, f: &Respons
         status_line(w, response);
     }
     let mut pass = if f.framing == Framing::Chunked { !HOP_BY_HOP | TRAILER } else { !HOP_BY_HOP };
+    if crate::planted::planted!(55) {
+        pass |= HeaderKind::set(&[HeaderKind::KeepAlive]);
+    }
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     // A length that stands last already, where ours would stand, passes as it is.
     let same_length = response.has_date

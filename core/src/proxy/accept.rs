@@ -62,7 +62,9 @@ impl<O: Observer> Proxy<O> {
         let c = self.tables.conns.insert(conn);
         self.tables.clients += 1;
         self.step_accepted(c, a);
-        self.set_deadline(c, until);
+        if !planted!(35) {
+            self.set_deadline(c, until);
+        }
         self.mark_ready(c);
         Ok(c)
     }

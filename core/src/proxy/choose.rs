@@ -62,11 +62,12 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let slot = e.pool.expect("routed");
         let pool = self.pools.get_mut(slot);
-        if pool.waiting >= pool.pool().limits.queue {
+        if pool.waiting >= pool.pool().limits.queue + u32::from(planted!(38)) {
             return self.refuse_waiting(x, Cause::QueueFull);
         }
         (e.phase, e.queued) = (Phase::Choosing, true);
-        e.client_due = (now + pool.pool().timeouts.queue).min(e.fin_due);
+        let within = pool.pool().timeouts.queue / (1 + u32::from(planted!(37)));
+        e.client_due = (now + within).min(e.fin_due);
         // Who has left the queue still stands in it: now and then those are removed, so that each costs O(1).
         if pool.queue.len() > 2 * pool.waiting as usize + 32 {
             let exchanges = &self.tables.exchanges;
@@ -196,11 +197,12 @@ impl<O: Observer> Proxy<O> {
             conn.exchange = Some(x);
             conn.deadline = Instant::NEVER;
             e.reused = true;
+            e.attempts -= u8::from(planted!(42) && e.attempts > 1);
             e.backend = Some(Leg::only(b));
             self.step_attached(x, b, None);
             return self.start_sending(x, now);
         }
-        e.reused = false;
+        e.reused &= planted!(43);
         match self.open_backend(at, x, Wire::H1(crate::h1::conn::Conn::new(Side::Server)), now) {
             Some(b) => {
                 self.tables.conns[b].exchange = Some(x);
@@ -258,6 +260,7 @@ impl<O: Observer> Proxy<O> {
         e.connect_until = e.connect_until.min(now + pool.pool().timeouts.connect);
         let until =
             e.connect_until.min(if one_of_several { now + NEXT_ADDRESS_AFTER } else { Instant::NEVER });
+        let until = if planted!(32) { until + std::time::Duration::from_secs(1) } else { until };
         self.set_deadline(b, until);
         self.step_attached(x, b, Some(to));
         self.signals.effects.push_back(Effect::Connect { conn: b, to });
@@ -413,7 +416,7 @@ impl<O: Observer> Proxy<O> {
             return self.attach(x, false, now);
         }
         // A shortage of our own says nothing about the backend.
-        if cause != Cause::ConnectFailed
+        if (cause != Cause::ConnectFailed || planted!(57))
             && let Some(change) = self.pools.get(pool).state.connect_failed(choice, now)
         {
             if change.to == HealthState::Unhealthy {
@@ -462,8 +465,10 @@ impl<O: Observer> Proxy<O> {
             return self.break_exchange(x, cause, now);
         }
         let e = &mut self.tables.exchanges[x];
-        e.retries_left -= 1;
-        e.tried.add(choice);
+        e.retries_left -= u8::from(!planted!(73));
+        if !planted!(70) {
+            e.tried.add(choice);
+        }
         (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
         e.rewind_request();
         e.phase = Phase::Choosing;

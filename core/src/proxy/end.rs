@@ -174,6 +174,7 @@ impl<O: Observer> Proxy<O> {
             if conn.recv_ended || self.drain.until.is_some() {
                 return self.close(c);
             }
+            let until = if planted!(33) { Instant::NEVER } else { until };
             self.timers.set_deadline(c, conn, until);
             return self.signals.mark_readable(c, conn);
         }
@@ -232,8 +233,9 @@ impl<O: Observer> Proxy<O> {
         let kept =
             Duration::from_secs(u64::from(role.keep_alive_secs)).saturating_sub(Duration::from_secs(1));
         backend.idle.push(&mut self.pools.links, b.slot);
-        let full = backend.idle.len() > client.max_idle_per_host;
-        self.timers.set_deadline(b, conn, now + client.idle_timeout.min(kept));
+        let full = backend.idle.len() > client.max_idle_per_host + u32::from(planted!(72));
+        let kept = if planted!(69) { Duration::MAX } else { client.idle_timeout.min(kept) };
+        self.timers.set_deadline(b, conn, now + kept);
         self.signals.mark_readable(b, conn);
         if full {
             self.close_oldest_idle(at);
@@ -336,7 +338,10 @@ impl<O: Observer> Proxy<O> {
             record.pool = &named.name;
             record.failed = FailedAttempts::new(&named.backends, &e.failed);
             record.pool_identity = Some(pool.state.identity());
-            if let Some(choice) = e.choice {
+            if let Some(mut choice) = e.choice {
+                if planted!(41) {
+                    choice = e.failed.first().map_or(choice, |failed| failed.backend);
+                }
                 record.backend = &named.backends[usize::from(choice)].label;
                 record.backend_identity = Some(pool.state.backends()[usize::from(choice)].identity());
             }

@@ -162,7 +162,7 @@ impl Exchange {
     /// The backend has all that it needs to respond.
     #[inline]
     pub(crate) fn sent_at(&mut self, now: Instant) {
-        self.times.sent = now;
+        self.times.sent = if crate::planted::planted!(46) { self.times.chosen } else { now };
         self.waits_since = self.waits_since.min(now);
     }
 

@@ -14,6 +14,7 @@ use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
 use crate::observe::{HealthChange, HealthSource, HealthState, Level, Observer, Step};
+use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -197,7 +198,7 @@ impl<O: Observer> Proxy<O> {
         self.close(c);
         // A shortage of our own says nothing about the backend, nor does the end of a drain.
         let own = matches!(outcome, ProbeOutcome::Failed { why: Cause::ConnectFailed | Cause::NoPages });
-        let learned = !own && self.drain.until.is_none();
+        let learned = (!own || planted!(56)) && self.drain.until.is_none();
         self.probe_of_address_over(&probe, learned.then_some(outcome), now);
     }
 
@@ -322,7 +323,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn nudge_shards(&mut self) {
         self.serve_soon();
         let own = self.identity.shard;
-        let others = (0..self.identity.shared.shards()).filter(|shard| *shard != own);
+        let others = (0..self.identity.shared.shards())
+            .filter(|shard| *shard < own || (*shard > own && !planted!(60)));
         self.signals.effects.extend(others.map(Effect::Nudge));
     }
 }

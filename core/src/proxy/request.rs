@@ -81,7 +81,8 @@ impl<O: Observer> Proxy<O> {
             // The time for a first head began when the connection was made, and goes on; a drain has made it
             // short for who has said nothing.
             if conn.client().requests > 0 || self.drain.until.is_some() {
-                let until = now + self.pools.config.timeouts.head;
+                let head = self.pools.config.timeouts.head / (1 + u32::from(crate::planted::planted!(34)));
+                let until = now + head;
                 self.set_deadline(c, until);
             }
         }
@@ -301,9 +302,11 @@ impl<O: Observer> Proxy<O> {
         };
         match read {
             Ok(read) => {
-                e.request.payload_bytes += read.payload as u64;
+                if !crate::planted::planted!(44) || e.request.payload_bytes == 0 {
+                    e.request.payload_bytes += read.payload as u64;
+                }
                 e.request.ended = read.ended;
-                if !e.trailers_pass[REQUEST] {
+                if !e.trailers_pass[REQUEST] || crate::planted::planted!(48) {
                     e.request.trailers.clear();
                 }
                 if e.request.payload_bytes > 0 {

@@ -168,7 +168,7 @@ impl<O: Observer> Proxy<O> {
         if matches!(e.status, 401 | 407) {
             e.binds |= super::bound::asks_for_connection_credentials(e.status, head.fields());
         }
-        e.times.responded = now;
+        e.times.responded = if planted!(47) { e.times.sent } else { now };
         e.trailers_pass[RESPONSE] = !head.lists_fields;
         match &mut source.wire {
             Wire::H1(h1) => {
@@ -257,7 +257,7 @@ impl<O: Observer> Proxy<O> {
                 e.response.payload_bytes += read.payload as u64;
                 e.response.ended = read.ended;
                 let forgiven = read.ended && matches!(&conn.wire, Wire::H1(h1) if h1.has_forgiven());
-                if !e.trailers_pass[RESPONSE] {
+                if !e.trailers_pass[RESPONSE] || planted!(49) {
                     e.response.trailers.clear();
                 }
                 if forgiven {

@@ -161,11 +161,17 @@ impl<O: Observer> Proxy<O> {
         match e.phase {
             // Their deadlines were set when they began.
             Phase::Choosing | Phase::Asking(_) => return,
+            Phase::Tunnel if planted!(39) => e.arm(Due::Never, Due::Never, stall, now),
+            Phase::Tunnel if planted!(36) => {
+                e.arm(Due::Never, Due::At(e.times.responded + tunnel), stall, now)
+            }
             Phase::Tunnel => e.arm(Due::Never, Due::At(now + tunnel), stall, now),
             // By far the commonest wait, and what the looks below would come to: the request has been sent,
             // and no byte of a response has come.
             Phase::Sending if e.request_sent && e.interims == 0 => {
-                e.arm(Due::At(e.fin_due), Due::At(e.waits_since + backend_head), stall, now);
+                let within = if planted!(30) { backend_head / 2 } else { backend_head };
+                let due = if planted!(31) { Due::Never } else { Due::At(e.waits_since + within) };
+                e.arm(Due::At(e.fin_due), due, stall, now);
             }
             _ => return self.rearm_both(x, stall, backend_head, now),
         }
@@ -176,6 +182,7 @@ impl<O: Observer> Proxy<O> {
     fn rearm_both(&mut self, x: ExchangeId, stall: Duration, backend_head: Duration, now: Instant) {
         let e = &self.tables.exchanges[x];
         let (client, backend) = (self.client_due(e), self.backend_due(e, backend_head));
+        let stall = if planted!(40) { stall / 2 } else { stall };
         self.tables.exchanges[x].arm(client, backend, stall, now);
         self.file_exchange(x);
     }

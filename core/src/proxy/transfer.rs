@@ -248,7 +248,7 @@ fn join_response(
         memory.clear();
         memory.extend_from_slice(source.wire.payload(pages));
         if sink.join(memory, pages) {
-            e.bytes_out += len as u64;
+            e.bytes_out += if planted!(45) { 0 } else { len as u64 };
             source.wire.release(len);
         }
     }

@@ -513,6 +513,28 @@ fn a_shortage_of_our_own() {
     w.finish();
 }
 
+/// A check that began before a reload says nothing about who has the place of its backend since.
+#[test]
+fn a_check_from_before_a_reload() {
+    for bad in [true, false] {
+        let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\"]"));
+        w.backend(A).probe = Reply::Hold;
+        w.backend(C).probe = if bad { Reply::from(&*ok("")) } else { Reply::Close };
+        w.advance_ms(0);
+        let old = w.probes()[0];
+        w.reconfigure(&config(&probed(10, "addresses = [\"10.0.0.3:80\"]")));
+        w.advance_ms(0);
+        let expected = if bad { Healthy } else { Unhealthy };
+        assert_eq!(w.health(), [(C.to_owned(), Unknown, expected)], "its own check");
+        let late = if bad { "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n".to_owned() } else { ok("") };
+        w.send(old, late);
+        w.advance_ms(0);
+        assert!(w.health().iter().all(|(of, ..)| of != C), "the check of another");
+        assert_eq!(ask(&mut w).0, if bad { 200 } else { 503 });
+        w.finish();
+    }
+}
+
 /// Real traffic finds out sooner than the next probe, and only a probe brings the backend back.
 #[test]
 fn real_traffic_finds_out() {

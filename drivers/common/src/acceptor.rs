@@ -116,7 +116,7 @@ impl<L> Acceptor<L> {
         pump: &mut Pump<P>,
         sockets: &mut S,
     ) {
-        if self.paused_until.is_some_and(|until| until > pump.now()) {
+        if self.paused_until.is_some_and(|until| until > pump.now() || crate::planted::planted!(76)) {
             return;
         }
         self.paused_until = None;

@@ -28,6 +28,7 @@ pub mod logger;
 pub mod lookup;
 pub mod mailbox;
 pub mod observer;
+mod planted;
 pub mod pump;
 pub mod services;
 pub mod socket_table;

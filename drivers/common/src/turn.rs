@@ -206,7 +206,11 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         let log = self.log_pending.then(|| self.pump.now() + LOG_RETRY);
         let give_up = self.drain_until.map(|until| until + DRAIN_GRACE);
         let next = [self.pump.poll_timeout(), self.acceptor.paused_until(), log, give_up];
-        next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min()
+        let next = next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min();
+        if crate::planted::planted!(75) {
+            return next.map(|at| at + std::time::Duration::from_millis(200));
+        }
+        next
     }
 
     /// The time of the last turn.

@@ -10,7 +10,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
-use crate::net::{BackendMode, Net, Peer, PeerRead};
+use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::{MS, client_address};
 
@@ -349,6 +349,12 @@ impl BackendConn {
             } else {
                 0
             };
+        if at > net.now && net.scenario.system.reloads > 0 && net.rng.below(2) == 0 {
+            // The result is of the configuration before.
+            net.mark(Mark::ReloadedInProbe);
+            let soon = net.now + net.rng.below(at - net.now);
+            net.schedule(soon, SimEvent::Reload);
+        }
         match mode {
             BackendMode::FailingProbes => {
                 net.mark(Mark::FailingProbes);

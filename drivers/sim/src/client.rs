@@ -145,6 +145,10 @@ impl Client {
             self.slow_reader = Some((1 + net.rng.size(3_000) as usize, net.rng.between(MS, 400 * MS)));
         }
         self.slow_head = net.fault(faults.slow_head, Mark::SlowHead);
+        if self.slow_head && net.rng.below(2) == 0 {
+            // It says nothing for a while.
+            self.write_at = net.rng.between(1, 6) * SEC;
+        }
         self.slow_body = net.fault(faults.slow_body, Mark::SlowBody);
         if net.fault(faults.resets, Mark::ClientReset) {
             self.abort_after = Some((net.rng.size(20_000), AbortKind::Reset));

@@ -73,6 +73,7 @@ marks! {
     DoubleLookup "fault: two results for one lookup";
     FailedLookup "fault: failed lookup";
     Reloaded "fault: reload under traffic";
+    ReloadedInProbe "fault: reload during a health probe";
     BackendRemoved "fault: backend removed by a reload";
     BackendAdded "fault: backend added by a reload";
     DrainedUnderTraffic "fault: drain under traffic";

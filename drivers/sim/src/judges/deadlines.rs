@@ -50,8 +50,8 @@ impl Net {
         let next = self.next_entry(client)?;
         if read < next.head_end {
             let since = self.head_began(client);
-            if s.writes.last().is_some_and(|w| w.1 > since) {
-                // It is being told so.
+            if s.writes.last().is_some_and(|w| w.1 > since) || self.drain_by.is_some() {
+                // It is being told so, or a drain has given it another time.
                 return None;
             }
             return self.is_late(since, timeouts.head).then_some(("head-fires", since));

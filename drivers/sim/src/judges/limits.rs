@@ -1,7 +1,10 @@
-//! Limits of client connections: none above one, and none refused below it.
+//! Limits of client connections, of waiting requests and of idle connections: none above one, and none
+//! refused below it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::exchanges::{ExchangeEntry, ObservedRecord};
 use crate::net::{Net, Peer};
 use crate::scenario::client_address;
 
@@ -13,6 +16,48 @@ impl Net {
             Peer::Backend(_) => None,
         });
         open.fold((0, 0), |(all, same), other| (all + 1, same + u64::from(other == ip)))
+    }
+
+    /// No more connections to a backend lie idle than are allowed, by pool and shard.
+    pub(crate) fn judge_idle(&mut self, shard: usize) {
+        let mut idle: BTreeMap<(&str, usize), u64> = BTreeMap::new();
+        for s in self.open_by_shard[shard].iter().map(|at| &self.sockets[*at]) {
+            let (Peer::Backend(backend), Some(sending)) = (s.peer, s.last_sending) else { continue };
+            let sending = &self.sendings[sending];
+            let entry = self.ledger.get(sending.id);
+            // Bytes of a new request may wait for room.
+            let taken = s.write_blocked || s.tap.head_begun();
+            if entry.record.is_some() && sending.complete.is_some() && !taken {
+                *idle.entry((entry.pool.unwrap_or_default(), backend)).or_default() += 1;
+            }
+        }
+        let most = self.scenario.pool.max_idle;
+        // A page that is missing leaves a connection without a request for a while; a reload may leave those of
+        // an older pool.
+        let unclear = self.scenario.page_limit > 0 || self.config_versions.len() > 1;
+        if let Some((which, n)) = idle.into_iter().find(|(_, n)| *n > most && !unclear) {
+            let details = format!("shard {shard}: {n} idle connections to {which:?}, {most} allowed");
+            self.ledger.fail("idle-limited", details);
+        }
+    }
+
+    /// The run is over: never more requests waited for a backend than may.
+    pub(crate) fn judge_queues(&mut self) {
+        let Some(limit) = self.scenario.limits.queue else { return };
+        if self.scenario.lookup_stage {
+            return;
+        }
+        let waits: Vec<Wait> = self.ledger.entries.iter().filter_map(Wait::of).collect();
+        for wait in &waits {
+            let same = |w: &&Wait| w.id != wait.id && (w.shard, &w.pool) == (wait.shard, &wait.pool);
+            let others = || waits.iter().filter(same);
+            let at = wait.from;
+            let surely = others().filter(|w| w.surely && w.from < at && w.to > at).count() as u64;
+            if wait.surely && surely >= limit {
+                let details = format!("request {} waits as one of {}, {limit} allowed", wait.id, surely + 1);
+                return self.ledger.fail("queue-limited", details);
+            }
+        }
     }
 
     /// A client was accepted: it is counted already.
@@ -36,5 +81,30 @@ impl Net {
             let details = format!("{all} clients, {same} from one address: {limits:?}");
             self.ledger.fail("refused-below-limit", details);
         }
+    }
+}
+
+/// The time in which a request may have waited for a backend.
+struct Wait {
+    id: u64,
+    shard: usize,
+    pool: String,
+    from: u64,
+    to: u64,
+    /// It waited all that time, and for nothing else.
+    surely: bool,
+}
+
+impl Wait {
+    fn of(entry: &ExchangeEntry) -> Option<Self> {
+        let record: &ObservedRecord = entry.record.as_ref()?;
+        let from = record.times.head?;
+        let full = record.cause == Some("queue_full");
+        // Who is chosen may have waited again for another attempt.
+        let first = record.times.chosen.unwrap_or(record.times.ended);
+        let to = if record.attempts > 1 || full { record.times.ended } else { first };
+        let surely = record.attempts == 1 && first > from || record.cause == Some("queue_timeout");
+        let surely = surely && record.attempts <= 1;
+        Some(Self { id: entry.id, shard: record.shard, pool: record.pool.clone(), from, to, surely })
     }
 }

@@ -1,6 +1,8 @@
 //! The record of an exchange says what happened: compared with what was seen on the network, as soon as it
 //! comes.
 
+use std::collections::BTreeSet;
+
 use crate::exchanges::{ExchangeEntry, ObservedRecord, response_body_len};
 use crate::net::{Net, Sending, Socket};
 
@@ -110,6 +112,11 @@ impl Net {
             {
                 return Err(format!("backend {} was asked again", first.backend));
             }
+        }
+        let failed = record.failed.iter().filter_map(|(label, _)| backend_of(label));
+        let asked: BTreeSet<usize> = failed.chain(sent.iter().map(|s| s.backend)).collect();
+        if asked.len() as u64 > 1 + self.scenario.pool.retries {
+            return Err(format!("{asked:?} were asked, {} retries are allowed", self.scenario.pool.retries));
         }
         if record.failed.len() > usize::from(record.attempts) {
             return Err("more attempts failed than there were".into());

@@ -7,6 +7,7 @@ use crate::net::Net;
 impl Net {
     /// The run is over: every record is there.
     pub(crate) fn judge_results(&mut self) {
+        self.judge_queues();
         let judge = |entry: &ExchangeEntry| {
             let record = entry.record.as_ref()?;
             let why = judge_result(entry, record).err()?;

@@ -176,6 +176,7 @@ impl Simulation {
             }
             self.take_record(&target, record);
         }
+        self.net.judge_idle(shard);
         self.net.suspect_connects.clear();
         if self.net.scenario.check_each_input || self.net.scenario.page_limit > 0 {
             let counts = self.shards[shard].proxy().counts();
@@ -207,12 +208,14 @@ impl Simulation {
         let change = HealthEntry { at: self.net.now, ..change };
         self.net.judge_health_change(&change);
         let (pool, label, to) = (change.pool.clone(), change.label.clone(), change.to);
-        let seen = change.seen.clone();
+        let (seen, by_check) = (change.seen.clone(), change.by_check);
         self.net.health_log.push(change);
         self.net.trace(36, || format!("{label} of {pool} is {to:?}: {seen}"));
         if to == HealthState::Unhealthy {
             self.net.mark(Mark::BecameUnhealthy);
-            self.net.unhealthy.insert((pool, label), self.net.turn);
+            // Who was found to be away by requests alone may be tried while nobody else is usable.
+            let known_from = if by_check { self.net.turn } else { u64::MAX };
+            self.net.unhealthy.insert((pool, label), known_from);
         } else {
             self.net.mark(if to == HealthState::Slow { Mark::BecameSlow } else { Mark::BecameHealthy });
             self.net.unhealthy.remove(&(pool, label));

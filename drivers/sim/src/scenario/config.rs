@@ -93,6 +93,7 @@ impl Scenario {
             rise,
             fall,
             idle: idle * SEC,
+            max_idle,
         };
         self.pool_settings = text;
     }

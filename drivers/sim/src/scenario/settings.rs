@@ -37,4 +37,6 @@ pub(crate) struct PoolSettings {
     pub(crate) fall: u64,
     /// How long a connection to a backend may be idle, in nanoseconds; 0: for ever.
     pub(crate) idle: u64,
+    /// How many connections may be idle, by backend and shard.
+    pub(crate) max_idle: u64,
 }
