@@ -28,7 +28,7 @@
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
 //! | `exchanges` | the ledger of all requests with what is expected of them |
-//! | `judges` | the reference model: what the documentation says of each exchange and each run, held against what happened |
+//! | `judges` | the reference model: what the documentation says, held against what happened |
 //! | `coverage` | what happened how often, so that a fault that never happens is noticed |
 //! | `run` | a run, its phases, the changes of the system, the checks of more than one party |
 //! | `planted` | bugs that are put into the core on purpose, and must be found |
