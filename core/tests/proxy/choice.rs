@@ -492,8 +492,8 @@ fn falls_and_rises() {
     w.finish();
 }
 
-/// Without descriptors of our own nothing is known of a backend, by checks or by requests; once there are some
-/// again its check goes on.
+/// Without descriptors of our own nothing is known of a backend, by checks or by requests; once there are
+/// some again its check goes on.
 #[test]
 fn a_shortage_of_our_own() {
     let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\"]\nretries = 0"));

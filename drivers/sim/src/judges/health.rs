@@ -1,5 +1,5 @@
-//! Changes of a backend's health: each needs its reason in the simulated world, follows from the state before,
-//! is told to all shards, and comes when the documentation says so.
+//! Changes of a backend's health: each needs its reason in the simulated world, follows from the state
+//! before, is told to all shards, and comes when the documentation says so.
 
 use ruststrom_core::observe::HealthState;
 

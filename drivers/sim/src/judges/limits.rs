@@ -32,8 +32,8 @@ impl Net {
             }
         }
         let most = self.scenario.pool.max_idle;
-        // A page that is missing leaves a connection without a request for a while; a reload may leave those of
-        // an older pool.
+        // A page that is missing leaves a connection without a request for a while; a reload may leave those
+        // of an older pool.
         let unclear = self.scenario.page_limit > 0 || self.config_versions.len() > 1;
         if let Some((which, n)) = idle.into_iter().find(|(_, n)| *n > most && !unclear) {
             let details = format!("shard {shard}: {n} idle connections to {which:?}, {most} allowed");
