@@ -107,7 +107,8 @@ pub(crate) struct Probe {
     /// Slot of the pool in the shard's table.
     pub(crate) pool: u32,
     pub(crate) connected: bool,
-    /// Which of the addresses of its round.
+    /// The round that it belongs to, and which of its addresses.
+    pub(crate) round: u32,
     pub(crate) address: u8,
     pub(crate) started: Instant,
     /// Of the response, once its head is there and its content is looked at; 0 before.

@@ -21,7 +21,7 @@ mod timers;
 mod transfer;
 mod tunnel;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -67,8 +67,8 @@ pub struct Proxy<O: Observer> {
     bound: bound::BoundConns,
     /// How many backends requests had found to be away when this shard last looked.
     marked_down: u64,
-    /// Checks under way, by the identity of their backend.
-    probe_rounds: BTreeMap<u64, probe::ProbeRound>,
+    /// Checks under way.
+    probe_rounds: probe::ProbeRounds,
     lookups: lookup::Lookups,
     scratch: Scratch,
     drain: Drain,
@@ -181,7 +181,7 @@ impl<O: Observer> Proxy<O> {
             checks,
             bound: bound::BoundConns::default(),
             marked_down: 0,
-            probe_rounds: BTreeMap::new(),
+            probe_rounds: probe::ProbeRounds::default(),
             lookups: lookup::Lookups::default(),
             scratch: Scratch::default(),
             drain: Drain::default(),

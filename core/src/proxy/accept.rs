@@ -121,6 +121,10 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn client_closing(&mut self, c: ConnId, now: Instant) {
         let Some(x) = self.tables.conns[c].exchange else { return };
         let e = &mut self.tables.exchanges[x];
+        if e.phase == Phase::Tunnel {
+            // Each direction of a tunnel ends by itself.
+            return;
+        }
         e.fin_due = now + self.pools.config.timeouts.client_fin;
         if e.queued {
             e.client_due = e.client_due.min(e.fin_due);

@@ -253,7 +253,9 @@ impl<O: Observer> Proxy<O> {
             uses: 0,
             keep_alive_secs: u32::MAX,
         });
-        let one_of_several = of.state.has_other_than(to) && matches!(wire, Wire::H1(_));
+        // An attempt at a backend that is known to be away tries one address, for all of the time.
+        let one_of_several =
+            of.state.health().usable() && of.state.has_other_than(to) && matches!(wire, Wire::H1(_));
         let b = self.tables.conns.insert(Conn::new(role, wire));
         let e = &mut self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));

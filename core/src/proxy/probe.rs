@@ -1,5 +1,6 @@
 //! Health checks: each is a connection of its own that asks once and closes.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::Proxy;
@@ -20,13 +21,21 @@ use crate::wire::Wire;
 
 /// A check of one backend: all of its addresses are asked at once.
 #[derive(Debug)]
-pub(super) struct ProbeRound {
+struct ProbeRound {
     pool: u32,
     addresses: Box<[SocketAddr]>,
     /// Addresses that have not answered yet.
     left: u8,
     /// The best outcome so far.
     outcome: Option<ProbeOutcome>,
+}
+
+/// Rounds under way. Each has a number of its own: a backend that leaves the configuration and comes back may
+/// be in two of them.
+#[derive(Debug, Default)]
+pub(super) struct ProbeRounds {
+    rounds: BTreeMap<u32, ProbeRound>,
+    last: u32,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -53,10 +62,14 @@ impl<O: Observer> Proxy<O> {
             self.pools.get_mut(slot).users += 1;
             let (pool, left) = (slot, addresses.len() as u8);
             let round = ProbeRound { pool, addresses: addresses.clone().into(), left, outcome: None };
-            self.probe_rounds.insert(target.identity, round);
+            let rounds = &mut self.probe_rounds;
+            rounds.last = rounds.last.wrapping_add(1);
+            rounds.rounds.insert(rounds.last, round);
+            let round = rounds.last;
             for (address, to) in addresses.into_iter().enumerate() {
                 let (address, status, search) = (address as u8, 0, Search::default());
-                let probe = Probe { target, pool, connected: false, address, started: now, status, search };
+                let probe =
+                    Probe { round, target, pool, connected: false, address, started: now, status, search };
                 self.probe(probe, to, now);
             }
         }
@@ -206,7 +219,7 @@ impl<O: Observer> Proxy<O> {
     /// as the best of its addresses.
     fn probe_of_address_over(&mut self, probe: &Probe, outcome: Option<&ProbeOutcome>, now: Instant) {
         let target = probe.target;
-        let Some(round) = self.probe_rounds.get_mut(&target.identity) else { return };
+        let Some(round) = self.probe_rounds.rounds.get_mut(&probe.round) else { return };
         let address = round.addresses[usize::from(probe.address)];
         round.left -= 1;
         if let Some(outcome) = outcome {
@@ -219,7 +232,7 @@ impl<O: Observer> Proxy<O> {
         if !ended {
             return;
         }
-        let Some(round) = self.probe_rounds.remove(&target.identity) else { return };
+        let Some(round) = self.probe_rounds.rounds.remove(&probe.round) else { return };
         match round.outcome {
             Some(outcome) => self.probe_ended(round.pool, target, &outcome, now),
             None => self.checks.postpone(target, now + super::lookup::LOOKUP_TIMEOUT),

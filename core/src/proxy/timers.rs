@@ -85,8 +85,8 @@ impl<O: Observer> Proxy<O> {
                 Some(x) => {
                     let whole = self.tables.exchanges[x].connect_until;
                     let state = &self.pools.backends[backend.backend as usize].state;
-                    if now < whole && !state.has_other_than(backend.to) {
-                        // The other addresses have failed meanwhile.
+                    if now < whole && !(state.has_other_than(backend.to) && state.health().usable()) {
+                        // The other addresses have failed meanwhile, or the backend has.
                         return self.set_deadline(c, whole);
                     }
                     self.connect_failed(x, Cause::ConnectTimeout, now);

@@ -164,3 +164,35 @@ fn one_of_two_addresses_fails_its_check() {
     w.lookups.clear();
     w.finish();
 }
+
+/// A backend leaves the configuration while it is checked, and comes back while an exchange of before keeps
+/// it known: both checks end, each for itself.
+#[test]
+fn a_check_outlives_two_reloads() {
+    let text = |address: &str| {
+        crate::world::config(&format!(
+            "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 10\n[[backend_pools]]\nname = \"p\"\n\
+             addresses = [\"{address}\"]\n[backend_pools.health_config]\ntimeout = 20000\n"
+        ))
+    };
+    let mut w = World::of(&text(A), 1);
+    w.advance_ms(0);
+    w.backend(A).reply = Reply::Hold;
+    let busy = w.client_sends(&get("/"));
+    w.backend(A).probe = Reply::Hold;
+    w.advance_ms(11_000);
+    assert_eq!(w.probes().len(), 1);
+    w.reconfigure(&text(B));
+    w.reconfigure(&text(A));
+    w.advance_ms(0);
+    let checks = w.probes();
+    assert_eq!(checks.len(), 2);
+    for check in checks {
+        w.send(check, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+    assert_eq!(w.counts().probes, 0);
+    let held = w.to(A)[0];
+    w.reply(held, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(w.statuses(busy), [200]);
+    w.finish();
+}

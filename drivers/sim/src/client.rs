@@ -128,7 +128,12 @@ impl Client {
         }
         net.client_requests.push(client.requests.clone());
         if client.invalid_request {
-            let bytes = invalid_requests::pick(&mut net.rng).to_vec();
+            let mut bytes = invalid_requests::pick(&mut net.rng);
+            // A trusted proxy may ask for what was secured up to it.
+            while net.scenario.is_trusted(index) && bytes.windows(8).any(|w| w == b"https://") {
+                bytes = invalid_requests::pick(&mut net.rng);
+            }
+            let bytes = bytes.to_vec();
             let condition = if net.rng.below(2) == 0 {
                 SendCondition::Immediately
             } else {

@@ -83,10 +83,11 @@ impl Net {
         if exchanges.ended == 0 {
             return socket.times.opened;
         }
-        // The first read behind the last request.
+        // When the first byte behind the last request was read; it may have come with the end of that.
         let end = exchanges.read_at_end;
-        let read = socket.reads.partition_point(|(before, _)| *before < end);
-        socket.reads.get(read).map_or(exchanges.last_end, |(_, at)| (*at).max(exchanges.last_end))
+        let read = socket.reads.partition_point(|(before, _)| *before <= end).saturating_sub(1);
+        let read = if socket.to_proxy.read_total > end { socket.reads.get(read) } else { None };
+        read.map_or(exchanges.last_end, |(_, at)| (*at).max(exchanges.last_end))
     }
 
     fn lookups_may_fail(&self) -> bool {
@@ -140,7 +141,13 @@ impl Net {
             "connect_failed" => errno(&[libc::EMFILE]),
             "connect_timeout" => {
                 let enough = |waited| timeouts.connect > 0 && waited >= timeouts.connect;
+                // The addresses of a name share the time.
+                let chosen = times.chosen.unwrap_or(times.ended);
+                let of_name = |(label, kind): &(String, &'static str)| {
+                    *kind == "connect_timeout" && label.starts_with('m')
+                };
                 errno(&[libc::ETIMEDOUT])
+                    || record.failed.iter().any(of_name) && enough(times.ended - chosen)
                     || self.failed_connects(record).any(|c| c.waited().is_some_and(enough))
             }
             "backend_closed" => {

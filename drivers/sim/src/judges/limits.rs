@@ -44,7 +44,8 @@ impl Net {
     /// The run is over: never more requests waited for a backend than may.
     pub(crate) fn judge_queues(&mut self) {
         let Some(limit) = self.scenario.limits.queue else { return };
-        if self.scenario.lookup_stage {
+        // Who waits over a reload waits in the queue of the older configuration, beside the new one.
+        if self.scenario.lookup_stage || self.config_versions.len() > 1 {
             return;
         }
         let waits: Vec<Wait> = self.ledger.entries.iter().filter_map(Wait::of).collect();
