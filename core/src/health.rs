@@ -223,8 +223,7 @@ impl Health {
     /// Whether it is Unhealthy, and only because requests could not connect: no probe has said so since.
     #[must_use]
     pub fn is_unhealthy_by_traffic(&self) -> bool {
-        let packed = self.load();
-        packed.state == HealthState::Unhealthy && packed.failures > 0
+        self.load().is_unhealthy_by_traffic()
     }
 
     /// The part of the backend's weight that counts now, in thousandths, 0..=1000; 0 only while Unhealthy.
@@ -277,6 +276,26 @@ impl Health {
 
     /// Records the outcome of a probe.
     pub fn probed(&self, probe: &ProbeOutcome, rules: &Rules, now: Instant) -> Option<Change> {
+        change_between(self.step_probed(probe, rules, now)?)
+    }
+
+    /// As [`Health::probed`]; also says whether the backend was Unhealthy by traffic alone and is no more.
+    pub(crate) fn probed_by_pool(
+        &self,
+        probe: &ProbeOutcome,
+        rules: &Rules,
+        now: Instant,
+    ) -> (Option<Change>, bool) {
+        let Some((from, to)) = self.step_probed(probe, rules, now) else { return (None, false) };
+        (change_between((from, to)), from.is_unhealthy_by_traffic() && !to.is_unhealthy_by_traffic())
+    }
+
+    fn step_probed(
+        &self,
+        probe: &ProbeOutcome,
+        rules: &Rules,
+        now: Instant,
+    ) -> Option<(PackedState, PackedState)> {
         let good = match *probe {
             ProbeOutcome::Good { after, .. } if after < rules.slow_threshold || planted!(64) => {
                 Some(HealthState::Healthy)
@@ -284,7 +303,7 @@ impl Health {
             ProbeOutcome::Good { .. } => Some(HealthState::Slow),
             _ => None,
         };
-        self.step(|packed| match (packed.state, good) {
+        self.step_states(|packed| match (packed.state, good) {
             (HealthState::Unknown, None) => self.marked_unhealthy(now),
             (HealthState::Unknown | HealthState::Healthy | HealthState::Slow, Some(to)) => {
                 PackedState { state: to, streak: 0, ..packed }
@@ -347,6 +366,11 @@ impl Health {
     }
 
     fn step(&self, next: impl Fn(PackedState) -> PackedState) -> Option<Change> {
+        change_between(self.step_states(next)?)
+    }
+
+    /// The states before and after a step that changed something.
+    fn step_states(&self, next: impl Fn(PackedState) -> PackedState) -> Option<(PackedState, PackedState)> {
         let mut bits = self.packed.load(Ordering::Acquire);
         loop {
             let from = PackedState::from_bits(bits);
@@ -355,13 +379,15 @@ impl Health {
                 return None;
             }
             match self.packed.compare_exchange_weak(bits, to.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    return (from.state != to.state).then_some(Change { from: from.state, to: to.state });
-                }
+                Ok(_) => return Some((from, to)),
                 Err(other) => bits = other,
             }
         }
     }
+}
+
+fn change_between((from, to): (PackedState, PackedState)) -> Option<Change> {
+    (from.state != to.state).then_some(Change { from: from.state, to: to.state })
 }
 
 fn recovered(to: HealthState, now: Instant) -> PackedState {

@@ -197,9 +197,8 @@ impl PoolState {
             return None;
         }
         let health = self.backends.get(usize::from(index))?.health();
-        let by_traffic = health.is_unhealthy_by_traffic();
-        let change = health.probed(probe, &self.rules, now);
-        if change.is_none() && by_traffic && !health.is_unhealthy_by_traffic() {
+        let (change, no_last_resort) = health.probed_by_pool(probe, &self.rules, now);
+        if change.is_none() && no_last_resort {
             // It is no last resort any more.
             self.bump();
         }

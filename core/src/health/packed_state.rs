@@ -75,6 +75,10 @@ impl PackedState {
         Self { attempts: (self.attempts + 1).min(7), ..self }
     }
 
+    pub(super) fn is_unhealthy_by_traffic(self) -> bool {
+        self.state == HealthState::Unhealthy && self.failures > 0
+    }
+
     pub(super) fn stamp(self) -> Instant {
         Instant::from_millis(self.stamp_ms)
     }
