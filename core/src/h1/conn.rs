@@ -9,7 +9,7 @@ use http::{StatusCode, Version};
 use super::head::{RequestParts, ResponseParts, parse_request, parse_response};
 use super::head_end::{find_request_end, find_response_end};
 use super::head_limits::{FieldIndex, HeadLimits, ResponseContext};
-use super::lenient::strict_form;
+use super::lenient::{may_begin, strict_form};
 use super::machine::{Event, MessageStates, Side, State};
 use super::rendered_heads::RenderedHeads;
 use super::trailers::{MAX_TRAILERS, TrailerIndex, Trailers, parse_trailers};
@@ -345,7 +345,8 @@ impl Conn {
     ) -> Result<Option<usize>, Violation> {
         let HeadParser { index, scratch, forgiven } = parser;
         let Some(len) = strict_form(raw, scratch) else {
-            return if self.lenient && raw.len() < limits.head_bytes { Ok(None) } else { Err(violation) };
+            let may_come = self.lenient && raw.len() < limits.head_bytes && may_begin(raw);
+            return if may_come { Ok(None) } else { Err(violation) };
         };
         let Ok(parsed) = parse_response(scratch, index, limits, context) else { return Err(violation) };
         *forgiven = Some(violation);

@@ -4,8 +4,16 @@
 //! Forgiven are: empty lines before the status line, lines that end with LF alone, control characters in
 //! field values, and `Content-Length` said more than once with one value.
 
+const VERSION: &[u8] = b"HTTP/1.";
 /// Empty lines before a status line that are skipped.
 const MAX_EMPTY_LINES: usize = 4;
+
+/// Whether a response may begin so: empty lines, and then a status line as far as it has come.
+pub(super) fn may_begin(raw: &[u8]) -> bool {
+    let line = raw.iter().position(|b| !matches!(b, b'\r' | b'\n')).map_or(&[][..], |at| &raw[at..]);
+    let known = line.len().min(VERSION.len());
+    line[..known] == VERSION[..known]
+}
 
 /// Writes the head at the front of `raw` in its strict form to `out`; `None` if its end has not come. Returns
 /// the length of what was received.

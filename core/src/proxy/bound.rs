@@ -18,11 +18,25 @@ use crate::wire::Wire;
 #[derive(Debug, Default)]
 pub(super) struct BoundConns {
     conns: BTreeMap<(ConnId, u32), ConnId>,
+    /// The same the other way round: there may be as many as clients, and any of them may be closed.
+    owners: BTreeMap<ConnId, (ConnId, u32)>,
 }
 
 impl BoundConns {
     pub(super) fn is_empty(&self) -> bool {
         self.conns.is_empty()
+    }
+
+    fn insert(&mut self, key: (ConnId, u32), b: ConnId) {
+        self.conns.insert(key, b);
+        self.owners.insert(b, key);
+    }
+
+    /// The connection is nobody's any more.
+    fn remove(&mut self, b: ConnId) {
+        if let Some(key) = self.owners.remove(&b) {
+            self.conns.remove(&key);
+        }
     }
 
     fn of_client(&self, client: ConnId) -> impl Iterator<Item = (u32, ConnId)> + '_ {
@@ -66,7 +80,7 @@ impl<O: Observer> Proxy<O> {
             Some((at, b, choice as u16))
         });
         let Some((at, b, choice)) = found else { return false };
-        self.bound.conns.remove(&(client, at));
+        self.bound.remove(b);
         let state = &self.pools.backends[at as usize].state;
         let conn = &mut self.tables.conns[b];
         let trusted = match &mut conn.role {
@@ -108,7 +122,7 @@ impl<O: Observer> Proxy<O> {
         role.bound = true;
         role.uses = role.uses.saturating_add(1);
         conn.wire.trim(&mut self.tables.pages);
-        self.bound.conns.insert(key, b);
+        self.bound.insert(key, b);
         self.set_deadline(b, now + idle);
         self.mark_readable(b);
     }
@@ -116,12 +130,11 @@ impl<O: Observer> Proxy<O> {
     /// A connection has gone: of a client all that are bound to it go with it.
     #[cold]
     pub(super) fn unbind(&mut self, c: ConnId) {
-        let of_client: Vec<(u32, ConnId)> = self.bound.of_client(c).collect();
-        for (at, b) in of_client {
-            self.bound.conns.remove(&(c, at));
+        self.bound.remove(c);
+        let of_client: Vec<ConnId> = self.bound.of_client(c).map(|(_, b)| b).collect();
+        for b in of_client {
             self.close(b);
         }
-        self.bound.conns.retain(|_, b| *b != c);
     }
 
     /// Backends that no configuration names any more keep no connections.

@@ -92,6 +92,9 @@ fn not_everything_is_forgiven() {
         ("HTTP/1.1 200 OK\r\nA\u{1}: b\r\nContent-Length: 0\r\n\r\n", "bad_field_name"),
         ("\n\n\n\n\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "bad_status_line"),
         ("garbage\n\n", "bad_status_line"),
+        // At once, and not when the time of the backend is over.
+        ("\r\nSSH-2.0-x", "bad_status_line"),
+        ("\u{15}\u{3}\u{1}", "bad_status_line"),
     ];
     for (response, rule) in table {
         let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]\nretries = 0\nlenient = true"));
