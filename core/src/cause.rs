@@ -1,5 +1,6 @@
 //! Why an exchange failed: one closed set, shared by the log, the metrics and the error response itself.
 
+use crate::event::TlsFault;
 use crate::http::Violation;
 
 /// Why a local reply was sent instead of a backend's response, or why an exchange was broken off.
@@ -27,6 +28,8 @@ pub enum Cause {
     ConnectTimeout,
     /// Connecting failed for a local reason: no file descriptor, no free port.
     ConnectFailed,
+    /// TLS with the backend failed.
+    BackendTls(TlsFault),
     /// The backend closed the connection before the head of its response was complete.
     BackendClosed,
     /// The backend reset the connection before the head of its response was complete.
@@ -64,6 +67,16 @@ impl Cause {
         Self::ConnectUnreachable,
         Self::ConnectTimeout,
         Self::ConnectFailed,
+        Self::BackendTls(TlsFault::UnknownCa),
+        Self::BackendTls(TlsFault::WrongName),
+        Self::BackendTls(TlsFault::Expired),
+        Self::BackendTls(TlsFault::NotYetValid),
+        Self::BackendTls(TlsFault::BadCertificate),
+        Self::BackendTls(TlsFault::ClientCertificate),
+        Self::BackendTls(TlsFault::Refused),
+        Self::BackendTls(TlsFault::NotTls),
+        Self::BackendTls(TlsFault::Closed),
+        Self::BackendTls(TlsFault::Protocol),
         Self::BackendClosed,
         Self::BackendReset,
         Self::BackendTimeout,
@@ -91,6 +104,18 @@ impl Cause {
             Self::ConnectUnreachable => "connect_unreachable",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
+            Self::BackendTls(fault) => match fault {
+                TlsFault::UnknownCa => "backend_tls_unknown_ca",
+                TlsFault::WrongName => "backend_tls_wrong_name",
+                TlsFault::Expired => "backend_tls_expired",
+                TlsFault::NotYetValid => "backend_tls_not_yet_valid",
+                TlsFault::BadCertificate => "backend_tls_bad_certificate",
+                TlsFault::ClientCertificate => "backend_tls_client_certificate",
+                TlsFault::Refused => "backend_tls_refused",
+                TlsFault::NotTls => "backend_tls_not_tls",
+                TlsFault::Closed => "backend_tls_closed",
+                TlsFault::Protocol => "backend_tls_protocol",
+            },
             Self::BackendClosed => "backend_closed",
             Self::BackendReset => "backend_reset",
             Self::BadResponse(v) => v.name(),
@@ -114,6 +139,7 @@ impl Cause {
                 | Self::ConnectUnreachable
                 | Self::ConnectTimeout
                 | Self::ConnectFailed
+                | Self::BackendTls(_)
                 | Self::BackendClosed
                 | Self::BackendReset
                 | Self::BadResponse(_)
@@ -146,7 +172,7 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
-    use super::Cause;
+    use super::{Cause, TlsFault};
 
     // Does not compile if a cause is missing here: it belongs into the list, too.
     fn is_in_the_list(cause: Cause) -> bool {
@@ -162,6 +188,7 @@ mod tests {
             | Cause::ConnectUnreachable
             | Cause::ConnectTimeout
             | Cause::ConnectFailed
+            | Cause::BackendTls(_)
             | Cause::BackendClosed
             | Cause::BackendReset
             | Cause::BackendTimeout
@@ -180,6 +207,8 @@ mod tests {
         let all = Cause::WITHOUT_VIOLATIONS;
         assert!(all.iter().all(|cause| is_in_the_list(*cause)));
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "in the order of the variants");
+        let tls: Vec<_> = all.iter().filter(|cause| matches!(cause, Cause::BackendTls(_))).copied().collect();
+        assert_eq!(tls, TlsFault::ALL.map(Cause::BackendTls));
         assert_eq!((all.first(), all.last()), (Some(&Cause::NoRoute), Some(&Cause::Drained)));
     }
 }

@@ -15,7 +15,7 @@
 //! | `reader` | typed access to TOML tables that goes on after an error |
 //! | `literal`, `duration` | byte positions within TOML strings; durations with units |
 //! | `report` | collects diagnostics while reading |
-//! | `model` | the checked values: what everything else in the core reads |
+//! | `model`, `tls_target` | the checked values: what everything else in the core reads |
 //! | `matcher` | the matcher language |
 //! | `render` | diagnostics as text for a terminal |
 //! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
@@ -43,6 +43,7 @@ mod settings;
 mod strategy;
 mod suggest;
 mod syntax;
+mod tls_target;
 
 pub use diagnostic::{Diagnostic, Severity, Suggestion};
 pub use file::parse;
@@ -50,3 +51,4 @@ pub use matcher::Matcher;
 pub use model::*;
 pub use render::render;
 pub use report::{HostName, Parsed, Places};
+pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};

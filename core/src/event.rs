@@ -3,8 +3,9 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::config::ListenerKind;
+use crate::config::{ListenerKind, TlsTarget};
 use crate::id::{ConnId, ListenerId, LookupId};
 
 /// A connection that a listener accepted.
@@ -51,10 +52,53 @@ pub enum Fault {
     Reset,
     /// ETIMEDOUT of the kernel.
     TimedOut,
+    /// TLS to a backend, in its handshake or later.
+    Tls(TlsFault),
     /// EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL: this machine has none left.
     NoResources,
     /// Any other errno.
     Other,
+}
+
+/// What went wrong with the TLS of a connection to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsFault {
+    /// No authority that is trusted has signed its certificate.
+    UnknownCa,
+    /// Its certificate is for other names.
+    WrongName,
+    /// Its certificate, or one that signed it, has expired.
+    Expired,
+    /// Its certificate, or one that signed it, is not valid yet.
+    NotYetValid,
+    /// Its certificate cannot be used for another reason: malformed, not for servers, a bad signature.
+    BadCertificate,
+    /// It said by an alert (RFC 8446 §6) that it wants a certificate, or does not take ours.
+    ClientCertificate,
+    /// It sent another alert: mostly no version or cipher suite suits both.
+    Refused,
+    /// What it sent is not TLS.
+    NotTls,
+    /// It closed or reset the connection, without the alert that ends TLS.
+    Closed,
+    /// It broke the rules of TLS in another way.
+    Protocol,
+}
+
+impl TlsFault {
+    /// Every fault.
+    pub const ALL: [Self; 10] = [
+        Self::UnknownCa,
+        Self::WrongName,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::BadCertificate,
+        Self::ClientCertificate,
+        Self::Refused,
+        Self::NotTls,
+        Self::Closed,
+        Self::Protocol,
+    ];
 }
 
 /// A connection that the driver has to look at: what it wants may have changed.
@@ -109,6 +153,9 @@ pub enum Effect {
         conn: ConnId,
         /// Where to connect.
         to: SocketAddr,
+        /// TLS is to be spoken: then it is `handle_connected` once its handshake is over, or
+        /// [`Fault::Tls`].
+        tls: Option<Arc<TlsTarget>>,
     },
     /// Shut down the sending half once everything before it has been sent.
     Shutdown(ConnId),

@@ -112,7 +112,7 @@
 //! let client = proxy.handle_accept(&accepted, NOW).unwrap();
 //!
 //! let effects = receive(&mut proxy, client, b"GET /hello HTTP/1.1\r\nHost: example.com\r\n\r\n");
-//! let [Effect::Connect { conn: backend, to }] = effects[..] else { panic!("{effects:?}") };
+//! let [Effect::Connect { conn: backend, to, tls: None }] = effects[..] else { panic!("{effects:?}") };
 //! assert_eq!(to, "127.0.0.1:8080".parse().unwrap());
 //! proxy.handle_connected(backend, NOW);
 //! drain(&mut proxy);
@@ -160,7 +160,7 @@ pub use cause::Cause;
 pub use config::Config;
 pub use event::{
     Accepted, Effect, Fault, LookupResult, Negotiated, Query, Ready, Refused, Secret, TimeoutReason,
-    Transmit, Wants,
+    TlsFault, Transmit, Wants,
 };
 pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;

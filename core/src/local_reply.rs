@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::cause::Cause;
+use crate::event::TlsFault;
 use crate::http::{HeadFull, ResponseHead, reason_phrase};
 
 /// A response that no backend made. Framing, `Date` and `Connection` are added when it is sent.
@@ -127,6 +128,16 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::ConnectRefused => "connection_refused",
         Cause::ConnectUnreachable => "destination_ip_unroutable",
         Cause::ConnectTimeout => "connection_timeout",
+        Cause::BackendTls(fault) => match fault {
+            TlsFault::UnknownCa
+            | TlsFault::WrongName
+            | TlsFault::Expired
+            | TlsFault::NotYetValid
+            | TlsFault::BadCertificate => "tls_certificate_error",
+            TlsFault::ClientCertificate | TlsFault::Refused => "tls_alert_received",
+            TlsFault::NotTls | TlsFault::Protocol => "tls_protocol_error",
+            TlsFault::Closed => "connection_terminated",
+        },
         Cause::BackendClosed | Cause::BackendReset => "connection_terminated",
         Cause::BadResponse(_) => "http_protocol_error",
         Cause::BackendTimeout => "http_response_timeout",

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::{Conn, InReadyQueue, Role};
-use crate::event::{Effect, Fault, Ready, Transmit, Wants};
+use crate::event::{Effect, Fault, Ready, TlsFault, Transmit, Wants};
 use crate::h1::conn::HeadParser;
 use crate::h1::{ForwardedHeaders, RequestId};
 use crate::health::Schedule;
@@ -314,7 +314,7 @@ impl<O: Observer> Proxy<O> {
             Some((Role::Client(_), false)) => self.client_lost(c, now),
             Some((Role::Backend(_), _)) => self.backend_fault(c, f, now),
             Some((Role::Probe(p), _)) => {
-                let why = if p.connected { Cause::BackendReset } else { connect_cause(f) };
+                let why = socket_cause(f, p.connected);
                 self.probe_failed(c, why, now);
             }
             None => {}
@@ -559,9 +559,14 @@ fn expects_much(conn: &Conn, x: Option<&Exchange>) -> bool {
     body && conn.wire.h1().is_some_and(|h1| h1.expects_at_least(2 * SMALL_BYTES as u64))
 }
 
-/// What a broken socket means for a connection that was being opened.
-fn connect_cause(f: Fault) -> Cause {
+/// What a broken socket means for a connection to a backend, which was there or was being opened.
+fn socket_cause(f: Fault, connected: bool) -> Cause {
     match f {
+        // Then it is what it would be without TLS.
+        Fault::Tls(TlsFault::Closed) if connected => Cause::BackendClosed,
+        // A refusal may come late: in TLS 1.3 a server sees the client's certificate last.
+        Fault::Tls(fault) => Cause::BackendTls(fault),
+        _ if connected => Cause::BackendReset,
         Fault::Refused | Fault::Reset => Cause::ConnectRefused,
         Fault::Unreachable => Cause::ConnectUnreachable,
         Fault::TimedOut => Cause::ConnectTimeout,

@@ -158,19 +158,14 @@ impl Shared {
                     let known = same_name()
                         .flat_map(|known| known.backends())
                         .find(|known| known.label() == &*backend.label);
-                    let known = known.filter(|known| known.is_at(&backend.address));
+                    let known = known.filter(|known| known.is_same(backend));
                     known
                         .filter(|known| known.health().usable() || !crate::planted::planted!(58))
                         .map_or_else(
                             || {
                                 registry.identities += 1;
                                 let hash = stable_hash(&pool.name, &backend.label);
-                                Arc::new(BackendState::new(
-                                    &backend.label,
-                                    &backend.address,
-                                    registry.identities,
-                                    hash,
-                                ))
+                                Arc::new(BackendState::new(backend, registry.identities, hash))
                             },
                             Arc::clone,
                         )

@@ -1,6 +1,8 @@
 //! The whole core as tables: what comes in, what time it is, and what must come out, through the facade
 //! alone.
 
+#[path = "proxy/backend_tls.rs"]
+mod backend_tls;
 #[path = "proxy/bound.rs"]
 mod bound;
 #[path = "proxy/causes.rs"]

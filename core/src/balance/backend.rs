@@ -1,19 +1,20 @@
 //! One backend of one pool, as all shards see it.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use crate::config::Address;
+use crate::config::{self, Address, Protocol, TlsTarget};
 use crate::health::Health;
 use crate::planted::planted;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, Padded};
 
 /// What all shards share of one backend: health, exchanges in flight, resolved addresses. It is kept over
-/// reloads as long as its pool's name, its label and its address stay.
+/// reloads as long as its pool's name, its label, its address and what is spoken to it stay.
 #[derive(Debug)]
 pub struct BackendState {
     label: Box<str>,
     configured: Address,
+    protocol: Protocol,
     identity: u64,
     hash: u64,
     health: Padded<Health>,
@@ -57,14 +58,15 @@ impl Addresses {
 impl BackendState {
     /// A backend of unknown health. `identity` is unique in the process; `hash` differs between backends and
     /// is the same in every process.
-    pub(crate) fn new(label: &str, address: &Address, identity: u64, hash: u64) -> Self {
-        let literal = match address {
+    pub(crate) fn new(backend: &config::Backend, identity: u64, hash: u64) -> Self {
+        let literal = match &backend.address {
             Address::Ip(address) => Some(*address),
             Address::Name { .. } => None,
         };
         Self {
-            label: label.into(),
-            configured: address.clone(),
+            label: backend.label.clone(),
+            configured: backend.address.clone(),
+            protocol: backend.protocol.clone(),
             identity,
             hash,
             health: Padded(Health::new(hash)),
@@ -78,9 +80,16 @@ impl BackendState {
         }
     }
 
-    /// Whether its label still stands for this address.
-    pub(crate) fn is_at(&self, address: &Address) -> bool {
-        self.configured == *address
+    /// Whether its label still stands for this address, and the same is spoken there: connections that lie
+    /// idle, and what is known of its health, are good for `backend`.
+    pub(crate) fn is_same(&self, backend: &config::Backend) -> bool {
+        self.configured == backend.address && self.protocol == backend.protocol
+    }
+
+    /// What connections to it speak TLS with; `None`: they are plain.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsTarget>> {
+        self.protocol.tls()
     }
 
     /// Its label in the configuration.

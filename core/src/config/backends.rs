@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use toml::de::DeValue;
 
@@ -12,11 +13,17 @@ use super::model::{Address, Backend, Protocol};
 use super::reader::{self, Section};
 use super::report::{HostName, Report, Span, Value};
 use super::suggest;
+use super::tls_target::{BackendTls, TlsName, TlsTarget};
 
 const KEYS: &[&str] = &["address", "weight", "max_connections", "backup"];
 
-/// The backends of a pool in the order of the file; `None` if any has an error.
-pub(super) fn read(pool: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Backend>> {
+/// The backends of a pool in the order of the file; `None` if any has an error. `tls`: how TLS is spoken to
+/// those with `https://`.
+pub(super) fn read(
+    pool: &Section<'_>,
+    tls: &Arc<BackendTls>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Backend>> {
     let value = pool.required("addresses", "[\"127.0.0.1:8080\"]", report)?;
     let DeValue::Array(items) = value.get_ref() else {
         let error = report.mistyped(value, "`addresses`", "a list like [\"127.0.0.1:8080\"]");
@@ -33,7 +40,7 @@ pub(super) fn read(pool: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Ba
     let mut backends = Vec::with_capacity(items.len());
     let mut valid = true;
     for item in items {
-        let Some((backend, span)) = read_one(item, report) else {
+        let Some((backend, span)) = read_one(item, tls, report) else {
             valid = false;
             continue;
         };
@@ -53,7 +60,7 @@ pub(super) fn read(pool: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Ba
 }
 
 /// A backend, written as a string or as a table, and where its address is written.
-fn read_one(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)> {
+fn read_one(item: &Value<'_>, tls: &Arc<BackendTls>, report: &mut Report<'_>) -> Option<(Backend, Span)> {
     let (address, section) = match item.get_ref() {
         DeValue::String(text) => (Some((text.as_ref(), item.span())), None),
         DeValue::Table(_) => {
@@ -74,12 +81,18 @@ fn read_one(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)
     let backup = section.as_ref().is_some_and(|s| s.boolean("backup", false, report));
     let (text, span) = address?;
     match parse_address(text) {
-        Ok((label, address, protocol)) => {
-            match protocol {
-                Protocol::Http1 => {}
-                Protocol::Https => report.not_built(span.clone(), "`https://` backends are"),
-                Protocol::H2c => report.not_built(span.clone(), "`h2c://` backends are"),
-            }
+        Ok((label, address, scheme)) => {
+            let protocol = match scheme {
+                Scheme::Http => Protocol::Http1,
+                Scheme::Https => {
+                    report.not_built(span.clone(), "`https://` backends are");
+                    Protocol::Https(Arc::new(tls_target(&label, &address, tls)))
+                }
+                Scheme::H2c => {
+                    report.not_built(span.clone(), "`h2c://` backends are");
+                    Protocol::H2c
+                }
+            };
             if let Address::Name { host, .. } = &address {
                 report.places.host_names.push(HostName { host: host.clone(), span: span.clone() });
             }
@@ -94,22 +107,46 @@ fn read_one(item: &Value<'_>, report: &mut Report<'_>) -> Option<(Backend, Span)
     }
 }
 
-/// A backend's label, address and protocol.
-type Read = (Box<str>, Address, Protocol);
+/// What TLS to a backend needs to know of it.
+fn tls_target(label: &str, address: &Address, settings: &Arc<BackendTls>) -> TlsTarget {
+    let own = match address {
+        Address::Ip(ip) => TlsName::Ip(ip.ip().to_canonical()),
+        Address::Name { host, .. } => tls_name(host),
+    };
+    let name = settings.server_name.clone().unwrap_or(own);
+    TlsTarget { label: label.into(), name, settings: settings.clone() }
+}
+
+/// The name in a certificate for this host.
+pub(super) fn tls_name(host: &str) -> TlsName {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.parse().map_or_else(|_| TlsName::Dns(host.into()), |ip: IpAddr| TlsName::Ip(ip.to_canonical()))
+}
+
+/// How a backend is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+    H2c,
+}
+
+/// A backend's label, address and scheme.
+type Read = (Box<str>, Address, Scheme);
 
 fn parse_address(text: &str) -> Result<Read, AddressError> {
     read_address(text).map_err(|error| error.settle(&|text| read_address(text).err()))
 }
 
 fn read_address(text: &str) -> Result<Read, AddressError> {
-    let (prefix, protocol, label) = match text.split_once("://") {
-        None => ("", Protocol::Http1, text),
+    let (prefix, scheme, label) = match text.split_once("://") {
+        None => ("", Scheme::Http, text),
         Some((scheme, rest)) => {
             let prefix = &text[..text.len() - rest.len()];
             match scheme.to_ascii_lowercase().as_str() {
-                "http" => (prefix, Protocol::Http1, rest),
-                "https" => (prefix, Protocol::Https, rest),
-                "h2c" => (prefix, Protocol::H2c, rest),
+                "http" => (prefix, Scheme::Http, rest),
+                "https" => (prefix, Scheme::Https, rest),
+                "h2c" => (prefix, Scheme::H2c, rest),
                 _ => return Err(unknown_scheme(scheme, rest)),
             }
         }
@@ -122,14 +159,14 @@ fn read_address(text: &str) -> Result<Read, AddressError> {
                 let here = format!("{prefix}{local}:{}", address.port());
                 Err(AddressError::new("this address is for listening only").or_if(here, "for this machine"))
             }
-            _ => Ok((label.into(), Address::Ip(address), protocol)),
+            _ => Ok((label.into(), Address::Ip(address), scheme)),
         };
     }
     if suggest::is_variable(label) {
         return Err(AddressError::variables());
     }
-    name_and_port(prefix, label, if protocol == Protocol::Https { 443 } else { 80 })
-        .map(|(host, port)| (label.into(), Address::Name { host, port }, protocol))
+    name_and_port(prefix, label, if scheme == Scheme::Https { 443 } else { 80 })
+        .map(|(host, port)| (label.into(), Address::Name { host, port }, scheme))
 }
 
 fn unknown_scheme(scheme: &str, rest: &str) -> AddressError {
@@ -198,25 +235,25 @@ mod tests {
         let name = |host: &str, port| Address::Name { host: host.into(), port };
         let ip = |text: &str| Address::Ip(text.parse().unwrap());
         let good = [
-            ("127.0.0.1:8080", "127.0.0.1:8080", ip("127.0.0.1:8080"), Protocol::Http1),
-            ("[::1]:80", "[::1]:80", ip("[::1]:80"), Protocol::Http1),
-            ("http://app:80", "app:80", name("app", 80), Protocol::Http1),
+            ("127.0.0.1:8080", "127.0.0.1:8080", ip("127.0.0.1:8080"), Scheme::Http),
+            ("[::1]:80", "[::1]:80", ip("[::1]:80"), Scheme::Http),
+            ("http://app:80", "app:80", name("app", 80), Scheme::Http),
             (
                 "https://App.Example.com:443",
                 "App.Example.com:443",
                 name("app.example.com", 443),
-                Protocol::Https,
+                Scheme::Https,
             ),
-            ("h2c://[2001:db8::1]:9000", "[2001:db8::1]:9000", ip("[2001:db8::1]:9000"), Protocol::H2c),
+            ("h2c://[2001:db8::1]:9000", "[2001:db8::1]:9000", ip("[2001:db8::1]:9000"), Scheme::H2c),
             (
                 "my_app-1.svc.cluster.local.:1",
                 "my_app-1.svc.cluster.local.:1",
                 name("my_app-1.svc.cluster.local.", 1),
-                Protocol::Http1,
+                Scheme::Http,
             ),
         ];
-        for (text, label, address, protocol) in good {
-            assert_eq!(parse_address(text), Ok((label.into(), address, protocol)), "{text}");
+        for (text, label, address, scheme) in good {
+            assert_eq!(parse_address(text), Ok((label.into(), address, scheme)), "{text}");
         }
         let bad = [
             ("", "the port is missing"),

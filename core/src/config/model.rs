@@ -4,11 +4,13 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::matcher::Matcher;
+use super::tls_target::TlsTarget;
 
 /// A whole configuration, already checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,14 +152,25 @@ pub enum Address {
 }
 
 /// The protocol that is spoken to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 without TLS.
     Http1,
-    /// `https://`, HTTP/1.1 over TLS. Not built yet: a start refuses it.
-    Https,
+    /// `https://`, HTTP/1.1 over TLS.
+    Https(Arc<TlsTarget>),
     /// `h2c://`, HTTP/2 without TLS. Not built yet: a start refuses it.
     H2c,
+}
+
+impl Protocol {
+    /// What TLS is spoken with; `None`: there is none.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsTarget>> {
+        match self {
+            Self::Https(target) => Some(target),
+            Self::Http1 | Self::H2c => None,
+        }
+    }
 }
 
 /// How a pool chooses the backend of a request.

@@ -109,7 +109,8 @@ fn read_one(
         None => Some(Matcher::Any),
         Some(value) => matcher(value, report),
     };
-    let backends = backends::read(section, report);
+    let tls = Default::default();
+    let backends = backends::read(section, &tls, report);
     let schemes = match section.get("schemes") {
         None => Some((true, true)),
         Some(value) => schemes(value, report),

@@ -243,6 +243,7 @@ impl<O: Observer> Proxy<O> {
         let of = &mut self.pools.backends[at as usize];
         of.turn = of.turn.wrapping_add(1);
         let to = of.state.pick(of.turn)?;
+        let tls = of.state.tls().cloned();
         let role = Role::Backend(Backend {
             backend: at,
             to,
@@ -265,7 +266,7 @@ impl<O: Observer> Proxy<O> {
         let until = if planted!(32) { until + std::time::Duration::from_secs(1) } else { until };
         self.set_deadline(b, until);
         self.step_attached(x, b, Some(to));
-        self.signals.effects.push_back(Effect::Connect { conn: b, to });
+        self.signals.effects.push_back(Effect::Connect { conn: b, to, tls });
         Some(b)
     }
 
@@ -364,19 +365,18 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn backend_fault(&mut self, b: ConnId, f: Fault, now: Instant) {
         let conn = &mut self.tables.conns[b];
         let Role::Backend(role) = &conn.role else { return };
-        let connected = role.connected;
+        let (connected, cause) = (role.connected, super::socket_cause(f, role.connected));
         if conn.wire.streams().is_some() {
-            let cause = if connected { Cause::BackendReset } else { super::connect_cause(f) };
             return self.backend_streams_lost(b, cause, now);
         }
         let Some(x) = conn.exchange else { return self.close(b) };
         if !connected {
-            return self.connect_failed(x, super::connect_cause(f), now);
+            return self.connect_failed(x, cause, now);
         }
         if let Wire::H1(h1) = &mut conn.wire {
             h1.fail();
         }
-        self.backend_lost(x, Cause::BackendReset, now);
+        self.backend_lost(x, cause, now);
     }
 
     /// The backend's leg is gone: what that means depends on how far the response was.
@@ -402,7 +402,11 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn connect_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
-        if matches!(cause, Cause::ConnectRefused | Cause::ConnectUnreachable | Cause::ConnectTimeout)
+        let of_address = matches!(
+            cause,
+            Cause::ConnectRefused | Cause::ConnectUnreachable | Cause::ConnectTimeout | Cause::BackendTls(_)
+        );
+        if of_address
             && e.addresses_failed < MAX_ADDRESSES_FAILED
             && let Some(leg) = e.backend
             && let Role::Backend(role) = &self.tables.conns[leg.conn].role

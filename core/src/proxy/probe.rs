@@ -82,7 +82,9 @@ impl<O: Observer> Proxy<O> {
         to.set_port(health.port.unwrap_or(to.port()));
         let mut h1 = H1::new(Side::Server);
         h1.set_lenient(pool.pool().lenient);
-        let request = &pool.probes[usize::from(probe.target.backend)];
+        let backend = usize::from(probe.target.backend);
+        let tls = pool.state.backends()[backend].tls().cloned();
+        let request = &pool.probes[backend];
         let written = h1.send_probe(&mut self.tables.pages, request);
         let c = self.tables.conns.insert(Conn::new(Role::Probe(probe), Wire::H1(h1)));
         if written.is_err() {
@@ -96,7 +98,7 @@ impl<O: Observer> Proxy<O> {
             self.observer.step(c, &Step::Checking { backend, to });
         }
         self.set_deadline(c, until);
-        self.signals.effects.push_back(Effect::Connect { conn: c, to });
+        self.signals.effects.push_back(Effect::Connect { conn: c, to, tls });
     }
 
     /// Bytes came.

@@ -211,7 +211,7 @@ impl World {
                 break;
             }
             match effect {
-                Some(Effect::Connect { conn, to }) => {
+                Some(Effect::Connect { conn, to, .. }) => {
                     let backend = BACKENDS.iter().position(|backend| address(backend) == to);
                     self.connecting.push_back((conn, backend.expect("one of the backends") == 1));
                     assert!(

@@ -99,7 +99,10 @@ impl World {
                 continue;
             };
             match effect {
-                Effect::Connect { conn, to } => self.connect(shard, conn, to),
+                Effect::Connect { conn, to, tls } => {
+                    self.secured.push((to, tls));
+                    self.connect(shard, conn, to);
+                }
                 Effect::Shutdown(conn) => {
                     let sock = self.socks[&(shard, conn)];
                     self.peers[sock.0].shut = true;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::config::{Config, ListenerKind};
+use ruststrom_core::config::{Config, ListenerKind, TlsTarget};
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) open: BTreeSet<Sock>,
     pub(crate) socks: BTreeMap<(usize, ConnId), Sock>,
     pub(crate) scripts: BTreeMap<SocketAddr, Script>,
+    /// Every connection that a shard has asked for, and whether TLS is to be spoken there.
+    pub(crate) secured: Vec<(SocketAddr, Option<Arc<TlsTarget>>)>,
     /// Whole requests that backends got, probes not among them.
     pub(crate) served: Vec<(SocketAddr, String)>,
     /// Requests that nobody has answered yet, in the order of their coming.
@@ -110,6 +112,7 @@ impl World {
             open: BTreeSet::new(),
             socks: BTreeMap::new(),
             scripts: BTreeMap::new(),
+            secured: Vec::new(),
             served: Vec::new(),
             arrived: Vec::new(),
             probed: Vec::new(),

@@ -353,7 +353,7 @@ impl<P: ProxyApi> Pump<P> {
 
     fn effect<W: World>(&mut self, e: Effect, w: &mut W) {
         match e {
-            Effect::Connect { conn, to } => {
+            Effect::Connect { conn, to, .. } => {
                 self.remember(conn, OPEN | CONNECTING);
                 if let Err(e) = w.connect(conn, to) {
                     self.report_fault(conn, fault_of(&e));

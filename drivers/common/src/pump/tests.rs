@@ -354,7 +354,7 @@ fn connecting_ends_with_room_or_with_a_reason() {
     for (refuse, event, so_error, expected) in table {
         let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
         let mut world = FakeWorld { refuse_connect: *refuse, ..FakeWorld::default() };
-        pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to });
+        pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: None });
         pump.settle(&mut world);
         if let Some(s) = world.sockets.get_mut(&0) {
             s.so_error = *so_error;
