@@ -91,7 +91,7 @@ fn checks() {
             1,
             &["Compression is not built yet"],
         ),
-        ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 1, &["not built yet"]),
+        ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 0, &["https.toml: good\n"]),
         ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 1, &["not built yet"]),
         ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
         ("tls", "https_address = \"127.0.0.1:0\"\n".to_owned() + GOOD + tls, 1, &["not built yet"]),

@@ -11,7 +11,7 @@
 //! | `syntax` | errors of the TOML syntax, and what else can be read of such a file |
 //! | `lint` | warnings that need more than one key to be seen |
 //! | `pool`, `listeners`, `certificates` | readers of the file's large sections |
-//! | `backends`, `strategy`, `health`, `settings`, `middlewares` | readers of the parts of a pool |
+//! | `backends`, `backend_tls`, `strategy`, `health`, `settings`, `middlewares` | readers of the parts of a pool |
 //! | `reader` | typed access to TOML tables that goes on after an error |
 //! | `literal`, `duration` | byte positions within TOML strings; durations with units |
 //! | `report` | collects diagnostics while reading |
@@ -22,6 +22,7 @@
 //! | `diagnostic` | errors and warnings as data |
 
 mod address;
+mod backend_tls;
 mod backends;
 mod certificates;
 mod diagnostic;
@@ -50,5 +51,5 @@ pub use file::parse;
 pub use matcher::Matcher;
 pub use model::*;
 pub use render::render;
-pub use report::{HostName, Parsed, Places};
+pub use report::{BackendTlsPlaces, HostName, Parsed, Places};
 pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};

@@ -84,10 +84,7 @@ fn read_one(item: &Value<'_>, tls: &Arc<BackendTls>, report: &mut Report<'_>) ->
         Ok((label, address, scheme)) => {
             let protocol = match scheme {
                 Scheme::Http => Protocol::Http1,
-                Scheme::Https => {
-                    report.not_built(span.clone(), "`https://` backends are");
-                    Protocol::Https(Arc::new(tls_target(&label, &address, tls)))
-                }
+                Scheme::Https => Protocol::Https(Arc::new(tls_target(&label, &address, tls))),
                 Scheme::H2c => {
                     report.not_built(span.clone(), "`h2c://` backends are");
                     Protocol::H2c
@@ -111,16 +108,10 @@ fn read_one(item: &Value<'_>, tls: &Arc<BackendTls>, report: &mut Report<'_>) ->
 fn tls_target(label: &str, address: &Address, settings: &Arc<BackendTls>) -> TlsTarget {
     let own = match address {
         Address::Ip(ip) => TlsName::Ip(ip.ip().to_canonical()),
-        Address::Name { host, .. } => tls_name(host),
+        Address::Name { host, .. } => TlsName::of_host(host),
     };
     let name = settings.server_name.clone().unwrap_or(own);
     TlsTarget { label: label.into(), name, settings: settings.clone() }
-}
-
-/// The name in a certificate for this host.
-pub(super) fn tls_name(host: &str) -> TlsName {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.parse().map_or_else(|_| TlsName::Dns(host.into()), |ip: IpAddr| TlsName::Ip(ip.to_canonical()))
 }
 
 /// How a backend is spoken to.

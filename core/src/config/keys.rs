@@ -32,6 +32,7 @@ pub(super) const POOL: &[&str] = &[
     "strategy",
     "health_config",
     "client",
+    "tls",
     "timeouts",
     "limits",
     "retries",

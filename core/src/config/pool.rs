@@ -14,7 +14,7 @@ use super::model::{ClientPool, Limits, Pool, Strategy, Timeouts};
 use super::reader::{self, Section};
 use super::report::{Report, Span, Value};
 use super::settings::{self, Scope};
-use super::{backends, health, keys, middlewares, strategy};
+use super::{backend_tls, backends, health, keys, middlewares, strategy};
 
 /// What the top of the file sets for every pool.
 pub(super) struct Defaults {
@@ -109,8 +109,11 @@ fn read_one(
         None => Some(Matcher::Any),
         Some(value) => matcher(value, report),
     };
-    let tls = Default::default();
-    let backends = backends::read(section, &tls, report);
+    let tls = backend_tls::read(section, report);
+    let backends = backends::read(section, &tls.settings, report);
+    if let Some(backends) = &backends {
+        backend_tls::check(tls, &name, backends, &section.value_span("addresses"), report);
+    }
     let schemes = match section.get("schemes") {
         None => Some((true, true)),
         Some(value) => schemes(value, report),

@@ -40,6 +40,23 @@ pub struct Places {
     pub user: Option<Range<usize>>,
     /// The value of `group`.
     pub group: Option<Range<usize>>,
+    /// Of each pool that has an `https://` backend, what TLS needs of the machine.
+    pub backend_tls: Vec<BackendTlsPlaces>,
+}
+
+/// Where a pool says what TLS to its backends needs of the machine: files, or else the system's authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTlsPlaces {
+    /// The pool's name.
+    pub pool: Box<str>,
+    /// The value of `addresses`.
+    pub addresses: Range<usize>,
+    /// The value of `ca_file`.
+    pub ca_file: Option<Range<usize>>,
+    /// The value of `client_certificate`.
+    pub client_certificate: Option<Range<usize>>,
+    /// The value of `client_key`.
+    pub client_key: Option<Range<usize>>,
 }
 
 /// A host name that the file has as a backend's.

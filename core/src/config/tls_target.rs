@@ -49,6 +49,17 @@ pub struct ClientCertificate {
     pub key: Box<str>,
 }
 
+impl TlsName {
+    /// What the certificate of a backend at this host has to have; the host is in lower case.
+    pub(super) fn of_host(host: &str) -> Self {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Self::Ip(ip.to_canonical()),
+            Err(_) => Self::Dns(host.into()),
+        }
+    }
+}
+
 impl Default for BackendTls {
     fn default() -> Self {
         Self { ca_file: None, server_name: None, verify: true, client: None }

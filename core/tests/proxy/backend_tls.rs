@@ -196,6 +196,27 @@ fn a_handshake_that_never_ends() {
     w.finish();
 }
 
+/// A handshake has more time than a connection alone before the next address of a name is tried.
+#[test]
+fn an_address_whose_handshake_never_ends() {
+    for (scheme, after) in [("http", 250), ("https", 1_000)] {
+        let mut w = World::new(&one_pool(&format!("addresses = [\"{scheme}://a.test:443\"]\nretries = 0")));
+        w.advance_ms(0);
+        let query = w.lookups.pop().expect("asked");
+        w.response(query, LookupResult::Addresses(vec![addr(A), addr(B)]));
+        (w.backend(A).open, w.backend(B).open) = (Open::Silent, Open::Silent);
+        w.client_sends(&get("/"));
+        let first = w.secured[0].0;
+        let other = if first == addr(A) { B } else { A };
+        w.backend(other).open = Open::Take;
+        w.advance_ms(after - 10);
+        assert_eq!(w.secured.len(), 1, "{scheme}: too early");
+        w.advance_ms(20);
+        assert_eq!((w.secured.len(), w.one()), (2, (200, None, 1)), "{scheme}");
+        w.finish();
+    }
+}
+
 /// Plain and TLS in one pool: each connection is told apart.
 #[test]
 fn who_is_spoken_to_how() {
@@ -213,7 +234,19 @@ fn who_is_spoken_to_how() {
 fn idle_connections_over_a_reload() {
     let pool = |rest: &str| config(&one_pool(&format!("name = \"p\"\n{rest}")));
     let plain = "addresses = [\"10.0.0.1:443\"]";
-    let table = [(ONE, ONE, true), (plain, ONE, false), (ONE, plain, false)];
+    let with = |keys: &str| format!("{ONE}\ntls = {{ {keys} }}");
+    let (named, open) = (with("server_name = \"a.test\""), with("verify = false"));
+    let table = [
+        (ONE, ONE, true),
+        (ONE, &with("verify = true"), true),
+        (plain, ONE, false),
+        (ONE, plain, false),
+        (ONE, &named, false),
+        (&named, &with("server_name = \"b.test\""), false),
+        (&open, ONE, false),
+        (ONE, &with("ca_file = \"x\""), false),
+        (ONE, &with("client_certificate = \"x\", client_key = \"y\""), false),
+    ];
     for (before, after, stays) in table {
         let mut w = World::of(&pool(before), 1);
         w.backend(A).reply = ok("").as_str().into();
