@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCo
     };
     let backends = NAMES.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
     let text = configuration("127.0.0.1:0", &backends);
-    let loaded = load::load("demo", &text)?;
+    let loaded = load::load("demo", &text, Path::new(""))?;
     serve(Start { loaded, folder: PathBuf::new(), workers, driver }, |bound| {
         let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else {
             return;
@@ -207,7 +207,7 @@ mod tests {
     fn the_demo_configuration_is_valid() {
         let text = configuration("127.0.0.1:0", &["127.0.0.1:1".parse().expect("an address")]);
         assert_eq!(load::check("demo", &text, Path::new("")).report, "");
-        let loaded = load::load("demo", &text).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = load::load("demo", &text, Path::new("")).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));
     }
 }

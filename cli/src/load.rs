@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
+use ruststrom_driver::tls::server::ServerTls;
 
 use crate::outside;
 use crate::privileges::{self, Identity};
@@ -15,7 +16,10 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// A configuration that can be served.
 pub(crate) struct Loaded {
+    /// With the names that the certificates are for.
     pub(crate) config: Config,
+    /// TLS to clients, with the certificates of the configuration.
+    pub(crate) tls: ServerTls,
     /// Whom the process becomes.
     pub(crate) identity: Option<Identity>,
     /// One line for each warning.
@@ -68,14 +72,25 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
     Checked { report: config::render(&diagnostics, name, text), accepted }
 }
 
-/// A configuration to serve; `name` is the file's.
+/// A configuration to serve; `name` and `folder` are the file's. Certificates are read here, while the process
+/// may still have the rights of root.
 ///
 /// # Errors
 ///
-/// Every error of the text, rendered.
-pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
+/// Every error of the text and of its certificates, rendered.
+pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, String> {
     let mut parsed = config::parse(text);
     let mut identity = None;
+    let mut tls = None;
+    if let Some(config) = &mut parsed.config {
+        let loaded = ServerTls::load(&config.certificates, folder, None);
+        for (certificate, sans) in config.certificates.iter_mut().zip(loaded.sans) {
+            certificate.sans = sans;
+        }
+        let problems = outside::certificate_problems(text, &parsed.places, &loaded.problems);
+        parsed.diagnostics.extend(problems);
+        tls = loaded.server;
+    }
     match parsed.config.as_ref().map(privileges::identity) {
         Some(Ok(found)) => identity = found,
         Some(Err(error)) => {
@@ -85,13 +100,13 @@ pub(crate) fn load(name: &str, text: &str) -> Result<Loaded, String> {
     }
     let (config, diagnostics) = in_order(parsed);
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
-    match config {
-        Some(config) if errors.is_empty() => {
+    match config.zip(tls) {
+        Some((config, tls)) if errors.is_empty() => {
             let line = |d: &Diagnostic| {
                 let help = d.help.as_ref().map(|h| format!("; {h}")).unwrap_or_default();
                 format!("{name}:{}:{}: {}{help}", d.line, d.column, d.message)
             };
-            Ok(Loaded { config, identity, warnings: warnings.iter().map(line).collect() })
+            Ok(Loaded { config, tls, identity, warnings: warnings.iter().map(line).collect() })
         }
         _ => Err(format!("{name} cannot be used\n{}", config::render(&errors, name, text))),
     }

@@ -106,7 +106,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
             if arguments.check {
                 return check(&name, &text, &folder);
             }
-            let loaded = load::load(&name, &text)?;
+            let loaded = load::load(&name, &text, &folder)?;
             serve::serve(serve::Start { loaded, folder, workers: arguments.workers, driver }, |_| ())
         }
     }

@@ -1,4 +1,4 @@
-//! What a configuration says of the machine that it is for: host names, accounts and paths.
+//! What a configuration says of the machine that it is for: host names, accounts, paths and certificates.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, OFlags};
 use ruststrom_core::Config;
 use ruststrom_core::config::{Diagnostic, Parsed, Places, Severity};
+use ruststrom_driver::tls::problem::{Part, Problem};
+use ruststrom_driver::tls::server::ServerTls;
 
 use crate::names;
 use crate::privileges::{self, AccountError, Key};
@@ -36,7 +38,32 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
     if let Some(Err(error)) = parsed.config.as_ref().map(privileges::identity) {
         found.push(account_problem(text, &parsed.places, &error));
     }
+    if let Some(config) = &parsed.config {
+        let problems = ServerTls::load(&config.certificates, folder, None).problems;
+        found.extend(certificate_problems(text, &parsed.places, &problems));
+    }
     found
+}
+
+/// What is wrong with the files of certificates, each where the configuration names the file.
+pub(crate) fn certificate_problems<'p>(
+    text: &'p str,
+    places: &'p Places,
+    problems: &'p [Problem],
+) -> impl Iterator<Item = Diagnostic> + use<'p> {
+    problems.iter().map(move |problem| {
+        let span = places.certificates.get(usize::from(problem.certificate)).map(|at| {
+            let value = match problem.part {
+                Part::Table => None,
+                Part::CertificatePath => at.certificate_path.clone(),
+                Part::PrivateKeyPath => at.private_key_path.clone(),
+                Part::ClientCa => at.client_ca.clone(),
+            };
+            value.unwrap_or_else(|| at.name.clone())
+        });
+        let message = problem.message.clone();
+        Diagnostic::at(text, span.unwrap_or(0..0), problem.severity, message, &problem.help)
+    })
 }
 
 /// The error of a configured account, in its place.

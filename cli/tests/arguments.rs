@@ -71,8 +71,7 @@ fn arguments() {
 
 #[test]
 fn checks() {
-    let tls =
-        "[certificates.\"a.example\"]\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }\n";
+    let tls = "[certificates.\"a.example\"]\nLocal = { certificate_path = \"no-such.crt\", private_key_path = \"no-such.key\" }\n";
     let table: &[(&str, String, i32, &[&str])] = &[
         // file, text, exit code of --check, parts of the output
         ("good", GOOD.into(), 0, &["good.toml: good\n"]),
@@ -94,7 +93,16 @@ fn checks() {
         ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 0, &["https.toml: good\n"]),
         ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 1, &["not built yet"]),
         ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
-        ("tls", "https_address = \"127.0.0.1:0\"\n".to_owned() + GOOD + tls, 1, &["not built yet"]),
+        (
+            "tls",
+            "https_address = \"127.0.0.1:0\"\n".to_owned() + GOOD + tls,
+            1,
+            &[
+                "error: cannot read the certificate ",
+                "no-such.crt: No such file",
+                "error: cannot read the private key ",
+            ],
+        ),
     ];
     for (name, text, code, parts) in table {
         let file = File::new(&format!("{name}.toml"), text.as_bytes());

@@ -51,5 +51,5 @@ pub use file::parse;
 pub use matcher::Matcher;
 pub use model::*;
 pub use render::render;
-pub use report::{BackendTlsPlaces, HostName, Parsed, Places};
+pub use report::{BackendTlsPlaces, CertificatePlaces, HostName, Parsed, Places};
 pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};

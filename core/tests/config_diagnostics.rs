@@ -324,6 +324,36 @@ fn errors_of_the_file() {
             "unknown key \"email\" in a certificate",
         ),
         (
+            "[certificates.a]\nLocal = { certificate_path = \"\", private_key_path = \"k\" }",
+            3,
+            30,
+            "`certificate_path` must not be empty",
+        ),
+        (
+            "[certificates.a]\nclient_ca = [\"ca\"]\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }",
+            3,
+            13,
+            "`client_ca` must be a string, found a list",
+        ),
+        (
+            "[certificates.a]\nclient_ca = \"ca\"\nclient_auth = \"on\"\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }",
+            4,
+            15,
+            "unknown client_auth \"on\"",
+        ),
+        (
+            "[certificates.a]\nclient_auth = \"optional\"\nLocal = { certificate_path = \"c\", private_key_path = \"k\" }",
+            3,
+            1,
+            "`client_auth` says how clients are checked, but there is no `client_ca` to check them",
+        ),
+        (
+            "[certificates.a]\nLocal = { certificate_path = \"c\", private_key_path = \"k\", client_ca = \"ca\" }",
+            3,
+            59,
+            "unknown key \"client_ca\" in `Local`",
+        ),
+        (
             "[certificates.\"*.a\"]\nACME = { email = \"a@b\", persist_dir = \"c\" }",
             2,
             15,

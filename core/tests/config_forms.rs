@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use ruststrom_core::config::{
-    CertificateSource, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite, Strategy,
-    Timeouts, parse, render,
+    CertificateSource, ClientAuth, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite,
+    Strategy, Timeouts, parse, render,
 };
 
 fn read(name: &str) -> String {
@@ -296,8 +296,54 @@ fn values_of_fragments() {
 }
 
 #[test]
+fn what_clients_have_to_show() {
+    use ClientAuth::{Optional, Required};
+    let local = "Local = { certificate_path = \"c\", private_key_path = \"k\" }\n";
+    let flat = "type = \"Local\"\ncertificate_path = \"c\"\nprivate_key_path = \"k\"\n";
+    let acme = "ACME = { email = \"a@b\", persist_dir = \"p\" }\n";
+    for source in [local, flat, acme] {
+        for (lines, ca, auth) in [
+            ("", None, Required),
+            ("client_ca = \"ca.pem\"\n", Some("ca.pem"), Required),
+            ("client_ca = \"ca.pem\"\nclient_auth = \"required\"\n", Some("ca.pem"), Required),
+            ("client_ca = \"ca.pem\"\nclient_auth = \"optional\"\n", Some("ca.pem"), Optional),
+        ] {
+            let text = wrapped(&format!("[certificates.a]\n{lines}{source}"));
+            let (config, _) = valid("client_ca", &text);
+            let certificate = &config.certificates[0];
+            assert_eq!((certificate.client_ca.as_deref(), certificate.client_auth), (ca, auth), "{text}");
+            assert!(certificate.sans.is_empty(), "the core opens no file");
+        }
+    }
+}
+
+#[test]
+fn the_files_of_certificates_have_places() {
+    let text = wrapped(
+        "[certificates.\"a.example\"]\nclient_ca = \"ca.pem\"\nLocal = { private_key_path = \"k.pem\", certificate_path = \"c.pem\" }\n\
+         [certificates.\"b.example\"]\ntype = \"Local\"\ncertificate_path = \"d.pem\"\nprivate_key_path = \"l.pem\"\n\
+         [certificates.\"c.example\"]\nACME = { email = \"a@b\", persist_dir = \"p\" }\n",
+    );
+    let (config, parsed) = valid("places", &text);
+    let at = |span: &Option<std::ops::Range<usize>>| span.clone().map(|span| &text[span]);
+    let places = parsed.places.certificates.iter();
+    let found: Vec<_> = places
+        .map(|p| (&text[p.name.clone()], at(&p.certificate_path), at(&p.private_key_path), at(&p.client_ca)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("\"a.example\"", Some("\"c.pem\""), Some("\"k.pem\""), Some("\"ca.pem\"")),
+            ("\"b.example\"", Some("\"d.pem\""), Some("\"l.pem\""), None),
+            ("\"c.example\"", None, None, None),
+        ]
+    );
+    assert_eq!(found.len(), config.certificates.len());
+}
+
+#[test]
 fn what_is_not_built_is_reported_by_name() {
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 7] = [
         (
             &filled(&read("fragments/all-middlewares.toml")),
             &[
@@ -309,7 +355,9 @@ fn what_is_not_built_is_reported_by_name() {
                 "CustomErrorPages is not built yet",
             ],
         ),
-        (&read("fragments/certificate-local.toml"), &["TLS certificates are not built yet"]),
+        (&read("fragments/certificate-acme.toml"), &["ACME certificates are not built yet"]),
+        (&read("fragments/v1-certificate-acme.toml"), &["ACME certificates are not built yet"]),
+        (&read("fragments/certificate-local.toml"), &[]),
         (
             "[[backend_pools]]\naddresses = [\"https://a:1\", { address = \"h2c://b:2\" }]",
             &["`h2c://` backends are not built yet"],
@@ -526,6 +574,8 @@ fn the_reference_names_every_key() {
         "default",
         "certificate_path",
         "private_key_path",
+        "client_ca",
+        "client_auth",
         "staging",
         "email",
         "persist_dir",

@@ -91,6 +91,26 @@ fn of_the_top() {
 }
 
 #[test]
+fn of_a_certificate() {
+    let local = "Local = { certificate_path = \"c\", private_key_path = \"k\" }";
+    for (wrong, right) in [
+        ("ca_file = \"ca\"", "client_ca = \"ca\""),
+        ("ssl_client_certificate = \"ca\"", "client_ca = \"ca\""),
+        (
+            "client_ca = \"ca\"\nssl_verify_client = \"optional\"",
+            "client_ca = \"ca\"\nclient_auth = \"optional\"",
+        ),
+        ("client_ca = \"ca\"\nclient_auth = \"Optional\"", "client_ca = \"ca\"\nclient_auth = \"optional\""),
+        ("client_auth = \"optional\"", "client_ca = \"certs/clients-ca.pem\"\nclient_auth = \"optional\""),
+    ] {
+        let text = |lines: &str| {
+            file("https_address = \"[::]:443\"", &format!("\n[certificates.\"a.example\"]\n{lines}\n{local}"))
+        };
+        assert_eq!(accepted(&text(wrong)), text(right), "{wrong}");
+    }
+}
+
+#[test]
 fn of_a_pool() {
     let cases = [
         ("schems = [\"HTTP\"]", "schemes = [\"HTTP\"]"),

@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use super::address::host_name;
 use super::diagnostic::clip;
-use super::model::{Certificate, CertificateSource};
+use super::keys;
+use super::model::{Certificate, CertificateSource, ClientAuth};
 use super::reader::{self, Section};
-use super::report::{Report, Value};
+use super::report::{CertificatePlaces, Report, Span, Value};
 
 const KINDS: &[(&str, Kind)] = &[("Local", Kind::Local), ("ACME", Kind::Acme)];
+
+const CLIENT_AUTH: &[(&str, ClientAuth)] =
+    &[("required", ClientAuth::Required), ("optional", ClientAuth::Optional)];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -51,7 +55,9 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
             found.push(None);
             continue;
         };
-        let source = source(&mut section, report);
+        let mut places = CertificatePlaces { name: key.span(), ..CertificatePlaces::default() };
+        let source = source(&mut section, &mut places, report);
+        let (client_ca, client_auth) = clients(&section, &mut places, report);
         let default = section.boolean("default", false, report);
         if default && std::mem::replace(&mut has_default, true) {
             report.error(section.key_span("default"), "only one certificate can be the default");
@@ -64,8 +70,18 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
                 "ACME can't make a wildcard certificate here: that needs access to the name's DNS",
             );
         }
-        report.not_built(key.span(), "TLS certificates are");
-        found.push(name.ok().zip(source).map(|(name, source)| Certificate { name, source, default }));
+        if acme {
+            report.not_built(key.span(), "ACME certificates are");
+        }
+        report.places.certificates.push(places);
+        found.push(name.ok().zip(source).map(|(name, source)| Certificate {
+            name,
+            source,
+            default,
+            client_ca,
+            client_auth,
+            sans: Vec::new(),
+        }));
     }
     found
 }
@@ -79,23 +95,61 @@ fn server_name(text: &str) -> Result<Box<str>, &'static str> {
     Ok(if text.starts_with("*.") { format!("*.{name}").into() } else { name })
 }
 
+/// What clients have to show: `client_ca` and `client_auth`.
+fn clients(
+    section: &Section<'_>,
+    places: &mut CertificatePlaces,
+    report: &mut Report<'_>,
+) -> (Option<Box<str>>, ClientAuth) {
+    let client_ca =
+        section.get("client_ca").and_then(|value| path(value, "client_ca", &mut places.client_ca, report));
+    let client_auth =
+        section.one_of("client_auth", "client_auth", CLIENT_AUTH, ClientAuth::default(), report);
+    let without_ca = section.get("client_ca").is_none() && !section.has_misspelt("client_ca");
+    if section.get("client_auth").is_some() && without_ca {
+        let line = "client_ca = \"certs/clients-ca.pem\"";
+        let place = report.insertion(&section.span, line);
+        let message = "`client_auth` says how clients are checked, but there is no `client_ca` to check them";
+        let error = report.error(section.key_span("client_auth"), message);
+        error.help = Some(format!("add {line}"));
+        if let Some((at, text)) = place {
+            error.suggest(format!("add {line}"), at..at, text);
+        }
+    }
+    (client_ca, client_auth)
+}
+
+/// The path of a file that the driver reads, and its place.
+fn path(value: &Value<'_>, key: &str, place: &mut Option<Span>, report: &mut Report<'_>) -> Option<Box<str>> {
+    let text = reader::non_empty_string(value, &format!("`{key}`"), report)?;
+    *place = Some(value.span());
+    Some(text.into())
+}
+
 /// Where a certificate comes from: `Local = { … }`, `ACME = { … }`, or the settings of either beside `type`.
-fn source(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
+fn source(
+    section: &mut Section<'_>,
+    places: &mut CertificatePlaces,
+    report: &mut Report<'_>,
+) -> Option<CertificateSource> {
     if let Some(value) = section.get("type") {
         let kind = reader::one_of(value, "type", KINDS, report)?;
-        let known: Vec<&'static str> = kind.keys().iter().copied().chain(["type", "default"]).collect();
+        let known: Vec<&'static str> =
+            kind.keys().iter().chain(&["type"]).chain(keys::CERTIFICATE).copied().collect();
         section.check_keys(&known, report);
-        return fields(kind, section, report);
+        return fields(kind, section, places, report);
     }
-    section.check_keys(&["Local", "ACME", "type", "default"], report);
+    let known: Vec<&'static str> =
+        ["Local", "ACME", "type"].iter().chain(keys::CERTIFICATE).copied().collect();
+    section.check_keys(&known, report);
     match (section.get("Local"), section.get("ACME")) {
         (Some(local), None) => {
             let section = Section::new(local, "`Local`", Kind::Local.keys(), report)?;
-            fields(Kind::Local, &section, report)
+            fields(Kind::Local, &section, places, report)
         }
         (None, Some(acme)) => {
             let section = Section::new(acme, "`ACME`", Kind::Acme.keys(), report)?;
-            fields(Kind::Acme, &section, report)
+            fields(Kind::Acme, &section, places, report)
         }
         (Some(_), Some(_)) => {
             report.error(section.key_span("ACME"), "a certificate has either `Local` or `ACME`, not both");
@@ -111,15 +165,25 @@ fn source(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Certific
 }
 
 /// The settings of a kind of source.
-fn fields(kind: Kind, section: &Section<'_>, report: &mut Report<'_>) -> Option<CertificateSource> {
+fn fields(
+    kind: Kind,
+    section: &Section<'_>,
+    places: &mut CertificatePlaces,
+    report: &mut Report<'_>,
+) -> Option<CertificateSource> {
     let text = |key: &str, example: &str, report: &mut Report<'_>| {
         let value = section.required(key, example, report)?;
         reader::non_empty_string(value, &format!("`{key}`"), report).map(Box::<str>::from)
     };
     match kind {
         Kind::Local => {
-            let certificate_path = text("certificate_path", "\"certs/example.com.crt\"", report);
-            let private_key_path = text("private_key_path", "\"certs/example.com.key\"", report);
+            let mut file = |key: &str, example: &str, place: &mut Option<Span>| {
+                path(section.required(key, example, report)?, key, place, report)
+            };
+            let certificate_path =
+                file("certificate_path", "\"certs/example.com.crt\"", &mut places.certificate_path);
+            let private_key_path =
+                file("private_key_path", "\"certs/example.com.key\"", &mut places.private_key_path);
             Some(CertificateSource::Local {
                 certificate_path: certificate_path?,
                 private_key_path: private_key_path?,

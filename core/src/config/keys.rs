@@ -41,5 +41,8 @@ pub(super) const POOL: &[&str] = &[
     "middlewares",
 ];
 
+/// Keys of a certificate that stand beside `Local`, `ACME` or `type`.
+pub(super) const CERTIFICATE: &[&str] = &["default", "client_ca", "client_auth"];
+
 /// Keys of the file whose values are lists of tables, written `[[key]]`.
 pub(super) const LISTS: &[&str] = &["backend_pools", "listeners"];

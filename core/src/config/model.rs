@@ -406,6 +406,26 @@ pub struct Certificate {
     /// Whether the certificate is used if no name fits or the client sent none; default false. At most one
     /// certificate is the default.
     pub default: bool,
+    /// The file of the authorities, as PEM and relative to the configuration's folder, that sign the
+    /// certificates of clients; `None`, the default: clients are not asked for one.
+    pub client_ca: Option<Box<str>>,
+    /// Whether a client needs a certificate of `client_ca`; default [`ClientAuth::Required`], which means
+    /// nothing without `client_ca`.
+    pub client_auth: ClientAuth,
+    /// The DNS names that the certificate is for (RFC 6125 §6.4): in lower case, without a final dot, each a
+    /// host name or a wildcard for one label such as `*.example.com`. Empty as parsed, since the core opens no
+    /// file: the driver fills them in.
+    pub sans: Vec<Box<str>>,
+}
+
+/// Whether clients need a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClientAuth {
+    /// A handshake without a valid certificate fails.
+    #[default]
+    Required,
+    /// A client may have none; one that is not valid fails all the same.
+    Optional,
 }
 
 /// Where a certificate comes from.

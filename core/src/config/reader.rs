@@ -289,6 +289,8 @@ impl<'d> Section<'d> {
             let help =
                 "the environment variable RUST_LOG sets the level of the log; requests are in [access_log]";
             error.help = Some(help.into());
+        } else if matches!(self.what, "`Local`" | "`ACME`") && keys::CERTIFICATE.contains(&name) {
+            error.help = Some(format!("it is a key of the certificate: write it beside {}", self.what));
         } else if known.is_empty() {
             error.help = Some(format!("{} takes no keys", self.what));
         } else {

@@ -34,6 +34,8 @@ pub struct Parsed {
 pub struct Places {
     /// The host names of backends, at every place where one is written.
     pub host_names: Vec<HostName>,
+    /// The keys of each of [`Config::certificates`], in the same order.
+    pub certificates: Vec<CertificatePlaces>,
     /// The value of `path` in `[access_log]`.
     pub access_log: Option<Range<usize>>,
     /// The value of `user`.
@@ -57,6 +59,19 @@ pub struct BackendTlsPlaces {
     pub client_certificate: Option<Range<usize>>,
     /// The value of `client_key`.
     pub client_key: Option<Range<usize>>,
+}
+
+/// Where the file has what a certificate is made of: bytes of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificatePlaces {
+    /// The name of its table.
+    pub name: Range<usize>,
+    /// The value of `certificate_path`; `None` without one.
+    pub certificate_path: Option<Range<usize>>,
+    /// The value of `private_key_path`; `None` without one.
+    pub private_key_path: Option<Range<usize>>,
+    /// The value of `client_ca`; `None` without one.
+    pub client_ca: Option<Range<usize>>,
 }
 
 /// A host name that the file has as a backend's.

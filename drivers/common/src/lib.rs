@@ -6,6 +6,8 @@
 //! [`worker`] run turns on threads of the process; an [`engine`] brings what waits for events, and
 //! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
+//! [`tls`] is what handshakes need: certificates, names, tickets.
+//!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`], [`access_log`] and [`health_log`] carry lines out of the
 //! process without ever making a worker wait.
@@ -34,6 +36,7 @@ pub mod services;
 pub mod socket_table;
 pub mod sockets;
 pub mod stop;
+pub mod tls;
 pub mod turn;
 pub mod worker;
 pub mod workers;

@@ -1,0 +1,21 @@
+//! TLS by `rustls`.
+//!
+//! | files | what they hold |
+//! |---|---|
+//! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
+//! | `certificate` | a certificate's files, read and checked |
+//! | `authority` | the file of those that sign the certificates of clients |
+//! | `tickets` | keys of session tickets, kept over reloads |
+//! | [`subject`] | the subject of a certificate as one line |
+//! | `pem` | one PEM file, cut into its sections |
+//! | [`problem`] | what is wrong with a file, and which value of the configuration names it |
+//! | [`provider`] | the cryptography that everything here uses |
+
+mod authority;
+mod certificate;
+mod pem;
+pub mod problem;
+pub mod provider;
+pub mod server;
+pub mod subject;
+mod tickets;

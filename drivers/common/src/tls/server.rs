@@ -1,0 +1,241 @@
+//! TLS to clients: which certificate, and under which rules.
+//!
+//! There is one `rustls::ServerConfig` for each certificate of the configuration, for TLS 1.2 and 1.3 with
+//! AEAD suites only. None of them takes early data (RFC 8446 §8), keeps sessions in memory or renegotiates.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use ruststrom_core::config::{Certificate, CertificateSource, ClientAuth, Severity};
+
+use super::authority::Authority;
+use super::certificate::{self, LoadedCertificate};
+use super::problem::{Flaw, Part, Problem};
+use super::provider::provider;
+use super::tickets::{ClientPolicy, TicketKeys};
+
+/// What can be spoken once the handshake is over (RFC 7301), the best first.
+pub const ALPN: &[&[u8]] = &[b"http/1.1"];
+
+/// Tickets for each new TLS 1.3 session: a client may use each once, and opens several connections.
+const TICKETS: usize = 2;
+
+/// A record with the fatal alert `unrecognized_name` (RFC 6066 §3), for a client for whose name there is no
+/// certificate: it is sent instead of a `ServerHello`, when nothing is encrypted yet.
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Longest name of a host, in bytes, without its final dot (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
+
+/// Everything that handshakes with clients need. It never changes: a reload makes another one.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// By name.
+    exact: HashMap<Box<str>, u16>,
+    /// By what follows `*.` in the name.
+    wildcard: HashMap<Box<str>, u16>,
+    /// For every other name.
+    default: Option<u16>,
+    /// For clients that name no server.
+    nameless: Option<u16>,
+    /// In the order of the configuration; `None` for certificates that are not there yet.
+    configs: Vec<Option<Arc<ServerConfig>>>,
+    tickets: TicketKeys,
+}
+
+/// The certificate for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'s> {
+    /// What the handshake goes on with.
+    pub config: &'s Arc<ServerConfig>,
+    /// The certificate's place in [`Config::certificates`](ruststrom_core::Config::certificates).
+    pub certificate: u16,
+}
+
+/// What the files of all certificates have in them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// `None` if there is an error among the problems.
+    pub server: Option<ServerTls>,
+    /// For each certificate the DNS names that it is for: [`Certificate::sans`]. Empty where there was an
+    /// error.
+    pub sans: Vec<Vec<Box<str>>>,
+    /// What is wrong, certificate by certificate.
+    pub problems: Vec<Problem>,
+}
+
+impl ServerTls {
+    /// Reads the files of all certificates; relative paths start at `folder`. Sessions that began under
+    /// `previous` go on, as far as clients have to show the same as before. A certificate of ACME has no file
+    /// here: nothing is served with it.
+    #[must_use]
+    pub fn load(certificates: &[Certificate], folder: &Path, previous: Option<&ServerTls>) -> Loaded {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let loader = Loader {
+            folder,
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+            provider: provider(),
+            previous: previous.map(|p| &p.tickets),
+            tickets: TicketKeys::default(),
+            authorities: HashMap::new(),
+            verifiers: HashMap::new(),
+        };
+        loader.load(certificates)
+    }
+
+    /// The certificate for a client that named this server (RFC 6066 §3): the one for the name, else the one
+    /// for `*.` and all but its first label, else the default. Letter case and a final dot don't count. A
+    /// client that named none, as with an address for a URL's host, gets the default, or the only certificate
+    /// there is.
+    ///
+    /// `None`: the caller ends the handshake by [`UNRECOGNIZED_NAME`].
+    #[must_use]
+    pub fn choose(&self, server_name: Option<&str>) -> Option<Choice<'_>> {
+        let certificate = match server_name {
+            Some(name) => self.by_name(name).or(self.default),
+            None => self.nameless,
+        }?;
+        let config = self.configs.get(usize::from(certificate))?.as_ref()?;
+        Some(Choice { config, certificate })
+    }
+
+    fn by_name(&self, name: &str) -> Option<u16> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let mut buffer = [0; MAX_NAME];
+        let lower = buffer.get_mut(..name.len())?;
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        let name = std::str::from_utf8(lower).ok()?;
+        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1)).copied()
+    }
+}
+
+struct Loader<'l> {
+    folder: &'l Path,
+    /// In seconds since 1970.
+    now: i64,
+    provider: Arc<CryptoProvider>,
+    previous: Option<&'l TicketKeys>,
+    tickets: TicketKeys,
+    /// Each file of a `client_ca` is read once; `None` for one with an error.
+    authorities: HashMap<&'l str, Option<Authority>>,
+    verifiers: HashMap<ClientPolicy, Arc<dyn ClientCertVerifier>>,
+}
+
+impl<'l> Loader<'l> {
+    fn load(mut self, certificates: &'l [Certificate]) -> Loaded {
+        let (mut configs, mut all_sans, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, certificate) in (0..=u16::MAX).zip(certificates) {
+            let mut flaws = Vec::new();
+            let (config, sans) = self.certificate(certificate, &mut flaws).unzip();
+            configs.push(config);
+            all_sans.push(sans.unwrap_or_default());
+            problems.extend(flaws.into_iter().map(|flaw| flaw.of(place)));
+        }
+        let server = problems
+            .iter()
+            .all(|p| p.severity == Severity::Warning)
+            .then(|| server(certificates, configs, self.tickets));
+        Loaded { server, sans: all_sans, problems }
+    }
+
+    /// The configuration of one certificate and its DNS names; `None` after an error, or without files.
+    fn certificate(
+        &mut self,
+        certificate: &'l Certificate,
+        flaws: &mut Vec<Flaw>,
+    ) -> Option<(Arc<ServerConfig>, Vec<Box<str>>)> {
+        let policy = self.policy(certificate, flaws);
+        let CertificateSource::Local { certificate_path, private_key_path } = &certificate.source else {
+            return None;
+        };
+        let files = (self.folder.join(&**certificate_path), self.folder.join(&**private_key_path));
+        let files = (&*files.0, &*files.1);
+        let LoadedCertificate { key, sans } =
+            certificate::load(&certificate.name, files, self.now, &self.provider, flaws)?;
+        match self.config(key, policy?) {
+            Ok(config) => Some((config, sans)),
+            Err(error) => {
+                let message = format!("TLS for \"{}\" cannot be set up: {error}", certificate.name);
+                flaws.push(Flaw::error(Part::Table, message, "see the reason"));
+                None
+            }
+        }
+    }
+
+    /// What clients have to show; `None` after an error.
+    fn policy(&mut self, certificate: &'l Certificate, flaws: &mut Vec<Flaw>) -> Option<ClientPolicy> {
+        let Some(path) = certificate.client_ca.as_deref() else { return Some(ClientPolicy(None)) };
+        let authority = match self.authorities.get(path) {
+            Some(known) => known.clone(),
+            None => {
+                let read = Authority::read(&self.folder.join(path), self.now, flaws);
+                self.authorities.insert(path, read.clone());
+                read
+            }
+        }?;
+        let policy = ClientPolicy(Some((authority.der.clone(), certificate.client_auth)));
+        if !self.verifiers.contains_key(&policy) {
+            let builder = WebPkiClientVerifier::builder_with_provider(authority.roots, self.provider.clone());
+            let builder = match certificate.client_auth {
+                ClientAuth::Required => builder,
+                ClientAuth::Optional => builder.allow_unauthenticated(),
+            };
+            match builder.build() {
+                Ok(verifier) => self.verifiers.insert(policy.clone(), verifier),
+                Err(error) => {
+                    let message = format!("the client CA {path} cannot be used: {error}");
+                    flaws.push(Flaw::error(Part::ClientCa, message, "give another file"));
+                    return None;
+                }
+            };
+        }
+        Some(policy)
+    }
+
+    fn config(
+        &mut self,
+        key: Arc<CertifiedKey>,
+        policy: ClientPolicy,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+        let builder = match self.verifiers.get(&policy) {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.alpn_protocols = ALPN.iter().map(|p| p.to_vec()).collect();
+        config.max_early_data_size = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = self.tickets.of(&policy, self.previous)?;
+        config.send_tls13_tickets = TICKETS;
+        Ok(Arc::new(config))
+    }
+}
+
+fn server(
+    certificates: &[Certificate],
+    configs: Vec<Option<Arc<ServerConfig>>>,
+    tickets: TicketKeys,
+) -> ServerTls {
+    let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
+    for (place, certificate) in (0..=u16::MAX).zip(certificates) {
+        match certificate.name.strip_prefix("*.") {
+            Some(parent) => wildcard.insert(Box::from(parent), place),
+            None => exact.insert(certificate.name.clone(), place),
+        };
+        if certificate.default {
+            default = Some(place);
+        }
+    }
+    let only = (certificates.len() == 1).then_some(0);
+    ServerTls { exact, wildcard, default, nameless: default.or(only), configs, tickets }
+}
