@@ -18,4 +18,6 @@ pub mod problem;
 pub mod provider;
 pub mod server;
 pub mod subject;
+#[cfg(test)]
+mod test_files;
 mod tickets;

@@ -356,3 +356,6 @@ pub(super) fn date(time: ASN1Time) -> String {
         t.second()
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,3 +239,6 @@ fn server(
     let only = (certificates.len() == 1).then_some(0);
     ServerTls { exact, wildcard, default, nameless: default.or(only), configs, tickets }
 }
+
+#[cfg(test)]
+mod tests;
