@@ -122,10 +122,14 @@ impl Drop for File {
 
 /// Runs `--check` on a text; its exit status and standard output.
 fn check(name: &str, text: &str) -> (Output, String) {
-    let file = File::new(name, text);
+    check_file(&File::new(name, text).0)
+}
+
+/// Runs `--check` on a file.
+fn check_file(file: &Path) -> (Output, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_rust-strom"))
         .arg("--config")
-        .arg(&file.0)
+        .arg(file)
         .arg("--check")
         .output()
         .expect("it starts");
@@ -133,15 +137,42 @@ fn check(name: &str, text: &str) -> (Output, String) {
     (out, stdout)
 }
 
+/// A folder with the files that the commands of cli/docs/tls.md make, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn with_certificates() -> Self {
+        let path = std::env::temp_dir().join(format!("rust-strom-documentation-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        let commands = blocks(&read("cli/docs/tls.md")).into_iter();
+        let mut run = 0;
+        for (_, text) in commands.filter(|(info, text)| info == "sh" && text.starts_with("openssl req ")) {
+            let out = Command::new("sh").args(["-e", "-c", &text]).current_dir(&path).output();
+            let out = out.expect("it starts");
+            assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
+            run += 1;
+        }
+        assert_eq!(run, 3, "a certificate, a client's, and a backend's");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
 fn configurations_are_valid() {
     let (mut good, mut refused) = (0, 0);
+    let certificates = Folder::with_certificates();
     let all = pages()
         .into_iter()
         .flat_map(|(path, text)| blocks(&text).into_iter().map(move |b| (path.clone(), b)));
     for (number, (path, (info, text))) in all.enumerate() {
         let whole = match info.as_str() {
-            "toml" | "toml not-built" => text,
+            "toml" | "toml not-built" | "toml tls" => text,
             "toml pool" => format!(
                 "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n{text}"
             ),
@@ -150,7 +181,14 @@ fn configurations_are_valid() {
                 continue;
             }
         };
-        let (out, stdout) = check(&number.to_string(), &whole);
+        let (out, stdout) = match info.as_str() {
+            "toml tls" => {
+                let file = certificates.0.join(format!("{number}.toml"));
+                std::fs::write(&file, &whole).expect("a file");
+                check_file(&file)
+            }
+            _ => check(&number.to_string(), &whole),
+        };
         if info == "toml not-built" {
             refused += 1;
             assert_eq!(out.status.code(), Some(1), "{path}: {whole}\n{stdout}");

@@ -112,15 +112,17 @@ impl Line {
 
     fn hex(&mut self, value: &Any<'_>) {
         self.push("#");
-        // Tag and length are written anew; a value this long is cut anyway.
+        // Tag and length are written anew, the length in as few bytes as it takes.
         let length = value.data.len();
         let tag = u8::try_from(value.tag().0).unwrap_or(0x1f);
         let constructed = if value.header.is_constructed() { 0x20 } else { 0 };
-        let head: &[u8] = match u8::try_from(length) {
-            Ok(short @ ..=127) => &[tag | constructed, short],
-            Ok(long) => &[tag | constructed, 0x81, long],
-            Err(_) => &[tag | constructed, 0x82, (length >> 8) as u8, length as u8],
-        };
+        let big = length.to_be_bytes();
+        let digits = &big[big.iter().take_while(|&&b| b == 0).count()..];
+        let mut head = vec![tag | constructed];
+        if length >= 0x80 {
+            head.push(0x80 | digits.len() as u8);
+        }
+        head.extend_from_slice(if length == 0 { &[0] } else { digits });
         for byte in head.iter().chain(value.data) {
             if self.is_full {
                 return;
@@ -158,3 +160,6 @@ fn text(value: &Any<'_>) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -327,8 +327,9 @@ fn versions_suites_groups_and_protocols() {
     let is_forward_secret = |n: &String| n.starts_with("TLS13_") || n.starts_with("TLS_ECDHE_");
     assert!(names.iter().all(is_forward_secret), "{names:?}");
     let groups: Vec<NamedGroup> = config.crypto_provider().kx_groups.iter().map(|g| g.name()).collect();
-    assert_eq!(groups[0], NamedGroup::X25519MLKEM768);
-    assert!(groups.contains(&NamedGroup::X25519) && groups.contains(&NamedGroup::secp256r1), "{groups:?}");
+    let expected =
+        [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1];
+    assert_eq!(groups, expected);
 
     for version in BOTH {
         let mut client = site.client(&[version], None);
@@ -633,6 +634,31 @@ fn a_certificate_of_acme_has_no_files() {
     let tls = site.load(None);
     assert!(tls.choose(Some("a.example")).is_none());
     assert_eq!(tls.choose(Some("b.example")).map(|c| c.certificate), Some(1));
+}
+
+#[test]
+fn what_the_documentation_has_clients_made_by_is_accepted() {
+    let page = include_str!("../../../../../cli/docs/tls.md");
+    let site = Site::new(&["a.example"]);
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    for commands in blocks.filter(|b| b.contains("clients-ca") && b.starts_with("openssl req ")) {
+        let ran = std::process::Command::new("sh")
+            .args(["-e", "-c", commands])
+            .current_dir(site.folder.path())
+            .output()
+            .expect("a shell");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let made = Made { certificate: site.folder.read("alice.crt"), key: site.folder.read("alice.key") };
+    let mut certificates = site.certificates.clone();
+    certificates[0].client_ca = Some("clients-ca.crt".into());
+    let loaded = ServerTls::load(&certificates, site.folder.path(), None);
+    let done = connected(
+        &loaded.server.expect("no problems"),
+        &Arc::new(site.client(&BOTH, Some(&made))),
+        "a.example",
+    );
+    assert_eq!(done.client_subject().as_deref(), Some("CN=alice"));
 }
 
 #[test]
