@@ -11,7 +11,8 @@
 //! | `syntax` | errors of the TOML syntax, and what else can be read of such a file |
 //! | `lint` | warnings that need more than one key to be seen |
 //! | `pool`, `listeners`, `certificates` | readers of the file's large sections |
-//! | `backends`, `backend_tls`, `strategy`, `health`, `settings`, `middlewares` | readers of the parts of a pool |
+//! | `backends`, `backend_tls`, `strategy`, `health` | readers of the parts of a pool |
+//! | `settings`, `middlewares` | more of them |
 //! | `reader` | typed access to TOML tables that goes on after an error |
 //! | `literal`, `duration` | byte positions within TOML strings; durations with units |
 //! | `report` | collects diagnostics while reading |

@@ -372,6 +372,18 @@ fn errors_of_the_file() {
             "there are two certificates for \"a\"",
         ),
         (
+            "[certificates]\n\"a.\" = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }\na = { type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }",
+            4,
+            1,
+            "there are two certificates for \"a\"",
+        ),
+        (
+            "[certificates.\"*.a..\"]\nACME = { email = \"a@b\", persist_dir = \"c\" }",
+            2,
+            15,
+            "\"*.a..\" is not the name of a certificate: each part between dots has 1 to 63 characters",
+        ),
+        (
             "[certificates]\na = { default = true, type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }\nb = { default = true, type = \"ACME\", email = \"a@b\", persist_dir = \"c\" }",
             4,
             7,

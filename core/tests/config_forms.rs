@@ -596,3 +596,15 @@ fn ten_thousand_pools() {
     }
     assert_eq!(valid("many", &text).0.pools.len(), 10_000);
 }
+
+#[test]
+fn as_many_certificates_as_can_be_counted() {
+    let line =
+        |i: u32| format!("a{i} = {{ Local = {{ certificate_path = \"c\", private_key_path = \"k\" }} }}\n");
+    let mut text = wrapped("[certificates]\n");
+    text.extend((0..65_535).map(line));
+    assert_eq!(valid("many", &text).0.certificates.len(), 65_535);
+    text.push_str(&line(65_535));
+    let messages: Vec<String> = parse(&text).diagnostics.into_iter().map(|d| d.message).collect();
+    assert_eq!(messages, ["there are more than 65535 certificates"]);
+}

@@ -34,6 +34,9 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
     let Some(section) = value.and_then(|v| Section::with_any_keys(v, "`certificates`", report)) else {
         return Vec::new();
     };
+    if section.entries().count() > usize::from(u16::MAX) {
+        report.error(section.span.clone(), "there are more than 65535 certificates");
+    }
     let mut names = BTreeSet::new();
     let mut has_default = false;
     let mut found = Vec::new();
@@ -86,8 +89,10 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
     found
 }
 
-/// The name of a server as TLS clients send it, or a wildcard for one label.
+/// The name of a server as TLS clients send it, which is without a final dot (RFC 6066 §3), or a wildcard for
+/// one label.
 fn server_name(text: &str) -> Result<Box<str>, &'static str> {
+    let text = text.strip_suffix('.').filter(|name| !name.ends_with('.')).unwrap_or(text);
     let name = host_name(text.strip_prefix("*.").unwrap_or(text))?;
     if name.parse::<std::net::IpAddr>().is_ok() {
         return Err("clients never name an address in a handshake");

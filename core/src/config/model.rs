@@ -20,7 +20,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// In the order of the file: the first whose scheme and matcher fit takes the request. At most 65535.
     pub pools: Vec<Pool>,
-    /// `[certificates]` in the order of the file.
+    /// `[certificates]` in the order of the file. At most 65535.
     pub certificates: Vec<Certificate>,
     /// Clients whose `X-Forwarded-*` and `X-Request-ID` are believed; default none.
     pub trusted_proxies: Vec<IpNet>,
@@ -413,8 +413,8 @@ pub struct Certificate {
     /// nothing without `client_ca`.
     pub client_auth: ClientAuth,
     /// The DNS names that the certificate is for (RFC 6125 §6.4): in lower case, without a final dot, each a
-    /// host name or a wildcard for one label such as `*.example.com`. Empty as parsed, since the core opens no
-    /// file: the driver fills them in.
+    /// host name or a wildcard for one label such as `*.example.com`. Empty as parsed, since the core opens
+    /// no file: the driver fills them in.
     pub sans: Vec<Box<str>>,
 }
 

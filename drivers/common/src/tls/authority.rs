@@ -21,7 +21,8 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Reads a file, and appends what is wrong with it. `now` is in seconds since 1970. `None` after an error.
+    /// Reads a file, and appends what is wrong with it. `now` is in seconds since 1970. `None` after an
+    /// error.
     pub(super) fn read(path: &Path, now: i64, flaws: &mut Vec<Flaw>) -> Option<Self> {
         const PART: Part = Part::ClientCa;
         let found = Pem::read(path, PART, "client CA").and_then(|pem| Ok((pem.certificates(PART)?, pem)));
