@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, OFlags};
 use ruststrom_core::Config;
 use ruststrom_core::config::{Diagnostic, Parsed, Places, Severity};
+use ruststrom_driver::tls::client::{self, ClientTls};
 use ruststrom_driver::tls::problem::{Part, Problem};
 use ruststrom_driver::tls::server::ServerTls;
 
@@ -41,6 +42,8 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
     if let Some(config) = &parsed.config {
         let problems = ServerTls::load(&config.certificates, folder, None).problems;
         found.extend(certificate_problems(text, &parsed.places, &problems));
+        let problems = ClientTls::load(config, folder, None).problems;
+        found.extend(backend_tls_problems(text, &parsed.places, &problems));
     }
     found
 }
@@ -60,6 +63,27 @@ pub(crate) fn certificate_problems<'p>(
                 Part::ClientCa => at.client_ca.clone(),
             };
             value.unwrap_or_else(|| at.name.clone())
+        });
+        let message = problem.message.clone();
+        Diagnostic::at(text, span.unwrap_or(0..0), problem.severity, message, &problem.help)
+    })
+}
+
+/// What is wrong with what TLS to backends needs of the machine, each where the configuration says so.
+pub(crate) fn backend_tls_problems<'p>(
+    text: &'p str,
+    places: &'p Places,
+    problems: &'p [client::Problem],
+) -> impl Iterator<Item = Diagnostic> + use<'p> {
+    problems.iter().map(move |problem| {
+        let span = places.backend_tls.iter().find(|at| at.pool == problem.pool).map(|at| {
+            let value = match problem.key {
+                client::Key::Addresses => None,
+                client::Key::CaFile => at.ca_file.clone(),
+                client::Key::ClientCertificate => at.client_certificate.clone(),
+                client::Key::ClientKey => at.client_key.clone(),
+            };
+            value.unwrap_or_else(|| at.addresses.clone())
         });
         let message = problem.message.clone();
         Diagnostic::at(text, span.unwrap_or(0..0), problem.severity, message, &problem.help)

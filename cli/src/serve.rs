@@ -42,11 +42,17 @@ pub(crate) struct Start {
 /// # Errors
 /// A message if the daemon cannot start.
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
-    let Start { loaded: Loaded { config, tls, identity, warnings }, folder, workers, driver } = start;
+    let Start { loaded: Loaded { config, tls, backend_tls, identity, warnings }, folder, workers, driver } =
+        start;
     if config.listeners.iter().any(|l| l.kind == ListenerKind::Https) {
         // Plain HTTP on such a port would be worse than nothing.
         drop(tls);
         return Err("listeners for HTTPS are not built yet".into());
+    }
+    if config.pools.iter().flat_map(|pool| &pool.backends).any(|b| b.protocol.tls().is_some()) {
+        // So would plain HTTP to such a backend.
+        drop(backend_tls);
+        return Err("connections to `https://` backends are not built yet".into());
     }
     let format = config.access_log.format;
     let workers = workers.or(config.workers).unwrap_or_else(cores);

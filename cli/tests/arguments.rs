@@ -125,6 +125,64 @@ fn checks() {
     }
 }
 
+/// What TLS to backends needs of the machine is looked at, and what is wrong is told where the file says so.
+#[test]
+fn tls_to_backends() {
+    let pool = GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9");
+    let with = |table: &str| format!("{pool}[backend_pools.tls]\n{table}\n");
+    let missing = "error: cannot read the CA file ";
+    // name, text, SSL_CERT_FILE, whether it is accepted, line and column, the rest of the line
+    let table = [
+        ("b-ca", with("ca_file = \"none.pem\""), None, false, (7, 11), missing),
+        (
+            "b-key",
+            with("client_certificate = \"none.crt\"\nclient_key = \"none.key\""),
+            None,
+            false,
+            (8, 14),
+            "error: cannot read the private key ",
+        ),
+        (
+            "b-system",
+            pool.clone(),
+            Some("/nonexistent"),
+            false,
+            (4, 13),
+            "error: this system trusts no certificate authority: ",
+        ),
+        (
+            "b-open",
+            with("verify = false"),
+            Some("/nonexistent"),
+            true,
+            (7, 10),
+            "warning: certificates are not ",
+        ),
+    ];
+    for (name, text, authorities, accepted, (line, column), message) in table {
+        let file = File::new(&format!("{name}.toml"), text.as_bytes());
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));
+            command.args(arguments).env_remove("RUST_LOG").env_remove("SSL_CERT_DIR");
+            if let Some(authorities) = authorities {
+                command.env("SSL_CERT_FILE", authorities);
+            }
+            command.output().expect("it starts")
+        };
+        let out = run(&["--config", file.path(), "--check"]);
+        let report = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(out.status.code(), Some(i32::from(!accepted)), "{name}: {report}");
+        let expected = format!("{name}.toml:{line}:{column}: {message}");
+        assert!(report.contains(&expected), "{name}: {expected}: {report}");
+        if !accepted {
+            let out = run(&["--config", file.path()]);
+            let start = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert_eq!(out.status.code(), Some(1), "{name}: {start}");
+            assert!(start.contains(&expected), "{name}: {start}");
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_not_utf_8_is_rejected() {
     let file = File::new("latin1.toml", b"# fine\n# gr\xfcn\n");

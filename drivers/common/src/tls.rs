@@ -3,6 +3,11 @@
 //! | files | what they hold |
 //! |---|---|
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
+//! | [`client`] | a `rustls::ClientConfig` for each backend with `https://` |
+//! | `fault` | what an error of rustls means for a connection to a backend |
+//! | `roots` | the authorities that backends' certificates have to be signed by |
+//! | `verify` | whether a backend's certificate is believed |
+//! | `unverified` | `verify = false` |
 //! | `certificate` | a certificate's files, read and checked |
 //! | `authority` | the file of those that sign the certificates of clients |
 //! | `tickets` | keys of session tickets, kept over reloads |
@@ -13,11 +18,16 @@
 
 mod authority;
 mod certificate;
+pub mod client;
+mod fault;
 mod pem;
 pub mod problem;
 pub mod provider;
+mod roots;
 pub mod server;
 pub mod subject;
 #[cfg(test)]
 mod test_files;
 mod tickets;
+mod unverified;
+mod verify;

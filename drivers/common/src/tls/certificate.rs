@@ -33,6 +33,41 @@ const ED25519: &str = "1.3.101.112";
 const CURVES: &[&str] = &["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
 const KINDS: &str = "use RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519";
 
+/// Whose certificate it is: the words of messages.
+struct Holder {
+    /// The key of the configuration that names the certificate's file.
+    certificate_path: &'static str,
+    /// The key that names the private key's file.
+    private_key_path: &'static str,
+    /// The holder.
+    who: &'static str,
+    /// Those that the certificate is shown to.
+    others: &'static str,
+}
+
+const SERVER: Holder = Holder {
+    certificate_path: "certificate_path",
+    private_key_path: "private_key_path",
+    who: "server",
+    others: "clients",
+};
+const CLIENT: Holder = Holder {
+    certificate_path: "client_certificate",
+    private_key_path: "client_key",
+    who: "client",
+    others: "backends",
+};
+
+impl Holder {
+    fn swapped(&self) -> String {
+        format!("are `{}` and `{}` swapped?", self.certificate_path, self.private_key_path)
+    }
+
+    fn order(&self) -> String {
+        format!("the {}'s own certificate comes first, then the one that signed it, and so on", self.who)
+    }
+}
+
 /// A certificate that can be served.
 pub(super) struct LoadedCertificate {
     /// The chain in the order of the file, and its key.
@@ -50,27 +85,65 @@ pub(super) fn load(
     provider: &CryptoProvider,
     flaws: &mut Vec<Flaw>,
 ) -> Option<LoadedCertificate> {
-    let chain = flaw_of(read_chain(certificate_path), flaws);
-    let key = flaw_of(read_key(private_key_path, provider), flaws);
+    let chain = flaw_of(read_chain(certificate_path, &SERVER), flaws);
+    let key = flaw_of(read_key(private_key_path, &SERVER, provider), flaws);
     // What is wrong with the certificate itself is said even if there is no key.
     let (file, chain) = chain?;
     let parsed = flaw_of(parse(&file, &chain), flaws)?;
-    flaw_of(check_kind(&file, &parsed[0]), flaws)?;
+    flaw_of(check_kind(&file, &parsed[0], &SERVER), flaws)?;
     let sans = flaw_of(sans(&file, &parsed[0]), flaws)?;
     let (key_file, key) = key?;
-    flaw_of(check_key(&file, &parsed, &key_file, &*key), flaws)?;
-    flaw_of(check_order(&file, &parsed), flaws)?;
-    warn_of_dates(&file, &parsed, now, flaws);
+    flaw_of(check_key(&file, &parsed, (&key_file, &*key), &SERVER), flaws)?;
+    flaw_of(check_order(&file, &parsed, &SERVER), flaws)?;
+    warn_of_dates(&file, &parsed, now, &SERVER, flaws);
     warn_of_names(&file, &parsed[0], name, &sans, flaws);
+    let key = flaw_of(join((&file, chain), (&key_file, key)), flaws)?;
+    Some(LoadedCertificate { key, sans })
+}
+
+/// Reads the two files of a certificate that is shown to servers, and appends what is wrong with them, as
+/// [`load`] does.
+pub(super) fn load_of_client(
+    (certificate_path, private_key_path): (&Path, &Path),
+    now: i64,
+    provider: &CryptoProvider,
+    flaws: &mut Vec<Flaw>,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = flaw_of(read_chain(certificate_path, &CLIENT), flaws);
+    let key = flaw_of(read_key(private_key_path, &CLIENT, provider), flaws);
+    let (file, chain) = chain?;
+    let parsed = flaw_of(parse(&file, &chain), flaws)?;
+    flaw_of(check_kind(&file, &parsed[0], &CLIENT), flaws)?;
+    let (key_file, key) = key?;
+    flaw_of(check_key(&file, &parsed, (&key_file, &*key), &CLIENT), flaws)?;
+    flaw_of(check_order(&file, &parsed, &CLIENT), flaws)?;
+    warn_of_dates(&file, &parsed, now, &CLIENT, flaws);
+    if let Ok(Some(usage)) = parsed[0].extended_key_usage()
+        && !usage.value.client_auth
+        && !usage.value.any
+    {
+        let message = format!("the certificate {file} is not for clients: its extended key usage says so");
+        let help = "backends refuse it: make one with clientAuth";
+        flaws.push(Flaw::warning(Part::CertificatePath, message, help));
+    }
+    flaw_of(join((&file, chain), (&key_file, key)), flaws)
+}
+
+/// A chain and its key.
+fn join(
+    (file, chain): (&str, Vec<Vec<u8>>),
+    (key_file, key): (&str, Arc<dyn SigningKey>),
+) -> Result<Arc<CertifiedKey>, Flaw> {
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     let key = CertifiedKey::new(chain, key);
-    if let Err(error) = key.keys_match() {
+    match key.keys_match() {
+        Ok(()) => Ok(Arc::new(key)),
         // A kind of key that does not tell its public half counts as wrong too.
-        let message = format!("the certificate {file} cannot be used with {key_file}: {error}");
-        flaws.push(Flaw::error(Part::CertificatePath, message, "make a new certificate of version 3"));
-        return None;
+        Err(error) => {
+            let message = format!("the certificate {file} cannot be used with {key_file}: {error}");
+            Err(Flaw::error(Part::CertificatePath, message, "make a new certificate of version 3"))
+        }
     }
-    Some(LoadedCertificate { key: Arc::new(key), sans })
 }
 
 fn flaw_of<T>(result: Result<T, Flaw>, flaws: &mut Vec<Flaw>) -> Option<T> {
@@ -78,7 +151,7 @@ fn flaw_of<T>(result: Result<T, Flaw>, flaws: &mut Vec<Flaw>) -> Option<T> {
 }
 
 /// The name of a file, and the certificates in it: at least one.
-fn read_chain(path: &Path) -> Result<(String, Vec<Vec<u8>>), Flaw> {
+fn read_chain(path: &Path, holder: &Holder) -> Result<(String, Vec<Vec<u8>>), Flaw> {
     const PART: Part = Part::CertificatePath;
     let pem = Pem::read(path, PART, "certificate")?;
     let chain = pem.certificates(PART)?;
@@ -87,26 +160,27 @@ fn read_chain(path: &Path) -> Result<(String, Vec<Vec<u8>>), Flaw> {
     }
     let name = &pem.name;
     let (message, help) = if pem.sections().any(|(label, _)| label.ends_with("PRIVATE KEY")) {
-        (
-            format!("there is no certificate in {name}, but a private key"),
-            "are `certificate_path` and `private_key_path` swapped?",
-        )
+        (format!("there is no certificate in {name}, but a private key"), holder.swapped())
     } else if pem.sections().any(|(label, _)| label.ends_with("CERTIFICATE REQUEST")) {
         (
             format!("there is no certificate in {name}, but a request for one"),
-            "give the file that the CA made of the request",
+            "give the file that the CA made of the request".into(),
         )
     } else {
         (
             format!("there is no certificate in {name}, but {}", pem.content()),
-            "give a file with -----BEGIN CERTIFICATE-----",
+            "give a file with -----BEGIN CERTIFICATE-----".into(),
         )
     };
     Err(Flaw::error(PART, message, help))
 }
 
 /// The name of a file, and the private key in it.
-fn read_key(path: &Path, provider: &CryptoProvider) -> Result<(String, Arc<dyn SigningKey>), Flaw> {
+fn read_key(
+    path: &Path,
+    holder: &Holder,
+    provider: &CryptoProvider,
+) -> Result<(String, Arc<dyn SigningKey>), Flaw> {
     const PART: Part = Part::PrivateKeyPath;
     let pem = Pem::read(path, PART, "private key")?;
     let name = &pem.name;
@@ -127,10 +201,7 @@ fn read_key(path: &Path, provider: &CryptoProvider) -> Result<(String, Arc<dyn S
     let text = match keys.as_slice() {
         [text] => *text,
         [] if pem.sections().any(|(label, _)| label == pem::CERTIFICATE) => {
-            return error(
-                format!("there is no private key in {name}, but a certificate"),
-                "are `certificate_path` and `private_key_path` swapped?",
-            );
+            return error(format!("there is no private key in {name}, but a certificate"), &holder.swapped());
         }
         [] => {
             let message = format!("there is no private key in {name}, but {}", pem.content());
@@ -169,13 +240,13 @@ fn parse<'c>(file: &str, chain: &'c [Vec<u8>]) -> Result<Vec<X509Certificate<'c>
 }
 
 /// Whether clients accept the certificate's kind of key, and it can be served.
-fn check_kind(file: &str, certificate: &X509Certificate<'_>) -> Result<(), Flaw> {
+fn check_kind(file: &str, certificate: &X509Certificate<'_>, holder: &Holder) -> Result<(), Flaw> {
     let key = certificate.public_key();
     let problem = match &*key.algorithm.algorithm.to_id_string() {
         RSA => match key.parsed() {
             Ok(PublicKey::RSA(key)) => match bits(key.modulus) {
                 bits @ ..MIN_RSA_BITS => {
-                    Some(format!("an RSA key of {bits} bits, which clients refuse as weak"))
+                    Some(format!("an RSA key of {bits} bits, which {} refuse as weak", holder.others))
                 }
                 bits if bits > MAX_RSA_BITS => Some(format!("an RSA key of {bits} bits")),
                 _ => None,
@@ -247,8 +318,8 @@ fn covers(sans: &[Box<str>], name: &str) -> bool {
 fn check_key(
     file: &str,
     chain: &[X509Certificate<'_>],
-    key_file: &str,
-    key: &dyn SigningKey,
+    (key_file, key): (&str, &dyn SigningKey),
+    holder: &Holder,
 ) -> Result<(), Flaw> {
     let Some(public) = key.public_key() else { return Ok(()) };
     let of_key = |c: &X509Certificate<'_>| c.public_key().raw == &*public;
@@ -256,11 +327,11 @@ fn check_key(
         Some(0) => Ok(()),
         Some(place) => {
             let message = format!(
-                "the chain in {file} is in the wrong order: the server's own certificate is number {}",
+                "the chain in {file} is in the wrong order: the {}'s own certificate is number {}",
+                holder.who,
                 place + 1
             );
-            let help = "the server's own certificate comes first, then the one that signed it, and so on";
-            Err(Flaw::error(Part::CertificatePath, message, help))
+            Err(Flaw::error(Part::CertificatePath, message, holder.order()))
         }
         None => {
             let message = format!(
@@ -275,7 +346,7 @@ fn check_key(
 }
 
 /// Whether each certificate is followed by the one of its issuer.
-fn check_order(file: &str, chain: &[X509Certificate<'_>]) -> Result<(), Flaw> {
+fn check_order(file: &str, chain: &[X509Certificate<'_>], holder: &Holder) -> Result<(), Flaw> {
     for (number, pair) in (1..).zip(chain.windows(2)) {
         let (issuer, next) = (pair[0].issuer(), pair[1].subject());
         if issuer.as_raw() != next.as_raw() {
@@ -283,14 +354,20 @@ fn check_order(file: &str, chain: &[X509Certificate<'_>]) -> Result<(), Flaw> {
             let message = format!(
                 "the chain in {file} is in the wrong order: certificate {number} was issued by \"{issuer}\", but \"{next}\" follows"
             );
-            let help = "the server's own certificate comes first, then the one that signed it, and so on";
-            return Err(Flaw::error(Part::CertificatePath, message, help));
+            return Err(Flaw::error(Part::CertificatePath, message, holder.order()));
         }
     }
     Ok(())
 }
 
-fn warn_of_dates(file: &str, chain: &[X509Certificate<'_>], now: i64, flaws: &mut Vec<Flaw>) {
+fn warn_of_dates(
+    file: &str,
+    chain: &[X509Certificate<'_>],
+    now: i64,
+    holder: &Holder,
+    flaws: &mut Vec<Flaw>,
+) {
+    let others = holder.others;
     for (number, certificate) in (1..).zip(chain) {
         let (start, end) = (certificate.validity().not_before, certificate.validity().not_after);
         let what = match number {
@@ -298,10 +375,10 @@ fn warn_of_dates(file: &str, chain: &[X509Certificate<'_>], now: i64, flaws: &mu
             _ => format!("certificate {number} in {file}"),
         };
         let (message, help) = if end.timestamp() < now {
-            (format!("{what} expired on {}", date(end)), "clients refuse it: renew it")
+            (format!("{what} expired on {}", date(end)), format!("{others} refuse it: renew it"))
         } else if start.timestamp() > now {
             let message = format!("{what} is not valid before {}", date(start));
-            (message, "clients refuse it until then: is the clock of this machine right?")
+            (message, format!("{others} refuse it until then: is the clock of this machine right?"))
         } else {
             continue;
         };
