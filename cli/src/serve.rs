@@ -13,6 +13,7 @@ use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
 use ruststrom_driver::log_writer::{self, LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
+use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits, logger};
@@ -44,16 +45,6 @@ pub(crate) struct Start {
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
     let Start { loaded: Loaded { config, tls, backend_tls, identity, warnings }, folder, workers, driver } =
         start;
-    if config.listeners.iter().any(|l| l.kind == ListenerKind::Https) {
-        // Plain HTTP on such a port would be worse than nothing.
-        drop(tls);
-        return Err("listeners for HTTPS are not built yet".into());
-    }
-    if config.pools.iter().flat_map(|pool| &pool.backends).any(|b| b.protocol.tls().is_some()) {
-        // So would plain HTTP to such a backend.
-        drop(backend_tls);
-        return Err("connections to `https://` backends are not built yet".into());
-    }
     let format = config.access_log.format;
     let workers = workers.or(config.workers).unwrap_or_else(cores);
     let files = limits::raise_files();
@@ -88,6 +79,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         files: files.files(),
         stop,
         lookups: Lookups::default(),
+        tls: RustlsLayer::new(Arc::new(tls), Arc::new(backend_tls)),
     };
     let access = access_log.clone();
     let observer = move |worker| {

@@ -14,6 +14,7 @@ use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::{Stage, Stop};
+use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 
@@ -107,6 +108,7 @@ fn panic_repeatedly(driver: Driver) {
         files: 1024,
         stop: stop.clone(),
         lookups: Lookups::default(),
+        tls: RustlsLayer::default(),
     };
     let running = match driver {
         Driver::Mio => ruststrom_mio::start(setup, |_| PanickingObserver),

@@ -59,35 +59,22 @@ pub enum Choice {
     None,
 }
 
-/// The backends that an exchange has tried, by their places in the pool.
+/// The backends that an exchange has tried, by their places in the pool. Nearly every exchange tries one only
+/// and never asks: then it takes no memory.
 #[derive(Clone, Debug, Default)]
-pub struct Tried {
-    few: [u16; Tried::FEW],
-    used: u8,
-    more: Vec<u16>,
-}
+pub struct Tried(Vec<u16>);
 
 impl Tried {
-    /// How many are held without an allocation.
-    const FEW: usize = 8;
-
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self { few: [0; Self::FEW], used: 0, more: Vec::new() }
+        Self(Vec::new())
     }
 
     /// Adds a backend, if it is not in the set yet.
     pub fn add(&mut self, backend: u16) {
-        if self.contains(backend) {
-            return;
-        }
-        match self.few.get_mut(usize::from(self.used)) {
-            Some(free) => {
-                *free = backend;
-                self.used += 1;
-            }
-            None => self.more.push(backend),
+        if !self.contains(backend) {
+            self.0.push(backend);
         }
     }
 
@@ -95,23 +82,19 @@ impl Tried {
     #[must_use]
     #[inline]
     pub fn contains(&self, backend: u16) -> bool {
-        !self.is_empty() && self.holds(backend)
-    }
-
-    fn holds(&self, backend: u16) -> bool {
-        self.few[..usize::from(self.used)].contains(&backend) || self.more.contains(&backend)
+        !self.is_empty() && self.0.contains(&backend)
     }
 
     /// Whether the set is empty.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.0.is_empty()
     }
 
-    /// Makes the set empty; memory of a large one is kept.
+    /// Makes the set empty; its memory is kept.
     pub fn clear(&mut self) {
-        self.used = 0;
-        self.more.clear();
+        self.0.clear();
     }
 }
 

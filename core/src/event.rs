@@ -28,6 +28,17 @@ pub struct Negotiated<'a> {
     pub server_name: Option<&'a str>,
     /// The application protocol that was agreed on (RFC 7301), if any.
     pub alpn: Option<&'a [u8]>,
+    /// Place in [`Config::certificates`](crate::config::Config::certificates) of what the client was shown.
+    pub certificate: Option<u16>,
+    /// The version, as nginx and OpenSSL write it: `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as IANA has registered it.
+    pub cipher: &'static str,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// Subject of the certificate that the client has shown, if it did, in one line without control
+    /// characters; the certificate has been verified.
+    pub client_subject: Option<&'a str>,
 }
 
 /// Why a connection was not taken: the driver closes the socket at once.
@@ -52,15 +63,37 @@ pub enum Fault {
     Reset,
     /// ETIMEDOUT of the kernel.
     TimedOut,
-    /// TLS to a backend, in its handshake or later.
+    /// TLS failed, in its handshake or later.
     Tls(TlsFault),
+    /// A client speaks HTTP without TLS where TLS is expected.
+    PlainHttp,
+    /// There is no certificate for the server name that a client asks for.
+    UnrecognizedName,
     /// EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL: this machine has none left.
     NoResources,
     /// Any other errno.
     Other,
 }
 
-/// What went wrong with the TLS of a connection to a backend.
+impl Fault {
+    /// In a few words, for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "connection refused",
+            Self::Unreachable => "host unreachable",
+            Self::Reset => "connection reset",
+            Self::TimedOut => "timed out",
+            Self::Tls(fault) => fault.name(),
+            Self::PlainHttp => "plain HTTP on a port for TLS",
+            Self::UnrecognizedName => "no certificate for that server name",
+            Self::NoResources => "out of resources",
+            Self::Other => "an unexpected error",
+        }
+    }
+}
+
+/// What went wrong with the TLS of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsFault {
     /// No authority that is trusted has signed its certificate.
@@ -99,6 +132,23 @@ impl TlsFault {
         Self::Closed,
         Self::Protocol,
     ];
+
+    /// In a few words, for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownCa => "a certificate of an unknown authority",
+            Self::WrongName => "a certificate for other names",
+            Self::Expired => "an expired certificate",
+            Self::NotYetValid => "a certificate that is not valid yet",
+            Self::BadCertificate => "an unusable certificate",
+            Self::ClientCertificate => "no client certificate that is wanted",
+            Self::Refused => "refused by an alert",
+            Self::NotTls => "no TLS",
+            Self::Closed => "closed without the end of TLS",
+            Self::Protocol => "a broken rule of TLS",
+        }
+    }
 }
 
 /// A connection that the driver has to look at: what it wants may have changed.

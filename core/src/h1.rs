@@ -30,6 +30,6 @@ pub use machine::{Event, IllegalEvent, MessageStates, Side, State};
 pub use trailers::{TrailerIndex, Trailers, parse_trailers};
 pub use upgrade::was_offered;
 pub use write::{
-    ForwardedHeaders, RequestForward, RequestId, ResponseForward, Writer, client_framing, forward_interim,
-    forward_request, forward_response, forward_trailers,
+    ClientCertificate, ForwardedHeaders, RequestForward, RequestId, ResponseForward, Writer, client_framing,
+    forward_interim, forward_request, forward_response, forward_trailers,
 };

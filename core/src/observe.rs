@@ -173,6 +173,23 @@ pub struct Head<'a> {
     pub referer: &'a [u8],
     /// `X-Request-ID` as forwarded, cut to 128 bytes.
     pub request_id: Named<'a>,
+    /// What TLS has agreed on, where the connection speaks it.
+    pub tls: Option<Tls<'a>>,
+}
+
+/// What TLS has agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// The version: `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as IANA has registered it.
+    pub cipher: &'static str,
+    /// The server name that the client asked for; empty: none. At most 255 bytes, a host name (RFC 6066 §3).
+    pub server_name: &'a str,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// Subject of the certificate that the client has shown; empty: none.
+    pub client_subject: &'a str,
 }
 
 /// Who named a request.

@@ -14,6 +14,7 @@ mod pipe;
 mod probe;
 mod request;
 mod response;
+mod secured;
 mod shard_pool;
 mod steps;
 mod streams;
@@ -65,6 +66,7 @@ pub struct Proxy<O: Observer> {
     /// When each backend is checked next.
     checks: Schedule,
     bound: bound::BoundConns,
+    secured: secured::SecuredClients,
     /// How many backends requests had found to be away when this shard last looked.
     marked_down: u64,
     /// Checks under way.
@@ -180,6 +182,7 @@ impl<O: Observer> Proxy<O> {
             timers: Timers { wheel: Wheel::default(), exchange_filed: Vec::new(), now },
             checks,
             bound: bound::BoundConns::default(),
+            secured: secured::SecuredClients::default(),
             marked_down: 0,
             probe_rounds: probe::ProbeRounds::default(),
             lookups: lookup::Lookups::default(),
@@ -311,6 +314,7 @@ impl<O: Observer> Proxy<O> {
     pub fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
         match self.tables.conns.get(c).map(|conn| (&conn.role, conn.wire.streams().is_some())) {
             Some((Role::Client(_), true)) => self.streams_lost(c, true, now),
+            Some((Role::Client(_), false)) if self.is_handshaking(c) => self.handshake_failed(c, f, now),
             Some((Role::Client(_), false)) => self.client_lost(c, now),
             Some((Role::Backend(_), _)) => self.backend_fault(c, f, now),
             Some((Role::Probe(p), _)) => {
@@ -570,6 +574,9 @@ fn socket_cause(f: Fault, connected: bool) -> Cause {
         Fault::Refused | Fault::Reset => Cause::ConnectRefused,
         Fault::Unreachable => Cause::ConnectUnreachable,
         Fault::TimedOut => Cause::ConnectTimeout,
-        Fault::NoResources | Fault::Other => Cause::ConnectFailed,
+        // The two before the last are of clients alone.
+        Fault::NoResources | Fault::PlainHttp | Fault::UnrecognizedName | Fault::Other => {
+            Cause::ConnectFailed
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! With many pools, those that need one of a few known hosts are found by a table of hosts, so that a request
 //! is matched only against pools that may take it. Routing allocates nothing.
 
+mod certificate_names;
 mod evaluate;
 mod hosts;
 mod listener_ids;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use crate::config::Pool;
 use crate::config::matcher::Matcher;
 use crate::id::ListenerId;
+pub use certificate_names::CertificateNames;
 use evaluate::{MatchInput, matches};
 use hosts::Hosts;
 pub use listener_ids::ListenerIds;

@@ -25,6 +25,7 @@ fn forward() -> RequestForward<'static> {
         request_id: ID,
         trusted: false,
         client: &PEER,
+        client_certificate: None,
         via: true,
         keep_expect: false,
         own_body: None,

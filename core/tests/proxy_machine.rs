@@ -29,6 +29,8 @@ mod records;
 mod retries;
 #[path = "proxy/script.rs"]
 mod script;
+#[path = "proxy/secured.rs"]
+mod secured;
 #[path = "proxy/turn.rs"]
 mod turn;
 #[path = "proxy/world.rs"]

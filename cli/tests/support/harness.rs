@@ -15,6 +15,7 @@ use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::mailbox::WorkerStats;
 use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::{Stage, Stop};
+use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::{Running, Setup};
 
@@ -122,6 +123,7 @@ impl Harness {
             files: 10_000,
             stop: stop.clone(),
             lookups,
+            tls: RustlsLayer::default(),
         };
         let records = Arc::<Mutex<Vec<ExchangeRecord>>>::default();
         let recorded = records.clone();

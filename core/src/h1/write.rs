@@ -160,6 +160,8 @@ pub struct RequestForward<'a> {
     pub trusted: bool,
     /// The client that a trusted proxy speaks for; the peer where there is none.
     pub client: &'a IpText,
+    /// What is known of the client's certificate, where clients are asked for one.
+    pub client_certificate: Option<ClientCertificate<'a>>,
     /// Say in `Via` that the request has passed here (RFC 9110 §7.6.3).
     pub via: bool,
     /// Pass `Expect: 100-continue` on.
@@ -168,6 +170,15 @@ pub struct RequestForward<'a> {
     pub own_body: Option<Framing>,
     /// `Host` for a client of HTTP/1.0 that named none (RFC 9112 §3.3): say, the backend's own name.
     pub default_host: &'a [u8],
+}
+
+/// What backends are told of a client's certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientCertificate<'a> {
+    /// For `X-Client-Verify`: `SUCCESS`, or `NONE` if it has shown none.
+    pub verify: &'static str,
+    /// For `X-Client-Subject`: whom it was made for; empty if it has shown none.
+    pub subject: &'a [u8],
 }
 
 /// A request's id, as it is sent: hexadecimal digits.
@@ -200,7 +211,9 @@ const PROXY_SET: u64 = HeaderKind::set(&[
     HeaderKind::XRequestId,
 ]);
 /// What only a trusted proxy may say.
-const HOP_CLAIM: u64 = HeaderKind::set(&[HeaderKind::HopClaim]);
+const HOP_CLAIM: u64 = HeaderKind::set(&[HeaderKind::HopClaim, HeaderKind::ClientCertificate]);
+/// What nobody may say of a client whose certificate is asked for here.
+const CLIENT_CERTIFICATE: u64 = HeaderKind::set(&[HeaderKind::ClientCertificate]);
 const TRAILER: u64 = HeaderKind::set(&[HeaderKind::Trailer]);
 
 /// Writes the head of the request to a backend, in one pass.
@@ -227,6 +240,9 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     if !f.trusted {
         pass &= !HOP_CLAIM;
     }
+    if f.client_certificate.is_some() {
+        pass &= !CLIENT_CERTIFICATE;
+    }
     if crate::planted::planted!(50) {
         pass |= HeaderKind::set(&[HeaderKind::ConnectionListed]);
     }
@@ -248,6 +264,9 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     }
     w.framing(framing);
     connection_of_request(w, request);
+    if let Some(certificate) = &f.client_certificate {
+        client_certificate(w, certificate);
+    }
     if f.trusted || crate::planted::planted!(53) {
         return forwarded_by_trusted(w, request, host, f);
     }
@@ -266,6 +285,14 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     own.lit(f.request_id);
     own.lit(b"\r\n\r\n");
     *w = own;
+}
+
+#[cold]
+fn client_certificate(w: &mut Writer<'_>, certificate: &ClientCertificate<'_>) {
+    w.field(b"X-Client-Verify", certificate.verify.as_bytes());
+    if !certificate.subject.is_empty() {
+        w.field(b"X-Client-Subject", certificate.subject);
+    }
 }
 
 /// Many servers take a request with it for one that cannot take compressed content.

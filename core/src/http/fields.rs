@@ -46,6 +46,8 @@ pub enum HeaderKind {
     /// `Forwarded`, `X-Forwarded-Ssl`, `X-Forwarded-Scheme`, `X-Forwarded-Prefix`, `X-Client-IP`,
     /// `True-Client-IP`, `X-Original-URL`, `X-Rewrite-URL`, and `Proxy`, which CGI takes for its own proxy.
     HopClaim,
+    /// `X-Client-Subject` and `X-Client-Verify`, which tell of the client's certificate.
+    ClientCertificate,
     /// Another spelling (`_` for `-`) of a field that the proxy sets or that frames the message: never
     /// forwarded.
     UnderscoreAlias,
@@ -253,6 +255,8 @@ impl HeaderKind {
             15 if is!(n, b"accept-encoding") => Self::AcceptEncoding,
             15 if is!(n, b"x-forwarded-for") => Self::XForwardedFor,
             15 if is!(n, b"x-forwarded-ssl") => Self::HopClaim,
+            15 if is!(n, b"x-client-verify") => Self::ClientCertificate,
+            16 if is!(n, b"x-client-subject") => Self::ClientCertificate,
             16 if is!(n, b"content-encoding") => Self::ContentEncoding,
             16 if is!(n, b"x-forwarded-host") => Self::XForwardedHost,
             16 if is!(n, b"x-forwarded-port") => Self::XForwardedPort,
@@ -295,6 +299,7 @@ impl HeaderKind {
         Self::XRealIp,
         Self::XRequestId,
         Self::HopClaim,
+        Self::ClientCertificate,
     ]);
 
     /// Whether a `Connection` option of this name removes the field. Framing, routing, credentials and what

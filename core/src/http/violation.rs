@@ -72,6 +72,10 @@ violations! {
     TargetClimbs "target_climbs" BAD_REQUEST;
     /// An `https:` target over a connection that is not secured (RFC 9110 §7.4).
     HttpsOverHttp "https_over_http" MISDIRECTED_REQUEST;
+    /// A host that the certificate of the connection is not for (RFC 9110 §7.4).
+    Misdirected "misdirected_request" MISDIRECTED_REQUEST;
+    /// HTTP without TLS where TLS is expected.
+    PlainHttpOnTls "plain_http_on_tls_port" BAD_REQUEST;
     /// CONNECT, which only forward proxies serve (RFC 9110 §9.3.6).
     Connect "connect_method" NOT_IMPLEMENTED;
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::cause::Cause;
 use crate::config::{ListenerKind, Matcher};
 use crate::id::ConnId;
+use crate::observe::Tls;
 
 /// A step of a connection. What it prints is a line of a log behind the connection's name.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,16 @@ pub enum Step<'a> {
         port: u16,
         /// What is served there.
         kind: ListenerKind,
+    },
+    /// TLS has agreed on this.
+    Negotiated {
+        /// All of it.
+        tls: Tls<'a>,
+    },
+    /// The handshake with a client failed.
+    HandshakeFailed {
+        /// Why.
+        why: &'static str,
     },
     /// The head of a request has been read, and pools were looked at in their order.
     Routed {
@@ -128,6 +139,12 @@ impl fmt::Display for Step<'_> {
             Self::Accepted { peer, port, kind } => {
                 write!(f, "accepted {peer} on port {port} ({})", kind.name())
             }
+            Self::Negotiated { tls } => {
+                let how = if tls.resumed { "resumed" } else { "full handshake" };
+                write!(f, "{} with {}, {how}", tls.version, tls.cipher)?;
+                if tls.server_name.is_empty() { Ok(()) } else { write!(f, ", for {}", tls.server_name) }
+            }
+            Self::HandshakeFailed { why } => write!(f, "the handshake failed: {why}"),
             Self::Routed { method, host, target, pool, passed } => {
                 let [method, host, target] = [method, host, target].map(<[u8]>::escape_ascii);
                 write!(f, "\"{method} {target}\" for \"{host}\": ")?;

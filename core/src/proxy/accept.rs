@@ -7,7 +7,7 @@ use super::exchange::Phase;
 use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::{Client, Conn, Role};
-use crate::event::{Accepted, Effect, Negotiated, Refused};
+use crate::event::{Accepted, Effect, Refused};
 use crate::h1::Side;
 use crate::h1::conn::Conn as H1;
 use crate::http::ip::IpText;
@@ -57,7 +57,8 @@ impl<O: Observer> Proxy<O> {
             trusted: config.trusted_proxies.iter().any(|net| net.contains(&peer_ip)),
             lingering: false,
         };
-        let until = now + config.timeouts.head;
+        let timeouts = &config.timeouts;
+        let until = now + if a.kind == ListenerKind::Https { timeouts.handshake } else { timeouts.head };
         let conn = Conn::new(Role::Client(client), Wire::H1(H1::new(Side::Client)));
         let c = self.tables.conns.insert(conn);
         self.tables.clients += 1;
@@ -83,19 +84,6 @@ impl<O: Observer> Proxy<O> {
             self.observer.note(Level::Warning, &text);
         }
         refused
-    }
-
-    /// The security layer of a connection has finished its handshake; bytes that come from now on are those
-    /// of the protocol it agreed on. HTTP/1.1 is what is spoken where it did not say.
-    pub fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
-        if let Some(conn) = self.tables.conns.get(c)
-            && n.alpn.is_some_and(|protocol| protocol != b"http/1.1")
-            && !conn.is_busy()
-        {
-            // Nothing else has been offered.
-            self.close(c);
-        }
-        self.settle(now);
     }
 
     /// The client closed its direction.
@@ -197,6 +185,9 @@ impl<O: Observer> Proxy<O> {
             Role::Client(client) => {
                 if !(planted!(29) && client.lingering) {
                     self.identity.shared.leave(client.ip, client.counted);
+                }
+                if client.kind == ListenerKind::Https {
+                    self.secured.remove(c);
                 }
                 self.tables.clients -= 1;
             }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Proxy;
 use super::exchange::{Leg, Phase, Window};
+use super::secured::Secured;
 use crate::balance::{Choice, SelectionInput, WaitingShards};
 use crate::cause::Cause;
+use crate::config::ListenerKind;
 use crate::conn::{Backend, Conn, Role};
 use crate::event::{Effect, Fault};
 use crate::h1::{RequestForward, Side};
@@ -313,6 +315,10 @@ impl<O: Observer> Proxy<O> {
         let forward = RequestForward {
             peer: &client.peer_text,
             client: if client.trusted { theirs } else { &client.peer_text },
+            client_certificate: match client.kind {
+                ListenerKind::Https => self.secured.get(e.client.conn).and_then(Secured::client_certificate),
+                _ => None,
+            },
             via: self.pools.config.via,
             forwarded_headers: &self.identity.forwarded_headers[usize::from(client.forwarded_headers)],
             request_id: &e.request_id,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::admin;
 use super::exchange::{Exchange, Leg, OwnedHead, Phase, REQUEST, Window};
 use super::pipe::MessagePipe;
+use super::secured::Secured;
 use super::{Identity, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
@@ -16,7 +17,7 @@ use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::local_reply::LocalReply;
-use crate::observe::{Head, Kept, Named, Observer, Timings};
+use crate::observe::{Head, Kept, Named, Observer, Timings, Tls};
 use crate::route::{FieldLookup, RouteInput};
 use crate::time::Instant;
 use crate::wire::Wire;
@@ -193,7 +194,11 @@ impl<O: Observer> Proxy<O> {
         }
         if self.observer.wants_records() {
             let told = (e.client_ip, &self.scratch.client_text);
-            record_head(&mut self.observer, &mut e.kept, client, told, &e.head, &e.request_id);
+            let tls = match client.kind {
+                ListenerKind::Https => self.secured.get(e.client.conn).map(Secured::told),
+                _ => None,
+            };
+            record_head(&mut self.observer, &mut e.kept, client, told, tls, &e.head, &e.request_id);
         }
         // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy
         // that is trusted has ended the TLS.
@@ -201,6 +206,11 @@ impl<O: Observer> Proxy<O> {
             e.persist = false;
             return self.fail_exchange(x, Cause::BadRequest(Violation::HttpsOverHttp));
         }
+        if client.kind == ListenerKind::Https && self.is_misdirected(x) {
+            return self.fail_exchange(x, Cause::BadRequest(Violation::Misdirected));
+        }
+        let e = &mut self.tables.exchanges[x];
+        let client = self.tables.conns[e.client.conn].client();
         if e.head.max_forwards == Some(0) {
             return self.respond_locally(x, LocalReply::new(http::StatusCode::OK));
         }
@@ -329,6 +339,7 @@ fn record_head(
     kept: &mut Kept,
     client: &Client,
     (told, told_text): (IpAddr, &IpText),
+    tls: Option<Tls<'_>>,
     request: &RequestHead,
     own_id: &RequestId,
 ) {
@@ -344,6 +355,7 @@ fn record_head(
         user_agent: cut(field(HeaderKind::UserAgent), 255),
         referer: cut(field(HeaderKind::Referer), 255),
         request_id: theirs.map_or(Named::Ours(own_id), |id| Named::Theirs(cut(id, 128))),
+        tls,
         ..unread(client)
     };
     if told != client.ip {
@@ -380,6 +392,7 @@ fn unread(client: &Client) -> Head<'_> {
         user_agent: b"",
         referer: b"",
         request_id: Named::Theirs(b""),
+        tls: None,
     }
 }
 

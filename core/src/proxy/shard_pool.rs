@@ -14,7 +14,7 @@ use crate::middleware::Chain;
 use crate::observe::Observer;
 use crate::pool::{IdleLinks, IdleList};
 use crate::proxy::Proxy;
-use crate::route::{ListenerIds, Router};
+use crate::route::{CertificateNames, ListenerIds, Router};
 use crate::time::Instant;
 
 /// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a
@@ -28,6 +28,9 @@ pub(crate) struct PoolTable {
     /// Of client heads, before a pool is known.
     pub(crate) head_limits: HeadLimits,
     pub(crate) router: Router,
+    pub(crate) certificate_names: CertificateNames,
+    /// Configurations so far.
+    pub(crate) generation: u32,
     pub(crate) listeners: ListenerIds,
     /// Slot of each pool of the newest configuration, in its order.
     pub(crate) current: Box<[u32]>,
@@ -84,6 +87,8 @@ impl PoolTable {
             listeners: ListenerIds::new(&config.listeners),
             config,
             router: Router::new(&[]),
+            certificate_names: CertificateNames::new(&[]),
+            generation: 0,
             current: Box::new([]),
             slots: Vec::new(),
             backends: Vec::new(),
@@ -236,6 +241,8 @@ impl<O: Observer> Proxy<O> {
         let table = &mut self.pools;
         let ids = table.listeners.adopt(&config.listeners);
         table.router = Router::with_listeners(&config.pools, &|place| ids[usize::from(place)]);
+        table.generation = table.generation.wrapping_add(1);
+        table.certificate_names = CertificateNames::new(&config.certificates);
         table.head_limits = head_limits(&config.limits);
         table.config = config;
         for slot in std::mem::replace(&mut table.current, current) {

@@ -7,7 +7,7 @@ use super::exchange::{Exchange, Phase, Window};
 use super::{Proxy, Timers};
 use crate::cause::Cause;
 use crate::conn::{Conn, Role};
-use crate::event::{Effect, TimeoutReason};
+use crate::event::{Effect, Fault, TimeoutReason};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Observer, Step};
 use crate::planted::planted;
@@ -72,6 +72,9 @@ impl<O: Observer> Proxy<O> {
         }
         conn.deadline = Instant::NEVER;
         self.step(c, Step::Expired);
+        if self.is_handshaking(c) {
+            return self.handshake_failed(c, Fault::TimedOut, now);
+        }
         let conn = &self.tables.conns[c];
         match &conn.role {
             Role::Client(client) => {

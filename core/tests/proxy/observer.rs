@@ -33,6 +33,8 @@ pub(crate) struct Log {
     /// State, source, reason, and usable main backends and backups, of each change.
     pub(crate) health_lines: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// What TLS has agreed on, of each request that came over it.
+    pub(crate) tls: Vec<String>,
     /// Every request as it came, with all that is reported of it.
     pub(crate) heads: Vec<String>,
     /// The steps of connections as they print, if they are wanted.
@@ -59,6 +61,12 @@ impl Observer for Log {
             head.version.map_or(0, |v| if v == ruststrom_core::http::Version::HTTP_11 { 11 } else { 10 }),
             id.escape_ascii()
         ));
+        if let Some(tls) = head.tls {
+            self.tls.push(format!(
+                "{} {} {} {} {}",
+                tls.version, tls.cipher, tls.server_name, tls.resumed, tls.client_subject
+            ));
+        }
     }
     fn exchange(&mut self, r: &Record<'_>) {
         self.pools.push((r.pool.to_owned(), r.pool_identity));

@@ -12,8 +12,8 @@ use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
 use ruststrom_core::{
-    Accepted, Cause, ConnId, Fault, Instant, ListenerId, LookupId, LookupResult, Proxy, Refused, Shared,
-    Wants,
+    Accepted, Cause, ConnId, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated, Proxy, Refused,
+    Shared, Wants,
 };
 
 pub(crate) use crate::observer::{EndedExchange, Log};
@@ -151,6 +151,31 @@ impl World {
         self.accept(0, peer, ListenerId(0)).expect("the proxy takes a client")
     }
 
+    /// A client that is to speak TLS; nothing is said before [`World::negotiated`].
+    pub(crate) fn tls_client(&mut self) -> Sock {
+        self.next_peer += 1;
+        let peer = SocketAddr::new([198, 51, 100, 7].into(), self.next_peer);
+        self.accept(0, peer, ListenerId(2)).expect("the proxy takes a client")
+    }
+
+    /// Its handshake has failed; the socket is as it was.
+    pub(crate) fn handshake_failed(&mut self, sock: Sock, fault: Fault) {
+        let (shard, conn) = (self.peers[sock.0].shard, self.peers[sock.0].conn);
+        self.shards[shard].handle_fault(conn, fault, self.now);
+        self.acted(sock);
+        self.obey(shard);
+        self.settle();
+    }
+
+    /// Its handshake is over.
+    pub(crate) fn negotiated(&mut self, sock: Sock, n: &Negotiated<'_>) {
+        let (shard, conn) = (self.peers[sock.0].shard, self.peers[sock.0].conn);
+        self.shards[shard].handle_negotiated(conn, n, self.now);
+        self.acted(sock);
+        self.obey(shard);
+        self.settle();
+    }
+
     pub(crate) fn accept(
         &mut self,
         shard: usize,
@@ -158,7 +183,11 @@ impl World {
         listener: ListenerId,
     ) -> Result<Sock, Refused> {
         // The listeners of every configuration here: if there is an admin page, it comes second.
-        let kind = if listener.0 == 1 { ListenerKind::Admin } else { ListenerKind::Http };
+        let kind = match listener.0 {
+            1 => ListenerKind::Admin,
+            2 => ListenerKind::Https,
+            _ => ListenerKind::Http,
+        };
         let conn = self.shards[shard]
             .handle_accept(&Accepted { listener, kind, peer, local: addr(LOCAL) }, self.now)?;
         let sock = self.add(shard, conn, None);

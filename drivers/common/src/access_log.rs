@@ -8,7 +8,7 @@
 use ruststrom_core::config::LogFormat;
 use ruststrom_core::http::{Scheme, Version};
 use ruststrom_core::observe::{
-    Head, HealthChange, Kept, Level, Name, Named, Observer, Record, Step, Timings,
+    Head, HealthChange, Kept, Level, Name, Named, Observer, Record, Step, Timings, Tls,
 };
 use ruststrom_core::{ConnId, Instant, Wall};
 
@@ -22,6 +22,8 @@ const HAND_OVER: usize = 256 << 10;
 
 /// Room for everything of a head that is not text from outside.
 const HEAD_MARGIN: usize = 224;
+/// The same for what TLS has agreed on.
+const TLS_MARGIN: usize = 192;
 
 /// The observer of a worker of the daemon.
 pub struct LogObserver {
@@ -223,6 +225,7 @@ fn keep(format: LogFormat, head: &Head<'_>, kept: &mut Kept, scratch: &mut Vec<u
         + head.host.len()
         + head.user_agent.len()
         + head.referer.len()
+        + head.tls.map_or(0, |tls| tls.server_name.len() + tls.client_subject.len() + TLS_MARGIN)
         + id;
     let (first, used, whole) =
         put_head(format, head, kept.room(texts + HEAD_MARGIN), |line, text| line.plain(text));
@@ -299,9 +302,13 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     }
     let first = l.len();
     match h.scheme {
-        Scheme::Http => l.lit(b" http host=\""),
-        Scheme::Https => l.lit(b" https host=\""),
+        Scheme::Http => l.lit(b" http"),
+        Scheme::Https => l.lit(b" https"),
     }
+    if let Some(tls) = &h.tls {
+        whole &= text_tls(tls, l, &put);
+    }
+    l.lit(b" host=\"");
     l.raw(h.host);
     l.lit(b"\" id=\"");
     whole &= put_id(h.request_id, l, &put);
@@ -311,6 +318,42 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     whole &= put(l, h.referer);
     l.lit(b"\"\n");
     (first, whole)
+}
+
+/// ` tls_version=TLSv1.3 tls_cipher=TLS_AES_128_GCM_SHA256 sni="example.com" tls_resumed=false`, and the
+/// subject of the client's certificate if there is one.
+fn text_tls(tls: &Tls<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> bool {
+    l.lit(b" tls_version=");
+    l.raw(tls.version.as_bytes());
+    l.lit(b" tls_cipher=");
+    l.raw(tls.cipher.as_bytes());
+    l.lit(b" sni=\"");
+    let mut whole = put(l, tls.server_name.as_bytes());
+    l.raw(if tls.resumed { b"\" tls_resumed=true" } else { b"\" tls_resumed=false" });
+    if !tls.client_subject.is_empty() {
+        l.lit(b" client_subject=\"");
+        whole &= put(l, tls.client_subject.as_bytes());
+        l.byte(b'"');
+    }
+    whole
+}
+
+/// `"tls_version":"TLSv1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","sni":"example.com","tls_resumed":false`,
+/// and the subject of the client's certificate if there is one; behind an open string.
+fn json_tls(tls: &Tls<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) -> bool) -> bool {
+    l.lit(b"\",\"tls_version\":\"");
+    l.raw(tls.version.as_bytes());
+    l.lit(b"\",\"tls_cipher\":\"");
+    l.raw(tls.cipher.as_bytes());
+    l.lit(b"\",\"tls_resumed\":");
+    l.raw(if tls.resumed { b"true" } else { b"false" });
+    l.lit(b",\"sni\":\"");
+    let mut whole = put(l, tls.server_name.as_bytes());
+    if !tls.client_subject.is_empty() {
+        l.lit(b"\",\"client_subject\":\"");
+        whole &= put(l, tls.client_subject.as_bytes());
+    }
+    whole
 }
 
 /// `TIME CLIENT "METHOD TARGET HTTP/V" STATUS key=value ...`, times in milliseconds.
@@ -417,12 +460,14 @@ fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     l.lit(b"\",\"client\":\"");
     l.address(h.client, h.client_ip);
     match h.scheme {
-        Scheme::Http => l.lit(b"\",\"scheme\":\"http\",\"method\":\""),
-        Scheme::Https => l.lit(b"\",\"scheme\":\"https\",\"method\":\""),
+        Scheme::Http => l.lit(b"\",\"scheme\":\"http"),
+        Scheme::Https => l.lit(b"\",\"scheme\":\"https"),
     }
+    let mut whole = h.tls.as_ref().is_none_or(|tls| json_tls(tls, l, &put));
+    l.lit(b"\",\"method\":\"");
     l.raw(h.method);
     l.lit(b"\",\"target\":\"");
-    let mut whole = put(l, h.target);
+    whole &= put(l, h.target);
     match h.version {
         Some(Version::HTTP_11) => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
         Some(Version::HTTP_10) => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),

@@ -41,12 +41,14 @@ pub trait Engine: Sized + Send + 'static {
         listener: TcpListener,
     ) -> io::Result<<Self::Sockets as Sockets>::Listener>;
     /// Calls [`Worker::turn`] with what has happened, and again when [`Worker::due`] says so at the latest,
-    /// until that says how it ended.
+    /// until that says how it ended. The worker's sockets are those of [`Engine::sockets`], or something
+    /// around them.
     ///
     /// # Errors
     /// If events can no longer be waited for.
-    fn run<O: WorkerObserver, F: Fn() -> O>(
-        self,
-        worker: Worker<Self::Sockets, O, F>,
-    ) -> io::Result<WorkerExit>;
+    fn run<S, O, F>(self, worker: Worker<S, O, F>) -> io::Result<WorkerExit>
+    where
+        S: Sockets<RawEvent = <Self::Sockets as Sockets>::RawEvent>,
+        O: WorkerObserver,
+        F: Fn() -> O;
 }

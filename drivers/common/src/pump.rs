@@ -16,12 +16,11 @@ use std::sync::Arc;
 
 use ruststrom_core::config::ListenerKind;
 use ruststrom_core::{
-    Accepted, Config, ConnId, Effect, Fault, Instant, LookupId, LookupResult, Negotiated, Ready, Refused,
-    Wall,
+    Accepted, Config, ConnId, Effect, Fault, Instant, LookupId, LookupResult, Ready, Refused, Wall,
 };
 
 use crate::event::Readiness;
-use crate::world::World;
+use crate::world::{SecurityError, World};
 use conn_io::ConnIo;
 pub use proxy_api::ProxyApi;
 
@@ -41,6 +40,8 @@ const QUEUED: u8 = 1 << 4;
 const SHUT: u8 = 1 << 5;
 /// The core has listed it, and it has not been found without anything to send since.
 const LISTED: u8 = 1 << 6;
+/// Its security layer has not agreed on anything yet: the core neither reads nor writes.
+const HANDSHAKING: u8 = 1 << 7;
 
 /// What is remembered of a connection: eight bytes.
 #[derive(Clone, Copy, Default)]
@@ -94,6 +95,9 @@ impl Flags {
 /// An errno as the core knows it.
 #[must_use]
 pub fn fault_of(e: &io::Error) -> Fault {
+    if let Some(SecurityError(fault)) = e.get_ref().and_then(|source| source.downcast_ref()) {
+        return *fault;
+    }
     match e.raw_os_error() {
         Some(libc::EMFILE) if crate::planted::planted!(74) => Fault::Refused,
         Some(libc::ECONNREFUSED) => Fault::Refused,
@@ -187,7 +191,8 @@ impl<P: ProxyApi> Pump<P> {
     pub fn accept(&mut self, a: &Accepted) -> Result<ConnId, Refused> {
         let c = self.proxy.handle_accept(a, self.now)?;
         // A fresh socket has room.
-        self.remember(c, OPEN | WRITABLE);
+        let handshaking = if a.kind == ListenerKind::Https { HANDSHAKING } else { 0 };
+        self.remember(c, OPEN | WRITABLE | handshaking);
         Ok(c)
     }
 
@@ -195,11 +200,21 @@ impl<P: ProxyApi> Pump<P> {
     /// Returns whether bytes were read.
     pub fn opened<W: World>(&mut self, c: ConnId, read_now: bool, w: &mut W) -> bool {
         let before = self.reads;
-        if read_now && let Some(f) = self.live(c) {
-            f.set(READABLE);
-            self.serve(c, w);
+        let mut read = false;
+        if let Some(f) = self.live(c) {
+            if f.has(HANDSHAKING) {
+                w.accept_tls(c);
+            }
+            if read_now && let Some(f) = self.live(c) {
+                if f.has(HANDSHAKING) {
+                    read = self.handshake(c, w);
+                } else {
+                    f.set(READABLE);
+                }
+                self.serve(c, w);
+            }
         }
-        let read = self.reads != before;
+        read |= self.reads != before;
         self.settle(w);
         read
     }
@@ -222,10 +237,17 @@ impl<P: ProxyApi> Pump<P> {
             } else if r.writable {
                 f.clear(CONNECTING);
                 f.set(bits);
-                self.proxy.handle_connected(c, self.now);
+                if f.has(HANDSHAKING) {
+                    self.proxy.handle_handshaking(c, self.now);
+                    self.handshake(c, w);
+                } else {
+                    self.proxy.handle_connected(c, self.now);
+                }
             } else {
                 f.set(bits);
             }
+        } else if f.has(HANDSHAKING) {
+            self.handshake(c, w);
         } else {
             f.set(bits);
             if r.error {
@@ -240,10 +262,46 @@ impl<P: ProxyApi> Pump<P> {
         self.settle(w);
     }
 
+    /// Goes on with a handshake; whether it has ended, well or not.
+    #[cold]
+    fn handshake<W: World>(&mut self, c: ConnId, w: &mut W) -> bool {
+        self.serving = Some(c);
+        match w.handshake(c) {
+            Ok(None) => return false,
+            Ok(Some(negotiated)) => {
+                if let Some(f) = self.live(c) {
+                    // Whatever came behind the handshake is no event of its own any more.
+                    f.clear(HANDSHAKING);
+                    f.set(READABLE | WRITABLE);
+                }
+                self.proxy.handle_negotiated(c, &negotiated, self.now);
+            }
+            Err(fault) => {
+                if let Some(f) = self.live(c) {
+                    f.clear(HANDSHAKING);
+                }
+                self.handshake_failed(c, fault);
+            }
+        }
+        true
+    }
+
+    /// A client hears of it, by an alert or in plain HTTP, which must not be lost to a reset: the core reads
+    /// and drops what it still sends.
+    fn handshake_failed(&mut self, c: ConnId, fault: Fault) {
+        let told = matches!(fault, Fault::Tls(_) | Fault::PlainHttp | Fault::UnrecognizedName);
+        self.proxy.handle_fault(c, fault, self.now);
+        if let Some(f) = self.live(c).filter(|_| told) {
+            f.set(READABLE | WRITABLE);
+        }
+    }
+
     /// The core does not read on while it has a whole request to serve: that the peer has closed its
     /// direction is told to it all the same.
     fn note_closing<W: World>(&mut self, c: ConnId, closed: bool, w: &mut W) {
-        let unread = |f: &&mut Flags| f.has(READABLE) && !f.has(CONNECTING) && f.fault().is_none();
+        let unread = |f: &&mut Flags| {
+            f.bits & (READABLE | CONNECTING | HANDSHAKING) == READABLE && f.fault().is_none()
+        };
         if self.live(c).filter(unread).is_none() {
             return;
         }
@@ -275,13 +333,6 @@ impl<P: ProxyApi> Pump<P> {
     /// A lookup ended.
     pub fn lookup_done<W: World>(&mut self, l: LookupId, result: LookupResult, w: &mut W) {
         self.proxy.handle_lookup(l, result, self.now);
-        self.settle(w);
-    }
-
-    /// The security layer of a connection has finished its handshake. What it decrypts from now on is read as
-    /// that connection's bytes.
-    pub fn negotiated<W: World>(&mut self, c: ConnId, n: &Negotiated<'_>, w: &mut W) {
-        self.proxy.handle_negotiated(c, n, self.now);
         self.settle(w);
     }
 
@@ -353,9 +404,15 @@ impl<P: ProxyApi> Pump<P> {
 
     fn effect<W: World>(&mut self, e: Effect, w: &mut W) {
         match e {
-            Effect::Connect { conn, to, .. } => {
+            Effect::Connect { conn, to, tls: None } => {
                 self.remember(conn, OPEN | CONNECTING);
                 if let Err(e) = w.connect(conn, to) {
+                    self.report_fault(conn, fault_of(&e));
+                }
+            }
+            Effect::Connect { conn, to, tls: Some(target) } => {
+                self.remember(conn, OPEN | CONNECTING | HANDSHAKING);
+                if let Err(e) = w.connect_tls(conn, to, &target) {
                     self.report_fault(conn, fault_of(&e));
                 }
             }
@@ -415,7 +472,7 @@ impl<P: ProxyApi> Pump<P> {
     }
 
     fn serve_rounds<W: World>(&mut self, c: ConnId, w: &mut W) {
-        let live = |f: &&mut Flags| f.epoch == c.epoch && f.bits & (OPEN | CONNECTING) == OPEN;
+        let live = |f: &&mut Flags| f.epoch == c.epoch && f.bits & (OPEN | CONNECTING | HANDSHAKING) == OPEN;
         let Some(f) = self.flags.get_mut(c.slot as usize).filter(live) else { return };
         self.served += 1;
         if self.served >= SERVED_PER_CLOCK {

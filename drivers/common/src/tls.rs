@@ -1,7 +1,10 @@
-//! TLS by `rustls`.
+//! TLS on both sides: [`TlsWorld`] around any world of sockets, and rustls as its security layer.
 //!
 //! | files | what they hold |
 //! |---|---|
+//! | [`world`] | carries bytes between the pump, the session of each connection that has one, and the sockets |
+//! | [`layer`] | what a security layer is to the world; the simulator has one of its own |
+//! | [`session`] | the layer that rustls is |
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
 //! | [`client`] | a `rustls::ClientConfig` for each backend with `https://` |
 //! | `fault` | what an error of rustls means for a connection to a backend |
@@ -20,14 +23,19 @@ mod authority;
 mod certificate;
 pub mod client;
 mod fault;
+pub mod layer;
 mod pem;
 pub mod problem;
 pub mod provider;
 mod roots;
 pub mod server;
+pub mod session;
 pub mod subject;
 #[cfg(test)]
 mod test_files;
 mod tickets;
 mod unverified;
 mod verify;
+pub mod world;
+
+pub use world::TlsWorld;

@@ -20,6 +20,8 @@ use crate::mailbox::{Command, Mailbox, WorkerStats};
 use crate::observer::WorkerObserver;
 use crate::services::WorkerServices;
 use crate::stop::{Stage, Stop};
+use crate::tls::TlsWorld;
+use crate::tls::session::RustlsLayer;
 use crate::worker::{Worker, WorkerExit, WorkerSetup};
 
 /// Descriptors that are not for connections: pollers, listeners, logs, lookups.
@@ -43,6 +45,8 @@ pub struct Setup {
     pub stop: Arc<Stop>,
     /// Where names are looked up.
     pub lookups: Lookups,
+    /// Certificates for clients, and what is to be known of backends that speak TLS.
+    pub tls: RustlsLayer,
 }
 
 /// Workers that run.
@@ -100,7 +104,7 @@ where
             mailboxes: mailboxes.clone(),
             unready: unready.clone(),
         };
-        let (observer, stop) = (observer.clone(), setup.stop.clone());
+        let (observer, stop, tls) = (observer.clone(), setup.stop.clone(), setup.tls.clone());
         let serve = move || {
             let mut sockets = engine.sockets(services)?;
             let mut slots = Vec::with_capacity(listeners.len());
@@ -108,6 +112,7 @@ where
                 let listener = engine.listen(&mut sockets, place, listener)?;
                 slots.push(ListenerSlot { id, kind, address, listener });
             }
+            let sockets = TlsWorld::new(sockets, tls);
             engine.run(Worker::new(worker_setup, sockets, slots, move || observer(shard)))
         };
         let run = move || {

@@ -1,12 +1,13 @@
 //! The sockets and the services that the pump works on, as one trait.
 //!
 //! The drivers implement [`World`] on kernel sockets, the simulator on its own. Whatever sits between a
-//! socket and the core is a `World` around another one: TLS will be one.
+//! socket and the core is a `World` around another one: [`TlsWorld`](crate::tls::TlsWorld) is one.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::config::TlsTarget;
+use ruststrom_core::{ConnId, Fault, Instant, LookupId, Negotiated, Query};
 
 /// What one [`World::recv`] read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,18 @@ pub struct Sent {
     /// false, all of them were taken.
     pub blocked: bool,
 }
+
+/// Why a secured connection is of no use any more; the source of an [`io::Error`].
+#[derive(Clone, Copy, Debug)]
+pub struct SecurityError(pub Fault);
+
+impl std::fmt::Display for SecurityError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl std::error::Error for SecurityError {}
 
 /// The sockets of one worker, and what else of the outside world the core needs. None of the calls blocks.
 pub trait World {
@@ -56,6 +69,30 @@ pub trait World {
     /// # Errors
     /// If it failed at once.
     fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()>;
+    /// Starts connecting to a backend that speaks TLS; a writable or an error event follows, and then
+    /// [`World::handshake`] is to be called.
+    ///
+    /// # Errors
+    /// If it failed at once, or if this world knows no TLS.
+    fn connect_tls(&mut self, c: ConnId, to: SocketAddr, target: &TlsTarget) -> io::Result<()> {
+        let _ = (c, to, target);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The client of this connection, whose socket has just been put here, speaks TLS: nothing is read from
+    /// it or written to it before [`World::handshake`] has ended.
+    fn accept_tls(&mut self, c: ConnId) {
+        let _ = c;
+    }
+    /// Goes on with a handshake as far as possible; `None` if it is not over: a readable or a writable event
+    /// follows.
+    ///
+    /// # Errors
+    /// Why it failed. After [`Fault::PlainHttp`] the connection is one
+    /// without TLS; after anything else it is of no use.
+    fn handshake(&mut self, c: ConnId) -> Result<Option<Negotiated<'_>>, Fault> {
+        let _ = c;
+        Err(Fault::Other)
+    }
     /// Why an error event came; `None` if the socket has no reason, or has given it before.
     fn take_error(&mut self, c: ConnId) -> Option<io::Error>;
     /// Shuts the sending half down.

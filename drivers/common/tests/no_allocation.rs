@@ -66,6 +66,7 @@ fn a_line_costs_no_allocation() {
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
         referer: b"http://example.com/",
         request_id: Named::Theirs(b"0123456789abcdef"),
+        tls: None,
     };
     let at = |us: u64| Instant::from_nanos(us * 1000);
     let timings = Timings {

@@ -15,6 +15,7 @@ use ruststrom_driver::engine::Engine;
 use ruststrom_driver::mailbox::Wake;
 use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::sockets::Sockets;
 use ruststrom_driver::worker::{Worker, WorkerExit};
 use ruststrom_driver::workers::{self, Running, Setup};
 
@@ -70,10 +71,12 @@ impl Engine for MioEngine {
         Ok(listener)
     }
 
-    fn run<O: WorkerObserver, F: Fn() -> O>(
-        mut self,
-        mut worker: Worker<MioSockets, O, F>,
-    ) -> io::Result<WorkerExit> {
+    fn run<S, O, F>(mut self, mut worker: Worker<S, O, F>) -> io::Result<WorkerExit>
+    where
+        S: Sockets<RawEvent = PolledEvent>,
+        O: WorkerObserver,
+        F: Fn() -> O,
+    {
         let mut events = Events::with_capacity(MAX_EVENTS);
         loop {
             if let Some(exit) = worker.turn(events.iter().map(PolledEvent::new)) {

@@ -14,6 +14,7 @@ use ruststrom_driver::clock;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
+use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 
@@ -100,6 +101,7 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
         files: 1024,
         stop: stop.clone(),
         lookups: Lookups::default(),
+        tls: RustlsLayer::default(),
     };
     let running = ruststrom_mio::start(setup, |_| LogObserver::without_access_log()).expect("workers");
     let stopped = AtomicBool::new(false);

@@ -17,6 +17,7 @@ use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
+use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 use ruststrom_mio::start;
@@ -119,6 +120,7 @@ fn a_warm_request_allocates_nothing() {
         files: 1024,
         stop: stop.clone(),
         lookups: Lookups::default(),
+        tls: RustlsLayer::default(),
     };
     let log = writer.clone();
     let observer = move |_| {

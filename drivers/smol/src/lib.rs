@@ -27,6 +27,7 @@ use ruststrom_driver::engine::Engine;
 use ruststrom_driver::mailbox::Wake;
 use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::services::WorkerServices;
+use ruststrom_driver::sockets::Sockets;
 use ruststrom_driver::worker::{Worker, WorkerExit};
 use ruststrom_driver::workers::{self, Running, Setup};
 use smol::channel::{self, Receiver, Sender};
@@ -89,10 +90,12 @@ impl Engine for SmolEngine {
         Ok(listener)
     }
 
-    fn run<O: WorkerObserver, F: Fn() -> O>(
-        self,
-        worker: Worker<SmolSockets, O, F>,
-    ) -> io::Result<WorkerExit> {
+    fn run<S, O, F>(self, worker: Worker<S, O, F>) -> io::Result<WorkerExit>
+    where
+        S: Sockets<RawEvent = WakeReason>,
+        O: WorkerObserver,
+        F: Fn() -> O,
+    {
         let executor = LocalExecutor::new();
         executor.spawn(self.errors.run(self.queue.clone())).detach();
         executor.spawn(read_mail(self.mail.1, self.queue.clone())).detach();
@@ -112,10 +115,12 @@ async fn read_mail(mail: Receiver<()>, queue: Arc<ReadyQueue>) {
 
 /// The worker's turns until it ends: one whenever something is in the queue or the time for it has come.
 /// Between two turns the reactor is polled in any case, so that a worker with much to do notices what is new.
-async fn turns<O: WorkerObserver, F: Fn() -> O>(
-    mut worker: Worker<SmolSockets, O, F>,
-    queue: &ReadyQueue,
-) -> WorkerExit {
+async fn turns<S, O, F>(mut worker: Worker<S, O, F>, queue: &ReadyQueue) -> WorkerExit
+where
+    S: Sockets<RawEvent = WakeReason>,
+    O: WorkerObserver,
+    F: Fn() -> O,
+{
     let mut reasons = Vec::new();
     let mut timer = TurnTimer { timer: Timer::never(), at: Instant::NEVER };
     // The first turn comes before anything has happened.

@@ -79,6 +79,7 @@ fn requests(
     let forward = RequestForward {
         peer: &peer,
         client: &peer,
+        client_certificate: None,
         via: true,
         forwarded_headers: &ForwardedHeaders::new("http", 80, "lb"),
         request_id: b"0123456789abcdef0000000000000001",

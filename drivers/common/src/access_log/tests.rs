@@ -54,6 +54,7 @@ fn full<'a>() -> Notified<'a> {
             user_agent: b"curl/8",
             referer: b"http://example.com/",
             request_id: Named::Ours(b"0123456789abcdef0123456789abcdef"),
+            tls: None,
         },
         record: Record {
             kept: &NOTHING,
@@ -190,6 +191,35 @@ fn lines() {
         assert_eq!(line(LogFormat::Text, &notified), text);
         assert_eq!(line(LogFormat::Json, &notified), json);
     }
+}
+
+#[test]
+fn tls_is_in_the_line() {
+    let tls = |client_subject| Tls {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        server_name: "a.example",
+        resumed: true,
+        client_subject,
+    };
+    let line_of = |format, tls| {
+        let Notified { head, record } = full();
+        line(format, &Notified { head: Head { scheme: Scheme::Https, tls: Some(tls), ..head }, record })
+    };
+    let text = line_of(LogFormat::Text, tls(""));
+    let said = r#" cause=- https tls_version=TLSv1.3 tls_cipher=TLS_AES_128_GCM_SHA256 sni="a.example" tls_resumed=true host="#;
+    assert!(text.contains(said), "{text}");
+    let text = line_of(LogFormat::Text, tls("CN=a\"b"));
+    assert!(text.contains(r#" tls_resumed=true client_subject="CN=a\"b" host="example.com" id="#), "{text}");
+    let json = line_of(LogFormat::Json, tls(""));
+    let said = concat!(
+        r#""scheme":"https","tls_version":"TLSv1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","tls_resumed":true,"#,
+        r#""sni":"a.example","method":"GET","#
+    );
+    assert!(json.contains(said), "{json}");
+    let json = line_of(LogFormat::Json, tls("CN=a\"b"));
+    assert!(json.contains(r#""sni":"a.example","client_subject":"CN=a\"b","method":"GET","#), "{json}");
+    assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]));
 }
 
 static BACKENDS: LazyLock<Vec<Backend>> = LazyLock::new(|| {

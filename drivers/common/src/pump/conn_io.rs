@@ -5,7 +5,7 @@ use std::io;
 
 use ruststrom_core::{ConnId, Fault, Instant};
 
-use super::{CONNECTING, Flags, LISTED, ProxyApi, READABLE, SHUT, WRITABLE, World, fault_of};
+use super::{CONNECTING, Flags, HANDSHAKING, LISTED, ProxyApi, READABLE, SHUT, WRITABLE, World, fault_of};
 
 /// One connection while it is served: the core, and what the pump remembers of the connection.
 pub(super) struct ConnIo<'a, P> {
@@ -160,7 +160,7 @@ impl<P: ProxyApi> ConnIo<'_, P> {
 
     /// Reports the fault to the core; nothing more is done with the socket but closing it.
     pub(super) fn report_fault(&mut self, fault: Fault) {
-        self.f.clear(READABLE | WRITABLE | CONNECTING | SHUT);
+        self.f.clear(READABLE | WRITABLE | CONNECTING | HANDSHAKING | SHUT);
         self.f.rounds_fault = 0;
         self.proxy.handle_fault(self.c, fault, self.now);
     }

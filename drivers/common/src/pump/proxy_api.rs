@@ -17,6 +17,8 @@ pub trait ProxyApi {
     fn handle_accept(&mut self, a: &Accepted, now: Instant) -> Result<ConnId, Refused>;
     /// A connection asked for is there.
     fn handle_connected(&mut self, c: ConnId, now: Instant);
+    /// The socket of a connection asked for is there, and its handshake begins.
+    fn handle_handshaking(&mut self, c: ConnId, now: Instant);
     /// The security layer of a connection has agreed on what is spoken on it.
     fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant);
     /// Room lent for reading.
@@ -63,6 +65,9 @@ impl<O: Observer> ProxyApi for Proxy<O> {
     }
     fn handle_connected(&mut self, c: ConnId, now: Instant) {
         Proxy::handle_connected(self, c, now);
+    }
+    fn handle_handshaking(&mut self, c: ConnId, now: Instant) {
+        Proxy::handle_handshaking(self, c, now);
     }
     fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
         Proxy::handle_negotiated(self, c, n, now);

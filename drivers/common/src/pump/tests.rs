@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-use ruststrom_core::{ListenerId, TimeoutReason, Wants};
+use ruststrom_core::config::TlsTarget;
+use ruststrom_core::{ListenerId, Negotiated, TimeoutReason, Wants};
 
 use self::fake_world::{FakeWorld, Socket};
 use super::*;
@@ -15,6 +16,7 @@ use super::*;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Input {
     Connected(u32),
+    Handshaking(u32),
     Negotiated(u32),
     Recv(u32, usize),
     End(u32),
@@ -101,7 +103,10 @@ impl ProxyApi for Relay {
     }
     fn handle_negotiated(&mut self, c: ConnId, _: &Negotiated<'_>, _: Instant) {
         self.inputs.push(Input::Negotiated(c.slot));
-        self.close_pair(c.slot);
+        self.list(c.slot);
+    }
+    fn handle_handshaking(&mut self, c: ConnId, _: Instant) {
+        self.inputs.push(Input::Handshaking(c.slot));
     }
     fn recv_buf(&mut self, c: ConnId) -> &mut [u8] {
         if self.no_pages || !self.wants(c).recv { &mut [] } else { &mut self.room }
@@ -467,12 +472,81 @@ fn a_refused_connection_leaves_nothing() {
     assert!(pump.flags.is_empty());
 }
 
+/// A client that is to speak TLS, just accepted; whether a read was worth it.
+fn secured(pump: &mut Pump<Relay>, world: &mut FakeWorld) -> bool {
+    let local = SocketAddr::from(([127, 0, 0, 1], 443));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+    let a = Accepted { listener: ListenerId(0), kind: ListenerKind::Https, peer, local };
+    let c = pump.accept(&a).expect("taken");
+    world.sockets.insert(c.slot, Socket { room: 1 << 30, ..Socket::default() });
+    pump.opened(c, true, world)
+}
+
 #[test]
-fn what_a_handshake_agreed_on_reaches_the_core() {
-    let (mut pump, mut world) = relay(1, 8, 8);
-    pump.negotiated(id(0), &Negotiated::default(), &mut world);
-    assert_eq!(pump.proxy.inputs, [Input::Negotiated(0)]);
-    assert_eq!(world.calls(), "x0 x1", "what the core makes of it is carried out");
+fn a_client_is_served_once_its_handshake_is_over() {
+    let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
+    assert!(!secured(&mut pump, &mut world));
+    // Ciphertext is nothing to the core, whatever is to be sent.
+    pump.proxy.ends[0].out.extend(b"early");
+    pump.proxy.list(0);
+    pump.ready(id(0), Readiness { closed: true, ..READ }, &mut world);
+    assert_eq!((world.calls().as_str(), &pump.proxy.inputs[..]), ("t0 h0 h0", &[][..]));
+    world.handshakes.push_back(Ok(true));
+    world.at(0).inbound.extend(b"GET");
+    pump.ready(id(0), READ, &mut world);
+    // What came with the handshake's last bytes is no event of its own.
+    let expected = [Input::Negotiated(0), Input::Sent(0, 5), Input::Recv(0, 3)];
+    assert_eq!((world.calls().as_str(), &pump.proxy.inputs[..]), ("h0 w0 r0", &expected[..]));
+    // At once, if the handshake was that quick.
+    let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
+    world.handshakes.push_back(Ok(true));
+    assert!(secured(&mut pump, &mut world));
+    assert_eq!(pump.proxy.inputs, [Input::Negotiated(0), Input::Recv(0, 0)]);
+}
+
+/// A backend that speaks TLS.
+fn target() -> Arc<TlsTarget> {
+    let text = "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"https://10.0.0.1:443\"]";
+    let config = ruststrom_core::config::parse(text).config.expect("a good configuration");
+    config.pools[0].backends[0].protocol.tls().cloned().expect("it speaks TLS")
+}
+
+#[test]
+fn a_backend_is_connected_once_its_handshake_is_over() {
+    let to = SocketAddr::from(([127, 0, 0, 1], 1));
+    let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
+    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: Some(target()) });
+    pump.settle(&mut world);
+    pump.ready(id(0), WRITE, &mut world);
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!((world.calls().as_str(), &pump.proxy.inputs[..]), ("c0 h0 h0", &[Input::Handshaking(0)][..]));
+    world.handshakes.push_back(Ok(true));
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!(pump.proxy.inputs[1..], [Input::Negotiated(0), Input::Recv(0, 0)]);
+    // A socket that was not connected has no handshake.
+    let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
+    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: Some(target()) });
+    pump.settle(&mut world);
+    world.at(0).so_error = Some(libc::ECONNREFUSED);
+    pump.ready(id(0), ERROR, &mut world);
+    assert_eq!(
+        (world.calls().as_str(), &pump.proxy.inputs[..]),
+        ("c0 x0", &[Input::Fault(0, Fault::Refused)][..])
+    );
+}
+
+#[test]
+fn a_handshake_that_fails_is_told_once() {
+    let closed = Fault::Tls(ruststrom_core::TlsFault::Closed);
+    for fault in [closed, Fault::PlainHttp, Fault::UnrecognizedName, Fault::Reset] {
+        let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
+        assert!(!secured(&mut pump, &mut world));
+        world.handshakes.push_back(Err(fault));
+        pump.ready(id(0), READ, &mut world);
+        pump.ready(id(0), READ, &mut world);
+        let told: Vec<&Input> = pump.proxy.inputs.iter().filter(|i| matches!(i, Input::Fault(..))).collect();
+        assert_eq!(told, [&Input::Fault(0, fault)]);
+    }
 }
 
 #[test]

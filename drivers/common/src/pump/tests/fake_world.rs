@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Instant, LookupId, Query};
+use ruststrom_core::config::TlsTarget;
+use ruststrom_core::{ConnId, Fault, Instant, LookupId, Negotiated, Query};
 
 use crate::world::{Received, Sent, World};
 
@@ -28,6 +29,8 @@ pub(super) struct FakeWorld {
     pub(super) left_behind: BTreeMap<u32, Vec<u8>>,
     pub(super) calls: Vec<(char, u32)>,
     pub(super) refuse_connect: Option<i32>,
+    /// What comes of each call: the handshake goes on if nothing is said of it.
+    pub(super) handshakes: VecDeque<Result<bool, Fault>>,
     pub(super) clock: u64,
 }
 
@@ -70,6 +73,17 @@ impl World for FakeWorld {
                 Ok(())
             }
         }
+    }
+    fn connect_tls(&mut self, c: ConnId, to: SocketAddr, _: &TlsTarget) -> io::Result<()> {
+        self.connect(c, to)
+    }
+    fn accept_tls(&mut self, c: ConnId) {
+        self.calls.push(('t', c.slot));
+    }
+    fn handshake(&mut self, c: ConnId) -> Result<Option<Negotiated<'_>>, Fault> {
+        self.calls.push(('h', c.slot));
+        let over = self.handshakes.pop_front().unwrap_or(Ok(false))?;
+        Ok(over.then(Negotiated::default))
     }
     fn take_error(&mut self, c: ConnId) -> Option<io::Error> {
         self.sockets.get_mut(&c.slot)?.so_error.take().map(io::Error::from_raw_os_error)

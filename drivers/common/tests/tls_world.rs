@@ -1,0 +1,520 @@
+//! TLS between a world of sockets and whoever is behind it, with rustls as the peer, over memory: every way in
+//! which the bytes can be cut.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
+use ruststrom_core::config::{self, Certificate};
+use ruststrom_core::{ConnId, Fault, Instant, LookupId, Query, TlsFault};
+use ruststrom_driver::pump::fault_of;
+use ruststrom_driver::tls::TlsWorld;
+use ruststrom_driver::tls::client::ClientTls;
+use ruststrom_driver::tls::server::ServerTls;
+use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::world::{Received, Sent, World};
+
+const C: ConnId = ConnId { slot: 3, epoch: 7 };
+
+/// One socket.
+struct Wire {
+    inbound: VecDeque<u8>,
+    /// Bytes that one read gives at most.
+    piece: usize,
+    fin: bool,
+    outbound: Vec<u8>,
+    /// Bytes that may still be written.
+    room: usize,
+    shut: bool,
+    closed: bool,
+}
+
+impl Wire {
+    fn new() -> Self {
+        Self {
+            inbound: VecDeque::new(),
+            piece: usize::MAX,
+            fin: false,
+            outbound: Vec::new(),
+            room: usize::MAX,
+            shut: false,
+            closed: false,
+        }
+    }
+}
+
+impl World for Wire {
+    fn recv(&mut self, _: ConnId, buf: &mut [u8]) -> io::Result<Received> {
+        let n = buf.len().min(self.piece).min(self.inbound.len());
+        match n {
+            0 if self.fin => return Ok(Received { bytes: 0, drained: true }),
+            0 => return Err(io::ErrorKind::WouldBlock.into()),
+            _ => {}
+        }
+        buf.iter_mut().zip(self.inbound.drain(..n)).for_each(|(to, byte)| *to = byte);
+        Ok(Received { bytes: n, drained: self.inbound.is_empty() && !self.fin })
+    }
+
+    fn send(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        assert!(!self.shut, "nothing is written behind the end");
+        let before = self.outbound.len();
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        for slice in slices {
+            let n = slice.len().min(self.room);
+            self.outbound.extend_from_slice(&slice[..n]);
+            self.room -= n;
+        }
+        match self.outbound.len() - before {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            bytes => Ok(Sent { bytes, blocked: bytes < total }),
+        }
+    }
+
+    fn connect(&mut self, _: ConnId, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+    fn take_error(&mut self, _: ConnId) -> Option<io::Error> {
+        None
+    }
+    fn shutdown(&mut self, _: ConnId) {
+        self.shut = true;
+    }
+    fn close(&mut self, _: ConnId) {
+        self.closed = true;
+    }
+    fn reset(&mut self, _: ConnId) {
+        self.closed = true;
+    }
+    fn lookup(&mut self, _: LookupId, _: Query) {}
+    fn nudge(&mut self, _: u16) {}
+    fn now(&mut self) -> Instant {
+        Instant::ZERO
+    }
+}
+
+/// Certificates for `a.example`, and what clients trust.
+struct Identity {
+    server: Arc<ServerTls>,
+    root: CertificateDer<'static>,
+}
+
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+    let folder = std::env::temp_dir().join(format!("ruststrom-tls-world-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("c.pem"), made.cert.pem()).expect("written");
+    std::fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()).expect("written");
+    let loaded = ServerTls::load(&certificates(), &folder, None);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let server = Arc::new(loaded.server.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
+    Identity { server, root: made.cert.der().clone() }
+});
+
+fn certificates() -> Vec<Certificate> {
+    let text = "https_address = \"127.0.0.1:443\"\n\
+        [certificates.\"a.example\"]\nLocal = { certificate_path = \"c.pem\", private_key_path = \"k.pem\" }\n\
+        [[backend_pools]]\naddresses = [\"127.0.0.1:1\"]\n";
+    config::parse(text).config.expect("a good configuration").certificates
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn client_config(versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(IDENTITY.root.clone()).expect("a root");
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+    builder.expect("versions").with_root_certificates(roots).with_no_client_auth()
+}
+
+fn client_for(name: &str) -> ClientConnection {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    ClientConnection::new(Arc::new(client_config(rustls::ALL_VERSIONS)), name).expect("a client")
+}
+
+type Secure = TlsWorld<Wire, RustlsLayer>;
+
+/// A world with an accepted connection that is to speak TLS.
+fn accepted() -> Secure {
+    let layer = RustlsLayer::new(IDENTITY.server.clone(), Arc::new(ClientTls::default()));
+    let mut world = TlsWorld::new(Wire::new(), layer);
+    world.accept_tls(C);
+    world
+}
+
+/// What the client has to say goes to the socket, and the other way round.
+fn exchange_bytes(client: &mut ClientConnection, world: &mut Secure) {
+    let mut to_server = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut to_server).expect("memory");
+    }
+    world.inner_mut().inbound.extend(to_server);
+    let sent = std::mem::take(&mut world.inner_mut().outbound);
+    let mut rest = &sent[..];
+    while !rest.is_empty() {
+        client.read_tls(&mut rest).expect("room");
+        client.process_new_packets().expect("good TLS");
+    }
+}
+
+/// Ends the handshake; `room` is how much may be written between two looks.
+fn shake_hands(client: &mut ClientConnection, world: &mut Secure, room: usize) {
+    let mut over = false;
+    for _ in 0..100_000 {
+        exchange_bytes(client, world);
+        world.inner_mut().room = room;
+        if !over {
+            over = world.handshake(C).expect("a handshake").is_some();
+        } else if !client.is_handshaking() && !client.wants_write() {
+            break;
+        }
+    }
+    assert!(over && !client.is_handshaking());
+    // What the server says behind its handshake (tickets) goes when there is room.
+    world.inner_mut().room = usize::MAX;
+}
+
+fn shaken() -> (ClientConnection, Secure) {
+    let (mut client, mut world) = (client_for("a.example"), accepted());
+    shake_hands(&mut client, &mut world, usize::MAX);
+    (client, world)
+}
+
+/// Reads all that is there into pages of this size.
+fn read_all(world: &mut Secure, page: usize) -> (Vec<u8>, io::Result<()>) {
+    let (mut all, mut buf) = (Vec::new(), vec![0; page]);
+    loop {
+        match world.recv(C, &mut buf) {
+            Ok(Received { bytes: 0, .. }) => return (all, Ok(())),
+            Ok(received) => {
+                all.extend_from_slice(&buf[..received.bytes]);
+                if received.drained {
+                    assert_eq!(
+                        world.recv(C, &mut buf).expect_err("drained").kind(),
+                        io::ErrorKind::WouldBlock,
+                        "no event would tell of what is left"
+                    );
+                    return (all, Err(io::ErrorKind::WouldBlock.into()));
+                }
+            }
+            Err(e) => return (all, Err(e)),
+        }
+    }
+}
+
+fn pattern(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+#[test]
+fn a_handshake_survives_every_cut() {
+    for (piece, room) in [(1, usize::MAX), (usize::MAX, 1), (1, 1), (7, 13), (usize::MAX, usize::MAX)] {
+        let (mut client, mut world) = (client_for("A.example"), accepted());
+        world.inner_mut().piece = piece;
+        shake_hands(&mut client, &mut world, room);
+        let negotiated = world.handshake(C).expect("it is over").expect("it is over");
+        assert_eq!(negotiated.server_name, Some("a.example"));
+        assert_eq!(negotiated.version, "TLSv1.3");
+        assert!(negotiated.cipher.starts_with("TLS_"), "{}", negotiated.cipher);
+        assert_eq!((negotiated.certificate, negotiated.resumed), (Some(0), false));
+        client.writer().write_all(b"GET / HTTP/1.1\r\n\r\n").expect("room");
+        exchange_bytes(&mut client, &mut world);
+        let (read, end) = read_all(&mut world, 16);
+        assert_eq!(read, b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(end.expect_err("no end").kind(), io::ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn the_first_flight_survives_a_cut_at_every_byte() {
+    let whole = {
+        let mut client = client_for("a.example");
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("memory");
+        hello.len()
+    };
+    for at in 1..whole {
+        let (mut client, mut world) = (client_for("a.example"), accepted());
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("memory");
+        world.inner_mut().inbound.extend(&hello[..at]);
+        assert!(world.handshake(C).expect("more follows").is_none(), "{at}");
+        world.inner_mut().inbound.extend(&hello[at..]);
+        shake_hands(&mut client, &mut world, usize::MAX);
+    }
+}
+
+#[test]
+fn records_survive_a_cut_at_every_byte() {
+    let message = pattern(300);
+    for at in 0..400 {
+        let (mut client, mut world) = shaken();
+        client.writer().write_all(&message[..100]).expect("room");
+        client.writer().write_all(&message[100..]).expect("room");
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).expect("memory");
+        }
+        let at = at.min(bytes.len());
+        world.inner_mut().inbound.extend(&bytes[..at]);
+        let (mut read, _) = read_all(&mut world, 64);
+        world.inner_mut().inbound.extend(&bytes[at..]);
+        read.extend(read_all(&mut world, 64).0);
+        assert_eq!(read, message, "cut at {at}");
+    }
+}
+
+#[test]
+fn plaintext_that_is_held_counts_as_readable() {
+    let message = pattern(60_000);
+    for page in [1, 100, 4096, 16_384, 70_000] {
+        let (mut client, mut world) = shaken();
+        client.set_buffer_limit(None);
+        client.writer().write_all(&message).expect("room");
+        client.send_close_notify();
+        exchange_bytes(&mut client, &mut world);
+        let (mut read, mut buf) = (Vec::new(), vec![0; page]);
+        loop {
+            let received = world.recv(C, &mut buf).expect("readable");
+            if received.bytes == 0 {
+                break;
+            }
+            assert!(!received.drained || read.len() + received.bytes == message.len());
+            read.extend_from_slice(&buf[..received.bytes]);
+        }
+        assert_eq!(read, message, "pages of {page} bytes");
+    }
+}
+
+/// Sends `message` as the core does, offering what has not been told to have gone, with so much room between
+/// two calls; returns what arrived.
+fn send_all(client: &mut ClientConnection, world: &mut Secure, message: &[u8], room: usize) -> Vec<u8> {
+    client.set_buffer_limit(None);
+    let (mut from, mut got) = (0, Vec::new());
+    for _ in 0..1_000_000 {
+        world.inner_mut().room = room;
+        if from < message.len() {
+            let middle = from + (message.len() - from) / 3;
+            let slices: Vec<IoSlice<'_>> = [&message[from..middle], &message[middle..]]
+                .into_iter()
+                .filter(|slice| !slice.is_empty())
+                .map(IoSlice::new)
+                .collect();
+            let sent = world.send(C, &slices).unwrap_or(Sent { bytes: 0, blocked: true });
+            from += sent.bytes;
+            assert!(sent.blocked || from == message.len(), "what is taken in part blocks");
+            if from == message.len() {
+                let mut all = got.clone();
+                all.extend(arrived(client, world));
+                assert!(all == message, "all has been told to have gone and has not");
+                return all;
+            }
+        }
+        got.extend(arrived(client, world));
+    }
+    panic!("it never ends");
+}
+
+/// What the client gets of what has been written.
+fn arrived(client: &mut ClientConnection, world: &mut Secure) -> Vec<u8> {
+    let sent = std::mem::take(&mut world.inner_mut().outbound);
+    let (mut rest, mut got) = (&sent[..], Vec::new());
+    while !rest.is_empty() {
+        client.read_tls(&mut rest).expect("room");
+        client.process_new_packets().expect("good TLS");
+        let _ = client.reader().read_to_end(&mut got);
+    }
+    got
+}
+
+#[test]
+fn what_is_sent_has_gone_to_the_socket_to_its_last_byte() {
+    for (len, room) in [(1, 1), (2, 1), (100, 1), (100, 3), (5000, 97), (70_000, 1500), (70_000, usize::MAX)]
+    {
+        let (mut client, mut world) = shaken();
+        let message = pattern(len);
+        let got = send_all(&mut client, &mut world, &message, room);
+        assert_eq!(got, message, "{len} bytes, room for {room}");
+        // The next message is not mixed up with the last byte of this one.
+        let next = pattern(321);
+        assert_eq!(send_all(&mut client, &mut world, &next, 17), next);
+    }
+}
+
+#[test]
+fn an_answer_begins_with_small_records() {
+    let (mut client, mut world) = shaken();
+    client.writer().write_all(b"?").expect("room");
+    exchange_bytes(&mut client, &mut world);
+    assert_eq!(read_all(&mut world, 64).0, b"?");
+    let message = pattern(60_000);
+    world.send(C, &[IoSlice::new(&message)]).expect("room");
+    let mut lengths = Vec::new();
+    let mut rest = &world.inner().outbound[..];
+    while let [23, 3, 3, high, low, ..] = rest {
+        let length = usize::from(*high) << 8 | usize::from(*low);
+        lengths.push(length);
+        rest = &rest[5 + length..];
+    }
+    assert!(rest.is_empty());
+    assert!(lengths[..4].iter().all(|n| *n < 4200), "{lengths:?}");
+    assert!(lengths[4..lengths.len() - 1].iter().all(|n| *n > 16_000), "{lengths:?}");
+}
+
+#[test]
+fn an_end_is_told_from_a_cut() {
+    for ends in [true, false] {
+        for page in [3, 4096] {
+            let (mut client, mut world) = shaken();
+            client.writer().write_all(b"the last words").expect("room");
+            if ends {
+                client.send_close_notify();
+            }
+            exchange_bytes(&mut client, &mut world);
+            world.inner_mut().fin = true;
+            let (read, end) = read_all(&mut world, page);
+            assert_eq!(read, b"the last words");
+            match end {
+                Ok(()) => assert!(ends),
+                Err(e) => {
+                    assert!(!ends);
+                    assert_eq!(fault_of(&e), Fault::Tls(TlsFault::Closed));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_end_of_what_we_send_is_told_before_the_socket_is_shut() {
+    let (mut client, mut world) = shaken();
+    world.inner_mut().room = 3;
+    let message = pattern(2000);
+    let sent = world.send(C, &[IoSlice::new(&message)]).expect("some room");
+    assert_eq!(sent, Sent { bytes: 1999, blocked: true });
+    world.inner_mut().room = usize::MAX;
+    assert_eq!(world.send(C, &[IoSlice::new(&message[1999..])]).expect("room").bytes, 1);
+    world.inner_mut().room = 0;
+    world.shutdown(C);
+    assert!(!world.inner().shut, "close_notify has not gone");
+    world.inner_mut().room = usize::MAX;
+    assert_eq!(arrived(&mut client, &mut world), message);
+    // The peer may still speak.
+    client.writer().write_all(b"late").expect("room");
+    exchange_bytes(&mut client, &mut world);
+    assert_eq!(read_all(&mut world, 64).0, b"late");
+    world.close(C);
+    assert!(world.inner().closed);
+    let state = {
+        let sent = std::mem::take(&mut world.inner_mut().outbound);
+        client.read_tls(&mut &sent[..]).expect("room");
+        client.process_new_packets().expect("good TLS")
+    };
+    assert!(state.peer_has_closed(), "close_notify came");
+}
+
+#[test]
+fn a_peer_that_leaves_is_noticed_while_nothing_is_read() {
+    let (mut client, mut world) = shaken();
+    assert_eq!(world.at_end(C).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+    client.send_close_notify();
+    exchange_bytes(&mut client, &mut world);
+    assert!(world.at_end(C).expect("readable"));
+    assert_eq!(world.recv(C, &mut [0; 8]).expect("the end").bytes, 0);
+    // Not while it has sent something that is still to be read.
+    let (mut client, mut world) = shaken();
+    client.writer().write_all(b"more").expect("room");
+    client.send_close_notify();
+    exchange_bytes(&mut client, &mut world);
+    assert!(!world.at_end(C).expect("readable"));
+    assert_eq!(read_all(&mut world, 8).0, b"more");
+}
+
+#[test]
+fn handshakes_that_fail_say_why() {
+    let table: [(&[u8], Fault); 4] = [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Fault::PlainHttp),
+        (b"\x80\x2e\x01\x00\x02", Fault::Tls(TlsFault::NotTls)),
+        (b"\0\0\0\0", Fault::Tls(TlsFault::NotTls)),
+        (b"\x16\x03\x01\xff\xff\x01", Fault::Tls(TlsFault::Protocol)),
+    ];
+    for (bytes, fault) in table {
+        let mut world = accepted();
+        assert!(world.handshake(C).expect("nothing came yet").is_none());
+        world.inner_mut().inbound.extend(bytes);
+        assert_eq!(world.handshake(C).expect_err("no handshake"), fault);
+        if fault == Fault::PlainHttp {
+            world.send(C, &[IoSlice::new(b"plain")]).expect("room");
+            assert_eq!(world.inner().outbound, b"plain", "it is told in plain text");
+        }
+    }
+    // Cut in its middle.
+    let (mut client, mut world) = (client_for("a.example"), accepted());
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("memory");
+    world.inner_mut().inbound.extend(&hello[..100]);
+    world.inner_mut().fin = true;
+    assert_eq!(world.handshake(C).expect_err("cut"), Fault::Tls(TlsFault::Closed));
+    // Another name; what it sends afterwards is read and dropped.
+    let (mut client, mut world) = (client_for("b.example"), accepted());
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("memory");
+    world.inner_mut().inbound.extend(&hello);
+    assert_eq!(world.handshake(C).expect_err("no certificate"), Fault::UnrecognizedName);
+    let alert = std::mem::take(&mut world.inner_mut().outbound);
+    client.read_tls(&mut &alert[..]).expect("room");
+    assert_eq!(
+        client.process_new_packets().expect_err("an alert"),
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)
+    );
+    world.inner_mut().inbound.extend([0; 50_000]);
+    world.inner_mut().fin = true;
+    let mut reads = 0;
+    while world.recv(C, &mut [0; 64]).map_or_else(|e| e.kind() == io::ErrorKind::Interrupted, |r| r.bytes > 0)
+    {
+        reads += 1;
+        assert!(reads < 10);
+    }
+    assert_eq!(world.recv(C, &mut [0; 64]).expect("the end").bytes, 0);
+}
+
+#[test]
+fn garbage_behind_good_records_breaks_the_connection_after_them() {
+    let (mut client, mut world) = shaken();
+    client.writer().write_all(b"good").expect("room");
+    exchange_bytes(&mut client, &mut world);
+    world.inner_mut().inbound.extend(b"\x17\x03\x03\x00\x20this is no record of the session");
+    let (read, end) = read_all(&mut world, 64);
+    assert_eq!(read, b"good");
+    assert_eq!(fault_of(&end.expect_err("broken")), Fault::Tls(TlsFault::Protocol));
+}
+
+#[test]
+fn tls_1_2_is_spoken_too() {
+    let name = ServerName::try_from("a.example").expect("a name");
+    let config = Arc::new(client_config(&[&rustls::version::TLS12]));
+    let (mut client, mut world) = (ClientConnection::new(config, name).expect("a client"), accepted());
+    shake_hands(&mut client, &mut world, usize::MAX);
+    assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    assert_eq!(world.handshake(C).expect("over").expect("over").version, "TLSv1.2");
+    let message = pattern(40_000);
+    assert_eq!(send_all(&mut client, &mut world, &message, 1000), message);
+}
+
+#[test]
+fn a_connection_without_tls_is_left_alone() {
+    let other = ConnId { slot: 9, epoch: 1 };
+    let mut world = accepted();
+    world.inner_mut().inbound.extend(b"plain");
+    let mut buf = [0; 8];
+    assert_eq!(world.recv(other, &mut buf).expect("bytes").bytes, 5);
+    world.send(other, &[IoSlice::new(b"too")]).expect("room");
+    assert_eq!((&buf[..5], &world.inner().outbound[..]), (&b"plain"[..], &b"too"[..]));
+    // A stale id reaches no session.
+    assert!(world.handshake(ConnId { epoch: 6, ..C }).is_err());
+}
