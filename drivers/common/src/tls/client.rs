@@ -2,7 +2,7 @@
 //!
 //! There is one `rustls::ClientConfig` for each [`TlsTarget`], for TLS 1.2 and 1.3 with AEAD suites only.
 //! Targets under the same settings share what is read from files; each has a store of sessions of its own, so
-//! that a session is resumed only with the backend that it is of. There is no early data and no renegotiation.
+//! that a session is resumed only with its backend. There is no early data and no renegotiation.
 
 use std::collections::HashMap;
 use std::path::Path;
