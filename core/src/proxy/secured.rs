@@ -150,7 +150,8 @@ impl<O: Observer> Proxy<O> {
     /// A handshake with a client is not over.
     pub(super) fn is_handshaking(&self, c: ConnId) -> bool {
         self.tables.conns.get(c).is_some_and(|conn| {
-            matches!(&conn.role, Role::Client(client) if client.kind == ListenerKind::Https && !client.lingering)
+            matches!(&conn.role, Role::Client(client)
+                if client.kind == ListenerKind::Https && !client.lingering)
         }) && self.secured.get(c).is_none()
     }
 

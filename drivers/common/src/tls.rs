@@ -2,7 +2,7 @@
 //!
 //! | files | what they hold |
 //! |---|---|
-//! | [`world`] | carries bytes between the pump, the session of each connection that has one, and the sockets |
+//! | [`world`] | carries bytes between the pump, the session of each secured connection, and the sockets |
 //! | [`layer`] | what a security layer is to the world; the simulator has one of its own |
 //! | [`session`] | the layer that rustls is |
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |

@@ -1,5 +1,5 @@
-//! TLS between a world of sockets and whoever is behind it, with rustls as the peer, over memory: every way in
-//! which the bytes can be cut.
+//! TLS between a world of sockets and whoever is behind it, with rustls as the peer, over memory: every way
+//! in which the bytes can be cut.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};

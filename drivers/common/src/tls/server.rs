@@ -34,8 +34,8 @@ pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Longest name of a host, in bytes, without its final dot (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
 
-/// Everything that handshakes with clients need. It never changes: a reload makes another one. The default has
-/// no certificate.
+/// Everything that handshakes with clients need. It never changes: a reload makes another one. The default
+/// has no certificate.
 #[derive(Debug, Default)]
 pub struct ServerTls {
     /// By name.
