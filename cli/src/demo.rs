@@ -1,7 +1,9 @@
 //! `rust-strom demo`: three small backends and the proxy in one process.
 
+use std::fs::DirBuilder;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,39 +19,93 @@ const MAX_HEAD: u64 = 64 << 10;
 /// A connection without a request for this long is closed: longer than the proxy keeps idle connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the demo until a signal stops it; the exit code.
+/// Runs the demo until a signal stops it; the exit code. `tls`: over TLS too.
 ///
 /// # Errors
 /// A message if a backend or the proxy cannot start.
-pub(crate) fn run(workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCode, String> {
+pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Result<ExitCode, String> {
     let backend = |name: &&'static str| {
         backend(name).map_err(|e| format!("cannot start the demo's backend {name}: {e}"))
     };
     let backends = NAMES.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
-    let text = configuration("127.0.0.1:0", &backends);
+    let certificate = match tls {
+        true => Some(Certificate::make().map_err(|e| format!("cannot make the demo's certificate: {e}"))?),
+        false => None,
+    };
+    let text = configuration("127.0.0.1:0", certificate.as_ref().map(|c| ("127.0.0.1:0", c)), &backends);
     let loaded = load::load("demo", &text, Path::new(""))?;
     serve(Start { loaded, folder: PathBuf::new(), workers, driver }, |bound| {
-        let Some(address) = bound.iter().find(|l| l.kind == ListenerKind::Http).map(|l| l.address) else {
-            return;
+        let find = |kind| bound.iter().find(|l| l.kind == kind).map(|l| l.address.to_string());
+        let Some(address) = find(ListenerKind::Http) else { return };
+        let https = find(ListenerKind::Https);
+        let secured = https.as_deref().zip(certificate.as_ref());
+        let over_tls = match &https {
+            Some(https) => format!("    curl -k https://{https}/hello\n"),
+            None => String::new(),
         };
         let printed = writeln!(
             io::stdout(),
-            "Three backends ({}) are behind this proxy. Try it a few times:\n\n    curl http://{address}/hello\n\n\
+            "Three backends ({}) are behind this proxy. Try it a few times:\n\n    curl http://{address}/hello\n{over_tls}\n\
              Ctrl-C ends it. This is the configuration it runs with:\n\n{}",
             NAMES.join(", "),
-            configuration(&address.to_string(), &backends)
+            configuration(&address, secured, &backends)
         );
         // Standard output may be closed; the demo runs all the same.
         drop(printed);
     })
 }
 
-fn configuration(address: &str, backends: &[SocketAddr]) -> String {
+/// `https`: where to listen for TLS, and with what.
+fn configuration(http: &str, https: Option<(&str, &Certificate)>, backends: &[SocketAddr]) -> String {
     let addresses = backends.iter().map(|b| format!("\"{b}\"")).collect::<Vec<_>>().join(", ");
+    let (listener, certificate) = match https {
+        Some((address, made)) => {
+            let file = |name| made.folder.join(name).display().to_string();
+            let (certificate, key) = (file(CERTIFICATE), file(KEY));
+            (
+                format!("https_address = \"{address}\"\n"),
+                format!(
+                    "[certificates.localhost]\ndefault = true\n\
+                     Local = {{ certificate_path = '{certificate}', private_key_path = '{key}' }}\n\n"
+                ),
+            )
+        }
+        None => Default::default(),
+    };
+    let schemes = if https.is_some() { "\"HTTP\", \"HTTPS\"" } else { "\"HTTP\"" };
     format!(
-        "http_address = \"{address}\"\nmetrics_address = false\n\n[[backend_pools]]\naddresses = [{addresses}]\nschemes = [\"HTTP\"]\n\
-         strategy = {{ RoundRobin = {{}} }}\n"
+        "http_address = \"{http}\"\n{listener}metrics_address = false\n\n{certificate}[[backend_pools]]\naddresses = [{addresses}]\n\
+         schemes = [{schemes}]\nstrategy = {{ RoundRobin = {{}} }}\n"
     )
+}
+
+const CERTIFICATE: &str = "localhost.crt";
+const KEY: &str = "localhost.key";
+
+/// A certificate for this machine that signs itself, in files that live as long as this value.
+struct Certificate {
+    folder: PathBuf,
+}
+
+impl Certificate {
+    fn make() -> io::Result<Self> {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+        let folder = std::env::temp_dir().join(format!("rust-strom-demo-{}", std::process::id()));
+        // Whoever was there first may read what is in it, or have a link in the place of a file.
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let certificate = Self { folder };
+        std::fs::write(certificate.folder.join(CERTIFICATE), made.cert.pem())?;
+        std::fs::write(certificate.folder.join(KEY), made.signing_key.serialize_pem())?;
+        Ok(certificate)
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        // What is left lies in a folder for such things.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Starts a backend that responds with its name; its address.
@@ -205,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_demo_configuration_is_valid() {
-        let text = configuration("127.0.0.1:0", &["127.0.0.1:1".parse().expect("an address")]);
+        let text = configuration("127.0.0.1:0", None, &["127.0.0.1:1".parse().expect("an address")]);
         assert_eq!(load::check("demo", &text, Path::new("")).report, "");
         let loaded = load::load("demo", &text, Path::new("")).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));

@@ -56,7 +56,11 @@ enum Driver {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Three backends and a proxy in one process, ready to curl.
-    Demo,
+    Demo {
+        /// Over TLS too, with a certificate that is made for this run.
+        #[arg(long)]
+        tls: bool,
+    },
 }
 
 /// A bad configuration, or a start that failed.
@@ -94,8 +98,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Driver::Smol => config::Driver::Smol,
     });
     match (arguments.command, arguments.config) {
-        (Some(Command::Demo), None) => demo::run(arguments.workers, driver),
-        (Some(Command::Demo), Some(_)) => {
+        (Some(Command::Demo { tls }), None) => demo::run(tls, arguments.workers, driver),
+        (Some(Command::Demo { .. }), Some(_)) => {
             Err("the demo has its own configuration; leave --config out".into())
         }
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),

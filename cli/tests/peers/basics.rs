@@ -286,17 +286,30 @@ print('ok')
 }
 
 #[test]
-fn the_curl_command_that_the_demo_prints_works() {
-    let mut demo = Daemon::demo(&[]);
-    let line = demo.wait_for("    curl ");
-    let responses: Vec<String> = (0..3)
-        .map(|_| output(Command::new(program("curl", "curl")).args(["-sS", "-m", "20", line.trim()])))
-        .collect();
-    let mut names: Vec<&str> = responses.iter().filter_map(|a| a.split(' ').next()).collect();
-    names.sort_unstable();
-    assert_eq!(names, NAMES);
-    demo.signal(Signal::INT);
-    assert_eq!(demo.wait().code(), Some(0), "{}", demo.output());
+fn the_curl_commands_that_the_demo_prints_work() {
+    for arguments in [&[][..], &["--tls"]] {
+        let mut demo = Daemon::demo(arguments);
+        demo.wait_for("Ctrl-C");
+        let printed = demo.output();
+        let commands: Vec<&str> = printed
+            .lines()
+            .filter_map(|line| line.split_once("    curl ").map(|(_, rest)| rest.trim()))
+            .collect();
+        assert_eq!(commands.len(), 1 + arguments.len(), "{printed}");
+        for command in commands {
+            let curl = || {
+                output(
+                    Command::new(program("curl", "curl")).args(["-sS", "-m", "20"]).args(command.split(' ')),
+                )
+            };
+            let responses = [curl(), curl(), curl()];
+            let mut names: Vec<&str> = responses.iter().filter_map(|a| a.split(' ').next()).collect();
+            names.sort_unstable();
+            assert_eq!(names, NAMES, "{command}");
+        }
+        demo.signal(Signal::INT);
+        assert_eq!(demo.wait().code(), Some(0), "{}", demo.output());
+    }
 }
 
 #[test]

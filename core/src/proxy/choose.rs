@@ -27,8 +27,6 @@ const MAX_ADDRESSES_FAILED: u8 = 8;
 /// the same time; it goes on with the first attempt, which is not worth its complexity between machines that
 /// are near each other.)
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// The same with TLS: its handshake takes one or two round trips more, and both sides compute.
-const NEXT_ADDRESS_AFTER_TLS: Duration = Duration::from_secs(1);
 /// Exchanges at the front of a queue that may be passed over, since each waits for a backend of its own.
 const MAX_PASSED_OVER: usize = 128;
 
@@ -265,8 +263,8 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
         e.connect_until = e.connect_until.min(now + pool.pool().timeouts.connect);
-        let next_after = if tls.is_some() { NEXT_ADDRESS_AFTER_TLS } else { NEXT_ADDRESS_AFTER };
-        let until = e.connect_until.min(if one_of_several { now + next_after } else { Instant::NEVER });
+        let until =
+            e.connect_until.min(if one_of_several { now + NEXT_ADDRESS_AFTER } else { Instant::NEVER });
         let until = if planted!(32) { until + std::time::Duration::from_secs(1) } else { until };
         self.set_deadline(b, until);
         self.step_attached(x, b, Some(to));

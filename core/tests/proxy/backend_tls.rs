@@ -196,10 +196,12 @@ fn a_handshake_that_never_ends() {
     w.finish();
 }
 
-/// A handshake has more time than a connection alone before the next address of a name is tried.
+/// Once the socket is connected, its handshake has all of the time; before that the next address of a name is
+/// tried soon.
 #[test]
 fn an_address_whose_handshake_never_ends() {
-    for (scheme, after) in [("http", 250), ("https", 1_000)] {
+    for (scheme, handshaking, after) in [("http", false, 250), ("https", false, 250), ("https", true, 5_000)]
+    {
         let mut w = World::new(&one_pool(&format!("addresses = [\"{scheme}://a.test:443\"]\nretries = 0")));
         w.advance_ms(0);
         let query = w.lookups.pop().expect("asked");
@@ -209,10 +211,15 @@ fn an_address_whose_handshake_never_ends() {
         let first = w.secured[0].0;
         let other = if first == addr(A) { B } else { A };
         w.backend(other).open = Open::Take;
+        if handshaking {
+            w.handshaking(&first.to_string());
+        }
         w.advance_ms(after - 10);
         assert_eq!(w.secured.len(), 1, "{scheme}: too early");
         w.advance_ms(20);
-        assert_eq!((w.secured.len(), w.one()), (2, (200, None, 1)), "{scheme}");
+        let expected =
+            if handshaking { (1, (504, Some(Cause::ConnectTimeout), 1)) } else { (2, (200, None, 1)) };
+        assert_eq!((w.secured.len(), w.one()), expected, "{scheme}");
         w.finish();
     }
 }

@@ -158,6 +158,16 @@ impl World {
         self.accept(0, peer, ListenerId(2)).expect("the proxy takes a client")
     }
 
+    /// The socket to this backend is connected, and its handshake begins.
+    pub(crate) fn handshaking(&mut self, at: &str) {
+        let to = addr(at);
+        let peer = self.peers.iter().find(|peer| peer.to == Some(to)).expect("asked for");
+        let (shard, conn) = (peer.shard, peer.conn);
+        self.shards[shard].handle_handshaking(conn, self.now);
+        self.obey(shard);
+        self.settle();
+    }
+
     /// Its handshake has failed; the socket is as it was.
     pub(crate) fn handshake_failed(&mut self, sock: Sock, fault: Fault) {
         let (shard, conn) = (self.peers[sock.0].shard, self.peers[sock.0].conn);
