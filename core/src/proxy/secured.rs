@@ -24,6 +24,8 @@ pub(super) struct Secured {
     /// Its place in the configuration of this generation; `None`: it is not there.
     place: Option<u16>,
     generation: u32,
+    /// The last host that was found to be served under that configuration: mostly it is the next one too.
+    host: Vec<u8>,
     /// Whose certificate the client has shown; empty: none.
     subject: Box<str>,
     /// Clients are asked for a certificate.
@@ -138,6 +140,7 @@ impl<O: Observer> Proxy<O> {
                 certificate: certificate.map_or("", |certificate| &certificate.name).into(),
                 place: n.certificate,
                 generation: self.pools.generation,
+                host: Vec::new(),
                 subject: n.client_subject.unwrap_or_default().into(),
                 asks: certificate.is_some_and(|certificate| certificate.client_ca.is_some()),
             },
@@ -175,6 +178,10 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn is_misdirected(&mut self, x: ExchangeId) -> bool {
         let e = &self.tables.exchanges[x];
         let Some(secured) = self.secured.get_mut(e.client.conn) else { return false };
+        let host = e.head.host();
+        if secured.generation == self.pools.generation && secured.host == host && !host.is_empty() {
+            return false;
+        }
         if secured.generation != self.pools.generation {
             secured.generation = self.pools.generation;
             secured.place = (0..)
@@ -183,7 +190,12 @@ impl<O: Observer> Proxy<O> {
                 .map(|(place, _)| place);
         }
         // A certificate that is gone covers nothing any more.
-        !secured.place.is_some_and(|place| self.pools.certificate_names.serves(place, e.head.host()))
+        let served = secured.place.is_some_and(|place| self.pools.certificate_names.serves(place, host));
+        secured.host.clear();
+        if served {
+            secured.host.extend_from_slice(host);
+        }
+        !served
     }
 }
 
