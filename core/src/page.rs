@@ -38,6 +38,8 @@ pub struct Pages {
     small: FreePages,
     large: FreePages,
     lent_bytes: u64,
+    /// Small pages that will be needed and have not been lent yet.
+    promised: usize,
     cap_bytes: u64,
     /// Nine tenths of the cap.
     scarce_bytes: u64,
@@ -49,7 +51,7 @@ impl Pages {
     pub fn new(cap_bytes: u64) -> Self {
         let (small, large) = (FreePages::default(), FreePages::default());
         let memory = vec![Box::default()];
-        let mut pages = Self { memory, small, large, lent_bytes: 0, cap_bytes, scarce_bytes: 0 };
+        let mut pages = Self { memory, small, large, lent_bytes: 0, promised: 0, cap_bytes, scarce_bytes: 0 };
         pages.set_cap(cap_bytes);
         pages
     }
@@ -80,11 +82,41 @@ impl Pages {
             .unwrap_or(usize::MAX)
     }
 
+    /// Bytes lent now, and those of pages that are promised.
+    #[inline]
+    fn claimed_bytes(&self) -> u64 {
+        self.lent_bytes + self.promised as u64 * SMALL_BYTES as u64
+    }
+
     /// Whether less than a tenth of the cap is left, so that new connections should wait.
     #[inline]
     #[must_use]
     pub fn scarce(&self) -> bool {
-        self.lent_bytes() > self.scarce_bytes
+        self.claimed_bytes() > self.scarce_bytes
+    }
+
+    /// How many small pages can be lent until less than a tenth of the cap is left.
+    #[must_use]
+    pub fn free_until_scarce(&self) -> usize {
+        let left = self.scarce_bytes.checked_sub(self.claimed_bytes());
+        left.map_or(0, |left| usize::try_from(left / SMALL_BYTES as u64).unwrap_or(usize::MAX - 1) + 1)
+    }
+
+    /// A small page will be needed later: it is scarce as if it were lent, until [`Pages::redeem`]. It may
+    /// still be refused then.
+    pub fn promise(&mut self) {
+        self.promised += 1;
+    }
+
+    /// A promised page is asked for now, or not needed after all.
+    pub fn redeem(&mut self) {
+        self.promised -= 1;
+    }
+
+    /// Pages that are promised.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        self.promised
     }
 
     /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
@@ -243,6 +275,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_promised_is_scarce_too() {
+        let mut pages = Pages::new(20 * SMALL_BYTES as u64);
+        for claimed in 0..30_usize {
+            // Up to 18 are not scarce: so that many, and one more, can be claimed.
+            assert_eq!(
+                (pages.free_until_scarce(), pages.scarce()),
+                (19_usize.saturating_sub(claimed), claimed > 18)
+            );
+            pages.promise();
+        }
+        assert_eq!((pages.promised(), pages.lent(), pages.free()), (30, 0, 20), "none of them is lent");
+        let page = pages.lend().expect("a page");
+        (0..30).for_each(|_| pages.redeem());
+        assert_eq!((pages.promised(), pages.free_until_scarce()), (0, 18));
+        pages.give_back(page);
     }
 
     #[test]

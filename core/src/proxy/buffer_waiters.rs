@@ -2,14 +2,16 @@
 //! come back.
 //!
 //! The last tenth of the pages is for exchanges under way. If new requests could take those too, everyone
-//! might hold one page and wait for another.
+//! might hold one page and wait for another. A request that waits for something else before it is sent holds
+//! none, and will need one for the head that its backend gets: it has that promised, or any number of them
+//! could begin meanwhile.
 
 use std::collections::VecDeque;
 
 use super::Proxy;
 use crate::config::ListenerKind;
 use crate::conn::{Conn, Role};
-use crate::id::ConnId;
+use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::page::{PageId, Pages};
 
@@ -86,11 +88,28 @@ impl<O: Observer> Proxy<O> {
         {
             free -= usize::from(self.wake(c));
         }
-        let mut free = if self.tables.pages.scarce() { 0 } else { free };
+        let mut free = free.min(self.tables.pages.free_until_scarce());
         while free > 0
             && let Some(c) = self.signals.waiters.new.pop_front()
         {
             free -= usize::from(self.wake(c));
+        }
+    }
+
+    /// An exchange waits before its request can be sent.
+    pub(super) fn promise_page(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        if !std::mem::replace(&mut e.page_promised, true) {
+            self.tables.pages.promise();
+        }
+    }
+
+    /// An exchange takes its page now, or needs none.
+    #[inline]
+    pub(super) fn redeem_page(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        if std::mem::replace(&mut e.page_promised, false) {
+            self.tables.pages.redeem();
         }
     }
 

@@ -84,6 +84,8 @@ impl<O: Observer> Proxy<O> {
             pages += e.request.pages() + e.response.pages();
         }
         assert_eq!(pages, self.tables.pages.lent(), "pages are lost or counted twice");
+        let promised = self.tables.exchanges.iter().filter(|(_, e)| e.page_promised).count();
+        assert_eq!(promised, self.tables.pages.promised(), "promised pages are miscounted");
         let idle: usize = self.pools.backends.iter().map(|backend| backend.idle.len() as usize).sum();
         let is_idle = |conn: &Conn| matches!(&conn.role, Role::Backend(b) if b.idle);
         let idle_conns = self.tables.conns.iter().filter(|(_, conn)| is_idle(conn)).count();

@@ -78,6 +78,7 @@ impl<O: Observer> Proxy<O> {
         pool.waiting += 1;
         pool.queue.push_back(x);
         pool.state.wait(shard);
+        self.promise_page(x);
         self.file_exchange(x);
         // A slot that came free just before nudges nobody.
         self.signals.to_serve.push(slot);
@@ -210,6 +211,7 @@ impl<O: Observer> Proxy<O> {
                 self.tables.conns[b].exchange = Some(x);
                 let e = &mut self.tables.exchanges[x];
                 (e.backend, e.phase) = (Some(Leg::only(b)), Phase::Connecting);
+                self.promise_page(x);
                 self.mark_dirty(x);
             }
             None => self.attempt_failed(x, Cause::ConnectUnreachable, now),
@@ -299,6 +301,7 @@ impl<O: Observer> Proxy<O> {
 
     /// The request is sent on the exchange's connection.
     pub(super) fn start_sending(&mut self, x: ExchangeId, now: Instant) {
+        self.redeem_page(x);
         let e = &mut self.tables.exchanges[x];
         let leg = e.backend.expect("attached");
         e.phase = Phase::Sending;

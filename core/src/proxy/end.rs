@@ -40,6 +40,7 @@ impl<O: Observer> Proxy<O> {
         self.leave_phase(x);
         self.detach_backend(x);
         self.release_slot(x);
+        self.redeem_page(x);
         let now = self.timers.now;
         let e = &mut self.tables.exchanges[x];
         e.phase = Phase::LocalReply;
@@ -267,6 +268,7 @@ impl<O: Observer> Proxy<O> {
     /// Takes an exchange out of every table and records it.
     pub(super) fn end(&mut self, x: ExchangeId, now: Instant) {
         self.release_slot(x);
+        self.redeem_page(x);
         self.step_ended(x);
         if self.observer.wants_records() {
             self.record(x, now);

@@ -129,6 +129,7 @@ impl<O: Observer> Proxy<O> {
         e.phase = Phase::Asking(id);
         e.client_due = now + LOOKUP_TIMEOUT;
         self.signals.effects.push_back(Effect::Lookup { id, query });
+        self.promise_page(x);
         self.file_exchange(x);
     }
 

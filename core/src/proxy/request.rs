@@ -144,6 +144,7 @@ impl<O: Observer> Proxy<O> {
             failed: Vec::new(),
             reused: false,
             binds: false,
+            page_promised: false,
             retained: true,
             request_begun: false,
             request_sent: false,
