@@ -354,18 +354,23 @@ impl<O: Observer> Proxy<O> {
         self.mark_dirty(x);
     }
 
-    /// The request's head could not be written: nothing of it has been sent, and the connection is as it was.
+    /// The request's head could not be written: nothing of it has been sent, and the connection is as it was,
+    /// its client's alone if it was that before.
     #[cold]
     fn send_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let pool = e.pool.expect("routed");
+        let owner = (e.binds && e.reused).then_some(e.client.conn);
         if let Some(leg) = e.backend.filter(|leg| self.tables.conns[leg.conn].wire.h1().is_some()) {
             e.backend = None;
             self.tables.conns[leg.conn].exchange = None;
             if let Wire::H1(h1) = &mut self.tables.conns[leg.conn].wire {
                 h1.drop_sent_heads(&mut self.tables.pages);
             }
-            self.keep_idle(leg.conn, pool, now);
+            match owner {
+                None => self.keep_idle(leg.conn, pool, now),
+                Some(client) => self.bind(client, leg.conn, pool, now),
+            }
         }
         self.fail_exchange(x, cause);
     }
@@ -451,7 +456,7 @@ impl<O: Observer> Proxy<O> {
         let idempotent = e.head.method().is_idempotent() || planted!(3);
         let repeatable = !e.request_begun || (e.retained && idempotent);
         // What authenticates a connection is worth nothing on another one.
-        let bound = e.binds && e.request_begun;
+        let bound = e.binds && e.request_begun && !planted!(79);
         let safe = (!e.response_seen || planted!(12)) && repeatable && !bound;
         let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
         self.detach_backend(x);

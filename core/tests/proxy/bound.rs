@@ -109,6 +109,28 @@ fn a_lost_connection_is_not_replaced() {
     w.finish();
 }
 
+/// A request that finds no page to be written to leaves the connection as it was: its client's, and not
+/// everybody's.
+#[test]
+fn a_request_without_a_page_gives_no_identity_away() {
+    let mut config = (*crate::world::config(&one_pool(ONE))).clone();
+    config.limits.buffer_bytes = 2 * ruststrom_core::page::SMALL_BYTES as u64;
+    let mut w = World::of(&config.into(), 1);
+    w.backend(A).reply = Reply::Hold;
+    let ann = w.client();
+    let bound = exchange(&mut w, ann, &request("Authorization: NTLM x"), OK);
+    // Half a head takes one page, and what has come of a body the other one.
+    let slow = w.client_sends("GET / HTTP/1.1\r\n");
+    w.send(ann, "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234");
+    assert_eq!(w.statuses(ann), [503]);
+    w.end(slow);
+    w.end(ann);
+    assert!(w.peer(bound).closed, "it goes with its client");
+    let bob = w.client();
+    assert_ne!(exchange(&mut w, bob, &request(""), OK), bound);
+    w.finish();
+}
+
 /// A reload that drops the backend, a drain and the idle timeout end them as they end others.
 #[test]
 fn they_end_as_others_do() {
