@@ -10,6 +10,7 @@ use crate::conn::Role;
 use crate::http::{Fields, HeaderKind};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -47,12 +48,14 @@ impl BoundConns {
 /// Whether the credentials of a request authenticate its connection.
 pub(super) fn has_connection_credentials(fields: Fields<'_>) -> bool {
     let kinds = [HeaderKind::Authorization, HeaderKind::ProxyAuthorization];
-    fields.iter().any(|field| kinds.contains(&field.kind) && is_connection_scheme(field.value))
+    !planted!(77)
+        && fields.iter().any(|field| kinds.contains(&field.kind) && is_connection_scheme(field.value))
 }
 
 /// Whether a response of this status asks for credentials that authenticate the connection.
 pub(super) fn asks_for_connection_credentials(status: u16, fields: Fields<'_>) -> bool {
     let name: &[u8] = match status {
+        _ if planted!(78) => return false,
         401 => b"www-authenticate",
         407 => b"proxy-authenticate",
         _ => return false,
@@ -132,7 +135,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn unbind(&mut self, c: ConnId) {
         self.bound.remove(c);
         let of_client: Vec<ConnId> = self.bound.of_client(c).map(|(_, b)| b).collect();
-        for b in of_client {
+        for b in of_client.into_iter().filter(|_| !planted!(80)) {
             self.close(b);
         }
     }

@@ -33,7 +33,7 @@ const MAX_PASSED_OVER: usize = 128;
 impl<O: Observer> Proxy<O> {
     /// Chooses a backend for an exchange that has none.
     pub(super) fn choose(&mut self, x: ExchangeId, now: Instant) {
-        if !self.bound.is_empty() && self.attach_bound(x, now) {
+        if !self.bound.is_empty() && !planted!(81) && self.attach_bound(x, now) {
             return;
         }
         match self.try_choose(x, now) {

@@ -10,6 +10,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
+use crate::identities;
 use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::{MS, client_address};
@@ -538,7 +539,8 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
         want.push(("X-Pad", payload::padding(entry.id, entry.padding)));
     }
     let all = fields::of_request(entry.id);
-    let passes = all.iter().filter(|f| f.fate == Fate::Passes);
+    let credentials = identities::of_request(entry);
+    let passes = all.iter().chain(&credentials).filter(|f| f.fate == Fate::Passes);
     want.extend(passes.map(|f| (f.name, f.value.clone())));
     if entry.expect {
         want.push(("Expect", "100-continue".into()));

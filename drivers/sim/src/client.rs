@@ -72,6 +72,8 @@ pub(crate) struct Client {
     ends_tunnel_second: bool,
     /// Sends a request that must be refused after all others.
     invalid_request: bool,
+    /// Some of its requests authenticate their connection.
+    authenticates: bool,
     /// How long it waits for a 100 (continue); `None`: as long as it takes.
     continue_timeout: Option<u64>,
     /// Since when it waits for a 100 (continue); 0: it does not.
@@ -107,6 +109,7 @@ impl Client {
             half_closes: false,
             ends_tunnel_second: false,
             invalid_request: false,
+            authenticates: net.scenario.identities && net.rng.below(2) == 0,
             continue_timeout: None,
             continue_wait_since: 0,
             tunnel: None,

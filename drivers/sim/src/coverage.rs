@@ -92,6 +92,9 @@ marks! {
     Trailers "trailers passed";
     RequestTrailers "request trailers";
     Cookie "request with a cookie";
+    Credentials "credentials that authenticate a connection";
+    Challenge "response that asks for such credentials";
+    OwnConnection "request over the connection of its client alone";
     Nominated "field named in Connection";
     Te "request with TE";
     KeepAliveField "request with Keep-Alive";

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt::{self, Display};
 
 use crate::http1::BodyFraming;
+use crate::identities::Authentication;
 
 /// What a client has received for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub(crate) struct ExchangeEntry {
     pub(crate) upgrade: bool,
     pub(crate) close: bool,
     pub(crate) trailer: bool,
+    pub(crate) authentication: Authentication,
 
     /// Of the response, as the next two.
     pub(crate) status: u16,

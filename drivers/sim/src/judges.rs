@@ -9,6 +9,7 @@
 //! | `causes` | a cause needs a reason in the simulated world |
 //! | `deadlines` | timeouts that have not fired although they are over |
 //! | `health` | changes of a backend's health |
+//! | `identities` | connections that a client has authenticated |
 //! | `limits` | limits of client connections |
 //! | `results` | what clients have received, against the records |
 
@@ -16,6 +17,7 @@ mod causes;
 mod deadlines;
 mod documented;
 mod health;
+mod identities;
 mod limits;
 mod record;
 mod results;

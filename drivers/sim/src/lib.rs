@@ -24,6 +24,7 @@
 //! | `shard` | a worker: when its event loop has turns, and in which order it is told what has happened |
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
 //! | `fields` | header fields and trailers of messages, and what must become of them |
+//! | `identities` | NTLM and Negotiate, which authenticate a connection |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
@@ -48,6 +49,7 @@ mod coverage;
 mod exchanges;
 mod fields;
 mod http1;
+mod identities;
 mod invalid_requests;
 mod judges;
 mod net;

@@ -79,6 +79,8 @@ pub(crate) struct Net {
     /// The latest turn in which a shard closed a used connection to a backend, as (turn, shard, backend):
     /// the request may be sent again to that backend, healthy or not.
     replay_allowed: (u64, usize, usize),
+    /// Requests of this turn that did not go over a connection of their client alone, and that connection.
+    pub(crate) left_connections: Vec<(u64, usize)>,
     /// Connections to backends that did not react: established when the run heals.
     pub(crate) unanswered_connects: Vec<usize>,
     /// Every request that the proxy has sent to a backend, in the order of their beginning.
@@ -175,6 +177,7 @@ impl Net {
             hash: scenario.seed,
             event_count: 0,
             trace_lines: traced.then(VecDeque::new),
+            left_connections: Vec::new(),
             unanswered_connects: Vec::new(),
             sendings: Vec::new(),
             connect_errors: Vec::new(),

@@ -82,6 +82,11 @@ pub const BUGS: &[(u32, &str)] = &[
     (74, "a shortage of descriptors counts as a refusal"),
     (75, "the event loop sleeps 200 ms too long"),
     (76, "accepting never goes on after a pause"),
+    (77, "a client's credentials bind no connection"),
+    (78, "a challenge binds no connection"),
+    (79, "a request on an authenticated connection is sent again elsewhere"),
+    (80, "a connection outlives the client that authenticated it"),
+    (81, "a client's next request leaves the connection that it authenticated"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.

@@ -156,6 +156,8 @@ pub struct Scenario {
     pub(crate) check_each_input: bool,
     /// Clients from the first address are trusted proxies.
     pub(crate) trusts_first: bool,
+    /// Some clients authenticate connections to backends.
+    pub(crate) identities: bool,
     /// 0: no limit.
     pub(crate) requests_per_connection: u64,
     pub(crate) sockets: SocketFaults,
@@ -228,6 +230,7 @@ impl Scenario {
         scenario.draw_settings(rng);
         scenario.draw_pool_settings(rng);
         scenario.trusts_first = rng.below(3) == 0;
+        scenario.identities = rng.below(4) == 0;
         scenario
     }
 
@@ -278,6 +281,7 @@ impl Scenario {
             transform_stage: false,
             check_each_input: false,
             trusts_first: false,
+            identities: false,
             requests_per_connection: 0,
             sockets: SocketFaults::default(),
             client: ClientFaults::default(),

@@ -7,6 +7,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{ExchangeEntry, ResponsePlan, response_body_len};
 use crate::fields::{self, Field};
 use crate::http1::{self, BodyChecker, BodyFraming};
+use crate::identities;
 use crate::net::{BackendMode, Net};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::MS;
@@ -190,7 +191,8 @@ impl BackendConn {
     fn response_head(&self, entry: &ExchangeEntry, framing: BodyFraming, says_close: bool) -> String {
         let mut head =
             format!("HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Backend: {}\r\n", entry.status, entry.id, self.backend);
-        for Field { name, value, .. } in fields::of_response(entry.id) {
+        let challenge = identities::of_response(entry);
+        for Field { name, value, .. } in fields::of_response(entry.id).into_iter().chain(challenge) {
             write!(head, "{name}: {value}\r\n").expect("memory");
         }
         match framing {

@@ -7,6 +7,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{self, BodyFraming};
+use crate::identities::{self, Authentication};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
 use crate::random::SplitMix64;
@@ -75,6 +76,7 @@ impl Client {
             upgrade,
             close: close && !upgrade,
             trailer,
+            authentication: Authentication::None,
             status,
             response_len,
             response_framing,
@@ -95,6 +97,14 @@ impl Client {
             tunnel_half_closed: false,
             switched: false,
         });
+        if self.authenticates {
+            let authentication = Authentication::draw(&mut net.rng, upgrade);
+            let entry = net.ledger.get_mut(id);
+            entry.authentication = authentication;
+            if authentication == Authentication::Challenge {
+                entry.status = identities::challenge_status(id);
+            }
+        }
         self.requests.push(id);
         id
     }
@@ -149,6 +159,8 @@ impl Client {
             (has("Keep-Alive"), Mark::KeepAliveField),
             (drawn.iter().any(|f| f.fate == Fate::Forwarding), Mark::ForwardingField),
             (entry.trailer, Mark::RequestTrailers),
+            (entry.authentication == Authentication::Credentials, Mark::Credentials),
+            (entry.authentication == Authentication::Challenge, Mark::Challenge),
             (entry.version == 10, Mark::Http10),
             (entry.method == "HEAD", Mark::Head),
             (matches!(entry.framing, BodyFraming::Length(_)), Mark::LengthBody),
@@ -173,7 +185,9 @@ fn request_head(entry: &ExchangeEntry) -> String {
     if entry.padding > 0 {
         write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
     }
-    for Field { name, value, .. } in fields::of_request(entry.id) {
+    for Field { name, value, .. } in
+        fields::of_request(entry.id).into_iter().chain(identities::of_request(entry))
+    {
         write!(head, "{name}: {value}\r\n").expect("memory");
     }
     if entry.expect {

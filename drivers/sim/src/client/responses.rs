@@ -5,6 +5,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
 use crate::fields::{self, Fate};
 use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
+use crate::identities;
 use crate::judges;
 use crate::net::{Net, PeerRead};
 use crate::payload::{self, PayloadKind};
@@ -276,6 +277,7 @@ impl Client {
         }
         let want: Vec<_> = fields::of_response(entry.id)
             .into_iter()
+            .chain(identities::of_response(entry))
             .filter(|f| f.fate == Fate::Passes)
             .map(|f| (f.name, f.value))
             .collect();

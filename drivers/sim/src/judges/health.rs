@@ -194,8 +194,11 @@ impl Net {
         let log = self.health_log.iter().filter(|c| c.pool == pool.name && c.label == label);
         let state = log.clone().next_back().map_or(HealthState::Unknown, |c| c.to);
         let changes = log.filter(|c| c.at == self.now).count();
+        // In a turn that is late the next check may have failed at once.
+        let errors = self.connect_errors.iter().rev().take_while(|e| e.at == self.now);
+        let again = errors.filter(|e| e.backend == backend).count() > 0;
         let wrong = match end {
-            _ if changes > 1 => false,
+            _ if changes > 1 || again => false,
             ProbeEnd::Good(after) if self.scenario.pool.rise == 1 => {
                 (state == HealthState::Slow) != self.is_slow(after) || state == HealthState::Unhealthy
             }

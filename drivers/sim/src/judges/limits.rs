@@ -27,7 +27,7 @@ impl Net {
             let entry = self.ledger.get(sending.id);
             // Bytes of a new request may wait for room.
             let taken = s.write_blocked || s.tap.head_begun();
-            if entry.record.is_some() && sending.complete.is_some() && !taken {
+            if entry.record.is_some() && sending.complete.is_some() && !taken && self.owner(s).is_none() {
                 *idle.entry((entry.pool.unwrap_or_default(), backend)).or_default() += 1;
             }
         }

@@ -88,6 +88,8 @@ pub(crate) struct Socket {
     pub(crate) probe_reply: Option<(u16, u64)>,
     /// Of a connection to a backend: the newest request on it, by its number in `Net::sendings`.
     pub(crate) last_sending: Option<usize>,
+    /// Of a connection to a backend: the client that has authenticated it.
+    pub(crate) owner: Option<usize>,
     /// Of a connection to a backend: what the proxy has written, as requests.
     pub(crate) tap: RequestTap,
     /// Opened although the backend was known to be unhealthy: fine for a probe only.
@@ -170,6 +172,7 @@ impl Net {
             probe: false,
             probe_reply: None,
             last_sending: None,
+            owner: None,
             tap: RequestTap::default(),
             suspect: false,
             read_at_reload: Vec::new(),

@@ -22,6 +22,8 @@ pub(crate) struct Sending {
     pub(crate) body: u64,
     /// How many requests came before it on the connection.
     pub(crate) nth: u32,
+    /// From it on, or from before, the connection is its client's alone.
+    pub(crate) owned: bool,
 }
 
 /// Reads requests as they are written.
@@ -112,9 +114,10 @@ impl Net {
         let (Some(id), Ok(framing)) = (id, head.framing(BodyFraming::None)) else { return };
         let body = BodyChecker::new(id, PayloadKind::Request, false, framing);
         let complete = body.is_complete().then_some(self.now);
+        let owned = self.judge_identity(socket, id);
         let at = self.sendings.len();
         let (began, nth) = (tap.began, tap.requests);
-        self.sendings.push(Sending { id, socket, backend, began, complete, body: 0, nth });
+        self.sendings.push(Sending { id, socket, backend, began, complete, body: 0, nth, owned });
         self.ledger.get_mut(id).sendings.push(at);
         self.sockets[socket].last_sending = Some(at);
         tap.requests += 1;

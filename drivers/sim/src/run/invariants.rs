@@ -105,7 +105,8 @@ impl Simulation {
 
     /// Without faults and reloads, round robin over equal backends is exact.
     fn check_round_robin(&mut self) {
-        if !self.net.scenario.fault_free {
+        // A connection of a client alone carries its requests whoever's turn it is.
+        if !self.net.scenario.fault_free || self.net.scenario.identities {
             return;
         }
         for pool in &self.net.scenario.pools {
@@ -136,7 +137,7 @@ impl Simulation {
         else {
             return;
         };
-        if !conn.is_busy(&self.net) {
+        if !conn.is_busy(&self.net) || self.net.is_reused_by_owner(socket) {
             return;
         }
         let Some(pool) = self.net.ledger.get(conn.current).pool else { return };
@@ -146,6 +147,7 @@ impl Simulation {
         let busy = self.backend_conns.iter().flatten().filter(|conn| {
             conn.is_busy(&self.net)
                 && self.net.sockets[conn.socket].peer == Peer::Backend(backend)
+                && !self.net.is_reused_by_owner(conn.socket)
                 && self.net.ledger.get(conn.current).pool == Some(pool)
         });
         let busy = busy.count();
@@ -177,6 +179,7 @@ impl Simulation {
             self.take_record(&target, record);
         }
         self.net.judge_idle(shard);
+        self.net.judge_owners(shard);
         self.net.suspect_connects.clear();
         if self.net.scenario.check_each_input || self.net.scenario.page_limit > 0 {
             let counts = self.shards[shard].proxy().counts();
