@@ -26,6 +26,12 @@ pub enum Cause {
     ConnectUnreachable,
     /// The backend did not accept the connection in time.
     ConnectTimeout,
+    /// There is no Unix socket at the backend's path.
+    ConnectNoSocket,
+    /// This process may not connect to the backend: its Unix socket belongs to others.
+    ConnectDenied,
+    /// The backend does not accept connections as fast as they come: its Unix socket's queue is full.
+    ConnectBacklogFull,
     /// Connecting failed for a local reason: no file descriptor, no free port.
     ConnectFailed,
     /// TLS with the backend failed.
@@ -66,6 +72,9 @@ impl Cause {
         Self::ConnectRefused,
         Self::ConnectUnreachable,
         Self::ConnectTimeout,
+        Self::ConnectNoSocket,
+        Self::ConnectDenied,
+        Self::ConnectBacklogFull,
         Self::ConnectFailed,
         Self::BackendTls(TlsFault::UnknownCa),
         Self::BackendTls(TlsFault::WrongName),
@@ -103,6 +112,9 @@ impl Cause {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectUnreachable => "connect_unreachable",
             Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectNoSocket => "connect_no_socket",
+            Self::ConnectDenied => "connect_denied",
+            Self::ConnectBacklogFull => "connect_backlog_full",
             Self::ConnectFailed => "connect_failed",
             Self::BackendTls(fault) => match fault {
                 TlsFault::UnknownCa => "backend_tls_unknown_ca",
@@ -138,6 +150,9 @@ impl Cause {
             Self::ConnectRefused
                 | Self::ConnectUnreachable
                 | Self::ConnectTimeout
+                | Self::ConnectNoSocket
+                | Self::ConnectDenied
+                | Self::ConnectBacklogFull
                 | Self::ConnectFailed
                 | Self::BackendTls(_)
                 | Self::BackendClosed
@@ -187,6 +202,9 @@ mod tests {
             | Cause::ConnectRefused
             | Cause::ConnectUnreachable
             | Cause::ConnectTimeout
+            | Cause::ConnectNoSocket
+            | Cause::ConnectDenied
+            | Cause::ConnectBacklogFull
             | Cause::ConnectFailed
             | Cause::BackendTls(_)
             | Cause::BackendClosed

@@ -46,6 +46,7 @@ mod strategy;
 mod suggest;
 mod syntax;
 mod tls_target;
+mod unix_socket;
 
 pub use diagnostic::{Diagnostic, Severity, Suggestion};
 pub use file::parse;

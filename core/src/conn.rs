@@ -85,8 +85,8 @@ pub(crate) struct Client {
 pub(crate) struct Backend {
     /// Place in the shard's table of backends.
     pub(crate) backend: u32,
-    /// Where it leads.
-    pub(crate) to: SocketAddr,
+    /// The address that it leads to; `None`: its backend's Unix socket.
+    pub(crate) to: Option<SocketAddr>,
     /// The backend's epoch when it was opened, or last found to be good.
     pub(crate) epoch: u32,
     pub(crate) connected: bool,

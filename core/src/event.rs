@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{ListenerKind, TlsTarget};
+use crate::endpoint::Endpoint;
 use crate::id::{ConnId, ListenerId, LookupId};
 
 /// A connection that a listener accepted.
@@ -63,6 +64,12 @@ pub enum Fault {
     Reset,
     /// ETIMEDOUT of the kernel.
     TimedOut,
+    /// ENOENT, ENOTDIR, ELOOP, EPROTOTYPE on connect: there is no Unix stream socket at the path.
+    NoSocket,
+    /// EACCES on connect: this process may not.
+    Denied,
+    /// EAGAIN on connect: the queue of a Unix socket's listener is full (unix(7)).
+    BacklogFull,
     /// TLS failed, in its handshake or later.
     Tls(TlsFault),
     /// A client speaks HTTP without TLS where TLS is expected.
@@ -84,6 +91,9 @@ impl Fault {
             Self::Unreachable => "host unreachable",
             Self::Reset => "connection reset",
             Self::TimedOut => "timed out",
+            Self::NoSocket => "no Unix socket at the path",
+            Self::Denied => "permission denied",
+            Self::BacklogFull => "the queue of the Unix socket is full",
             Self::Tls(fault) => fault.name(),
             Self::PlainHttp => "plain HTTP on a port for TLS",
             Self::UnrecognizedName => "no certificate for that server name",
@@ -202,7 +212,7 @@ pub enum Effect {
         /// Its id from now on.
         conn: ConnId,
         /// Where to connect.
-        to: SocketAddr,
+        to: Endpoint,
         /// TLS is to be spoken: then it is `handle_connected` once its handshake is over, or
         /// [`Fault::Tls`].
         tls: Option<Arc<TlsTarget>>,

@@ -41,7 +41,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `event` | what goes in and out of a [`Proxy`]; re-exported here |
+//! | `event`, `endpoint` | what goes in and out of a [`Proxy`], where connections lead; re-exported here |
 //! | `time`, `id` | [`Instant`], [`Wall`]; ids with epochs; re-exported here |
 //! | [`slab`], [`wheel`], [`rng`], `sync` | table of ids, timing wheel, seeded generator, atomics for loom |
 //! | [`page`], `buffer` | the capped memory for bytes on their way; what of a page is received and decoded |
@@ -112,8 +112,8 @@
 //! let client = proxy.handle_accept(&accepted, NOW).unwrap();
 //!
 //! let effects = receive(&mut proxy, client, b"GET /hello HTTP/1.1\r\nHost: example.com\r\n\r\n");
-//! let [Effect::Connect { conn: backend, to, tls: None }] = effects[..] else { panic!("{effects:?}") };
-//! assert_eq!(to, "127.0.0.1:8080".parse().unwrap());
+//! let [Effect::Connect { conn: backend, ref to, tls: None }] = effects[..] else { panic!("{effects:?}") };
+//! assert_eq!(to.to_string(), "127.0.0.1:8080");
 //! proxy.handle_connected(backend, NOW);
 //! drain(&mut proxy);
 //! assert!(send(&mut proxy, backend).starts_with("GET /hello HTTP/1.1\r\nHost: example.com\r\n"));
@@ -131,6 +131,7 @@ mod buffer;
 pub mod cause;
 pub mod config;
 mod conn;
+mod endpoint;
 mod event;
 pub mod h1;
 pub mod health;
@@ -158,6 +159,7 @@ pub mod wire;
 
 pub use cause::Cause;
 pub use config::Config;
+pub use endpoint::Endpoint;
 pub use event::{
     Accepted, Effect, Fault, LookupResult, Negotiated, Query, Ready, Refused, Secret, TimeoutReason,
     TlsFault, Transmit, Wants,

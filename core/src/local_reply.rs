@@ -125,7 +125,9 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::LookupFailed | Cause::NoPages | Cause::Drained | Cause::ConnectFailed => {
             "proxy_internal_error"
         }
-        Cause::ConnectRefused => "connection_refused",
+        Cause::ConnectRefused | Cause::ConnectNoSocket | Cause::ConnectDenied | Cause::ConnectBacklogFull => {
+            "connection_refused"
+        }
         Cause::ConnectUnreachable => "destination_ip_unroutable",
         Cause::ConnectTimeout => "connection_timeout",
         Cause::BackendTls(fault) => match fault {

@@ -574,6 +574,9 @@ fn socket_cause(f: Fault, connected: bool) -> Cause {
         Fault::Refused | Fault::Reset => Cause::ConnectRefused,
         Fault::Unreachable => Cause::ConnectUnreachable,
         Fault::TimedOut => Cause::ConnectTimeout,
+        Fault::NoSocket => Cause::ConnectNoSocket,
+        Fault::Denied => Cause::ConnectDenied,
+        Fault::BacklogFull => Cause::ConnectBacklogFull,
         // The two before the last are of clients alone.
         Fault::NoResources | Fault::PlainHttp | Fault::UnrecognizedName | Fault::Other => {
             Cause::ConnectFailed

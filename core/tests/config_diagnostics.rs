@@ -704,6 +704,8 @@ fn errors_of_backends() {
     // (the items of `addresses`, column, message)
     let cases = [
         ("\"a:1\", \"A:1\"", 21, "\"A:1\" is already in this pool"),
+        ("\"unix:/a\", \"unix:/./a\"", 25, "\"unix:/./a\" is already in this pool"),
+        ("\"unix:a\"", 14, "bad address \"unix:a\": its path \"a\" does not begin at `/`"),
         ("\"a:1\", \"https://a:1\"", 21, "\"a:1\" is already in this pool"),
         ("\"[::1]:1\", { address = \"[0:0::1]:1\" }", 37, "\"[0:0::1]:1\" is already in this pool"),
         ("\"127.0.0.1:1\", \"[::ffff:127.0.0.1]:1\"", 29, "\"[::ffff:127.0.0.1]:1\" is already in this pool"),
@@ -733,6 +735,31 @@ fn errors_of_backends() {
     ] {
         let found = errors(&format!("http_address = \"[::]:80\"\n{text}\n"));
         assert_eq!(found.iter().map(|(.., m)| &**m).collect::<Vec<_>>(), [message], "{text}");
+    }
+}
+
+/// What is checked of a Unix socket is that socket: another port would say nothing of it.
+#[test]
+fn a_unix_socket_has_no_port_to_check() {
+    let text = |list: &str, health: &str| {
+        format!(
+            "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [{list}]\n[backend_pools.health_config]\n{health}\n"
+        )
+    };
+    for (list, health, expected) in [
+        ("\"a:1\"", "port = 9000", None),
+        ("\"unix:/run/a\"", "host = \"a:9000\"", None),
+        ("{ address = \"unix:/run/a\", weight = 3, max_connections = 2, backup = true }", "rise = 2", None),
+        ("\"unix:/run/a\"", "port = 9000", Some("\"unix:/run/a\" has no port that could be checked")),
+        (
+            "\"a:1\", { address = \"unix:/b\" }",
+            "port = 1",
+            Some("\"unix:/b\" has no port that could be checked"),
+        ),
+    ] {
+        let text = text(list, health);
+        let found = expected.map(|message| (5, 8, message.to_owned()));
+        assert_eq!(errors(&text), Vec::from_iter(found), "{text}");
     }
 }
 

@@ -143,6 +143,7 @@ proptest! {
                 let label = format!("10.0.0.{ip}:{port}");
                 Backend {
                     address: config::Address::Ip(label.parse().expect("an address")),
+                    host: label.as_str().into(),
                     label: label.into(),
                     protocol: Protocol::Http1,
                     weight: weight.unwrap_or(1),

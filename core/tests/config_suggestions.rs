@@ -302,7 +302,7 @@ fn of_the_syntax() {
 #[test]
 fn nothing_is_suggested_that_is_not_known() {
     for (top, rest) in [
-        ("", "addresses = [\"unix:/run/app.sock\"]"),
+        ("", "addresses = [\"unix:${SOCKET}\"]"),
         ("", "addresses = [\"${BACKEND}\"]"),
         ("metrics_address = \"${LISTEN}\"", ""),
         ("metrics_address = \"unix:/run/a\"", ""),
@@ -346,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn of_any_address(text in "[a-z:.\\[\\]0-9/@ *$]{0,14}", scheme in "(http://|https://|tcp://|)") {
+    fn of_any_address(text in "[a-z:.\\[\\]0-9/@ *$]{0,14}", scheme in "(http://|https://|tcp://|unix:|unix:/|)") {
         feed_back::every_suggestion(&file(&format!("metrics_address = \"x{scheme}{text}\""), ""));
         feed_back::every_suggestion(&file(&format!("metrics_address = \"{text}\""), ""));
         let only = "http_address = \"[::]:80\"\n[[backend_pools]]\n";

@@ -88,6 +88,7 @@ fn config() -> Arc<Config> {
 fn backend(address: &str, backup: bool) -> model::Backend {
     model::Backend {
         label: address.into(),
+        host: address.into(),
         address: model::Address::Ip(address.parse().expect("an address")),
         protocol: model::Protocol::Http1,
         weight: 1,

@@ -33,5 +33,7 @@ mod script;
 mod secured;
 #[path = "proxy/turn.rs"]
 mod turn;
+#[path = "proxy/unix_sockets.rs"]
+mod unix_sockets;
 #[path = "proxy/world.rs"]
 mod world;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
 use crate::config::{self, Address, Protocol, TlsTarget};
+use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::planted::planted;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, Padded};
@@ -19,7 +20,8 @@ pub struct BackendState {
     hash: u64,
     health: Padded<Health>,
     in_flight: Padded<AtomicU32>,
-    literal: Option<SocketAddr>,
+    /// Where it is, if no name has to be resolved for that.
+    literal: Option<Endpoint>,
     resolved: AtomicBool,
     addresses: Mutex<Addresses>,
     /// Responses that broke a rule which lenient pools forgive.
@@ -46,8 +48,8 @@ impl Addresses {
         self.found.len().min(64)
     }
 
-    fn place(&self, address: SocketAddr) -> Option<usize> {
-        self.found.iter().take(64).position(|found| *found == address)
+    fn place(&self, address: Option<SocketAddr>) -> Option<usize> {
+        self.found.iter().take(64).position(|found| Some(*found) == address)
     }
 
     fn is_well(&self, place: usize) -> bool {
@@ -60,7 +62,8 @@ impl BackendState {
     /// is the same in every process.
     pub(crate) fn new(backend: &config::Backend, identity: u64, hash: u64) -> Self {
         let literal = match &backend.address {
-            Address::Ip(address) => Some(*address),
+            Address::Ip(address) => Some(Endpoint::Ip(*address)),
+            Address::Unix(path) => Some(Endpoint::Unix(path.clone())),
             Address::Name { .. } => None,
         };
         Self {
@@ -71,8 +74,8 @@ impl BackendState {
             hash,
             health: Padded(Health::new(hash)),
             in_flight: Padded(AtomicU32::new(0)),
-            literal,
             resolved: AtomicBool::new(literal.is_some()),
+            literal,
             addresses: Mutex::default(),
             forgiven: AtomicU64::new(0),
             epoch: AtomicU32::new(0),
@@ -162,42 +165,44 @@ impl BackendState {
     /// Where to connect: of a name's several addresses the one whose turn it is. An address that took no
     /// connection or failed its check is picked only if all did. `None`: the name has not been resolved yet.
     #[must_use]
-    pub fn pick(&self, turn: u32) -> Option<SocketAddr> {
+    pub fn pick(&self, turn: u32) -> Option<Endpoint> {
         if self.literal.is_some() {
-            return self.literal;
+            return self.literal.clone();
         }
         let addresses = self.lock();
         let n = addresses.count();
         let mut places = (0..n).map(|i| (turn as usize % n + i) % n);
         let first = places.clone().next()?;
         let place = places.find(|place| addresses.is_well(*place)).unwrap_or(first);
-        Some(addresses.found[place])
+        Some(Endpoint::Ip(addresses.found[place]))
     }
 
     /// All addresses that are known, at most 64: each is to be checked.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        match self.literal {
-            Some(literal) => vec![literal],
+    pub fn addresses(&self) -> Vec<Endpoint> {
+        match &self.literal {
+            Some(literal) => vec![literal.clone()],
             None => {
                 let addresses = self.lock();
-                addresses.found[..addresses.count()].to_vec()
+                addresses.found[..addresses.count()].iter().copied().map(Endpoint::Ip).collect()
             }
         }
     }
 
-    /// Whether there is another address to connect to that has not failed.
+    /// Whether there is another address to connect to that has not failed. Here and below `None` is that of
+    /// a Unix socket.
     #[must_use]
-    pub fn has_other_than(&self, address: SocketAddr) -> bool {
+    pub fn has_other_than(&self, address: Option<SocketAddr>) -> bool {
         if self.literal.is_some() {
             return false;
         }
         let addresses = self.lock();
-        (0..addresses.count()).any(|place| addresses.is_well(place) && addresses.found[place] != address)
+        (0..addresses.count())
+            .any(|place| addresses.is_well(place) && Some(addresses.found[place]) != address)
     }
 
     /// A request could not connect to this address. True if there is another one that has not failed.
-    pub fn refused(&self, address: SocketAddr) -> bool {
+    pub fn refused(&self, address: Option<SocketAddr>) -> bool {
         if self.literal.is_some() {
             return false;
         }
@@ -215,7 +220,7 @@ impl BackendState {
     }
 
     /// A request has connected to this address.
-    pub fn connected_to(&self, address: SocketAddr) {
+    pub fn connected_to(&self, address: Option<SocketAddr>) {
         if self.literal.is_none() {
             let mut addresses = self.lock();
             if let Some(place) = addresses.place(address) {
@@ -225,7 +230,7 @@ impl BackendState {
     }
 
     /// A check of this address has ended, well or not. True if that is new, where there are several.
-    pub fn checked(&self, address: SocketAddr, good: bool) -> bool {
+    pub fn checked(&self, address: Option<SocketAddr>, good: bool) -> bool {
         if self.literal.is_some() {
             return false;
         }
@@ -265,7 +270,7 @@ impl BackendState {
     /// Whether a connection to this address that was good in an earlier epoch may still be used: the name
     /// has the address still, it has not failed, and the backend has not been Unhealthy since.
     #[must_use]
-    pub fn trusts(&self, address: SocketAddr, epoch: u32) -> bool {
+    pub fn trusts(&self, address: Option<SocketAddr>, epoch: u32) -> bool {
         let unhealthy = self.unhealthy_epoch.load(Ordering::Acquire);
         if unhealthy.wrapping_sub(epoch) as i32 > 0 {
             return false;
@@ -302,7 +307,9 @@ impl BackendState {
                 .iter()
                 .take(64)
                 .enumerate()
-                .filter(|(_, a)| addresses.place(**a).is_some_and(|was| addresses.failing >> was & 1 == 1))
+                .filter(|(_, a)| {
+                    addresses.place(Some(**a)).is_some_and(|was| addresses.failing >> was & 1 == 1)
+                })
                 .fold(0, |bits, (place, _)| bits | 1 << place);
             *addresses = Addresses { found: found.to_vec(), refused: 0, failing };
             self.epoch.fetch_add(1, Ordering::AcqRel);

@@ -14,6 +14,7 @@ use super::reader::{self, Section};
 use super::report::{HostName, Report, Span, Value};
 use super::suggest;
 use super::tls_target::{BackendTls, TlsName, TlsTarget};
+use super::unix_socket;
 
 const KEYS: &[&str] = &["address", "weight", "max_connections", "backup"];
 
@@ -48,6 +49,7 @@ pub(super) fn read(
         let identity = match &backend.address {
             Address::Ip(ip) => (ip.ip().to_canonical().to_string(), ip.port()),
             Address::Name { host, port } => (host.trim_end_matches('.').to_owned(), *port),
+            Address::Unix(path) => (unix_socket::identity(path), 0),
         };
         if seen.insert(identity) {
             backends.push(backend);
@@ -94,7 +96,8 @@ fn read_one(item: &Value<'_>, tls: &Arc<BackendTls>, report: &mut Report<'_>) ->
                 report.places.host_names.push(HostName { host: host.clone(), span: span.clone() });
             }
             let max_connections = Some(max_connections).filter(|&n| n > 0);
-            Some((Backend { label, address, protocol, weight, max_connections, backup }, span))
+            let host = if matches!(address, Address::Unix(_)) { "localhost".into() } else { label.clone() };
+            Some((Backend { label, host, address, protocol, weight, max_connections, backup }, span))
         }
         Err(error) => {
             let message = format!("bad address \"{}\": {error}", clip(text));
@@ -109,6 +112,8 @@ fn tls_target(label: &str, address: &Address, settings: &Arc<BackendTls>) -> Tls
     let own = match address {
         Address::Ip(ip) => TlsName::Ip(ip.ip().to_canonical()),
         Address::Name { host, .. } => TlsName::of_host(host),
+        // No scheme stands before it, so nobody asks; as `Host` of its checks.
+        Address::Unix(_) => TlsName::of_host("localhost"),
     };
     let name = settings.server_name.clone().unwrap_or(own);
     TlsTarget { label: label.into(), name, settings: settings.clone() }
@@ -130,6 +135,9 @@ fn parse_address(text: &str) -> Result<Read, AddressError> {
 }
 
 fn read_address(text: &str) -> Result<Read, AddressError> {
+    if let Some(path) = unix_socket::path(text) {
+        return path.map(|path| (text.into(), Address::Unix(path.into()), Scheme::Http));
+    }
     let (prefix, scheme, label) = match text.split_once("://") {
         None => ("", Scheme::Http, text),
         Some((scheme, rest)) => {
@@ -180,9 +188,7 @@ fn name_and_port(prefix: &str, label: &str, usual_port: u16) -> Result<(Box<str>
     if let Some((host, path)) = label.split_once('/') {
         let reason =
             if path.is_empty() { "a backend's address ends with its port" } else { "a backend has no path" };
-        // A path alone, or one of a Unix socket, says nothing of a host.
-        let has_host = !host.is_empty() && !host.starts_with("unix:");
-        return if has_host { error(reason, host) } else { Err(AddressError::new(reason)) };
+        return if host.is_empty() { Err(AddressError::new(reason)) } else { error(reason, host) };
     }
     if let Some((_, host)) = label.rsplit_once('@') {
         return error("a backend's address has no user", host);
@@ -242,6 +248,7 @@ mod tests {
                 name("my_app-1.svc.cluster.local.", 1),
                 Scheme::Http,
             ),
+            ("unix:/run/app.sock", "unix:/run/app.sock", Address::Unix("/run/app.sock".into()), Scheme::Http),
         ];
         for (text, label, address, scheme) in good {
             assert_eq!(parse_address(text), Ok((label.into(), address, scheme)), "{text}");
@@ -304,9 +311,9 @@ mod tests {
             (" app:80 ", &["app:80"]),
             ("app:80 weight=5", &["app:80"]),
             ("app:0", &[]),
-            ("unix:/run/app.sock", &[]),
-            ("/run/app.sock", &[]),
-            ("http://unix:/run/app.sock", &[]),
+            ("/run/app.sock", &["unix:/run/app.sock"]),
+            ("http://unix:/run/app.sock", &["unix:/run/app.sock"]),
+            ("unix:app.sock weight=5", &["unix:/run/app.sock"]),
             ("${BACKEND}:80", &[]),
             ("{env.APP}", &[]),
         ];

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::diagnostic::clip;
 use super::duration::Unit;
 use super::literal::quote;
-use super::model::Health;
+use super::model::{Backend, Health};
 use super::reader::{self, Section};
 use super::report::{Report, Span, Value};
 use super::suggest;
@@ -36,8 +36,13 @@ const KEYS: &[&str] = &[
 const MAX_PATH_BYTES: usize = 2048;
 
 /// Health checks of a pool, and where the file sets `slow_threshold` (or else the table; empty without one).
-/// `check_every` is the default of the whole file.
-pub(super) fn read(pool: &Section<'_>, check_every: Duration, report: &mut Report<'_>) -> (Health, Span) {
+/// `check_every` is the default of the whole file, `backends` are those of the pool.
+pub(super) fn read(
+    pool: &Section<'_>,
+    check_every: Duration,
+    backends: &[Backend],
+    report: &mut Report<'_>,
+) -> (Health, Span) {
     let default = Health { check_every, ..Health::default() };
     let Some(s) = pool.get("health_config").and_then(|v| Section::new(v, "`health_config`", KEYS, report))
     else {
@@ -61,7 +66,7 @@ pub(super) fn read(pool: &Section<'_>, check_every: Duration, report: &mut Repor
         path: path.unwrap_or(default.path),
         method,
         host: s.get("host").and_then(|value| request::host(value, report)),
-        port: request::port(&s, report),
+        port: request::port(&s, backends, report),
         headers: s.get("headers").map(|value| request::headers(value, report)).unwrap_or_default(),
         expect: s.get("expect").and_then(|value| expected::statuses(value, report)).unwrap_or(default.expect),
         body_contains: expected::body_contains(&s, method, report),

@@ -124,6 +124,9 @@ pub struct Backend {
     /// The address as written, without the scheme. The label of metrics and logs, and the backend's identity
     /// over reloads.
     pub label: Box<str>,
+    /// `Host` of health checks, and of requests that name none: the address as written, or `localhost` for a
+    /// Unix socket, as nginx has it.
+    pub host: Box<str>,
     /// Where the backend listens.
     pub address: Address,
     /// Which protocol the backend speaks; default [`Protocol::Http1`].
@@ -149,6 +152,8 @@ pub enum Address {
         /// From 1 to 65535.
         port: u16,
     },
+    /// A Unix stream socket at an absolute path: 2 to 107 bytes without blanks and control characters.
+    Unix(Arc<str>),
 }
 
 /// The protocol that is spoken to a backend.
@@ -225,10 +230,10 @@ pub struct Health {
     pub path: Box<str>,
     /// The method of the check's request; default [`CheckMethod::Get`].
     pub method: CheckMethod,
-    /// `Host` of the check's request, `name` or `name:port`; `None`, the default: the backend's address as
-    /// written.
+    /// `Host` of the check's request, `name` or `name:port`; `None`, the default: [`Backend::host`].
     pub host: Option<Box<str>>,
-    /// The port that is checked; `None`, the default: the backend's own.
+    /// The port that is checked; `None`, the default: the backend's own. Never with a backend at a Unix
+    /// socket.
     pub port: Option<u16>,
     /// Further fields of the check's request, at most 32 and 8192 bytes in all. None of them frames the
     /// request or names its host.

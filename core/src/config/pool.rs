@@ -130,7 +130,8 @@ fn read_one(
         None => Some(Strategy::RoundRobin),
         Some(value) => strategy::read(value, report),
     };
-    let (health, slow_threshold) = health::read(section, defaults.check_every, report);
+    let (health, slow_threshold) =
+        health::read(section, defaults.check_every, backends.as_deref().unwrap_or_default(), report);
     let client = client(section, report);
     let timeouts = settings::timeouts(section, Scope::Pool, defaults.timeouts, report);
     let limits = settings::limits(section, Scope::Pool, defaults.limits, report);

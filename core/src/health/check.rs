@@ -10,7 +10,7 @@ pub const MAX_SEARCHED_BYTES: u32 = 64 << 10;
 /// What a check of a backend sends.
 #[must_use]
 pub fn request_bytes(health: &config::Health, backend: &config::Backend) -> Box<[u8]> {
-    let host = health.host.as_ref().unwrap_or(&backend.label);
+    let host = health.host.as_ref().unwrap_or(&backend.host);
     let mut out =
         format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", health.method.name(), health.path).into_bytes();
     let mut put = |name: &str, value: &str| {
@@ -163,6 +163,14 @@ mod tests {
             let bytes = request_bytes(&health, &backend);
             assert_eq!(std::str::from_utf8(&bytes), Ok(expected), "{keys}");
         }
+        let (mut health, mut backend) = health("");
+        backend.host = "localhost".into();
+        let begins = |health: &config::Health, with: &str| {
+            request_bytes(health, &backend).starts_with(with.as_bytes())
+        };
+        assert!(begins(&health, "GET / HTTP/1.1\r\nHost: localhost\r\n"), "of a Unix socket");
+        health.host = Some("shop.example".into());
+        assert!(begins(&health, "GET / HTTP/1.1\r\nHost: shop.example\r\n"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::cause::Cause;
 use crate::config::{ListenerKind, Matcher};
+use crate::endpoint::Endpoint;
 use crate::id::ConnId;
 use crate::observe::Tls;
 
@@ -75,7 +76,7 @@ pub enum Step<'a> {
         /// The connection.
         conn: ConnId,
         /// Where to.
-        to: SocketAddr,
+        to: &'a Endpoint,
     },
     /// It has come about.
     Connected,
@@ -105,7 +106,7 @@ pub enum Step<'a> {
         /// The backend's label.
         backend: &'a str,
         /// Where to.
-        to: SocketAddr,
+        to: &'a Endpoint,
     },
     /// That check has ended.
     Checked {

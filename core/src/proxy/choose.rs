@@ -250,7 +250,7 @@ impl<O: Observer> Proxy<O> {
         let tls = of.state.tls().cloned();
         let role = Role::Backend(Backend {
             backend: at,
-            to,
+            to: to.ip(),
             epoch: of.state.epoch(),
             connected: false,
             idle: false,
@@ -260,7 +260,7 @@ impl<O: Observer> Proxy<O> {
         });
         // An attempt at a backend that is known to be away tries one address, for all of the time.
         let one_of_several =
-            of.state.health().usable() && of.state.has_other_than(to) && matches!(wire, Wire::H1(_));
+            of.state.health().usable() && of.state.has_other_than(to.ip()) && matches!(wire, Wire::H1(_));
         let b = self.tables.conns.insert(Conn::new(role, wire));
         let e = &mut self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
@@ -269,7 +269,7 @@ impl<O: Observer> Proxy<O> {
             e.connect_until.min(if one_of_several { now + NEXT_ADDRESS_AFTER } else { Instant::NEVER });
         let until = if planted!(32) { until + std::time::Duration::from_secs(1) } else { until };
         self.set_deadline(b, until);
-        self.step_attached(x, b, Some(to));
+        self.step_attached(x, b, Some(&to));
         self.signals.effects.push_back(Effect::Connect { conn: b, to, tls });
         Some(b)
     }
@@ -326,7 +326,7 @@ impl<O: Observer> Proxy<O> {
             trusted: client.trusted,
             keep_expect: !e.head.framing().is_empty(),
             own_body: e.request.is_transformed().then_some(Framing::Chunked),
-            default_host: pool.pool().backends.first().map_or(&[][..], |b| b.label.as_bytes()),
+            default_host: pool.pool().backends.first().map_or(&[][..], |b| b.host.as_bytes()),
         };
         let sent = match &mut conn.wire {
             Wire::H1(h1) => {

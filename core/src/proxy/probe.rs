@@ -1,12 +1,12 @@
 //! Health checks: each is a connection of its own that asks once and closes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::Proxy;
 use crate::cause::Cause;
 use crate::config::CheckMethod;
 use crate::conn::{Conn, Probe, Role};
+use crate::endpoint::Endpoint;
 use crate::event::Effect;
 use crate::h1::Side;
 use crate::h1::conn::{Conn as H1, HeadRead, StreamEnd};
@@ -23,7 +23,7 @@ use crate::wire::Wire;
 #[derive(Debug)]
 struct ProbeRound {
     pool: u32,
-    addresses: Box<[SocketAddr]>,
+    addresses: Box<[Endpoint]>,
     /// Addresses that have not answered yet.
     left: u8,
     /// The best outcome so far.
@@ -75,11 +75,14 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    fn probe(&mut self, probe: Probe, mut to: SocketAddr, now: Instant) {
+    fn probe(&mut self, probe: Probe, mut to: Endpoint, now: Instant) {
         let pool = self.pools.get(probe.pool);
         let health = &pool.pool().health;
         let until = probe.started + health.timeout;
-        to.set_port(health.port.unwrap_or(to.port()));
+        // A Unix socket has none: the configuration refuses that.
+        if let (Endpoint::Ip(address), Some(port)) = (&mut to, health.port) {
+            address.set_port(port);
+        }
         let mut h1 = H1::new(Side::Server);
         h1.set_lenient(pool.pool().lenient);
         let backend = usize::from(probe.target.backend);
@@ -95,7 +98,7 @@ impl<O: Observer> Proxy<O> {
         if self.observer.wants_steps() {
             let pool = self.pools.get(probe.pool).pool();
             let backend = &pool.backends[usize::from(probe.target.backend)].label;
-            self.observer.step(c, &Step::Checking { backend, to });
+            self.observer.step(c, &Step::Checking { backend, to: &to });
         }
         self.set_deadline(c, until);
         self.signals.effects.push_back(Effect::Connect { conn: c, to, tls });
@@ -222,14 +225,14 @@ impl<O: Observer> Proxy<O> {
     fn probe_of_address_over(&mut self, probe: &Probe, outcome: Option<&ProbeOutcome>, now: Instant) {
         let target = probe.target;
         let Some(round) = self.probe_rounds.rounds.get_mut(&probe.round) else { return };
-        let address = round.addresses[usize::from(probe.address)];
+        let address = round.addresses[usize::from(probe.address)].clone();
         round.left -= 1;
         if let Some(outcome) = outcome {
             round.outcome = Some(round.outcome.map_or(*outcome, |best| best.better(*outcome)));
         }
         let ended = round.left == 0;
         if let Some(outcome) = outcome {
-            self.note_address(probe, address, outcome);
+            self.note_address(probe, &address, outcome);
         }
         if !ended {
             return;
@@ -243,10 +246,10 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// An address of a name fails while others may be well, or is well again.
-    fn note_address(&mut self, probe: &Probe, address: SocketAddr, outcome: &ProbeOutcome) {
+    fn note_address(&mut self, probe: &Probe, address: &Endpoint, outcome: &ProbeOutcome) {
         let pool = self.pools.get(probe.pool);
         let place = usize::from(probe.target.backend);
-        if !pool.state.backends()[place].checked(address, outcome.is_good()) {
+        if !pool.state.backends()[place].checked(address.ip(), outcome.is_good()) {
             return;
         }
         let (name, label) = (&pool.pool().name, &pool.pool().backends[place].label);

@@ -1,8 +1,6 @@
 //! Tells the observer what connections go through, if it wants to know: each call is one test of a flag
 //! otherwise.
 
-use std::net::SocketAddr;
-
 use super::Proxy;
 use super::exchange::Exchange;
 use super::shard_pool::PoolTable;
@@ -10,6 +8,7 @@ use crate::balance::Choice;
 use crate::cause::Cause;
 use crate::config::Strategy;
 use crate::conn::{Conn, Role};
+use crate::endpoint::Endpoint;
 use crate::event::Accepted;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Observer, Step};
@@ -86,14 +85,14 @@ impl<O: Observer> Proxy<O> {
 
     /// The exchange's connection to its backend: an idle one, or a new one to this address.
     #[inline]
-    pub(super) fn step_attached(&mut self, x: ExchangeId, b: ConnId, to: Option<SocketAddr>) {
+    pub(super) fn step_attached(&mut self, x: ExchangeId, b: ConnId, to: Option<&Endpoint>) {
         if self.observer.wants_steps() {
             self.tell_attached(x, b, to);
         }
     }
 
     #[cold]
-    fn tell_attached(&mut self, x: ExchangeId, conn: ConnId, to: Option<SocketAddr>) {
+    fn tell_attached(&mut self, x: ExchangeId, conn: ConnId, to: Option<&Endpoint>) {
         let e = &self.tables.exchanges[x];
         let backend = label(&self.pools, e);
         let step = match (to, &self.tables.conns[conn].role) {

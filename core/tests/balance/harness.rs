@@ -19,6 +19,7 @@ pub(crate) fn backend(label: &str) -> Backend {
     let address = Address::Ip((Ipv4Addr::from(0x7f00_0000 | place & 0xff_ffff), 80).into());
     Backend {
         label: label.into(),
+        host: label.into(),
         address,
         protocol: Protocol::Http1,
         weight: 1,

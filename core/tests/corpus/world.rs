@@ -212,7 +212,7 @@ impl World {
             }
             match effect {
                 Some(Effect::Connect { conn, to, .. }) => {
-                    let backend = BACKENDS.iter().position(|backend| address(backend) == to);
+                    let backend = BACKENDS.iter().position(|backend| to == address(backend).into());
                     self.connecting.push_back((conn, backend.expect("one of the backends") == 1));
                     assert!(
                         self.connecting.len() <= self.proxy.counts().exchanges,

@@ -7,7 +7,7 @@ use ruststrom_core::config::TlsName;
 use ruststrom_core::observe::HealthState::{Healthy, Unhealthy, Unknown};
 use ruststrom_core::{Cause, Fault, LookupResult, TlsFault};
 
-use crate::world::{Open, Reply, World, addr, config, get, ok, one_pool};
+use crate::world::{Open, Reply, World, addr, config, endpoint, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:443";
 const B: &str = "10.0.0.2:443";
@@ -208,8 +208,8 @@ fn an_address_whose_handshake_never_ends() {
         w.response(query, LookupResult::Addresses(vec![addr(A), addr(B)]));
         (w.backend(A).open, w.backend(B).open) = (Open::Silent, Open::Silent);
         w.client_sends(&get("/"));
-        let first = w.secured[0].0;
-        let other = if first == addr(A) { B } else { A };
+        let first = w.secured[0].0.clone();
+        let other = if first == endpoint(A) { B } else { A };
         w.backend(other).open = Open::Take;
         if handshaking {
             w.handshaking(&first.to_string());
@@ -231,8 +231,9 @@ fn who_is_spoken_to_how() {
     for _ in 0..2 {
         w.client_sends(&get("/"));
     }
-    let made: Vec<_> = w.secured.iter().map(|(to, tls)| (*to, tls.as_ref().map(|t| &*t.label))).collect();
-    assert_eq!(made, [(addr(A), None), (addr(B), Some(B))]);
+    let made: Vec<_> =
+        w.secured.iter().map(|(to, tls)| (to.clone(), tls.as_ref().map(|t| &*t.label))).collect();
+    assert_eq!(made, [(endpoint(A), None), (endpoint(B), Some(B))]);
     w.finish();
 }
 

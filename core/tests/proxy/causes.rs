@@ -71,6 +71,21 @@ fn every_cause() {
             (502, Some(Cause::ConnectFailed), 2),
         ),
         (
+            "no socket",
+            |w| (all_open(w, Open::Fails(Fault::NoSocket)), w.send_from_new_client(POST)).1,
+            (502, Some(Cause::ConnectNoSocket), 2),
+        ),
+        (
+            "not allowed",
+            |w| (all_open(w, Open::Fails(Fault::Denied)), w.send_from_new_client(POST)).1,
+            (502, Some(Cause::ConnectDenied), 2),
+        ),
+        (
+            "its queue is full",
+            |w| (all_open(w, Open::Fails(Fault::BacklogFull)), w.send_from_new_client(POST)).1,
+            (502, Some(Cause::ConnectBacklogFull), 2),
+        ),
+        (
             "the kernel gave up",
             |w| (all_open(w, Open::Fails(Fault::TimedOut)), w.send_from_new_client(POST)).1,
             (504, Some(Cause::ConnectTimeout), 2),

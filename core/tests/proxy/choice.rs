@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ruststrom_core::observe::HealthState::{self, Healthy, Slow, Unhealthy, Unknown};
 use ruststrom_core::{Cause, Fault, LookupResult};
 
-use crate::world::{Open, Reply, Sock, World, addr, config, get, ok, one_pool};
+use crate::world::{Open, Reply, Sock, World, addr, config, endpoint, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -52,7 +52,7 @@ fn in_turn_over_shards() {
             assert_eq!(w.ask(c, "/"), [200]);
             if (n + 1) % round == 0 {
                 for (at, share) in [A, B, C].iter().zip(shares) {
-                    let served = w.served.iter().filter(|(to, _)| *to == addr(at)).count();
+                    let served = w.served.iter().filter(|(to, _)| *to == endpoint(at)).count();
                     assert_eq!(served, share * (n + 1) / round, "{at} after {n}");
                 }
             }
@@ -371,7 +371,7 @@ fn probes_of_another_port() {
     w.backend("10.0.0.1:9000").probe = Reply::Hold;
     w.advance_ms(0);
     let probe = w.probes()[0];
-    assert_eq!(w.peer(probe).to, Some(addr("10.0.0.1:9000")));
+    assert_eq!(w.peer(probe).to, Some(endpoint("10.0.0.1:9000")));
     w.send(probe, ok(""));
     assert_eq!(w.health(), [(A.to_owned(), Unknown, Healthy)]);
     assert_eq!(ask(&mut w), (200, A.to_owned()));
@@ -442,7 +442,7 @@ fn falls_and_rises() {
     assert_eq!(w.probed.len(), 2, "each by one shard, at once");
     assert!(w.shards.iter().all(|s| s.is_ready()));
     w.advance_ms(10_000);
-    let of_a: Vec<_> = w.probed.iter().filter(|(at, _)| *at == addr(A)).map(|(_, when)| *when).collect();
+    let of_a: Vec<_> = w.probed.iter().filter(|(at, _)| *at == endpoint(A)).map(|(_, when)| *when).collect();
     assert!((9..=13).contains(&of_a.len()), "{of_a:?}");
     let waits: Vec<u128> = of_a.windows(2).map(|p| p[1].since(p[0]).as_millis()).collect();
     assert!(
@@ -451,7 +451,7 @@ fn falls_and_rises() {
     );
     w.health();
 
-    let probes_of_a = |w: &World| w.probed.iter().filter(|(at, _)| *at == addr(A)).count();
+    let probes_of_a = |w: &World| w.probed.iter().filter(|(at, _)| *at == endpoint(A)).count();
     let wait = |w: &mut World, more: usize| {
         let enough = probes_of_a(w) + more;
         while probes_of_a(w) < enough {

@@ -8,7 +8,7 @@ use ruststrom_core::page::SMALL_BYTES;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Cause, Fault, ListenerId, Refused};
 
-use crate::world::{Open, Reply, Sock, World, addr, config, get, ok, one_pool};
+use crate::world::{Open, Reply, Sock, World, addr, config, endpoint, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -563,7 +563,7 @@ fn reloads() {
     }
     // By the older file it has a retry, and a backend to go to that the newer does not know.
     let (_, at) = (0, w.arrived.iter().find(|(_, t)| t == "/4").expect("arrived").0);
-    let first = w.peer(at).to;
+    let first = w.peer(at).to.clone();
     w.fault(at, Fault::Reset);
     let again = w.arrived.iter().find(|(_, t)| t == "/4").expect("arrived again").0;
     assert_ne!(w.peer(again).to, first);
@@ -575,7 +575,7 @@ fn reloads() {
         let c = [idle, busy, on_old, failing][n];
         w.send(c, get("/new"));
         let (sock, _) = w.arrived.remove(w.arrived.iter().position(|(_, t)| t == "/new").expect("arrived"));
-        assert_eq!(w.peer(sock).to, Some(addr(B)));
+        assert_eq!(w.peer(sock).to, Some(endpoint(B)));
         w.reply(sock, ok(""));
     }
     // Again and again: nothing piles up.

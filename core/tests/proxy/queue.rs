@@ -6,7 +6,7 @@ use ruststrom_core::Cause;
 use ruststrom_core::Fault;
 use ruststrom_core::rng::Rng;
 
-use crate::world::{EndedExchange, Open, Reply, Sock, World, addr, config, get, ok, one_pool};
+use crate::world::{EndedExchange, Open, Reply, Sock, World, config, endpoint, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -21,7 +21,7 @@ fn two_shards(text: &str) -> World {
 
 /// Answers the request that has lain at a backend for the longest time, and says which.
 fn response_one(w: &mut World, at: &str) -> Option<String> {
-    let at = w.arrived.iter().position(|(sock, _)| w.peer(*sock).to == Some(addr(at)))?;
+    let at = w.arrived.iter().position(|(sock, _)| w.peer(*sock).to == Some(endpoint(at)))?;
     let (sock, target) = w.arrived.remove(at);
     w.reply(sock, ok(&target));
     Some(target)
@@ -238,7 +238,7 @@ fn in_any_order() {
         for (n, c) in clients.iter().enumerate() {
             assert!(w.got(*c).ends_with(&format!("\r\n\r\n/{n}")), "{seed}");
         }
-        assert!(w.busiest[&addr(A)] <= 3 + w.counts().backends_idle, "{seed}");
+        assert!(w.busiest[&endpoint(A)] <= 3 + w.counts().backends_idle, "{seed}");
         w.finish();
     }
 }

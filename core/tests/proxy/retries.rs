@@ -276,7 +276,7 @@ fn where_to() {
             w.client_sends(&get("/"));
             let exchanges = w.exchanges();
             if what == "another" {
-                let served: Vec<_> = w.served.iter().map(|(at, _)| *at).collect();
+                let served: Vec<_> = w.served.iter().map(|(at, _)| at.clone()).collect();
                 assert_eq!((exchanges[0].status, exchanges[0].attempts), (502, 2), "{what} {name}");
                 assert!(served.len() == 2 && served[0] != served[1], "{what} {name}: {served:?}");
             } else {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ruststrom_core::Fault;
 use ruststrom_core::config::{self, Config};
+use ruststrom_core::{Endpoint, Fault};
 
 /// What becomes of a connection to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,11 @@ pub(crate) fn one_pool(pool: &str) -> String {
 
 pub(crate) fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
+}
+
+/// The address of a backend as a file has it.
+pub(crate) fn endpoint(text: &str) -> Endpoint {
+    text.strip_prefix("unix:").map_or_else(|| addr(text).into(), |path| Endpoint::Unix(path.into()))
 }
 
 pub(crate) fn get(target: &str) -> String {

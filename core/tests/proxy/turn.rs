@@ -1,9 +1,8 @@
 //! One turn of the world: what the proxies ask for is done, one thing happens, and everything is checked.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Effect, Fault, Query, Wants};
+use ruststrom_core::{ConnId, Effect, Endpoint, Fault, Query, Wants};
 
 use crate::world::{Event, Open, Peer, Reply, Sock, TURNS, World, whole};
 
@@ -100,7 +99,7 @@ impl World {
             };
             match effect {
                 Effect::Connect { conn, to, tls } => {
-                    self.secured.push((to, tls));
+                    self.secured.push((to.clone(), tls));
                     self.connect(shard, conn, to);
                 }
                 Effect::Shutdown(conn) => {
@@ -142,12 +141,12 @@ impl World {
         }
     }
 
-    fn connect(&mut self, shard: usize, conn: ConnId, to: SocketAddr) {
-        let sock = self.add(shard, conn, Some(to));
+    fn connect(&mut self, shard: usize, conn: ConnId, to: Endpoint) {
+        let sock = self.add(shard, conn, Some(to.clone()));
         let probe = self.shards[shard].counts().probes
             > self.open.iter().filter(|s| self.peers[s.0].probe && self.peers[s.0].shard == shard).count();
         self.peers[sock.0].probe = probe;
-        let script = self.scripts.entry(to).or_default();
+        let script = self.scripts.entry(to.clone()).or_default();
         let open = match script.probe_open.filter(|_| probe) {
             Some(open) => open,
             None => script.opens.pop_front().filter(|_| !probe).unwrap_or(script.open),
@@ -157,8 +156,11 @@ impl World {
             Open::Fails(fault) => self.events.push_back(Event::Failed(sock, fault)),
             Open::Silent => {}
         }
-        let busy =
-            self.open.iter().filter(|s| self.peers[s.0].to == Some(to) && !self.peers[s.0].probe).count();
+        let busy = self
+            .open
+            .iter()
+            .filter(|s| self.peers[s.0].to.as_ref() == Some(&to) && !self.peers[s.0].probe)
+            .count();
         let most = self.busiest.entry(to).or_default();
         *most = busy.max(*most);
     }
@@ -239,13 +241,13 @@ impl World {
 
     /// A backend looks at what it has.
     fn serve(&mut self, sock: Sock) {
-        let Some(to) = self.peers[sock.0].to else { return };
+        let Some(to) = self.peers[sock.0].to.clone() else { return };
         // A probe is short, and content need not be searched time and again.
         let peer = &mut self.peers[sock.0];
         if peer.received[..peer.received.len().min(1024)].windows(17).any(|w| w == b"rust-strom-health") {
             peer.probe = true;
         }
-        let script = self.scripts.entry(to).or_default();
+        let script = self.scripts.entry(to.clone()).or_default();
         if let (Reply::Hold, true) = (&script.reply, script.replies.is_empty())
             && !self.peers[sock.0].probe
         {
@@ -260,12 +262,12 @@ impl World {
         while let Some(len) = whole(&self.peers[sock.0].received) {
             let request: Vec<u8> = self.peers[sock.0].received.drain(..len).collect();
             let request = String::from_utf8(request).expect("text");
-            let script = self.scripts.entry(to).or_default();
+            let script = self.scripts.entry(to.clone()).or_default();
             let reply = if self.peers[sock.0].probe {
-                self.probed.push((to, self.now));
+                self.probed.push((to.clone(), self.now));
                 script.probe.clone()
             } else {
-                self.served.push((to, request.clone()));
+                self.served.push((to.clone(), request.clone()));
                 script.replies.pop_front().unwrap_or_else(|| script.reply.clone())
             };
             match reply {

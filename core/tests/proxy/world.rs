@@ -12,12 +12,12 @@ use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
 use ruststrom_core::{
-    Accepted, Cause, ConnId, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated, Proxy, Refused,
-    Shared, Wants,
+    Accepted, Cause, ConnId, Endpoint, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated, Proxy,
+    Refused, Shared, Wants,
 };
 
 pub(crate) use crate::observer::{EndedExchange, Log};
-pub(crate) use crate::script::{Open, Reply, Script, addr, config, get, ok, one_pool, whole};
+pub(crate) use crate::script::{Open, Reply, Script, addr, config, endpoint, get, ok, one_pool, whole};
 
 /// Names a socket of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub(crate) struct Peer {
     pub(crate) shard: usize,
     pub(crate) conn: ConnId,
     /// Where a backend's lies; `None`: a client.
-    pub(crate) to: Option<SocketAddr>,
+    pub(crate) to: Option<Endpoint>,
     pub(crate) probe: bool,
     /// On its way to the proxy.
     pub(crate) inbox: VecDeque<u8>,
@@ -63,15 +63,15 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) open: BTreeSet<Sock>,
     pub(crate) socks: BTreeMap<(usize, ConnId), Sock>,
-    pub(crate) scripts: BTreeMap<SocketAddr, Script>,
+    pub(crate) scripts: BTreeMap<Endpoint, Script>,
     /// Every connection that a shard has asked for, and whether TLS is to be spoken there.
-    pub(crate) secured: Vec<(SocketAddr, Option<Arc<TlsTarget>>)>,
+    pub(crate) secured: Vec<(Endpoint, Option<Arc<TlsTarget>>)>,
     /// Whole requests that backends got, probes not among them.
-    pub(crate) served: Vec<(SocketAddr, String)>,
+    pub(crate) served: Vec<(Endpoint, String)>,
     /// Requests that nobody has answered yet, in the order of their coming.
     pub(crate) arrived: Vec<(Sock, String)>,
     /// Whole probes, and when.
-    pub(crate) probed: Vec<(SocketAddr, Instant)>,
+    pub(crate) probed: Vec<(Endpoint, Instant)>,
     pub(crate) lookups: Vec<(usize, LookupId, String)>,
     pub(crate) drained: Vec<usize>,
     pub(crate) nudges: usize,
@@ -79,7 +79,7 @@ pub(crate) struct World {
     /// Order and sizes are drawn from it; without it everything is whole and in order.
     pub(crate) chaos: Option<Rng>,
     /// Most exchanges in flight at once, by backend as the world sees it.
-    pub(crate) busiest: BTreeMap<SocketAddr, usize>,
+    pub(crate) busiest: BTreeMap<Endpoint, usize>,
     pub(crate) next_peer: u16,
 }
 
@@ -132,7 +132,7 @@ impl World {
 
     /// How the backend at an address behaves.
     pub(crate) fn backend(&mut self, at: &str) -> &mut Script {
-        self.scripts.entry(addr(at)).or_default()
+        self.scripts.entry(endpoint(at)).or_default()
     }
 
     pub(crate) fn client(&mut self) -> Sock {
@@ -160,8 +160,8 @@ impl World {
 
     /// The socket to this backend is connected, and its handshake begins.
     pub(crate) fn handshaking(&mut self, at: &str) {
-        let to = addr(at);
-        let peer = self.peers.iter().find(|peer| peer.to == Some(to)).expect("asked for");
+        let to = Some(endpoint(at));
+        let peer = self.peers.iter().find(|peer| peer.to == to).expect("asked for");
         let (shard, conn) = (peer.shard, peer.conn);
         self.shards[shard].handle_handshaking(conn, self.now);
         self.obey(shard);
@@ -208,7 +208,7 @@ impl World {
         Ok(sock)
     }
 
-    pub(crate) fn add(&mut self, shard: usize, conn: ConnId, to: Option<SocketAddr>) -> Sock {
+    pub(crate) fn add(&mut self, shard: usize, conn: ConnId, to: Option<Endpoint>) -> Sock {
         let sock = Sock(self.peers.len());
         self.peers.push(Peer {
             shard,
@@ -341,12 +341,8 @@ impl World {
 
     /// Open connections to a backend, probes not among them.
     pub(crate) fn to(&self, at: &str) -> Vec<Sock> {
-        let at = addr(at);
-        self.open
-            .iter()
-            .copied()
-            .filter(|s| self.peers[s.0].to == Some(at) && !self.peers[s.0].probe)
-            .collect()
+        let at = Some(endpoint(at));
+        self.open.iter().copied().filter(|s| self.peers[s.0].to == at && !self.peers[s.0].probe).collect()
     }
 
     /// Open connections of probes.
@@ -356,14 +352,14 @@ impl World {
 
     /// All connections ever made to a backend, probes among them.
     pub(crate) fn peers_to(&self, at: &str) -> usize {
-        let at = addr(at);
-        self.peers.iter().filter(|p| p.to == Some(at)).count()
+        let at = Some(endpoint(at));
+        self.peers.iter().filter(|p| p.to == at).count()
     }
 
     /// All connections ever made to a backend, probes not among them.
     pub(crate) fn made_to(&self, at: &str) -> usize {
-        let at = addr(at);
-        self.peers.iter().filter(|p| p.to == Some(at) && !p.probe).count()
+        let at = Some(endpoint(at));
+        self.peers.iter().filter(|p| p.to == at && !p.probe).count()
     }
 
     /// The last records, taken.

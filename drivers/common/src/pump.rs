@@ -55,6 +55,7 @@ struct Flags {
     rounds_fault: u8,
 }
 
+/// Those that may have to wait until a socket has been read. The ones of connecting never do.
 const FAULTS: [Fault; 6] =
     [Fault::Refused, Fault::Unreachable, Fault::Reset, Fault::TimedOut, Fault::NoResources, Fault::Other];
 
@@ -101,6 +102,9 @@ pub fn fault_of(e: &io::Error) -> Fault {
     match e.raw_os_error() {
         Some(libc::EMFILE) if crate::planted::planted!(74) => Fault::Refused,
         Some(libc::ECONNREFUSED) => Fault::Refused,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EPROTOTYPE) => Fault::NoSocket,
+        Some(libc::EACCES) => Fault::Denied,
+        Some(libc::EAGAIN) => Fault::BacklogFull,
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN) => Fault::Unreachable,
         Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN | libc::ESHUTDOWN) => {
             Fault::Reset
@@ -406,13 +410,13 @@ impl<P: ProxyApi> Pump<P> {
         match e {
             Effect::Connect { conn, to, tls: None } => {
                 self.remember(conn, OPEN | CONNECTING);
-                if let Err(e) = w.connect(conn, to) {
+                if let Err(e) = w.connect(conn, &to) {
                     self.report_fault(conn, fault_of(&e));
                 }
             }
             Effect::Connect { conn, to, tls: Some(target) } => {
                 self.remember(conn, OPEN | CONNECTING | HANDSHAKING);
-                if let Err(e) = w.connect_tls(conn, to, &target) {
+                if let Err(e) = w.connect_tls(conn, &to, &target) {
                     self.report_fault(conn, fault_of(&e));
                 }
             }

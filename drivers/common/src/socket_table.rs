@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
-use ruststrom_core::ConnId;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt,
+};
+use ruststrom_core::{ConnId, Endpoint};
 
 use crate::event::Readiness;
 use crate::world::{Received, Sent};
@@ -175,11 +177,28 @@ impl<T> Slot<T> {
     }
 }
 
-/// A socket that does not block and has begun to connect.
+/// A socket that does not block and has begun to connect; one to a Unix socket has connected.
 ///
 /// # Errors
-/// If there is no socket left, or connecting failed at once.
-pub fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
+/// If there is no socket left, or connecting failed at once. `WouldBlock`: the queue of a Unix socket's
+/// listener is full.
+pub fn connect(to: &Endpoint) -> io::Result<OwnedFd> {
+    match to {
+        Endpoint::Ip(address) => connect_tcp(*address),
+        Endpoint::Unix(path) => connect_unix(path),
+    }
+}
+
+fn connect_unix(path: &str) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // It is done or it has failed: no socket of this kind is left on its way (unix(7)).
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
+fn connect_tcp(to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -207,6 +226,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
     const C: ConnId = ConnId { slot: 2, epoch: 5 };
 
@@ -301,11 +321,11 @@ mod tests {
     fn connecting_ends_with_a_peer_or_a_reason() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let mut table = SocketTable::default();
-        table.insert(C, connect(listener.local_addr().expect("bound")).expect("begun"));
+        table.insert(C, connect(&listener.local_addr().expect("bound").into()).expect("begun"));
         listener.accept().expect("a connection");
         assert!(table.take_error(C).is_none());
         let gone = { TcpListener::bind("127.77.3.1:0").expect("a free port").local_addr().expect("bound") };
-        let refused = match connect(gone) {
+        let refused = match connect(&gone.into()) {
             Err(e) => e,
             Ok(socket) => {
                 table.insert(C, socket);
@@ -314,6 +334,78 @@ mod tests {
             }
         };
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A folder of this test's own, removed with all in it.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("ruststrom-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a folder");
+            Self(path)
+        }
+
+        fn at(&self, name: &str) -> Endpoint {
+            Endpoint::Unix(self.0.join(name).to_str().expect("text").into())
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_carries_bytes_both_ways() {
+        let folder = Folder::new("carries");
+        let listener = UnixListener::bind(folder.0.join("a")).expect("a socket");
+        let mut table = SocketTable::default();
+        table.insert(C, connect(&folder.at("a")).expect("connected"));
+        let (mut peer, _) = listener.accept().expect("a connection");
+        assert!(table.take_error(C).is_none());
+        let mut buf = [0; 16];
+        assert_eq!(table.recv(C, &mut buf).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
+        let sent = table.send(C, &[IoSlice::new(b"ab"), IoSlice::new(b"c")]).expect("sent");
+        assert_eq!(sent, Sent { bytes: 3, blocked: false });
+        peer.read_exact(&mut buf[..3]).expect("three bytes");
+        assert_eq!(&buf[..3], b"abc");
+        peer.write_all(b"hello").expect("written");
+        assert_eq!(table.recv(C, &mut buf).expect("read"), Received { bytes: 5, drained: true });
+        // More than fits: the call says that it would block.
+        let much = vec![b'x'; 4 << 20];
+        assert!(table.send(C, &[IoSlice::new(&much)]).expect("a part").blocked);
+        drop(peer);
+        table.reset(C);
+        assert_eq!(table.open(), 0);
+    }
+
+    #[test]
+    fn why_a_unix_socket_takes_no_connection() {
+        let folder = Folder::new("takes-none");
+        let errno = |name: &str| connect(&folder.at(name)).expect_err(name).raw_os_error();
+        assert_eq!(errno("none"), Some(libc::ENOENT));
+        let listener = UnixListener::bind(folder.0.join("gone")).expect("a socket");
+        drop(listener);
+        assert_eq!(errno("gone"), Some(libc::ECONNREFUSED), "its file outlives its listener");
+        std::fs::write(folder.0.join("file"), "").expect("a file");
+        assert_eq!(errno("file"), Some(libc::ECONNREFUSED));
+        assert_eq!(errno("file/below"), Some(libc::ENOTDIR));
+        let _datagrams = UnixDatagram::bind(folder.0.join("datagrams")).expect("a socket");
+        assert_eq!(errno("datagrams"), Some(libc::EPROTOTYPE));
+        // Nobody accepts: the queue fills up, and the next one fails at once.
+        let slow = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        rustix::net::bind(&slow, &SocketAddrUnix::new(folder.0.join("slow")).expect("short")).expect("bound");
+        rustix::net::listen(&slow, 1).expect("listens");
+        let waiting: Vec<OwnedFd> = (0..8).map_while(|_| connect(&folder.at("slow")).ok()).collect();
+        assert!((1..8).contains(&waiting.len()), "{}", waiting.len());
+        assert_eq!(errno("slow"), Some(libc::EAGAIN));
+        // Once one is accepted there is room again.
+        drop(rustix::net::accept(&slow).expect("one waits"));
+        connect(&folder.at("slow")).expect("room");
+        let longest = Endpoint::Unix(format!("/{}", "a".repeat(106)).into());
+        assert_eq!(connect(&longest).expect_err("none").raw_os_error(), Some(libc::ENOENT));
     }
 
     #[test]

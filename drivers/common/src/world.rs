@@ -4,10 +4,9 @@
 //! socket and the core is a `World` around another one: [`TlsWorld`](crate::tls::TlsWorld) is one.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
 use ruststrom_core::config::TlsTarget;
-use ruststrom_core::{ConnId, Fault, Instant, LookupId, Negotiated, Query};
+use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Query};
 
 /// What one [`World::recv`] read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +66,15 @@ pub trait World {
     /// Starts connecting; a writable or an error event follows.
     ///
     /// # Errors
-    /// If it failed at once.
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()>;
+    /// If it failed at once, and no event follows. `WouldBlock`: the queue of a Unix socket's listener is
+    /// full.
+    fn connect(&mut self, c: ConnId, to: &Endpoint) -> io::Result<()>;
     /// Starts connecting to a backend that speaks TLS; a writable or an error event follows, and then
     /// [`World::handshake`] is to be called.
     ///
     /// # Errors
     /// If it failed at once, or if this world knows no TLS.
-    fn connect_tls(&mut self, c: ConnId, to: SocketAddr, target: &TlsTarget) -> io::Result<()> {
+    fn connect_tls(&mut self, c: ConnId, to: &Endpoint, target: &TlsTarget) -> io::Result<()> {
         let _ = (c, to, target);
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -3,14 +3,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
 use ruststrom_core::config::{self, Certificate};
-use ruststrom_core::{ConnId, Fault, Instant, LookupId, Query, TlsFault};
+use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Query, TlsFault};
 use ruststrom_driver::pump::fault_of;
 use ruststrom_driver::tls::TlsWorld;
 use ruststrom_driver::tls::client::ClientTls;
@@ -74,7 +73,7 @@ impl World for Wire {
         }
     }
 
-    fn connect(&mut self, _: ConnId, _: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, _: ConnId, _: &Endpoint) -> io::Result<()> {
         Ok(())
     }
     fn take_error(&mut self, _: ConnId) -> Option<io::Error> {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
+use ruststrom_core::{ConnId, Endpoint, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
 use ruststrom_driver::event::{Event, Readiness};
 use ruststrom_driver::services::WorkerServices;
@@ -65,7 +65,7 @@ impl World for MioSockets {
         self.table.send(c, slices)
     }
 
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, c: ConnId, to: &Endpoint) -> io::Result<()> {
         let socket = socket_table::connect(to)?;
         self.insert(c, socket)
     }

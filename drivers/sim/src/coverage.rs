@@ -48,6 +48,8 @@ marks! {
     ConnectRefused "fault: backend refuses";
     Unresponsive "fault: backend accepts no connection";
     Unreachable "fault: backend unreachable";
+    UnixConnected "backend connected by a Unix socket";
+    UnixRefused "fault: connect to a Unix socket fails";
     EarlyResponse "fault: backend responds early";
     Truncated "fault: backend truncates its response";
     ExtraBytes "fault: backend sends too much";

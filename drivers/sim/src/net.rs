@@ -11,8 +11,8 @@ mod socket;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 
+use ruststrom_core::Endpoint;
 use ruststrom_core::observe::HealthState;
 
 use self::event_queue::EventQueue;
@@ -250,7 +250,7 @@ impl Net {
     }
 
     /// Connecting failed at once.
-    fn connect_error(&mut self, shard: usize, to: SocketAddr, errno: i32) {
+    fn connect_error(&mut self, shard: usize, to: &Endpoint, errno: i32) {
         if let Some(backend) = backend_at(to) {
             self.connect_errors.push(ConnectError { at: self.now, shard, backend, errno });
         }

@@ -6,6 +6,8 @@ mod settings;
 
 use std::net::SocketAddr;
 
+use ruststrom_core::Endpoint;
+
 use crate::random::SplitMix64;
 
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
@@ -86,13 +88,23 @@ pub(crate) struct SystemFaults {
     pub(crate) files: u32,
 }
 
+/// How a pool names a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressKind {
+    /// By its IP address.
+    Ip,
+    /// By a name that is looked up.
+    Name,
+    /// By the path of a Unix socket.
+    Unix,
+}
+
 /// One backend of a pool as configured. Several pools may name the same simulated backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BackendSpec {
     /// The number of the simulated backend.
     pub(crate) backend: usize,
-    /// Configured by a name that is looked up, not by its IP address.
-    pub(crate) named: bool,
+    pub(crate) address: AddressKind,
     pub(crate) weight: u32,
     /// 0: no limit.
     pub(crate) max_connections: u32,
@@ -102,11 +114,15 @@ pub(crate) struct BackendSpec {
 impl BackendSpec {
     /// The address as the configuration writes it, which is also the backend's label in records.
     pub(crate) fn label(&self) -> String {
-        if self.named {
-            format!("m{}.test:8000", self.backend)
-        } else {
-            backend_address(self.backend, false).to_string()
+        match self.address {
+            AddressKind::Ip => backend_address(self.backend, false).to_string(),
+            AddressKind::Name => format!("m{}.test:8000", self.backend),
+            AddressKind::Unix => format!("unix:{UNIX_PREFIX}{}", self.backend),
         }
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.address == AddressKind::Name
     }
 }
 
@@ -184,12 +200,18 @@ pub(crate) fn client_at(address: SocketAddr) -> Option<usize> {
 const FIRST_CLIENT_PORT: u16 = 2_000;
 
 /// The number of the simulated backend at an address.
-pub(crate) fn backend_at(address: SocketAddr) -> Option<usize> {
+pub(crate) fn backend_at(address: &Endpoint) -> Option<usize> {
     match address {
-        SocketAddr::V4(v4) if v4.port() == 8000 => (v4.ip().octets()[3] as usize).checked_sub(1),
-        _ => None,
+        Endpoint::Ip(SocketAddr::V4(v4)) if v4.port() == 8000 => {
+            (v4.ip().octets()[3] as usize).checked_sub(1)
+        }
+        Endpoint::Ip(_) => None,
+        Endpoint::Unix(path) => path.strip_prefix(UNIX_PREFIX)?.parse().ok(),
     }
 }
+
+/// What the paths of all backends' Unix sockets begin with; their number follows.
+pub(crate) const UNIX_PREFIX: &str = "/run/backend-";
 
 /// How likely a fault is, in thousandths: off in half of the runs, else up to `max`.
 fn permille(rng: &mut SplitMix64, max: u64) -> u32 {
@@ -370,8 +392,13 @@ impl Scenario {
             for backend in 0..self.backend_count {
                 if backends.is_empty() || rng.below(4) > 0 {
                     let drawn = self.draw_backend(rng, backend);
-                    let plain =
-                        BackendSpec { backend, named: false, weight: 1, max_connections: 0, backup: false };
+                    let plain = BackendSpec {
+                        backend,
+                        address: AddressKind::Ip,
+                        weight: 1,
+                        max_connections: 0,
+                        backup: false,
+                    };
                     backends.push(if equal { plain } else { drawn });
                 }
             }
@@ -387,7 +414,11 @@ impl Scenario {
     pub(crate) fn draw_backend(&self, rng: &mut SplitMix64, backend: usize) -> BackendSpec {
         BackendSpec {
             backend,
-            named: rng.below(5) == 0,
+            address: match rng.below(5) {
+                0 => AddressKind::Name,
+                1 => AddressKind::Unix,
+                _ => AddressKind::Ip,
+            },
             weight: if rng.below(3) == 0 { rng.between(1, 5) as u32 } else { 1 },
             max_connections: if rng.below(4) == 0 { rng.between(1, 4) as u32 } else { 0 },
             backup: rng.below(8) == 0,

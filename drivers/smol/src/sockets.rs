@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use ruststrom_core::{ConnId, Instant, LookupId, Query, Wall};
+use ruststrom_core::{ConnId, Endpoint, Instant, LookupId, Query, Wall};
 use ruststrom_driver::clock;
 use ruststrom_driver::event::{Event, Readiness};
 use ruststrom_driver::services::WorkerServices;
@@ -161,7 +161,7 @@ impl World for SmolSockets {
         sent
     }
 
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, c: ConnId, to: &Endpoint) -> io::Result<()> {
         let socket = socket_table::connect(to)?;
         self.keep(c, socket, CONNECTING | WANT_WRITE)
     }

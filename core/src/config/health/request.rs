@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::address::{AddressError, host_name, split_port};
 use crate::config::diagnostic::clip;
-use crate::config::model::CheckMethod;
+use crate::config::model::{Address, Backend, CheckMethod};
 use crate::config::reader::{self, Section};
 use crate::config::report::{Report, Value};
 use crate::config::suggest;
@@ -33,8 +33,16 @@ pub(super) fn method(section: &Section<'_>, report: &mut Report<'_>) -> CheckMet
     section.one_of("method", "method of a health check", &methods, CheckMethod::Get, report)
 }
 
-pub(super) fn port(section: &Section<'_>, report: &mut Report<'_>) -> Option<u16> {
+/// The port that is checked, of backends that have one.
+pub(super) fn port(section: &Section<'_>, backends: &[Backend], report: &mut Report<'_>) -> Option<u16> {
     let value = section.get("port")?;
+    if let Some(backend) = backends.iter().find(|b| matches!(b.address, Address::Unix(_))) {
+        let message = format!("\"{}\" has no port that could be checked", clip(&backend.label));
+        report.error(value.span(), message).help = Some(
+            "a backend at a Unix socket is checked there: put those with a port into another pool".into(),
+        );
+        return None;
+    }
     u16::try_from(reader::integer(value, "`port`", 1..=65_535, report)?).ok()
 }
 

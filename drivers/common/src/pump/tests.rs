@@ -354,12 +354,16 @@ fn connecting_ends_with_room_or_with_a_reason() {
         (Some(libc::EMFILE), WRITE, None, Input::Fault(0, Fault::NoResources)),
         (Some(libc::EADDRNOTAVAIL), WRITE, None, Input::Fault(0, Fault::NoResources)),
         (Some(libc::ENETUNREACH), WRITE, None, Input::Fault(0, Fault::Unreachable)),
-        (Some(libc::EACCES), WRITE, None, Input::Fault(0, Fault::Other)),
+        (Some(libc::EACCES), WRITE, None, Input::Fault(0, Fault::Denied)),
+        (Some(libc::EPERM), WRITE, None, Input::Fault(0, Fault::Other)),
+        (Some(libc::ENOENT), WRITE, None, Input::Fault(0, Fault::NoSocket)),
+        (Some(libc::EPROTOTYPE), WRITE, None, Input::Fault(0, Fault::NoSocket)),
+        (Some(libc::EAGAIN), WRITE, None, Input::Fault(0, Fault::BacklogFull)),
     ];
     for (refuse, event, so_error, expected) in table {
         let mut pump = Pump::new(Relay::new(1, 8, 8), Instant::ZERO);
         let mut world = FakeWorld { refuse_connect: *refuse, ..FakeWorld::default() };
-        pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: None });
+        pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to: to.into(), tls: None });
         pump.settle(&mut world);
         if let Some(s) = world.sockets.get_mut(&0) {
             s.so_error = *so_error;
@@ -515,7 +519,7 @@ fn target() -> Arc<TlsTarget> {
 fn a_backend_is_connected_once_its_handshake_is_over() {
     let to = SocketAddr::from(([127, 0, 0, 1], 1));
     let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
-    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: Some(target()) });
+    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to: to.into(), tls: Some(target()) });
     pump.settle(&mut world);
     pump.ready(id(0), WRITE, &mut world);
     pump.ready(id(0), READ, &mut world);
@@ -525,7 +529,7 @@ fn a_backend_is_connected_once_its_handshake_is_over() {
     assert_eq!(pump.proxy.inputs[1..], [Input::Negotiated(0), Input::Recv(0, 0)]);
     // A socket that was not connected has no handshake.
     let (mut pump, mut world) = (Pump::new(Relay::new(1, 8, 8), Instant::ZERO), FakeWorld::default());
-    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to, tls: Some(target()) });
+    pump.proxy.effects.push_back(Effect::Connect { conn: id(0), to: to.into(), tls: Some(target()) });
     pump.settle(&mut world);
     world.at(0).so_error = Some(libc::ECONNREFUSED);
     pump.ready(id(0), ERROR, &mut world);

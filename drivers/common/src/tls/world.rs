@@ -17,7 +17,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use ruststrom_core::config::TlsTarget;
-use ruststrom_core::{ConnId, Fault, Instant, LookupId, Negotiated, Query, TlsFault, Wall};
+use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Query, TlsFault, Wall};
 
 use super::layer::{Layer, Session};
 use crate::event::Event;
@@ -383,11 +383,11 @@ impl<W: World, L: Layer> World for TlsWorld<W, L> {
         self.inner.send(c, slices)
     }
 
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, c: ConnId, to: &Endpoint) -> io::Result<()> {
         self.inner.connect(c, to)
     }
 
-    fn connect_tls(&mut self, c: ConnId, to: SocketAddr, target: &TlsTarget) -> io::Result<()> {
+    fn connect_tls(&mut self, c: ConnId, to: &Endpoint, target: &TlsTarget) -> io::Result<()> {
         let session = self.layer.connect(target).map_err(error)?;
         self.inner.connect(c, to)?;
         self.secure(c, session, true);

@@ -138,6 +138,9 @@ impl Net {
             "connect_unreachable" => {
                 errno(&[libc::ENETUNREACH, libc::EHOSTUNREACH]) || record.backend.starts_with('m')
             }
+            "connect_no_socket" => errno(&[libc::ENOENT]),
+            "connect_denied" => errno(&[libc::EACCES]),
+            "connect_backlog_full" => errno(&[libc::EAGAIN]),
             "connect_failed" => errno(&[libc::EMFILE]),
             "connect_timeout" => {
                 let enough = |waited| timeouts.connect > 0 && waited >= timeouts.connect;
@@ -239,7 +242,7 @@ impl Net {
         let [version] = versions else { return Ok(true) };
         let spec = version.iter().find(|p| p.name == pool);
         let usable = spec.into_iter().flat_map(|p| &p.backends).find(|b| {
-            !b.named && b.weight > 0 && !self.was_unhealthy(pool, &b.label(), from, record.times.ended)
+            !b.is_named() && b.weight > 0 && !self.was_unhealthy(pool, &b.label(), from, record.times.ended)
         });
         match usable {
             Some(backend) => Err(format!("{} was usable all the time", backend.label())),

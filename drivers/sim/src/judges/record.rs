@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 
 use crate::exchanges::{ExchangeEntry, ObservedRecord, response_body_len};
 use crate::net::{Net, Sending, Socket};
+use crate::scenario::UNIX_PREFIX;
 
 /// The number of the simulated backend that a label stands for.
 pub(super) fn backend_of(label: &str) -> Option<usize> {
     if let Some(rest) = label.strip_prefix('m') {
         return rest.split('.').next()?.parse().ok();
+    }
+    if let Some(path) = label.strip_prefix("unix:") {
+        return path.strip_prefix(UNIX_PREFIX)?.parse().ok();
     }
     let last = label.split(':').next()?.rsplit('.').next()?;
     last.parse::<usize>().ok()?.checked_sub(1)

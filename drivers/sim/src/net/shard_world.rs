@@ -5,7 +5,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use ruststrom_core::{ConnId, Instant, LookupId, LookupResult, Query, Wall};
+use ruststrom_core::{ConnId, Endpoint, Instant, LookupId, LookupResult, Query, Wall};
 use ruststrom_driver::event::Event;
 use ruststrom_driver::sockets::Sockets;
 use ruststrom_driver::world::{Received, Sent, World};
@@ -32,6 +32,22 @@ pub(crate) struct ListenerHandle;
 
 fn errno(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
+}
+
+impl Net {
+    /// Why a Unix socket takes no connection: it fails at once, or never.
+    fn unix_error(&mut self, mode: BackendMode) -> Option<i32> {
+        let faults = &self.scenario.backend;
+        let (refuses, unresponsive) = (faults.refuses, faults.unresponsive);
+        let code = if mode == BackendMode::Refusing || self.fault(refuses, Mark::UnixRefused) {
+            self.rng.pick(&[libc::ECONNREFUSED, libc::ENOENT, libc::EACCES])
+        } else if mode == BackendMode::Unresponsive || self.fault(unresponsive, Mark::UnixRefused) {
+            libc::EAGAIN
+        } else {
+            return None;
+        };
+        Some(code)
+    }
 }
 
 impl<C: ClientSource> World for ShardWorld<'_, C> {
@@ -129,7 +145,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         Ok(Sent { bytes: n, blocked: n < sum })
     }
 
-    fn connect(&mut self, c: ConnId, to: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, c: ConnId, to: &Endpoint) -> io::Result<()> {
         let net = &mut *self.net;
         let files = net.scenario.system.files as usize;
         if net.faults_on && files > 0 && net.open_sockets[self.shard] >= files {
@@ -141,9 +157,17 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             net.ledger.fail("known-address", to.to_string());
             return Err(errno(libc::ENETUNREACH));
         };
-        if net.fault(net.scenario.backend.unreachable / 2, Mark::Unreachable) {
-            net.connect_error(self.shard, to, libc::ENETUNREACH);
-            return Err(errno(libc::ENETUNREACH));
+        let mode = if net.faults_on { net.backend_modes[backend] } else { BackendMode::Healthy };
+        let is_unix = matches!(to, Endpoint::Unix(_));
+        let failed = if is_unix {
+            net.unix_error(mode)
+        } else {
+            let unreachable = net.fault(net.scenario.backend.unreachable / 2, Mark::Unreachable);
+            unreachable.then_some(libc::ENETUNREACH)
+        };
+        if let Some(code) = failed {
+            net.connect_error(self.shard, to, code);
+            return Err(errno(code));
         }
         let socket = net.insert(self.shard, c, Peer::Backend(backend), true);
         if net.known_unhealthy(backend) && net.replay_allowed != (net.turn, self.shard, backend) {
@@ -154,8 +178,13 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             format!("connects {socket} to backend {backend}")
         });
         let later = net.now + net.delay() + net.delay();
-        let mode = if net.faults_on { net.backend_modes[backend] } else { BackendMode::Healthy };
-        if mode == BackendMode::Refusing || net.fault(net.scenario.backend.refuses, Mark::ConnectRefused) {
+        if is_unix {
+            // It is connected already, and the poller says so.
+            net.mark(Mark::UnixConnected);
+            net.schedule(net.now, SimEvent::Connected(socket));
+        } else if mode == BackendMode::Refusing
+            || net.fault(net.scenario.backend.refuses, Mark::ConnectRefused)
+        {
             net.schedule(later, SimEvent::ConnectFailed(socket, libc::ECONNREFUSED));
         } else if mode == BackendMode::Unresponsive
             || net.fault(net.scenario.backend.unresponsive, Mark::Unresponsive)

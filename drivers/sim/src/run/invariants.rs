@@ -110,7 +110,8 @@ impl Simulation {
             return;
         }
         for pool in &self.net.scenario.pools {
-            let plain = |b: &BackendSpec| !b.named && b.weight == 1 && b.max_connections == 0 && !b.backup;
+            let plain =
+                |b: &BackendSpec| !b.is_named() && b.weight == 1 && b.max_connections == 0 && !b.backup;
             if pool.strategy != "RoundRobin" || pool.sticky || !pool.backends.iter().all(plain) {
                 continue;
             }

@@ -6,7 +6,7 @@ use super::Simulation;
 use crate::client::Client;
 use crate::coverage::Mark;
 use crate::net::{ClientExchanges, SimEvent};
-use crate::scenario::{MS, SEC};
+use crate::scenario::{BackendSpec, MS, SEC};
 
 /// How many clients come after the recovery.
 pub(super) const FINAL_CLIENTS: usize = 3;
@@ -64,7 +64,7 @@ impl Simulation {
                 self.phase_until = self.net.now + 120 * SEC;
                 // Probes under way may still fail. A lookup that was lost is repeated after 20 s.
                 let pools = self.net.config_versions.last().expect("one");
-                let named = pools.iter().any(|p| p.backends.iter().any(|b| b.named));
+                let named = pools.iter().any(|p| p.backends.iter().any(BackendSpec::is_named));
                 let faults = &self.net.scenario.system;
                 let lost = named && faults.slow_lookup + faults.lost_lookup + faults.failed_lookup > 0;
                 self.recover_from = self.net.now + if lost { 50 * SEC } else { 5 * SEC };

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
 use ruststrom_core::config::TlsTarget;
-use ruststrom_core::{ConnId, Fault, Instant, LookupId, Negotiated, Query};
+use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Query};
 
 use crate::world::{Received, Sent, World};
 
@@ -64,7 +63,7 @@ impl World for FakeWorld {
         s.room -= n;
         Ok(Sent { bytes: n, blocked: n < all.len() })
     }
-    fn connect(&mut self, c: ConnId, _: SocketAddr) -> io::Result<()> {
+    fn connect(&mut self, c: ConnId, _: &Endpoint) -> io::Result<()> {
         self.calls.push(('c', c.slot));
         match self.refuse_connect {
             Some(e) => Err(io::Error::from_raw_os_error(e)),
@@ -74,7 +73,7 @@ impl World for FakeWorld {
             }
         }
     }
-    fn connect_tls(&mut self, c: ConnId, to: SocketAddr, _: &TlsTarget) -> io::Result<()> {
+    fn connect_tls(&mut self, c: ConnId, to: &Endpoint, _: &TlsTarget) -> io::Result<()> {
         self.connect(c, to)
     }
     fn accept_tls(&mut self, c: ConnId) {
