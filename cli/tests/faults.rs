@@ -43,6 +43,8 @@ mod limits;
 mod scripted_backend;
 #[path = "faults/timeouts.rs"]
 mod timeouts;
+#[path = "faults/unix_sockets.rs"]
+mod unix_sockets;
 
 /// The driver's name, as the argument `--driver` takes it.
 fn driver_name(driver: Driver) -> &'static str {
