@@ -12,6 +12,8 @@ mod observer;
 #[path = "proxy/script.rs"]
 #[allow(dead_code, reason = "shared with the tests of the proxy")]
 mod script;
+#[path = "proxy/serve.rs"]
+mod serve;
 #[path = "proxy/turn.rs"]
 mod turn;
 #[path = "corpus/world.rs"]

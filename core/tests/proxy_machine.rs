@@ -31,6 +31,8 @@ mod retries;
 mod script;
 #[path = "proxy/secured.rs"]
 mod secured;
+#[path = "proxy/serve.rs"]
+mod serve;
 #[path = "proxy/turn.rs"]
 mod turn;
 #[path = "proxy/unix_sockets.rs"]

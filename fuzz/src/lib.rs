@@ -13,6 +13,8 @@ mod observer;
 #[path = "../../core/tests/proxy/script.rs"]
 #[allow(dead_code, reason = "shared with the tests of the proxy")]
 mod script;
+#[path = "../../core/tests/proxy/serve.rs"]
+mod serve;
 #[path = "../../core/tests/proxy/turn.rs"]
 mod turn;
 #[path = "../../core/tests/corpus/world.rs"]

@@ -135,6 +135,35 @@ fn one_of_two_addresses_is_ill() {
     }
 }
 
+/// An address that took no connection once is left alone until the name has been looked up again, whatever
+/// that finds.
+#[test]
+fn a_refused_address_after_the_next_lookup() {
+    for next in [&[A, B][..], &[B, A], &[A, B, C]] {
+        let mut w = named(0);
+        w.backend(A).open = Open::Fails(ruststrom_core::Fault::Refused);
+        for at in [A, B, C] {
+            w.backend(at).reply = Reply::Hold;
+        }
+        resolve(&mut w, &[A, B]);
+        for _ in 0..4 {
+            w.client_sends(&get("/"));
+        }
+        assert_eq!((w.made_to(A), w.to(B).len()), (1, 4));
+        w.backend(A).open = Open::Take;
+        for _ in 0..4 {
+            w.client_sends(&get("/"));
+        }
+        assert_eq!((w.made_to(A), w.to(B).len()), (1, 8), "not yet");
+        resolve(&mut w, next);
+        for _ in 0..6 {
+            w.client_sends(&get("/"));
+        }
+        assert_eq!((w.to(A).len(), w.to(B).len() - 8), (6 / next.len(), 6 / next.len()), "{next:?}");
+        w.finish();
+    }
+}
+
 /// An address whose check fails gets no requests, though others of the name do; when it is well again it
 /// does.
 #[test]

@@ -283,6 +283,37 @@ fn scarce_pages() {
     }
 }
 
+/// A request that waits for a connection, or for a backend, holds no page and will need one: no more of them
+/// are read than there will be pages for.
+#[test]
+fn scarce_pages_and_requests_that_wait() {
+    for (what, pool, open) in [
+        ("connecting", ONE, Open::Silent),
+        ("queued", "addresses = [{ address = \"10.0.0.1:80\", max_connections = 1 }]", Open::Take),
+    ] {
+        let mut w = with_pages(pool, 20);
+        w.backend(A).open = open;
+        w.backend(A).reply = Reply::Hold;
+        let clients: Vec<Sock> = (0..60).map(|_| w.client_sends(&get("/"))).collect();
+        assert_eq!((w.counts().exchanges, w.counts().queued > 0), (19, what == "queued"), "{what}");
+        assert!(!w.shards[0].accepting(ListenerKind::Http), "{what}");
+        w.backend(A).open = Open::Take;
+        w.backend(A).reply = ok(&"x".repeat(SMALL_BYTES)).as_str().into();
+        for b in w.to(A) {
+            match open {
+                Open::Silent => w.opened(b),
+                _ => w.reply(b, ok("x")),
+            }
+        }
+        for c in &clients {
+            assert_eq!(w.statuses(*c), [200], "{what}");
+        }
+        assert_eq!(w.counts().pages, 0);
+        assert!(w.shards[0].accepting(ListenerKind::Http), "{what}: free again");
+        w.finish();
+    }
+}
+
 /// The same with uploads, each much longer than what there is.
 #[test]
 fn scarce_pages_and_uploads() {

@@ -335,6 +335,64 @@ fn every_timeout() {
     }
 }
 
+/// A backend has all of `backend_head` to think: none of the short times around it ends that, whatever the
+/// client's connection and the backend's have seen before.
+#[test]
+fn a_backend_may_think() {
+    let text = |backend_head: u64| {
+        format!(
+            "http_address = \"192.0.2.1:80\"\n[health_interval]\ncheck_every = 0\n[timeouts]\nhead = 1\nidle = 1\nconnect = 1\n\
+             backend_head = {backend_head}\nstall = 1\ntunnel = 1\nqueue = 1\nclient_fin = 1\n[[backend_pools]]\n\
+             addresses = [\"10.0.0.1:80\"]\nretries = 0\n[backend_pools.client]\npool_idle_timeout = 1\n"
+        )
+    };
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody";
+    for request in [get("/"), post.to_owned()] {
+        for connection_is_reused in [false, true] {
+            for earlier_requests in [0, 1, 3] {
+                for pieces in [1, 2] {
+                    for late in [false, true] {
+                        let what = format!(
+                            "{request:?}, reused {connection_is_reused}, {earlier_requests} before, {pieces} pieces"
+                        );
+                        let mut w = World::new(&text(50));
+                        let c = w.client();
+                        for _ in 0..earlier_requests {
+                            assert_eq!(w.ask(c, "/"), [200]);
+                            w.advance_ms(500);
+                        }
+                        if connection_is_reused {
+                            w.send_from_new_client(&get("/"));
+                        } else if earlier_requests > 0 {
+                            let idle = w.to(A)[0];
+                            w.fault(idle, Fault::Reset);
+                        }
+                        w.exchanges();
+                        w.backend(A).reply = Reply::Hold;
+                        let (first, second) = request.split_at(request.len() * (pieces - 1) / 2);
+                        w.send(c, first);
+                        w.advance_ms(if pieces > 1 { 300 } else { 0 });
+                        w.send(c, second);
+                        let b = w.to(A)[0];
+                        assert!(!w.peer(b).received.is_empty(), "{what}: it has been sent");
+                        w.advance_ms(49_998);
+                        assert_eq!((w.exchanges(), w.peer(b).closed), (vec![], false), "{what}: too early");
+                        if late {
+                            w.advance_ms(4);
+                            assert_eq!(w.statuses(c), [504], "{what}");
+                        } else {
+                            w.reply(b, ok("x"));
+                            assert_eq!(w.statuses(c), [200], "{what}");
+                            assert!(w.exchanges()[0].reused == connection_is_reused, "{what}");
+                        }
+                        w.finish();
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Bytes a second over the time of `stall`: just enough passes, just too little does not.
 #[test]
 fn the_slowest_that_is_borne() {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ruststrom_core::{ConnId, Effect, Endpoint, Fault, Query, Wants};
+use ruststrom_core::{ConnId, Effect, Endpoint, Fault, Query, Ready};
 
 use crate::world::{Event, Open, Peer, Reply, Sock, TURNS, World, whole};
 
@@ -17,31 +17,30 @@ impl World {
         panic!("the proxy never settles");
     }
 
-    /// One input to one shard; false if there is nothing left to tell.
+    /// One event for one shard; false if there is nothing left to tell.
     pub(crate) fn step(&mut self) -> bool {
+        self.turn += 1;
         if let Some(event) = self.events.pop_front() {
             self.happen(event);
             return true;
         }
+        if let Some(sock) = self.backlog.pop_front() {
+            self.resume(sock);
+            return true;
+        }
         let all: Vec<Sock> = self.open.iter().copied().collect();
         let start = self.draw(all.len().max(1) as u64) as usize;
-        for i in 0..all.len() {
-            let sock = all[(start + i) % all.len()];
-            let write_first = self.draw(4) != 1;
-            if (write_first && self.take(sock)) || self.give(sock) || self.take(sock) {
-                return true;
-            }
-        }
-        false
+        let mut in_turn = all.iter().cycle().skip(start).take(all.len());
+        in_turn.any(|sock| self.ready(*sock))
     }
 
     /// 0 unless there is chaos.
-    fn draw(&mut self, below: u64) -> u64 {
+    pub(crate) fn draw(&mut self, below: u64) -> u64 {
         self.chaos.as_mut().map_or(0, |rng| rng.below(below))
     }
 
     /// At most so many of `n` at once.
-    fn piece(&mut self, n: usize) -> usize {
+    pub(crate) fn piece(&mut self, n: usize) -> usize {
         match self.draw(4) {
             0 => n,
             1 => n.min(1),
@@ -56,88 +55,64 @@ impl World {
                 self.obey(shard);
             }
             Event::Connected(sock) if !self.peers[sock.0].closed => {
-                self.peers[sock.0].connected = true;
+                self.is_connected(sock);
                 let Peer { shard, conn, .. } = self.peers[sock.0];
                 self.shards[shard].handle_connected(conn, self.now);
-                self.acted(sock);
                 self.obey(shard);
             }
             Event::Failed(sock, fault) if !self.peers[sock.0].closed => {
                 let Peer { shard, conn, .. } = self.peers[sock.0];
-                self.peers[sock.0].ended = true;
                 self.shards[shard].handle_fault(conn, fault, self.now);
-                self.acted(sock);
                 self.obey(shard);
             }
             _ => {}
         }
     }
 
-    /// After an input about a connection a driver looks by itself whether it may read.
-    pub(crate) fn acted(&mut self, sock: Sock) {
-        let peer = &mut self.peers[sock.0];
-        let wants = self.shards[peer.shard].wants(peer.conn);
-        peer.known = Wants { recv: wants.recv && !peer.waits_for_page, send: wants.send && peer.known.send };
-    }
-
-    /// Does what a shard asks for, and checks it.
+    /// Does what a shard asks for until it asks for nothing more, and checks it. Like the drivers' pump: who
+    /// is listed is served at once, before the next one is looked at, and effects come when nobody is listed.
     pub(crate) fn obey(&mut self, shard: usize) {
         loop {
-            let conn = self.shards[shard].poll_conn();
-            if let Some((&sock, hint)) = conn.and_then(|l| Some((self.socks.get(&(shard, l.conn))?, l.send)))
-            {
-                let peer = &mut self.peers[sock.0];
-                let wants = self.shards[shard].wants(peer.conn);
-                peer.known = Wants { recv: wants.recv, send: wants.send && (hint || peer.known.send) };
-                peer.waits_for_page = false;
-            }
-            let Some(effect) = self.shards[shard].poll_effect() else {
-                if conn.is_none() {
-                    break;
+            if let Some(Ready { conn, send }) = self.shards[shard].poll_conn() {
+                if let Some(&sock) = self.socks.get(&(shard, conn)) {
+                    self.listed(sock, send);
                 }
-                continue;
-            };
-            match effect {
-                Effect::Connect { conn, to, tls } => {
-                    self.secured.push((to.clone(), tls));
-                    self.connect(shard, conn, to);
-                }
-                Effect::Shutdown(conn) => {
-                    let sock = self.socks[&(shard, conn)];
-                    self.peers[sock.0].shut = true;
-                }
-                Effect::Close(conn) | Effect::Reset(conn) => {
-                    let sock = self.socks.remove(&(shard, conn)).expect("closed once");
-                    let peer = &mut self.peers[sock.0];
-                    (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
-                    peer.inbox = VecDeque::new();
-                    self.open.remove(&sock);
-                    self.arrived.retain(|(s, _)| *s != sock);
-                }
-                Effect::Lookup { id, query: Query::Resolve { host, port } } => {
-                    self.lookups.push((shard, id, format!("{host}:{port}")));
-                }
-                Effect::Lookup { query, .. } => panic!("nobody asks for {query:?}"),
-                Effect::Nudge(other) => {
-                    assert_ne!(usize::from(other), shard, "a shard that nudges itself");
-                    self.nudges += 1;
-                    self.events.push_back(Event::Nudged(other.into()));
-                }
-                Effect::Drained => self.drained.push(shard),
+            } else if let Some(effect) = self.shards[shard].poll_effect() {
+                self.effect(shard, effect);
+            } else {
+                break;
             }
         }
-        let proxy = &self.shards[shard];
-        proxy.check();
-        // A want that nobody pointed at would never be served by a driver.
-        for sock in &self.open {
-            let peer = &self.peers[sock.0];
-            if peer.shard == shard {
-                let (now, known) = (proxy.wants(peer.conn), peer.known);
-                assert!(
-                    (!now.recv || known.recv || peer.waits_for_page) && (!now.send || known.send),
-                    "{sock:?} wants {now:?} and nobody knows"
-                );
+        self.shards[shard].check();
+        self.check_served(shard);
+    }
+
+    fn effect(&mut self, shard: usize, effect: Effect) {
+        match effect {
+            Effect::Connect { conn, to, tls } => {
+                self.secured.push((to.clone(), tls));
+                self.connect(shard, conn, to);
             }
+            Effect::Shutdown(conn) => self.shut_down(self.socks[&(shard, conn)]),
+            Effect::Close(conn) | Effect::Reset(conn) => {
+                let sock = self.socks.remove(&(shard, conn)).expect("closed once");
+                let peer = &mut self.peers[sock.0];
+                (peer.closed, peer.cut) = (true, matches!(effect, Effect::Reset(_)));
+                peer.inbox = VecDeque::new();
+                self.open.remove(&sock);
+                self.arrived.retain(|(s, _)| *s != sock);
+                self.backlog.retain(|s| *s != sock);
+            }
+            Effect::Lookup { id, query: Query::Resolve { host, port } } => {
+                self.lookups.push((shard, id, format!("{host}:{port}")));
+            }
+            Effect::Lookup { query, .. } => panic!("nobody asks for {query:?}"),
+            Effect::Nudge(other) => {
+                assert_ne!(usize::from(other), shard, "a shard that nudges itself");
+                self.nudges += 1;
+                self.events.push_back(Event::Nudged(other.into()));
+            }
+            Effect::Drained => self.drained.push(shard),
         }
     }
 
@@ -165,82 +140,8 @@ impl World {
         *most = busy.max(*most);
     }
 
-    /// Takes bytes from the proxy.
-    fn take(&mut self, sock: Sock) -> bool {
-        let Peer { shard, conn, room, connected, .. } = self.peers[sock.0];
-        if !connected || room == 0 || !self.peers[sock.0].known.send || self.peers[sock.0].breaking.is_some()
-        {
-            return false;
-        }
-        assert!(!self.peers[sock.0].shut, "nothing is sent after the end");
-        let whole: usize = self.shards[shard].transmit(conn).slices().iter().map(|s| s.len()).sum();
-        assert!(whole > 0, "a connection that wants to send has something to send");
-        let n = self.piece(whole).min(room);
-        let peer = &mut self.peers[sock.0];
-        let mut took = 0;
-        for slice in self.shards[shard].transmit(conn).slices() {
-            let here = slice.len().min(n - took);
-            peer.received.extend_from_slice(&slice[..here]);
-            took += here;
-        }
-        if peer.room != usize::MAX {
-            peer.room -= n;
-        }
-        // Once all has gone a driver waits to be told of more.
-        peer.known.send = n < whole;
-        self.shards[shard].handle_sent(conn, n, self.now);
-        self.acted(sock);
-        self.obey(shard);
-        if self.peers[sock.0].to.is_some() {
-            self.serve(sock);
-        }
-        true
-    }
-
-    /// Gives bytes, or the end, to the proxy.
-    fn give(&mut self, sock: Sock) -> bool {
-        let peer = &mut self.peers[sock.0];
-        let (shard, conn) = (peer.shard, peer.conn);
-        if peer.ended || !peer.connected {
-            return false;
-        }
-        if let Some(fault) = peer.breaking.filter(|_| peer.inbox.is_empty() || !peer.known.recv) {
-            peer.ended = true;
-            self.shards[shard].handle_fault(conn, fault, self.now);
-        } else if !peer.known.recv {
-            return false;
-        } else if !peer.inbox.is_empty() {
-            let len = peer.inbox.len();
-            let n = self.piece(len);
-            let room = self.shards[shard].recv_buf(conn);
-            if room.is_empty() {
-                // The core lists it again once there is a page.
-                let peer = &mut self.peers[sock.0];
-                (peer.known.recv, peer.waits_for_page) = (false, true);
-                self.obey(shard);
-                return false;
-            }
-            let n = n.min(room.len());
-            let inbox = &mut self.peers[sock.0].inbox;
-            let (front, back) = inbox.as_slices();
-            let in_front = n.min(front.len());
-            room[..in_front].copy_from_slice(&front[..in_front]);
-            room[in_front..n].copy_from_slice(&back[..n - in_front]);
-            inbox.drain(..n);
-            self.shards[shard].handle_recv(conn, n, self.now);
-        } else if peer.ending {
-            peer.ended = true;
-            self.shards[shard].handle_recv_end(conn, self.now);
-        } else {
-            return false;
-        }
-        self.acted(sock);
-        self.obey(shard);
-        true
-    }
-
     /// A backend looks at what it has.
-    fn serve(&mut self, sock: Sock) {
+    pub(crate) fn backend_looks(&mut self, sock: Sock) {
         let Some(to) = self.peers[sock.0].to.clone() else { return };
         // A probe is short, and content need not be searched time and again.
         let peer = &mut self.peers[sock.0];

@@ -1,6 +1,6 @@
 //! A world without sockets for several shards on one thread: it does what drivers do (the contract of the
-//! facade) in virtual time, plays the backends by script, and remembers everything that came out. After each
-//! input every structural invariant is checked.
+//! facade) in virtual time, plays the backends by script, and remembers everything that came out. Each time
+//! that a shard has nothing left to say every structural invariant is checked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -13,11 +13,12 @@ use ruststrom_core::proxy::Counts;
 use ruststrom_core::rng::Rng;
 use ruststrom_core::{
     Accepted, Cause, ConnId, Endpoint, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated, Proxy,
-    Refused, Shared, Wants,
+    Refused, Shared,
 };
 
 pub(crate) use crate::observer::{EndedExchange, Log};
 pub(crate) use crate::script::{Open, Reply, Script, addr, config, endpoint, get, ok, one_pool, whole};
+use crate::serve::Served;
 
 /// Names a socket of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,7 @@ pub(crate) struct Peer {
     pub(crate) inbox: VecDeque<u8>,
     pub(crate) ending: bool,
     pub(crate) ended: bool,
+    /// It breaks once everything sent before has been read.
     pub(crate) breaking: Option<Fault>,
     /// Taken from the proxy and not yet looked at.
     pub(crate) received: Vec<u8>,
@@ -44,9 +46,7 @@ pub(crate) struct Peer {
     pub(crate) shut: bool,
     pub(crate) closed: bool,
     pub(crate) cut: bool,
-    pub(crate) known: Wants,
-    /// It found no page to be read into.
-    pub(crate) waits_for_page: bool,
+    pub(crate) served: Served,
 }
 
 #[derive(Debug)]
@@ -76,6 +76,10 @@ pub(crate) struct World {
     pub(crate) drained: Vec<usize>,
     pub(crate) nudges: usize,
     pub(crate) events: VecDeque<Event>,
+    /// Of the event loops: rounds of a connection are counted in each anew.
+    pub(crate) turn: usize,
+    /// Who has used up its rounds.
+    pub(crate) backlog: VecDeque<Sock>,
     /// Order and sizes are drawn from it; without it everything is whole and in order.
     pub(crate) chaos: Option<Rng>,
     /// Most exchanges in flight at once, by backend as the world sees it.
@@ -120,6 +124,8 @@ impl World {
             drained: Vec::new(),
             nudges: 0,
             events: VecDeque::new(),
+            turn: 0,
+            backlog: VecDeque::new(),
             chaos: None,
             busiest: BTreeMap::new(),
             next_peer: 1024,
@@ -172,7 +178,6 @@ impl World {
     pub(crate) fn handshake_failed(&mut self, sock: Sock, fault: Fault) {
         let (shard, conn) = (self.peers[sock.0].shard, self.peers[sock.0].conn);
         self.shards[shard].handle_fault(conn, fault, self.now);
-        self.acted(sock);
         self.obey(shard);
         self.settle();
     }
@@ -181,7 +186,6 @@ impl World {
     pub(crate) fn negotiated(&mut self, sock: Sock, n: &Negotiated<'_>) {
         let (shard, conn) = (self.peers[sock.0].shard, self.peers[sock.0].conn);
         self.shards[shard].handle_negotiated(conn, n, self.now);
-        self.acted(sock);
         self.obey(shard);
         self.settle();
     }
@@ -201,8 +205,7 @@ impl World {
         let conn = self.shards[shard]
             .handle_accept(&Accepted { listener, kind, peer, local: addr(LOCAL) }, self.now)?;
         let sock = self.add(shard, conn, None);
-        self.peers[sock.0].connected = true;
-        self.acted(sock);
+        self.is_connected(sock);
         self.obey(shard);
         self.settle();
         Ok(sock)
@@ -225,8 +228,7 @@ impl World {
             shut: false,
             closed: false,
             cut: false,
-            known: Wants::default(),
-            waits_for_page: false,
+            served: Served::default(),
         });
         self.open.insert(sock);
         self.socks.insert((shard, conn), sock);
@@ -271,7 +273,7 @@ impl World {
         self.settle();
     }
 
-    /// The connection breaks once everything sent before has been read, as a driver sees it.
+    /// The connection breaks.
     pub(crate) fn fault(&mut self, sock: Sock, fault: Fault) {
         self.peers[sock.0].breaking = Some(fault);
         self.settle();
