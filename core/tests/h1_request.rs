@@ -106,11 +106,28 @@ fn refused() {
         (get(&"A: b\r\n".repeat(20)), V::TooManyFields),
         (get(&format!("A: {}\r\n", "b".repeat(8192))), V::HeadTooLarge),
         (line(&format!("GET /{} HTTP/1.1", "a".repeat(8192))), V::TargetTooLong),
+        // The line behind the last field that there is room for is looked at, too.
+        (get(&format!("{}A : b\r\n{0}", "A: b\r\n".repeat(19))), V::BlankBeforeColon),
+        (get(&format!("{}A: \x01\r\n{0}", "A: b\r\n".repeat(19))), V::FieldValue),
+        (get(&format!("{}A: b\n{0}", "A: b\r\n".repeat(19))), V::BareLf),
+        (get(&format!("{}A: \x01\r\n{0}", "A: b\r\n".repeat(20))), V::TooManyFields),
+        // Limits come before a target with wrong bytes.
+        (get(&"A: b\r\n".repeat(20)).replacen('/', "/\x7f", 1), V::TooManyFields),
+        (line(&format!("GET /\x7f{} HTTP/1.1", "a".repeat(100))), V::TargetTooLong),
+        (line("GET http://a\x7f/ HTTP/1.1"), V::Host),
         // §6
         (post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), V::LengthWithTransferEncoding),
         (post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), V::LengthWithTransferEncoding),
         (post("Transfer-Encoding: \r\nContent-Length: 3\r\n"), V::LengthWithTransferEncoding),
         (post("Content-Length: 3\r\nContent-Length: 4\r\n"), V::SeveralLengths),
+        // Every field that says something about the content or this hop, and none besides.
+        (
+            get10(
+                "Transfer-Encoding: chunked\r\nContent-Length: 3\r\nConnection: x\r\nUpgrade: x\r\n\
+                 Expect: 100-continue\r\nTE: trailers\r\nMax-Forwards: 3\r\nKeep-Alive: x\r\n",
+            ),
+            V::TransferEncodingIn10,
+        ),
         (post("Content-Length: 3\r\nContent-Length: 3\r\n"), V::SeveralLengths),
         (post("Content-Length: 3, 3\r\n"), V::SeveralLengths),
         (post("Content-Length: ,3\r\n"), V::SeveralLengths),

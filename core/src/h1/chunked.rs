@@ -255,6 +255,7 @@ mod tests {
             ("7fffffffffffffff\r\nx", "x", "", BodyProgress::More),
             ("1;a\r\nx\r\n0;b=c;d=\"e;\\\" \"\r\n\r\n", "x", "", BodyProgress::Done),
             ("1 ;a\r\nx\r\n0\t; b\t = c ;d = \"\" ; e\r\n\r\n", "x", "", BodyProgress::Done),
+            ("1;name=value\r\nx\r\n0;sum=1234 ;long=\"quoted\" ;last\r\n\r\n", "x", "", BodyProgress::Done),
         ];
         for (raw, payload, rest, end) in table {
             let found = decode(raw.as_bytes(), &[]);

@@ -163,6 +163,7 @@ mod tests {
     #[test]
     fn sections() {
         let many = "A: b\r\n".repeat(6) + "\r\n";
+        let bad_behind_them = "A: b\r\n".repeat(5) + "A: b\n\r\n";
         let long = format!("A: {}\r\n\r\n", "x".repeat(300));
         let table: &[(&str, Result<Option<&str>, Violation>)] = &[
             ("", Ok(None)),
@@ -187,6 +188,7 @@ mod tests {
             ("A\r\n\r\n", Err(Violation::FieldName)),
             ("A: \0\r\n\r\n", Err(Violation::FieldValue)),
             (&many, Err(Violation::TrailersTooLarge)),
+            (&bad_behind_them, Err(Violation::BareLf)),
             (&long, Err(Violation::TrailersTooLarge)),
         ];
         for (raw, expected) in table {
