@@ -223,3 +223,34 @@ impl SelectionPlan {
         self.is_usable.get(usize::from(backend)).copied().unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::ProbeOutcome;
+
+    /// A plan with growing shares lasts for one step of theirs, and not beyond the end of the first.
+    #[test]
+    fn a_plan_expires_as_shares_grow() {
+        let text = "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [\"10.0.0.1:80\"]\n\
+                    [backend_pools.health_config]\nrise = 1\nfall = 1\nramp_up = 10\n";
+        let config = config::parse(text).config.expect("a good text");
+        let rules = Rules::of(&config.pools[0]);
+        let backends = [Arc::new(BackendState::new(&config.pools[0].backends[0], 1, 1))];
+        let plan = |now| {
+            let configured = &config.pools[0].backends;
+            let input = PlanInput { backends: &backends, configured, rules: &rules, version: 1, cursor: 0 };
+            SelectionPlan::make(&input, PlanNeeds::Order, now, None)
+        };
+        let start = Instant::from_millis(1_000_000);
+        assert_eq!(plan(start).expires, Instant::NEVER);
+        let health = backends[0].health();
+        health.probed(&ProbeOutcome::UnexpectedStatus { status: 500 }, &rules, start);
+        health.probed(&ProbeOutcome::Good { status: 200, after: Duration::ZERO }, &rules, start);
+        for (after, lasts) in [(0, 100), (5_000, 100), (9_850, 100), (9_930, 70)] {
+            let now = start + Duration::from_millis(after);
+            assert_eq!(plan(now).expires, now + Duration::from_millis(lasts), "{after}");
+        }
+        assert_eq!(plan(start + Duration::from_millis(10_001)).expires, Instant::NEVER);
+    }
+}

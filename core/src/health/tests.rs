@@ -66,6 +66,32 @@ fn in_state(state: HealthState) -> Health {
 }
 
 #[test]
+fn the_better_of_two_outcomes() {
+    let good = |ms| ProbeOutcome::Good { status: 200, after: Duration::from_millis(ms) };
+    let other = ProbeOutcome::Good { status: 204, after: Duration::from_millis(20) };
+    let (bad, worse) =
+        (ProbeOutcome::UnexpectedStatus { status: 500 }, ProbeOutcome::UnexpectedStatus { status: 501 });
+    let table = [
+        (good(10), good(20), good(10)),
+        (good(20), good(10), good(10)),
+        (good(20), other, good(20)),
+        (other, good(20), other),
+        (good(20), bad, good(20)),
+        (bad, good(20), good(20)),
+        (bad, worse, bad),
+    ];
+    for (earlier, later, better) in table {
+        assert_eq!(earlier.better(later), better, "{earlier:?} {later:?}");
+    }
+}
+
+/// The first number of SplitMix64 with the seed 0, as published with it.
+#[test]
+fn jitter_is_mixed_well() {
+    assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0xe220_a839_7b1d_cdaf);
+}
+
+#[test]
 fn what_counts_as_what() {
     let table = [
         (responded(200, 299), Healthy),

@@ -142,6 +142,21 @@ mod tests {
         assert_eq!((clients.total(), clients.entries()), (0, 0));
     }
 
+    /// Neighbours do not share a lock, in whichever bits they differ.
+    #[test]
+    fn addresses_are_spread_over_the_stripes() {
+        let places = |make: &dyn Fn(u32) -> IpAddr| {
+            let clients = ClientCounts::default();
+            (0..6400).for_each(|n| clients.admit(make(n), u32::MAX, 1).unwrap());
+            clients.stripes.iter().map(|stripe| stripe.0.lock().unwrap().len()).max().unwrap()
+        };
+        let high = |n: u32| Ipv6Addr::from_bits((0x2001_0db8_0000_0000 | u128::from(n)) << 64);
+        let low = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 | n);
+        for (what, most) in [("IPv6", places(&|n| high(n).into())), ("IPv4", places(&|n| low(n).into()))] {
+            assert!((100..200).contains(&most), "{what}: {most} of 6400 in one of 64");
+        }
+    }
+
     #[test]
     fn uncounted_addresses_cost_no_entry() {
         let clients = ClientCounts::default();
