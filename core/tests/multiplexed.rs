@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::config::Middleware;
+use ruststrom_core::http::Violation;
 use ruststrom_core::middleware::factory::{MiddlewareFactory, Place};
 use ruststrom_core::middleware::{self, Action, Ctx};
 use ruststrom_core::rng::Rng;
@@ -145,6 +146,91 @@ fn a_stalled_stream_holds_up_no_other() {
     }
     assert!(rig.message(one).reset && rig.message(asked[0]).reset);
     assert_eq!(rig.proxy.observer_mut().records, [(200, None), (200, Some(Cause::ClientStalled))]);
+    nothing_left(&mut rig);
+}
+
+/// A backend that stops in the middle of a stream's response is given up, and only that stream.
+#[test]
+fn a_backend_stalls_on_one_stream() {
+    for pair in PAIRS.into_iter().filter(|pair| pair.1 == Speaks::Toy) {
+        let mut rig = rig("retries = 0", pair);
+        let (c, other) = (rig.client(), rig.client());
+        let (one, two) = (rig.ask(c, &get("/1"), true), rig.ask(other, &get("/2"), true));
+        let asked = rig.asked();
+        for far in &asked {
+            rig.respond_head(*far, &ok(4));
+        }
+        for _ in 0..4 {
+            rig.send(asked[1], b"x");
+            rig.advance(Duration::from_millis(15_100));
+        }
+        assert!(rig.message(one).reset && rig.message(asked[0]).reset, "{pair:?}");
+        assert_eq!(rig.proxy.observer_mut().records, [(200, Some(Cause::BackendStalled))], "{pair:?}");
+        rig.end(asked[1], "");
+        assert!(rig.message(two).ended && rig.message(two).body == b"xxxx", "{pair:?}");
+        nothing_left(&mut rig);
+    }
+}
+
+/// While the client takes nothing there is no room for more of the response: that is not the backend's delay.
+#[test]
+fn a_backend_that_may_not_send_does_not_stall() {
+    for pair in PAIRS.into_iter().filter(|pair| pair.1 == Speaks::Toy && pair.0 == Speaks::Http1) {
+        let config = config("[limits]\nmin_download_rate = 0", "retries = 0");
+        let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), pair);
+        rig.most = 4000;
+        let c = rig.client();
+        let far = rig.ask(c, &get("/"), true);
+        let backend = rig.asked()[0];
+        rig.slow_down(c);
+        let body = pattern(1, 100_000);
+        rig.respond_head(backend, &ok(body.len()));
+        let mut given = 0;
+        let mut fill = |rig: &mut Rig| {
+            loop {
+                match rig.send(backend, &body[given..]) {
+                    0 => return given,
+                    n => given += n,
+                }
+            }
+        };
+        fill(&mut rig);
+        rig.advance(Duration::from_millis(29_900));
+        assert!(rig.take_once(c));
+        fill(&mut rig);
+        rig.advance(Duration::from_millis(200));
+        rig.advance(Duration::from_millis(29_800));
+        assert!(rig.take_once(c), "just in time");
+        rig.advance(Duration::from_millis(300));
+        assert_eq!(rig.proxy.observer_mut().records, [], "the backend has had room for 0.3 s only");
+        while fill(&mut rig) < body.len() || rig.take_once(c) {
+            rig.take_once(c);
+        }
+        rig.end(backend, "");
+        while rig.take_once(c) {}
+        let got = rig.message(far);
+        assert!(got.ended && got.body == body, "{} bytes", got.body.len());
+        assert_eq!(rig.proxy.observer_mut().records, [(200, None)]);
+        nothing_left(&mut rig);
+    }
+}
+
+/// No stream can become a tunnel: a 101 is no response there, though one was asked for.
+#[test]
+fn a_stream_does_not_switch() {
+    let mut rig = rig("retries = 0", (Speaks::Http1, Speaks::Toy));
+    let c = rig.client();
+    let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let far = rig.ask(c, upgrade, true);
+    let backend = rig.asked()[0];
+    rig.respond_head(
+        backend,
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    );
+    let got = rig.message(far);
+    assert!(got.head.starts_with("HTTP/1.1 502 ") && rig.message(backend).reset, "{got:?}");
+    let cause = Cause::BadResponse(Violation::UnexpectedSwitch);
+    assert_eq!(rig.proxy.observer_mut().records, [(502, Some(cause))]);
     nothing_left(&mut rig);
 }
 

@@ -24,6 +24,23 @@ fn post() -> String {
     get("/").replacen("GET", "POST", 1)
 }
 
+/// RFC 9110 §8.6: a 204 has no Content-Length, not even one that is right.
+#[test]
+fn a_reply_without_content_says_nothing_of_its_length() {
+    for pair in PAIRS {
+        let mut rig = rig(pair, vec![replying(LocalReply::new(StatusCode::NO_CONTENT))]);
+        let c = rig.client();
+        for _ in 0..2 {
+            let far = rig.ask(c, &get("/"), true);
+            let got = rig.message(far);
+            assert!(got.head.starts_with("HTTP/1.1 204 No Content\r\n"), "{pair:?}: {}", got.head);
+            assert!(!got.head.to_ascii_lowercase().contains("content-length"), "{pair:?}: {}", got.head);
+            rig.forget(far);
+        }
+        nothing_left(&mut rig);
+    }
+}
+
 #[test]
 fn a_middleware_replies_itself_with_fields_and_a_long_body() {
     let body = letters(100_000);
