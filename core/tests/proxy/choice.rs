@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruststrom_core::observe::HealthState::{self, Healthy, Slow, Unhealthy, Unknown};
-use ruststrom_core::{Cause, Fault, LookupResult};
+use ruststrom_core::{Cause, Fault, ListenerId, LookupResult};
 
 use crate::world::{Open, Reply, Sock, World, addr, config, endpoint, get, ok, one_pool};
 
@@ -290,6 +290,25 @@ fn probes() {
         assert!(w.shards[0].is_ready() && w.counts().probes == 0 && w.counts().pages == 0, "{what}");
         w.finish();
     }
+}
+
+/// The admin listener says whether traffic may come: not before every backend has been checked once, nor when
+/// the end has begun.
+#[test]
+fn ready_after_the_first_round() {
+    let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]"));
+    w.backend("10.0.0.2:80").probe = Reply::Hold;
+    w.advance_ms(0);
+    let admin = w.accept(0, addr("192.0.2.9:1"), ListenerId(1)).expect("taken");
+    assert_eq!((w.ask(admin, "/readyz"), w.ask(admin, "/healthz")), (vec![503], vec![200]));
+    let open = w.probes()[0];
+    w.send(open, "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(w.ask(admin, "/readyz"), [200], "checked, whatever came of it");
+    w.send(admin, "GET /readyz HTTP/1.1\r\nHost: a.test\r\n");
+    w.drain(std::time::Duration::from_secs(1));
+    w.send(admin, "\r\n");
+    assert_eq!(w.statuses(admin), [503]);
+    w.finish();
 }
 
 /// What a pool asks of its backends, and what it makes of the response: with these keys of `health_config`.

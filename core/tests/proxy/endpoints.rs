@@ -3,7 +3,7 @@
 use ruststrom_core::LookupResult;
 use ruststrom_core::observe::HealthState::{Healthy, Unhealthy, Unknown};
 
-use crate::world::{Open, Reply, World, addr, get};
+use crate::world::{Open, Reply, World, addr, endpoint, get};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -192,6 +192,37 @@ fn one_of_two_addresses_fails_its_check() {
     assert_eq!(last, Some((Healthy, Unhealthy)));
     w.lookups.clear();
     w.finish();
+}
+
+/// Connections to an address are not used again once its check has failed, though others of the name do well.
+#[test]
+fn idle_connections_to_an_address_that_fails_its_check() {
+    for ill in [A, B] {
+        let mut w = named(1);
+        for at in [A, B] {
+            w.backend(at).reply = Reply::Hold;
+        }
+        resolve(&mut w, &[A, B]);
+        w.client_sends(&get("/1"));
+        w.client_sends(&get("/2"));
+        let well = if ill == A { B } else { A };
+        // The one that is used next is the one that was used last.
+        for at in [well, ill] {
+            let held = w.to(at)[0];
+            w.reply(held, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+        assert_eq!(w.counts().backends_idle, 2);
+        w.backend(ill).probe = Reply::Close;
+        w.advance_ms(1_500);
+        served_by(&mut w);
+        w.client_sends(&get("/3"));
+        assert_eq!(
+            (w.arrived.len(), w.peer(w.arrived[0].0).to.clone(), w.to(ill)),
+            (1, Some(endpoint(well)), vec![])
+        );
+        w.lookups.clear();
+        w.finish();
+    }
 }
 
 /// A backend leaves the configuration while it is checked, and comes back while an exchange of before keeps

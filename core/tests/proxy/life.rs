@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ruststrom_core::config::ListenerKind;
 use ruststrom_core::http::Violation;
-use ruststrom_core::page::SMALL_BYTES;
+use ruststrom_core::page::{LARGE_BYTES, SMALL_BYTES};
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Cause, Fault, ListenerId, Refused};
 
@@ -310,6 +310,33 @@ fn scarce_pages_and_requests_that_wait() {
         }
         assert_eq!(w.counts().pages, 0);
         assert!(w.shards[0].accepting(ListenerKind::Http), "{what}: free again");
+        w.finish();
+    }
+}
+
+/// A body that is known to fill two pages or more is read into a large one, in either direction.
+#[test]
+fn pages_of_long_bodies() {
+    let room = |w: &mut World, sock: Sock| {
+        let conn = w.peer(sock).conn;
+        let room = w.shards[0].recv_buf(conn).len();
+        w.shards[0].handle_recv(conn, 0, w.now);
+        room
+    };
+    for (len, expected) in
+        [(0, 0), (1, SMALL_BYTES), (2 * SMALL_BYTES - 1, SMALL_BYTES), (2 * SMALL_BYTES, LARGE_BYTES)]
+    {
+        let mut w = held(ONE);
+        let c = w.client();
+        assert_eq!(room(&mut w, c), SMALL_BYTES, "nothing is known of a head");
+        w.send(c, format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {len}\r\n\r\n"));
+        let b = w.to(A)[0];
+        assert_eq!((room(&mut w, c), room(&mut w, b)), (expected, SMALL_BYTES), "{len}: upload");
+        w.send(c, vec![b'x'; len]);
+        w.send(b, format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n"));
+        assert_eq!(room(&mut w, b), expected.max(SMALL_BYTES), "{len}: download");
+        w.send(b, vec![b'x'; len]);
+        assert_eq!(w.statuses(c), [200], "{len}");
         w.finish();
     }
 }

@@ -393,6 +393,28 @@ fn a_backend_may_think() {
     }
 }
 
+/// The time for a head is over when its response has been made, whether that is taken or not.
+#[test]
+fn a_bad_head_is_answered_once() {
+    let mut w = World::new(
+        &"http_address = \"192.0.2.1:80\"\n[timeouts]\nhead = 1\nidle = 1\nstall = 9\n".add_pool(TWO),
+    );
+    for requests_before in [0, 1] {
+        let c = w.client();
+        for _ in 0..requests_before {
+            assert_eq!(w.ask(c, "/"), [200]);
+        }
+        w.exchanges();
+        w.room(c, 0);
+        w.send(c, "nonsense\r\n\r\n");
+        w.advance_ms(5_000);
+        assert_eq!(w.exchanges(), [], "nobody has taken it yet");
+        w.room(c, usize::MAX);
+        assert_eq!((w.statuses(c), w.exchanges().len()), (vec![400], 1));
+    }
+    w.finish();
+}
+
 /// Bytes a second over the time of `stall`: just enough passes, just too little does not.
 #[test]
 fn the_slowest_that_is_borne() {

@@ -6,7 +6,7 @@ use ruststrom_core::Cause;
 use ruststrom_core::Fault;
 use ruststrom_core::rng::Rng;
 
-use crate::world::{EndedExchange, Open, Reply, Sock, World, config, endpoint, get, ok, one_pool};
+use crate::world::{EndedExchange, Event, Open, Reply, Sock, World, config, endpoint, get, ok, one_pool};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -53,6 +53,25 @@ fn never_more_and_in_order() {
     }
     assert!(w.nudges > 0);
     assert!(w.exchanges().iter().all(|t| (t.status, t.cause) == (200, None)));
+    w.finish();
+}
+
+/// Who has looked for free slots and has nobody waiting is told of none.
+#[test]
+fn nobody_is_nudged_in_vain() {
+    let mut w = two_shards(&capped(1, ""));
+    w.backend(A).reply = Reply::Hold;
+    let (first, second) = (w.client_at(0), w.client_at(1));
+    w.send(first, get("/1"));
+    w.send(second, get("/2"));
+    assert_eq!((response_one(&mut w, A), w.nudges), (Some("/1".to_owned()), 1), "the other shard waits");
+    assert_eq!((response_one(&mut w, A), w.nudges), (Some("/2".to_owned()), 1));
+    for n in 3..6 {
+        w.events.push_back(Event::Nudged(1));
+        w.settle();
+        w.send(first, get(&format!("/{n}")));
+        assert_eq!((response_one(&mut w, A), w.nudges), (Some(format!("/{n}")), 1));
+    }
     w.finish();
 }
 

@@ -176,6 +176,20 @@ fn who_lingers_does_not_make_a_drain_late() {
     }
 }
 
+/// A drain gives those who linger already no time beyond what they had, and ends their direction once.
+#[test]
+fn who_lingers_longer_than_a_drain_has_begun() {
+    let mut w = World::new(&one_pool("addresses = [\"10.0.0.1:80\"]"));
+    let c = w.client_sends("nonsense\r\n\r\n");
+    w.advance_ms(1_500);
+    w.drain(Duration::from_secs(60));
+    w.advance_ms(498);
+    assert!(w.peer(c).shut && !w.peer(c).closed);
+    w.advance_ms(4);
+    assert!(w.peer(c).closed);
+    w.finish();
+}
+
 /// What one who debugs a connection is told, and nothing unless it is wanted.
 #[test]
 fn steps_of_connections() {

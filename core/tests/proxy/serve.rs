@@ -78,7 +78,9 @@ impl World {
     }
 
     pub(crate) fn shut_down(&mut self, sock: Sock) {
-        self.peers[sock.0].served.shutting = true;
+        let peer = &mut self.peers[sock.0];
+        assert!(!peer.shut && !peer.served.shutting, "its direction ends once");
+        peer.served.shutting = true;
         self.serve(sock);
     }
 
