@@ -1,8 +1,6 @@
 //! Connections that carry many streams: each stream is a leg of an exchange of its own, and what ends one
 //! ends no other.
 
-use http::StatusCode;
-
 use super::Proxy;
 use super::exchange::{Leg, Phase, REQUEST, RESPONSE, Window};
 use crate::cause::Cause;
@@ -93,9 +91,6 @@ impl<O: Observer> Proxy<O> {
         let parsed =
             self.scratch.parser.response(raw, &self.pools.head_limits, &e.head, &mut self.scratch.response);
         let taken = match parsed {
-            Ok(()) if self.scratch.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(Cause::BadResponse(Violation::UnexpectedSwitch))
-            }
             Ok(()) => {
                 self.scratch.response.on_stream(ended);
                 self.take_response(x, now)
