@@ -301,7 +301,9 @@ impl BackendState {
         }
         let mut addresses = self.lock();
         addresses.refused = 0;
-        let same = addresses.found.len() == found.len() && found.iter().all(|a| addresses.found.contains(a));
+        // A resolver may name one twice.
+        let all_in = |some: &[SocketAddr], others: &[SocketAddr]| some.iter().all(|a| others.contains(a));
+        let same = all_in(&addresses.found, found) && all_in(found, &addresses.found);
         if !same {
             let failing = found
                 .iter()

@@ -82,6 +82,22 @@ fn a_name_changes_in_part() {
     w.finish();
 }
 
+/// An address that is named twice hides none that is gone.
+#[test]
+fn an_address_named_twice() {
+    let mut w = named(0);
+    resolve(&mut w, &[A, B]);
+    resolve(&mut w, &[B, B]);
+    for at in [A, B] {
+        w.backend(at).reply = Reply::Hold;
+    }
+    for _ in 0..4 {
+        w.client_sends(&get("/"));
+    }
+    assert_eq!((w.made_to(A), w.made_to(B)), (0, 4));
+    w.finish();
+}
+
 /// A backend that was unhealthy may have been away: connections of before are not used afterwards.
 #[test]
 fn idle_connections_do_not_outlive_health() {
