@@ -119,7 +119,9 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.tables.conns[b];
         let Role::Backend(role) = &mut conn.role else { return };
         let key = (client, role.backend);
-        if !alone || self.drain.until.is_some() || self.bound.conns.contains_key(&key) {
+        // The place of a backend that no configuration names any more may become another one's.
+        let retired = self.pools.backends[role.backend as usize].retired;
+        if !alone || retired || self.drain.until.is_some() || self.bound.conns.contains_key(&key) {
             return self.close(b);
         }
         role.bound = true;

@@ -131,6 +131,21 @@ fn a_request_without_a_page_gives_no_identity_away() {
     w.finish();
 }
 
+/// A reload that drops the backend while it responds: the connection is not kept for a place that the next
+/// reload gives to another backend.
+#[test]
+fn a_backend_that_has_gone_keeps_no_connection() {
+    let mut w = world();
+    let ann = w.client();
+    w.send(ann, request("Authorization: NTLM x"));
+    let (b, _) = w.arrived.pop().expect("asked");
+    w.reconfigure(&crate::world::config(&one_pool("addresses = [\"10.0.0.9:80\"]")));
+    w.reply(b, OK);
+    assert_eq!(w.statuses(ann), [200]);
+    assert!(w.peer(b).closed);
+    w.finish();
+}
+
 /// A reload that drops the backend, a drain and the idle timeout end them as they end others.
 #[test]
 fn they_end_as_others_do() {
