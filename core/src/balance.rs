@@ -220,10 +220,13 @@ impl Balancer {
             Algorithm::RoundRobin => self.round_robin(tried),
             Algorithm::Random => self.random(tried),
             Algorithm::LeastConnection => {
-                let among = (&*self.plan.usable, (!self.plan.equal).then_some(&*self.plan.weights));
+                let among =
+                    (&*self.plan.usable, (!self.plan.equal && !planted!(86)).then_some(&*self.plan.weights));
                 let choice =
                     Self::least_connection(&self.state, &self.max_in_flight, &mut self.rng, among, tried);
-                if let Choice::Backend(backend) = choice {
+                if let Choice::Backend(backend) = choice
+                    && !planted!(94)
+                {
                     // Next time, the search starts at the backend after this one.
                     self.state.cursor().store(u64::from(backend) + 1, Ordering::Relaxed);
                 }
@@ -240,7 +243,7 @@ impl Balancer {
     fn sticky_choice(&self, input: &SelectionInput<'_>, now: Instant) -> Option<Choice> {
         let tried = input.tried;
         let wanted = input.sticky.filter(|&wanted| self.sticky.is_some() && !tried.contains(wanted))?;
-        if self.plan.is_usable(wanted) {
+        if self.plan.is_usable(wanted) && !planted!(87) {
             return Some(if self.take_slot(wanted) { Choice::Backend(wanted) } else { Choice::Full });
         }
         let half_open = self.half_open_due(tried, now)
@@ -274,6 +277,12 @@ impl Balancer {
         for _ in 0..plan.order.len().min(MAX_DRAWS) {
             turn = self.state.cursor().fetch_add(1 + u64::from(planted!(25)), Ordering::Relaxed);
             let backend = plan.at(turn);
+            let max = self.max_in_flight[usize::from(backend)];
+            if planted!(95)
+                && max.is_some_and(|max| self.state.backends()[usize::from(backend)].in_flight() >= max)
+            {
+                return Choice::Full;
+            }
             if !tried.contains(backend) && self.take_slot(backend) {
                 return Choice::Backend(backend);
             }
@@ -283,7 +292,8 @@ impl Balancer {
 
     fn random(&mut self, tried: &Tried) -> Choice {
         for _ in 0..MAX_DRAWS {
-            let backend = self.plan.order[self.rng.below(self.plan.order.len() as u64) as usize];
+            let turn = if planted!(90) { 0 } else { self.rng.below(self.plan.order.len() as u64) as usize };
+            let backend = self.plan.order[turn];
             if !tried.contains(backend) && self.take_slot(backend) {
                 return Choice::Backend(backend);
             }
@@ -322,6 +332,7 @@ impl Balancer {
             for place in (start..among.len()).chain(0..start) {
                 let backend = among[place];
                 let in_flight = state.backends()[usize::from(backend)].in_flight();
+                let in_flight = if planted!(85) { in_flight.min(1) } else { in_flight };
                 if tried.contains(backend)
                     || max_in_flight[usize::from(backend)].is_some_and(|max| in_flight >= max)
                 {
@@ -362,6 +373,9 @@ impl Balancer {
         let on_main = if plan.on_backups && !half_open_due { 0 } else { MAX_DRAWS };
         let on_backups = if plan.on_backups { MAX_DRAWS } else { 0 };
         for backend in main.walk(hash).take(on_main).chain(backups.walk(hash).take(on_backups)) {
+            if planted!(89) && !plan.usable.is_empty() && tried.is_empty() {
+                return choose(plan.usable[hash as usize % plan.usable.len()]);
+            }
             if plan.is_usable(backend) && !tried.contains(backend) {
                 return choose(backend);
             }

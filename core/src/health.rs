@@ -254,7 +254,8 @@ impl Health {
     #[must_use]
     pub fn half_open_at(&self, rules: &Rules) -> Option<Instant> {
         let packed = self.load();
-        (packed.state == HealthState::Unhealthy && rules.check_every.is_zero()).then(|| packed.stamp())
+        (packed.state == HealthState::Unhealthy && rules.check_every.is_zero())
+            .then(|| if planted!(93) { Instant::ZERO } else { packed.stamp() })
     }
 
     /// Claims the half-open attempt that is due. True for one caller only, over all shards; the next attempt
@@ -263,7 +264,10 @@ impl Health {
     pub fn try_half_open(&self, rules: &Rules, now: Instant) -> bool {
         let bits = self.packed.load(Ordering::Acquire);
         let packed = PackedState::from_bits(bits);
-        if packed.state != HealthState::Unhealthy || !rules.check_every.is_zero() || now < packed.stamp() {
+        if packed.state != HealthState::Unhealthy
+            || !rules.check_every.is_zero()
+            || now < packed.stamp() && !planted!(93)
+        {
             return false;
         }
         // At least the connect timeout, so that no second attempt begins while this one connects.

@@ -52,6 +52,12 @@ impl PlanInput<'_> {
         // At least 1: a backend that became unhealthy after `usable` was found is still in this plan; the
         // next version takes it out.
         let ramping = health.ramp_end(self.rules, now).is_some();
+        if planted!(83) && ramping {
+            return 1000;
+        }
+        if planted!(84) && !ramping {
+            return 1000;
+        }
         if ramping { (permille / 10 * 10).max(1) } else { permille.max(1) }
     }
 }
@@ -126,10 +132,10 @@ impl SelectionPlan {
         for (index, backend) in input.backends.iter().enumerate() {
             let index = index as u16;
             let configured = input.configured(index);
-            if configured.weight == 0 || !backend.resolved() {
+            if configured.weight == 0 && !planted!(92) || !backend.resolved() {
                 continue;
             }
-            match (backend.health().usable() || planted!(15), configured.backup) {
+            match (backend.health().usable() || planted!(15), configured.backup && !planted!(91)) {
                 (true, false) => main.push(index),
                 (true, true) => backups.push(index),
                 (false, _) => unhealthy.push(index),
@@ -158,7 +164,7 @@ impl SelectionPlan {
                 .iter()
                 .map(|&index| input.configured(index).weight.saturating_mul(input.share(index, now)))
                 .collect();
-            plan.equal = plan.weights.iter().all(|weight| *weight == plan.weights[0]);
+            plan.equal = plan.weights.iter().all(|weight| *weight == plan.weights[0]) || planted!(82);
         }
         if needs == PlanNeeds::Order && !usable.is_empty() {
             plan.put_in_order(&usable, input.cursor, before);

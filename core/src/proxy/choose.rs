@@ -64,7 +64,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let slot = e.pool.expect("routed");
         let pool = self.pools.get_mut(slot);
-        if pool.waiting >= pool.pool().limits.queue + u32::from(planted!(38)) {
+        if pool.waiting + u32::from(planted!(96)) >= pool.pool().limits.queue + u32::from(planted!(38)) {
             return self.refuse_waiting(x, Cause::QueueFull);
         }
         (e.phase, e.queued) = (Phase::Choosing, true);

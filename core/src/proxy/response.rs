@@ -194,7 +194,9 @@ impl<O: Observer> Proxy<O> {
         };
         let pool = self.pools.get(e.pool.expect("routed"));
         let cookie = match (pool.balancer.sticky(), e.choice) {
-            (Some(sticky), Some(choice)) if e.sticky_choice != Some(choice) => sticky.set_cookie(choice),
+            (Some(sticky), Some(choice)) if e.sticky_choice != Some(choice) || planted!(88) => {
+                sticky.set_cookie(choice)
+            }
             _ => &[],
         };
         let how = SendResponse {

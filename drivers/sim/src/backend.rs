@@ -11,6 +11,7 @@ use crate::exchanges::{Attempt, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
 use crate::identities;
+use crate::judges;
 use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::{MS, client_address};
@@ -340,7 +341,7 @@ impl BackendConn {
 
     /// A health probe has come.
     fn probed(&mut self, net: &mut Net) {
-        let mode = if net.faults_on { net.backend_modes[self.backend] } else { BackendMode::Healthy };
+        let mode = net.probed_mode(self.backend);
         net.trace(24, || format!("backend {} is probed: {mode:?}", self.backend));
         self.read_state = ReadState::Head;
         self.after_response = AfterResponse::Close;
@@ -350,6 +351,12 @@ impl BackendConn {
             } else {
                 0
             };
+        let at = if mode == BackendMode::SlowProbes {
+            net.mark(Mark::SlowProbes);
+            at.max(net.now + net.scenario.pool.slow_threshold)
+        } else {
+            at
+        };
         if at > net.now && net.scenario.system.reloads > 0 && net.rng.below(2) == 0 {
             // The result is of the configuration before.
             net.mark(Mark::ReloadedInProbe);
@@ -395,7 +402,7 @@ impl BackendConn {
             if self.closed {
                 return;
             }
-            if segment.not_before > net.now && net.faults_on {
+            if segment.not_before > net.now && (net.faults_on || net.scenario.fault_free) {
                 return net.wake_peer(self.socket, segment.not_before);
             }
             let left = &segment.bytes[segment.sent..];
@@ -537,6 +544,9 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
     let mut want = vec![("X-Sim", entry.id.to_string())];
     if entry.padding > 0 {
         want.push(("X-Pad", payload::padding(entry.id, entry.padding)));
+    }
+    if let Some(value) = &entry.cookie {
+        want.push(("Cookie", judges::cookie_field(value)));
     }
     let all = fields::of_request(entry.id);
     let credentials = identities::of_request(entry);

@@ -4,7 +4,7 @@
 mod requests;
 mod responses;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use self::requests::RequestStyle;
@@ -13,6 +13,7 @@ use crate::coverage::Mark;
 use crate::exchanges::ClientResult;
 use crate::http1::HeadReader;
 use crate::invalid_requests;
+use crate::judges::{self, NO_COOKIE};
 use crate::net::Net;
 use crate::scenario::{MS, SEC, client_address};
 
@@ -35,6 +36,8 @@ struct Segment {
     sent: usize,
     condition: SendCondition,
     is_head: bool,
+    /// The request whose sticky cookie is put in when it is sent.
+    cookie_of: Option<u64>,
 }
 
 /// How a client gives up before its end.
@@ -74,6 +77,10 @@ pub(crate) struct Client {
     invalid_request: bool,
     /// Some of its requests authenticate their connection.
     authenticates: bool,
+    /// It sends back the sticky cookies that it gets.
+    keeps_cookies: bool,
+    /// The newest of them, by pool.
+    cookies: BTreeMap<&'static str, String>,
     /// How long it waits for a 100 (continue); `None`: as long as it takes.
     continue_timeout: Option<u64>,
     /// Since when it waits for a 100 (continue); 0: it does not.
@@ -110,6 +117,8 @@ impl Client {
             ends_tunnel_second: false,
             invalid_request: false,
             authenticates: net.scenario.identities && net.rng.below(2) == 0,
+            keeps_cookies: net.rng.below(4) > 0,
+            cookies: BTreeMap::new(),
             continue_timeout: None,
             continue_wait_since: 0,
             tunnel: None,
@@ -142,7 +151,7 @@ impl Client {
             } else {
                 SendCondition::Responses(client.requests.len())
             };
-            client.output.push_back(Segment { bytes, sent: 0, condition, is_head: false });
+            client.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
         }
         client
     }
@@ -220,6 +229,7 @@ impl Client {
             if !self.may_send(net, socket) || self.last_response_seen {
                 return;
             }
+            self.put_cookie_in(net);
             let Some(segment) = self.output.front_mut() else { return };
             if matches!(segment.condition, SendCondition::Continue(_)) {
                 self.continue_wait_since = 0;
@@ -244,6 +254,22 @@ impl Client {
             }
         }
         self.end_output(net, socket);
+    }
+
+    /// A head that is about to be sent gets the newest cookie for its pool.
+    fn put_cookie_in(&mut self, net: &mut Net) {
+        let Some(segment) = self.output.front_mut() else { return };
+        let Some(id) = segment.cookie_of.take() else { return };
+        let pool = net.ledger.get(id).pool;
+        let own = pool.and_then(|pool| self.cookies.get(pool).cloned());
+        let other = if net.rng.below(8) == 0 { net.cookie_of_other_pool(pool) } else { None };
+        let value = other.or(own).unwrap_or_else(|| NO_COOKIE.to_owned());
+        let (before, after) = (judges::cookie_field(NO_COOKIE), judges::cookie_field(&value));
+        let at = segment.bytes.windows(before.len()).position(|bytes| bytes == before.as_bytes());
+        if let Some(at) = at {
+            segment.bytes[at..at + after.len()].copy_from_slice(after.as_bytes());
+        }
+        net.ledger.get_mut(id).cookie = Some(value);
     }
 
     /// Whether the condition of the next segment is met.

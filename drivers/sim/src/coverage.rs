@@ -67,6 +67,7 @@ marks! {
     BackendModeChanged "fault: backend changes its state";
     FailingTraffic "fault: probes succeed, traffic fails";
     FailingProbes "fault: probes fail, traffic succeeds";
+    SlowProbes "fault: probes take long";
     FewBufferPages "fault: few buffer pages";
     NoDescriptor "fault: connect without a descriptor";
     AcceptPaused "fault: accepting paused";
@@ -89,6 +90,7 @@ marks! {
     Pipelined "pipelined request";
     Http10 "client of HTTP/1.0";
     Head "HEAD";
+    Patch "PATCH";
     LengthBody "request body by length";
     ChunkedBody "request body by chunks";
     Trailers "trailers passed";
@@ -97,6 +99,12 @@ marks! {
     Credentials "credentials that authenticate a connection";
     Challenge "response that asks for such credentials";
     OwnConnection "request over the connection of its client alone";
+    StickyCookie "cookie that names the chosen backend";
+    CookieOfOther "cookie set anew";
+    WeightedShare "turns by weight";
+    RampingShare "turns while a share grows";
+    SlowShare "turns of a slow backend";
+    MovedHome "client of a hash that met other backends";
     Nominated "field named in Connection";
     Te "request with TE";
     KeepAliveField "request with Keep-Alive";
@@ -112,6 +120,8 @@ marks! {
     Queued "waited for a backend below its limit";
     Refused "client connection refused";
     NoPageToRead "read without a free page";
+    Crowd "many clients";
+    Steady "many choices in a steady run";
     Backlogged "socket left for the next turn";
     Nudged "shard nudged";
     BecameUnhealthy "backend became unhealthy";

@@ -67,6 +67,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) close: bool,
     pub(crate) trailer: bool,
     pub(crate) authentication: Authentication,
+    /// It has a sticky cookie, or what stands for one.
+    pub(crate) sends_cookie: bool,
 
     /// Of the response, as the next two.
     pub(crate) status: u16,
@@ -86,6 +88,12 @@ pub(crate) struct ExchangeEntry {
     pub(crate) tunnelled: Option<usize>,
     /// Bytes of the client's connection up to the end of this request.
     pub(crate) request_end: u64,
+    /// The value of the sticky cookie that was sent.
+    pub(crate) cookie: Option<String>,
+    /// Label of the backend that was chosen last.
+    pub(crate) chosen: Option<&'static str>,
+    /// How many others may have waited for a backend when it had to wait.
+    pub(crate) waited_behind: Option<u64>,
     /// The cause that a local reply named.
     pub(crate) reply_cause: Option<String>,
     /// Bytes of content in the local reply.

@@ -8,21 +8,32 @@
 //! | `record` | the record of an exchange: times, bytes, attempts, backend, status |
 //! | `causes` | a cause needs a reason in the simulated world |
 //! | `deadlines` | timeouts that have not fired although they are over |
+//! | `choices` | which backend may be chosen: usable, untried, the least busy one |
+//! | `shares` | shares over many choices: in turn, by weight, growing |
+//! | `homes` | hashes of clients: only those of a backend move with it |
+//! | `cookies` | sticky cookies: followed, and set when there is none |
 //! | `health` | changes of a backend's health |
 //! | `identities` | connections that a client has authenticated |
 //! | `limits` | limits of client connections |
 //! | `results` | what clients have received, against the records |
 
 mod causes;
+mod choices;
+mod cookies;
 mod deadlines;
 mod documented;
 mod health;
+mod homes;
 mod identities;
 mod limits;
 mod record;
 mod results;
+mod shares;
 
+pub(crate) use self::cookies::{Cookies, NO_COOKIE, field as cookie_field};
 pub(crate) use self::documented::{check_local_reply, named_cause};
+pub(crate) use self::homes::Homes;
+pub(crate) use self::shares::Shares;
 
 use crate::scenario::MS;
 

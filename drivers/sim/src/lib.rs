@@ -26,6 +26,7 @@
 //! | `fields` | header fields and trailers of messages, and what must become of them |
 //! | `identities` | NTLM and Negotiate, which authenticate a connection |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
+//! | `choices` | which backends were chosen, and from which |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
 //! | `exchanges` | the ledger of all requests with what is expected of them |
@@ -44,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod choices;
 mod client;
 mod coverage;
 mod exchanges;

@@ -16,6 +16,7 @@ use ruststrom_core::Endpoint;
 use ruststrom_core::observe::HealthState;
 
 use self::event_queue::EventQueue;
+use crate::choices::Choices;
 use crate::coverage::{Coverage, Mark};
 use crate::exchanges::ExchangeLedger;
 use crate::random::{SplitMix64, mix};
@@ -79,6 +80,8 @@ pub(crate) struct Net {
     /// The latest turn in which a shard closed a used connection to a backend, as (turn, shard, backend):
     /// the request may be sent again to that backend, healthy or not.
     replay_allowed: (u64, usize, usize),
+    /// Choices of backends so far.
+    pub(crate) choices: Choices,
     /// Requests of this turn that did not go over a connection of their client alone, and that connection.
     pub(crate) left_connections: Vec<(u64, usize)>,
     /// Connections to backends that did not react: established when the run heals.
@@ -154,6 +157,8 @@ pub(crate) enum BackendMode {
     FailingTraffic,
     /// Probes fail, all other requests succeed.
     FailingProbes,
+    /// Probes take as long as a slow backend's.
+    SlowProbes,
 }
 
 impl Net {
@@ -177,6 +182,7 @@ impl Net {
             hash: scenario.seed,
             event_count: 0,
             trace_lines: traced.then(VecDeque::new),
+            choices: Choices::default(),
             left_connections: Vec::new(),
             unanswered_connects: Vec::new(),
             sendings: Vec::new(),
@@ -238,6 +244,17 @@ impl Net {
         hit
     }
 
+    /// In what state a backend is for a probe that has come.
+    pub(crate) fn probed_mode(&self, backend: usize) -> BackendMode {
+        let known = self.scenario.known_probes.get(backend).filter(|_| self.scenario.fault_free);
+        match known {
+            _ if self.faults_on => self.backend_modes[backend],
+            Some(known) if self.now < known.fails_until => BackendMode::FailingProbes,
+            Some(known) if known.slow => BackendMode::SlowProbes,
+            _ => BackendMode::Healthy,
+        }
+    }
+
     /// Something will happen at `when`, or as soon as possible if that is over.
     pub(crate) fn schedule(&mut self, when: u64, event: SimEvent) {
         self.queue.push(when.max(self.now + 1), event);
@@ -262,6 +279,7 @@ impl Net {
         if std::mem::replace(&mut self.shard_version[shard], version) == version {
             return;
         }
+        self.choices.taken_in.insert(shard, self.turn);
         self.trace(32 << 40 | shard as u64, || format!("shard {shard} takes version {version}"));
         for socket in self.client_sockets.iter().filter(|s| **s != usize::MAX) {
             let s = &mut self.sockets[*socket];

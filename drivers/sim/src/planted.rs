@@ -87,6 +87,21 @@ pub const BUGS: &[(u32, &str)] = &[
     (79, "a request on an authenticated connection is sent again elsewhere"),
     (80, "a connection outlives the client that authenticated it"),
     (81, "a client's next request leaves the connection that it authenticated"),
+    (82, "weights do not count for round robin and random"),
+    (83, "a recovered backend has its whole share at once"),
+    (84, "a slow backend keeps its whole share"),
+    (85, "more than one exchange in flight counts as one"),
+    (86, "weights do not count for least connection"),
+    (87, "a sticky cookie is not followed"),
+    (88, "each response sets the sticky cookie"),
+    (89, "a backend that goes moves the clients of others"),
+    (90, "a random choice is the first usable backend"),
+    (91, "a backup is used beside the others"),
+    (92, "a backend of weight 0 gets requests"),
+    (93, "an unhealthy backend is tried without a pause"),
+    (94, "equal backends take no turns"),
+    (95, "a full backend makes requests wait though another has room"),
+    (96, "one request less than allowed waits"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.

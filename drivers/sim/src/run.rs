@@ -126,6 +126,12 @@ impl Simulation {
         if scenario.sockets.tiny {
             net.mark(Mark::TinyWindow);
         }
+        if !scenario.known_probes.is_empty() {
+            net.mark(Mark::Steady);
+        }
+        if scenario.crowd {
+            net.mark(Mark::Crowd);
+        }
         if scenario.lookup_stage {
             net.mark(Mark::LookupStage);
         }

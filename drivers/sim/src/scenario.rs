@@ -3,14 +3,17 @@
 
 mod config;
 mod settings;
+mod steady;
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use ruststrom_core::Endpoint;
 
 use crate::random::SplitMix64;
 
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
+pub(crate) use self::steady::KnownProbes;
 
 /// Nanoseconds of simulated time in a second.
 pub(crate) const SEC: u64 = 1_000_000_000;
@@ -113,17 +116,39 @@ pub(crate) struct BackendSpec {
 
 impl BackendSpec {
     /// The address as the configuration writes it, which is also the backend's label in records.
-    pub(crate) fn label(&self) -> String {
-        match self.address {
-            AddressKind::Ip => backend_address(self.backend, false).to_string(),
-            AddressKind::Name => format!("m{}.test:8000", self.backend),
-            AddressKind::Unix => format!("unix:{UNIX_PREFIX}{}", self.backend),
-        }
+    pub(crate) fn label(&self) -> &'static str {
+        &labels()[self.backend][self.address as usize]
     }
 
     pub(crate) fn is_named(&self) -> bool {
         self.address == AddressKind::Name
     }
+}
+
+/// More backends than any scenario has.
+const MAX_BACKENDS: usize = 16;
+
+/// The labels of all backends, by the kind of their address.
+fn labels() -> &'static [[String; 3]] {
+    static LABELS: OnceLock<Vec<[String; 3]>> = OnceLock::new();
+    let of = |n: usize| {
+        let ip = backend_address(n, false).to_string();
+        [ip, format!("m{n}.test:8000"), format!("unix:{UNIX_PREFIX}{n}")]
+    };
+    LABELS.get_or_init(|| (0..MAX_BACKENDS).map(of).collect())
+}
+
+/// The names of all pools.
+const POOLS: &[&str] = &["a", "b"];
+
+/// A name of a pool that the core has told of.
+pub(crate) fn known_pool(name: &str) -> Option<&'static str> {
+    POOLS.iter().copied().find(|known| *known == name)
+}
+
+/// A label that the core has told of. Labels are compared and kept so often that they are made once.
+pub(crate) fn known_label(label: &str) -> Option<&'static str> {
+    labels().iter().flatten().map(String::as_str).find(|known| *known == label)
 }
 
 /// One pool as configured.
@@ -172,6 +197,10 @@ pub struct Scenario {
     pub(crate) check_each_input: bool,
     /// Clients from the first address are trusted proxies.
     pub(crate) trusts_first: bool,
+    /// How each backend responds to probes in a run without faults.
+    pub(crate) known_probes: Vec<KnownProbes>,
+    /// Many clients come.
+    pub(crate) crowd: bool,
     /// Some clients authenticate connections to backends.
     pub(crate) identities: bool,
     /// 0: no limit.
@@ -224,7 +253,8 @@ impl Scenario {
     pub fn new(seed: u64) -> Self {
         let rng = &mut SplitMix64::new(seed);
         // One run of eight is without faults.
-        let fault_free = rng.below(8) == 0;
+        let steady = rng.below(25) == 0;
+        let fault_free = steady || rng.below(8) == 0;
         let backend_count = rng.between(1, 4) as usize;
         let mut scenario = Self {
             fault_free,
@@ -244,15 +274,22 @@ impl Scenario {
             },
             ..Self::empty(seed, backend_count)
         };
+        if !fault_free && rng.below(100) == 0 {
+            scenario.draw_crowd(rng);
+        }
         scenario.draw_socket_faults(rng);
         if !fault_free {
             scenario.draw_faults(rng);
         }
-        scenario.draw_pools(rng);
+        if steady {
+            scenario.draw_steady(rng);
+        } else {
+            scenario.draw_pools(rng);
+        }
         scenario.draw_settings(rng);
         scenario.draw_pool_settings(rng);
         scenario.trusts_first = rng.below(3) == 0;
-        scenario.identities = rng.below(4) == 0;
+        scenario.identities = rng.below(4) == 0 && !steady;
         scenario
     }
 
@@ -303,6 +340,8 @@ impl Scenario {
             transform_stage: false,
             check_each_input: false,
             trusts_first: false,
+            known_probes: Vec::new(),
+            crowd: false,
             identities: false,
             requests_per_connection: 0,
             sockets: SocketFaults::default(),
@@ -324,7 +363,7 @@ impl Scenario {
         self.sockets.recv_blocks = permille(rng, 200);
         self.sockets.send_blocks = permille(rng, 200);
         self.sockets.interrupted = permille(rng, 60);
-        if rng.below(6) == 0 {
+        if rng.below(6) == 0 && !self.crowd {
             self.sockets.tiny = true;
             self.sockets.window = rng.between(1, 200);
             // Few bytes at a time over a slow network would take longer than any timeout.
@@ -375,7 +414,7 @@ impl Scenario {
             files: if rng.below(5) == 0 { rng.between(2, 14) as u32 } else { 0 },
         };
         if rng.below(3) == 0 {
-            self.page_limit = rng.between(4, 16);
+            self.page_limit = rng.between(3, 13);
         }
         if rng.below(5) == 0 {
             self.requests_per_connection = rng.between(1, 4);
@@ -385,7 +424,7 @@ impl Scenario {
 
     fn draw_pools(&mut self, rng: &mut SplitMix64) {
         let two = rng.below(3) == 0;
-        for name in if two { &["a", "b"][..] } else { &["a"][..] } {
+        for name in &POOLS[..1 + usize::from(two)] {
             let mut backends = Vec::new();
             // Backends without any difference: the check of round robin can count their requests.
             let equal = rng.below(3) == 0;
@@ -405,6 +444,9 @@ impl Scenario {
             if !self.fault_free && rng.below(40) == 0 {
                 backends.clear();
             }
+            if let (Some(first), true) = (backends.first().cloned(), backends.iter().all(|b| b.weight == 0)) {
+                backends[0] = BackendSpec { weight: 1, ..first };
+            }
             let strategy = rng.pick(&["RoundRobin", "RoundRobin", "Random", "IPHash", "LeastConnection"]);
             self.pools.push(PoolSpec { name, backends, strategy, sticky: rng.below(6) == 0 });
         }
@@ -419,7 +461,7 @@ impl Scenario {
                 1 => AddressKind::Unix,
                 _ => AddressKind::Ip,
             },
-            weight: if rng.below(3) == 0 { rng.between(1, 5) as u32 } else { 1 },
+            weight: if rng.below(3) == 0 { rng.below(6) as u32 } else { 1 },
             max_connections: if rng.below(4) == 0 { rng.between(1, 4) as u32 } else { 0 },
             backup: rng.below(8) == 0,
         }

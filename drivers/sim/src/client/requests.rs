@@ -8,10 +8,11 @@ use crate::exchanges::{ClientResult, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{self, BodyFraming};
 use crate::identities::{self, Authentication};
+use crate::judges::{self, NO_COOKIE};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
 use crate::random::SplitMix64;
-use crate::scenario::MS;
+use crate::scenario::{MS, PoolSpec};
 
 /// What all requests of a client have in common.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +34,9 @@ impl Client {
         let catch_all = net.scenario.has_catch_all;
         let rng = &mut net.rng;
         let version = if rng.below(10) == 0 { 10 } else { 11 };
-        let mut method = rng.pick(&["GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE"]);
+        let mut method = rng.pick(&["GET", "GET", "GET", "POST", "POST", "PATCH", "PUT", "HEAD", "DELETE"]);
         let upgrade = last && version == 11 && !well_behaved && rng.below(6) == 0;
-        let with_body = matches!(method, "POST" | "PUT") || rng.below(12) == 0;
+        let with_body = matches!(method, "POST" | "PUT" | "PATCH") || rng.below(12) == 0;
         let len = if with_body && !upgrade { rng.size(max_body) } else { 0 };
         let framing = match (with_body && !upgrade, version, rng.below(2)) {
             (false, ..) => BodyFraming::None,
@@ -77,6 +78,7 @@ impl Client {
             close: close && !upgrade,
             trailer,
             authentication: Authentication::None,
+            sends_cookie: false,
             status,
             response_len,
             response_framing,
@@ -87,6 +89,9 @@ impl Client {
             sendings: Vec::new(),
             tunnelled: None,
             request_end: 0,
+            cookie: None,
+            chosen: None,
+            waited_behind: None,
             reply_cause: None,
             reply_len: 0,
             answered_by: None,
@@ -105,6 +110,8 @@ impl Client {
                 entry.status = identities::challenge_status(id);
             }
         }
+        let sticky = |p: &PoolSpec| Some(p.name) == pool && p.sticky;
+        net.ledger.get_mut(id).sends_cookie = self.keeps_cookies && net.scenario.pools.iter().any(sticky);
         self.requests.push(id);
         id
     }
@@ -141,11 +148,18 @@ impl Client {
         net.ledger.get_mut(id).request_end = *written;
         let condition =
             if pipelined || nth == 0 { SendCondition::Immediately } else { SendCondition::Responses(nth) };
-        self.output.push_back(Segment { bytes: head, sent: 0, condition, is_head: true });
+        let cookie_of = entry.sends_cookie.then_some(id);
+        self.output.push_back(Segment { bytes: head, sent: 0, condition, is_head: true, cookie_of });
         if !body.is_empty() {
             let condition =
                 if entry.expect { SendCondition::Continue(nth) } else { SendCondition::Immediately };
-            self.output.push_back(Segment { bytes: body, sent: 0, condition, is_head: false });
+            self.output.push_back(Segment {
+                bytes: body,
+                sent: 0,
+                condition,
+                is_head: false,
+                cookie_of: None,
+            });
         }
         if entry.expect && net.rng.below(2) == 0 {
             self.continue_timeout = Some(net.rng.between(MS, 300 * MS));
@@ -163,6 +177,7 @@ impl Client {
             (entry.authentication == Authentication::Challenge, Mark::Challenge),
             (entry.version == 10, Mark::Http10),
             (entry.method == "HEAD", Mark::Head),
+            (entry.method == "PATCH", Mark::Patch),
             (matches!(entry.framing, BodyFraming::Length(_)), Mark::LengthBody),
             (entry.framing == BodyFraming::Chunked, Mark::ChunkedBody),
             (pipelined && nth > 0, Mark::Pipelined),
@@ -184,6 +199,9 @@ fn request_head(entry: &ExchangeEntry) -> String {
     .expect("memory");
     if entry.padding > 0 {
         write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
+    }
+    if entry.sends_cookie {
+        write!(head, "Cookie: {}\r\n", judges::cookie_field(NO_COOKIE)).expect("memory");
     }
     for Field { name, value, .. } in
         fields::of_request(entry.id).into_iter().chain(identities::of_request(entry))

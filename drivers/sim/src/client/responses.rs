@@ -256,7 +256,7 @@ impl Client {
         let mut bytes = Vec::new();
         payload::fill(id, PayloadKind::TunnelUp, 0, entry.tunnel.0, &mut bytes);
         let condition = SendCondition::Immediately;
-        self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false });
+        self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
         self.tunnel = Some(id);
         net.ledger.get_mut(id).switched = true;
         let body = BodyChecker::new(id, PayloadKind::TunnelDown, true, BodyFraming::Close);
@@ -285,6 +285,11 @@ impl Client {
         let others: Vec<_> = head.fields.iter().filter(|f| !is_sticky(f)).copied().collect();
         if let Some(difference) = fields::difference(&others, OWN_FIELDS, &want) {
             return Err(difference);
+        }
+        let set = head.fields.iter().filter(|f| is_sticky(f)).map(|(_, value)| *value);
+        let set: Vec<&str> = set.collect();
+        if let (Some(kept), Some(pool)) = (net.judge_cookies(entry, &set)?, entry.pool) {
+            self.cookies.insert(pool, kept);
         }
         if status != entry.status {
             return Err(format!("status {status}, not {}", entry.status));

@@ -165,7 +165,10 @@ impl Net {
                         .failed_connects(record)
                         .any(|c| c.took() || matches!(c, FailedConnect::Later(s) if left(s)))
             }
-            "bad_response" => self.sending_sockets(entry).any(|s| s.times.violated.is_some()),
+            "bad_response" => self
+                .sending_sockets(entry)
+                .chain(self.stale_connections(entry, record))
+                .any(|s| s.times.violated.is_some()),
             "backend_timeout" => {
                 let waited = |s: &Sending| {
                     // A client that waits for a 100 (continue) has sent what it sends.
@@ -192,7 +195,7 @@ impl Net {
             "bad_request" => false,
             "no_backend" => self.no_backend_usable(entry, record)?,
             "queue_timeout" => self.queue_is_over(record)?,
-            "queue_full" => self.scenario.limits.queue.is_some(),
+            "queue_full" => self.queue_was_full(entry),
             _ => true,
         })
     }
@@ -215,7 +218,7 @@ impl Net {
         let socket = &self.sockets[self.client_sockets[entry.client]];
         // A local reply follows the decision; without one they are the same.
         let decided = match socket.times.closed {
-            Some(closed) if closed == record.times.ended => closed,
+            Some(closed) if closed == record.times.ended && record.status != 408 => closed,
             _ => return record.times.ended >= record.times.started + stall,
         };
         if decided < record.times.started + stall {
@@ -242,7 +245,7 @@ impl Net {
         let [version] = versions else { return Ok(true) };
         let spec = version.iter().find(|p| p.name == pool);
         let usable = spec.into_iter().flat_map(|p| &p.backends).find(|b| {
-            !b.is_named() && b.weight > 0 && !self.was_unhealthy(pool, &b.label(), from, record.times.ended)
+            !b.is_named() && b.weight > 0 && !self.was_unhealthy(pool, b.label(), from, record.times.ended)
         });
         match usable {
             Some(backend) => Err(format!("{} was usable all the time", backend.label())),
@@ -262,6 +265,14 @@ impl Net {
             found |= unhealthy && change.at >= from;
         }
         found || unhealthy
+    }
+
+    /// Whether as many others as may wait may have waited when a request had to.
+    fn queue_was_full(&self, entry: &ExchangeEntry) -> bool {
+        // Over a reload requests wait in the queues of two configurations.
+        let unclear = self.config_versions.len() > 1 || entry.waited_behind.is_none();
+        let others = entry.waited_behind.unwrap_or(0);
+        self.scenario.limits.queue.is_some_and(|limit| unclear || others >= limit)
     }
 
     /// Whether a request waited so long for a backend below its limit. `Err`: it waited too long.

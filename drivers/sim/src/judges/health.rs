@@ -52,6 +52,14 @@ impl Net {
             if change.by_check && !checks {
                 return Err("there are no checks".into());
             }
+            // A check that found it slow, or well again, counts no request's connects anew.
+            let told = |c: &&HealthEntry| c.pool == change.pool && c.label == change.label;
+            let away = |c: &&HealthEntry| [c.from, c.to].contains(&HealthState::Unhealthy);
+            let since = match self.health_log.iter().rev().filter(told).find(away) {
+                Some(last) if !change.by_check && !replaced => last.at,
+                None if !change.by_check => 0,
+                _ => since,
+            };
             let failed = self.failures_since(backend, since);
             // A name without an address fails without a connect.
             let faults = &self.scenario.system;

@@ -63,7 +63,7 @@ impl Net {
             pool.backends
                 .iter()
                 .filter(|b| b.backend == backend)
-                .map(|b| (pool.name.to_owned(), b.label()))
+                .map(|b| (pool.name.to_owned(), b.label().to_owned()))
                 .collect::<Vec<_>>()
         };
         let names: Vec<_> = self.config_versions.iter().flatten().flat_map(labels).collect();

@@ -28,7 +28,9 @@ impl Simulation {
             return;
         }
         let without_backend = |name: Option<&'static str>| {
-            self.newest_pools().iter().any(|p| Some(p.name) == name && p.backends.is_empty())
+            self.newest_pools()
+                .iter()
+                .any(|p| Some(p.name) == name && p.backends.iter().all(|b| b.weight == 0))
         };
         let not_served = self.net.ledger.entries.iter().find(|entry| {
             entry.client + FINAL_CLIENTS >= self.clients.len()
@@ -55,8 +57,9 @@ impl Simulation {
         let Some(pool) = self.newest_pools().iter().find(|p| Some(p.name) == entry.pool) else {
             return false;
         };
-        let on_backups = pool.backends.iter().all(|b| b.backup);
-        let mut in_use = pool.backends.iter().filter(|b| b.backup == on_backups);
+        let weighty = || pool.backends.iter().filter(|b| b.weight > 0);
+        let on_backups = weighty().all(|b| b.backup);
+        let mut in_use = weighty().filter(|b| b.backup == on_backups);
         let is_limited = |b: &BackendSpec| b.max_connections > 0;
         // A client that hashes to a full backend waits for that one, whatever the others do.
         let limited = if pool.strategy == "IPHash" { in_use.any(is_limited) } else { in_use.all(is_limited) };
@@ -100,13 +103,15 @@ impl Simulation {
             let details = format!("exchange {} was never recorded: {:?}", entry.id, entry.result);
             self.net.ledger.fail("one-end-record", details);
         }
+        self.net.judge_suspicions();
         self.check_round_robin();
     }
 
     /// Without faults and reloads, round robin over equal backends is exact.
     fn check_round_robin(&mut self) {
         // A connection of a client alone carries its requests whoever's turn it is.
-        if !self.net.scenario.fault_free || self.net.scenario.identities {
+        let scenario = &self.net.scenario;
+        if !scenario.fault_free || scenario.identities || !scenario.has_good_probes_only() {
             return;
         }
         for pool in &self.net.scenario.pools {
@@ -164,6 +169,8 @@ impl Simulation {
         event_loop.check();
         let observer = event_loop.pump_mut().proxy_mut().observer_mut();
         let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
+        let choices = std::mem::take(&mut observer.choices);
+        self.net.follow_choices(shard, choices);
         let changed = !health.is_empty();
         for change in health {
             self.health_changed(change);

@@ -1,13 +1,14 @@
 //! The observer of a run: keeps what the core records until the next check of the invariants.
 
-use ruststrom_core::observe::{Head, HealthChange, HealthSource, Kept, Level, Record, Timings};
-use ruststrom_core::{Cause, Instant, Observer, Wall};
+use ruststrom_core::observe::{Head, HealthChange, HealthSource, Kept, Level, Record, Step, Timings};
+use ruststrom_core::{Cause, ConnId, Instant, Observer, Wall};
 use ruststrom_driver::observer::WorkerObserver;
 
+use crate::choices::ChoiceStep;
 use crate::coverage::cause_name;
 use crate::exchanges::{ObservedRecord, ObservedTimes};
 use crate::net::HealthEntry;
-use crate::scenario::client_at;
+use crate::scenario::{client_at, known_label, known_pool};
 
 /// What the core has recorded since the last check.
 #[derive(Debug)]
@@ -16,12 +17,14 @@ pub(crate) struct RunObserver {
     pub(super) records: Vec<ExchangeRecord>,
     /// What changed; the time is for whoever takes it to fill in.
     pub(super) health: Vec<HealthEntry>,
+    /// Choices of backends, and what changes them.
+    pub(super) choices: Vec<ChoiceStep>,
 }
 
 impl RunObserver {
     /// The observer of this shard.
     pub(super) fn new(shard: usize) -> Self {
-        Self { shard, records: Vec::new(), health: Vec::new() }
+        Self { shard, records: Vec::new(), health: Vec::new(), choices: Vec::new() }
     }
 }
 
@@ -60,7 +63,33 @@ impl Observer for RunObserver {
         self.records.push(ExchangeRecord { target, record, waited });
     }
 
+    fn wants_steps(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self, conn: ConnId, step: &Step<'_>) {
+        self.choices.push(match *step {
+            Step::Routed { target, .. } => {
+                ChoiceStep::Routed { conn, target: String::from_utf8_lossy(target).into_owned() }
+            }
+            Step::Chosen { backend, .. } => match known_label(backend) {
+                Some(label) => ChoiceStep::Chosen { conn, label },
+                None => return,
+            },
+            Step::Full => ChoiceStep::Full { conn },
+            Step::NoneLeft { .. } => ChoiceStep::NoneLeft { conn },
+            Step::Reused { .. } | Step::Connecting { .. } => ChoiceStep::Attached { conn },
+            Step::AttemptFailed { .. } => ChoiceStep::AttemptFailed { conn },
+            Step::Ended { cause, .. } => ChoiceStep::Ended { conn, failed: cause.is_some() },
+            _ => return,
+        });
+    }
+
     fn health(&mut self, c: &HealthChange<'_>) {
+        if let (Some(pool), Some(label)) = (known_pool(c.pool), known_label(c.backend)) {
+            let by_check = c.source == HealthSource::Check;
+            self.choices.push(ChoiceStep::Health { pool, label, to: c.to, by_check });
+        }
         self.health.push(HealthEntry {
             at: 0,
             pool: c.pool.to_owned(),

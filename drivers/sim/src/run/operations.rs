@@ -39,14 +39,14 @@ impl Simulation {
             0 if pool.backends.len() > 1 => {
                 let at = net.rng.below(pool.backends.len() as u64) as usize;
                 let removed = pool.backends.remove(at);
-                net.reload_changed.insert(removed.label());
+                net.reload_changed.insert(removed.label().to_owned());
                 net.mark(Mark::BackendRemoved);
             }
             1 => {
                 let backend = net.rng.below(net.backend_modes.len() as u64) as usize;
                 if pool.backends.iter().all(|b| b.backend != backend) {
                     let added = net.scenario.draw_backend(&mut net.rng, backend);
-                    net.reload_changed.insert(added.label());
+                    net.reload_changed.insert(added.label().to_owned());
                     pool.backends.push(added);
                     net.mark(Mark::BackendAdded);
                 }
@@ -54,9 +54,9 @@ impl Simulation {
             2 if !pool.backends.is_empty() => {
                 let at = net.rng.below(pool.backends.len() as u64) as usize;
                 let old = &pool.backends[at];
-                net.reload_changed.insert(old.label());
+                net.reload_changed.insert(old.label().to_owned());
                 let new = net.scenario.draw_backend(&mut net.rng, old.backend);
-                net.reload_changed.insert(new.label());
+                net.reload_changed.insert(new.label().to_owned());
                 pool.backends[at] = new;
             }
             _ => pool.strategy = net.rng.pick(&["RoundRobin", "Random", "IPHash", "LeastConnection"]),
@@ -86,6 +86,8 @@ impl Simulation {
             BackendMode::Unresponsive,
             BackendMode::FailingTraffic,
             BackendMode::FailingProbes,
+            BackendMode::SlowProbes,
+            BackendMode::SlowProbes,
         ]);
         self.net.mark(Mark::BackendModeChanged);
         self.net.backend_modes[backend] = mode;

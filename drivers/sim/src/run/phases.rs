@@ -52,7 +52,7 @@ impl Simulation {
         }
         let pools = self.net.config_versions.last().expect("one");
         let unhealthy =
-            |name: &str, label: String| self.net.unhealthy.contains_key(&(name.to_owned(), label));
+            |name: &str, label: &str| self.net.unhealthy.contains_key(&(name.to_owned(), label.to_owned()));
         !pools.iter().any(|p| p.backends.iter().any(|b| unhealthy(p.name, b.label())))
     }
 

@@ -73,8 +73,11 @@ impl Scenario {
         let mut text = String::new();
         let retries = if fault_free { 1 } else { rng.below(4) };
         writeln!(text, "retries = {retries}").expect("memory");
-        let (timeout, slow) =
-            if fault_free { (600_000, 0) } else { (rng.between(50, 500), rng.pick(&[0, 2, 20, 300])) };
+        let (timeout, slow) = if fault_free {
+            (600_000, if self.has_good_probes_only() { 0 } else { 300 })
+        } else {
+            (rng.between(50, 500), rng.pick(&[0, 2, 20, 300]))
+        };
         writeln!(
             text,
             "[backend_pools.health_config]\npath = \"/probe\"\ntimeout = {timeout}\nslow_threshold = {slow}"
@@ -92,6 +95,7 @@ impl Scenario {
             slow_threshold: slow * MS,
             rise,
             fall,
+            ramp_up: ramp_up * SEC,
             idle: idle * SEC,
             max_idle,
         };

@@ -35,6 +35,8 @@ pub(crate) struct PoolSettings {
     pub(crate) slow_threshold: u64,
     pub(crate) rise: u64,
     pub(crate) fall: u64,
+    /// Over which a recovered backend gets its share back, in nanoseconds.
+    pub(crate) ramp_up: u64,
     /// How long a connection to a backend may be idle, in nanoseconds; 0: for ever.
     pub(crate) idle: u64,
     /// How many connections may be idle, by backend and shard.
