@@ -34,7 +34,12 @@ const MODULES: &[&str] = &[
     "mio",
     "polling",
     "async_io",
+    QUIET,
 ];
+
+/// Says nothing unless it is named. It warns of what peers do, and nobody knows of which one it speaks; what
+/// there is to say of a connection's TLS stands among what it goes through.
+const QUIET: &str = "rustls";
 
 /// Reads the value of `RUST_LOG` for this program.
 ///
@@ -60,11 +65,13 @@ pub fn levels(text: &str) -> Result<Filter, String> {
     ))
 }
 
-/// Reads words separated by commas, each `level`, `module=level` or `module` (then everything of it); `info`
-/// where nothing else is said. Also returns the words that are none of these and change nothing.
+/// Reads words separated by commas, each `level`, `module=level` or `module` (then everything of it). Where
+/// nothing is said it is `info`, and nothing from [`QUIET`]. Also returns the words that are none of these
+/// and change nothing.
 fn parse_levels(text: &str) -> (Filter, Vec<String>) {
     let mut levels = env_filter::Builder::new();
     levels.filter_level(LevelFilter::Info);
+    levels.filter_module(QUIET, LevelFilter::Off);
     let mut invalid = Vec::new();
     if levels.try_parse(text).is_err() {
         for word in text.split(',') {
@@ -252,6 +259,8 @@ mod tests {
                 &[],
             ),
             ("a", &[("a::x", Trace), ("b", Info)], Trace, &[]),
+            ("trace", &[("rustls::conn", Off), ("rustl", Trace)], Trace, &[]),
+            ("rustls=warn,error", &[("rustls::conn", Warn), ("b", Error)], Warn, &[]),
             ("a=error,info", &[("a", Error), ("b", Info)], Info, &[]),
             ("a=loud,b=debug=x,a=debug", &[("a", Debug), ("b", Info)], Debug, &["a=loud", "b=debug=x"]),
         ];
@@ -278,6 +287,7 @@ mod tests {
             "warn, health=info",
             "proxy",
             "ruststrom_driver::turn=trace,off",
+            "rustls=debug",
         ] {
             assert!(levels(good).is_ok(), "{good}");
         }
