@@ -7,6 +7,7 @@
 //! | [`session`] | the layer that rustls is |
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
 //! | [`client`] | a `rustls::ClientConfig` for each backend with `https://` |
+//! | `alert` | names of alerts, for logs |
 //! | `fault` | what an error of rustls means for a connection to a backend |
 //! | `roots` | the authorities that backends' certificates have to be signed by |
 //! | `verify` | whether a backend's certificate is believed |
@@ -19,6 +20,7 @@
 //! | [`problem`] | what is wrong with a file, and which value of the configuration names it |
 //! | [`provider`] | the cryptography that everything here uses |
 
+mod alert;
 mod authority;
 mod certificate;
 pub mod client;

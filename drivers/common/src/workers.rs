@@ -112,7 +112,7 @@ where
                 let listener = engine.listen(&mut sockets, place, listener)?;
                 slots.push(ListenerSlot { id, kind, address, listener });
             }
-            let sockets = TlsWorld::new(sockets, tls);
+            let sockets = TlsWorld::new(sockets, tls).of_worker(shard);
             engine.run(Worker::new(worker_setup, sockets, slots, move || observer(shard)))
         };
         let run = move || {

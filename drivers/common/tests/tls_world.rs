@@ -482,6 +482,34 @@ fn handshakes_that_fail_say_why() {
     assert_eq!(world.recv(C, &mut [0; 64]).expect("the end").bytes, 0);
 }
 
+/// A client that sends nothing more, and does not close either, is not waited for.
+#[test]
+fn a_handshake_that_fails_behind_the_first_flight_ends_at_once() {
+    for piece in [1, 11, usize::MAX] {
+        let (mut client, mut world) = (client_for("a.example"), accepted());
+        world.inner_mut().piece = piece;
+        exchange_bytes(&mut client, &mut world);
+        assert!(world.handshake(C).expect("half of it").is_none());
+        world.inner_mut().inbound.extend(b"\x17\x03\x03\x00\x20this is no record of the session");
+        assert_eq!(world.handshake(C).expect_err("no record"), Fault::Tls(TlsFault::Protocol), "{piece}");
+    }
+}
+
+#[test]
+fn a_first_message_of_more_than_64_kib_is_refused_with_an_alert() {
+    let mut world = accepted();
+    let mut message = b"\x01\x03\x00\x00".to_vec();
+    message.resize(100_000, b'x');
+    for part in message.chunks(16_000) {
+        let [high, low] = u16::try_from(part.len()).expect("a short part").to_be_bytes();
+        world.inner_mut().inbound.extend([22, 3, 1, high, low]);
+        world.inner_mut().inbound.extend(part);
+    }
+    assert_eq!(world.handshake(C).expect_err("too long"), Fault::Tls(TlsFault::Protocol));
+    assert!(world.inner().inbound.len() > 30_000, "it is refused before all of it is there");
+    assert_eq!(world.inner().outbound, [21, 3, 3, 0, 2, 2, 50]);
+}
+
 #[test]
 fn garbage_behind_good_records_breaks_the_connection_after_them() {
     let (mut client, mut world) = shaken();

@@ -46,6 +46,10 @@ pub trait Session {
     fn flush(&mut self, send: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<()>;
     /// Says that nothing more will be sent (`close_notify`).
     fn end(&mut self);
+    /// More about the error, if it is wanted for the log and there is more to say than its fault does.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
     /// What the handshake has agreed on, once it is over.
     fn negotiated(&self) -> Option<Negotiated<'_>>;
 }

@@ -4,10 +4,11 @@ use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
-use rustls::{Connection, HandshakeKind, ProtocolVersion};
+use rustls::{AlertDescription, Connection, Error, HandshakeKind, InvalidMessage, ProtocolVersion};
 use ruststrom_core::config::TlsTarget;
 use ruststrom_core::{Fault, Negotiated, TlsFault};
 
+use super::alert::{self, DECODE_ERROR};
 use super::client::{ClientTls, fault_of_tls};
 use super::layer::{Layer, Session};
 use super::server::{ServerTls, UNRECOGNIZED_NAME};
@@ -64,6 +65,8 @@ pub struct RustlsSession {
     small: usize,
     /// An alert from before there was a connection.
     alert: Vec<u8>,
+    /// More about what went wrong.
+    failure: Option<Box<str>>,
 }
 
 enum State {
@@ -86,7 +89,45 @@ impl RustlsSession {
             ended: false,
             small: SMALL_RECORDS_BYTES,
             alert: Vec::new(),
+            failure: None,
         }
+    }
+
+    /// Keeps what to tell the log of a failure. `alert` is sent because of it, if that is known.
+    #[cold]
+    fn explain(&mut self, text: impl FnOnce() -> String, alert: Option<AlertDescription>) {
+        // Formatting is for whoever looks at the log only: anybody can make handshakes fail.
+        if log::log_enabled!(target: "proxy", log::Level::Debug) {
+            let mut text = text();
+            if let Some(alert) = alert {
+                text.push_str("; it gets the alert ");
+                text.push_str(alert::name(alert));
+            }
+            self.failure = Some(text.into());
+        }
+    }
+
+    /// The fault that an error is. `alert` is sent because of it, if that is known.
+    #[cold]
+    fn fail(&mut self, error: &Error, alert: Option<AlertDescription>) -> Fault {
+        let text = || match error {
+            Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert::name(*alert)),
+            other => other.to_string(),
+        };
+        self.explain(text, alert);
+        Fault::Tls(fault_of_tls(error))
+    }
+
+    /// The same, for an alert from before there was a connection.
+    #[cold]
+    fn refuse(&mut self, error: &Error, mut alert: rustls::server::AcceptedAlert) -> Fault {
+        // Writing to memory does not fail.
+        let _ = alert.write_all(&mut self.alert);
+        if self.alert.is_empty() {
+            // rustls has none for messages that are too long. A bare close would tell the client nothing.
+            self.alert.extend_from_slice(&DECODE_ERROR);
+        }
+        self.fail(error, alert::in_record(&self.alert))
     }
 
     /// The client's first message, or a part of it.
@@ -102,7 +143,10 @@ impl RustlsSession {
             State::Open(_) | State::Failed => return Err(Fault::Tls(TlsFault::Protocol)),
         };
         if acceptor.read_tls(&mut bytes).is_err() {
-            return Err(Fault::Tls(TlsFault::Protocol));
+            // It is longer than any that could be taken.
+            self.alert.extend_from_slice(&DECODE_ERROR);
+            let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+            return Err(self.fail(&error, alert::in_record(&self.alert)));
         }
         let took = before - bytes.len();
         match acceptor.accept() {
@@ -111,6 +155,8 @@ impl RustlsSession {
                 let hello = accepted.client_hello();
                 let Some(choice) = server.choose(hello.server_name()) else {
                     self.alert.extend_from_slice(&UNRECOGNIZED_NAME);
+                    let name = || format!("the server name is {}", hello.server_name().unwrap_or("none"));
+                    self.explain(name, Some(AlertDescription::UnrecognisedName));
                     return Err(Fault::UnrecognizedName);
                 };
                 self.certificate = Some(choice.certificate);
@@ -120,17 +166,10 @@ impl RustlsSession {
                         self.state = State::Open(Box::new(connection.into()));
                         self.process()?;
                     }
-                    Err((e, mut alert)) => {
-                        // Writing to memory does not fail.
-                        let _ = alert.write_all(&mut self.alert);
-                        return Err(Fault::Tls(fault_of_tls(&e)));
-                    }
+                    Err((e, alert)) => return Err(self.refuse(&e, alert)),
                 }
             }
-            Err((e, mut alert)) => {
-                let _ = alert.write_all(&mut self.alert);
-                return Err(Fault::Tls(fault_of_tls(&e)));
-            }
+            Err((e, alert)) => return Err(self.refuse(&e, alert)),
         }
         Ok(took)
     }
@@ -152,10 +191,9 @@ impl RustlsSession {
                 Ok(())
             }
             Err(e) => {
-                log::debug!(target: "tls", "{e}");
                 // Nobody says how much of it there is; reading will tell.
                 self.plaintext = usize::MAX;
-                Err(Fault::Tls(fault_of_tls(&e)))
+                Err(self.fail(&e, alert::answering(&e)))
             }
         }
     }
@@ -245,6 +283,10 @@ impl Session for RustlsSession {
         if let State::Open(connection) = &mut self.state {
             connection.send_close_notify();
         }
+    }
+
+    fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     fn negotiated(&self) -> Option<Negotiated<'_>> {

@@ -17,6 +17,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use ruststrom_core::config::TlsTarget;
+use ruststrom_core::observe::Name;
 use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Query, TlsFault, Wall};
 
 use super::layer::{Layer, Session};
@@ -33,6 +34,8 @@ const LEAST_READ: usize = 4096;
 pub struct TlsWorld<W, L: Layer> {
     inner: W,
     layer: L,
+    /// For names in the log.
+    worker: u16,
     /// By slot; as long as the last one that has a session.
     secured: Vec<Option<Box<Secured<L::Session>>>>,
     scratch: Vec<u8>,
@@ -69,7 +72,13 @@ fn cut() -> io::Error {
 impl<W: World, L: Layer> TlsWorld<W, L> {
     /// A world around `inner`.
     pub fn new(inner: W, layer: L) -> Self {
-        Self { inner, layer, secured: Vec::new(), scratch: Vec::new() }
+        Self { inner, layer, worker: 0, secured: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// That of the worker with this number, as the log names it.
+    #[must_use]
+    pub fn of_worker(self, worker: u16) -> Self {
+        Self { worker, ..self }
     }
 
     /// The world inside.
@@ -112,7 +121,7 @@ impl<W: World, L: Layer> TlsWorld<W, L> {
     #[inline]
     fn parts(&mut self, c: ConnId) -> Option<Parts<'_, W, L::Session>> {
         let secured = self.secured.get_mut(c.slot as usize)?.as_deref_mut().filter(|s| s.epoch == c.epoch)?;
-        Some(Parts { secured, inner: &mut self.inner, scratch: &mut self.scratch, c })
+        Some(Parts { secured, inner: &mut self.inner, scratch: &mut self.scratch, worker: self.worker, c })
     }
 
     /// Takes the session of a connection that ends.
@@ -126,6 +135,7 @@ struct Parts<'a, W, S> {
     secured: &'a mut Secured<S>,
     inner: &'a mut W,
     scratch: &'a mut [u8],
+    worker: u16,
     c: ConnId,
 }
 
@@ -193,7 +203,8 @@ impl<W: World, S: Session> Parts<'_, W, S> {
         received
     }
 
-    /// Lets the session have ciphertext. An error behind plaintext is kept until that has been read.
+    /// Lets the session have ciphertext. An error behind plaintext is kept until that has been read; before
+    /// the end of the handshake there is none.
     fn take(&mut self, mut bytes: &[u8], buf: &mut [u8], filled: &mut usize) -> io::Result<()> {
         while !bytes.is_empty() {
             let session = &mut self.secured.session;
@@ -205,9 +216,13 @@ impl<W: World, S: Session> Parts<'_, W, S> {
                 Ok(n) => bytes = &bytes[n..],
                 Err(fault) => {
                     *filled += session.read(&mut buf[*filled..]);
+                    if let Some(failure) = session.failure() {
+                        log::debug!(target: "proxy", "connection {}.{}: {failure}", self.worker, Name(self.c));
+                    }
+                    let over = session.negotiated().is_some();
                     self.secured.failed = Some(fault);
                     self.respond();
-                    if *filled > 0 || self.secured.session.has_plaintext() {
+                    if over && (*filled > 0 || self.secured.session.has_plaintext()) {
                         return Ok(());
                     }
                     return Err(error(fault));
