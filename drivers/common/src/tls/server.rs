@@ -214,6 +214,8 @@ impl<'l> Loader<'l> {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.alpn_protocols = ALPN.iter().map(|p| p.to_vec()).collect();
+        // What is best is for the server to say: a client's list may be anything.
+        config.ignore_client_order = true;
         config.max_early_data_size = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = self.tickets.of(&policy, self.previous)?;
