@@ -94,7 +94,8 @@ impl<O: Observer> Proxy<O> {
     /// backend is connected by this.
     pub fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
         let Some(conn) = self.tables.conns.get(c) else { return };
-        let known = n.alpn.is_none_or(|protocol| protocol == b"http/1.1");
+        // Which of the two versions it is each request says itself.
+        let known = n.alpn.is_none_or(|protocol| matches!(protocol, b"http/1.1" | b"http/1.0"));
         match &conn.role {
             // Nothing else has been offered.
             Role::Client(_) if !known && !conn.is_busy() => self.close(c),

@@ -211,7 +211,7 @@ fn what_was_not_offered_is_not_spoken() {
     let c = w.tls_client();
     w.negotiated(c, &Negotiated { alpn: Some(b"h9"), ..agreed(0) });
     assert!(w.peer(c).closed);
-    for alpn in [None, Some(&b"http/1.1"[..])] {
+    for alpn in [None, Some(&b"http/1.1"[..]), Some(b"http/1.0")] {
         let c = w.tls_client();
         w.negotiated(c, &Negotiated { alpn, ..agreed(0) });
         w.send(c, get("/"));

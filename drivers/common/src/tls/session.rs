@@ -127,7 +127,7 @@ impl RustlsSession {
             // rustls has none for messages that are too long. A bare close would tell the client nothing.
             self.alert.extend_from_slice(&DECODE_ERROR);
         }
-        self.fail(error, alert::in_record(&self.alert))
+        self.fail(error, alert::in_record(&self.alert).or_else(|| alert::answering(error)))
     }
 
     /// The client's first message, or a part of it.
