@@ -6,8 +6,11 @@ use std::io::{self, IoSlice, Read, Write};
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig,
+    ServerConnection,
+};
 use ruststrom_core::config::{self, Certificate};
 use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Query, TlsFault};
 use ruststrom_driver::pump::fault_of;
@@ -342,6 +345,59 @@ fn what_is_sent_has_gone_to_the_socket_to_its_last_byte() {
         // The next message is not mixed up with the last byte of this one.
         let next = pattern(321);
         assert_eq!(send_all(&mut client, &mut world, &next, 17), next);
+    }
+}
+
+/// The other side of a connection to a backend, and a world in which it is open.
+fn backend() -> (ServerConnection, Secure) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let folder = std::env::temp_dir().join(format!("ruststrom-tls-backend-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("ca.pem"), made.cert.pem()).expect("written");
+    let text = "http_address = \"127.0.0.1:80\"\n[[backend_pools]]\naddresses = [\"https://127.0.0.1:1\"]\n\
+        [backend_pools.tls]\nca_file = \"ca.pem\"\n";
+    let config = config::parse(text).config.expect("a good configuration");
+    let loaded = ClientTls::load(&config, &folder, None);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let client = Arc::new(loaded.client.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(rustls::ALL_VERSIONS);
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let server = builder.expect("versions").with_no_client_auth();
+    let server = server.with_single_cert(vec![made.cert.der().clone()], key).expect("a certificate");
+    let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
+    let mut world = TlsWorld::new(Wire::new(), RustlsLayer::new(Arc::default(), client));
+    let target = config.pools[0].backends[0].protocol.tls().expect("TLS").clone();
+    world.connect_tls(C, SocketAddr::from(([127, 0, 0, 1], 1)), &target).expect("a session");
+    while world.handshake(C).expect("a handshake").is_none() {
+        let sent = std::mem::take(&mut world.inner_mut().outbound);
+        server.read_tls(&mut &sent[..]).expect("room");
+        server.process_new_packets().expect("good TLS");
+        let mut to_us = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut to_us).expect("memory");
+        }
+        world.inner_mut().inbound.extend(to_us);
+    }
+    (server, world)
+}
+
+#[test]
+fn a_backend_gets_all_that_is_offered_at_once() {
+    for len in [1, 65_536, 65_537, 67_584, 300_000] {
+        let (mut server, mut world) = backend();
+        let message = pattern(len);
+        let slices: Vec<IoSlice<'_>> = message.chunks(50_000).map(IoSlice::new).collect();
+        let sent = world.send(C, &slices).expect("room");
+        assert_eq!(sent, Sent { bytes: len, blocked: false });
+        let (ciphertext, mut got) = (std::mem::take(&mut world.inner_mut().outbound), Vec::new());
+        let mut rest = &ciphertext[..];
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).expect("room");
+            server.process_new_packets().expect("good TLS");
+            let _ = server.reader().read_to_end(&mut got);
+        }
+        assert!(got == message, "{} bytes of {len} arrived", got.len());
     }
 }
 

@@ -46,7 +46,7 @@ impl Layer for RustlsLayer {
 
     fn connect(&mut self, target: &TlsTarget) -> Result<RustlsSession, Fault> {
         let connection = self.client.connection(target).map_err(Fault::Tls)?;
-        Ok(RustlsSession::new(State::Open(Box::new(connection.into()))))
+        Ok(RustlsSession::new(State::open(connection.into())))
     }
 }
 
@@ -77,6 +77,14 @@ enum State {
     Open(Box<Connection>),
     /// There never was a connection.
     Failed,
+}
+
+impl State {
+    fn open(mut connection: Connection) -> Self {
+        // What is written is never taken in part: the caller offers no more than may be held.
+        connection.set_buffer_limit(None);
+        Self::Open(Box::new(connection))
+    }
 }
 
 impl RustlsSession {
@@ -161,9 +169,8 @@ impl RustlsSession {
                 };
                 self.certificate = Some(choice.certificate);
                 match accepted.into_connection(choice.config.clone()) {
-                    Ok(mut connection) => {
-                        connection.set_buffer_limit(None);
-                        self.state = State::Open(Box::new(connection.into()));
+                    Ok(connection) => {
+                        self.state = State::open(connection.into());
                         self.process()?;
                     }
                     Err((e, alert)) => return Err(self.refuse(&e, alert)),
@@ -246,7 +253,8 @@ impl Session for RustlsSession {
         // What fails here has failed before, as an error of `receive`.
         let total: usize = plaintext.iter().map(|slice| slice.len()).sum();
         if total <= FIRST_RECORD_BYTES || self.small == 0 {
-            let _ = writer.write_vectored(plaintext);
+            let taken = writer.write_vectored(plaintext);
+            debug_assert!(taken.is_err() || taken.is_ok_and(|n| n == total), "bytes would be lost");
             self.small = self.small.saturating_sub(total);
             return;
         }
@@ -254,7 +262,8 @@ impl Session for RustlsSession {
             let mut rest = &slice[..];
             while !rest.is_empty() {
                 let n = if self.small == 0 { rest.len() } else { rest.len().min(FIRST_RECORD_BYTES) };
-                let _ = writer.write(&rest[..n]);
+                let taken = writer.write(&rest[..n]);
+                debug_assert!(taken.is_err() || taken.is_ok_and(|taken| taken == n), "bytes would be lost");
                 self.small = self.small.saturating_sub(n);
                 rest = &rest[n..];
             }
