@@ -3,7 +3,7 @@
 
 use std::io;
 
-use ruststrom_core::{ConnId, Fault, Instant};
+use ruststrom_core::{ConnId, Fault, Instant, TlsFault};
 
 use super::{CONNECTING, Flags, HANDSHAKING, LISTED, ProxyApi, READABLE, SHUT, WRITABLE, World, fault_of};
 
@@ -138,7 +138,12 @@ impl<P: ProxyApi> ConnIo<'_, P> {
                 true
             }
             Some(e) => {
-                self.report_fault(fault.unwrap_or_else(|| fault_of(&e)));
+                self.report_fault(match (fault, fault_of(&e)) {
+                    // What the peer said before its socket broke is the reason why it did.
+                    (_, said @ Fault::Tls(why)) if why != TlsFault::Closed => said,
+                    (Some(first), _) => first,
+                    (None, read) => read,
+                });
                 true
             }
         }

@@ -316,6 +316,33 @@ fn an_early_response_before_a_reset_is_read_before_the_fault_is_reported() {
     }
 }
 
+/// In TLS 1.3 a backend that does not like a client's certificate says so by an alert behind the handshake,
+/// and closes with the request unread.
+#[test]
+fn what_the_peer_said_before_a_reset_is_the_reason() {
+    use ruststrom_core::TlsFault;
+    let refused = Fault::Tls(TlsFault::ClientCertificate);
+    // That it was cut says less than how.
+    for (behind, expected) in [(refused, refused), (Fault::Tls(TlsFault::Closed), Fault::Reset)] {
+        for event_first in [false, true] {
+            let (mut pump, mut world) = relay(1, 64, 64);
+            world.at(1).insecure = Some(behind);
+            world.at(1).so_error = Some(libc::ECONNRESET);
+            pump.begin(Instant::from_millis(1));
+            if event_first {
+                pump.ready(id(1), ERROR, &mut world);
+            } else {
+                world.at(1).send_error = Some(libc::EPIPE);
+                world.at(0).inbound.extend(b"body");
+                pump.ready(id(0), READ, &mut world);
+            }
+            let told: Vec<&Input> =
+                pump.proxy.inputs.iter().filter(|i| matches!(i, Input::Fault(..))).collect();
+            assert_eq!(told, [&Input::Fault(1, expected)], "event first: {event_first}");
+        }
+    }
+}
+
 #[test]
 fn a_peer_that_is_gone_is_noticed_though_nothing_is_read() {
     // The pair's room is full, so nothing more is wanted from 0.

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use ruststrom_core::config::TlsTarget;
 use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Query};
 
-use crate::world::{Received, Sent, World};
+use crate::world::{Received, SecurityError, Sent, World};
 
 /// One socket: what a read finds, how much a write may take.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct Socket {
     pub(super) inbound: VecDeque<u8>,
     pub(super) fin: bool,
     pub(super) recv_error: Option<i32>,
+    /// Behind the bytes that there are stands what ends TLS.
+    pub(super) insecure: Option<Fault>,
     pub(super) outbound: Vec<u8>,
     pub(super) room: usize,
     pub(super) send_error: Option<i32>,
@@ -40,6 +42,9 @@ impl World for FakeWorld {
         let n = buf.len().min(s.inbound.len());
         for (to, from) in buf.iter_mut().zip(s.inbound.drain(..n)) {
             *to = from;
+        }
+        if let Some(fault) = s.insecure.filter(|_| n == 0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, SecurityError(fault)));
         }
         match (n, s.recv_error) {
             (0, Some(e)) => Err(io::Error::from_raw_os_error(e)),
