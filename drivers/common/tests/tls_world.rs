@@ -402,6 +402,27 @@ fn a_backend_gets_all_that_is_offered_at_once() {
 }
 
 #[test]
+fn reading_does_not_write_what_a_writable_event_is_to_come_for() {
+    let (mut client, mut world) = shaken();
+    world.inner_mut().room = 3;
+    let message = pattern(2000);
+    assert!(world.send(C, &[IoSlice::new(&message)]).expect("some room").blocked);
+    let before = world.inner().outbound.len();
+    client.writer().write_all(b"meanwhile").expect("room");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("memory");
+    world.inner_mut().inbound.extend(bytes);
+    world.inner_mut().room = usize::MAX;
+    assert_eq!(read_all(&mut world, 64).0, b"meanwhile");
+    assert_eq!(world.inner().outbound.len(), before, "whoever was told to wait would wait in vain");
+    assert_eq!(
+        world.send(C, &[IoSlice::new(&message[1999..])]).expect("room"),
+        Sent { bytes: 1, blocked: false }
+    );
+    assert_eq!(arrived(&mut client, &mut world), message);
+}
+
+#[test]
 fn an_answer_begins_with_small_records() {
     let (mut client, mut world) = shaken();
     client.writer().write_all(b"?").expect("room");

@@ -50,10 +50,14 @@ struct Secured<S> {
     handshaking: bool,
     /// The last byte that was offered has been secured, and has not been told to have been sent.
     held_back: bool,
+    /// The socket has taken less than it was given: it will say when there is room.
+    blocked: bool,
     /// The sending half is to be shut down once everything has gone.
     shut: bool,
     /// Nothing more will be sent: `close_notify` has been.
     ended: bool,
+    /// The sending half has been shut down: there is no way for an answer to the peer any more.
+    closed: bool,
     /// Why there is nothing more to read.
     failed: Option<Fault>,
     /// Ciphertext that the session had no room for.
@@ -69,7 +73,7 @@ fn cut() -> io::Error {
     error(Fault::Tls(TlsFault::Closed))
 }
 
-impl<W: World, L: Layer> TlsWorld<W, L> {
+impl<W, L: Layer> TlsWorld<W, L> {
     /// A world around `inner`.
     pub fn new(inner: W, layer: L) -> Self {
         Self { inner, layer, worker: 0, secured: Vec::new(), scratch: Vec::new() }
@@ -91,11 +95,20 @@ impl<W: World, L: Layer> TlsWorld<W, L> {
         &mut self.inner
     }
 
+    /// The same connections around another world, and the world that was inside: for one that is made anew for
+    /// each turn. Connections of both have the same ids.
+    pub fn replace_inner<V>(self, inner: V) -> (TlsWorld<V, L>, W) {
+        let Self { inner: before, layer, secured, scratch } = self;
+        (TlsWorld { inner, layer, secured, scratch }, before)
+    }
+
     /// Sessions to come are made by this one.
     pub fn set_layer(&mut self, layer: L) {
         self.layer = layer;
     }
+}
 
+impl<W: World, L: Layer> TlsWorld<W, L> {
     fn secure(&mut self, c: ConnId, session: L::Session, connecting: bool) {
         let slot = c.slot as usize;
         if slot >= self.secured.len() {
@@ -110,8 +123,10 @@ impl<W: World, L: Layer> TlsWorld<W, L> {
             connecting,
             handshaking: true,
             held_back: false,
+            blocked: false,
             shut: false,
             ended: false,
+            closed: false,
             failed: None,
             rest: Vec::new(),
         }));
@@ -153,7 +168,7 @@ enum Arrived {
 impl<W: World, S: Session> Parts<'_, W, S> {
     /// Sends what the session has to say; whether all of it has gone.
     fn flush(&mut self) -> io::Result<bool> {
-        while self.secured.session.has_output() {
+        while self.secured.session.has_output() && !self.secured.closed {
             let (inner, c, mut blocked) = (&mut *self.inner, self.c, false);
             let sent = self.secured.session.flush(&mut |slices| match inner.send(c, slices) {
                 Ok(sent) => {
@@ -164,18 +179,24 @@ impl<W: World, S: Session> Parts<'_, W, S> {
                 Err(e) => Err(e),
             });
             match sent {
-                Ok(()) if blocked => return Ok(false),
+                Ok(()) if !blocked => continue,
                 Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
+            self.secured.blocked = true;
+            return Ok(false);
         }
+        self.secured.blocked = false;
         Ok(true)
     }
 
-    /// Sends what there is because of what was received. A socket that broke says so when it is read.
+    /// Sends what there is because of what was received. A socket that broke says so when it is read; one that
+    /// is to say when there is room is left alone until then, as whoever wants to write waits for that too.
     fn respond(&mut self) {
-        let _ = self.flush();
+        if !self.secured.blocked {
+            let _ = self.flush();
+        }
     }
 
     /// Reads ciphertext once, at most `limit` bytes of it, and lets the session have it; plaintext that comes
@@ -321,8 +342,13 @@ impl<W: World, S: Session> Parts<'_, W, S> {
         match self.flush() {
             Ok(false) => self.secured.shut = true,
             // It broke: its event says so.
-            Ok(true) | Err(_) => self.inner.shutdown(self.c),
+            Ok(true) | Err(_) => self.close_half(),
         }
+    }
+
+    fn close_half(&mut self) {
+        self.secured.closed = true;
+        self.inner.shutdown(self.c);
     }
 
     /// There is room for what the session has to say by itself.
@@ -335,7 +361,7 @@ impl<W: World, S: Session> Parts<'_, W, S> {
 
     fn flushed(&mut self) {
         if std::mem::take(&mut self.secured.shut) {
-            self.inner.shutdown(self.c);
+            self.close_half();
         }
     }
 
@@ -445,7 +471,7 @@ impl<W: World, L: Layer> World for TlsWorld<W, L> {
             && !parts.secured.connecting
         {
             parts.end();
-            parts.respond();
+            let _ = parts.flush();
         }
         self.forget(c);
         self.inner.close(c);
