@@ -98,8 +98,8 @@ impl<W, L: Layer> TlsWorld<W, L> {
     /// The same connections around another world, and the world that was inside: for one that is made anew for
     /// each turn. Connections of both have the same ids.
     pub fn replace_inner<V>(self, inner: V) -> (TlsWorld<V, L>, W) {
-        let Self { inner: before, layer, secured, scratch } = self;
-        (TlsWorld { inner, layer, secured, scratch }, before)
+        let Self { inner: before, layer, secured, scratch, worker } = self;
+        (TlsWorld { inner, layer, secured, scratch, worker }, before)
     }
 
     /// Sessions to come are made by this one.
