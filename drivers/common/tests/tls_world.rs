@@ -368,7 +368,7 @@ fn backend() -> (ServerConnection, Secure) {
     let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
     let mut world = TlsWorld::new(Wire::new(), RustlsLayer::new(Arc::default(), client));
     let target = config.pools[0].backends[0].protocol.tls().expect("TLS").clone();
-    world.connect_tls(C, SocketAddr::from(([127, 0, 0, 1], 1)), &target).expect("a session");
+    world.connect_tls(C, &Endpoint::Ip(([127, 0, 0, 1], 1).into()), &target).expect("a session");
     while world.handshake(C).expect("a handshake").is_none() {
         let sent = std::mem::take(&mut world.inner_mut().outbound);
         server.read_tls(&mut &sent[..]).expect("room");
