@@ -48,6 +48,8 @@ mod proxies_as_backends;
 mod proxy;
 #[path = "tls/python.rs"]
 mod python;
+#[path = "tls/python_backend.rs"]
+mod python_backend;
 #[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod scripted_backend;

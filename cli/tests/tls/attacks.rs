@@ -24,6 +24,8 @@ on_each_driver!(
     a_handshake_that_trickles_is_over_in_time,
     what_is_no_tls_is_told_or_closed,
     thousands_of_idle_handshakes_cost_little_and_delay_nobody,
+    the_longest_first_messages_cost_what_they_are_long,
+    clients_that_do_not_read_cost_little,
     an_upload_that_is_cut_is_not_taken_for_whole,
     a_backend_hears_nothing_of_what_was_tampered_with,
 );
@@ -253,39 +255,81 @@ print(int(longest * 1000))
     Duration::from_millis(printed.trim().parse().expect("a number"))
 }
 
-fn thousands_of_idle_handshakes_cost_little_and_delay_nobody(driver: &str) {
+/// Bytes of memory for each of so many handshakes that have sent this and no more.
+fn cost_of_idle(driver: &str, count: usize, first: &[u8]) -> usize {
+    /// The longest that a request may take, with other tests running on the same few cores.
+    const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
     let (authority, backend) = (Authority::new("ca"), Backend::good("here"));
     let pair = authority.sign("a", &["a.test"]);
     let pool = format!("[[backend_pools]]\naddresses = [\"{}\"]\n", backend.address);
     let top = "timeouts = { handshake = \"60s\", drain = \"100ms\" }";
     let mut proxy = Proxy::start_logging("info", driver, top, &[("a.test", &pair, "")], &pool);
-    assert!(longest_request(&proxy, &authority) < Duration::from_secs(2));
+    assert!(longest_request(&proxy, &authority) < RESPONSE_TIMEOUT);
     let before = resident(&proxy);
+    let idle = Idle::start(proxy.address, count, first);
+    let took = longest_request(&proxy, &authority);
+    let cost = resident(&proxy).saturating_sub(before) * 1024 / count;
+    assert!(took < RESPONSE_TIMEOUT, "{took:?} with {count} idle handshakes");
+    drop(idle);
+    assert!(longest_request(&proxy, &authority) < RESPONSE_TIMEOUT);
+    assert!(proxy.daemon.runs());
+    proxy.stop();
+    cost
+}
 
+fn thousands_of_idle_handshakes_cost_little_and_delay_nobody(driver: &str) {
     // As many as this machine lets one process have.
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let many = if files >= 15_000 { 10_000 } else { 2000 };
     assert!(files >= 3000, "this test needs 3000 open files");
+    let count = if files >= 15_000 { 10_000 } else { 2000 };
     // Half a first message: what there is of it has to be kept.
     let hello = records(&client_hello("a.test", &[X25519], 600), 16_384);
-    let idle = Idle::start(proxy.address, many, &hello[..hello.len() / 2]);
-    let took = longest_request(&proxy, &authority);
-    let cost = resident(&proxy).saturating_sub(before) * 1024 / many;
-    assert!(took < Duration::from_secs(2), "{took:?} with {many} idle handshakes");
-    assert!(cost < 12 * 1024, "{cost} bytes for each of {many} half messages");
-    drop(idle);
-    // The longest that is taken, but for its last byte: nobody can make the proxy keep more.
+    let cost = cost_of_idle(driver, count, &hello[..hello.len() / 2]);
+    assert!(cost < 12 * 1024, "{cost} bytes for each of {count} half messages");
+}
+
+/// The longest that is taken, but for its last byte: nobody can make the proxy keep more.
+fn the_longest_first_messages_cost_what_they_are_long(driver: &str) {
     let hello = records(&client_hello("a.test", &[X25519], 65_000), 16_384);
-    let some = 500;
-    let before = resident(&proxy);
-    let idle = Idle::start(proxy.address, some, &hello[..hello.len() - 1]);
-    let took = longest_request(&proxy, &authority);
-    let cost = resident(&proxy).saturating_sub(before) * 1024 / some;
-    assert!(took < Duration::from_secs(2), "{took:?} with {some} long messages");
-    assert!(cost < 150 * 1024, "{cost} bytes for each of {some} long messages");
-    drop(idle);
-    assert!(longest_request(&proxy, &authority) < Duration::from_secs(2));
-    assert!(proxy.daemon.runs());
+    let cost = cost_of_idle(driver, 500, &hello[..hello.len() - 1]);
+    assert!(cost > 50_000, "{cost} bytes: they have not arrived");
+    assert!(cost < 100_000, "{cost} bytes for each of them");
+}
+
+fn clients_that_do_not_read_cost_little(driver: &str) {
+    const COUNT: usize = 100;
+    let body: &'static str = "z".repeat(5_000_000).leak();
+    let (authority, backend) = (Authority::new("ca"), Backend::good(body));
+    let pair = authority.sign("a", &["a.test"]);
+    let pool = format!("[[backend_pools]]\naddresses = [\"{}\"]\n", backend.address);
+    let proxy = Proxy::start_logging("info", driver, "", &[("a.test", &pair, "")], &pool);
+    let script = "
+ca, port, pid, count = sys.argv[1:]
+def resident():
+    with open('/proc/%s/status' % pid) as f:
+        return next(int(line.split()[1]) for line in f if line.startswith('VmRSS'))
+def connect():
+    w = Wire(('127.0.0.1', int(port)), context(ca), 'a.test').handshake()
+    w.send(b'GET / HTTP/1.1\\r\\nHost: a.test\\r\\nConnection: close\\r\\n\\r\\n')
+    return w
+assert connect().rest().endswith(b'z')
+before = resident()
+stalled = [connect() for i in range(int(count))]
+time.sleep(0.5)
+cost = (resident() - before) * 1024 // int(count)
+assert cost < 300000, cost
+# It is served for all that as soon as it reads, and so is anybody else.
+for w in (stalled[0], stalled[-1], connect()):
+    assert len(w.rest().split(b'\\r\\n\\r\\n', 1)[1]) == 5000000
+print('ok')
+";
+    let arguments = [
+        authority.file().display().to_string(),
+        proxy.port().to_string(),
+        proxy.daemon.id().to_string(),
+        COUNT.to_string(),
+    ];
+    assert_eq!(python::run(script, &arguments), "ok\n");
     proxy.stop();
 }
 

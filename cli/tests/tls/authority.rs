@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, PKCS_RSA_SHA256, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, date_time_ymd,
 };
 
 use crate::daemon::TempDir;
@@ -61,6 +61,13 @@ impl Authority {
         self.folder.0.join("ca.crt")
     }
 
+    /// A certificate that has signed itself.
+    pub(crate) fn self_signed(&self, subject: &str, names: &[&str]) -> Pair {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params(subject, names).self_signed(&key).expect("a certificate");
+        self.write(subject, &certificate, &key)
+    }
+
     /// Signs a certificate with a P-256 key for these subject alternative names. Its files, and its common
     /// name, are called `subject`.
     pub(crate) fn sign(&self, subject: &str, names: &[&str]) -> Pair {
@@ -97,10 +104,13 @@ impl Authority {
 
     fn keep(&self, subject: &str, params: CertificateParams, key: &KeyPair) -> Pair {
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
-        let name = |ending: &str| format!("{subject}.{ending}");
+        self.write(subject, &certificate, key)
+    }
+
+    fn write(&self, subject: &str, certificate: &Certificate, key: &KeyPair) -> Pair {
         Pair {
-            certificate: self.folder.write(&name("crt"), certificate.pem()),
-            key: self.folder.write(&name("key"), key.serialize_pem()),
+            certificate: self.folder.write(&format!("{subject}.crt"), certificate.pem()),
+            key: self.folder.write(&format!("{subject}.key"), key.serialize_pem()),
         }
     }
 }

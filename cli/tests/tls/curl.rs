@@ -18,7 +18,7 @@ const VERSIONS: [(&str, &[&str]); 2] =
     [("TLSv1.2", &["--tlsv1.2", "--tls-max", "1.2"]), ("TLSv1.3", &["--tlsv1.3"])];
 
 /// curl that finds these names at the proxy's address.
-fn curl(authority: &Authority, to: SocketAddr, arguments: &[&str]) -> Command {
+pub(crate) fn curl(authority: &Authority, to: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(program("curl", "curl"));
     command.args(["-sS", "-m", "20", "--cacert"]).arg(authority.file());
     for name in ["a.test", "b.test", "c.test"] {
@@ -84,7 +84,12 @@ fn bodies_arrive_unchanged_in_both_directions(driver: &str) {
     let got = authority.folder.0.join("got").display().to_string();
     for (version, arguments) in VERSIONS {
         // Up, and down again, by length and in chunks.
-        for (kind, more) in [("length", "Expect:"), ("chunked", "Transfer-Encoding: chunked")] {
+        let kinds = [
+            ("length", "Expect:"),
+            ("chunked", "Transfer-Encoding: chunked"),
+            ("expected", "Expect: 100-continue"),
+        ];
+        for (kind, more) in kinds {
             let target = format!("{base}/kept/{version}-{kind}");
             let mut command = curl(&authority, proxy.address, arguments);
             command.args(["-T", &upload, "-H", more, "-o", "/dev/null", "-w", "%{http_code}", &target]);

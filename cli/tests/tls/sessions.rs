@@ -15,6 +15,8 @@ on_each_driver!(
     nobody_renegotiates,
     keys_are_updated_in_both_directions,
     each_direction_ends_by_itself,
+    connections_that_the_proxy_ends_are_told_so,
+    tunnels_pass_bytes_and_ends,
 );
 
 fn sessions_are_resumed_by_all_workers_and_by_nobody_else(driver: &str) {
@@ -208,6 +210,105 @@ print('ok')
     }
     for line in proxy.logged("\"target\":\"/half\"", 2) {
         assert_eq!((field(&line, "status"), field(&line, "bytes_in")), ("499", "50"), "{line}");
+    }
+    proxy.stop();
+}
+
+fn connections_that_the_proxy_ends_are_told_so(driver: &str) {
+    // It answers `/slow` only when everything else is over.
+    let backend = Backend::start(|mut peer| {
+        while let Some(head) = peer.request() {
+            if head.contains("/slow") {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            if !peer.send(ok("here")) {
+                return;
+            }
+        }
+    });
+    let authority = Authority::new("ca");
+    let a = authority.sign("a", &["a.test"]);
+    let pool = format!("[[backend_pools]]\naddresses = [\"{}\"]\n", backend.address);
+    let ca = authority.file().display().to_string();
+    // An end without `close_notify` is an error in `rest`.
+    let script = "
+ca, port, version, what = sys.argv[1:]
+w = Wire(('127.0.0.1', int(port)), context(ca, version), 'a.test').handshake()
+w.send(b'GET /%s HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n' % what.encode())
+data = w.rest()
+assert data.startswith(b'HTTP/1.1 200 ') and data.endswith(b'here'), data
+print('ok')
+";
+    let idle = "timeouts = { idle = \"300ms\" }";
+    let proxy = Proxy::start(driver, idle, &[("a.test", &a, "")], &pool);
+    for version in ["2", "3"] {
+        assert_eq!(python::run(script, &[&*ca, &proxy.port().to_string(), version, "idle"]), "ok\n");
+    }
+    proxy.stop();
+
+    let proxy = Proxy::start(driver, "", &[("a.test", &a, "")], &pool);
+    let clients = ["2", "3"].map(|version| {
+        ["quick", "slow"].map(|what| {
+            let (ca, port) = (ca.clone(), proxy.port().to_string());
+            std::thread::spawn(move || python::run(script, &[&*ca, &*port, version, what]))
+        })
+    });
+    proxy.logged("/quick", 2);
+    proxy.steps("GET /slow", 2);
+    // Those that are idle end, those that wait for a response get it, and then the process ends.
+    proxy.stop();
+    for client in clients.into_iter().flatten() {
+        assert_eq!(client.join().expect("no panic"), "ok\n");
+    }
+}
+
+fn tunnels_pass_bytes_and_ends(driver: &str) {
+    // It sends back all that comes, and a word when that is over.
+    let backend = Backend::start(|mut peer| {
+        if peer.head().is_none() {
+            return;
+        }
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+        if let Some(all) = peer.rest() {
+            peer.send(all);
+            peer.send("over");
+        }
+    });
+    let authority = Authority::new("ca");
+    let a = authority.sign("a", &["a.test"]);
+    let proxy = Proxy::to(driver, &[("a.test", &a, "")], backend.address);
+    let script = "
+ca, port, version = sys.argv[1:]
+address = ('127.0.0.1', int(port))
+def connect():
+    w = Wire(address, context(ca, version), 'a.test').handshake()
+    w.send(b'GET / HTTP/1.1\\r\\nHost: a.test\\r\\nConnection: upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n')
+    head = b''
+    while not head.endswith(b'\\r\\n\\r\\n'):
+        head += w.run(lambda: w.tls.read(1))
+    assert head.startswith(b'HTTP/1.1 101 '), head
+    return w
+data = bytes(i * 7 % 256 for i in range(300000))
+w = connect()
+for i in range(0, len(data), 50000):
+    w.send(data[i:i + 50000])
+# The end of this direction is told to the backend; the other one goes on.
+w.close_notify()
+assert w.rest() == data + b'over'
+# A cut is told as one, and is no end.
+w = connect()
+w.send(b'half')
+w.socket.shutdown(socket.SHUT_WR)
+try:
+    rest = w.rest()
+    raise Exception('a whole end: %r' % rest)
+except (ssl.SSLError, ConnectionResetError):
+    pass
+print('ok')
+";
+    for version in ["2", "3"] {
+        let ca = authority.file().display().to_string();
+        assert_eq!(python::run(script, &[&*ca, &proxy.port().to_string(), version]), "ok\n", "{version}");
     }
     proxy.stop();
 }
