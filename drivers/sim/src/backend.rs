@@ -6,12 +6,12 @@ mod response;
 use std::collections::VecDeque;
 
 use self::response::ResponseKind;
+use crate::choices;
 use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
 use crate::identities;
-use crate::judges;
 use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::{MS, client_address};
@@ -546,10 +546,10 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
         want.push(("X-Pad", payload::padding(entry.id, entry.padding)));
     }
     if let Some(value) = &entry.cookie {
-        want.push(("Cookie", judges::cookie_field(value)));
+        want.push(("Cookie", choices::cookie_field(value)));
     }
     let all = fields::of_request(entry.id);
-    let credentials = identities::of_request(entry);
+    let credentials = identities::of_request(entry.id, entry.authentication);
     let passes = all.iter().chain(&credentials).filter(|f| f.fate == Fate::Passes);
     want.extend(passes.map(|f| (f.name, f.value.clone())));
     if entry.expect {

@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 
 use self::requests::RequestStyle;
 use self::responses::ReadState;
+use crate::choices::{self, NO_COOKIE};
 use crate::coverage::Mark;
 use crate::exchanges::ClientResult;
 use crate::http1::HeadReader;
 use crate::invalid_requests;
-use crate::judges::{self, NO_COOKIE};
 use crate::net::Net;
 use crate::scenario::{MS, SEC, client_address};
 
@@ -264,7 +264,7 @@ impl Client {
         let own = pool.and_then(|pool| self.cookies.get(pool).cloned());
         let other = if net.rng.below(8) == 0 { net.cookie_of_other_pool(pool) } else { None };
         let value = other.or(own).unwrap_or_else(|| NO_COOKIE.to_owned());
-        let (before, after) = (judges::cookie_field(NO_COOKIE), judges::cookie_field(&value));
+        let (before, after) = (choices::cookie_field(NO_COOKIE), choices::cookie_field(&value));
         let at = segment.bytes.windows(before.len()).position(|bytes| bytes == before.as_bytes());
         if let Some(at) = at {
             segment.bytes[at..at + after.len()].copy_from_slice(after.as_bytes());

@@ -1,7 +1,6 @@
 //! NTLM and Negotiate, which authenticate a connection and not a request: what clients send and backends ask
 //! for. All follows from the id of the exchange, so that both ends know it.
 
-use crate::exchanges::ExchangeEntry;
 use crate::fields::{self, Fate, Field};
 use crate::random::{SplitMix64, mix};
 
@@ -32,15 +31,15 @@ fn field(name: &'static str, value: String) -> Field {
 }
 
 /// The credentials of a request: in `Authorization`, unless it has others there.
-pub(crate) fn of_request(entry: &ExchangeEntry) -> Option<Field> {
-    if entry.authentication != Authentication::Credentials {
+pub(crate) fn of_request(id: u64, authentication: Authentication) -> Option<Field> {
+    if authentication != Authentication::Credentials {
         return None;
     }
-    let has_others = fields::of_request(entry.id).iter().any(|f| f.name == "Authorization");
+    let has_others = fields::of_request(id).iter().any(|f| f.name == "Authorization");
     let name = if has_others { "Proxy-Authorization" } else { "Authorization" };
     let schemes = ["NTLM", "Negotiate", "ntlm", "NEGOTIATE"];
-    let scheme = schemes[mix(entry.id ^ 0x417) as usize % schemes.len()];
-    Some(field(name, format!("{scheme} TlRMTVNTUAAB{}", entry.id)))
+    let scheme = schemes[mix(id ^ 0x417) as usize % schemes.len()];
+    Some(field(name, format!("{scheme} TlRMTVNTUAAB{id}")))
 }
 
 /// The status of a backend that asks for credentials.
@@ -49,13 +48,13 @@ pub(crate) fn challenge_status(id: u64) -> u16 {
 }
 
 /// The challenge of a response: alone, or in a list.
-pub(crate) fn of_response(entry: &ExchangeEntry) -> Option<Field> {
-    if entry.authentication != Authentication::Challenge {
+pub(crate) fn of_response(id: u64, authentication: Authentication, status: u16) -> Option<Field> {
+    if authentication != Authentication::Challenge {
         return None;
     }
-    let name = if entry.status == 407 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+    let name = if status == 407 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
     let challenges =
         ["NTLM", "Negotiate", "Basic realm=\"a\", Negotiate", "Negotiate,NTLM", "negotiate TlRMTVNTUAAC"];
-    let at = mix(entry.id ^ 0x4a11) as usize % challenges.len();
+    let at = mix(id ^ 0x4a11) as usize % challenges.len();
     Some(field(name, challenges[at].to_owned()))
 }

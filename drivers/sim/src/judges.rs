@@ -30,10 +30,7 @@ mod record;
 mod results;
 mod shares;
 
-pub(crate) use self::cookies::{Cookies, NO_COOKIE, field as cookie_field};
 pub(crate) use self::documented::{check_local_reply, named_cause};
-pub(crate) use self::homes::Homes;
-pub(crate) use self::shares::Shares;
 
 use crate::scenario::MS;
 

@@ -3,6 +3,7 @@
 //! peers.
 
 mod backend_choice;
+mod choice_steps;
 mod event_queue;
 mod listener;
 mod peer_io;

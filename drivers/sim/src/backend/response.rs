@@ -191,7 +191,7 @@ impl BackendConn {
     fn response_head(&self, entry: &ExchangeEntry, framing: BodyFraming, says_close: bool) -> String {
         let mut head =
             format!("HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Backend: {}\r\n", entry.status, entry.id, self.backend);
-        let challenge = identities::of_response(entry);
+        let challenge = identities::of_response(entry.id, entry.authentication, entry.status);
         for Field { name, value, .. } in fields::of_response(entry.id).into_iter().chain(challenge) {
             write!(head, "{name}: {value}\r\n").expect("memory");
         }

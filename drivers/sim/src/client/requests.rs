@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{Client, Segment, SendCondition};
+use crate::choices::{self, NO_COOKIE};
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{self, BodyFraming};
 use crate::identities::{self, Authentication};
-use crate::judges::{self, NO_COOKIE};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
 use crate::random::SplitMix64;
@@ -201,10 +201,10 @@ fn request_head(entry: &ExchangeEntry) -> String {
         write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
     }
     if entry.sends_cookie {
-        write!(head, "Cookie: {}\r\n", judges::cookie_field(NO_COOKIE)).expect("memory");
+        write!(head, "Cookie: {}\r\n", choices::cookie_field(NO_COOKIE)).expect("memory");
     }
     for Field { name, value, .. } in
-        fields::of_request(entry.id).into_iter().chain(identities::of_request(entry))
+        fields::of_request(entry.id).into_iter().chain(identities::of_request(entry.id, entry.authentication))
     {
         write!(head, "{name}: {value}\r\n").expect("memory");
     }

@@ -277,7 +277,7 @@ impl Client {
         }
         let want: Vec<_> = fields::of_response(entry.id)
             .into_iter()
-            .chain(identities::of_response(entry))
+            .chain(identities::of_response(entry.id, entry.authentication, entry.status))
             .filter(|f| f.fate == Fate::Passes)
             .map(|f| (f.name, f.value))
             .collect();

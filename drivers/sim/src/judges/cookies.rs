@@ -1,25 +1,10 @@
 //! Sticky cookies: the backend that a client's cookie names gets its requests while it is usable; a cookie is
 //! set when there is none, or another backend than the one that it names was chosen.
 
-use std::collections::BTreeMap;
-
+use crate::choices::NO_COOKIE;
 use crate::coverage::Mark;
 use crate::exchanges::ExchangeEntry;
 use crate::net::Net;
-
-/// The value of each cookie that was set, with pool and label of its backend.
-#[derive(Debug, Default)]
-pub(crate) struct Cookies {
-    values: BTreeMap<String, (&'static str, &'static str)>,
-}
-
-/// What a client sends that has no cookie yet: as long as one.
-pub(crate) const NO_COOKIE: &str = "0000000000000000";
-
-/// The field with a sticky cookie, among others with names that are nearly its.
-pub(crate) fn field(value: &str) -> String {
-    format!("XS=1; S={value}; s={NO_COOKIE}")
-}
 
 impl Net {
     /// Label of the backend that the cookie of a request names.

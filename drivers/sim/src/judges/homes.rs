@@ -3,32 +3,15 @@
 //! come back with it; and all shards choose alike. Another configuration changes second choices, but it moves
 //! nobody whose first one it keeps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::choices::Situation;
+use crate::choices::{Home, Member, Situation};
 use crate::coverage::Mark;
 use crate::exchanges::ExchangeEntry;
 use crate::fields;
 use crate::net::Net;
 use crate::scenario::client_address;
-
-/// For each pool and client: from which backends one was chosen. A backend with another weight is another one.
-#[derive(Debug, Default)]
-pub(crate) struct Homes(BTreeMap<(&'static str, IpAddr), Vec<Home>>);
-
-/// Backends with their weights.
-type Member = (&'static str, u32);
-
-#[derive(Debug)]
-struct Home {
-    /// What the configuration has: labels, weights, and who is a backup.
-    configured: Vec<(&'static str, u32, bool)>,
-    among: BTreeSet<Member>,
-    /// Those are all that are no backups.
-    all: bool,
-    chosen: Member,
-}
 
 impl Net {
     /// The address that a client goes by.

@@ -1,72 +1,9 @@
 //! Shares over many choices: round robin by weights, in turn where all are equal; random by weights. Slow and
 //! recovering backends have less.
 
-use std::collections::BTreeMap;
-
-use crate::choices::{Candidate, Situation};
+use crate::choices::{Candidate, Row, Situation};
 use crate::coverage::Mark;
 use crate::net::Net;
-
-/// What is known of the choices of each pool.
-#[derive(Debug, Default)]
-pub(crate) struct Shares(BTreeMap<&'static str, PoolShares>);
-
-#[derive(Debug, Default)]
-struct PoolShares {
-    /// Choices in an unbroken row from the same backends, with the same shares but for those that grow.
-    row: Option<Row>,
-    /// There was one before it that was interrupted.
-    interrupted: bool,
-    /// How many random choices there were, and by how much each backend is ahead of its share in them.
-    random: (u64, BTreeMap<&'static str, f64>),
-    /// Whom least connection chose last, in this configuration.
-    last: Option<(usize, &'static str)>,
-}
-
-#[derive(Debug, Default)]
-struct Row {
-    version: usize,
-    among: Vec<(&'static str, u64, bool)>,
-    /// By how many choices each is ahead of its share, at least and at most.
-    ahead: Vec<(f64, f64)>,
-    last: usize,
-    choices: u64,
-    /// Health has changed since the first choice.
-    changed: bool,
-    follows_interruption: bool,
-}
-
-impl Row {
-    fn ahead_of(&self, label: &str) -> (f64, f64) {
-        self.among.iter().position(|a| a.0 == label).map_or((0.0, 0.0), |at| self.ahead[at])
-    }
-}
-
-impl Shares {
-    /// A choice was made that does not fit into any row, or may have taken more than one turn.
-    pub(crate) fn interrupted(&mut self, pool: &'static str) {
-        let shares = self.0.entry(pool).or_default();
-        (shares.row, shares.interrupted, shares.last) = (None, true, None);
-    }
-
-    /// The health of a backend has changed: it may have changed back before the next choice, and turns begin
-    /// anew.
-    pub(crate) fn health_changed(&mut self, pool: &str) {
-        if let Some(row) = self.0.get_mut(pool).and_then(|shares| shares.row.as_mut()) {
-            (row.choices, row.changed) = (0, true);
-        }
-    }
-
-    /// Whom least connection chose last, if that was with this configuration.
-    pub(super) fn last_of(&self, s: &Situation) -> Option<&'static str> {
-        let (version, last) = self.0.get(s.pool)?.last?;
-        (version == s.version).then_some(last)
-    }
-
-    pub(super) fn least_connection_chose(&mut self, s: &Situation, chosen: &Candidate) {
-        self.0.entry(s.pool).or_default().last = Some((s.version, chosen.label));
-    }
-}
 
 /// What part of all each of these has, at least and at most; `None`: too little of it is left to say.
 fn parts(among: &[Candidate]) -> Option<Vec<(f64, f64)>> {
