@@ -2,6 +2,7 @@
 //! What is sent back is in `response`.
 
 mod response;
+mod secured;
 
 use std::collections::VecDeque;
 
@@ -76,13 +77,15 @@ pub(crate) struct BackendConn {
     read_bytes: u64,
     /// How many of them came before the current head.
     head_offset: u64,
+    /// It does not speak the TLS that is spoken to it.
+    speaks_plainly: bool,
 }
 
 impl BackendConn {
     /// A backend accepts a connection.
     pub(crate) fn new(socket: usize, net: &mut Net) -> Self {
         let Peer::Backend(backend) = net.sockets[socket].peer else { unreachable!("a backend's connection") };
-        Self {
+        let mut conn = Self {
             socket,
             backend,
             head_reader: HeadReader::default(),
@@ -100,7 +103,10 @@ impl BackendConn {
             closed: false,
             read_bytes: 0,
             head_offset: 0,
-        }
+            speaks_plainly: false,
+        };
+        conn.secure(net);
+        conn
     }
 
     /// Reads and writes what it can.
@@ -136,6 +142,7 @@ impl BackendConn {
             }
             bytes.clear();
             match net.peer_read(self.socket, 65_536, bytes) {
+                PeerRead::Bytes if self.speaks_plainly => return self.answer_plainly(net),
                 PeerRead::Bytes => self.received(net, bytes),
                 PeerRead::WouldBlock => return,
                 PeerRead::End => return self.ended(net),
@@ -464,7 +471,10 @@ impl BackendConn {
         self.idle_until = u64::MAX;
         let tunnel = matches!(self.read_state, ReadState::Tunnel { .. });
         let no_response = self.responding && self.output.is_empty() && !tunnel;
-        if self.never_responds || (!net.scenario.fault_free && no_response) {
+        if self.never_responds
+            || net.is_peer_stalled(self.socket)
+            || (!net.scenario.fault_free && no_response)
+        {
             return self.close(net, true);
         }
         net.wake_peer(self.socket, net.now);
@@ -487,6 +497,8 @@ const OWN_FIELDS: &[&str] = &[
     "x-forwarded-server",
     "x-real-ip",
     "x-request-id",
+    "x-client-verify",
+    "x-client-subject",
 ];
 
 /// Whether the fields that tell of the client are what the proxy knows; a trusted peer's are kept, lists are
@@ -494,6 +506,8 @@ const OWN_FIELDS: &[&str] = &[
 fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net) -> Result<(), String> {
     let ip = client_address(entry.client).ip().to_string();
     let trusted = net.scenario.is_trusted(entry.client);
+    let tls = net.scenario.client_tls(entry.client);
+    let secure = tls.is_some();
     let sent = fields::of_request(entry.id);
     let theirs = |name: &str| {
         // Other spellings of such a name are dropped in any case.
@@ -511,15 +525,25 @@ fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net)
         ("x-forwarded-for", list),
         // Behind a trusted proxy the client is the last one that it names.
         ("x-real-ip", single("x-real-ip", &theirs("x-forwarded-for").pop().unwrap_or(ip))),
-        ("x-forwarded-proto", single("x-forwarded-proto", "http")),
-        ("x-forwarded-host", single("x-forwarded-host", "a.test")),
-        ("x-forwarded-port", single("x-forwarded-port", "80")),
+        ("x-forwarded-proto", single("x-forwarded-proto", if secure { "https" } else { "http" })),
+        ("x-forwarded-host", single("x-forwarded-host", entry.host)),
+        ("x-forwarded-port", single("x-forwarded-port", if secure { "443" } else { "80" })),
         ("x-forwarded-server", single("x-forwarded-server", "lb.test")),
     ];
     for (name, value) in want {
         if head.get(name)? != Some(value.as_str()) {
             return Err(format!("{name}: {:?}, not {value:?}", head.get(name)?));
         }
+    }
+    let asks = tls.as_ref().is_some_and(|tls| tls.asks);
+    let forged = (trusted && !asks && net.scenario.forges(entry.id)).then_some("CN=forged");
+    let subject = tls.as_ref().and_then(|tls| tls.side.subject.as_deref()).or(forged);
+    let verify = asks.then(|| if subject.is_some() { "SUCCESS" } else { "NONE" });
+    if (head.get("x-client-verify")?, head.get("x-client-subject")?) != (verify, subject) {
+        return Err("the client's certificate".into());
+    }
+    if asks && subject.is_some() {
+        net.mark(Mark::ClientCertificate);
     }
     let request_id = head.get("x-request-id")?.ok_or("no x-request-id")?;
     match theirs("x-request-id").pop() {
@@ -537,7 +561,7 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
     if head.start != want {
         return Err(format!("not {want:?}"));
     }
-    if head.get("host")? != Some("a.test") || !head.fields[0].0.eq_ignore_ascii_case("host") {
+    if head.get("host")? != Some(entry.host) || !head.fields[0].0.eq_ignore_ascii_case("host") {
         return Err("Host".into());
     }
     check_forwarding(head, entry, net)?;

@@ -3,6 +3,7 @@
 
 mod requests;
 mod responses;
+mod stranger;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use crate::exchanges::ClientResult;
 use crate::http1::HeadReader;
 use crate::invalid_requests;
 use crate::net::Net;
-use crate::scenario::{MS, SEC, client_address};
+use crate::scenario::{ClientTls, MS, SEC, Stranger, client_address};
 
 pub(crate) use self::requests::arrival_times;
 
@@ -94,6 +95,11 @@ pub(crate) struct Client {
     /// A slow client reads and writes not before these times.
     read_at: u64,
     write_at: u64,
+    /// How it speaks TLS, if it does.
+    pub(crate) tls: Option<Box<ClientTls>>,
+    /// One that never sends a request over TLS has said something, and has read this.
+    greeted: bool,
+    reply: Vec<u8>,
 }
 
 impl Client {
@@ -126,7 +132,14 @@ impl Client {
             done: false,
             read_at: 0,
             write_at: 0,
+            tls: net.scenario.client_tls(index).map(Box::new),
+            greeted: false,
+            reply: Vec::new(),
         };
+        if client.stranger().is_some() {
+            net.client_requests.push(Vec::new());
+            return client;
+        }
         if !well_behaved {
             client.draw_faults(net);
         }
@@ -142,7 +155,8 @@ impl Client {
         if client.invalid_request {
             let mut bytes = invalid_requests::pick(&mut net.rng);
             // A trusted proxy may ask for what was secured up to it.
-            while net.scenario.is_trusted(index) && bytes.windows(8).any(|w| w == b"https://") {
+            let secured = net.scenario.is_trusted(index) || client.tls.is_some();
+            while secured && bytes.windows(8).any(|w| w == b"https://") {
                 bytes = invalid_requests::pick(&mut net.rng);
             }
             let bytes = bytes.to_vec();
@@ -202,6 +216,9 @@ impl Client {
         if self.done || self.aborts(net, socket) {
             return;
         }
+        if let Some(stranger) = self.stranger() {
+            return self.stranger_turn(net, socket, stranger);
+        }
         self.write(net, socket);
         self.read(net, socket);
         if !self.done {
@@ -222,6 +239,18 @@ impl Client {
         }
         self.finish(net);
         true
+    }
+
+    /// What it is if it never sends a request over TLS.
+    fn stranger(&self) -> Option<Stranger> {
+        self.tls.as_ref()?.stranger
+    }
+
+    /// It has been accepted.
+    pub(crate) fn secure(&mut self, net: &mut Net, socket: usize) {
+        if let Some(peer) = self.tls.as_ref().and_then(|tls| stranger::peer_tls(tls)) {
+            net.secure_peer(socket, peer);
+        }
     }
 
     fn write(&mut self, net: &mut Net, socket: usize) {
@@ -317,6 +346,9 @@ impl Client {
             self.continue_timeout = Some(SEC);
         }
         if let Some(socket) = self.socket {
+            if self.stranger().is_some() || net.is_peer_stalled(socket) {
+                return self.finish(net);
+            }
             net.wake_peer(socket, net.now);
         }
     }

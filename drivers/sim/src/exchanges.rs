@@ -54,6 +54,9 @@ pub(crate) struct ExchangeEntry {
     pub(crate) pool: Option<&'static str>,
     pub(crate) method: &'static str,
     pub(crate) target: String,
+    pub(crate) host: &'static str,
+    /// The certificate of its connection is not for that host.
+    pub(crate) misdirected: bool,
     /// 10 or 11.
     pub(crate) version: u8,
     pub(crate) framing: BodyFraming,

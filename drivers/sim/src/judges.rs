@@ -15,6 +15,7 @@
 //! | `health` | changes of a backend's health |
 //! | `identities` | connections that a client has authenticated |
 //! | `limits` | limits of client connections |
+//! | `tls` | when handshakes end, and that nothing is left lying in a session |
 //! | `results` | what clients have received, against the records |
 
 mod causes;
@@ -29,6 +30,7 @@ mod limits;
 mod record;
 mod results;
 mod shares;
+mod tls;
 
 pub(crate) use self::documented::{check_local_reply, named_cause};
 

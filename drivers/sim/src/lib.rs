@@ -20,6 +20,8 @@
 //! | `scenario` | what a seed draws before the run; `scenario/config`: the configuration among it |
 //! | `net` | the state of the network: clock, connections (`socket`), events to come (`event_queue`) |
 //! | `net/shard_world`, `net/peer_io` | how the pump, and how peers, use their ends of a connection |
+//! | `net/plaintext_world` | the sockets as the event loop sees them, with the security layer between |
+//! | `net/peer_tls` | how peers speak TLS, and what they do wrong with it |
 //! | `net/backend_choice` | which backend a request may be sent to |
 //! | `shard` | a worker: when its event loop has turns, and in which order it is told what has happened |
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
@@ -27,6 +29,7 @@
 //! | `identities` | NTLM and Negotiate, which authenticate a connection |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `choices` | which backends were chosen, and from which |
+//! | `tls` | a security layer without cryptography, for the proxy and for its peers |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
 //! | `exchanges` | the ledger of all requests with what is expected of them |
@@ -63,6 +66,7 @@ mod scenario;
 pub mod scripted;
 mod shard;
 mod stages;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,6 +7,8 @@ mod choice_steps;
 mod event_queue;
 mod listener;
 mod peer_io;
+mod peer_tls;
+mod plaintext_world;
 mod shard_world;
 mod socket;
 mod tap;
@@ -25,6 +27,8 @@ use crate::scenario::{MS, PoolSpec, Scenario, backend_at};
 
 pub(crate) use self::event_queue::SimEvent;
 pub(crate) use self::listener::{ClientSource, SimListener};
+pub(crate) use self::peer_tls::{PeerTls, Tamper};
+pub(crate) use self::plaintext_world::{HANDSHAKE_FAILED, PlaintextWorld};
 pub(crate) use self::shard_world::{ListenerHandle, ShardWorld};
 pub(crate) use self::socket::{Peer, PeerRead, Socket};
 pub(crate) use self::tap::Sending;
@@ -160,6 +164,8 @@ pub(crate) enum BackendMode {
     FailingProbes,
     /// Probes take as long as a slow backend's.
     SlowProbes,
+    /// Every handshake fails.
+    FailingHandshakes,
 }
 
 impl Net {

@@ -212,6 +212,7 @@ impl Simulation {
     }
 
     fn peer_turn(&mut self, socket: usize) {
+        self.net.tls_turn(socket);
         match self.net.sockets[socket].peer {
             Peer::Client(client) => self.clients[client].turn(&mut self.net),
             Peer::Backend(_) => {

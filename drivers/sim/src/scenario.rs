@@ -4,6 +4,7 @@
 mod config;
 mod settings;
 mod steady;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ use crate::random::SplitMix64;
 
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
 pub(crate) use self::steady::KnownProbes;
+pub(crate) use self::tls::{ClientTls, SERVER_NAME, Stranger, TlsDraw};
 
 /// Nanoseconds of simulated time in a second.
 pub(crate) const SEC: u64 = 1_000_000_000;
@@ -112,10 +114,13 @@ pub(crate) struct BackendSpec {
     /// 0: no limit.
     pub(crate) max_connections: u32,
     pub(crate) backup: bool,
+    /// Spoken to over TLS.
+    pub(crate) tls: bool,
 }
 
 impl BackendSpec {
-    /// The address as the configuration writes it, which is also the backend's label in records.
+    /// The address as the configuration writes it behind the scheme, which is also the backend's label in
+    /// records.
     pub(crate) fn label(&self) -> &'static str {
         &labels()[self.backend][self.address as usize]
     }
@@ -209,6 +214,7 @@ pub struct Scenario {
     pub(crate) client: ClientFaults,
     pub(crate) backend: BackendFaults,
     pub(crate) system: SystemFaults,
+    pub(crate) tls: TlsDraw,
 }
 
 /// The IP address and port of a simulated backend. `second`: the other address that its name may have.
@@ -284,9 +290,11 @@ impl Scenario {
         if steady {
             scenario.draw_steady(rng);
         } else {
+            scenario.draw_tls();
             scenario.draw_pools(rng);
         }
         scenario.draw_settings(rng);
+        scenario.draw_handshake_timeout();
         scenario.draw_pool_settings(rng);
         scenario.trusts_first = rng.below(3) == 0;
         scenario.identities = rng.below(4) == 0 && !steady;
@@ -348,6 +356,7 @@ impl Scenario {
             client: ClientFaults::default(),
             backend: BackendFaults::default(),
             system: SystemFaults::default(),
+            tls: TlsDraw::default(),
         }
     }
 
@@ -437,6 +446,7 @@ impl Scenario {
                         weight: 1,
                         max_connections: 0,
                         backup: false,
+                        tls: self.tls.is_backend(backend),
                     };
                     backends.push(if equal { plain } else { drawn });
                 }
@@ -454,16 +464,18 @@ impl Scenario {
 
     /// Draws how a pool configures a backend.
     pub(crate) fn draw_backend(&self, rng: &mut SplitMix64, backend: usize) -> BackendSpec {
+        let address = match rng.below(5) {
+            0 => AddressKind::Name,
+            1 => AddressKind::Unix,
+            _ => AddressKind::Ip,
+        };
         BackendSpec {
             backend,
-            address: match rng.below(5) {
-                0 => AddressKind::Name,
-                1 => AddressKind::Unix,
-                _ => AddressKind::Ip,
-            },
+            address,
             weight: if rng.below(3) == 0 { rng.below(6) as u32 } else { 1 },
             max_connections: if rng.below(4) == 0 { rng.between(1, 4) as u32 } else { 0 },
             backup: rng.below(8) == 0,
+            tls: address != AddressKind::Unix && self.tls.is_backend(backend),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A simulated worker: the event loop that the drivers run too, over the sockets of the simulation. What is
 //! simulated here is when it has its turns, and in which order its poller reports what has happened.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ruststrom_core::config::{Config, ListenerKind};
@@ -10,21 +12,31 @@ use ruststrom_driver::acceptor::ListenerSlot;
 use ruststrom_driver::event::Event;
 use ruststrom_driver::mailbox::{Command, Mailbox};
 use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::tls::TlsWorld;
 use ruststrom_driver::turn::EventLoop;
 
 use crate::coverage::Mark;
-use crate::net::{ClientSource, ListenerHandle, Net, ShardWorld, SimListener};
+use crate::net::{ClientSource, ListenerHandle, Net, PlaintextWorld, ShardWorld, SimListener};
+use crate::random::mix;
 use crate::scenario::MS;
+use crate::tls::{SessionStatus, SimLayer};
 
 /// More turns in one millisecond mean that the event loop spins.
 const MAX_TURNS_PER_MS: u64 = 20_000;
 /// How long a turn takes that is followed by another one at once, in nanoseconds.
 const TURN_TIME: u64 = 1_000;
 
+/// Where shards listen for HTTPS.
+const HTTPS_PORT: u16 = 443;
+
 /// One shard.
 pub(crate) struct Shard<O: WorkerObserver> {
     pub(crate) event_loop: EventLoop<O, ListenerHandle>,
-    listener: SimListener,
+    /// By their place: HTTP, and HTTPS if some clients speak that.
+    listeners: Vec<SimListener>,
+    /// The security of its connections, which a turn puts around the sockets.
+    tls: Option<TlsWorld<(), SimLayer>>,
+    newest: Rc<RefCell<Rc<SessionStatus>>>,
     mailbox: Mailbox,
     /// Commands were posted since the last turn.
     mail: bool,
@@ -42,15 +54,26 @@ impl<O: WorkerObserver> Shard<O> {
         address: SocketAddr,
         net: &Net,
     ) -> Self {
-        let listener =
-            ListenerSlot { id: ListenerId(0), kind: ListenerKind::Http, address, listener: ListenerHandle };
+        let slot = |id, kind, port| {
+            let address = SocketAddr::new(address.ip(), port);
+            ListenerSlot { id: ListenerId(id), kind, address, listener: ListenerHandle }
+        };
+        let mut slots = vec![slot(0, ListenerKind::Http, address.port())];
+        if net.scenario.tls.clients > 0 {
+            slots.push(slot(1, ListenerKind::Https, HTTPS_PORT));
+        }
+        let listeners = slots.iter().map(|_| SimListener::default()).collect();
         let now = Instant::from_nanos(net.now);
+        let layer = SimLayer::new(mix(net.scenario.seed ^ number as u64), net.scenario.tls.served());
+        let newest = layer.newest();
         // What limits the descriptors is the simulated kernel.
-        let mut event_loop = EventLoop::new(proxy, config, vec![listener], usize::MAX, now);
+        let mut event_loop = EventLoop::new(proxy, config, slots, usize::MAX, now);
         event_loop.check_each_event(net.scenario.check_each_input);
         Self {
             event_loop,
-            listener: SimListener::default(),
+            listeners,
+            tls: Some(TlsWorld::new((), layer)),
+            newest,
             // Who posts a command also schedules the turn.
             mailbox: Mailbox::new(Box::new(|| {})),
             mail: false,
@@ -65,12 +88,12 @@ impl<O: WorkerObserver> Shard<O> {
 
     /// Whether it accepts clients no more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.listener.is_closed()
+        self.listeners[0].is_closed()
     }
 
     /// A client connects.
     pub(crate) fn client_connects(&mut self, client: usize, clients: &mut impl ClientSource, net: &mut Net) {
-        if self.listener.connect(client) {
+        if self.listeners[clients.listener(client)].connect(client) {
             let soon = net.now + net.delay();
             net.wake(self.number, soon);
         } else {
@@ -93,8 +116,12 @@ impl<O: WorkerObserver> Shard<O> {
         net.trace(30 << 40 | (shard as u64) << 20 | events.len() as u64, || {
             format!("shard {shard} turns: {events:?}")
         });
-        let mut world = ShardWorld { net, shard, clients, listener: &mut self.listener };
+        let sockets = ShardWorld { net: &mut *net, shard, clients, listeners: &mut self.listeners };
+        let tls = self.tls.take().expect("it is back behind each turn");
+        let mut world = PlaintextWorld::new(tls, self.newest.clone(), sockets);
         self.event_loop.turn(&mut events.into_iter(), stopping, &self.mailbox, &mut world);
+        self.tls = Some(world.into_tls());
+        net.judge_sessions(shard);
         net.drained[shard] = self.event_loop.pump().is_drained();
     }
 
@@ -107,8 +134,10 @@ impl<O: WorkerObserver> Shard<O> {
                 events.push(Event::Conn(net.sockets[socket].conn, net.readiness(socket)));
             }
         }
-        if self.listener.take_edge() {
-            events.push(Event::Listener(0));
+        for (place, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.take_edge() {
+                events.push(Event::Listener(place));
+            }
         }
         if std::mem::take(&mut self.mail) {
             events.push(Event::Mailbox);

@@ -63,12 +63,16 @@ impl Client {
         let padding = if rng.below(5) == 0 { rng.size(5_000) } else { 0 };
         let tunnel = (rng.size(max_body), rng.size(max_body));
         let trailer = framing == BodyFraming::Chunked && rng.below(3) == 0;
+        let (host, misdirected) = net.scenario.host_of(self.index, id, well_behaved || fault_free);
+        let pool = pool.filter(|_| !misdirected);
         net.ledger.entries.push(ExchangeEntry {
             id,
             client: self.index,
             pool,
             method,
             target: format!("/{prefix}/r{id}"),
+            host,
+            misdirected,
             version,
             framing,
             len,
@@ -127,7 +131,8 @@ impl Client {
         written: &mut u64,
     ) {
         let entry = net.ledger.get(id).clone();
-        let head = request_head(&entry).into_bytes();
+        let forges = net.scenario.forges(id);
+        let head = request_head(&entry, forges).into_bytes();
         let mut body = Vec::new();
         match entry.framing {
             BodyFraming::Length(_) => payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body),
@@ -182,19 +187,20 @@ impl Client {
             (entry.framing == BodyFraming::Chunked, Mark::ChunkedBody),
             (pipelined && nth > 0, Mark::Pipelined),
             (entry.len > 18_000, Mark::LongBody),
+            (entry.misdirected, Mark::Misdirected),
         ];
         marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
     }
 }
 
 /// The head of a request as the client writes it.
-fn request_head(entry: &ExchangeEntry) -> String {
+fn request_head(entry: &ExchangeEntry, forges: bool) -> String {
     let mut head = String::new();
     let version = if entry.version == 10 { "1.0" } else { "1.1" };
     write!(
         head,
-        "{} {} HTTP/{version}\r\nHost: a.test\r\nX-Sim: {}\r\n",
-        entry.method, entry.target, entry.id
+        "{} {} HTTP/{version}\r\nHost: {}\r\nX-Sim: {}\r\n",
+        entry.method, entry.target, entry.host, entry.id
     )
     .expect("memory");
     if entry.padding > 0 {
@@ -207,6 +213,9 @@ fn request_head(entry: &ExchangeEntry) -> String {
         fields::of_request(entry.id).into_iter().chain(identities::of_request(entry.id, entry.authentication))
     {
         write!(head, "{name}: {value}\r\n").expect("memory");
+    }
+    if forges {
+        head.push_str("X-Client-Subject: CN=forged\r\nx_client_verify: SUCCESS\r\n");
     }
     if entry.expect {
         head.push_str("Expect: 100-continue\r\n");

@@ -25,13 +25,13 @@ impl FailedConnect<'_> {
 
     /// The backend took the connection, but nothing was sent on it.
     fn took(&self) -> bool {
-        matches!(self, Self::Later(socket) if socket.times.connected.is_some())
+        matches!(self, Self::Later(socket) if socket.times.established(socket.secure).is_some())
     }
 
     /// It was given up after this time without a result.
     fn waited(&self) -> Option<u64> {
         match self {
-            Self::Later(s) if s.times.failed.is_none() && s.times.connected.is_none() => {
+            Self::Later(s) if s.times.failed.is_none() && s.times.established(s.secure).is_none() => {
                 s.times.closed.map(|closed| closed - s.times.opened)
             }
             _ => None,
@@ -81,7 +81,7 @@ impl Net {
         let socket = &self.sockets[self.client_sockets[client]];
         let exchanges = self.client_exchanges[client];
         if exchanges.ended == 0 {
-            return socket.times.opened;
+            return socket.times.secured.unwrap_or(socket.times.opened);
         }
         // When the first byte behind the last request was read; it may have come with the end of that.
         let end = exchanges.read_at_end;
@@ -105,7 +105,8 @@ impl Net {
         let times = &record.times;
         if (entry.pool.is_none() && times.head.is_some()) != (kind == "no_route") {
             let before_routing = ["client_closed", "drained", "no_pages", "client_stalled"];
-            if kind == "no_route" || !before_routing.contains(&kind) {
+            let misdirected = entry.misdirected && record.cause == Some("misdirected_request");
+            if kind == "no_route" || !(before_routing.contains(&kind) || misdirected) {
                 return Err(format!("its pool is {:?}", entry.pool));
             }
         }
@@ -192,9 +193,17 @@ impl Net {
                     && stalled(&self.sockets[self.client_sockets[entry.client]], self.now, timeouts.tunnel)
             }
             "client_stalled" => self.client_may_have_stalled(entry, record),
-            "bad_request" => false,
+            "bad_request" => entry.misdirected && record.cause == Some("misdirected_request"),
             "no_backend" => self.no_backend_usable(entry, record)?,
             "queue_timeout" => self.queue_is_over(record)?,
+            _ if kind.starts_with("backend_tls_") => {
+                let left = |s: &Socket| s.times.fin.or(s.times.reset).is_some() && s.times.secured.is_none();
+                let blamed = |s: &Socket| {
+                    s.blame.contains(&kind) || kind == "backend_tls_closed" && s.secure && left(s)
+                };
+                self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(blamed)
+                    || self.failed_connects(record).any(|c| matches!(c, FailedConnect::Later(s) if blamed(s)))
+            }
             "queue_full" => self.queue_was_full(entry),
             _ => true,
         })

@@ -27,7 +27,7 @@ impl Net {
 
     /// Whether the proxy has something to write that its peer does not take.
     fn has_no_room(&self, s: &Socket) -> bool {
-        s.write_blocked && !self.is_writable(s)
+        (if s.secure { s.send_blocked } else { s.write_blocked }) && !self.is_writable(s)
     }
 
     /// Whether a timeout that began at `since` is over for so long that it must have fired.
@@ -37,6 +37,11 @@ impl Net {
 
     fn late_client(&self, client: usize, s: &Socket) -> Option<(&'static str, u64)> {
         let timeouts = &self.scenario.timeouts;
+        if s.secure && s.times.secured.is_none() {
+            let over = s.from_proxy.ended || s.broken || s.times.unsecured.is_some();
+            let late = !over && self.is_late(s.times.opened, timeouts.handshake);
+            return late.then_some(("handshake-fires", s.times.opened));
+        }
         // It is closing, or what it sends is not read for want of pages.
         if s.from_proxy.ended || s.broken || s.times.fin.is_some() || self.scenario.page_limit > 0 {
             return None;
@@ -59,7 +64,7 @@ impl Net {
         if next.tunnelled.is_some() {
             return None;
         }
-        let last_write = s.writes.last().map_or(s.times.opened, |w| w.1);
+        let last_write = s.writes.last().map_or(s.times.secured.unwrap_or(s.times.opened), |w| w.1);
         if self.has_no_room(s) && self.is_late(last_write, 2 * timeouts.stall) {
             return Some(("client-stall-fires", last_write));
         }
@@ -81,7 +86,7 @@ impl Net {
         if s.broken || s.times.fin.is_some() {
             return None;
         }
-        if s.connecting {
+        if s.connecting || s.secure && s.times.secured.is_none() {
             // It may be a probe.
             let most = timeouts.connect.max(self.scenario.pool.probe_timeout);
             let late = timeouts.connect > 0 && self.is_late(opened, most);

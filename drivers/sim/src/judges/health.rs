@@ -74,7 +74,7 @@ impl Net {
         if !change.by_check {
             // A turn may hear of a connection after a failure that came later.
             let since = since.saturating_sub(MS);
-            let took = |s: &&Socket| s.times.connected.is_some_and(|at| at >= since);
+            let took = |s: &&Socket| s.times.established(s.secure).is_some_and(|at| at >= since);
             return match self.connections_to(backend).find(took) {
                 Some(_) => Ok(()),
                 None => Err(format!("no connection since {since}")),

@@ -12,6 +12,11 @@ use super::Net;
 pub(crate) trait ClientSource {
     /// Where a client connects from.
     fn address(&self, client: usize) -> SocketAddr;
+    /// Which of a shard's listeners it connects to, by its place.
+    fn listener(&self, client: usize) -> usize {
+        let _ = client;
+        0
+    }
     /// It was accepted: puts its socket into the net.
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net);
     /// The core would not have it.

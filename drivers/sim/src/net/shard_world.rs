@@ -23,10 +23,11 @@ pub(crate) struct ShardWorld<'a, C> {
     pub(crate) net: &'a mut Net,
     pub(crate) shard: usize,
     pub(crate) clients: &'a mut C,
-    pub(crate) listener: &'a mut SimListener,
+    /// By their place.
+    pub(crate) listeners: &'a mut [SimListener],
 }
 
-/// A shard's listener as its event loop holds it: there is only one.
+/// A shard's listener as its event loop holds it: its place says which it is.
 #[derive(Debug)]
 pub(crate) struct ListenerHandle;
 
@@ -80,7 +81,6 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             net.schedule(later, SimEvent::ReadinessEdge(socket));
         }
         let s = &mut net.sockets[socket];
-        s.reads.push((s.to_proxy.read_total, net.now));
         let (mut filled, read_closed) = (0, s.read_closed);
         s.to_proxy.take(n, |bytes| {
             buf[filled..filled + bytes.len()].copy_from_slice(bytes);
@@ -133,11 +133,6 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             net.schedule(later, SimEvent::ReadinessEdge(socket));
         }
         net.sockets[socket].write_blocked = n < sum;
-        let s = &mut net.sockets[socket];
-        s.writes.push((s.from_proxy.written_total, net.now));
-        if matches!(s.peer, Peer::Backend(_)) {
-            net.tap_written(socket, slices, n);
-        }
         net.send_bytes(socket, false, slices.iter().map(|slice| &**slice), n);
         net.trace(2 << 40 | (socket as u64) << 20 | n as u64, || {
             format!("wrote {n} to {socket}: {}", excerpt(slices, n))
@@ -278,7 +273,7 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
     type RawEvent = Event;
     const READY_ON_INSERT: bool = true;
 
-    fn accept(&mut self, _: usize, _: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
+    fn accept(&mut self, place: usize, _: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
         let net = &mut *self.net;
         let files = net.scenario.system.files as usize;
         // As accept(2) does: whether or not somebody waits.
@@ -286,7 +281,7 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
             net.mark(Mark::AcceptPaused);
             return Err(errno(libc::EMFILE));
         }
-        let client = self.listener.waiting.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
+        let client = self.listeners[place].waiting.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
         Ok((client, self.clients.address(client)))
     }
 
@@ -302,9 +297,9 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
         self.clients.above_limit(client, self.net);
     }
 
-    fn close_listener(&mut self, _: usize, _: ListenerHandle) {
-        self.listener.closed = true;
-        for client in std::mem::take(&mut self.listener.waiting) {
+    fn close_listener(&mut self, place: usize, _: ListenerHandle) {
+        self.listeners[place].closed = true;
+        for client in std::mem::take(&mut self.listeners[place].waiting) {
             self.clients.refused(client, self.net);
         }
     }

@@ -2,12 +2,15 @@
 //! proxy by edges, as epoll does. What is sent is decided elsewhere.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use ruststrom_core::ConnId;
 use ruststrom_driver::event::Readiness;
 
+use super::peer_tls::PeerTls;
 use super::tap::RequestTap;
 use super::{Net, SimEvent};
+use crate::tls::SessionStatus;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -24,12 +27,13 @@ pub(crate) struct ByteStream {
     pub(crate) fin: bool,
     /// Reset or closed: what is under way is lost.
     pub(super) dead: bool,
+    /// Bytes that the reader has read, and the writer has written, as those above TLS count them.
     pub(crate) read_total: u64,
     pub(crate) written_total: u64,
 }
 
 impl ByteStream {
-    /// Removes the first `n` bytes, and gives them to `each` in at most two slices.
+    /// Removes the first `n` bytes, and gives them to `each` in at most two slices. Who reads them counts them.
     pub(super) fn take(&mut self, n: usize, mut each: impl FnMut(&[u8])) {
         let (a, b) = self.bytes.as_slices();
         let of_a = n.min(a.len());
@@ -37,7 +41,6 @@ impl ByteStream {
         each(&b[..n - of_a]);
         self.bytes.drain(..n);
         self.arrived -= n;
-        self.read_total += n as u64;
     }
 }
 
@@ -94,6 +97,20 @@ pub(crate) struct Socket {
     pub(crate) tap: RequestTap,
     /// Opened although the backend was known to be unhealthy: fine for a probe only.
     pub(crate) suspect: bool,
+    /// The proxy speaks TLS on it.
+    pub(crate) secure: bool,
+    /// What its peer speaks TLS with.
+    pub(crate) tls: Option<Box<PeerTls>>,
+    /// The proxy's session.
+    pub(crate) session: Option<Rc<SessionStatus>>,
+    /// With TLS: its event loop knows that it has something to write, and no room.
+    pub(crate) send_blocked: bool,
+    /// The proxy closed it while a write would have blocked.
+    pub(crate) closed_blocked: bool,
+    /// Its peer has ended the stream without saying so: with TLS that is no end.
+    pub(crate) cut: bool,
+    /// Causes that what its peer did wrong with TLS gives reason for.
+    pub(crate) blame: Vec<&'static str>,
     /// For a client: how much the proxy had read of it at each reload of its shard, and the new version.
     pub(crate) read_at_reload: Vec<(u64, usize)>,
 }
@@ -105,6 +122,10 @@ pub(crate) struct SocketTimes {
     pub(crate) opened: u64,
     /// The backend took it.
     pub(crate) connected: Option<u64>,
+    /// With TLS: the proxy knows that the handshake is over.
+    pub(crate) secured: Option<u64>,
+    /// With TLS: the proxy knows that the handshake has failed.
+    pub(crate) unsecured: Option<u64>,
     /// It could not be connected, for this `errno`.
     pub(crate) failed: Option<(u64, i32)>,
     /// The peer's end of its stream reached the proxy.
@@ -127,6 +148,13 @@ pub(crate) enum PeerRead {
     WouldBlock,
     End,
     Reset,
+}
+
+impl SocketTimes {
+    /// When requests could be sent on a connection to a backend.
+    pub(crate) fn established(&self, secure: bool) -> Option<u64> {
+        if secure { self.secured } else { self.connected }
+    }
 }
 
 impl Net {
@@ -175,6 +203,13 @@ impl Net {
             owner: None,
             tap: RequestTap::default(),
             suspect: false,
+            secure: false,
+            tls: None,
+            session: None,
+            send_blocked: false,
+            closed_blocked: false,
+            cut: false,
+            blame: Vec::new(),
             read_at_reload: Vec::new(),
         });
         socket
@@ -250,7 +285,6 @@ impl Net {
             stream.bytes.extend(&slice[..these]);
             left -= these;
         }
-        stream.written_total += n as u64;
         let first = (now + delay).max(stream.last_at);
         let second = first + again;
         stream.last_at = if split < n { second } else { first };
@@ -363,6 +397,7 @@ impl Net {
     pub(crate) fn close_proxy_end(&mut self, socket: usize, reset: bool) {
         let s = &mut self.sockets[socket];
         s.open = false;
+        s.closed_blocked = s.write_blocked;
         s.times.closed = Some(self.now);
         let unread = s.to_proxy.arrived > 0;
         s.to_proxy.bytes.clear();

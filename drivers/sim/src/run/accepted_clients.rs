@@ -12,6 +12,10 @@ impl ClientSource for Vec<Client> {
         self[client].address
     }
 
+    fn listener(&self, client: usize) -> usize {
+        usize::from(self[client].tls.is_some())
+    }
+
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
         let socket = net.insert(shard, c, Peer::Client(client), false);
         net.trace(31 << 40 | socket as u64, || {
@@ -21,6 +25,7 @@ impl ClientSource for Vec<Client> {
         net.sockets[socket].read_at_reload.push((0, net.shard_version[shard]));
         net.judge_accepted(client);
         self[client].socket = Some(socket);
+        self[client].secure(net, socket);
         self[client].turn(net);
     }
 

@@ -53,9 +53,13 @@ impl Observer for RunObserver {
             reused: r.reused,
             shard: self.shard,
             client: client_at(r.client),
-            failed: r.failed.iter().map(|(label, cause)| (label.to_owned(), cause_name(cause))).collect(),
+            failed: r
+                .failed
+                .iter()
+                .map(|(label, cause)| (bare(label).to_owned(), cause_name(cause)))
+                .collect(),
             pool: r.pool.to_owned(),
-            backend: r.backend.to_owned(),
+            backend: bare(r.backend).to_owned(),
             times: observed_times(r.timings),
         };
         let waited = r.timings.chosen != Instant::NEVER && r.timings.chosen > r.timings.head;
@@ -72,7 +76,7 @@ impl Observer for RunObserver {
             Step::Routed { target, .. } => {
                 ChoiceStep::Routed { conn, target: String::from_utf8_lossy(target).into_owned() }
             }
-            Step::Chosen { backend, .. } => match known_label(backend) {
+            Step::Chosen { backend, .. } => match known_label(bare(backend)) {
                 Some(label) => ChoiceStep::Chosen { conn, label },
                 None => return,
             },
@@ -86,14 +90,14 @@ impl Observer for RunObserver {
     }
 
     fn health(&mut self, c: &HealthChange<'_>) {
-        if let (Some(pool), Some(label)) = (known_pool(c.pool), known_label(c.backend)) {
+        if let (Some(pool), Some(label)) = (known_pool(c.pool), known_label(bare(c.backend))) {
             let by_check = c.source == HealthSource::Check;
             self.choices.push(ChoiceStep::Health { pool, label, to: c.to, by_check });
         }
         self.health.push(HealthEntry {
             at: 0,
             pool: c.pool.to_owned(),
-            label: c.backend.to_owned(),
+            label: bare(c.backend).to_owned(),
             from: c.from,
             to: c.to,
             by_check: c.source == HealthSource::Check,
@@ -102,6 +106,11 @@ impl Observer for RunObserver {
     }
 
     fn note(&mut self, _: Level, _: &str) {}
+}
+
+/// A backend's label without its scheme: which backends speak TLS is judged where they are connected to.
+fn bare(label: &str) -> &str {
+    label.strip_prefix("https://").unwrap_or(label)
 }
 
 fn observed_times(t: &Timings) -> ObservedTimes {

@@ -89,6 +89,15 @@ impl Simulation {
             BackendMode::SlowProbes,
             BackendMode::SlowProbes,
         ]);
+        let mode = match mode {
+            // Half of those who could: a run without TLS draws what it always did.
+            BackendMode::Healthy | BackendMode::FailingTraffic
+                if self.net.scenario.tls.is_backend(backend) =>
+            {
+                self.net.rng.pick(&[mode, BackendMode::FailingHandshakes])
+            }
+            mode => mode,
+        };
         self.net.mark(Mark::BackendModeChanged);
         self.net.backend_modes[backend] = mode;
         self.net.trace(33, || format!("backend {backend} is {mode:?}"));

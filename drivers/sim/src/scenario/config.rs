@@ -33,7 +33,7 @@ impl Scenario {
             ("queue", always_on(rng, 50, 1_500)),
         ];
         let [head, idle, connect, backend_head, stall, tunnel, queue] = timeouts.map(|(_, ms)| ms * MS);
-        self.timeouts = Timeouts { head, idle, connect, backend_head, stall, tunnel, queue };
+        self.timeouts = Timeouts { head, idle, handshake: 0, connect, backend_head, stall, tunnel, queue };
         let mut text = String::from("[timeouts]\n");
         for (name, ms) in timeouts {
             writeln!(text, "{name} = \"{ms}ms\"").expect("memory");
@@ -107,6 +107,9 @@ impl Scenario {
     fn config_text(&self, pools: &[PoolSpec]) -> String {
         let mut text =
             String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
+        if self.tls.clients > 0 {
+            text.push_str("https_address = \"192.0.2.1:443\"\n");
+        }
         if self.trusts_first {
             writeln!(text, "trusted_proxies = [\"{}\"]", client_address(0).ip()).expect("memory");
         }
@@ -119,7 +122,7 @@ impl Scenario {
             }
             text.push_str("addresses = [");
             for b in &pool.backends {
-                let address = b.label();
+                let address = format!("{}{}", if b.tls { "https://" } else { "" }, b.label());
                 write!(
                     text,
                     "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ",
@@ -139,6 +142,9 @@ impl Scenario {
                 writeln!(text, "strategy = \"{}\"", pool.strategy).expect("memory");
             }
             text.push_str(&self.pool_settings);
+            if pool.backends.iter().any(|b| b.tls) {
+                text.push_str(&self.backend_tls_text());
+            }
         }
         text
     }

@@ -5,6 +5,8 @@
 pub(crate) struct Timeouts {
     pub(crate) head: u64,
     pub(crate) idle: u64,
+    /// With TLS only.
+    pub(crate) handshake: u64,
     pub(crate) connect: u64,
     pub(crate) backend_head: u64,
     pub(crate) stall: u64,

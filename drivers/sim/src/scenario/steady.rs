@@ -21,7 +21,14 @@ impl Scenario {
         let weights = rng.below(2) == 0;
         let backend = |backend| {
             let weight = if weights { rng.between(1, 4) as u32 } else { 1 };
-            BackendSpec { backend, address: AddressKind::Ip, weight, max_connections: 0, backup: false }
+            BackendSpec {
+                backend,
+                address: AddressKind::Ip,
+                weight,
+                max_connections: 0,
+                backup: false,
+                tls: false,
+            }
         };
         let backends = (0..self.backend_count).map(backend).collect();
         let strategy =
