@@ -569,6 +569,7 @@ fn socket_cause(f: Fault, connected: bool) -> Cause {
         // Then it is what it would be without TLS.
         Fault::Tls(TlsFault::Closed) if connected => Cause::BackendClosed,
         // A refusal may come late: in TLS 1.3 a server sees the client's certificate last.
+        Fault::Tls(TlsFault::WrongName) if planted!(138) => Cause::BackendTls(TlsFault::UnknownCa),
         Fault::Tls(fault) => Cause::BackendTls(fault),
         _ if connected => Cause::BackendReset,
         Fault::Refused | Fault::Reset => Cause::ConnectRefused,

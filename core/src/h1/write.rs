@@ -237,10 +237,10 @@ pub fn forward_request(w: &mut Writer<'_>, request: &RequestHead, f: &RequestFor
     if request.max_forwards.is_some() {
         pass &= !HeaderKind::set(&[HeaderKind::MaxForwards]);
     }
-    if !f.trusted {
+    if !f.trusted && !crate::planted::planted!(135) {
         pass &= !HOP_CLAIM;
     }
-    if f.client_certificate.is_some() {
+    if f.client_certificate.is_some() && !crate::planted::planted!(135) {
         pass &= !CLIENT_CERTIFICATE;
     }
     if crate::planted::planted!(50) {

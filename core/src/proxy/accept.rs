@@ -58,11 +58,14 @@ impl<O: Observer> Proxy<O> {
             lingering: false,
         };
         let timeouts = &config.timeouts;
-        let until = now + if a.kind == ListenerKind::Https { timeouts.handshake } else { timeouts.head };
+        let handshakes = a.kind == ListenerKind::Https;
+        let until = now + if handshakes { timeouts.handshake } else { timeouts.head };
+        let until = if handshakes && planted!(137) { now + timeouts.handshake / 2 } else { until };
         let conn = Conn::new(Role::Client(client), Wire::H1(H1::new(Side::Client)));
         let c = self.tables.conns.insert(conn);
         self.tables.clients += 1;
         self.step_accepted(c, a);
+        let until = if handshakes && planted!(124) { Instant::NEVER } else { until };
         if !planted!(35) {
             self.set_deadline(c, until);
         }

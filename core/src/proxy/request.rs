@@ -433,7 +433,8 @@ impl Identity {
     /// What backends are told of the listener that a client came by.
     #[inline]
     pub(super) fn forwarded_headers(&mut self, kind: ListenerKind, port: u16) -> u16 {
-        let proto = if kind == ListenerKind::Https { "https" } else { "http" };
+        let proto =
+            if kind == ListenerKind::Https && !crate::planted::planted!(134) { "https" } else { "http" };
         let known = self.forwarded_headers.iter().position(|known| known.is_for(proto, port));
         let place = known.unwrap_or_else(|| {
             self.forwarded_headers.push(ForwardedHeaders::new(proto, port, self.shared.hostname()));

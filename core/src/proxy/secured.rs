@@ -10,6 +10,7 @@ use crate::h1::ClientCertificate;
 use crate::http::Violation;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Observer, Step, Tls};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// What was agreed on with one client.
@@ -115,7 +116,8 @@ impl<O: Observer> Proxy<O> {
         if let Some(conn) = self.tables.conns.get(c)
             && let (Role::Backend(_), Some(x)) = (&conn.role, conn.exchange)
         {
-            let until = self.tables.exchanges[x].connect_until;
+            let whole = self.tables.exchanges[x].connect_until;
+            let until = if planted!(133) { Instant::NEVER } else { whole };
             self.set_deadline(c, until);
         }
         self.settle(now);
@@ -147,7 +149,9 @@ impl<O: Observer> Proxy<O> {
             },
         );
         let until = now + config.timeouts.head;
-        self.set_deadline(c, until);
+        if !planted!(136) {
+            self.set_deadline(c, until);
+        }
         self.mark_ready(c);
     }
 
@@ -166,6 +170,7 @@ impl<O: Observer> Proxy<O> {
         self.secured.failed += 1;
         self.step(c, Step::HandshakeFailed { why: fault.name() });
         match fault {
+            Fault::PlainHttp if planted!(129) => self.close(c),
             Fault::PlainHttp => {
                 self.scratch.request.reset();
                 self.reject(c, Cause::BadRequest(Violation::PlainHttpOnTls), now);
@@ -196,7 +201,7 @@ impl<O: Observer> Proxy<O> {
         if served {
             secured.host.extend_from_slice(host);
         }
-        !served
+        !served && !planted!(127)
     }
 }
 

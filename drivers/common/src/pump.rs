@@ -276,7 +276,7 @@ impl<P: ProxyApi> Pump<P> {
                 if let Some(f) = self.live(c) {
                     // Whatever came behind the handshake is no event of its own any more.
                     f.clear(HANDSHAKING);
-                    f.set(READABLE | WRITABLE);
+                    f.set(if crate::planted::planted!(140) { WRITABLE } else { READABLE | WRITABLE });
                 }
                 self.proxy.handle_negotiated(c, &negotiated, self.now);
             }

@@ -160,7 +160,8 @@ impl BackendConn {
             // A connection that the proxy has given up for another one may be read only now.
             let newest =
                 entry.attempts.iter().max_by_key(|a| a.sent_at).is_some_and(|a| a.socket == self.socket);
-            let client_goes_on = entry.switched && !net.sockets[client].to_proxy.ended;
+            let client_goes_on =
+                entry.switched && (!net.sockets[client].to_proxy.ended || net.sockets[client].cut);
             if newest && (client_goes_on || (received != entry.tunnel.0 && entry.tunnel_half_closed)) {
                 let details = format!(
                     "backend {}: {received} of {} bytes of {id}, then an end",

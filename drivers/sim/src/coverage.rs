@@ -100,6 +100,13 @@ marks! {
     BackendWithoutTls "fault: backend speaks HTTP instead of TLS";
     ClientHandshakeFailed "fault: handshake of a client failed";
     BackendHandshakeFailed "fault: handshake with a backend failed";
+    HugeHello "fault: first message of a client that does not end";
+    TrickledHandshake "fault: handshake byte by byte";
+    DrainedInHandshake "drain while a client shakes hands";
+    TinyHandshakeRecords "messages of a handshake in records of few bytes";
+    TinyRecords "data in records of few bytes";
+    BigRecords "data in the longest records";
+    AnswerWaits "answer to the peer while a write would block";
     KeyUpdate "new keys";
     KeyUpdateAnswered "new keys that were asked for";
     SecuredClient "handshake of a client";

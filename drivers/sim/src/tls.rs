@@ -21,3 +21,4 @@ mod record;
 pub(crate) use self::endpoint::{ClientSide, Endpoint, Failure, Served, ServerSide};
 pub(crate) use self::layer::{SessionStatus, SimLayer};
 pub(crate) use self::message::{Alpn, CertificateKind, ClientHello, ServerHello, alert};
+pub(crate) use self::record::MAX_CONTENT;

@@ -22,6 +22,7 @@ use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Negotiated, Que
 
 use super::layer::{Layer, Session};
 use crate::event::Event;
+use crate::planted::planted;
 use crate::sockets::Sockets;
 use crate::world::{Received, SecurityError, Sent, World};
 
@@ -168,7 +169,10 @@ enum Arrived {
 impl<W: World, S: Session> Parts<'_, W, S> {
     /// Sends what the session has to say; whether all of it has gone.
     fn flush(&mut self) -> io::Result<bool> {
-        while self.secured.session.has_output() && !self.secured.closed {
+        if self.secured.failed.is_some() && planted!(132) {
+            return Ok(true);
+        }
+        while self.secured.session.has_output() && (!self.secured.closed || planted!(131)) {
             let (inner, c, mut blocked) = (&mut *self.inner, self.c, false);
             let sent = self.secured.session.flush(&mut |slices| match inner.send(c, slices) {
                 Ok(sent) => {
@@ -194,7 +198,7 @@ impl<W: World, S: Session> Parts<'_, W, S> {
     /// Sends what there is because of what was received. A socket that broke says so when it is read; one that
     /// is to say when there is room is left alone until then, as whoever wants to write waits for that too.
     fn respond(&mut self) {
-        if !self.secured.blocked {
+        if !self.secured.blocked || planted!(139) {
             let _ = self.flush();
         }
     }
@@ -231,7 +235,7 @@ impl<W: World, S: Session> Parts<'_, W, S> {
             let session = &mut self.secured.session;
             match session.receive(bytes) {
                 Ok(0) => {
-                    self.secured.rest = bytes.to_vec();
+                    self.secured.rest = if planted!(128) { Vec::new() } else { bytes.to_vec() };
                     break;
                 }
                 Ok(n) => bytes = &bytes[n..],
@@ -283,15 +287,16 @@ impl<W: World, S: Session> Parts<'_, W, S> {
                         || self.secured.session.is_ended()
                         || !self.secured.rest.is_empty()
                         || self.secured.failed.is_some();
-                    return Ok(Received { bytes: filled, drained: !held });
+                    return Ok(Received { bytes: filled, drained: !held || planted!(120) });
                 }
                 Arrived::Drained if self.secured.session.is_ended() => {}
                 Arrived::Drained if self.secured.failed.is_some() => {}
                 Arrived::Drained | Arrived::Nothing => return Err(io::ErrorKind::WouldBlock.into()),
+                Arrived::End if planted!(121) => return Ok(Received { bytes: 0, drained: true }),
                 Arrived::End => return Err(cut()),
             }
         }
-        Ok(Received { bytes: filled, drained: false })
+        Ok(Received { bytes: filled, drained: planted!(120) })
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
@@ -302,11 +307,14 @@ impl<W: World, S: Session> Parts<'_, W, S> {
             return Ok(Sent { bytes: 0, blocked: true });
         }
         // The core still has the byte that was held back, as the first one.
-        let skip = usize::from(std::mem::take(&mut self.secured.held_back));
+        let skip = usize::from(std::mem::take(&mut self.secured.held_back) && !planted!(130));
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if total > skip {
             self.write(slices, skip);
             if !self.flush()? {
+                if planted!(122) {
+                    return Ok(Sent { bytes: total, blocked: true });
+                }
                 self.secured.held_back = true;
                 return Ok(Sent { bytes: total - 1, blocked: true });
             }
@@ -332,7 +340,7 @@ impl<W: World, S: Session> Parts<'_, W, S> {
 
     /// Says that nothing more will be sent, once.
     fn end(&mut self) {
-        if !std::mem::replace(&mut self.secured.ended, true) && !self.secured.handshaking {
+        if !std::mem::replace(&mut self.secured.ended, true) && !self.secured.handshaking && !planted!(126) {
             self.secured.session.end();
         }
     }
@@ -353,6 +361,9 @@ impl<W: World, S: Session> Parts<'_, W, S> {
 
     /// There is room for what the session has to say by itself.
     fn writable(&mut self) {
+        if planted!(125) {
+            return;
+        }
         if !self.secured.connecting && self.secured.session.has_output() && self.flush().is_ok_and(|all| all)
         {
             self.flushed();
@@ -469,6 +480,7 @@ impl<W: World, L: Layer> World for TlsWorld<W, L> {
     fn close(&mut self, c: ConnId) {
         if let Some(mut parts) = self.parts(c)
             && !parts.secured.connecting
+            && !planted!(123)
         {
             parts.end();
             let _ = parts.flush();

@@ -28,7 +28,8 @@ enum BadHandshake {
     Trickles,
 }
 
-const CERTIFICATES: [BadHandshake; 5] = [
+const CERTIFICATES: [BadHandshake; 6] = [
+    BadHandshake::WrongName,
     BadHandshake::Certificate(CertificateKind::UnknownCa),
     BadHandshake::Certificate(CertificateKind::Expired),
     BadHandshake::Certificate(CertificateKind::NotYetValid),

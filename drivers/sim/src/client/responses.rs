@@ -90,7 +90,12 @@ impl Client {
             ),
             ReadState::Tunnel(body) => {
                 let id = self.requests[self.responses];
-                let want = net.ledger.get(id).tunnel.1;
+                let entry = net.ledger.get(id);
+                let want = entry.tunnel.1;
+                if entry.tunnelled.is_some_and(|backend| net.sockets[backend].cut) {
+                    let details = format!("client {}: the backend's end was none", self.index);
+                    net.ledger.fail("cut-is-no-end", details);
+                }
                 if body.received != want {
                     net.ledger.fail(
                         "tunnel-incomplete",

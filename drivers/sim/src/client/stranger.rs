@@ -75,6 +75,7 @@ impl Client {
         if told {
             net.mark(match stranger {
                 Stranger::PlainHttp => Mark::PlainHttpTold,
+                Stranger::HugeHello => Mark::HugeHello,
                 _ if stranger.alert().is_some() => Mark::AlertTold,
                 _ => Mark::StrangerEnded,
             });

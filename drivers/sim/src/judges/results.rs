@@ -8,6 +8,7 @@ impl Net {
     /// The run is over: every record is there.
     pub(crate) fn judge_results(&mut self) {
         self.judge_queues();
+        self.judge_cuts();
         let judge = |entry: &ExchangeEntry| {
             let record = entry.record.as_ref()?;
             let secure = self.sockets.get(self.client_sockets[entry.client]).is_some_and(|s| s.secure);

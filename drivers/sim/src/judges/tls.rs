@@ -3,6 +3,8 @@
 use ruststrom_core::Fault;
 
 use crate::coverage::Mark;
+use crate::exchanges::{ClientResult, ExchangeEntry};
+use crate::http1::BodyFraming;
 use crate::net::{HANDSHAKE_FAILED, Net, Peer};
 
 impl Net {
@@ -49,6 +51,22 @@ impl Net {
         }
     }
 
+    /// The run is over: what ends with its connection, and was cut with TLS, has not come to its end.
+    pub(crate) fn judge_cuts(&mut self) {
+        let whole = |entry: &ExchangeEntry| {
+            let ends_with_connection = entry.response_framing == BodyFraming::Close
+                && entry.method != "HEAD"
+                && !matches!(entry.status, 204 | 304 | 101);
+            let complete = matches!(entry.result, ClientResult::Response(status) if status == entry.status);
+            let last = entry.sendings.last().map(|at| &self.sockets[self.sendings[*at].socket]);
+            ends_with_connection && complete && last.is_some_and(|s| s.cut && s.secure)
+        };
+        if let Some(entry) = self.ledger.entries.iter().find(|entry| whole(entry)) {
+            let details = format!("exchange {} is whole: {:?}", entry.id, entry.record);
+            self.ledger.fail("cut-is-no-end", details);
+        }
+    }
+
     /// A shard's turn is over: what a session has to send waits for room, and for nothing else.
     pub(crate) fn judge_sessions(&mut self, shard: usize) {
         let forgotten = self.open_by_shard[shard].iter().copied().find(|socket| {
@@ -59,6 +77,13 @@ impl Net {
         });
         if let Some(socket) = forgotten {
             self.ledger.fail("session-flushed", format!("socket {socket} has room"));
+        }
+        let untold = self.open_by_shard[shard].iter().copied().find(|socket| {
+            let s = &self.sockets[*socket];
+            s.secure && s.send_blocked && !s.write_blocked && !s.broken
+        });
+        if let Some(socket) = untold {
+            self.ledger.fail("room-is-told", format!("socket {socket} has room, and no event will say so"));
         }
     }
 }

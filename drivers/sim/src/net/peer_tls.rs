@@ -4,7 +4,7 @@
 use super::{Net, PeerRead, SimEvent};
 use crate::coverage::Mark;
 use crate::random::SplitMix64;
-use crate::tls::{Endpoint, Failure};
+use crate::tls::{Endpoint, Failure, MAX_CONTENT};
 
 /// Ciphertext waits here for room in the socket up to so many bytes.
 const MAX_OUTPUT: usize = 32 * 1024;
@@ -81,6 +81,13 @@ impl PeerTls {
 impl Net {
     /// The peer of a connection speaks TLS from now on.
     pub(crate) fn secure_peer(&mut self, socket: usize, tls: PeerTls) {
+        let marks = [
+            (tls.trickle.is_some_and(|(most, _)| most == 1), Mark::TrickledHandshake),
+            (tls.endpoint.fragment <= 100, Mark::TinyHandshakeRecords),
+            (tls.endpoint.record <= 100, Mark::TinyRecords),
+            (tls.endpoint.record == MAX_CONTENT, Mark::BigRecords),
+        ];
+        marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| self.mark(*mark));
         self.sockets[socket].tls = Some(Box::new(tls));
         self.tls_turn(socket);
     }
@@ -108,6 +115,9 @@ impl Net {
         } else if !tls.endpoint.is_done() {
             0
         } else {
+            if !self.faults_on {
+                tls.endpoint.corrupt_after = None;
+            }
             let most = (self.scenario.sockets.window as usize).clamp(64, MAX_OUTPUT);
             let n = most.saturating_sub(tls.endpoint.output_len()).min(bytes.len());
             if n > 0 {
@@ -215,7 +225,6 @@ impl Net {
         let Some(mut tls) = s.tls.take() else { return };
         if self.faults_on && tls.omits_end {
             self.mark(Mark::NoCloseNotify);
-            tls.tampered = true;
             tls.fin = true;
             self.sockets[socket].cut = true;
         } else {

@@ -78,6 +78,12 @@ impl<'a, C: ClientSource> PlaintextWorld<'a, C> {
         }
     }
 
+    /// Ciphertext in the session of a connection.
+    fn held(&self, c: ConnId) -> usize {
+        let session = self.socket(c).and_then(|at| self.world.inner().net.sockets[at].session.as_ref());
+        session.map_or(0, |session| session.output.get())
+    }
+
     /// A client whose handshake is not over is closed: that needs a reason.
     fn judge_close(&mut self, c: ConnId) {
         if let Some(socket) = self.socket(c) {
@@ -94,10 +100,19 @@ fn is_security(e: &io::Error) -> bool {
 impl<C: ClientSource> World for PlaintextWorld<'_, C> {
     fn recv(&mut self, c: ConnId, buf: &mut [u8]) -> io::Result<Received> {
         let arrived = self.socket(c).map(|s| self.net().sockets[s].to_proxy.arrived);
+        let before = self.held(c);
+        let blocked = self.socket(c).is_some_and(|s| self.net().sockets[s].write_blocked);
         let received = self.world.recv(c, buf);
         let Some(socket) = self.socket(c) else { return received };
+        let held = self.held(c);
         let net = self.net();
         let now = net.now;
+        if held < before && blocked {
+            net.ledger.fail("room-is-told", format!("reading {socket} has written what waits for room"));
+        }
+        if held > before && net.sockets[socket].write_blocked {
+            net.mark(Mark::AnswerWaits);
+        }
         let s = &mut net.sockets[socket];
         match &received {
             Ok(Received { bytes: 0, .. }) if s.secure => {
@@ -135,10 +150,7 @@ impl<C: ClientSource> World for PlaintextWorld<'_, C> {
     }
 
     fn send(&mut self, c: ConnId, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        let held = |s: &Self| {
-            Some(s.socket(c).map(|at| &s.world.inner().net.sockets[at])?.session.as_ref()?.output.get())
-        };
-        let before = held(self).unwrap_or(0);
+        let before = self.held(c);
         let sent = self.world.send(c, slices);
         let Some(socket) = self.socket(c) else { return sent };
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -286,6 +298,7 @@ impl<C: ClientSource> Sockets for PlaintextWorld<'_, C> {
             let s = &mut self.net().sockets[socket];
             // Who is told and does not write is not told again.
             s.write_blocked &= !s.secure;
+            s.send_blocked = false;
         }
         self.world.event(event)
     }

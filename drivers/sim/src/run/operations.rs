@@ -7,7 +7,7 @@ use ruststrom_driver::mailbox::Command;
 use super::Simulation;
 use super::phases::RunPhase;
 use crate::coverage::Mark;
-use crate::net::{BackendMode, SimEvent};
+use crate::net::{BackendMode, SimEvent, Socket};
 use crate::scenario::{MS, PoolSpec, SEC};
 
 impl Simulation {
@@ -106,6 +106,11 @@ impl Simulation {
     /// Begins a graceful stop of all shards.
     pub(super) fn drain(&mut self) {
         self.drain_wanted = true;
+        let in_handshake = |s: &Socket| s.secure && s.open && s.times.secured.is_none();
+        let clients = self.net.client_sockets.iter().filter(|s| **s != usize::MAX);
+        if clients.map(|s| &self.net.sockets[*s]).any(in_handshake) {
+            self.net.mark(Mark::DrainedInHandshake);
+        }
         let within = self.configs.last().expect("one").timeouts.drain.min(Duration::from_secs(3600));
         self.drain_by = self.net.now + within.as_nanos() as u64;
         self.net.drain_by = Some(self.drain_by);
