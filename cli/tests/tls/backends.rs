@@ -48,6 +48,9 @@ fn outcome(response: &Response) -> (u16, String) {
     (response.status, response.text().trim().rsplit(' ').next().unwrap_or_default().to_owned())
 }
 
+/// What it is, its addresses, the settings of TLS, and what comes of a request: the body or a cause.
+type Case<'a> = (&'a str, &'a [SocketAddr], &'a str, Result<&'a str, &'a str>);
+
 fn certificates_that_are_believed_and_those_that_are_not(driver: &str) {
     let (ca, other) = (Authority::new("ca"), Authority::new("other"));
     let by_name = ca.sign("by-name", &["a.test", "*.wild.test"]);
@@ -84,7 +87,7 @@ fn certificates_that_are_believed_and_those_that_are_not(driver: &str) {
     let two_labels = trusting(&file, "server_name = \"a.b.wild.test\"");
     let elsewhere = trusting(&file, "server_name = \"127.0.0.2\"");
     let of_itself = trusting(&itself.certificate, "server_name = \"a.test\"");
-    let cases: [(&str, &[SocketAddr], &str, Result<&str, &str>); 16] = [
+    let cases: [Case<'_>; 16] = [
         ("name", at(0), &named, Ok("TLSv1.3 a.test resumed=False subject=")),
         ("wild", at(0), &wild, Ok("TLSv1.3 b.wild.test")),
         ("address", at(1), &trusting(&file, ""), Ok("TLSv1.3 None")),
