@@ -112,7 +112,8 @@ fn a_handshake_that_trickles_is_over_in_time(driver: &str) {
     let proxy = proxy(driver, &authority, backend.address, "handshake = \"700ms\"");
     let hello = records(&client_hello("a.test", &[X25519], 500), 16_384);
     let address = proxy.address;
-    // One that says nothing, one that goes on and on, one that stops, one that waits behind its whole message.
+    // One that says nothing, one that goes on and on, one that stops, one that waits behind its whole
+    // message.
     let pieces: [(usize, usize); 4] = [(0, 0), (1, hello.len()), (100, 100), (hello.len(), hello.len())];
     let threads = pieces.map(|(piece, total)| {
         let hello = hello.clone();

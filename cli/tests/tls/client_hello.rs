@@ -5,8 +5,8 @@ pub(crate) const X25519: u16 = 29;
 pub(crate) const X25519_MLKEM768: u16 = 0x11ec;
 
 /// A message for this server name, from a client that speaks TLS 1.2 and 1.3, knows these groups and sends no
-/// key for any of them: it is answered by a `HelloRetryRequest`. It is made longer by an extension that nobody
-/// knows, of `padding` bytes.
+/// key for any of them: it is answered by a `HelloRetryRequest`. It is made longer by an extension that
+/// nobody knows, of `padding` bytes.
 pub(crate) fn client_hello(name: &str, groups: &[u16], padding: usize) -> Vec<u8> {
     let numbers = |numbers: &[u16]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
     let mut extensions = Vec::new();

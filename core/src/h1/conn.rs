@@ -48,7 +48,8 @@ impl HeadParser {
         Ok(())
     }
 
-    /// Reads the whole head of a response that came by another wire, where a 101 is never right (RFC 9113 §8.6).
+    /// Reads the whole head of a response that came by another wire, where a 101 is never right (RFC 9113
+    /// §8.6).
     pub(crate) fn response(
         &mut self,
         raw: &[u8],

@@ -96,8 +96,8 @@ impl<W, L: Layer> TlsWorld<W, L> {
         &mut self.inner
     }
 
-    /// The same connections around another world, and the world that was inside: for one that is made anew for
-    /// each turn. Connections of both have the same ids.
+    /// The same connections around another world, and the world that was inside: for one that is made anew
+    /// for each turn. Connections of both have the same ids.
     pub fn replace_inner<V>(self, inner: V) -> (TlsWorld<V, L>, W) {
         let Self { inner: before, layer, secured, scratch, worker } = self;
         (TlsWorld { inner, layer, secured, scratch, worker }, before)
@@ -195,8 +195,9 @@ impl<W: World, S: Session> Parts<'_, W, S> {
         Ok(true)
     }
 
-    /// Sends what there is because of what was received. A socket that broke says so when it is read; one that
-    /// is to say when there is room is left alone until then, as whoever wants to write waits for that too.
+    /// Sends what there is because of what was received. A socket that broke says so when it is read; one
+    /// that is to say when there is room is left alone until then, as whoever wants to write waits for that
+    /// too.
     fn respond(&mut self) {
         if !self.secured.blocked || planted!(139) {
             let _ = self.flush();

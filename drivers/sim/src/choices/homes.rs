@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// For each pool and client: from which backends one was chosen. A backend with another weight is another one.
+/// For each pool and client: from which backends one was chosen. A backend with another weight is another
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct Homes(pub(crate) BTreeMap<(&'static str, IpAddr), Vec<Home>>);
 

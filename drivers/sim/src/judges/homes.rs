@@ -1,7 +1,7 @@
-//! IPHash: who is chosen for a client among some backends is chosen among any of them that are left, and among
-//! more as long as it is none of those that came. So only the clients of a backend move when it goes, and they
-//! come back with it; and all shards choose alike. Another configuration changes second choices, but it moves
-//! nobody whose first one it keeps.
+//! IPHash: who is chosen for a client among some backends is chosen among any of them that are left, and
+//! among more as long as it is none of those that came. So only the clients of a backend move when it goes,
+//! and they come back with it; and all shards choose alike. Another configuration changes second choices,
+//! but it moves nobody whose first one it keeps.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -66,8 +66,8 @@ impl Net {
             let why = format!("{} was last", row.among[last].0);
             return Err(("round-robin", why));
         }
-        // Within one of its share; where health has changed, what somebody was owed then may be left, and what
-        // was owed at the beginning of a row that follows an interrupted one is not known.
+        // Within one of its share; where health has changed, what somebody was owed then may be left, and
+        // what was owed at the beginning of a row that follows an interrupted one is not known.
         let most = match () {
             () if row.follows_interruption => 2.0,
             () if row.changed || ramps => 1.5,

@@ -207,8 +207,8 @@ impl Net {
             return PeerRead::Reset;
         }
         if self.sockets[socket].closed_blocked {
-            // All data has come, as the core is told of its last byte behind all of them; but there was no room
-            // for what says so.
+            // All data has come, as the core is told of its last byte behind all of them; but there was no
+            // room for what says so.
             self.mark(Mark::CloseNotifyLost);
             return PeerRead::End;
         }

@@ -33,7 +33,8 @@ pub(crate) struct ByteStream {
 }
 
 impl ByteStream {
-    /// Removes the first `n` bytes, and gives them to `each` in at most two slices. Who reads them counts them.
+    /// Removes the first `n` bytes, and gives them to `each` in at most two slices. Who reads them counts
+    /// them.
     pub(super) fn take(&mut self, n: usize, mut each: impl FnMut(&[u8])) {
         let (a, b) = self.bytes.as_slices();
         let of_a = n.min(a.len());

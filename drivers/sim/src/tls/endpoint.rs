@@ -422,7 +422,8 @@ impl Endpoint {
 
     /// It is a server that does not take every client.
     pub(crate) fn refuses_clients(&self) -> bool {
-        matches!(&self.role, Role::Server(side) if side.refuses.is_some() || side.requires || side.refuses_late)
+        matches!(&self.role, Role::Server(side)
+            if side.refuses.is_some() || side.requires || side.refuses_late)
     }
 
     fn broken(&mut self) -> Failure {
