@@ -128,7 +128,8 @@ impl RecordReader {
     /// How many bytes are missing up to the end of the header, or of the record.
     fn need(&self) -> Result<usize, BadRecord> {
         let have = self.bytes.len();
-        if have > 0 && ContentType::of(self.bytes[0]).is_none() || have > 1 && self.bytes[1] != 3 {
+        let version = &self.bytes[have.min(1)..have.min(3)];
+        if have > 0 && ContentType::of(self.bytes[0]).is_none() || version.iter().any(|b| *b != 3) {
             return Err(BadRecord::NotTls);
         }
         if have < HEADER {
