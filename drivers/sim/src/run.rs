@@ -116,7 +116,9 @@ impl Simulation {
             net.schedule(at, SimEvent::Reload);
         }
         for _ in 0..scenario.backend.mode_changes {
-            let at = net.rng.below(4 * SEC);
+            // Half of them while most clients come.
+            let within = if net.rng.below(2) == 0 { SEC / 5 } else { 4 * SEC };
+            let at = net.rng.below(within);
             net.schedule(at, SimEvent::ChangeBackendMode);
         }
         if scenario.system.drains {

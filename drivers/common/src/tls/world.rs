@@ -10,10 +10,10 @@
 //! sent before all of it has gone to the socket. The core offers it again, it still has something to send,
 //! and so its deadlines, its orderly ends and its closing wait for the ciphertext as they do for any byte.
 //!
-//! **What is closed.** The `close_notify` of a connection that the core closes goes if there is room for it at
-//! that moment, and is dropped otherwise. All data has gone before; but a peer for whom the end says that a
-//! message is whole may take that for a cut. It needs a socket that its last data has filled to the last byte.
-//! A half that is shut down waits for the room.
+//! **What is closed.** The `close_notify` of a connection that the core closes goes if there is room for it
+//! at that moment, and is dropped otherwise. All data has gone before; but a peer for whom the end says that
+//! a message is whole may take that for a cut. It needs a socket that its last data has filled to the last
+//! byte. A half that is shut down waits for the room.
 //!
 //! **What is read.** Plaintext in the session counts as readable: [`Received::drained`] is false while there
 //! is any. The end of a socket without `close_notify` is no end of the stream but a break.

@@ -1,6 +1,8 @@
 //! Choices of backends: who may be chosen at all, and the fewest in flight. What follows from many choices
 //! together is judged in `shares`, what follows from who asks in `homes` and `cookies`.
 
+use ruststrom_core::observe::HealthState;
+
 use crate::choices::{Candidate, Situation, Suspicion, TICK};
 use crate::net::Net;
 use crate::scenario::SEC;
@@ -10,6 +12,9 @@ impl Net {
     pub(crate) fn judge_choice(&mut self, id: u64, label: &'static str) {
         if self.ledger.violation.is_some() {
             return;
+        }
+        if self.scenario.check_every_ms == 0 {
+            self.judge_pause(id, label);
         }
         let Some(s) = self.situation(id) else {
             let pool = self.choices.exchanges.get(&id).map(|e| e.pool);
@@ -51,6 +56,32 @@ impl Net {
         }
     }
 
+    /// Without checks, an unhealthy backend gets a request only after a pause, while others are usable.
+    fn judge_pause(&mut self, id: u64, label: &'static str) {
+        let Some(e) = self.choices.exchanges.get(&id) else { return };
+        let (pool, tried) = (e.pool, e.tried.clone());
+        let specs = self.config_versions[self.shard_version[e.shard]].iter().find(|p| p.name == pool);
+        let Some(specs) = specs.filter(|p| !p.backends.iter().any(|b| self.health_is_unclear(p, b))) else {
+            return;
+        };
+        let others = specs.backends.iter().filter(|b| !b.is_named() && b.weight > 0 && b.label() != label);
+        let mut usable = others.filter(|b| !tried.contains(&b.label()) && self.is_usable(specs, b));
+        // An exchange that began before a reload may have had no other one.
+        let alone = usable.next().is_none() || self.situation_changed(id);
+        let now = self.now;
+        let Some(known) = self.choices.health.get_mut(&(pool, label)) else { return };
+        if known.state != HealthState::Unhealthy {
+            return;
+        }
+        let since = std::mem::replace(&mut known.since, now);
+        // The pause of a second has a tenth of jitter.
+        if !alone && now + TICK < since + SEC / 10 * 9 {
+            let details =
+                format!("request {id} goes to {label}, which is unhealthy and was tried at {since}");
+            self.ledger.fail("half-open-pause", details);
+        }
+    }
+
     /// A backend that is not among the usable ones.
     fn check_other_choice(&mut self, s: &Situation, label: &'static str) -> Result<(), String> {
         let pools = &self.config_versions[s.version];
@@ -68,7 +99,7 @@ impl Net {
             };
         }
         let key = (s.pool, label);
-        let Some(known) = self.choices.health.get_mut(&key) else { return Ok(()) };
+        let Some(known) = self.choices.health.get(&key) else { return Ok(()) };
         let alone = s.usable.is_empty();
         if self.scenario.check_every_ms > 0 {
             // Requests alone never empty a pool.
@@ -77,11 +108,6 @@ impl Net {
             } else {
                 Err(format!("it is unhealthy: {known:?}"))
             };
-        }
-        let (since, now) = (std::mem::replace(&mut known.since, self.now), self.now);
-        // The pause of a second has a tenth of jitter.
-        if !alone && now + TICK < since + SEC / 10 * 9 {
-            return Err(format!("it is unhealthy, and was tried at {since}"));
         }
         Ok(())
     }
@@ -128,8 +154,9 @@ impl Net {
         let (shard, pool, waits) = (e.shard, e.pool, e.waits);
         let before = self.may_wait(shard, pool) - u64::from(waits);
         self.ledger.get_mut(id).waited_behind = Some(before);
-        let Some(s) = self.situation(id).filter(|_| self.ledger.violation.is_none()) else { return };
+        // Looking for room takes turns, also of a newer configuration.
         self.choices.shares.interrupted(pool);
+        let Some(s) = self.situation(id).filter(|_| self.ledger.violation.is_none()) else { return };
         // It may wait for one backend alone.
         if s.strategy == "IPHash" || self.cookie_names(id, pool).is_some() {
             return;

@@ -48,7 +48,12 @@ impl Net {
         if self.scenario.lookup_stage || self.config_versions.len() > 1 {
             return;
         }
-        let waits: Vec<Wait> = self.ledger.entries.iter().filter_map(Wait::of).collect();
+        let waits: Vec<Wait> = self
+            .ledger
+            .entries
+            .iter()
+            .filter_map(|entry| Wait::of(entry, self.scenario.timeouts.queue))
+            .collect();
         for wait in &waits {
             let same = |w: &&Wait| w.id != wait.id && (w.shard, &w.pool) == (wait.shard, &wait.pool);
             let others = || waits.iter().filter(same);
@@ -97,13 +102,16 @@ struct Wait {
 }
 
 impl Wait {
-    fn of(entry: &ExchangeEntry) -> Option<Self> {
+    fn of(entry: &ExchangeEntry, timeout: u64) -> Option<Self> {
         let record: &ObservedRecord = entry.record.as_ref()?;
         let from = record.times.head?;
         let full = record.cause == Some("queue_full");
         // Who is chosen may have waited again for another attempt.
         let first = record.times.chosen.unwrap_or(record.times.ended);
         let to = if record.attempts > 1 || full { record.times.ended } else { first };
+        // The client may take its time to read that it has waited in vain.
+        let in_vain = record.cause == Some("queue_timeout");
+        let to = if in_vain { to.min(from + timeout) } else { to };
         let surely = record.attempts == 1 && first > from || record.cause == Some("queue_timeout");
         let surely = surely && record.attempts <= 1;
         Some(Self { id: entry.id, shard: record.shard, pool: record.pool.clone(), from, to, surely })

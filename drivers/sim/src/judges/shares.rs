@@ -4,6 +4,7 @@
 use crate::choices::{Candidate, Row, Situation};
 use crate::coverage::Mark;
 use crate::net::Net;
+use crate::scenario::PoolSpec;
 
 /// What part of all each of these has, at least and at most; `None`: too little of it is left to say.
 fn parts(among: &[Candidate]) -> Option<Vec<(f64, f64)>> {
@@ -30,7 +31,11 @@ impl Net {
         s: &Situation,
         chosen: &Candidate,
     ) -> Result<(), (&'static str, String)> {
-        let plain = self.is_plain_turn(s);
+        // Least connection moves the turn that it has in common with round robin: after a reload from one to
+        // the other a turn may come twice.
+        let of_pool = |p: &&PoolSpec| p.name == s.pool;
+        let mut versions = self.config_versions.iter().flatten().filter(of_pool);
+        let plain = self.is_plain_turn(s) && !versions.any(|p| p.strategy == "LeastConnection");
         let Some(parts) = parts(&s.usable).filter(|_| plain) else {
             self.choices.shares.interrupted(s.pool);
             return Ok(());

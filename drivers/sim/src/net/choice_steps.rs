@@ -94,11 +94,19 @@ impl Net {
         self.choices.health.insert((pool, label), known);
     }
 
+    /// Whether an exchange began with another configuration than its shard has, or may have.
+    pub(crate) fn situation_changed(&self, id: u64) -> bool {
+        self.choices.exchanges.get(&id).is_none_or(|e| {
+            e.version != self.shard_version[e.shard]
+                || self.choices.taken_in.get(&e.shard) == Some(&self.turn)
+        })
+    }
+
     /// What an exchange can choose from now; `None`: that is not clear.
     pub(crate) fn situation(&self, id: u64) -> Option<Situation> {
         let e = self.choices.exchanges.get(&id)?;
         let version = self.shard_version[e.shard];
-        let settled = e.version == version && self.choices.taken_in.get(&e.shard) != Some(&self.turn);
+        let settled = !self.situation_changed(id);
         let spec = self.config_versions[version].iter().find(|p| p.name == e.pool)?;
         // Which addresses a name has when is not followed; connections of clients alone are not told of.
         if !settled || spec.backends.iter().any(|b| b.is_named()) || self.scenario.identities {
@@ -118,7 +126,7 @@ impl Net {
     }
 
     /// A backend that some configuration does not have may have been forgotten meanwhile, or not.
-    fn health_is_unclear(&self, pool: &PoolSpec, b: &BackendSpec) -> bool {
+    pub(crate) fn health_is_unclear(&self, pool: &PoolSpec, b: &BackendSpec) -> bool {
         let label = b.label();
         let always = || {
             self.config_versions.iter().all(|version| {
@@ -135,7 +143,7 @@ impl Net {
         self.choices.health.get(&(pool, label))
     }
 
-    fn is_usable(&self, pool: &PoolSpec, b: &BackendSpec) -> bool {
+    pub(crate) fn is_usable(&self, pool: &PoolSpec, b: &BackendSpec) -> bool {
         self.known_health(pool.name, b.label()).is_none_or(|h| h.state != HealthState::Unhealthy)
     }
 

@@ -83,10 +83,10 @@ impl Simulation {
         let mode = self.net.rng.pick(&[
             BackendMode::Healthy,
             BackendMode::Refusing,
+            BackendMode::Refusing,
             BackendMode::Unresponsive,
             BackendMode::FailingTraffic,
             BackendMode::FailingProbes,
-            BackendMode::SlowProbes,
             BackendMode::SlowProbes,
         ]);
         let mode = match mode {
