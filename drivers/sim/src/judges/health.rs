@@ -60,7 +60,7 @@ impl Net {
                 None if !change.by_check => 0,
                 _ => since,
             };
-            let failed = self.failures_since(backend, since);
+            let failed = self.failures_since(backend, change.label.starts_with('m'), since);
             // A name without an address fails without a connect.
             let faults = &self.scenario.system;
             let unresolved = faults.failed_lookup + faults.lost_lookup + faults.slow_lookup > 0;
@@ -152,13 +152,15 @@ impl Net {
     }
 
     /// How many connects or probes of a backend have come to nothing since then. What may be one counts.
-    fn failures_since(&self, backend: usize, since: u64) -> u64 {
+    fn failures_since(&self, backend: usize, named: bool, since: u64) -> u64 {
         let in_vain = |s: &&Socket| {
             let failed = s.times.failed.or(s.times.reset.map(|at| (at, 0)));
             let given_up = s.times.closed.filter(|_| s.last_sending.is_none());
             let ended = failed.map(|(at, _)| at).or(given_up).is_some_and(|at| at >= since);
             let long = s.times.closed.is_some_and(|at| {
                 let (probe, connect) = (self.scenario.pool.probe_timeout, self.scenario.timeouts.connect);
+                // The next address of a name is tried after 250 ms.
+                let probe = if named { probe.min(250 * MS) } else { probe };
                 at >= s.times.opened + if connect > 0 { probe.min(connect) } else { probe }
             });
             let bad_probe = s.probe && self.probe_end(s) == ProbeEnd::Bad;
