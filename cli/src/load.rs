@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
+use ruststrom_driver::acme::Acme;
 use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::server::ServerTls;
 
@@ -21,6 +22,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// TLS to clients, with the certificates of the configuration.
     pub(crate) tls: ServerTls,
+    /// Certificates that are obtained by themselves.
+    pub(crate) acme: Acme,
     /// TLS to backends, as the pools want it.
     pub(crate) backend_tls: ClientTls,
     /// Whom the process becomes.
@@ -84,7 +87,7 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
 pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, String> {
     let mut parsed = config::parse(text);
     let mut identity = None;
-    let (mut tls, mut backend_tls) = (None, None);
+    let (mut tls, mut acme, mut backend_tls) = (None, None, None);
     if let Some(config) = &mut parsed.config {
         let loaded = ServerTls::load(&config.certificates, folder, None);
         for (certificate, sans) in config.certificates.iter_mut().zip(loaded.sans) {
@@ -93,6 +96,10 @@ pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, Stri
         let problems = outside::certificate_problems(text, &parsed.places, &loaded.problems);
         parsed.diagnostics.extend(problems);
         tls = loaded.server;
+        let loaded = Acme::load(config, folder);
+        let problems = outside::certificate_problems(text, &parsed.places, &loaded.problems);
+        parsed.diagnostics.extend(problems);
+        acme = loaded.acme;
         let loaded = ClientTls::load(config, folder, None);
         let problems = outside::backend_tls_problems(text, &parsed.places, &loaded.problems);
         parsed.diagnostics.extend(problems);
@@ -107,13 +114,14 @@ pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, Stri
     }
     let (config, diagnostics) = in_order(parsed);
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
-    match config.zip(tls).zip(backend_tls) {
-        Some(((config, tls), backend_tls)) if errors.is_empty() => {
+    match config.zip(tls).zip(acme).zip(backend_tls) {
+        Some((((config, tls), acme), backend_tls)) if errors.is_empty() => {
             let line = |d: &Diagnostic| {
                 let help = d.help.as_ref().map(|h| format!("; {h}")).unwrap_or_default();
                 format!("{name}:{}:{}: {}{help}", d.line, d.column, d.message)
             };
-            Ok(Loaded { config, tls, backend_tls, identity, warnings: warnings.iter().map(line).collect() })
+            let warnings = warnings.iter().map(line).collect();
+            Ok(Loaded { config, tls, acme, backend_tls, identity, warnings })
         }
         _ => Err(format!("{name} cannot be used\n{}", config::render(&errors, name, text))),
     }

@@ -1,10 +1,11 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
 //! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its signals in
-//! [`signals`], and the [`demo`].
+//! [`signals`], certificates in [`cert`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
 
+mod cert;
 mod demo;
 mod load;
 mod names;
@@ -30,7 +31,7 @@ use ruststrom_core::config;
 )]
 struct Arguments {
     /// The configuration (TOML).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Check the configuration, say everything that is wrong with it, and exit.
     #[arg(long, requires = "config")]
@@ -60,6 +61,22 @@ enum Command {
         /// Over TLS too, with a certificate that is made for this run.
         #[arg(long)]
         tls: bool,
+    },
+    /// The certificates of a configuration.
+    Cert {
+        #[command(subcommand)]
+        command: CertCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CertCommand {
+    /// A table: names, source, issuer, end, next renewal, last error.
+    Status,
+    /// Order a certificate of ACME now, whether it is time or not.
+    Renew {
+        /// The name of its table in the configuration.
+        name: String,
     },
 }
 
@@ -101,6 +118,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         (Some(Command::Demo { tls }), None) => demo::run(tls, arguments.workers, driver),
         (Some(Command::Demo { .. }), Some(_)) => {
             Err("the demo has its own configuration; leave --config out".into())
+        }
+        (Some(Command::Cert { command }), Some(file)) => match command {
+            CertCommand::Status => cert::status(&file),
+            CertCommand::Renew { name } => cert::renew(&name, &file),
+        },
+        (Some(Command::Cert { .. }), None) => {
+            Err("whose certificates? use --config FILE with this command".into())
         }
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {

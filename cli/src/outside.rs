@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags};
 use ruststrom_core::Config;
-use ruststrom_core::config::{Diagnostic, Parsed, Places, Severity};
+use ruststrom_core::config::{CertificateSource, Diagnostic, Parsed, Places, Severity};
+use ruststrom_driver::acme::Acme;
 use ruststrom_driver::tls::client::{self, ClientTls};
 use ruststrom_driver::tls::problem::{Part, Problem};
 use ruststrom_driver::tls::server::ServerTls;
@@ -36,11 +37,16 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
         let message = access_log_error(&path, &error);
         found.push(Diagnostic::at(text, span.clone(), Severity::Error, message, "choose another path"));
     }
+    if let Some(config) = &parsed.config {
+        found.extend(unusable_folders(text, config, &parsed.places, folder));
+    }
     if let Some(Err(error)) = parsed.config.as_ref().map(privileges::identity) {
         found.push(account_problem(text, &parsed.places, &error));
     }
     if let Some(config) = &parsed.config {
         let problems = ServerTls::load(&config.certificates, folder, None).problems;
+        found.extend(certificate_problems(text, &parsed.places, &problems));
+        let problems = Acme::load(config, folder).problems;
         found.extend(certificate_problems(text, &parsed.places, &problems));
         let problems = ClientTls::load(config, folder, None).problems;
         found.extend(backend_tls_problems(text, &parsed.places, &problems));
@@ -61,12 +67,41 @@ pub(crate) fn certificate_problems<'p>(
                 Part::CertificatePath => at.certificate_path.clone(),
                 Part::PrivateKeyPath => at.private_key_path.clone(),
                 Part::ClientCa => at.client_ca.clone(),
+                Part::AcmeCaFile => at.ca_file.clone(),
             };
             value.unwrap_or_else(|| at.name.clone())
         });
         let message = problem.message.clone();
         Diagnostic::at(text, span.unwrap_or(0..0), problem.severity, message, &problem.help)
     })
+}
+
+/// Folders for certificates that cannot be used.
+fn unusable_folders(text: &str, config: &Config, places: &Places, folder: &Path) -> Vec<Diagnostic> {
+    let certificates = config.certificates.iter().zip(&places.certificates);
+    let unusable = certificates.filter_map(|(certificate, at)| {
+        let CertificateSource::Acme(acme) = &certificate.source else { return None };
+        let path = folder.join(&*acme.persist_dir);
+        let error = can_keep_files(&path).err()?;
+        let message = format!("cannot keep certificates in {}: {error}", path.display());
+        let span = at.persist_dir.clone()?;
+        Some(Diagnostic::at(text, span, Severity::Error, message, "choose another folder, or its owner"))
+    });
+    unusable.collect()
+}
+
+/// Whether files can be put into a folder, which may have to be made.
+fn can_keep_files(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)?),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(above) if above.as_os_str().is_empty() => can_keep_files(Path::new(".")),
+            Some(above) => can_keep_files(above),
+            None => Err(e),
+        },
+        Err(e) => Err(e),
+    }
 }
 
 /// What is wrong with what TLS to backends needs of the machine, each where the configuration says so.

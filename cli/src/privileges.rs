@@ -64,6 +64,13 @@ struct Accounts<'a> {
     group: &'a str,
 }
 
+impl Identity {
+    /// User and group.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+}
+
 impl Accounts<'_> {
     /// The account of a user, a group or both; `current` is this process's user.
     fn find(&self, user: Option<&str>, group: Option<&str>, current: u32) -> Result<Identity, AccountError> {

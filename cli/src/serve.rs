@@ -14,15 +14,19 @@ use ruststrom_driver::log_writer::{self, LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits, logger};
 
 use crate::load::Loaded;
+use crate::privileges::Identity;
 use crate::{FAILED, FORCED, outside, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest wait for the thread that obtains certificates at the end.
+const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Workers if there are more cores.
 const MAX_WORKERS: u16 = 1024;
 
@@ -43,14 +47,19 @@ pub(crate) struct Start {
 /// # Errors
 /// A message if the daemon cannot start.
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
-    let Start { loaded: Loaded { config, tls, backend_tls, identity, warnings }, folder, workers, driver } =
-        start;
+    let Start {
+        loaded: Loaded { config, tls, mut acme, backend_tls, identity, warnings },
+        folder,
+        workers,
+        driver,
+    } = start;
     let format = config.access_log.format;
     let workers = workers.or(config.workers).unwrap_or_else(cores);
     let files = limits::raise_files();
     // What may need root comes first, before any thread is started: then its rights are given up.
     let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
     let access_file = open_access_log(&config, &folder)?;
+    acme.make_folders(identity.as_ref().map(Identity::owner))?;
     if let Some(identity) = &identity {
         privileges::drop_to(identity)?;
     }
@@ -71,15 +80,20 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     bound(&listeners);
     log_listeners(&listeners, &config, workers);
     let driver = driver.unwrap_or(config.driver);
+    let shared = Arc::new(Shared::new(&clock::hostname(), workers));
+    let server = SharedServer::new(acme.serve_stored(tls)?);
+    let certificates = (!acme.is_empty()).then(|| acme.start(shared.clone(), &server, &stop)).transpose();
+    let certificates =
+        certificates.map_err(|e| format!("cannot start the thread that obtains certificates: {e}"))?;
     let setup = Setup {
         config: Arc::new(config),
-        shared: Arc::new(Shared::new(&clock::hostname(), workers)),
+        shared,
         listeners,
         seed: clock::entropy(),
         files: files.files(),
         stop,
         lookups: Lookups::default(),
-        tls: RustlsLayer::new(Arc::new(tls), Arc::new(backend_tls)),
+        tls: RustlsLayer::new(server, Arc::new(backend_tls)),
     };
     let access = access_log.clone();
     let observer = move |worker| {
@@ -94,6 +108,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         Driver::Smol => ruststrom_smol::start(setup, observer),
     };
     let exit = running.map_err(|e| format!("cannot start the workers: {e}"))?.join();
+    if let Some(certificates) = certificates {
+        certificates.stop(CERTIFICATES_TIMEOUT);
+    }
     let code = match exit {
         WorkerExit::Finished => {
             log::info!("stopped: everything was finished");

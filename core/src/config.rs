@@ -12,9 +12,10 @@
 //! | `lint` | warnings that need more than one key to be seen |
 //! | `pool`, `listeners`, `certificates` | readers of the file's large sections |
 //! | `backends`, `backend_tls`, `strategy`, `health` | readers of the parts of a pool |
+//! | `acme` | reader of a certificate's `ACME` |
 //! | `settings`, `middlewares` | more of them |
 //! | `reader` | typed access to TOML tables that goes on after an error |
-//! | `literal`, `duration` | byte positions within TOML strings; durations with units |
+//! | `literal`, `duration`, `base64url` | byte positions within TOML strings; durations with units; keys |
 //! | `report` | collects diagnostics while reading |
 //! | `model`, `tls_target` | the checked values: what everything else in the core reads |
 //! | `matcher` | the matcher language |
@@ -22,9 +23,11 @@
 //! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
 //! | `diagnostic` | errors and warnings as data |
 
+mod acme;
 mod address;
 mod backend_tls;
 mod backends;
+mod base64url;
 mod certificates;
 mod diagnostic;
 mod duration;

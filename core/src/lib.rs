@@ -58,6 +58,7 @@
 //! | [`pool`] | idle connections to backends |
 //! | [`shared`] | what the shards of a process share; nothing else is |
 //! | [`local_reply`], [`cause`] | responses that the proxy makes itself, and why |
+//! | [`acme`] | certificates that are obtained by themselves: what is asked of an authority, and when |
 //! | [`observe`] | what a driver logs and counts: one record for each exchange |
 //! | `planted` | bugs for the simulator to find; compiled in for its tests only |
 //!
@@ -126,6 +127,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod balance;
 mod buffer;
 pub mod cause;
@@ -168,4 +170,4 @@ pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;
 pub use proxy::Proxy;
 pub use shared::Shared;
-pub use time::{Instant, Wall};
+pub use time::{Instant, UnixSecs, Wall};

@@ -1,16 +1,20 @@
-//! What worker shards share: counts of client connections, and the state of each pool and backend
-//! (round-robin cursors, health, exchanges in flight). Nothing else is shared.
+//! What worker shards share: counts of client connections, the state of each pool and backend (round-robin
+//! cursors, health, exchanges in flight), and what authorities are answered that make certificates. Nothing
+//! else is shared.
 //!
 //! Each operation is one atomic step, a short loop on one atomic word, or one short section under a lock. No
-//! lock is taken in the course of a request; only accepting (if connections are counted by address),
-//! connecting to a host name, and making a new plan after a change take one.
+//! lock is taken in the course of a request (but of one for an authority's token, while there are any); only
+//! accepting (if connections are counted by address), connecting to a host name, and making a new plan after
+//! a change take one.
 
 mod clients;
+mod http_challenges;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, Weak};
 
 pub use clients::TooMany;
+pub use http_challenges::HttpChallenge;
 
 use crate::balance::{BackendState, PoolCounters, PoolState};
 use crate::config::{self, Config};
@@ -19,6 +23,7 @@ use crate::middleware::Chain;
 use crate::middleware::factory::{self, BuiltIn, MiddlewareFactory, MiddlewareStates};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use clients::ClientCounts;
+use http_challenges::HttpChallenges;
 
 /// What the shards of one process share.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub struct Shared {
     hostname: Box<str>,
     shards: u16,
     clients: ClientCounts,
+    http_challenges: HttpChallenges,
     /// For each shard, whether its first round of probes is over.
     ready: Box<[AtomicBool]>,
     /// How often requests have found a backend to be away.
@@ -61,6 +67,7 @@ impl Shared {
             hostname: hostname.into(),
             shards,
             clients: ClientCounts::default(),
+            http_challenges: HttpChallenges::default(),
             ready,
             marked_down: AtomicU64::new(0),
             registry: Mutex::default(),
@@ -118,6 +125,18 @@ impl Shared {
     /// zero.
     pub fn leave(&self, ip: IpAddr, counted: bool) {
         self.clients.leave(ip, counted);
+    }
+
+    /// Sets the challenges of HTTP-01 (RFC 8555 §8.3) in the place of those before: a plain request for
+    /// `/.well-known/acme-challenge/TOKEN` gets its answer before it is routed.
+    pub fn set_http_challenges(&self, answers: Vec<HttpChallenge>) {
+        self.http_challenges.set(answers);
+    }
+
+    /// The answer for this path, if it is one for a token that there is.
+    #[inline]
+    pub(crate) fn http_challenge(&self, path: &[u8]) -> Option<Arc<[u8]>> {
+        self.http_challenges.answer(path)
     }
 
     /// The middlewares of a pool, made from its configuration.

@@ -65,7 +65,11 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// Wall-clock time for `Date` and the logs only; no decision rests on it.
+/// Seconds since 1970-01-01 00:00:00 UTC, for what outlives the process: certificates and the ledger of their
+/// orders. The clock may be set: no duration between two of these is trusted to be positive.
+pub type UnixSecs = u64;
+
+/// Wall-clock time for `Date` and the logs only; no decision about a connection rests on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wall {
     /// Seconds since 1970-01-01 00:00:00 UTC.

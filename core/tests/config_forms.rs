@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use ruststrom_core::config::{
-    CertificateSource, ClientAuth, Config, Driver, ListenerKind, LogFormat, Middleware, Parsed, SameSite,
-    Strategy, Timeouts, parse, render,
+    Acme, AcmeKeyType, CertificateSource, ClientAuth, Config, Driver, ExternalAccount, ListenerKind,
+    LogFormat, Middleware, Parsed, SameSite, Strategy, Timeouts, parse, render,
 };
 
 fn read(name: &str) -> String {
@@ -261,10 +261,8 @@ fn values_of_fragments() {
         certificate_path: "certs/example.com.crt".into(),
         private_key_path: "certs/example.com.key".into(),
     };
-    let acme = |staging, email: &str, persist_dir: &str| CertificateSource::Acme {
-        staging,
-        email: email.into(),
-        persist_dir: persist_dir.into(),
+    let acme = |staging, email: &str, persist_dir: &str| {
+        CertificateSource::Acme(Acme { staging, ..Acme::new(email, persist_dir) })
     };
     let sources = [
         ("certificate-local", local.clone()),
@@ -293,6 +291,70 @@ fn values_of_fragments() {
         (health.slow_threshold.as_millis(), health.timeout.as_millis(), &*health.path),
         (300, 500, "/")
     );
+}
+
+#[test]
+fn what_an_authority_is_asked_for() {
+    let required = "email = \"a@b.example\"\npersist_dir = \"p\"\n";
+    let acme = Acme::new("a@b.example", "p");
+    let url = |url: &str| Acme { directory_url: Some(url.into()), ..acme.clone() };
+    let key_type = |key_type| Acme { key_type, ..acme.clone() };
+    let key = |text: &str, bytes: &[u8]| {
+        let eab = ExternalAccount { kid: "k-1".into(), hmac_key: bytes.into() };
+        (
+            format!("eab = {{ kid = \"k-1\", hmac_key = \"{text}\" }}\n"),
+            Acme { eab: Some(eab), ..acme.clone() },
+        )
+    };
+    let names = |names: &[&str]| Acme { names: names.iter().map(|&n| n.into()).collect(), ..acme.clone() };
+    let cases = [
+        (String::new(), acme.clone()),
+        ("staging = true\n".into(), Acme { staging: true, ..acme.clone() }),
+        ("directory_url = \"https://ca.example/dir\"\n".into(), url("https://ca.example/dir")),
+        (
+            "directory_url = \"https://ca.example:14000/dir?x=1\"\n".into(),
+            url("https://ca.example:14000/dir?x=1"),
+        ),
+        ("directory_url = \"https://10.0.0.1\"\n".into(), url("https://10.0.0.1")),
+        ("directory_url = \"http://127.0.0.1:4000/dir\"\n".into(), url("http://127.0.0.1:4000/dir")),
+        ("directory_url = \"http://[::1]:4000/dir\"\n".into(), url("http://[::1]:4000/dir")),
+        ("directory_url = \"http://localhost/dir\"\n".into(), url("http://localhost/dir")),
+        (
+            "directory_url = \"https://ca.example/dir\"\nca_file = \"ca.pem\"\n".into(),
+            Acme { ca_file: Some("ca.pem".into()), ..url("https://ca.example/dir") },
+        ),
+        key("Zm9vYmFy", b"foobar"),
+        key("-_-_Zg", &[0xfb, 0xff, 0xbf, b'f']),
+        key("Zg==", b"f"),
+        ("names = \"www.a.example\"\n".into(), names(&["www.a.example"])),
+        ("names = [\"WWW.a.example.\", \"b.example\"]\n".into(), names(&["www.a.example", "b.example"])),
+        ("names = []\n".into(), acme.clone()),
+        ("key_type = \"P-256\"\n".into(), acme.clone()),
+        ("key_type = \"P-384\"\n".into(), key_type(AcmeKeyType::P384)),
+        ("key_type = \"RSA-2048\"\n".into(), key_type(AcmeKeyType::Rsa2048)),
+        ("profile = \"shortlived\"\n".into(), Acme { profile: Some("shortlived".into()), ..acme.clone() }),
+    ];
+    for (lines, expected) in cases {
+        let inline = (required.to_owned() + &lines).trim_end().replace('\n', ", ");
+        for table in [
+            format!("type = \"ACME\"\n{required}{lines}"),
+            format!("ACME = {{ {inline} }}\n"),
+            format!("[certificates.\"a.example\".ACME]\n{required}{lines}"),
+        ] {
+            let text = wrapped(&format!("[certificates.\"a.example\"]\ndefault = true\n{table}"));
+            let (config, parsed) = valid("ACME", &text);
+            let certificate = &config.certificates[0];
+            assert_eq!(certificate.source, CertificateSource::Acme(expected.clone()), "{text}");
+            assert!(certificate.default && parsed.diagnostics.is_empty(), "{text}\n{:?}", parsed.diagnostics);
+            let mut served: Vec<&str> = expected.names.iter().map(|name| &**name).collect();
+            served.insert(0, "a.example");
+            assert_eq!(certificate.served_names().collect::<Vec<_>>(), served);
+            let place = parsed.places.certificates[0].persist_dir.clone();
+            assert_eq!(place.map(|place| &text[place]), Some("\"p\""));
+        }
+    }
+    let (_, secret) = key("c2VjcmV0", b"secret");
+    assert!(!format!("{secret:?}").contains("115"), "the key is not shown: {secret:?}");
 }
 
 #[test]
@@ -355,8 +417,8 @@ fn what_is_not_built_is_reported_by_name() {
                 "CustomErrorPages is not built yet",
             ],
         ),
-        (&read("fragments/certificate-acme.toml"), &["ACME certificates are not built yet"]),
-        (&read("fragments/v1-certificate-acme.toml"), &["ACME certificates are not built yet"]),
+        (&read("fragments/certificate-acme.toml"), &[]),
+        (&read("fragments/v1-certificate-acme.toml"), &[]),
         (&read("fragments/certificate-local.toml"), &[]),
         (
             "[[backend_pools]]\naddresses = [\"https://a:1\", { address = \"h2c://b:2\" }]",

@@ -111,6 +111,39 @@ fn of_a_certificate() {
 }
 
 #[test]
+fn of_an_authority() {
+    for (wrong, right) in [
+        ("directory_url = \"ca.example/dir\"", "directory_url = \"https://ca.example/dir\""),
+        ("directory_url = \"http://ca.example/dir\"", "directory_url = \"https://ca.example/dir\""),
+        ("acme_server = \"https://ca.example/dir\"", "directory_url = \"https://ca.example/dir\""),
+        (
+            "directory_url = \"https://ca.example/dir\", staging = true",
+            "directory_url = \"https://ca.example/dir\", staging = false",
+        ),
+        ("eab = { kid = \"k\", hmac_key = \"a+/b\" }", "eab = { kid = \"k\", hmac_key = \"a-_b\" }"),
+        ("eab = { kid = \"k\", hmac = \"ab-_\" }", "eab = { kid = \"k\", hmac_key = \"ab-_\" }"),
+        ("names = [\"https://www.a.example/\"]", "names = [\"www.a.example\"]"),
+        ("names = [\"www.a.example:443\"]", "names = [\"www.a.example\"]"),
+        ("domains = [\"www.a.example\"]", "names = [\"www.a.example\"]"),
+        ("key_type = \"p256\"", "key_type = \"P-256\""),
+        ("key_type = \"RSA\"", "key_type = \"P-256\""),
+        ("key_type = \"rsa2048\"", "key_type = \"RSA-2048\""),
+        ("staging = \"yes\"", "staging = true"),
+    ] {
+        let text = |inline: &str| {
+            let acme = format!("ACME = {{ email = \"a@b\", persist_dir = \"p\", {inline} }}");
+            file("https_address = \"[::]:443\"", &format!("\n[certificates.\"a.example\"]\n{acme}"))
+        };
+        assert_eq!(accepted(&text(wrong)), text(right), "{wrong}");
+    }
+    let flat = |email: &str| {
+        let lines = format!("type = \"ACME\"\nemail = \"{email}\"\npersist_dir = \"p\"");
+        file("https_address = \"[::]:443\"", &format!("\n[certificates.\"a.example\"]\n{lines}"))
+    };
+    assert_eq!(accepted(&flat("mailto:a@b.example")), flat("a@b.example"));
+}
+
+#[test]
 fn of_a_pool() {
     let cases = [
         ("schems = [\"HTTP\"]", "schemes = [\"HTTP\"]"),

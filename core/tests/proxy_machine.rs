@@ -7,6 +7,8 @@ mod backend_tls;
 mod bound;
 #[path = "proxy/causes.rs"]
 mod causes;
+#[path = "proxy/challenges.rs"]
+mod challenges;
 #[path = "proxy/choice.rs"]
 mod choice;
 #[path = "proxy/endpoints.rs"]

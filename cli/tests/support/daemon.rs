@@ -68,6 +68,16 @@ impl Daemon {
         Self::spawn(command, directory)
     }
 
+    /// Starts it from a shell that has done this before: `ulimit -f 8`.
+    pub(crate) fn start_after(prelude: &str, config: &str) -> Self {
+        let directory = TempDir::new("daemon");
+        let file = directory.write("config.toml", config);
+        let mut command = Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_rust-strom");
+        command.args(["-c", &format!("{prelude} && exec \"$0\" \"$@\""), binary, "--config"]).arg(file);
+        Self::spawn(command, directory)
+    }
+
     /// Starts `rust-strom demo` with more arguments.
     pub(crate) fn demo(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));

@@ -62,9 +62,8 @@ fn certificates_that_are_believed_and_those_that_are_not(driver: &str) {
     let for_clients = ca.sign_client("for-clients");
     let alice = ca.sign_client("alice");
     let tells = |pair| Listener::new(Manner::Tells, pair);
-    let demands = |version| Listener { clients: Some(Path::new("")), version, ..tells(&by_name) };
     let file = ca.file();
-    let demands = |version| Listener { clients: Some(&file), ..demands(version) };
+    let demands = |version| Listener { clients: Some(&file), version, ..tells(&by_name) };
     let backends = PythonBackends::start(&[
         tells(&by_name),
         tells(&by_address),
@@ -184,15 +183,18 @@ fn what_is_no_good_tls_has_a_cause_of_its_own(driver: &str) {
         ("silent", python.addresses[1], 502, "backend_closed"),
     ];
     let settings = trusting(&ca.file(), "");
-    let pools: String = cases.iter().map(|(name, at, ..)| pool(name, &[*at], &settings)).collect();
-    let proxy = Proxy::start(driver, "timeouts = { connect = \"700ms\" }", &[], &pools);
+    let pools = cases.iter().map(|(name, at, status, _)| {
+        let pool = pool(name, &[*at], &settings);
+        // Only those that are waited for are in a hurry: nobody else has to be waited for.
+        let hurry = "[backend_pools.timeouts]\nconnect = \"500ms\"\n";
+        if *status == 504 { pool + hurry } else { pool }
+    });
+    let proxy = Proxy::start(driver, "timeouts = { connect = \"15s\" }", &[], &pools.collect::<String>());
     for (name, _, status, cause) in cases {
         let begun = Instant::now();
         let response = get(&proxy, &format!("/{name}"));
         assert_eq!(outcome(&response), (status, cause.to_owned()), "{name}");
-        let took = begun.elapsed();
-        // Nobody is waited for who has said it all.
-        assert!(status == 504 || took < Duration::from_millis(600), "{name}: {took:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {:?}", begun.elapsed());
     }
     let seen = plain.requests();
     assert!(seen.iter().all(|r| !r.contains("/plain")), "the request was sent in plain text: {seen:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::acme;
 use super::address::host_name;
 use super::diagnostic::clip;
 use super::keys;
@@ -24,7 +25,7 @@ impl Kind {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Local => &["certificate_path", "private_key_path"],
-            Self::Acme => &["staging", "email", "persist_dir"],
+            Self::Acme => acme::KEYS,
         }
     }
 }
@@ -59,22 +60,17 @@ pub(super) fn read(value: Option<&Value<'_>>, report: &mut Report<'_>) -> Vec<Op
             continue;
         };
         let mut places = CertificatePlaces { name: key.span(), ..CertificatePlaces::default() };
-        let source = source(&mut section, &mut places, report);
+        let own = name.as_deref().ok();
+        let source = source(&mut section, own, &mut names, &mut places, report);
         let (client_ca, client_auth) = clients(&section, &mut places, report);
         let default = section.boolean("default", false, report);
         if default && std::mem::replace(&mut has_default, true) {
             report.error(section.key_span("default"), "only one certificate can be the default");
         }
-        let acme = section.get("ACME").is_some()
+        let is_acme = section.get("ACME").is_some()
             || section.get("type").is_some_and(|v| v.get_ref().as_str() == Some("ACME"));
-        if acme && key.get_ref().starts_with("*.") {
-            report.error(
-                key.span(),
-                "ACME can't make a wildcard certificate here: that needs access to the name's DNS",
-            );
-        }
-        if acme {
-            report.not_built(key.span(), "ACME certificates are");
+        if is_acme && key.get_ref().starts_with("*.") {
+            report.error(key.span(), acme::NO_WILDCARD).help = Some(acme::INSTEAD_OF_WILDCARD.into());
         }
         report.places.certificates.push(places);
         found.push(name.ok().zip(source).map(|(name, source)| Certificate {
@@ -134,6 +130,8 @@ fn path(value: &Value<'_>, key: &str, place: &mut Option<Span>, report: &mut Rep
 /// Where a certificate comes from: `Local = { … }`, `ACME = { … }`, or the settings of either beside `type`.
 fn source(
     section: &mut Section<'_>,
+    own: Option<&str>,
+    names: &mut BTreeSet<Box<str>>,
     places: &mut CertificatePlaces,
     report: &mut Report<'_>,
 ) -> Option<CertificateSource> {
@@ -142,19 +140,22 @@ fn source(
         let known: Vec<&'static str> =
             kind.keys().iter().chain(&["type"]).chain(keys::CERTIFICATE).copied().collect();
         section.check_keys(&known, report);
-        return fields(kind, section, places, report);
+        return match kind {
+            Kind::Local => local(section, places, report),
+            Kind::Acme => acme::read(section, own, names, places, report).map(CertificateSource::Acme),
+        };
     }
     let known: Vec<&'static str> =
         ["Local", "ACME", "type"].iter().chain(keys::CERTIFICATE).copied().collect();
     section.check_keys(&known, report);
     match (section.get("Local"), section.get("ACME")) {
-        (Some(local), None) => {
-            let section = Section::new(local, "`Local`", Kind::Local.keys(), report)?;
-            fields(Kind::Local, &section, places, report)
+        (Some(value), None) => {
+            let section = Section::new(value, "`Local`", Kind::Local.keys(), report)?;
+            local(&section, places, report)
         }
         (None, Some(acme)) => {
             let section = Section::new(acme, "`ACME`", Kind::Acme.keys(), report)?;
-            fields(Kind::Acme, &section, places, report)
+            acme::read(&section, own, names, places, report).map(CertificateSource::Acme)
         }
         (Some(_), Some(_)) => {
             report.error(section.key_span("ACME"), "a certificate has either `Local` or `ACME`, not both");
@@ -169,45 +170,21 @@ fn source(
     }
 }
 
-/// The settings of a kind of source.
-fn fields(
-    kind: Kind,
+/// The files of `Local`.
+fn local(
     section: &Section<'_>,
     places: &mut CertificatePlaces,
     report: &mut Report<'_>,
 ) -> Option<CertificateSource> {
-    let text = |key: &str, example: &str, report: &mut Report<'_>| {
-        let value = section.required(key, example, report)?;
-        reader::non_empty_string(value, &format!("`{key}`"), report).map(Box::<str>::from)
+    let mut file = |key: &str, example: &str, place: &mut Option<Span>| {
+        path(section.required(key, example, report)?, key, place, report)
     };
-    match kind {
-        Kind::Local => {
-            let mut file = |key: &str, example: &str, place: &mut Option<Span>| {
-                path(section.required(key, example, report)?, key, place, report)
-            };
-            let certificate_path =
-                file("certificate_path", "\"certs/example.com.crt\"", &mut places.certificate_path);
-            let private_key_path =
-                file("private_key_path", "\"certs/example.com.key\"", &mut places.private_key_path);
-            Some(CertificateSource::Local {
-                certificate_path: certificate_path?,
-                private_key_path: private_key_path?,
-            })
-        }
-        Kind::Acme => {
-            let email = text("email", "\"admin@example.com\"", report);
-            let persist_dir = text("persist_dir", "\"acme-cache\"", report);
-            let email = email.filter(|email| {
-                let valid = email
-                    .split_once('@')
-                    .is_some_and(|(user, host)| !user.is_empty() && host_name(host).is_ok());
-                if !valid && let Some(value) = section.get("email") {
-                    report.error(value.span(), format!("\"{}\" is not an address for e-mail", clip(email)));
-                }
-                valid
-            });
-            let staging = section.boolean("staging", false, report);
-            Some(CertificateSource::Acme { staging, email: email?, persist_dir: persist_dir? })
-        }
-    }
+    let certificate_path =
+        file("certificate_path", "\"certs/example.com.crt\"", &mut places.certificate_path);
+    let private_key_path =
+        file("private_key_path", "\"certs/example.com.key\"", &mut places.private_key_path);
+    Some(CertificateSource::Local {
+        certificate_path: certificate_path?,
+        private_key_path: private_key_path?,
+    })
 }

@@ -423,6 +423,17 @@ pub struct Certificate {
     pub sans: Vec<Box<str>>,
 }
 
+impl Certificate {
+    /// The names that clients get it for: its own, and those of [`Acme::names`].
+    pub fn served_names(&self) -> impl Iterator<Item = &str> {
+        let more = match &self.source {
+            CertificateSource::Acme(acme) => &*acme.names,
+            CertificateSource::Local { .. } => &[],
+        };
+        std::iter::once(&*self.name).chain(more.iter().map(|name| &**name))
+    }
+}
+
 /// Whether clients need a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
@@ -444,14 +455,80 @@ pub enum CertificateSource {
         private_key_path: Box<str>,
     },
     /// An ACME authority (RFC 8555).
-    Acme {
-        /// Whether the authority's testing service is used; default false.
-        staging: bool,
-        /// The contact address of the account.
-        email: Box<str>,
-        /// The folder where account and certificates are kept, relative to the configuration's folder.
-        persist_dir: Box<str>,
-    },
+    Acme(Acme),
+}
+
+/// How a certificate is obtained from an ACME authority (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// Whether it is the testing service of Let's Encrypt; default false. False with `directory_url`.
+    pub staging: bool,
+    /// The contact address of the account.
+    pub email: Box<str>,
+    /// The folder where account, certificates and the ledger of orders are kept, relative to the
+    /// configuration's folder. Several instances may share it.
+    pub persist_dir: Box<str>,
+    /// The URL of the authority's directory: `https://`, or `http://` to a loopback address; `None`, the
+    /// default: Let's Encrypt.
+    pub directory_url: Option<Box<str>>,
+    /// The file of the authorities, as PEM and relative to the configuration's folder, that the directory's
+    /// own certificate is checked with; `None`, the default: those of the system.
+    pub ca_file: Option<Box<str>>,
+    /// The account that the authority's customer has elsewhere (RFC 8555 §7.3.4); default `None`.
+    pub eab: Option<ExternalAccount>,
+    /// More names of the certificate, up to 99: host names in lower case, not the certificate's own name,
+    /// each once. Default none.
+    pub names: Vec<Box<str>>,
+    /// The kind of the certificate's key; default [`AcmeKeyType::P256`].
+    pub key_type: AcmeKeyType,
+    /// The profile of certificates that the authority is asked for; default `None`: its usual one.
+    pub profile: Option<Box<str>>,
+}
+
+impl Acme {
+    /// With nothing but what is required.
+    #[must_use]
+    pub fn new(email: &str, persist_dir: &str) -> Self {
+        Self {
+            staging: false,
+            email: email.into(),
+            persist_dir: persist_dir.into(),
+            directory_url: None,
+            ca_file: None,
+            eab: None,
+            names: Vec::new(),
+            key_type: AcmeKeyType::default(),
+            profile: None,
+        }
+    }
+}
+
+/// An account that a customer of the authority has elsewhere (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// Its identifier.
+    pub kid: Box<str>,
+    /// The key that shows that it is the customer's, decoded.
+    pub hmac_key: Box<[u8]>,
+}
+
+/// Without the key.
+impl std::fmt::Debug for ExternalAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExternalAccount").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AcmeKeyType {
+    /// ECDSA on P-256.
+    #[default]
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// RSA with 2048 bits, for clients that are very old.
+    Rsa2048,
 }
 
 /// Which driver runs the core.

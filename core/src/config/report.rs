@@ -72,6 +72,10 @@ pub struct CertificatePlaces {
     pub private_key_path: Option<Range<usize>>,
     /// The value of `client_ca`; `None` without one.
     pub client_ca: Option<Range<usize>>,
+    /// The value of `persist_dir`; `None` without one.
+    pub persist_dir: Option<Range<usize>>,
+    /// The value of `ca_file` of `ACME`; `None` without one.
+    pub ca_file: Option<Range<usize>>,
 }
 
 /// A host name that the file has as a backend's.

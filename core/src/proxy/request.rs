@@ -1,6 +1,7 @@
 //! The way in: from a client's bytes to an exchange that knows its pool.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::admin;
 use super::exchange::{Exchange, Leg, OwnedHead, Phase, REQUEST, Window};
@@ -16,7 +17,7 @@ use crate::h1::{ForwardedHeaders, RequestId};
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId};
-use crate::local_reply::LocalReply;
+use crate::local_reply::{Body, LocalReply};
 use crate::observe::{Head, Kept, Named, Observer, Timings, Tls};
 use crate::route::{FieldLookup, RouteInput};
 use crate::time::Instant;
@@ -201,6 +202,12 @@ impl<O: Observer> Proxy<O> {
             };
             record_head(&mut self.observer, &mut e.kept, client, told, tls, &e.head, &e.request_id);
         }
+        if client.kind == ListenerKind::Http
+            && let Some(answer) = self.identity.shared.http_challenge(e.head.path())
+            && matches!(*e.head.method(), http::Method::GET | http::Method::HEAD)
+        {
+            return self.respond_locally(x, challenge_reply(answer));
+        }
         // RFC 9110 §7.4: what is to be secured is not served over a connection that is not, unless a proxy
         // that is trusted has ended the TLS.
         if e.head.scheme == Some(Scheme::Https) && client.kind == ListenerKind::Http && !client.trusted {
@@ -330,6 +337,16 @@ impl<O: Observer> Proxy<O> {
                 false
             }
         }
+    }
+}
+
+/// What an authority gets for its token (RFC 8555 §8.3).
+#[cold]
+fn challenge_reply(answer: Arc<[u8]>) -> LocalReply {
+    LocalReply {
+        body: Body::Shared(answer),
+        content_type: "application/octet-stream",
+        ..LocalReply::new(http::StatusCode::OK)
     }
 }
 

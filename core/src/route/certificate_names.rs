@@ -22,7 +22,8 @@ impl CertificateNames {
     /// Of the certificates of a configuration; the number of each is its place there.
     #[must_use]
     pub fn new(certificates: &[Certificate]) -> Self {
-        let names = || (0..).zip(certificates).map(|(place, c)| (&*c.name, place));
+        let names =
+            || (0..).zip(certificates).flat_map(|(place, c)| c.served_names().map(move |name| (name, place)));
         let sans =
             || (0..).zip(certificates).flat_map(|(place, c)| c.sans.iter().map(move |san| (&**san, place)));
         Self {
@@ -78,27 +79,32 @@ mod tests {
              [certificates.\"a.example\"]\n{local}\ndefault = true\n\
              [certificates.\"*.b.example\"]\n{local}\n\
              [certificates.\"own.b.example\"]\n{local}\n\
+             [certificates.\"acme.example\"]\n\
+             ACME = {{ email = \"a@b\", persist_dir = \"p\", names = [\"www.acme.example\"] }}\n\
              [[backend_pools]]\naddresses = [\"127.0.0.1:1\"]\n"
         );
         let mut certificates = config::parse(&text).config.expect("a good configuration").certificates;
         certificates[1].sans = ["*.b.example", "also.example", "*.more.example"].map(Into::into).into();
         certificates[2].sans = ["own.b.example", "a.example"].map(Into::into).into();
         let names = CertificateNames::new(&certificates);
-        let served = |host: &str| [0, 1, 2].map(|c| names.serves(c, host.as_bytes()));
+        let served = |host: &str| [0, 1, 2, 3].map(|c| names.serves(c, host.as_bytes()));
         for (host, expected) in [
-            ("a.example", [true, false, false]),
-            ("A.Example.:443", [true, false, false]),
-            ("x.b.example:8443", [false, true, false]),
-            ("own.b.example", [false, false, true]),
+            ("a.example", [true, false, false, false]),
+            ("A.Example.:443", [true, false, false, false]),
+            ("x.b.example:8443", [false, true, false, false]),
+            ("own.b.example", [false, false, true, false]),
             // One label only.
-            ("x.own.b.example", [true, false, false]),
-            ("b.example", [true, false, false]),
-            ("also.example", [true, true, false]),
-            ("x.more.example", [true, true, false]),
-            ("x.y.more.example", [true, false, false]),
-            ("192.0.2.1", [true, false, false]),
-            ("[2001:db8::1]:443", [true, false, false]),
-            ("", [true, false, false]),
+            ("x.own.b.example", [true, false, false, false]),
+            ("b.example", [true, false, false, false]),
+            ("also.example", [true, true, false, false]),
+            ("x.more.example", [true, true, false, false]),
+            ("x.y.more.example", [true, false, false, false]),
+            ("www.acme.example", [false, false, false, true]),
+            ("acme.example", [false, false, false, true]),
+            ("x.acme.example", [true, false, false, false]),
+            ("192.0.2.1", [true, false, false, false]),
+            ("[2001:db8::1]:443", [true, false, false, false]),
+            ("", [true, false, false, false]),
         ] {
             assert_eq!(served(host), expected, "{host}");
         }

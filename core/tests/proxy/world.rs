@@ -59,6 +59,7 @@ pub(crate) enum Event {
 /// Several shards and everything around them.
 pub(crate) struct World {
     pub(crate) shards: Vec<Proxy<Log>>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) now: Instant,
     pub(crate) peers: Vec<Peer>,
     pub(crate) open: BTreeSet<Sock>,
@@ -111,6 +112,7 @@ impl World {
         };
         let mut world = Self {
             shards: (0..shards).map(make).collect(),
+            shared,
             now,
             peers: Vec::new(),
             open: BTreeSet::new(),

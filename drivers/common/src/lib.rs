@@ -6,7 +6,7 @@
 //! [`worker`] run turns on threads of the process; an [`engine`] brings what waits for events, and
 //! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
-//! [`tls`] is what handshakes need: certificates, names, tickets.
+//! [`tls`] is what handshakes need: certificates, names, tickets. [`acme`] obtains certificates.
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`], [`access_log`] and [`health_log`] carry lines out of the
@@ -18,6 +18,7 @@
 
 pub mod acceptor;
 pub mod access_log;
+pub mod acme;
 pub mod clock;
 pub mod engine;
 pub mod event;

@@ -24,6 +24,7 @@ const MAX_FIELDS: usize = 12;
 
 /// The modules that log: those of this program, of which each path begins with one, and what it stands on.
 const MODULES: &[&str] = &[
+    "acme",
     "health",
     "proxy",
     "rust_strom",
@@ -34,12 +35,15 @@ const MODULES: &[&str] = &[
     "mio",
     "polling",
     "async_io",
-    QUIET,
+    QUIET[0],
+    QUIET[1],
+    QUIET[2],
 ];
 
-/// Says nothing unless it is named. It warns of what peers do, and nobody knows of which one it speaks; what
-/// there is to say of a connection's TLS stands among what it goes through.
-const QUIET: &str = "rustls";
+/// They say nothing unless they are named. The first warns of what peers do, and nobody knows of which one it
+/// speaks; what there is to say of a connection's TLS stands among what it goes through. The others are the
+/// client of ACME authorities, whose errors `acme` has.
+const QUIET: [&str; 3] = ["rustls", "ureq", "ureq_proto"];
 
 /// Reads the value of `RUST_LOG` for this program.
 ///
@@ -71,7 +75,9 @@ pub fn levels(text: &str) -> Result<Filter, String> {
 fn parse_levels(text: &str) -> (Filter, Vec<String>) {
     let mut levels = env_filter::Builder::new();
     levels.filter_level(LevelFilter::Info);
-    levels.filter_module(QUIET, LevelFilter::Off);
+    for module in QUIET {
+        levels.filter_module(module, LevelFilter::Off);
+    }
     let mut invalid = Vec::new();
     if levels.try_parse(text).is_err() {
         for word in text.split(',') {

@@ -6,6 +6,7 @@
 //! | [`layer`] | what a security layer is to the world; the simulator has one of its own |
 //! | [`session`] | the layer that rustls is |
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
+//! | [`shared_server`] | those certificates, replaced while they are served |
 //! | [`client`] | a `rustls::ClientConfig` for each backend with `https://` |
 //! | `alert` | names of alerts, for logs |
 //! | `fault` | what an error of rustls means for a connection to a backend |
@@ -29,9 +30,10 @@ pub mod layer;
 mod pem;
 pub mod problem;
 pub mod provider;
-mod roots;
+pub(crate) mod roots;
 pub mod server;
 pub mod session;
+pub mod shared_server;
 pub mod subject;
 #[cfg(test)]
 mod test_files;

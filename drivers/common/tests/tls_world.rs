@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig,
     ServerConnection,
@@ -16,8 +17,9 @@ use ruststrom_core::{ConnId, Endpoint, Fault, Instant, LookupId, Query, TlsFault
 use ruststrom_driver::pump::fault_of;
 use ruststrom_driver::tls::TlsWorld;
 use ruststrom_driver::tls::client::ClientTls;
-use ruststrom_driver::tls::server::ServerTls;
+use ruststrom_driver::tls::server::{ACME_TLS_ALPN, Challenge, ServerTls};
 use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::world::{Received, Sent, World};
 
 const C: ConnId = ConnId { slot: 3, epoch: 7 };
@@ -100,7 +102,7 @@ impl World for Wire {
 
 /// Certificates for `a.example`, and what clients trust.
 struct Identity {
-    server: Arc<ServerTls>,
+    server: SharedServer,
     root: CertificateDer<'static>,
 }
 
@@ -112,7 +114,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     std::fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()).expect("written");
     let loaded = ServerTls::load(&certificates(), &folder, None);
     std::fs::remove_dir_all(&folder).expect("removed");
-    let server = Arc::new(loaded.server.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
+    let server = SharedServer::new(loaded.server.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
     Identity { server, root: made.cert.der().clone() }
 });
 
@@ -143,7 +145,11 @@ type Secure = TlsWorld<Wire, RustlsLayer>;
 
 /// A world with an accepted connection that is to speak TLS.
 fn accepted() -> Secure {
-    let layer = RustlsLayer::new(IDENTITY.server.clone(), Arc::new(ClientTls::default()));
+    accepted_by(&IDENTITY.server)
+}
+
+fn accepted_by(server: &SharedServer) -> Secure {
+    let layer = RustlsLayer::new(server.clone(), Arc::new(ClientTls::default()));
     let mut world = TlsWorld::new(Wire::new(), layer);
     world.accept_tls(C);
     world
@@ -366,7 +372,7 @@ fn backend() -> (ServerConnection, Secure) {
     let server = builder.expect("versions").with_no_client_auth();
     let server = server.with_single_cert(vec![made.cert.der().clone()], key).expect("a certificate");
     let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
-    let mut world = TlsWorld::new(Wire::new(), RustlsLayer::new(Arc::default(), client));
+    let mut world = TlsWorld::new(Wire::new(), RustlsLayer::new(SharedServer::default(), client));
     let target = config.pools[0].backends[0].protocol.tls().expect("TLS").clone();
     world.connect_tls(C, &Endpoint::Ip(([127, 0, 0, 1], 1).into()), &target).expect("a session");
     while world.handshake(C).expect("a handshake").is_none() {
@@ -621,4 +627,94 @@ fn a_connection_without_tls_is_left_alone() {
     assert_eq!((&buf[..5], &world.inner().outbound[..]), (&b"plain"[..], &b"too"[..]));
     // A stale id reaches no session.
     assert!(world.handshake(ConnId { epoch: 6, ..C }).is_err());
+}
+
+/// Certificates that are not in files: there is a place for that of `a.example`.
+fn without_key() -> ServerTls {
+    let text = "https_address = \"127.0.0.1:443\"\n\
+        [certificates.\"a.example\"]\nACME = { email = \"a@a.example\", persist_dir = \"acme\" }\n\
+        [[backend_pools]]\naddresses = [\"127.0.0.1:1\"]\n";
+    let parsed = config::parse(text).config.expect("a good configuration");
+    ServerTls::load(&parsed.certificates, std::path::Path::new(""), None).server.expect("no problems")
+}
+
+/// A certificate that signs itself, and its key.
+fn made(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let der = made.cert.der().clone();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    (der.clone(), Arc::new(CertifiedKey::from_der(vec![der], key, &provider()).expect("they fit")))
+}
+
+/// A client that takes any certificate of these, and offers these protocols.
+fn client_of(roots: &[CertificateDer<'static>], name: &str, alpn: &[&[u8]]) -> ClientConnection {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots.iter().cloned());
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let mut config = builder.with_root_certificates(store).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    ClientConnection::new(Arc::new(config), name).expect("a client")
+}
+
+#[test]
+fn a_new_certificate_is_for_new_connections() {
+    let ((first, first_key), (second, second_key)) = (made("a.example"), made("a.example"));
+    let server = SharedServer::new(without_key());
+    let both = [first.clone(), second.clone()];
+    let shown = |world: &mut Secure| {
+        let mut client = client_of(&both, "a.example", &[]);
+        shake_hands(&mut client, world, usize::MAX);
+        client.peer_certificates().expect("a certificate")[0].clone()
+    };
+    // There is none yet: the client is told by an alert.
+    let (mut early, mut none) = (client_of(&both, "a.example", &[]), accepted_by(&server));
+    early.write_tls(&mut none.inner_mut().inbound).expect("memory");
+    assert!(matches!(none.handshake(C), Err(Fault::UnrecognizedName)));
+
+    server.change(|tls| tls.with_certificate(0, first_key.clone()));
+    let mut begun = accepted_by(&server);
+    server.change(|tls| tls.with_certificate(0, second_key.clone()));
+    assert_eq!(shown(&mut begun), first, "it had been accepted before");
+    assert_eq!(shown(&mut accepted_by(&server)), second);
+    // There is no such place.
+    server.change(|tls| tls.with_certificate(1, first_key.clone()));
+    assert_eq!(shown(&mut accepted_by(&server)), second);
+    // A certificate of files stays what it is.
+    let local = (*IDENTITY.server.get()).clone().with_certificate(0, first_key.clone());
+    let mut client = client_of(std::slice::from_ref(&IDENTITY.root), "a.example", &[]);
+    shake_hands(&mut client, &mut accepted_by(&SharedServer::new(local)), usize::MAX);
+}
+
+#[test]
+fn a_challenge_is_shown_to_those_who_offer_nothing_else() {
+    let ((usual, key), (proof, proof_key)) = (made("a.example"), made("a.example"));
+    let challenge = Challenge { name: "a.example".into(), key: proof_key };
+    let tls = without_key().with_certificate(0, key);
+    let server = SharedServer::new(tls.with_challenges(&[challenge]).expect("a configuration"));
+    let both = [usual.clone(), proof.clone()];
+    let table: [(&str, &[&[u8]], _); 4] = [
+        ("a.example", &[ACME_TLS_ALPN], &proof),
+        ("A.EXAMPLE", &[ACME_TLS_ALPN], &proof),
+        ("a.example", &[b"http/1.1", ACME_TLS_ALPN], &usual),
+        ("a.example", &[], &usual),
+    ];
+    for (name, alpn, expected) in table {
+        let (mut client, mut world) = (client_of(&both, name, alpn), accepted_by(&server));
+        shake_hands(&mut client, &mut world, usize::MAX);
+        assert_eq!(&client.peer_certificates().expect("a certificate")[0], expected, "{name} {alpn:?}");
+        let negotiated = world.handshake(C).expect("over").expect("over");
+        assert_eq!(negotiated.certificate, (expected == &usual).then_some(0));
+        assert_eq!(negotiated.alpn, alpn.first().copied());
+    }
+    // Without the challenge, such a client gets an alert and nothing else.
+    server.change(|tls| tls.with_challenges(&[]).expect("a configuration"));
+    let (mut client, mut world) = (client_of(&both, "a.example", &[ACME_TLS_ALPN]), accepted_by(&server));
+    client.write_tls(&mut world.inner_mut().inbound).expect("memory");
+    assert!(world.handshake(C).is_err());
+    let sent = std::mem::take(&mut world.inner_mut().outbound);
+    client.read_tls(&mut &sent[..]).expect("room");
+    let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+    assert_eq!(client.process_new_packets().expect_err("an alert"), alert);
 }

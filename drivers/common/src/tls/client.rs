@@ -247,7 +247,7 @@ fn problem(flaw: Flaw, pool: &str) -> Problem {
     let Flaw { part, severity, message, help } = flaw;
     let key = match part {
         Part::Table => Key::Addresses,
-        Part::ClientCa => Key::CaFile,
+        Part::ClientCa | Part::AcmeCaFile => Key::CaFile,
         Part::CertificatePath => Key::ClientCertificate,
         Part::PrivateKeyPath => Key::ClientKey,
     };

@@ -28,11 +28,13 @@ pub enum Part {
     PrivateKeyPath,
     /// `client_ca`
     ClientCa,
+    /// `ca_file` of `ACME`
+    AcmeCaFile,
 }
 
 /// A [`Problem`] before it is known whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     pub(super) part: Part,
     pub(super) severity: Severity,
     pub(super) message: String,
@@ -48,7 +50,7 @@ impl Flaw {
         Self { part, severity: Severity::Warning, message: message.into(), help: help.into() }
     }
 
-    pub(super) fn of(self, certificate: u16) -> Problem {
+    pub(crate) fn of(self, certificate: u16) -> Problem {
         let Self { part, severity, message, help } = self;
         Problem { certificate, part, severity, message, help }
     }

@@ -12,10 +12,10 @@ use super::problem::{Flaw, Part};
 
 /// Who is trusted.
 #[derive(Clone, Debug)]
-pub(super) struct Roots {
+pub(crate) struct Roots {
     pub(super) store: Arc<RootCertStore>,
     /// The certificates of a file as they are; none of the system's.
-    pub(super) named: Arc<[CertificateDer<'static>]>,
+    pub(crate) named: Arc<[CertificateDer<'static>]>,
 }
 
 impl PartialEq for Roots {
@@ -49,7 +49,7 @@ pub(super) fn of_system() -> Result<Roots, Flaw> {
 
 /// Those of a file. What is odd about it is appended to `flaws`; `None` after an error. `now` is in seconds
 /// since 1970.
-pub(super) fn of_file(path: &Path, now: i64, flaws: &mut Vec<Flaw>) -> Option<Roots> {
+pub(crate) fn of_file(path: &Path, now: i64, flaws: &mut Vec<Flaw>) -> Option<Roots> {
     let read = Pem::read(path, PART, "CA file").and_then(|pem| Ok((pem.certificates(PART)?, pem)));
     let (all, pem) = match read {
         Ok(read) => read,
@@ -79,7 +79,7 @@ pub(super) fn of_file(path: &Path, now: i64, flaws: &mut Vec<Flaw>) -> Option<Ro
             }
             None => format!("there is no certificate in the CA file {name}, but {}", pem.content()),
         };
-        let help = "give the certificates of those that signed the backends' certificates";
+        let help = "give the certificates of the authorities that are to be trusted";
         flaws.push(Flaw::error(PART, message, help));
         return None;
     }

@@ -2,6 +2,9 @@
 //!
 //! There is one `rustls::ServerConfig` for each certificate of the configuration, for TLS 1.2 and 1.3 with
 //! AEAD suites only. None of them takes early data (RFC 8446 §8), keeps sessions in memory or renegotiates.
+//!
+//! A certificate of ACME has its place and its rules from the start, and its key whenever there is one:
+//! [`ServerTls::with_certificate`].
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{
+    NoServerSessionStorage, ResolvesServerCert, ResolvesServerCertUsingSni, WebPkiClientVerifier,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use ruststrom_core::config::{Certificate, CertificateSource, ClientAuth, Severity};
 
@@ -34,9 +39,12 @@ pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Longest name of a host, in bytes, without its final dot (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
 
-/// Everything that handshakes with clients need. It never changes: a reload makes another one. The default
-/// has no certificate.
-#[derive(Debug, Default)]
+/// What a client offers, and nothing else, that comes to see a [`Challenge`] (RFC 8737 §4).
+pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
+
+/// Everything that handshakes with clients need. It never changes: a reload, or a certificate of ACME, makes
+/// another one. The default has no certificate.
+#[derive(Clone, Debug, Default)]
 pub struct ServerTls {
     /// By name.
     exact: HashMap<Box<str>, u16>,
@@ -48,7 +56,20 @@ pub struct ServerTls {
     nameless: Option<u16>,
     /// In the order of the configuration; `None` for certificates that are not there yet.
     configs: Vec<Option<Arc<ServerConfig>>>,
+    /// The rules of each certificate of ACME, without a key.
+    without_key: HashMap<u16, Arc<ServerConfig>>,
+    /// By the name that is to be proven.
+    challenges: HashMap<Box<str>, Arc<ServerConfig>>,
     tickets: TicketKeys,
+}
+
+/// What an authority is shown that wants to know whether a name leads here (TLS-ALPN-01, RFC 8737).
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    /// The name that is to be proven, in lower case.
+    pub name: Box<str>,
+    /// A certificate for this name alone with the proof in it.
+    pub key: Arc<CertifiedKey>,
 }
 
 /// The certificate for a client.
@@ -74,8 +95,8 @@ pub struct Loaded {
 
 impl ServerTls {
     /// Reads the files of all certificates; relative paths start at `folder`. Sessions that began under
-    /// `previous` go on, as far as clients have to show the same as before. A certificate of ACME has no file
-    /// here: nothing is served with it.
+    /// `previous` go on, as far as clients have to show the same as before. A certificate of ACME is not
+    /// read here: nothing is served with it before [`ServerTls::with_certificate`].
     #[must_use]
     pub fn load(certificates: &[Certificate], folder: &Path, previous: Option<&ServerTls>) -> Loaded {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -108,14 +129,69 @@ impl ServerTls {
     }
 
     fn by_name(&self, name: &str) -> Option<u16> {
-        let name = name.strip_suffix('.').unwrap_or(name);
         let mut buffer = [0; MAX_NAME];
-        let lower = buffer.get_mut(..name.len())?;
-        lower.copy_from_slice(name.as_bytes());
-        lower.make_ascii_lowercase();
-        let name = std::str::from_utf8(lower).ok()?;
+        let name = lower(name, &mut buffer)?;
         self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1)).copied()
     }
+
+    /// The same, but for a certificate of ACME, which is this one from now on. Nothing changes if the
+    /// certificate at `place` is none of ACME.
+    #[must_use]
+    pub fn with_certificate(&self, place: u16, key: Arc<CertifiedKey>) -> Self {
+        let mut changed = self.clone();
+        if let Some(rules) = changed.without_key.get(&place)
+            && let Some(config) = changed.configs.get_mut(usize::from(place))
+        {
+            *config = Some(Arc::new(with_key(rules, key)));
+        }
+        changed
+    }
+
+    /// The same, but for the challenges: there are these, and no others.
+    ///
+    /// # Errors
+    /// If the provider does not support TLS 1.2 and 1.3.
+    pub fn with_challenges(&self, challenges: &[Challenge]) -> Result<Self, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(no_key());
+        config.alpn_protocols = vec![ACME_TLS_ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let config_of = |c: &Challenge| (c.name.clone(), Arc::new(with_key(&config, c.key.clone())));
+        Ok(Self { challenges: challenges.iter().map(config_of).collect(), ..self.clone() })
+    }
+
+    /// What a client is shown that offers [`ACME_TLS_ALPN`] alone and asks for this name; `None`: there is no
+    /// such challenge.
+    #[must_use]
+    pub fn challenge(&self, server_name: &str) -> Option<&Arc<ServerConfig>> {
+        if self.challenges.is_empty() {
+            return None;
+        }
+        self.challenges.get(lower(server_name, &mut [0; MAX_NAME])?)
+    }
+}
+
+/// A name as keys have it: in lower case, without a final dot. `None` for what is longer than any.
+fn lower<'b>(name: &str, buffer: &'b mut [u8; MAX_NAME]) -> Option<&'b str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).ok()
+}
+
+/// Finds no certificate: in the place of one that is to come.
+fn no_key() -> Arc<dyn ResolvesServerCert> {
+    Arc::new(ResolvesServerCertUsingSni::new())
+}
+
+fn with_key(rules: &ServerConfig, key: Arc<CertifiedKey>) -> ServerConfig {
+    let mut config = rules.clone();
+    config.cert_resolver = Arc::new(SingleCertAndKey::from(key));
+    config
 }
 
 struct Loader<'l> {
@@ -133,34 +209,47 @@ struct Loader<'l> {
 impl<'l> Loader<'l> {
     fn load(mut self, certificates: &'l [Certificate]) -> Loaded {
         let (mut configs, mut all_sans, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let mut without_key = HashMap::new();
         for (place, certificate) in (0..=u16::MAX).zip(certificates) {
             let mut flaws = Vec::new();
             let (config, sans) = self.certificate(certificate, &mut flaws).unzip();
-            configs.push(config);
+            configs.push(match certificate.source {
+                CertificateSource::Local { .. } => config,
+                CertificateSource::Acme { .. } => {
+                    without_key.extend(config.map(|config| (place, config)));
+                    None
+                }
+            });
             all_sans.push(sans.unwrap_or_default());
             problems.extend(flaws.into_iter().map(|flaw| flaw.of(place)));
         }
         let server = problems
             .iter()
             .all(|p| p.severity == Severity::Warning)
-            .then(|| server(certificates, configs, self.tickets));
+            .then(|| server(certificates, configs, without_key, self.tickets));
         Loaded { server, sans: all_sans, problems }
     }
 
-    /// The configuration of one certificate and its DNS names; `None` after an error, or without files.
+    /// The configuration of one certificate and its DNS names; `None` after an error. There is no key in that
+    /// of a certificate of ACME.
     fn certificate(
         &mut self,
         certificate: &'l Certificate,
         flaws: &mut Vec<Flaw>,
     ) -> Option<(Arc<ServerConfig>, Vec<Box<str>>)> {
         let policy = self.policy(certificate, flaws);
-        let CertificateSource::Local { certificate_path, private_key_path } = &certificate.source else {
-            return None;
+        let (key, sans): (Arc<dyn ResolvesServerCert>, _) = match &certificate.source {
+            CertificateSource::Local { certificate_path, private_key_path } => {
+                let files = (self.folder.join(&**certificate_path), self.folder.join(&**private_key_path));
+                let files = (&*files.0, &*files.1);
+                let LoadedCertificate { key, sans } =
+                    certificate::load(&certificate.name, files, self.now, &self.provider, flaws)?;
+                (Arc::new(SingleCertAndKey::from(key)), sans)
+            }
+            CertificateSource::Acme { .. } => {
+                (no_key(), certificate.served_names().map(Into::into).collect())
+            }
         };
-        let files = (self.folder.join(&**certificate_path), self.folder.join(&**private_key_path));
-        let files = (&*files.0, &*files.1);
-        let LoadedCertificate { key, sans } =
-            certificate::load(&certificate.name, files, self.now, &self.provider, flaws)?;
         match self.config(key, policy?) {
             Ok(config) => Some((config, sans)),
             Err(error) => {
@@ -203,7 +292,7 @@ impl<'l> Loader<'l> {
 
     fn config(
         &mut self,
-        key: Arc<CertifiedKey>,
+        key: Arc<dyn ResolvesServerCert>,
         policy: ClientPolicy,
     ) -> Result<Arc<ServerConfig>, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
@@ -212,7 +301,7 @@ impl<'l> Loader<'l> {
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        let mut config = builder.with_cert_resolver(key);
         config.alpn_protocols = ALPN.iter().map(|p| p.to_vec()).collect();
         // What is best is for the server to say: a client's list may be anything.
         config.ignore_client_order = true;
@@ -227,20 +316,33 @@ impl<'l> Loader<'l> {
 fn server(
     certificates: &[Certificate],
     configs: Vec<Option<Arc<ServerConfig>>>,
+    without_key: HashMap<u16, Arc<ServerConfig>>,
     tickets: TicketKeys,
 ) -> ServerTls {
     let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
     for (place, certificate) in (0..=u16::MAX).zip(certificates) {
-        match certificate.name.strip_prefix("*.") {
-            Some(parent) => wildcard.insert(Box::from(parent), place),
-            None => exact.insert(certificate.name.clone(), place),
-        };
+        for name in certificate.served_names() {
+            match name.strip_prefix("*.") {
+                Some(parent) => wildcard.insert(Box::from(parent), place),
+                None => exact.insert(Box::from(name), place),
+            };
+        }
         if certificate.default {
             default = Some(place);
         }
     }
     let only = (certificates.len() == 1).then_some(0);
-    ServerTls { exact, wildcard, default, nameless: default.or(only), configs, tickets }
+    let nameless = default.or(only);
+    ServerTls {
+        exact,
+        wildcard,
+        default,
+        nameless,
+        configs,
+        without_key,
+        challenges: HashMap::new(),
+        tickets,
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
-use rustls::server::Acceptor;
-use rustls::{AlertDescription, Connection, Error, HandshakeKind, InvalidMessage, ProtocolVersion};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{
+    AlertDescription, Connection, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig,
+};
 use ruststrom_core::config::TlsTarget;
 use ruststrom_core::{Fault, Negotiated, TlsFault};
 
 use super::alert::{self, DECODE_ERROR};
 use super::client::{ClientTls, fault_of_tls};
 use super::layer::{Layer, Session};
-use super::server::{ServerTls, UNRECOGNIZED_NAME};
+use super::server::{ACME_TLS_ALPN, ServerTls, UNRECOGNIZED_NAME};
+use super::shared_server::SharedServer;
 use super::subject;
 
 /// First byte of every record of a handshake (RFC 8446 §5.1).
@@ -25,14 +28,15 @@ const SMALL_RECORDS_BYTES: usize = 16 * 1024;
 /// What the sessions of one worker are made from. The default has no certificates, and no backends.
 #[derive(Clone, Default)]
 pub struct RustlsLayer {
-    server: Arc<ServerTls>,
+    server: SharedServer,
     client: Arc<ClientTls>,
 }
 
 impl RustlsLayer {
-    /// With these certificates for clients, and these settings for backends.
+    /// With these certificates for clients, which may be replaced while sessions are made, and these settings
+    /// for backends.
     #[must_use]
-    pub fn new(server: Arc<ServerTls>, client: Arc<ClientTls>) -> Self {
+    pub fn new(server: SharedServer, client: Arc<ClientTls>) -> Self {
         Self { server, client }
     }
 }
@@ -41,7 +45,7 @@ impl Layer for RustlsLayer {
     type Session = RustlsSession;
 
     fn accept(&mut self) -> RustlsSession {
-        RustlsSession::new(State::Accepted(self.server.clone()))
+        RustlsSession::new(State::Accepted(self.server.get()))
     }
 
     fn connect(&mut self, target: &TlsTarget) -> Result<RustlsSession, Fault> {
@@ -161,14 +165,20 @@ impl RustlsSession {
             Ok(None) => self.state = State::Hello(acceptor, server),
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
-                let Some(choice) = server.choose(hello.server_name()) else {
-                    self.alert.extend_from_slice(&UNRECOGNIZED_NAME);
-                    let name = || format!("the server name is {}", hello.server_name().unwrap_or("none"));
-                    self.explain(name, Some(AlertDescription::UnrecognisedName));
-                    return Err(Fault::UnrecognizedName);
+                let config = match (challenge(&server, &hello), server.choose(hello.server_name())) {
+                    (Some(config), _) => config.clone(),
+                    (None, Some(choice)) => {
+                        self.certificate = Some(choice.certificate);
+                        choice.config.clone()
+                    }
+                    (None, None) => {
+                        self.alert.extend_from_slice(&UNRECOGNIZED_NAME);
+                        let name = || format!("the server name is {}", hello.server_name().unwrap_or("none"));
+                        self.explain(name, Some(AlertDescription::UnrecognisedName));
+                        return Err(Fault::UnrecognizedName);
+                    }
                 };
-                self.certificate = Some(choice.certificate);
-                match accepted.into_connection(choice.config.clone()) {
+                match accepted.into_connection(config) {
                     Ok(connection) => {
                         self.state = State::open(connection.into());
                         self.process()?;
@@ -317,6 +327,16 @@ impl Session for RustlsSession {
             client_subject: self.subject.as_deref(),
         })
     }
+}
+
+/// What a client is shown that only wants to know whether a name leads here (RFC 8737 §3). The core closes
+/// its connection after the handshake, as it does with everyone who speaks no HTTP.
+fn challenge<'s>(server: &'s ServerTls, hello: &ClientHello<'_>) -> Option<&'s Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    if offered.next()? != ACME_TLS_ALPN || offered.next().is_some() {
+        return None;
+    }
+    server.challenge(hello.server_name()?)
 }
 
 /// A function as a sink of bytes.

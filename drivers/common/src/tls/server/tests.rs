@@ -629,8 +629,7 @@ fn problems_say_whose_they_are() {
 #[test]
 fn a_certificate_of_acme_has_no_files() {
     let mut site = Site::new(&["a.example", "b.example"]);
-    site.certificates[0].source =
-        CertificateSource::Acme { staging: true, email: "a@b".into(), persist_dir: "p".into() };
+    site.certificates[0].source = CertificateSource::Acme(ruststrom_core::config::Acme::new("a@b", "p"));
     let tls = site.load(None);
     assert!(tls.choose(Some("a.example")).is_none());
     assert_eq!(tls.choose(Some("b.example")).map(|c| c.certificate), Some(1));
