@@ -10,6 +10,7 @@ use ruststrom_driver::acme::Acme;
 use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::server::ServerTls;
 
+use crate::middleware_files;
 use crate::outside;
 use crate::privileges::{self, Identity};
 
@@ -88,6 +89,8 @@ pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, Stri
     let mut parsed = config::parse(text);
     let mut identity = None;
     let (mut tls, mut acme, mut backend_tls) = (None, None, None);
+    let unread = middleware_files::read(text, &parsed.places, parsed.config.as_mut(), folder);
+    parsed.diagnostics.extend(unread);
     if let Some(config) = &mut parsed.config {
         let loaded = ServerTls::load(&config.certificates, folder, None);
         for (certificate, sans) in config.certificates.iter_mut().zip(loaded.sans) {

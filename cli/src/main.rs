@@ -8,6 +8,7 @@
 mod cert;
 mod demo;
 mod load;
+mod middleware_files;
 mod names;
 mod output;
 mod outside;

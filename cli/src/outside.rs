@@ -13,6 +13,7 @@ use ruststrom_driver::tls::client::{self, ClientTls};
 use ruststrom_driver::tls::problem::{Part, Problem};
 use ruststrom_driver::tls::server::ServerTls;
 
+use crate::middleware_files;
 use crate::names;
 use crate::privileges::{self, AccountError, Key};
 
@@ -40,6 +41,7 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
     if let Some(config) = &parsed.config {
         found.extend(unusable_folders(text, config, &parsed.places, folder));
     }
+    found.extend(middleware_files::read(text, &parsed.places, None, folder));
     if let Some(Err(error)) = parsed.config.as_ref().map(privileges::identity) {
         found.push(account_problem(text, &parsed.places, &error));
     }

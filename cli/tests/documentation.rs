@@ -137,11 +137,11 @@ fn check_file(file: &Path) -> (Output, String) {
     (out, stdout)
 }
 
-/// A folder with the files that the commands of cli/docs/tls.md make, removed when dropped.
+/// A folder with the files that the commands of cli/docs/tls.md make, and some pages; removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
-    fn with_certificates() -> Self {
+    fn with_files() -> Self {
         let path = std::env::temp_dir().join(format!("rust-strom-documentation-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a folder");
         let commands = blocks(&read("cli/docs/tls.md")).into_iter();
@@ -153,6 +153,10 @@ impl Folder {
             run += 1;
         }
         assert_eq!(run, 3, "a certificate, a client's, and a backend's");
+        std::fs::create_dir(path.join("pages")).expect("a folder");
+        for page in ["404.html", "500.html"] {
+            std::fs::write(path.join("pages").join(page), "<h1>Sorry</h1>\n").expect("a page");
+        }
         Self(path)
     }
 }
@@ -166,13 +170,13 @@ impl Drop for Folder {
 #[test]
 fn configurations_are_valid() {
     let (mut good, mut refused) = (0, 0);
-    let certificates = Folder::with_certificates();
+    let folder = Folder::with_files();
     let all = pages()
         .into_iter()
         .flat_map(|(path, text)| blocks(&text).into_iter().map(move |b| (path.clone(), b)));
     for (number, (path, (info, text))) in all.enumerate() {
         let whole = match info.as_str() {
-            "toml" | "toml not-built" | "toml tls" => text,
+            "toml" | "toml not-built" => text,
             "toml pool" => format!(
                 "http_address = \"127.0.0.1:8000\"\n[[backend_pools]]\naddresses = [\"127.0.0.1:8080\"]\n{text}"
             ),
@@ -181,14 +185,9 @@ fn configurations_are_valid() {
                 continue;
             }
         };
-        let (out, stdout) = match info.as_str() {
-            "toml tls" => {
-                let file = certificates.0.join(format!("{number}.toml"));
-                std::fs::write(&file, &whole).expect("a file");
-                check_file(&file)
-            }
-            _ => check(&number.to_string(), &whole),
-        };
+        let file = folder.0.join(format!("{number}.toml"));
+        std::fs::write(&file, &whole).expect("a file");
+        let (out, stdout) = check_file(&file);
         if info == "toml not-built" {
             refused += 1;
             assert_eq!(out.status.code(), Some(1), "{path}: {whole}\n{stdout}");

@@ -247,7 +247,7 @@ fn middlewares_keep_the_order_of_the_file() {
 fn values_of_fragments() {
     let pages = |c: &Config| match &c.pools[0].middlewares[0] {
         Middleware::CustomErrorPages { pages } => {
-            pages.iter().map(|(s, p)| (*s, p.to_string())).collect::<Vec<_>>()
+            pages.iter().map(|(s, p)| (*s, p.path.to_string())).collect::<Vec<_>>()
         }
         other => panic!("{other:?}"),
     };

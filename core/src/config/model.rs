@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::matcher::Matcher;
+use super::middleware_settings::Middleware;
 use super::tls_target::TlsTarget;
 
 /// A whole configuration, already checked.
@@ -346,59 +347,6 @@ pub struct Limits {
     /// Bytes a second that a client must read of a response, as the mean over [`Timeouts::stall`]; default
     /// 100, 0: no limit.
     pub min_download_rate: u32,
-}
-
-/// A middleware of a pool. None is built yet: a start refuses it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Middleware {
-    /// Compresses the bodies of responses.
-    Compression,
-    /// Limits the requests of each client.
-    RateLimiter {
-        /// Most requests in any `window`, 1 or more.
-        limit: u32,
-        /// From 1 s to 31 days, in whole seconds.
-        window: Duration,
-    },
-    /// Redirects requests of plain HTTP to HTTPS.
-    HttpsRedirector,
-    /// Limits the bodies of requests.
-    MaxBodySize {
-        /// Most bytes of a body.
-        limit: u64,
-    },
-    /// Asks for a name and a password (RFC 7617) and checks them with an LDAP server.
-    Authentication {
-        /// The server: `ldap://` or `ldaps://`, a host, and optionally a port.
-        ldap_address: Box<str>,
-        /// The distinguished name below which users are.
-        user_directory: Box<str>,
-        /// The attribute that holds a user's name (RFC 4512 §1.4).
-        rdn_identifier: Box<str>,
-        /// Whether users are looked for in the whole subtree instead of directly below `user_directory`.
-        recursive: bool,
-    },
-    /// Replaces the bodies of errors.
-    CustomErrorPages {
-        /// Status, 400..=599, and the path of its page, relative to the configuration's folder. Each status
-        /// once.
-        pages: Vec<(u16, Box<str>)>,
-    },
-}
-
-impl Middleware {
-    /// The middleware's name in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Compression => "Compression",
-            Self::RateLimiter { .. } => "RateLimiter",
-            Self::HttpsRedirector => "HttpsRedirector",
-            Self::MaxBodySize { .. } => "MaxBodySize",
-            Self::Authentication { .. } => "Authentication",
-            Self::CustomErrorPages { .. } => "CustomErrorPages",
-        }
-    }
 }
 
 /// A certificate for a server name.

@@ -1,11 +1,13 @@
 //! Collects diagnostics while a file is read.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Lines, Severity};
+use super::middleware_settings::FileRef;
 use super::model::Config;
 use super::suggest;
 
@@ -44,6 +46,17 @@ pub struct Places {
     pub group: Option<Range<usize>>,
     /// Of each pool that has an `https://` backend, what TLS needs of the machine.
     pub backend_tls: Vec<BackendTlsPlaces>,
+    /// The files that middlewares read, at every place where one is named.
+    pub middleware_files: Vec<MiddlewareFile>,
+}
+
+/// A file that a middleware reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MiddlewareFile {
+    /// Its path, relative to the configuration's folder.
+    pub path: Box<str>,
+    /// Where it is named: bytes of the file.
+    pub span: Range<usize>,
 }
 
 /// Where a pool says what TLS to its backends needs of the machine: files, or else the system's authorities.
@@ -124,6 +137,12 @@ impl<'t> Report<'t> {
         let index = self.diagnostics.len();
         self.diagnostics.push(Diagnostic::new(severity, span, message));
         &mut self.diagnostics[index]
+    }
+
+    /// A file that a middleware reads, named at `span`.
+    pub(super) fn file(&mut self, path: &str, span: Span) -> FileRef {
+        self.places.middleware_files.push(MiddlewareFile { path: path.into(), span });
+        FileRef { path: path.into(), content: Arc::default() }
     }
 
     /// Adds an error; the caller may set the help of what is returned.

@@ -1,0 +1,73 @@
+//! What the configuration of a pool says of each of its middlewares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A middleware of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Middleware {
+    /// Compresses the bodies of responses.
+    Compression,
+    /// Limits the requests of each client.
+    RateLimiter {
+        /// Most requests in any `window`, 1 or more.
+        limit: u32,
+        /// From 1 s to 31 days, in whole seconds.
+        window: Duration,
+    },
+    /// Redirects requests of plain HTTP to HTTPS.
+    HttpsRedirector,
+    /// Limits the bodies of requests.
+    MaxBodySize {
+        /// Most bytes of a body.
+        limit: u64,
+    },
+    /// Asks for a name and a password (RFC 7617) and checks them with an LDAP server.
+    Authentication {
+        /// The server: `ldap://` or `ldaps://`, a host, and optionally a port.
+        ldap_address: Box<str>,
+        /// The distinguished name below which users are.
+        user_directory: Box<str>,
+        /// The attribute that holds a user's name (RFC 4512 §1.4).
+        rdn_identifier: Box<str>,
+        /// Whether users are looked for in the whole subtree instead of directly below `user_directory`.
+        recursive: bool,
+    },
+    /// Replaces the bodies of errors.
+    CustomErrorPages {
+        /// Status, 400..=599, and its page. Each status once.
+        pages: Vec<(u16, FileRef)>,
+    },
+}
+
+impl Middleware {
+    /// The middleware's name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Compression => "Compression",
+            Self::RateLimiter { .. } => "RateLimiter",
+            Self::HttpsRedirector => "HttpsRedirector",
+            Self::MaxBodySize { .. } => "MaxBodySize",
+            Self::Authentication { .. } => "Authentication",
+            Self::CustomErrorPages { .. } => "CustomErrorPages",
+        }
+    }
+    /// The files that it reads.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
+        let pages = match self {
+            Self::CustomErrorPages { pages } => &mut pages[..],
+            _ => &mut [],
+        };
+        pages.iter_mut().map(|(_, file)| file)
+    }
+}
+
+/// A file that a middleware reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// Its path, relative to the configuration's folder.
+    pub path: Box<str>,
+    /// Its content. Empty as parsed, since the core opens no file: the driver fills it in.
+    pub content: Arc<[u8]>,
+}

@@ -1,0 +1,9 @@
+//! `Compression`: which responses are compressed, and how.
+
+use super::super::middleware_settings::Middleware;
+use super::super::reader::Section;
+use super::super::report::{Report, Value};
+
+pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Option<Middleware> {
+    Section::new(value, "`Compression`", &[], report).map(|_| Middleware::Compression)
+}
