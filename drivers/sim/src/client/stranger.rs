@@ -47,6 +47,8 @@ impl Client {
         let found = net.peer_read(socket, 65_536, &mut self.reply);
         match found {
             PeerRead::Bytes => net.wake_peer(socket, net.now + 1),
+            // Its handshake was over before it did harm: nobody has to end what says nothing.
+            PeerRead::WouldBlock if net.has_shaken_hands(socket) => self.finish(net),
             PeerRead::WouldBlock => {}
             PeerRead::End | PeerRead::Reset => {
                 self.stranger_ended(net, socket, stranger);

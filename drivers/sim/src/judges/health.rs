@@ -156,7 +156,9 @@ impl Net {
         let in_vain = |s: &&Socket| {
             let failed = s.times.failed.or(s.times.reset.map(|at| (at, 0)));
             let given_up = s.times.closed.filter(|_| s.last_sending.is_none());
-            let ended = failed.map(|(at, _)| at).or(given_up).is_some_and(|at| at >= since);
+            // A failure counts when it is heard of, and then the connection is closed.
+            let heard = s.times.closed.filter(|_| failed.is_some() || given_up.is_some());
+            let ended = heard.or(failed.map(|(at, _)| at)).is_some_and(|at| at >= since);
             let long = s.times.closed.is_some_and(|at| {
                 let (probe, connect) = (self.scenario.pool.probe_timeout, self.scenario.timeouts.connect);
                 // The next address of a name is tried after 250 ms.

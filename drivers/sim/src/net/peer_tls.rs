@@ -105,6 +105,12 @@ impl Net {
         self.sockets[socket].tls.as_ref().is_some_and(|tls| tls.is_stalled())
     }
 
+    /// The handshake of a peer is over, and all of it has gone.
+    pub(crate) fn has_shaken_hands(&self, socket: usize) -> bool {
+        let tls = self.sockets[socket].tls.as_ref();
+        tls.is_some_and(|tls| tls.endpoint.is_done() && tls.endpoint.output_len() == 0)
+    }
+
     /// As [`Net::peer_write`].
     pub(super) fn tls_write(&mut self, socket: usize, bytes: &[u8]) -> usize {
         let s = &mut self.sockets[socket];
