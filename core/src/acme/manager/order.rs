@@ -53,11 +53,18 @@ pub(super) struct Job {
     repeats: u32,
     /// How often the order was read since it last changed.
     reads: u32,
+    /// The order is not to be read before: the authority's last `Retry-After`.
+    read_at: UnixSecs,
 }
 
 impl Job {
     pub(super) fn begun(now: UnixSecs) -> Self {
         Self { started: now, ..Self::default() }
+    }
+
+    /// The seconds that are left of the authority's last `Retry-After`; none after the clock was set back.
+    fn retry_after(&self, now: UnixSecs) -> Option<u64> {
+        Some(self.read_at.saturating_sub(now)).filter(|left| *left > 0 && now >= self.started)
     }
 }
 
@@ -143,7 +150,10 @@ impl Manager {
                 self.job.to_validate.pop_front();
                 self.job.answered = true;
                 match self.job.to_validate.is_empty() {
-                    true => State::Pause(now + 1, Box::new(State::Poll)),
+                    true => match self.job.retry_after(now) {
+                        None => State::Pause(now + 1, Box::new(State::Poll)),
+                        retry_after => self.read_later(retry_after, true, now),
+                    },
                     false => State::Validate,
                 }
             }
@@ -181,6 +191,7 @@ impl Manager {
 
     /// What an order is in need of.
     fn follow(&mut self, order: Order, now: UnixSecs) -> State {
+        self.job.read_at = now.saturating_add(order.retry_after.unwrap_or(0));
         match order.status {
             OrderStatus::Pending if self.job.answered => self.read_later(order.retry_after, true, now),
             OrderStatus::Pending => State::Authorizations,
@@ -257,7 +268,7 @@ impl Manager {
         }
         self.job.answered = true;
         if self.job.to_validate.is_empty() {
-            return self.read_later(None, true, now);
+            return self.read_later(self.job.retry_after(now), true, now);
         }
         if changed { State::Save(Box::new(State::Validate)) } else { State::Validate }
     }
