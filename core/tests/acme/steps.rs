@@ -625,6 +625,48 @@ fn by_hand() {
     }
 }
 
+/// An order that is to be read later is not one that has failed, even if others may have the lease meanwhile.
+#[test]
+fn an_order_by_hand_may_pause() {
+    let pausing = |status, retry_after| {
+        let url = "https://ca.example/order/1".into();
+        Outcome::Order(Order { url, status, retry_after: Some(retry_after), problem: None })
+    };
+    // (step, its outcome, whether the order goes on)
+    for (step, outcome, goes_on) in [
+        ("finalize", pausing(OrderStatus::Processing, 40), true),
+        ("finalize", pausing(OrderStatus::Processing, HOUR), true),
+        ("finalize", failed(ProblemKind::Busy, Some(HOUR)), false),
+        ("new order", failed(ProblemKind::RateLimited, Some(HOUR)), false),
+        ("new order", failed(ProblemKind::Rejected, None), false),
+    ] {
+        let mut bench = empty();
+        bench.run(DAY);
+        bench.log.clear();
+        bench.answer = first(1, step, outcome);
+        bench.manager.renew();
+        bench.run(30);
+        assert_eq!((bench.count(step), bench.count("Store")), (1, 0), "{step}");
+        assert_eq!(bench.manager.is_renewing(), goes_on, "{step}");
+        bench.run(2 * HOUR);
+        assert!(!bench.manager.is_renewing(), "{step}");
+    }
+}
+
+/// What is done between two looks at an order does not make the second one come too early.
+#[test]
+fn an_order_is_not_read_before_its_time() {
+    let mut bench = empty();
+    let outcome = |status, retry_after| {
+        let url = "https://ca.example/order/1".into();
+        Outcome::Order(Order { url, status, retry_after, problem: None })
+    };
+    bench.answer = first(1, "new order", outcome(OrderStatus::Pending, Some(77)));
+    let validated = bench.until("http-01 a.example");
+    assert!(bench.until("poll") >= validated + 70);
+    bench.until("Store");
+}
+
 #[test]
 fn retired() {
     for actions in 0..17 {

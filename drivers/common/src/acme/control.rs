@@ -16,7 +16,7 @@ use super::certificate_file;
 use super::challenges::{self, Answer, Board};
 use super::folder::{Folder, Version};
 use super::lease;
-use super::runner::{Bell, Runner, Wanted};
+use super::runner::{Runner, Wake, Wanted};
 use super::self_signed::self_signed;
 use super::trust::Trust;
 use crate::clock;
@@ -183,14 +183,14 @@ impl Acme {
         let mut watches: Vec<Watch> = Vec::new();
         for (n, wanted) in self.wanted.into_iter().enumerate() {
             let stored = self.stored.get(n).cloned().unwrap_or_default();
-            let (bell, bells) = smol::channel::bounded(8);
+            let (wake, wakes) = smol::channel::bounded(8);
             let file = certificate_file::file_name(&wanted.settings.primary);
             let watched = watches.iter_mut().find(|watch| watch.folder == wanted.folder);
             match watched {
-                Some(watch) => watch.certificates.push((file, bell)),
-                None => watches.push(Watch::new(&wanted.folder, (file, bell), board)),
+                Some(watch) => watch.certificates.push((file, wake)),
+                None => watches.push(Watch::new(&wanted.folder, (file, wake), board)),
             }
-            executor.spawn(Runner::new(wanted, stored, board.clone(), server.clone()).run(bells)).detach();
+            executor.spawn(Runner::new(wanted, stored, board.clone(), server.clone()).run(wakes)).detach();
         }
         for watch in watches {
             executor.spawn(watch.run()).detach();
@@ -228,12 +228,12 @@ impl Running {
 pub(super) struct Watch {
     folder: Folder,
     /// The file of each certificate, and who wants to know of it.
-    certificates: Vec<(String, Sender<Bell>)>,
+    certificates: Vec<(String, Sender<Wake>)>,
     board: Arc<Board>,
 }
 
 impl Watch {
-    fn new(folder: &Folder, certificate: (String, Sender<Bell>), board: &Arc<Board>) -> Self {
+    fn new(folder: &Folder, certificate: (String, Sender<Wake>), board: &Arc<Board>) -> Self {
         Self { folder: folder.clone(), certificates: vec![certificate], board: board.clone() }
     }
 
@@ -253,18 +253,18 @@ impl Watch {
                     log::error!(target: "acme", "{e}");
                 }
             }
-            for ((file, bell), before) in self.certificates.iter().zip(&mut files) {
+            for ((file, wake), before) in self.certificates.iter().zip(&mut files) {
                 let found = version(file);
                 if found != *before {
                     *before = found;
                     // Who has not heard the last ones will look anyway.
-                    let _ = bell.try_send(Bell::Changed);
+                    let _ = wake.try_send(Wake::Changed);
                 }
             }
             let was_leased = std::mem::replace(&mut leased, version(lease::FILE).is_some());
             if was_leased && !leased {
-                for (_, bell) in &self.certificates {
-                    let _ = bell.try_send(Bell::LeaseFree);
+                for (_, wake) in &self.certificates {
+                    let _ = wake.try_send(Wake::LeaseFree);
                 }
             }
             smol::Timer::after(LOOK_EVERY).await;

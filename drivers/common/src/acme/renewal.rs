@@ -14,7 +14,7 @@ use crate::tls::shared_server::SharedServer;
 
 /// An order has so long, with the wait for one that is under way.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// Whoever has to wait no longer than this, in seconds, is in the middle of something.
+/// Who waits no longer than this, in seconds, may be waiting for another process that has the lease.
 const SHORT_WAIT: UnixSecs = 10;
 
 /// What came of it.
@@ -49,7 +49,7 @@ impl Acme {
         let mut runner = Runner::new(wanted, stored, board, server.clone());
         runner.manager.renew();
         // Nothing is heard of other processes here: their lease is asked for every few seconds.
-        let (_bell, bells) = smol::channel::bounded(1);
+        let (_wake, wakes) = smol::channel::bounded(1);
         let begun = Instant::now();
         Some(smol::block_on(async {
             while begun.elapsed() < LONGEST {
@@ -59,10 +59,10 @@ impl Acme {
                 {
                     return Renewal::Renewed(certificate.not_after);
                 }
-                if until > clock::wall().unix_secs + SHORT_WAIT {
+                if until > clock::wall().unix_secs + SHORT_WAIT && !runner.manager.is_renewing() {
                     return Renewal::Failed(runner.manager.next_attempt());
                 }
-                runner.wait(until, &bells).await;
+                runner.wait(until, &wakes).await;
             }
             Renewal::TimedOut
         }))

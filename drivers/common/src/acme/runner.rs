@@ -26,7 +26,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// What may have happened to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bell {
+pub(super) enum Wake {
     /// Nobody has its lease any more.
     LeaseFree,
     /// It has another certificate.
@@ -77,10 +77,10 @@ impl Runner {
     }
 
     /// Does what there is to do, for as long as this is polled.
-    pub(super) async fn run(mut self, bells: Receiver<Bell>) {
+    pub(super) async fn run(mut self, wakes: Receiver<Wake>) {
         loop {
             let until = self.until_wait().await;
-            self.wait(until, &bells).await;
+            self.wait(until, &wakes).await;
         }
     }
 
@@ -107,7 +107,7 @@ impl Runner {
     }
 
     /// Waits until then, or until something happens to the folder.
-    pub(super) async fn wait(&mut self, until: UnixSecs, bells: &Receiver<Bell>) {
+    pub(super) async fn wait(&mut self, until: UnixSecs, wakes: &Receiver<Wake>) {
         let wall = clock::wall();
         let wait = until.saturating_mul(1000).saturating_sub(wall.unix_secs * 1000 + u64::from(wall.millis));
         let wait = Duration::from_millis(wait).min(LONGEST_SLEEP);
@@ -115,9 +115,9 @@ impl Runner {
             smol::Timer::after(wait).await;
             None
         };
-        match slept.or(async { bells.recv().await.ok() }).await {
-            Some(Bell::LeaseFree) => self.manager.lease_released(),
-            Some(Bell::Changed) => self.manager.folder_changed(),
+        match slept.or(async { wakes.recv().await.ok() }).await {
+            Some(Wake::LeaseFree) => self.manager.lease_released(),
+            Some(Wake::Changed) => self.manager.folder_changed(),
             None => {}
         }
     }
