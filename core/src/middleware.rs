@@ -12,6 +12,7 @@
 //! route belongs to no pool: its 404 passes no middleware.
 
 pub mod factory;
+mod https_redirector;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::event::{LookupResult, Query};
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{HeaderKind, RequestHead, ResponseHead, Scheme};
 use crate::local_reply::LocalReply;
 use crate::time::Instant;
 
@@ -72,7 +73,10 @@ pub struct Ctx<'a> {
     /// The head of the request, to read and on the way in to change. What a request says when its response
     /// passes is what was sent to the backend.
     pub request: &'a mut RequestHead,
-    pub(crate) state: &'a mut Option<Box<dyn Any + Send>>,
+    /// What each middleware keeps of the exchange: only those that keep something take memory.
+    pub(crate) states: &'a mut Vec<Option<Box<dyn Any + Send>>>,
+    /// The place of this middleware in its chain.
+    pub(crate) stage: usize,
     pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
 }
@@ -84,16 +88,30 @@ pub struct Connection {
     pub secure: bool,
     /// The port of ours that it connected to.
     pub port: u16,
+    /// The peer is one of `trusted_proxies`: what it says of its own client is believed.
+    pub trusted: bool,
 }
 
 impl Ctx<'_> {
     /// What this middleware keeps of this exchange; made when it is used first. It is of one type: asking for
     /// another begins anew.
     pub fn state<T: Default + Send + 'static>(&mut self) -> &mut T {
-        if !self.state.as_ref().is_some_and(|state| state.is::<T>()) {
-            *self.state = Some(Box::<T>::default());
+        if self.states.len() <= self.stage {
+            self.states.resize_with(self.stage + 1, || None);
         }
-        self.state.as_mut().and_then(|state| state.downcast_mut()).expect("just made")
+        let state = &mut self.states[self.stage];
+        if !state.as_ref().is_some_and(|state| state.is::<T>()) {
+            *state = Some(Box::<T>::default());
+        }
+        state.as_mut().and_then(|state| state.downcast_mut()).expect("just made")
+    }
+
+    /// The scheme that the client used: what `X-Forwarded-Proto` says, in one value on every of its lines, if
+    /// the peer is one of `trusted_proxies`; else that of the connection.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        let own = if self.connection.secure { Scheme::Https } else { Scheme::Http };
+        if self.connection.trusted { told_scheme(self.request).unwrap_or(own) } else { own }
     }
 
     /// Puts a transform into the way of the body that is passing: the request's in
@@ -110,6 +128,25 @@ impl Ctx<'_> {
     pub fn count(&mut self, counter: Counter) {
         (self.counter)(counter);
     }
+}
+
+/// The scheme that a trusted peer says its client used; `None` if it says none, or different ones.
+fn told_scheme(head: &RequestHead) -> Option<Scheme> {
+    let fields = head.fields();
+    let mut told = fields.iter().filter(|field| field.kind == HeaderKind::XForwardedProto).map(|field| {
+        let value = field.value.trim_ascii();
+        match () {
+            () if value.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+            () if value.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+            () => None,
+        }
+    });
+    let first = match told.next() {
+        Some(first) => first?,
+        // A target in the absolute form says it too.
+        None => return head.scheme,
+    };
+    told.all(|scheme| scheme == Some(first)).then_some(first)
 }
 
 /// What middlewares count.

@@ -409,7 +409,6 @@ fn what_is_not_built_is_reported_by_name() {
         (
             &filled(&read("fragments/all-middlewares.toml")),
             &[
-                "HttpsRedirector is not built yet",
                 "RateLimiter is not built yet",
                 "MaxBodySize is not built yet",
                 "Authentication is not built yet",

@@ -7,6 +7,8 @@ mod bodies;
 mod context;
 #[path = "middlewares/hooks.rs"]
 mod hooks;
+#[path = "middlewares/https_redirector.rs"]
+mod https_redirector;
 #[path = "middlewares/lookups.rs"]
 mod lookups;
 #[path = "middlewares/replies.rs"]

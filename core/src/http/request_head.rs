@@ -77,6 +77,20 @@ impl RequestHead {
         self.target.get(&self.fields.bytes)
     }
 
+    /// Path and query byte for byte as they were sent, printable ASCII: for redirects. It begins with `/`; of
+    /// `*`, and of a target in the absolute form without a path, it has but what there is.
+    #[must_use]
+    pub fn sent_target(&self) -> &[u8] {
+        let mut words = self.fields.start_line().split(|b| *b == b' ').skip(1);
+        let sent = words.next().unwrap_or_default();
+        let authority = match memchr::memmem::find(sent, b"://") {
+            Some(at) if !sent.starts_with(b"/") => &sent[at + 3..],
+            _ => return sent,
+        };
+        let end = authority.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(authority.len());
+        &authority[end..]
+    }
+
     /// The normalised path: it begins with `/`, or is `*`.
     #[must_use]
     pub fn path(&self) -> &[u8] {

@@ -4,10 +4,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use super::https_redirector::HttpsRedirector;
 use super::{Action, Chain, Ctx, Middleware};
 use crate::config;
 use crate::local_reply::LocalReply;
@@ -27,6 +29,9 @@ pub struct Place<'a> {
     pub pool: &'a str,
     /// How many of the same kind stand before it in the pool's chain.
     pub nth: usize,
+    /// The port of HTTPS: that of the first HTTPS listener whose requests the pool takes, or else of the
+    /// first one of all. `None` if there is none, or if it takes any free port.
+    pub https_port: Option<NonZeroU16>,
     states: &'a MiddlewareStates,
     kind: &'static str,
 }
@@ -53,29 +58,42 @@ type StateKey = (Box<str>, &'static str, usize);
 #[derive(Debug, Default)]
 pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Arc<dyn Any + Send + Sync>>>);
 
-/// The middlewares that are built in: none yet.
+/// The middlewares that are built in.
 #[derive(Debug)]
 pub struct BuiltIn;
 
 impl MiddlewareFactory for BuiltIn {
-    fn make(&self, _: &config::Middleware, _: &Place<'_>) -> Option<Box<dyn Middleware>> {
-        None
+    fn make(&self, configured: &config::Middleware, place: &Place<'_>) -> Option<Box<dyn Middleware>> {
+        match configured {
+            config::Middleware::HttpsRedirector => Some(Box::new(HttpsRedirector::new(place.https_port))),
+            _ => None,
+        }
     }
 }
 
 /// The chain of a pool, as its configuration says.
 pub(crate) fn chain(
+    config: &config::Config,
     pool: &config::Pool,
     factory: &dyn MiddlewareFactory,
     states: &MiddlewareStates,
 ) -> Chain {
+    let https_port = https_port(config, pool);
     let places = pool.middlewares.iter().enumerate().map(|(at, configured)| {
         let kind = configured.name();
         let nth = pool.middlewares[..at].iter().filter(|before| before.name() == kind).count();
-        let place = Place { pool: &pool.name, nth, states, kind };
+        let place = Place { pool: &pool.name, nth, https_port, states, kind };
         factory.make(configured, &place).unwrap_or_else(|| Box::new(Unavailable))
     });
     places.collect()
+}
+
+fn https_port(config: &config::Config, pool: &config::Pool) -> Option<NonZeroU16> {
+    let is_https = |listener: &config::Listener| listener.kind == config::ListenerKind::Https;
+    let named = pool.listeners.iter().flatten().filter_map(|at| config.listeners.get(usize::from(*at)));
+    let first = named.filter(|_| pool.https).find(|listener| is_https(listener));
+    let first = first.or_else(|| config.listeners.iter().find(|listener| is_https(listener)))?;
+    NonZeroU16::new(first.address.port())
 }
 
 /// Stands for a middleware that could not be made. What it was to keep out stays out.

@@ -62,9 +62,6 @@ impl<O: Observer> Proxy<O> {
     ) -> (R, Option<Box<dyn Transform>>) {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
-        if e.states.len() <= stage {
-            e.states.resize_with(stage + 1, || None);
-        }
         let client = self.tables.conns[e.client.conn].client();
         let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
         let mut transform = None;
@@ -75,9 +72,11 @@ impl<O: Observer> Proxy<O> {
             connection: Connection {
                 secure: client.kind == ListenerKind::Https,
                 port: self.identity.forwarded_headers[usize::from(client.forwarded_headers)].port(),
+                trusted: client.trusted,
             },
             request: &mut e.head,
-            state: &mut e.states[stage],
+            states: &mut e.states,
+            stage,
             transform: &mut transform,
             counter: &mut |counter| observer.count(pool, counter),
         };

@@ -274,7 +274,7 @@ impl<O: Observer> Proxy<O> {
             index: index as u16,
             head_limits: head_limits(&pool.limits),
             balancer: Balancer::new(pool, state.clone(), self.identity.rng.next_u64()),
-            chain: self.identity.shared.chain(pool),
+            chain: self.identity.shared.chain(config, pool),
             state,
             backends,
             queue: VecDeque::new(),

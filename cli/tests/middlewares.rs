@@ -1,0 +1,39 @@
+//! The built-in middlewares with real peers: curl and raw connections as clients of the built binary, nginx and
+//! scripted backends behind it. If a peer is not installed its tests fail with the name of its Debian package.
+//!
+//! A test is a function of the driver; [`on_each_driver`] makes two tests of it, one for each driver.
+
+/// Test functions for both drivers, in the modules `mio` and `smol`, out of functions that take the driver's
+/// name.
+macro_rules! on_each_driver {
+    ($($test:ident),+ $(,)?) => {
+        mod mio {
+            $(#[test] fn $test() { super::$test("mio"); })+
+        }
+        mod smol {
+            $(#[test] fn $test() { super::$test("smol"); })+
+        }
+    };
+}
+
+#[path = "support/address.rs"]
+mod address;
+#[path = "tls/authority.rs"]
+#[allow(dead_code, reason = "tls.rs uses the rest")]
+mod authority;
+#[path = "support/client.rs"]
+#[allow(dead_code, reason = "faults.rs uses the rest")]
+mod client;
+#[path = "support/daemon.rs"]
+#[allow(dead_code, reason = "process.rs uses the rest")]
+mod daemon;
+#[path = "middlewares/https_redirector.rs"]
+mod https_redirector;
+#[path = "support/nginx.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod nginx;
+#[path = "middlewares/proxy.rs"]
+mod proxy;
+#[path = "support/scripted_backend.rs"]
+#[allow(dead_code, reason = "faults.rs uses the rest")]
+mod scripted_backend;
