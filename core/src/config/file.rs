@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::diagnostic::clip;
 use super::duration::Unit;
+use super::middlewares::Named;
 use super::model::{AccessLog, Config, Driver, Health, LogFormat};
 use super::reader::{self, Section};
 use super::report::{Parsed, Report};
@@ -47,7 +48,12 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         timeouts: settings::timeouts(&file, Scope::File, Default::default(), report),
         limits: settings::limits(&file, Scope::File, Default::default(), report),
     };
-    let pools = pool::read_all(&file, &defaults, report);
+    let mut named = Named::read(&file, report);
+    let pools = pool::read_all(&file, &defaults, &mut named, report);
+    // Where a part could not be read, one of its pools may use them.
+    if report.is_whole() && !file.has_misspelt("backend_pools") {
+        named.report_unused(report);
+    }
     let trusted_proxies = trusted_proxies(&file, report);
     let via = file.boolean("via", false, report);
     let workers = file.integer("workers", 0..=1024, 0, report);

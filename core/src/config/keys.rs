@@ -10,6 +10,7 @@ pub(super) const FILE: &[&str] = &[
     "health_interval",
     "listeners",
     "backend_pools",
+    "middlewares",
     "certificates",
     "timeouts",
     "limits",

@@ -1,11 +1,16 @@
-//! `[backend_pools.middlewares]` of a pool, in the order of the file: one file for each kind.
+//! `middlewares` of a pool, in the order of the file, and those that the file names: one file for each kind.
 
 mod authentication;
 mod compression;
 mod custom_error_pages;
 mod https_redirector;
 mod max_body_size;
+mod named;
 mod rate_limiter;
+
+use toml::de::DeValue;
+
+pub(super) use named::Named;
 
 use super::diagnostic::clip;
 use super::middleware_settings::Middleware;
@@ -38,8 +43,37 @@ const KINDS: &[Kind] = &[
     kind("CustomErrorPages", custom_error_pages::read, false),
 ];
 
-/// Each middleware with the span of its name; one with an error is left out.
-pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Middleware, Span)> {
+/// Most middlewares of one pool.
+const MAX_MIDDLEWARES: usize = 100;
+
+/// The middlewares of a pool, each with the span of its name: a table of them, or a list of names. Those with
+/// an error are left out.
+pub(super) fn of_pool(
+    value: &Value<'_>,
+    named: &mut Named,
+    report: &mut Report<'_>,
+) -> Vec<(Middleware, Span)> {
+    match value.get_ref() {
+        // `[[backend_pools.middlewares]]` is meant as the table.
+        DeValue::Array(items)
+            if items.is_empty() || items.iter().any(|i| i.get_ref().as_table().is_none()) =>
+        {
+            named.list(items, report)
+        }
+        DeValue::String(name) => {
+            named.one(value, name, report);
+            Vec::new()
+        }
+        _ => read(value, report),
+    }
+}
+
+fn is_kind(name: &str) -> bool {
+    KINDS.iter().any(|kind| kind.name == name)
+}
+
+/// The middlewares of a table, each with the span of its name; one with an error is left out.
+fn read(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Middleware, Span)> {
     let Some(section) = Section::with_any_keys(value, "`middlewares`", report) else { return Vec::new() };
     let mut found = Vec::new();
     for (key, value) in section.entries() {

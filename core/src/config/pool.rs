@@ -10,6 +10,7 @@ use super::duration::{self, Unit};
 use super::listeners::{self, Listeners};
 use super::literal::{self, Literal};
 use super::matcher::{Matcher, SyntaxError};
+use super::middlewares::Named;
 use super::model::{ClientPool, Limits, Pool, Strategy, Timeouts};
 use super::reader::{self, Section};
 use super::report::{Report, Span, Value};
@@ -32,7 +33,7 @@ pub(super) struct LocatedPool {
     /// Of `listeners`, or else of `schemes`.
     pub(super) schemes: Span,
     pub(super) addresses: Span,
-    /// The name of each middleware, in the order of [`Pool::middlewares`].
+    /// The name of each middleware, in the order of [`Pool::middlewares`]: its kind, or its name in a list.
     pub(super) middlewares: Vec<Span>,
     pub(super) strategy: Span,
     /// The value of `secure` of a sticky cookie, if it is written.
@@ -45,6 +46,7 @@ pub(super) struct LocatedPool {
 pub(super) fn read_all(
     file: &Section<'_>,
     defaults: &Defaults,
+    named: &mut Named,
     report: &mut Report<'_>,
 ) -> Vec<Option<LocatedPool>> {
     let items = reader::tables(file, "backend_pools", report);
@@ -71,7 +73,7 @@ pub(super) fn read_all(
             names.push((index, name.clone(), span.clone()));
         }
         let name = given.map_or_else(|| format!("pool-{}", index + 1).into(), |(name, _)| name);
-        pools.push(read_one(&section, name, defaults, report));
+        pools.push(read_one(&section, name, defaults, named, report));
     }
     let is_named: Vec<bool> = items
         .iter()
@@ -102,6 +104,7 @@ fn read_one(
     section: &Section<'_>,
     name: Box<str>,
     defaults: &Defaults,
+    named: &mut Named,
     report: &mut Report<'_>,
 ) -> Option<LocatedPool> {
     // Every part is read before any error ends this, so that all errors are reported.
@@ -138,7 +141,7 @@ fn read_one(
     let retries = section.integer_u32("retries", 0..=20, 1, report);
     let (middlewares, middleware_spans) = section
         .get("middlewares")
-        .map(|v| middlewares::read(v, report))
+        .map(|v| middlewares::of_pool(v, named, report))
         .unwrap_or_default()
         .into_iter()
         .unzip();
