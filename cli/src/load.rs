@@ -69,9 +69,14 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     })
 }
 
+/// Reads a text with the variables of this process's environment; one that is not UTF-8 counts as missing.
+fn parse(text: &str) -> Parsed {
+    config::parse_in(text, &|name| std::env::var(name).ok())
+}
+
 /// Every error and warning of a configuration text, on this machine; `name` and `folder` are the file's.
 pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
-    let mut parsed = config::parse(text);
+    let mut parsed = parse(text);
     let outside = outside::problems(text, &parsed, folder);
     parsed.diagnostics.extend(outside);
     let (_, diagnostics) = in_order(parsed);
@@ -86,7 +91,7 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
 ///
 /// Every error of the text and of its certificates, rendered.
 pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, String> {
-    let mut parsed = config::parse(text);
+    let mut parsed = parse(text);
     let mut identity = None;
     let (mut tls, mut acme, mut backend_tls) = (None, None, None);
     let unread = middleware_files::read(text, &parsed.places, parsed.config.as_mut(), folder);

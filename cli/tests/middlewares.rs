@@ -1,5 +1,6 @@
-//! The built-in middlewares with real peers: curl and raw connections as clients of the built binary, nginx and
-//! scripted backends behind it. If a peer is not installed its tests fail with the name of its Debian package.
+//! The built-in middlewares with real peers: curl and raw connections as clients of the built binary, nginx
+//! and scripted backends behind it. If a peer is not installed its tests fail with the name of its Debian
+//! package.
 //!
 //! A test is a function of the driver; [`on_each_driver`] makes two tests of it, one for each driver.
 

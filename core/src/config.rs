@@ -31,6 +31,7 @@ mod base64url;
 mod certificates;
 mod diagnostic;
 mod duration;
+mod environment;
 mod file;
 mod health;
 mod keys;
@@ -53,7 +54,8 @@ mod tls_target;
 mod unix_socket;
 
 pub use diagnostic::{Diagnostic, Severity, Suggestion};
-pub use file::parse;
+pub use environment::Environment;
+pub use file::{parse, parse_in};
 pub use matcher::Matcher;
 pub use middleware_settings::*;
 pub use model::*;

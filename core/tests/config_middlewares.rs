@@ -1,4 +1,5 @@
-//! Middlewares in configuration files: names that the file gives them, and mistakes in the table of each kind.
+//! Middlewares in configuration files: names that the file gives them, and mistakes in the table of each
+//! kind.
 
 use ruststrom_core::config::{Middleware, Parsed, Severity, parse};
 
@@ -12,7 +13,7 @@ fn found(text: &str, severity: Severity) -> Vec<(usize, usize, String)> {
     let Parsed { config, diagnostics, .. } = parse(text);
     assert_eq!(config.is_none(), diagnostics.iter().any(|d| d.severity == Severity::Error), "{text}");
     let diagnostics = diagnostics.into_iter().filter(|d| d.severity == severity);
-    diagnostics.map(|d| (d.line as usize, d.column as usize, d.message)).collect()
+    diagnostics.map(|d| (d.line, d.column, d.message)).collect()
 }
 
 /// The help of the first diagnostic.

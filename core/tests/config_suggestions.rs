@@ -335,26 +335,29 @@ fn of_the_syntax() {
 #[test]
 fn nothing_is_suggested_that_is_not_known() {
     for (top, rest) in [
-        ("", "addresses = [\"unix:${SOCKET}\"]"),
-        ("", "addresses = [\"${BACKEND}\"]"),
-        ("metrics_address = \"${LISTEN}\"", ""),
+        ("", "addresses = [\"unix:$SOCKET\"]"),
+        ("", "addresses = [\"$BACKEND\"]"),
+        ("metrics_address = \"$LISTEN\"", ""),
         ("metrics_address = \"unix:/run/a\"", ""),
-        ("trusted_proxies = \"${NET}\"", ""),
-        ("driver = \"${DRIVER}\"", ""),
-        ("workers = \"${N}\"", ""),
-        ("", "matcher = \"Host('${HOST}')\""),
-        ("", "matcher = \"Path('/${X}')\""),
-        ("", "matcher = \"${M}\""),
-        ("", "health_config.path = \"${P}\""),
-        ("", "strategy = \"${S}\""),
+        ("trusted_proxies = \"$NET\"", ""),
+        ("driver = \"$DRIVER\"", ""),
+        ("workers = \"$N\"", ""),
+        ("", "matcher = \"Host('$HOST')\""),
+        ("", "matcher = \"Path('/{$X}')\""),
+        ("", "matcher = \"$M\""),
+        ("", "health_config.path = \"$P\""),
+        ("", "strategy = \"$S\""),
     ] {
         let text = file(top, rest).replace("addresses = [\"127.0.0.1:8080\"]\naddresses", "addresses");
         let diagnostics = parse(&text).diagnostics;
         assert_eq!(diagnostics.len(), 1, "{diagnostics:#?}");
         assert!(diagnostics[0].suggestions.is_empty(), "{diagnostics:#?}");
-        let is_variable = text.contains("${");
+        let is_variable = text.contains('$');
         assert_eq!(
-            diagnostics[0].help.as_deref().is_some_and(|help| help.starts_with("variables are not replaced")),
+            diagnostics[0]
+                .help
+                .as_deref()
+                .is_some_and(|help| help.starts_with("variables of the environment")),
             is_variable,
             "{diagnostics:#?}"
         );

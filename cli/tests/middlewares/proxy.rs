@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::daemon::Daemon;
 
-/// The configuration of a proxy with two workers and one pool without health checks. `top` are further keys of
-/// the file, `middlewares` are tables of the pool as README.md writes them.
+/// The configuration of a proxy with two workers and one pool without health checks. `top` are further keys
+/// of the file, `middlewares` are tables of the pool as README.md writes them.
 pub(crate) fn config(driver: &str, top: &str, backend: SocketAddr, middlewares: &str) -> String {
     let http = if top.contains("http_address") { "" } else { "http_address = \"127.0.0.1:0\"\n" };
     format!(

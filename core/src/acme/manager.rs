@@ -156,8 +156,8 @@ impl Manager {
         self.ledger.may_try_at(&self.settings, self.account, false).max(self.disk_at)
     }
 
-    /// Whether an order that [`Manager::renew`] asked for is under way, though it may pause for minutes, as the
-    /// authority wishes; not if it has failed, or may not begin.
+    /// Whether an order that [`Manager::renew`] asked for is under way, though it may pause for minutes, as
+    /// the authority wishes; not if it has failed, or may not begin.
     #[must_use]
     pub fn is_renewing(&self) -> bool {
         let begun = self.state != State::Idle || self.ledger.unfinished(&self.settings).is_some();

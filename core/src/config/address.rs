@@ -48,7 +48,7 @@ impl AddressError {
 
     /// The text contains variables.
     pub(super) fn variables() -> Self {
-        Self::new("variables are not replaced").with_help(suggest::VARIABLES)
+        Self::new("variables are not written so").with_help(suggest::VARIABLES)
     }
 
     /// Keeps of the candidates those that `check` accepts; one that has an error is replaced by the
@@ -298,8 +298,8 @@ mod tests {
             ("http://localhost:81/x", "a listener has no scheme `http://`", &["127.0.0.1:81", "[::1]:81"]),
             ("0.0.0.0:80 ssl", "nothing but an IP address and a port stands here", &["0.0.0.0:80"]),
             ("80/tcp", "nothing but an IP address and a port stands here", everywhere),
-            ("${LISTEN}", "variables are not replaced", &[]),
-            ("0.0.0.0:${PORT}", "variables are not replaced", &[]),
+            ("$LISTEN", "variables are not written so", &[]),
+            ("0.0.0.0:$PORT", "variables are not written so", &[]),
             ("unix:/run/a", "a listener has an IP address and a port, it is no Unix socket", &[]),
             ("", "the port is missing", everywhere),
         ];

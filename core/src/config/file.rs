@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::diagnostic::clip;
 use super::duration::Unit;
+use super::environment::{self, Environment};
 use super::middlewares::Named;
 use super::model::{AccessLog, Config, Driver, Health, LogFormat};
 use super::reader::{self, Section};
@@ -15,23 +16,32 @@ use super::settings::{self, Scope};
 use super::syntax::{self, Readable};
 use super::{address, certificates, keys, lint, listeners, literal, pool, suggest};
 
-/// Reads a configuration file. It never fails and reports everything that is wrong at once.
+/// Reads a configuration file, as [`parse_in`] does, where there are no variables.
 #[must_use]
 pub fn parse(text: &str) -> Parsed {
-    let (root, errors) = DeTable::parse_recoverable(text);
+    parse_in(text, &|_| None)
+}
+
+/// Reads a configuration file whose strings may have variables of an environment: `${NAME}` and
+/// `${NAME:-default}`. It never fails and reports everything that is wrong at once.
+#[must_use]
+pub fn parse_in(text: &str, environment: &Environment<'_>) -> Parsed {
+    let (mut root, errors) = DeTable::parse_recoverable(text);
     let mut report = Report::new(text);
     if errors.is_empty() {
+        environment::replace(root.get_mut(), environment, &mut report);
         let config = read(root.get_ref(), &mut report);
         let config = config.filter(|_| !report.has_errors());
         return report.finish(config);
     }
     let Readable { text: readable, broken } = syntax::readable(text, &mut report);
-    let (root, rest) = DeTable::parse_recoverable(&readable);
+    let (mut root, rest) = DeTable::parse_recoverable(&readable);
     syntax::report_rest(&rest, text, &mut report);
     if !report.has_errors() {
         syntax::report_rest(&errors, text, &mut report);
     }
     report.ignore_missing_keys(broken);
+    environment::replace(root.get_mut(), environment, &mut report);
     read(root.get_ref(), &mut report);
     report.finish(None)
 }

@@ -110,6 +110,8 @@ pub(super) struct Report<'t> {
     pub(super) places: Places,
     /// Tables with a syntax error, which may have hidden keys: what is missing in them is not reported.
     broken: Vec<Span>,
+    /// Values with variables that are missing, and the error of each.
+    unknown: Vec<(Span, usize)>,
 }
 
 impl<'t> Report<'t> {
@@ -120,6 +122,7 @@ impl<'t> Report<'t> {
             not_built: Vec::new(),
             places: Places::default(),
             broken: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -143,6 +146,12 @@ impl<'t> Report<'t> {
     pub(super) fn file(&mut self, path: &str, span: Span) -> FileRef {
         self.places.middleware_files.push(MiddlewareFile { path: path.into(), span });
         FileRef { path: path.into(), content: Arc::default() }
+    }
+
+    /// Adds the error that nobody knows what the value at `value` is: nothing else is reported of it.
+    pub(super) fn unknown_value(&mut self, value: Span, at: Span, message: String) -> &mut Diagnostic {
+        self.unknown.push((value, self.diagnostics.len()));
+        self.error(at, message)
     }
 
     /// Adds an error; the caller may set the help of what is returned.
@@ -211,6 +220,12 @@ impl<'t> Report<'t> {
     /// The result, with every diagnostic's line and column, in the order of the file.
     pub(super) fn finish(mut self, config: Option<Config>) -> Parsed {
         let lines = Lines::new(self.text);
+        let mut nth = 0..;
+        self.diagnostics.retain(|d| {
+            let own = nth.next();
+            let within = |(value, _): &(Span, usize)| value.start <= d.span.start && d.span.end <= value.end;
+            self.unknown.iter().any(|(_, error)| own == Some(*error)) || !self.unknown.iter().any(within)
+        });
         lines.locate(&mut self.diagnostics);
         lines.locate(&mut self.not_built);
         let Self { diagnostics, not_built, places, .. } = self;

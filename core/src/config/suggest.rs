@@ -73,7 +73,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 
 /// The help for a text that [`is_variable`].
 pub(super) const VARIABLES: &str =
-    "variables are not replaced in this file: put the value itself there, or make the file by `envsubst`";
+    "variables of the environment are written \"${NAME}\" or \"${NAME:-default}\", in strings";
 
 /// Whether other programs would replace a part of the text: `${X}`, `$X`, `{$X}`, `{env.X}`, `{{ x }}` or
 /// `%X%`.

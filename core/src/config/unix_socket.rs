@@ -139,7 +139,7 @@ mod tests {
             ("unix@/run/a", "a Unix socket begins with `unix:`", &["unix:/run/a"]),
             ("unix//run/a", "a Unix socket begins with `unix:`", &["unix:/run/a"]),
             ("/run/a", "a path alone is no address", &["unix:/run/a"]),
-            ("unix:${SOCKET}", "variables are not replaced", &[]),
+            ("unix:$SOCKET", "variables are not written so", &[]),
             (&too_long, "its path has 108 bytes, and a socket's at most 107", &[]),
         ];
         let error_of = |text: &str| path(text).and_then(Result::err);

@@ -1,0 +1,135 @@
+//! Variables of the environment in the strings of a file: `${NAME}` and `${NAME:-default}`, as a shell writes
+//! them. `$${` stands for `${`. What is written otherwise, such as `$NAME` or `${1}`, is left alone.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::clip;
+use super::literal::Literal;
+use super::report::{Report, Value};
+
+/// Looks a variable up; `None` if there is none.
+pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
+
+/// A variable that is missing, and where in the value it is written.
+type Missing<'v> = (&'v str, Range<usize>);
+
+/// Replaces the variables in every string of a table, at any depth. Names of keys are left alone.
+pub(super) fn replace(table: &mut DeTable<'_>, environment: &Environment<'_>, report: &mut Report<'_>) {
+    for (_, value) in table.iter_mut() {
+        replace_in_value(value, environment, report);
+    }
+}
+
+fn replace_in_value(value: &mut Value<'_>, environment: &Environment<'_>, report: &mut Report<'_>) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => replace(table, environment, report),
+        DeValue::Array(items) => {
+            items.iter_mut().for_each(|item| replace_in_value(item, environment, report));
+        }
+        DeValue::String(text) if text.contains("${") => {
+            let (replaced, missing) = expand(text, environment);
+            for (name, part) in missing {
+                let at = Literal::new(report.text, span.clone(), text).span_of(part);
+                let help = format!("set it, or write \"${{{name}:-…}}\" with a default");
+                let message = format!("there is no variable {} in the environment", clip(name));
+                report.unknown_value(span.clone(), at, message).help = Some(help);
+            }
+            *text = Cow::Owned(replaced);
+        }
+        _ => {}
+    }
+}
+
+/// The text with its variables replaced, and those that are missing.
+fn expand<'v>(text: &'v str, environment: &Environment<'_>) -> (String, Vec<Missing<'v>>) {
+    let (mut out, mut missing) = (String::with_capacity(text.len()), Vec::new());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = &from[2..];
+            continue;
+        }
+        out.push_str(before);
+        let Some((name, default, len)) = variable(from) else {
+            out.push_str("${");
+            rest = &from[2..];
+            continue;
+        };
+        match (environment(name), default) {
+            (Some(value), None) => out.push_str(&value),
+            // As in a shell, `:-` is also for one that is empty.
+            (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
+            (_, Some(default)) => out.push_str(default),
+            (None, None) => {
+                let start = text.len() - from.len();
+                missing.push((name, start..start + len));
+            }
+        }
+        rest = &from[len..];
+    }
+    out.push_str(rest);
+    (out, missing)
+}
+
+/// The name and the default of a variable at the start of a text, and its length there.
+fn variable(text: &str) -> Option<(&str, Option<&str>, usize)> {
+    let inside = text.strip_prefix("${")?.split_once('}')?.0;
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    valid.then_some((name, default, inside.len() + 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_as_a_shell_would() {
+        let environment = |name: &str| match name {
+            "PORT" => Some("8080".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TWICE" => Some("${PORT}".to_owned()),
+            _ => None,
+        };
+        for (text, expected) in [
+            ("", ""),
+            ("plain $PORT {PORT}", "plain $PORT {PORT}"),
+            ("${PORT}", "8080"),
+            ("a${PORT}b${PORT}", "a8080b8080"),
+            ("${PORT:-1}", "8080"),
+            ("${NONE:-1}", "1"),
+            ("${NONE:-}", ""),
+            ("${NONE:-a:-b}", "a:-b"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-1}", "1"),
+            // What is put in is not looked at again.
+            ("${TWICE}", "${PORT}"),
+            ("$${PORT}", "${PORT}"),
+            ("$$${PORT}", "$${PORT}"),
+            ("$$", "$$"),
+            // What is not a variable.
+            ("${}", "${}"),
+            ("${1}", "${1}"),
+            ("${a-b}", "${a-b}"),
+            ("${PORT", "${PORT"),
+            ("${ PORT }", "${ PORT }"),
+            ("${${PORT}", "${8080"),
+            ("ä${PORT}ö", "ä8080ö"),
+        ] {
+            assert_eq!(expand(text, &environment), (expected.to_owned(), Vec::new()), "{text}");
+        }
+        let (text, missing) = expand("x ${NONE}${PORT} ${OTHER}", &environment);
+        assert_eq!((text.as_str(), missing), ("x 8080 ", vec![("NONE", 2..9), ("OTHER", 17..25)]));
+    }
+}
