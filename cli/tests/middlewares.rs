@@ -30,6 +30,8 @@ mod client;
 mod daemon;
 #[path = "middlewares/https_redirector.rs"]
 mod https_redirector;
+#[path = "middlewares/max_body_size.rs"]
+mod max_body_size;
 #[path = "support/nginx.rs"]
 #[allow(dead_code, reason = "peers.rs uses the rest")]
 mod nginx;

@@ -13,6 +13,7 @@
 
 pub mod factory;
 mod https_redirector;
+mod max_body_size;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -77,6 +78,7 @@ pub struct Ctx<'a> {
     pub(crate) states: &'a mut Vec<Option<Box<dyn Any + Send>>>,
     /// The place of this middleware in its chain.
     pub(crate) stage: usize,
+    pub(crate) body_limit: &'a mut u64,
     pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
 }
@@ -122,6 +124,15 @@ impl Ctx<'_> {
     /// empty passes it.
     pub fn transform(&mut self, transform: Box<dyn Transform>) {
         *self.transform = Some(transform);
+    }
+
+    /// Lets the request have at most so many bytes of content, counted as they come, before any transform: of
+    /// several limits the least one holds. What has more is refused with
+    /// [`ContentTooLarge`](crate::http::Violation::ContentTooLarge) as soon as that is seen: its client gets
+    /// a 413 if nothing of a response has been sent, and its backend sees a request that was cut off. Nothing
+    /// is copied for it, and the request can be sent again. To be called on the way in.
+    pub fn limit_body(&mut self, bytes: u64) {
+        *self.body_limit = bytes.min(*self.body_limit);
     }
 
     /// Counts something, under the pool's name.

@@ -820,6 +820,18 @@ fn errors_of_a_pool() {
             "`limit` must be from 0 to 18446744073709551615",
         ),
         (
+            "[backend_pools.middlewares.MaxBodySize]\nlimit = \"10 miles\"",
+            5,
+            9,
+            "`limit` \"10 miles\" is no number of bytes",
+        ),
+        (
+            "[backend_pools.middlewares.MaxBodySize]\nlimit = true",
+            5,
+            9,
+            "`limit` must be a number of bytes, like 10485760 or \"10MB\", found a boolean",
+        ),
+        (
             "[backend_pools.middlewares.Authentication]\nldap_address = \"http://a\"",
             5,
             16,

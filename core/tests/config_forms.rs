@@ -244,6 +244,24 @@ fn middlewares_keep_the_order_of_the_file() {
 }
 
 #[test]
+fn a_limit_of_bytes_counts_in_powers_of_1024() {
+    let table = [
+        ("10485760", 10_485_760),
+        ("\"10MB\"", 10_485_760),
+        ("\"10 mib\"", 10_485_760),
+        ("\"64k\"", 65_536),
+        ("\"1GB\"", 1 << 30),
+        ("\"0\"", 0),
+        ("0x10", 16),
+    ];
+    for (text, limit) in table {
+        let text = format!("[backend_pools.middlewares.MaxBodySize]\nlimit = {text}");
+        let config = valid(&text, &wrapped(&text)).0;
+        assert_eq!(config.pools[0].middlewares, [Middleware::MaxBodySize { limit }], "{text}");
+    }
+}
+
+#[test]
 fn values_of_fragments() {
     let pages = |c: &Config| match &c.pools[0].middlewares[0] {
         Middleware::CustomErrorPages { pages } => {
@@ -410,7 +428,6 @@ fn what_is_not_built_is_reported_by_name() {
             &filled(&read("fragments/all-middlewares.toml")),
             &[
                 "RateLimiter is not built yet",
-                "MaxBodySize is not built yet",
                 "Authentication is not built yet",
                 "Compression is not built yet",
                 "CustomErrorPages is not built yet",

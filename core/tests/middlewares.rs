@@ -11,6 +11,8 @@ mod hooks;
 mod https_redirector;
 #[path = "middlewares/lookups.rs"]
 mod lookups;
+#[path = "middlewares/max_body_size.rs"]
+mod max_body_size;
 #[path = "middlewares/replies.rs"]
 mod replies;
 mod toy_wire;

@@ -38,7 +38,7 @@ const KINDS: &[Kind] = &[
     kind("Compression", compression::read, false),
     kind("RateLimiter", rate_limiter::read, false),
     kind("HttpsRedirector", https_redirector::read, true),
-    kind("MaxBodySize", max_body_size::read, false),
+    kind("MaxBodySize", max_body_size::read, true),
     kind("Authentication", authentication::read, false),
     kind("CustomErrorPages", custom_error_pages::read, false),
 ];

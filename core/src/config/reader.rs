@@ -81,6 +81,28 @@ pub(super) fn integer(
     n
 }
 
+/// A number of bytes: an integer, or a string like `"10MB"`, which counts in powers of 1024.
+pub(super) fn bytes(value: &Value<'_>, what: &str, report: &mut Report<'_>) -> Option<u64> {
+    let Some(text) = value.get_ref().as_str() else {
+        if matches!(value.get_ref(), DeValue::Integer(_)) {
+            return integer(value, what, 0..=u64::MAX, report);
+        }
+        report.mistyped(value, what, "a number of bytes, like 10485760 or \"10MB\"");
+        return None;
+    };
+    let found = number_in(text);
+    if found.is_none() {
+        let message = format!("{what} \"{}\" is no number of bytes", clip(text));
+        let error = report.error(value.span(), message);
+        error.help = Some(if suggest::is_variable(text) {
+            suggest::VARIABLES.into()
+        } else {
+            "for example 10485760, \"64KB\", \"10MB\" or \"1GB\"".into()
+        });
+    }
+    found
+}
+
 /// The number that a string says, also one like `8k` or `10 MB`, which counts in powers of 1024.
 fn number_in(text: &str) -> Option<u64> {
     let text = text.trim();

@@ -96,7 +96,11 @@ impl ParsedLines {
         let once = !HeaderKind::ContentLength.in_set(self.repeated);
         match decimal(value) {
             Some(length) if once => Ok(Some(length)),
-            None if once && memchr(b',', value).is_none() => Err(Violation::Length),
+            None if once && memchr(b',', value).is_none() => {
+                // Digits that no counter can hold are a length all the same (RFC 9110 §8.6).
+                let number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                Err(if number { Violation::ContentTooLarge } else { Violation::Length })
+            }
             _ => Err(Violation::SeveralLengths),
         }
     }

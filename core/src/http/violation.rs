@@ -23,7 +23,7 @@ macro_rules! violations {
                 }
             }
 
-            /// The status of the local reply to a client that broke the rule: 400, 414, 417, 421, 431, 501 or
+            /// The status of the local reply to a client that broke the rule: 400, 413, 414, 417, 421, 431, 501 or
             /// 505. If a backend broke it, the client gets 502.
             #[must_use]
             pub fn status(self) -> StatusCode {
@@ -88,8 +88,10 @@ violations! {
     LengthWithTransferEncoding "length_with_transfer_encoding" BAD_REQUEST;
     /// More than one `Content-Length`, equal or not (RFC 9112 §6.3).
     SeveralLengths "several_lengths" BAD_REQUEST;
-    /// A `Content-Length` that is not a number below 2^63 (RFC 9110 §8.6).
+    /// A `Content-Length` that is no number (RFC 9110 §8.6).
     Length "bad_length" BAD_REQUEST;
+    /// More content than the pool takes, or a `Content-Length` of 2^63 or more (RFC 9110 §15.5.14).
+    ContentTooLarge "content_too_large" PAYLOAD_TOO_LARGE;
     /// `Transfer-Encoding` without `chunked` as its last coding, or with `chunked` twice or with parameters
     /// (RFC 9112 §6.1, §6.3).
     TransferEncoding "bad_transfer_encoding" BAD_REQUEST;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 
 use super::https_redirector::HttpsRedirector;
+use super::max_body_size::MaxBodySize;
 use super::{Action, Chain, Ctx, Middleware};
 use crate::config;
 use crate::local_reply::LocalReply;
@@ -66,6 +67,7 @@ impl MiddlewareFactory for BuiltIn {
     fn make(&self, configured: &config::Middleware, place: &Place<'_>) -> Option<Box<dyn Middleware>> {
         match configured {
             config::Middleware::HttpsRedirector => Some(Box::new(HttpsRedirector::new(place.https_port))),
+            config::Middleware::MaxBodySize { limit } => Some(Box::new(MaxBodySize::new(*limit))),
             _ => None,
         }
     }

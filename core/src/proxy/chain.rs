@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::Client;
 use crate::event::LookupResult;
-use crate::http::{HeaderKind, RequestHead};
+use crate::http::{HeaderKind, RequestHead, Violation};
 use crate::id::ExchangeId;
 use crate::local_reply::LocalReply;
 use crate::middleware::{Action, Connection, Ctx, Middleware, Transform};
@@ -39,6 +39,11 @@ impl<O: Observer> Proxy<O> {
                 return false;
             }
             match action {
+                // Content may have come while another middleware waited.
+                Action::Continue if self.tables.exchanges[x].body_too_large() => {
+                    self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
+                    return false;
+                }
                 Action::Continue => self.tables.exchanges[x].stage += 1,
                 Action::Respond(reply) => {
                     self.respond_locally(x, reply);
@@ -77,6 +82,7 @@ impl<O: Observer> Proxy<O> {
             request: &mut e.head,
             states: &mut e.states,
             stage,
+            body_limit: &mut e.body_limit,
             transform: &mut transform,
             counter: &mut |counter| observer.count(pool, counter),
         };

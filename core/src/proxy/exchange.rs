@@ -118,6 +118,8 @@ pub(crate) struct Exchange {
     /// The client's connection may carry another request afterwards, as far as we are concerned.
     pub(crate) persist: bool,
 
+    /// Most bytes of content that the request may have, as its middlewares say.
+    pub(crate) body_limit: u64,
     /// Middlewares of the chain that the request has passed.
     pub(crate) stage: u8,
     /// What each middleware keeps of this exchange.
@@ -166,6 +168,12 @@ impl Exchange {
     pub(crate) fn sent_at(&mut self, now: Instant) {
         self.times.sent = if crate::planted::planted!(46) { self.times.chosen } else { now };
         self.waits_since = self.waits_since.min(now);
+    }
+
+    /// More of the request's content has come than its middlewares allow.
+    #[inline]
+    pub(crate) fn body_too_large(&self) -> bool {
+        self.request.payload_bytes > self.body_limit
     }
 
     /// Whether the rest of the request is read on: not while a lookup runs, nor beside a local reply.

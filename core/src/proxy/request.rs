@@ -154,6 +154,7 @@ impl<O: Observer> Proxy<O> {
             awaits_continue: false,
             interims: 0,
             persist,
+            body_limit: u64::MAX,
             stage: 0,
             states: Vec::new(),
             client_window: Window::NONE,
@@ -329,6 +330,10 @@ impl<O: Observer> Proxy<O> {
                 }
                 if e.request.payload_bytes > 0 {
                     e.expectation_met();
+                }
+                if e.body_too_large() {
+                    self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
+                    return false;
                 }
                 true
             }

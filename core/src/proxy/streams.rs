@@ -131,6 +131,9 @@ impl<O: Observer> Proxy<O> {
         }
         if from_client {
             e.expectation_met();
+            if e.body_too_large() {
+                return self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
+            }
             self.push_request(x, now);
             self.mark_dirty(x);
         } else {

@@ -31,14 +31,14 @@ fn limits_request(bytes: usize) -> Hooks {
 }
 
 /// The head of a request whose content is framed by its length or by chunks.
-fn put(body: &[u8], chunked: bool) -> String {
+pub(crate) fn put(body: &[u8], chunked: bool) -> String {
     let framing =
         if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {}", body.len()) };
     format!("PUT / HTTP/1.1\r\nHost: a.test\r\n{framing}\r\n\r\n")
 }
 
 /// A body as HTTP/1.1 sends it in chunks.
-fn chunks(body: &[u8]) -> Vec<u8> {
+pub(crate) fn chunks(body: &[u8]) -> Vec<u8> {
     let mut wire = Vec::new();
     for chunk in body.chunks(3000) {
         wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
@@ -164,7 +164,7 @@ fn a_request_without_content_is_not_transformed_and_may_be_sent_again() {
 }
 
 /// A second backend for the one pool.
-fn two_backends(mut config: model::Config) -> model::Config {
+pub(crate) fn two_backends(mut config: model::Config) -> model::Config {
     let one = &config.pools[0].backends[0];
     let other = model::Backend {
         address: model::Address::Ip("127.0.0.1:82".parse().unwrap()),

@@ -7,5 +7,5 @@ use super::super::report::{Report, Value};
 pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Option<Middleware> {
     let section = Section::new(value, "`MaxBodySize`", &["limit"], report)?;
     let limit = section.required("limit", "10485760", report)?;
-    Some(Middleware::MaxBodySize { limit: reader::integer(limit, "`limit`", 0..=u64::MAX, report)? })
+    Some(Middleware::MaxBodySize { limit: reader::bytes(limit, "`limit`", report)? })
 }
