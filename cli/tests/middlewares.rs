@@ -28,6 +28,8 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
+#[path = "middlewares/headers.rs"]
+mod headers;
 #[path = "middlewares/https_redirector.rs"]
 mod https_redirector;
 #[path = "middlewares/max_body_size.rs"]

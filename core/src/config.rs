@@ -17,7 +17,7 @@
 //! | `reader` | typed access to TOML tables that goes on after an error |
 //! | `literal`, `duration`, `base64url` | byte positions within TOML strings; durations with units; keys |
 //! | `report` | collects diagnostics while reading |
-//! | `model`, `tls_target` | the checked values: what everything else in the core reads |
+//! | `model`, `middleware_settings`, `template`, `tls_target` | the checked values: what everything else in the core reads |
 //! | `matcher` | the matcher language |
 //! | `render` | diagnostics as text for a terminal |
 //! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
@@ -50,6 +50,7 @@ mod settings;
 mod strategy;
 mod suggest;
 mod syntax;
+pub mod template;
 mod tls_target;
 mod unix_socket;
 

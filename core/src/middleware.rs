@@ -12,6 +12,7 @@
 //! route belongs to no pool: its 404 passes no middleware.
 
 pub mod factory;
+mod headers;
 mod https_redirector;
 mod max_body_size;
 
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::event::{LookupResult, Query};
+use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, ResponseHead, Scheme};
 use crate::local_reply::LocalReply;
 use crate::time::Instant;
@@ -74,6 +76,12 @@ pub struct Ctx<'a> {
     /// The head of the request, to read and on the way in to change. What a request says when its response
     /// passes is what was sent to the backend.
     pub request: &'a mut RequestHead,
+    /// The backend whose response passes, as configured: nothing on the way in, nor with a local reply.
+    pub backend: Option<&'a str>,
+    /// The text of `client`, where it lies ready.
+    pub(crate) client_text: Option<&'a IpText>,
+    /// What `X-Request-ID` says, unless a trusted peer has said it.
+    pub(crate) request_id: &'a [u8],
     /// What each middleware keeps of the exchange: only those that keep something take memory.
     pub(crate) states: &'a mut Vec<Option<Box<dyn Any + Send>>>,
     /// The place of this middleware in its chain.
@@ -114,6 +122,22 @@ impl Ctx<'_> {
     pub fn scheme(&self) -> Scheme {
         let own = if self.connection.secure { Scheme::Https } else { Scheme::Http };
         if self.connection.trusted { told_scheme(self.request).unwrap_or(own) } else { own }
+    }
+
+    /// What names this request to backends and in the log: what a trusted proxy calls it, or 32 hexadecimal
+    /// digits.
+    #[must_use]
+    pub fn request_id(&self) -> &[u8] {
+        let told = || self.request.field(HeaderKind::XRequestId).filter(|id| !id.is_empty());
+        self.connection.trusted.then(told).flatten().unwrap_or(self.request_id)
+    }
+
+    /// Gives the text of [`Ctx::client`] to `f`.
+    pub fn with_client_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        match self.client_text {
+            Some(text) => f(text.as_bytes()),
+            None => f(IpText::write(self.client, &mut [0; IpText::MAX_BYTES])),
+        }
     }
 
     /// Puts a transform into the way of the body that is passing: the request's in

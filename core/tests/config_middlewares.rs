@@ -129,3 +129,129 @@ fn a_chain_has_a_longest_length() {
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].2, "a pool has at most 100 middlewares");
 }
+
+/// A file whose pool has a middleware of this kind; its keys begin at line 5.
+fn kind(name: &str, keys: &str) -> String {
+    in_pool(&format!("[backend_pools.middlewares.{name}]\n{keys}"))
+}
+
+/// (keys, line, column, message, help)
+type Mistake = (&'static str, usize, usize, &'static str, &'static str);
+
+/// Each of these keys has this error alone.
+fn check_mistakes(name: &str, cases: &[Mistake]) {
+    for &(keys, line, column, message, expected) in cases {
+        let text = kind(name, keys);
+        assert_eq!(found(&text, Severity::Error), [(line, column, message.to_owned())], "{text}");
+        let given = parse(&text).diagnostics.remove(0).help.unwrap_or_default();
+        assert_eq!(given, expected, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_in_headers() {
+    let anew = "every hop makes it anew";
+    let hop = |name: &str| format!("\"{name}\" can't be changed: {anew}");
+    for name in [
+        "Content-Length",
+        "transfer-encoding",
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "Proxy-Authorization",
+        "Proxy-Authenticate",
+        "TE",
+        "Trailer",
+        "Upgrade",
+    ] {
+        for (side, change) in [("request", "set"), ("response", "add")] {
+            let text = kind("Headers", &format!("{side}.{change} = {{ {name} = \"x\" }}"));
+            let found = found(&text, Severity::Error);
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!(found[0].2, hop(name), "{text}");
+        }
+    }
+    for name in ["X-Forwarded-For", "x-forwarded-proto", "X-Real-IP", "X-Request-ID", "X-Client-Verify"] {
+        let text = kind("Headers", &format!("request.set = {{ {name} = \"x\" }}"));
+        let message = format!("\"{name}\" can't be changed: the proxy sets it in every request");
+        assert_eq!(found(&text, Severity::Error), [(5, 17, message)], "{text}");
+        assert!(parse(&text.replace("request", "response")).config.is_some(), "{text}");
+    }
+    check_mistakes(
+        "Headers",
+        &[
+            (
+                "request.set.Host = \"a\"",
+                5,
+                13,
+                "\"Host\" can't be changed: the host stays the one that the client has asked for",
+                "",
+            ),
+            (
+                "request.remove = [\"X_Forwarded_For\"]",
+                5,
+                19,
+                "\"X_Forwarded_For\" can't be changed: a field of this name never passes: write it with `-`",
+                "",
+            ),
+            (
+                "response.remove = [\"a b\"]",
+                5,
+                20,
+                "\"a b\" is not the name of a field",
+                "a name has letters, digits and `-`",
+            ),
+            (
+                "response.set = { X-A = \"1\", x-a = \"2\" }",
+                5,
+                29,
+                "\"x-a\" is set already",
+                "names are the same in any case",
+            ),
+            (
+                "response = { set = { X-A = \"1\" }, remove = [\"x-a\"] }",
+                5,
+                45,
+                "\"x-a\" is both set and removed",
+                "what is set replaces every field of its name",
+            ),
+            (
+                "request.set.X-B = \"to {backend}\"",
+                5,
+                23,
+                "which backend gets a request is not known yet when its fields are set",
+                "{backend} can stand in fields of the response",
+            ),
+            (
+                "response.set.X-B = \"{clientip}\"",
+                5,
+                22,
+                "unknown placeholder \"{clientip}\"",
+                "did you mean \"{client_ip}\"?",
+            ),
+            (
+                "response.set.X-B = \"{zzz}\"",
+                5,
+                22,
+                "unknown placeholder \"{zzz}\"",
+                "there are {client_ip}, {host}, {scheme}, {request_id}, {backend}; {{ is a brace",
+            ),
+            ("response.set.X-B = \"{\"", 5, 21, "this `{` is never closed", "write {{ for a brace"),
+            ("response.set.X-B = \"a } b\"", 5, 23, "nothing has opened this `}`", "write }} for a brace"),
+            ("response.set.X-B = \"a\\r\\nSet-Cookie: b\"", 5, 22, "a field has no control characters", ""),
+            ("response.set.X-B = \"a\\u0000\"", 5, 22, "a field has no control characters", ""),
+            ("response.set.X-B = \" a\"", 5, 21, "a field neither begins nor ends with a blank", ""),
+            ("response.set.X-B = 1", 5, 20, "the value of a field must be a string, found an integer", ""),
+            (
+                "response.sets.X-B = \"1\"",
+                5,
+                10,
+                "unknown key \"sets\" in `response`",
+                "did you mean \"set\"?",
+            ),
+            ("security = 1", 5, 12, "`security` must be true or false, found an integer", "write true"),
+        ],
+    );
+    let nothing = kind("Headers", "");
+    assert_eq!(found(&nothing, Severity::Warning)[0].2, "Headers changes nothing");
+}

@@ -5,6 +5,8 @@
 mod bodies;
 #[path = "middlewares/context.rs"]
 mod context;
+#[path = "middlewares/headers.rs"]
+mod headers;
 #[path = "middlewares/hooks.rs"]
 mod hooks;
 #[path = "middlewares/https_redirector.rs"]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::template::Template;
+
 /// A middleware of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Middleware {
@@ -38,6 +40,8 @@ pub enum Middleware {
         /// Status, 400..=599, and its page. Each status once.
         pages: Vec<(u16, FileRef)>,
     },
+    /// Changes fields of requests and responses.
+    Headers(Box<Headers>),
 }
 
 impl Middleware {
@@ -51,8 +55,10 @@ impl Middleware {
             Self::MaxBodySize { .. } => "MaxBodySize",
             Self::Authentication { .. } => "Authentication",
             Self::CustomErrorPages { .. } => "CustomErrorPages",
+            Self::Headers(_) => "Headers",
         }
     }
+
     /// The files that it reads.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
         let pages = match self {
@@ -61,6 +67,29 @@ impl Middleware {
         };
         pages.iter_mut().map(|(_, file)| file)
     }
+}
+
+/// Which fields of requests and responses are changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// Of the request to the backend.
+    pub request: FieldChanges,
+    /// Of the response to the client.
+    pub response: FieldChanges,
+    /// Whether responses get the fields that keep browsers safe, where they have none.
+    pub security: bool,
+}
+
+/// What is changed in a head: first fields are removed, then set, then added. Names are tokens, and none of
+/// framing, of a single hop, or of the proxy's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldChanges {
+    /// Each replaces every field of its name.
+    pub set: Vec<(Box<str>, Template)>,
+    /// Each comes behind what is there.
+    pub add: Vec<(Box<str>, Template)>,
+    /// Names of fields that go.
+    pub remove: Vec<Box<str>>,
 }
 
 /// A file that a middleware reads.

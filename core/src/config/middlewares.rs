@@ -3,6 +3,7 @@
 mod authentication;
 mod compression;
 mod custom_error_pages;
+mod headers;
 mod https_redirector;
 mod max_body_size;
 mod named;
@@ -41,6 +42,7 @@ const KINDS: &[Kind] = &[
     kind("MaxBodySize", max_body_size::read, true),
     kind("Authentication", authentication::read, false),
     kind("CustomErrorPages", custom_error_pages::read, false),
+    kind("Headers", headers::read, true),
 ];
 
 /// Most middlewares of one pool.

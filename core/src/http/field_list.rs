@@ -96,6 +96,7 @@ impl FieldList {
     /// Appends bytes that are no field, and says where they lie.
     pub(crate) fn append(&mut self, text: &[u8]) -> Span {
         let start = self.bytes.len() as u32;
+        self.make_room(text.len());
         self.bytes.extend_from_slice(text);
         Span { start, end: self.bytes.len() as u32 }
     }
@@ -117,19 +118,33 @@ impl FieldList {
         if end + 2 > usize::from(u16::MAX) || self.lines.len() == MAX_LINES {
             return Err(HeadFull);
         }
+        self.make_room(end + 2 - start);
         for piece in [name, b": ", value, b"\r\n"] {
             self.bytes.extend_from_slice(piece);
         }
+        let kind = match HeaderKind::of(name) {
+            // It is said here, and not by a hop before.
+            HeaderKind::HopClaim => HeaderKind::Other,
+            kind => kind,
+        };
         self.lines.push(FieldLine {
             name: start as u16,
             name_len: name.len() as u16,
             value: (start + name.len() + 2) as u16,
             value_end: end as u16,
-            kind: HeaderKind::of(name),
+            kind,
             plain: true,
         });
         self.changed();
         Ok(())
+    }
+
+    /// Room for `len` bytes more, and a little beyond: with twice its memory a head would be too large to be
+    /// kept for another exchange.
+    fn make_room(&mut self, len: usize) {
+        if self.bytes.capacity() - self.bytes.len() < len {
+            self.bytes.reserve_exact(len.max(256));
+        }
     }
 
     fn changed(&mut self) {

@@ -45,17 +45,26 @@ impl IpText {
         text
     }
 
-    /// Becomes the text of another address. Memory that a long one needed stays for those to come.
-    pub fn assign(&mut self, ip: IpAddr) {
-        let mut whole = [0; MAX_BYTES];
+    /// Room for every address.
+    pub const MAX_BYTES: usize = MAX_BYTES;
+
+    /// The text of an address, written into `room`.
+    pub fn write(ip: IpAddr, room: &mut [u8; MAX_BYTES]) -> &[u8] {
         let len = match ip.to_canonical() {
-            IpAddr::V4(ip) => dotted(ip, &mut whole),
+            IpAddr::V4(ip) => dotted(ip, room),
             IpAddr::V6(ip) => {
-                let mut rest = &mut whole[..];
+                let mut rest = &mut room[..];
                 write!(rest, "{ip}").expect("room for every address");
                 MAX_BYTES - rest.len()
             }
         };
+        &room[..len]
+    }
+
+    /// Becomes the text of another address. Memory that a long one needed stays for those to come.
+    pub fn assign(&mut self, ip: IpAddr) {
+        let mut whole = [0; MAX_BYTES];
+        let len = Self::write(ip, &mut whole).len();
         match &mut self.0 {
             Text::Long(long) => **long = Long { text: whole, len: len as u8 },
             Text::Short { .. } => {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use super::headers::Headers;
 use super::https_redirector::HttpsRedirector;
 use super::max_body_size::MaxBodySize;
 use super::{Action, Chain, Ctx, Middleware};
@@ -68,6 +69,7 @@ impl MiddlewareFactory for BuiltIn {
         match configured {
             config::Middleware::HttpsRedirector => Some(Box::new(HttpsRedirector::new(place.https_port))),
             config::Middleware::MaxBodySize { limit } => Some(Box::new(MaxBodySize::new(*limit))),
+            config::Middleware::Headers(changes) => Some(Box::new(Headers::new(changes))),
             _ => None,
         }
     }

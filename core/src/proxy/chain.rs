@@ -68,7 +68,8 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
         let client = self.tables.conns[e.client.conn].client();
-        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
+        let pool = self.pools.get(e.pool.expect("routed")).pool();
+        let choice = e.choice.filter(|_| e.backend.is_some());
         let mut transform = None;
         let observer = &mut self.observer;
         let mut ctx = Ctx {
@@ -80,11 +81,14 @@ impl<O: Observer> Proxy<O> {
                 trusted: client.trusted,
             },
             request: &mut e.head,
+            backend: choice.map(|choice| &*pool.backends[usize::from(choice)].label),
+            client_text: (client.ip == e.client_ip).then_some(&client.peer_text),
+            request_id: &e.request_id,
             states: &mut e.states,
             stage,
             body_limit: &mut e.body_limit,
             transform: &mut transform,
-            counter: &mut |counter| observer.count(pool, counter),
+            counter: &mut |counter| observer.count(&pool.name, counter),
         };
         let result = f(&mut ctx);
         (result, transform)

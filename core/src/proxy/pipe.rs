@@ -5,7 +5,7 @@ use crate::local_reply::{Body, LocalReply};
 use crate::middleware::Transform;
 use crate::page::{PageId, Pages};
 use crate::planted::planted;
-use crate::wire::Wire;
+use crate::wire::{STREAM_CREDIT, Wire};
 
 /// One direction of an exchange. How the payload is framed is the business of the wires at both ends.
 #[derive(Debug)]
@@ -156,6 +156,14 @@ impl MessagePipe {
             Pipe::Lent { kept } => source.map_or(0, |wire| wire.payload_len() - *kept as usize),
             Pipe::Own { start, end, kept, .. } => (end - start - kept) as usize,
             Pipe::Local { body, sent } => body.bytes().len() - sent,
+        }
+    }
+
+    /// Whether more can come while what has been sent is kept: a stream's sender waits once it has no credit.
+    pub(crate) fn has_room(&self, source: &Wire) -> bool {
+        match &self.pipe {
+            Pipe::Own { start, end, .. } => ((end - start) as usize) < STREAM_CREDIT,
+            Pipe::Lent { .. } | Pipe::Local { .. } => source.has_room(),
         }
     }
 

@@ -29,7 +29,7 @@ impl<O: Observer> Proxy<O> {
         let (ready, last, trailers) =
             (e.request.ready_len(Some(source)), e.request.is_last(), e.request.trailers.len());
         // What has been sent stays for a retry only as long as it is not in the way of what comes.
-        if e.retained && !e.request.ended && !source.has_room() {
+        if e.retained && !e.request.ended && !e.request.has_room(source) {
             e.retained = false;
         }
         if let Some(leg) = e.backend.filter(|_| e.phase != Phase::Connecting) {

@@ -14,7 +14,7 @@ use super::{MAX_MIDDLEWARES, is_kind, read};
 
 /// The tables of `[middlewares]`, in the order of the file.
 #[derive(Default)]
-pub(in super::super) struct Named {
+pub(crate) struct Named {
     chains: Vec<NamedChain>,
     /// The place of each name among them.
     places: BTreeMap<Box<str>, usize>,
@@ -33,7 +33,7 @@ struct NamedChain {
 
 impl Named {
     /// Reads `[middlewares]` of the file.
-    pub(in super::super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Self {
+    pub(crate) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Self {
         let section = file
             .get("middlewares")
             .and_then(|value| Section::with_any_keys(value, "`middlewares` of the file", report));
@@ -133,7 +133,7 @@ impl Named {
     }
 
     /// Warns of names that no pool uses.
-    pub(in super::super) fn report_unused(&self, report: &mut Report<'_>) {
+    pub(crate) fn report_unused(&self, report: &mut Report<'_>) {
         for unused in self.chains.iter().filter(|known| !known.used) {
             let message = format!("no pool uses the middlewares \"{}\"", clip(&unused.name));
             report.warning(unused.span.clone(), message).help =

@@ -1,0 +1,152 @@
+//! `Headers`: sets, adds and removes fields of requests and responses.
+
+use super::{Action, Ctx, Middleware};
+use crate::cause::Cause;
+use crate::config::template::{Placeholder, Segment, Template};
+use crate::config::{self, FieldChanges};
+use crate::http::{HeadFull, ResponseHead, Scheme, Violation};
+use crate::local_reply::LocalReply;
+
+/// Changes heads as configured.
+#[derive(Debug)]
+pub(super) struct Headers {
+    request: FieldChanges,
+    response: FieldChanges,
+    security: bool,
+}
+
+/// Only over TLS (RFC 6797 §7.2): browsers come back over TLS for a year.
+const HSTS: (&str, &str) = ("Strict-Transport-Security", "max-age=31536000");
+/// No guessing of types, no frames of other sites, and no paths told to them.
+const SECURITY: [(&str, &str); 3] = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "SAMEORIGIN"),
+    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+];
+
+impl Headers {
+    pub(super) fn new(configured: &config::Headers) -> Self {
+        let config::Headers { request, response, security } = configured.clone();
+        Self { request, response, security }
+    }
+
+    fn change_response(&self, ctx: &Ctx<'_>, head: &mut ResponseHead) -> Result<(), HeadFull> {
+        for name in &self.response.remove {
+            head.remove_field(name.as_bytes());
+        }
+        for (name, template) in &self.response.set {
+            with_value(template, ctx, |value| head.set_field(name.as_bytes(), value))?;
+        }
+        for (name, template) in &self.response.add {
+            with_value(template, ctx, |value| head.add_field(name.as_bytes(), value))?;
+        }
+        if self.security {
+            let fields = SECURITY.iter().chain((ctx.scheme() == Scheme::Https).then_some(&HSTS));
+            for (name, value) in fields {
+                if head.fields().named(name.as_bytes()).next().is_none() {
+                    head.add_field(name.as_bytes(), value.as_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Middleware for Headers {
+    fn on_request(&self, ctx: &mut Ctx<'_>) -> Action {
+        match change_request(&self.request, ctx) {
+            Ok(()) => Action::Continue,
+            Err(HeadFull) => Action::Respond(LocalReply::error(Cause::BadRequest(Violation::HeadTooLarge))),
+        }
+    }
+
+    fn on_response(&self, ctx: &mut Ctx<'_>, head: &mut ResponseHead) {
+        // A head of nearly 64 KiB has no room for more: it goes without.
+        let _ = self.change_response(ctx, head);
+    }
+}
+
+fn change_request(changes: &FieldChanges, ctx: &mut Ctx<'_>) -> Result<(), HeadFull> {
+    for name in &changes.remove {
+        ctx.request.remove_field(name.as_bytes());
+    }
+    for (name, template) in &changes.set {
+        match template.constant() {
+            Some(value) => ctx.request.set_field(name.as_bytes(), value.as_bytes())?,
+            None => {
+                let value = Value::of(template, ctx);
+                ctx.request.set_field(name.as_bytes(), value.bytes())?;
+            }
+        }
+    }
+    for (name, template) in &changes.add {
+        match template.constant() {
+            Some(value) => ctx.request.add_field(name.as_bytes(), value.as_bytes())?,
+            None => {
+                let value = Value::of(template, ctx);
+                ctx.request.add_field(name.as_bytes(), value.bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the value of a field to `put`, unless there is nothing that one of its placeholders stands for.
+fn with_value(
+    template: &Template,
+    ctx: &Ctx<'_>,
+    put: impl FnOnce(&[u8]) -> Result<(), HeadFull>,
+) -> Result<(), HeadFull> {
+    match template.constant() {
+        Some(value) => put(value.as_bytes()),
+        None if ctx.backend.is_none() && template.has(Placeholder::Backend) => Ok(()),
+        None => put(Value::of(template, ctx).bytes()),
+    }
+}
+
+/// A value that is put together: on the stack while it is short.
+struct Value {
+    short: [u8; 128],
+    len: usize,
+    long: Vec<u8>,
+}
+
+impl Value {
+    fn of(template: &Template, ctx: &Ctx<'_>) -> Self {
+        let mut value = Self { short: [0; 128], len: 0, long: Vec::new() };
+        for segment in template.segments() {
+            match segment {
+                Segment::Text(text) => value.push(text.as_bytes()),
+                Segment::Placeholder(Placeholder::ClientIp) => {
+                    ctx.with_client_text(|text| value.push(text));
+                }
+                Segment::Placeholder(Placeholder::Host) => value.push(ctx.request.host()),
+                Segment::Placeholder(Placeholder::Scheme) => {
+                    value.push(if ctx.scheme() == Scheme::Https { b"https" } else { b"http" });
+                }
+                Segment::Placeholder(Placeholder::RequestId) => value.push(ctx.request_id()),
+                Segment::Placeholder(Placeholder::Backend) => {
+                    value.push(ctx.backend.unwrap_or_default().as_bytes());
+                }
+            }
+        }
+        value
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        let end = self.len + text.len();
+        if let Some(room) = self.short.get_mut(self.len..end).filter(|_| self.long.is_empty()) {
+            room.copy_from_slice(text);
+            self.len = end;
+            return;
+        }
+        if self.long.is_empty() {
+            self.long.extend_from_slice(&self.short[..self.len]);
+        }
+        self.long.extend_from_slice(text);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
+    }
+}
