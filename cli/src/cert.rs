@@ -18,8 +18,8 @@ use ruststrom_driver::listen::{BoundListener, bind_all};
 use ruststrom_driver::log_writer::{LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
-use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits, logger};
@@ -47,7 +47,7 @@ pub(crate) fn status(file: &Path) -> Result<ExitCode, String> {
 fn load(file: &Path) -> Result<(Loaded, PathBuf), String> {
     let text = load::read(file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    let loaded = load::load(&file.display().to_string(), &text, &folder)?;
+    let loaded = load::load(&file.display().to_string(), &text, &folder, None)?;
     Ok((loaded, folder))
 }
 
@@ -193,7 +193,7 @@ impl Challenges {
             files: limits::raise_files().files(),
             stop: stop.clone(),
             lookups: Lookups::default(),
-            tls: RustlsLayer::new(server.clone(), Arc::new(ClientTls::default())),
+            tls: RustlsLayer::new(server.clone(), SharedClient::default()),
         };
         let observer = |worker| LogObserver::without_access_log().of_worker(worker);
         let running = ruststrom_mio::start(setup, observer);

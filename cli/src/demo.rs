@@ -33,8 +33,8 @@ pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Re
         false => None,
     };
     let text = configuration("127.0.0.1:0", certificate.as_ref().map(|c| ("127.0.0.1:0", c)), &backends);
-    let loaded = load::load("demo", &text, Path::new(""))?;
-    serve(Start { loaded, folder: PathBuf::new(), workers, driver }, |bound| {
+    let loaded = load::load("demo", &text, Path::new(""), None)?;
+    serve(Start { loaded, file: None, folder: PathBuf::new(), workers, driver }, |bound| {
         let find = |kind| bound.iter().find(|l| l.kind == kind).map(|l| l.address.to_string());
         let Some(address) = find(ListenerKind::Http) else { return };
         let https = find(ListenerKind::Https);
@@ -263,7 +263,7 @@ mod tests {
     fn the_demo_configuration_is_valid() {
         let text = configuration("127.0.0.1:0", None, &["127.0.0.1:1".parse().expect("an address")]);
         assert_eq!(load::check("demo", &text, Path::new("")).report, "");
-        let loaded = load::load("demo", &text, Path::new("")).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = load::load("demo", &text, Path::new(""), None).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));
     }
 }

@@ -33,6 +33,13 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The TLS of the configuration before: its sessions go on.
+#[derive(Clone, Copy)]
+pub(crate) struct Previous<'p> {
+    pub(crate) tls: &'p ServerTls,
+    pub(crate) backend_tls: &'p ClientTls,
+}
+
 /// The result of `--check`.
 pub(crate) struct Checked {
     /// Every error and warning as text.
@@ -84,20 +91,25 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
     Checked { report: config::render(&diagnostics, name, text), accepted }
 }
 
-/// A configuration to serve; `name` and `folder` are the file's. Certificates and keys are read here, while
+/// A configuration to serve, in the place of `previous`; `name` and `folder` are the file's. Certificates and keys are read here, while
 /// the process may still have the rights of root.
 ///
 /// # Errors
 ///
 /// Every error of the text and of its certificates, rendered.
-pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, String> {
+pub(crate) fn load(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    previous: Option<Previous<'_>>,
+) -> Result<Loaded, String> {
     let mut parsed = parse(text);
     let mut identity = None;
     let (mut tls, mut acme, mut backend_tls) = (None, None, None);
     let unread = middleware_files::read(text, &parsed.places, parsed.config.as_mut(), folder);
     parsed.diagnostics.extend(unread);
     if let Some(config) = &mut parsed.config {
-        let loaded = ServerTls::load(&config.certificates, folder, None);
+        let loaded = ServerTls::load(&config.certificates, folder, previous.map(|p| p.tls));
         for (certificate, sans) in config.certificates.iter_mut().zip(loaded.sans) {
             certificate.sans = sans;
         }
@@ -108,7 +120,7 @@ pub(crate) fn load(name: &str, text: &str, folder: &Path) -> Result<Loaded, Stri
         let problems = outside::certificate_problems(text, &parsed.places, &loaded.problems);
         parsed.diagnostics.extend(problems);
         acme = loaded.acme;
-        let loaded = ClientTls::load(config, folder, None);
+        let loaded = ClientTls::load(config, folder, previous.map(|p| p.backend_tls));
         let problems = outside::backend_tls_problems(text, &parsed.places, &loaded.problems);
         parsed.diagnostics.extend(problems);
         backend_tls = loaded.client;

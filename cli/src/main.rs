@@ -1,6 +1,6 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
 //! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its signals in
-//! [`signals`], certificates in [`cert`], and the [`demo`].
+//! [`signals`], other configurations for it in [`reload`], certificates in [`cert`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod names;
 mod output;
 mod outside;
 mod privileges;
+mod reload;
 mod serve;
 mod signals;
 
@@ -135,8 +136,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
             if arguments.check {
                 return check(&name, &text, &folder);
             }
-            let loaded = load::load(&name, &text, &folder)?;
-            serve::serve(serve::Start { loaded, folder, workers: arguments.workers, driver }, |_| ())
+            let loaded = load::load(&name, &text, &folder, None)?;
+            let start = serve::Start { loaded, file: Some(file), folder, workers: arguments.workers, driver };
+            serve::serve(start, |_| ())
         }
     }
 }

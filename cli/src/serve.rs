@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ruststrom_core::Shared;
@@ -14,6 +14,7 @@ use ruststrom_driver::log_writer::{self, LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
@@ -21,6 +22,7 @@ use ruststrom_driver::{clock, limits, logger};
 
 use crate::load::Loaded;
 use crate::privileges::Identity;
+use crate::reload::{self, Reload};
 use crate::{FAILED, FORCED, outside, privileges, signals};
 
 /// The longest wait for a slow log at the end.
@@ -33,6 +35,8 @@ const MAX_WORKERS: u16 = 1024;
 /// What to serve.
 pub(crate) struct Start {
     pub(crate) loaded: Loaded,
+    /// What the configuration was read from, and is read from again; `None`: it is from no file.
+    pub(crate) file: Option<PathBuf>,
     /// Relative paths of the configuration start here.
     pub(crate) folder: PathBuf,
     /// Overrules the configuration.
@@ -49,6 +53,7 @@ pub(crate) struct Start {
 pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
     let Start {
         loaded: Loaded { config, tls, mut acme, backend_tls, identity, warnings },
+        file,
         folder,
         workers,
         driver,
@@ -75,7 +80,8 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     warn_of_listeners(&listeners, &left_out);
     let stop = Arc::new(Stop::default());
     let log_file = access_log.clone().filter(|_| config.access_log.path.is_some());
-    signals::listen(stop.clone(), stdout.clone(), log_file)
+    let (ask, requests) = reload::requests();
+    signals::listen(stop.clone(), stdout.clone(), log_file, file.is_some().then_some(ask))
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, &config, workers);
@@ -85,15 +91,19 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let certificates = (!acme.is_empty()).then(|| acme.start(shared.clone(), &server, &stop)).transpose();
     let certificates =
         certificates.map_err(|e| format!("cannot start the thread that obtains certificates: {e}"))?;
+    let certificates = Arc::new(Mutex::new(certificates));
+    let client = SharedClient::new(backend_tls);
+    let config = Arc::new(config);
+    let open: Vec<_> = listeners.iter().map(|l| (l.id, l.address)).collect();
     let setup = Setup {
-        config: Arc::new(config),
-        shared,
+        config: config.clone(),
+        shared: shared.clone(),
         listeners,
         seed: clock::entropy(),
         files: files.files(),
-        stop,
+        stop: stop.clone(),
         lookups: Lookups::default(),
-        tls: RustlsLayer::new(server, Arc::new(backend_tls)),
+        tls: RustlsLayer::new(server.clone(), client.clone()),
     };
     let access = access_log.clone();
     let observer = move |worker| {
@@ -107,9 +117,28 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         Driver::Mio => ruststrom_mio::start(setup, observer),
         Driver::Smol => ruststrom_smol::start(setup, observer),
     };
-    let exit = running.map_err(|e| format!("cannot start the workers: {e}"))?.join();
-    if let Some(certificates) = certificates {
-        certificates.stop(CERTIFICATES_TIMEOUT);
+    let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
+    if let Some(file) = file {
+        let reload = Reload::new(reload::Running {
+            file,
+            folder,
+            workers,
+            driver,
+            config,
+            listeners: &open,
+            shared,
+            stop,
+            server,
+            client,
+            certificates: certificates.clone(),
+            reloader: running.reloader(),
+        });
+        reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
+    }
+    let exit = running.join();
+    let obtaining = certificates.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(obtaining) = obtaining {
+        obtaining.stop(CERTIFICATES_TIMEOUT);
     }
     let code = match exit {
         WorkerExit::Finished => {

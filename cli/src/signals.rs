@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::FORCED;
+use crate::reload::Ask;
 
 /// The longest wait for a slow log before the process is ended at once.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
@@ -39,11 +40,16 @@ fn end_later(log: LogWriter) {
 
 /// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
 /// what runs, another one ends the process. `log` is flushed before that. USR1 opens the `file` of the access
-/// log anew.
+/// log anew, HUP asks for a `reload`.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.
-pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter, file: Option<LogWriter>) -> io::Result<()> {
+pub(crate) fn listen(
+    stop: Arc<Stop>,
+    log: LogWriter,
+    file: Option<LogWriter>,
+    reload: Option<Ask>,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
@@ -63,7 +69,11 @@ pub(crate) fn listen(stop: Arc<Stop>, log: LogWriter, file: Option<LogWriter>) -
                     if signal == SIGQUIT { "QUIT" } else { "TERM" }
                 ),
                 // Their default action would end the process.
-                SIGHUP => log::warn!("reloading the configuration is not built yet: HUP changes nothing"),
+                SIGHUP => match &reload {
+                    // One that waits already will see what is in the file now.
+                    Some(ask) => _ = ask.try_send(()),
+                    None => log::info!("HUP: there is no file to reload"),
+                },
                 SIGUSR1 => match &file {
                     Some(file) => file.reopen(),
                     None => log::info!("USR1: no log goes to a file, so there is none to open anew"),

@@ -30,6 +30,7 @@ mod backends;
 mod base64url;
 mod certificates;
 mod diagnostic;
+mod difference;
 mod duration;
 mod environment;
 mod file;
@@ -55,6 +56,7 @@ mod tls_target;
 mod unix_socket;
 
 pub use diagnostic::{Diagnostic, Severity, Suggestion};
+pub use difference::difference;
 pub use environment::Environment;
 pub use file::{parse, parse_in};
 pub use matcher::Matcher;

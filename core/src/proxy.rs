@@ -40,6 +40,7 @@ use crate::observe::{Observer, Step};
 use crate::page::{Pages, SMALL_BYTES};
 use crate::planted::planted;
 use crate::rng::Rng;
+use crate::route::ListenerIds;
 use crate::shared::Shared;
 use crate::slab::Slab;
 use crate::time::{Instant, Wall};
@@ -330,6 +331,17 @@ impl<O: Observer> Proxy<O> {
     pub fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
         self.adopt(config, now);
         self.settle(now);
+    }
+
+    /// The ids of all listeners that there have been.
+    #[must_use]
+    pub fn listener_ids(&self) -> &ListenerIds {
+        &self.pools.listeners
+    }
+
+    /// Makes a proxy that takes the place of another one know the listeners by the ids that they had there.
+    pub fn keep_listener_ids(&mut self, ids: ListenerIds) {
+        self.pools.keep_listener_ids(ids);
     }
 
     /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.

@@ -96,6 +96,19 @@ impl PoolTable {
         }
     }
 
+    /// Routes requests as this configuration says from now on.
+    fn route(&mut self, config: &Config) {
+        let ids = self.listeners.adopt(&config.listeners);
+        self.router = Router::with_listeners(&config.pools, &|place| ids[usize::from(place)]);
+    }
+
+    /// The listeners have these ids, whatever the order of the newest configuration.
+    pub(crate) fn keep_listener_ids(&mut self, ids: ListenerIds) {
+        self.listeners = ids;
+        let config = self.config.clone();
+        self.route(&config);
+    }
+
     /// Slots, those that are free among them.
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
@@ -239,8 +252,7 @@ impl<O: Observer> Proxy<O> {
         let places = config.pools.iter().zip(states).enumerate();
         let current = places.map(|(i, (_, state))| self.adopt_pool(&config, i, state, &mut used)).collect();
         let table = &mut self.pools;
-        let ids = table.listeners.adopt(&config.listeners);
-        table.router = Router::with_listeners(&config.pools, &|place| ids[usize::from(place)]);
+        table.route(&config);
         table.generation = table.generation.wrapping_add(1);
         table.certificate_names = CertificateNames::new(&config.certificates);
         table.head_limits = head_limits(&config.limits);

@@ -7,7 +7,7 @@ use crate::config::{Listener, ListenerKind};
 use crate::id::ListenerId;
 
 /// Every listener that a shard has known. The first configuration's have their places as ids.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerIds {
     known: Vec<(Box<str>, SocketAddr, ListenerKind)>,
 }

@@ -2,7 +2,7 @@
 //! none, and every waiting one before the listeners close.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use ruststrom_core::config::ListenerKind;
@@ -21,8 +21,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A listener to accept from.
+#[derive(Debug)]
 pub struct ListenerSlot<L> {
-    /// Its id in the configuration.
+    /// Its id, which is its place in the first configuration, and for one that came later as
+    /// [`ListenerIds`](ruststrom_core::route::ListenerIds) says.
     pub id: ListenerId,
     /// What arrives there.
     pub kind: ListenerKind,
@@ -30,6 +32,15 @@ pub struct ListenerSlot<L> {
     pub address: SocketAddr,
     /// The listener itself.
     pub listener: L,
+}
+
+/// A listener of a configuration.
+#[derive(Debug)]
+pub enum Placed {
+    /// The worker has it.
+    Kept(ListenerId),
+    /// It is new.
+    Bound(ListenerSlot<TcpListener>),
 }
 
 struct Listening<L> {
@@ -40,7 +51,8 @@ struct Listening<L> {
 
 /// The listeners of one worker, and when to accept from them.
 pub(crate) struct Acceptor<L> {
-    listeners: Vec<Listening<L>>,
+    /// The place of each is its place in events; a reload leaves gaps.
+    listeners: Vec<Option<Listening<L>>>,
     /// Descriptors at which clients are no longer taken: the rest is for connections to backends and for the
     /// admin listener.
     max_open: usize,
@@ -84,7 +96,7 @@ impl<L> Acceptor<L> {
     /// worker's share of the descriptors.
     pub(crate) fn new(listeners: Vec<ListenerSlot<L>>, files: usize) -> Self {
         Self {
-            listeners: listeners.into_iter().map(|slot| Listening { slot, ready: true }).collect(),
+            listeners: listeners.into_iter().map(|slot| Some(Listening { slot, ready: true })).collect(),
             max_open: files - (files / 4).min(1024),
             paused_until: None,
             pause_logged: None,
@@ -94,14 +106,15 @@ impl<L> Acceptor<L> {
 
     /// An event of a listener.
     pub(crate) fn ready(&mut self, place: usize) {
-        if let Some(l) = self.listeners.get_mut(place) {
+        if let Some(Some(l)) = self.listeners.get_mut(place) {
             l.ready = true;
         }
     }
 
     /// More could be taken in another turn at once.
     pub(crate) fn has_more<P: ProxyApi>(&self, pump: &Pump<P>) -> bool {
-        self.paused_until.is_none() && self.listeners.iter().any(|l| l.ready && pump.accepting(l.slot.kind))
+        let mut listeners = self.listeners.iter().flatten();
+        self.paused_until.is_none() && listeners.any(|l| l.ready && pump.accepting(l.slot.kind))
     }
 
     /// When to try again after a pause.
@@ -121,8 +134,8 @@ impl<L> Acceptor<L> {
         }
         self.paused_until = None;
         for place in 0..self.listeners.len() {
-            let l = &self.listeners[place];
-            if l.ready && pump.accepting(l.slot.kind) {
+            let l = self.listeners[place].as_ref();
+            if l.is_some_and(|l| l.ready && pump.accepting(l.slot.kind)) {
                 self.accept_from(place, MAX_ACCEPTS, last, pump, sockets);
             }
         }
@@ -138,7 +151,45 @@ impl<L> Acceptor<L> {
             self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
         }
         for (place, l) in std::mem::take(&mut self.listeners).into_iter().enumerate() {
-            sockets.close_listener(place, l.slot.listener);
+            if let Some(l) = l {
+                sockets.close_listener(place, l.slot.listener);
+            }
+        }
+        self.paused_until = None;
+    }
+
+    /// From now on there are these listeners. Whoever had connected to another one is taken, then it is
+    /// closed.
+    pub(crate) fn replace<P: ProxyApi, S: Sockets<Listener = L>>(
+        &mut self,
+        listeners: Vec<Placed>,
+        pump: &mut Pump<P>,
+        sockets: &mut S,
+    ) {
+        let kept = |id| listeners.iter().any(|l| matches!(l, Placed::Kept(kept) if *kept == id));
+        for place in 0..self.listeners.len() {
+            if self.listeners[place].as_ref().is_some_and(|l| !kept(l.slot.id)) {
+                self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
+                if let Some(l) = self.listeners[place].take() {
+                    sockets.close_listener(place, l.slot.listener);
+                }
+            }
+        }
+        for placed in listeners {
+            let Placed::Bound(ListenerSlot { id, kind, address, listener }) = placed else { continue };
+            let place = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+            match sockets.listen(place, listener) {
+                Ok(listener) => {
+                    let slot = ListenerSlot { id, kind, address, listener };
+                    let new = Some(Listening { slot, ready: true });
+                    match self.listeners.get_mut(place) {
+                        Some(gap) => *gap = new,
+                        None => self.listeners.push(new),
+                    }
+                }
+                // Its socket is closed: the other workers get its share.
+                Err(e) => log::error!("cannot wait for connections to {address}: {e}"),
+            }
         }
         self.paused_until = None;
     }
@@ -152,7 +203,7 @@ impl<L> Acceptor<L> {
         sockets: &mut S,
     ) {
         for _ in 0..most {
-            let slot = &self.listeners[place].slot;
+            let Some(Listening { slot, .. }) = &self.listeners[place] else { return };
             // The admin listener must respond when everything else is full.
             if sockets.open() >= self.max_open && slot.kind != ListenerKind::Admin {
                 return self.pause(pump.now(), sockets.open(), "no descriptors are left for clients");
@@ -163,9 +214,11 @@ impl<L> Acceptor<L> {
                     self.take(socket, &accepted, last, pump, sockets);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let l = &mut self.listeners[place];
-                    l.ready = false;
-                    return sockets.listener_blocks(place, &l.slot.listener);
+                    if let Some(l) = &mut self.listeners[place] {
+                        l.ready = false;
+                        sockets.listener_blocks(place, &l.slot.listener);
+                    }
+                    return;
                 }
                 Err(e) => match e.raw_os_error() {
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {

@@ -2,7 +2,6 @@
 //! for all drivers.
 
 use std::io;
-use std::net::TcpListener;
 
 use crate::mailbox::Wake;
 use crate::observer::WorkerObserver;
@@ -30,16 +29,6 @@ pub trait Engine: Sized + Send + 'static {
     /// # Errors
     /// If the operating system refuses what they need.
     fn sockets(&self, services: WorkerServices) -> io::Result<Self::Sockets>;
-    /// Waits for the connections of a listener, which is the one at `place` from now on.
-    ///
-    /// # Errors
-    /// If they cannot be waited for.
-    fn listen(
-        &self,
-        sockets: &mut Self::Sockets,
-        place: usize,
-        listener: TcpListener,
-    ) -> io::Result<<Self::Sockets as Sockets>::Listener>;
     /// Calls [`Worker::turn`] with what has happened, and again when [`Worker::due`] says so at the latest,
     /// until that says how it ended. The worker's sockets are those of [`Engine::sockets`], or something
     /// around them.

@@ -86,6 +86,20 @@ pub fn bind_all(
     listeners: &[Listener],
     shards: u16,
 ) -> Result<(Vec<BoundListener>, Vec<ListenError>), ListenError> {
+    bind_others(listeners, &[], shards, &|_| true)
+}
+
+/// [`bind_all`] of those listeners of a newer configuration that `wanted` tells by their places. `held` are
+/// the addresses that this process listens on: they are shared until the older listeners are closed.
+///
+/// # Errors
+/// If an address that the configuration names cannot be bound.
+pub fn bind_others(
+    listeners: &[Listener],
+    held: &[SocketAddr],
+    shards: u16,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<(Vec<BoundListener>, Vec<ListenError>), ListenError> {
     let mut bound = Vec::with_capacity(listeners.len());
     let mut left_out = Vec::new();
     // `0.0.0.0:80` beside `[::]:80`: the second then takes IPv6 only, dual stack would clash with the first.
@@ -95,8 +109,11 @@ pub fn bind_all(
     };
     // All are tried before the first is bound: listeners of our own may overlap, and the narrower one then
     // takes its share.
-    let tried: Vec<io::Result<()>> = listeners.iter().map(|l| try_bind(l.address, dual(l))).collect();
-    for (place, (l, tried)) in listeners.iter().zip(tried).enumerate() {
+    let wanted = listeners.iter().enumerate().filter(|(place, _)| wanted(*place));
+    let is_held = |l: &Listener| held.iter().any(|held| held.port() == l.address.port());
+    let tried = |l: &Listener| if is_held(l) { Ok(()) } else { try_bind(l.address, dual(l)) };
+    let tried: Vec<_> = wanted.map(|(place, l)| (place, l, tried(l))).collect();
+    for (place, l, tried) in tried {
         match tried.and_then(|()| bind(l.address, dual(l), shards.max(1))) {
             Ok((address, sockets)) => {
                 bound.push(BoundListener { id: ListenerId(place as u16), address, kind: l.kind, sockets })

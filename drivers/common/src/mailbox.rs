@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, LookupId, LookupResult};
 
+use crate::acceptor::Placed;
+
 /// Wakes a worker, from any thread.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -19,6 +21,9 @@ const QUEUED: usize = 16;
 pub enum Command {
     /// Serve by this configuration from now on. Exchanges under way keep theirs, no connection is closed.
     Config(Arc<Config>),
+    /// The same, with other listeners: from now on there are these. Whoever had connected to one that is not
+    /// among them is taken, then it is closed.
+    Listeners(Arc<Config>, Vec<Placed>),
     /// A lookup ended.
     LookupDone {
         /// Which of the worker's proxies asked: one that started afresh does not get the results of the one

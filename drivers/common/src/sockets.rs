@@ -2,7 +2,7 @@
 //! driver too, so nothing in here is bound to a kernel.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use ruststrom_core::{ConnId, Wall};
 
@@ -21,6 +21,14 @@ pub trait Sockets: World {
     /// be read at once.
     const READY_ON_INSERT: bool;
 
+    /// Waits for the connections of a bound listener, which is the one at `place` from now on.
+    ///
+    /// # Errors
+    /// If they cannot be waited for; `Unsupported` where there are no sockets of a kernel.
+    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
+        let _ = (place, listener);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Takes a connection from the listener at `place`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! | [`layer`] | what a security layer is to the world; the simulator has one of its own |
 //! | [`session`] | the layer that rustls is |
 //! | [`server`] | a `rustls::ServerConfig` for each certificate, chosen by the name that a client asks for |
+//! | [`shared_client`] | what is known of backends, replaced by a reload |
 //! | [`shared_server`] | those certificates, replaced while they are served |
 //! | [`client`] | a `rustls::ClientConfig` for each backend with `https://` |
 //! | `alert` | names of alerts, for logs |
@@ -33,6 +34,7 @@ pub mod provider;
 pub(crate) mod roots;
 pub mod server;
 pub mod session;
+pub mod shared_client;
 pub mod shared_server;
 pub mod subject;
 #[cfg(test)]

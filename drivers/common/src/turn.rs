@@ -140,6 +140,14 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                     self.config = config.clone();
                     self.pump.handle_config(config, sockets);
                 }
+                Command::Listeners(config, listeners) => {
+                    self.config = config.clone();
+                    // A drain has closed them all.
+                    if self.drain_until.is_none() {
+                        self.acceptor.replace(listeners, &mut self.pump, sockets);
+                    }
+                    self.pump.handle_config(config, sockets);
+                }
                 Command::LookupDone { generation, id, result } => {
                     if generation == sockets.generation() {
                         self.pump.lookup_done(id, result, sockets);

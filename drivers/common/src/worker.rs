@@ -172,8 +172,10 @@ impl<S: Sockets, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
         self.panics = 0;
         self.sockets.close_all();
         let config = self.event_loop.config().clone();
+        let ids = self.event_loop.pump().proxy().listener_ids().clone();
         let seed = self.seed ^ clock::entropy();
-        let proxy = Proxy::new(config, self.shared.clone(), self.shard, seed, (self.observer)(), now);
+        let mut proxy = Proxy::new(config, self.shared.clone(), self.shard, seed, (self.observer)(), now);
+        proxy.keep_listener_ids(ids);
         let old = self.event_loop.replace_proxy(proxy, now);
         // Dropping it may meet what is broken in it.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));

@@ -10,15 +10,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ruststrom_core::{Config, Shared};
+use ruststrom_core::{Config, ListenerId, Shared};
 
-use crate::acceptor::ListenerSlot;
+use crate::acceptor::{ListenerSlot, Placed};
 use crate::engine::Engine;
 use crate::listen::BoundListener;
 use crate::lookup::Lookups;
 use crate::mailbox::{Command, Mailbox, WorkerStats};
 use crate::observer::WorkerObserver;
 use crate::services::WorkerServices;
+use crate::sockets::Sockets;
 use crate::stop::{Stage, Stop};
 use crate::tls::TlsWorld;
 use crate::tls::session::RustlsLayer;
@@ -109,7 +110,7 @@ where
             let mut sockets = engine.sockets(services)?;
             let mut slots = Vec::with_capacity(listeners.len());
             for (place, (id, kind, address, listener)) in listeners.into_iter().enumerate() {
-                let listener = engine.listen(&mut sockets, place, listener)?;
+                let listener = sockets.listen(place, listener)?;
                 slots.push(ListenerSlot { id, kind, address, listener });
             }
             let sockets = TlsWorld::new(sockets, tls).of_worker(shard);
@@ -127,14 +128,43 @@ where
     Ok(Running { threads, mailboxes })
 }
 
-impl Running {
-    /// Gives every worker a new configuration, which it serves by from its next turn on. Exchanges under way
-    /// keep the one that they began with, and no connection is closed. Listeners stay as they were bound,
-    /// whatever `config` says of them.
+/// Gives workers that run new configurations, from any thread.
+#[derive(Clone)]
+pub struct Reloader {
+    mailboxes: Arc<[Mailbox]>,
+}
+
+impl Reloader {
+    /// Every worker serves by this configuration from its next turn on. Exchanges under way keep the one that
+    /// they began with, and no connection is closed. Listeners stay as they are, whatever `config` says of
+    /// them.
     pub fn reload(&self, config: &Arc<Config>) {
         for mailbox in self.mailboxes.iter() {
             mailbox.post(Command::Config(config.clone()));
         }
+    }
+
+    /// The same, with other listeners: those of `kept`, and `bound`, each with a socket for every worker. One
+    /// that is neither is closed when whoever had connected there has been taken.
+    pub fn reload_listeners(&self, config: &Arc<Config>, kept: &[ListenerId], bound: Vec<BoundListener>) {
+        let all_kept = || kept.iter().map(|id| Placed::Kept(*id)).collect();
+        let mut placed: Vec<Vec<Placed>> = self.mailboxes.iter().map(|_| all_kept()).collect();
+        for BoundListener { id, kind, address, sockets } in bound {
+            for (placed, listener) in placed.iter_mut().zip(sockets) {
+                placed.push(Placed::Bound(ListenerSlot { id, kind, address, listener }));
+            }
+        }
+        for (mailbox, placed) in self.mailboxes.iter().zip(placed) {
+            mailbox.post(Command::Listeners(config.clone(), placed));
+        }
+    }
+}
+
+impl Running {
+    /// What gives the workers new configurations.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader { mailboxes: self.mailboxes.clone() }
     }
 
     /// Asks every worker how much of everything it has, between two of its turns. One that does not respond

@@ -19,6 +19,7 @@ use ruststrom_driver::tls::TlsWorld;
 use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::server::{ACME_TLS_ALPN, Challenge, ServerTls};
 use ruststrom_driver::tls::session::RustlsLayer;
+use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::world::{Received, Sent, World};
 
@@ -149,7 +150,7 @@ fn accepted() -> Secure {
 }
 
 fn accepted_by(server: &SharedServer) -> Secure {
-    let layer = RustlsLayer::new(server.clone(), Arc::new(ClientTls::default()));
+    let layer = RustlsLayer::new(server.clone(), SharedClient::default());
     let mut world = TlsWorld::new(Wire::new(), layer);
     world.accept_tls(C);
     world
@@ -365,7 +366,7 @@ fn backend() -> (ServerConnection, Secure) {
     let config = config::parse(text).config.expect("a good configuration");
     let loaded = ClientTls::load(&config, &folder, None);
     std::fs::remove_dir_all(&folder).expect("removed");
-    let client = Arc::new(loaded.client.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
+    let client = SharedClient::new(loaded.client.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
     let builder =
         ServerConfig::builder_with_provider(provider()).with_protocol_versions(rustls::ALL_VERSIONS);
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");

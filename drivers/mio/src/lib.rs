@@ -8,7 +8,6 @@ mod sockets;
 mod token;
 
 use std::io;
-use std::net::TcpListener;
 
 use mio::{Events, Poll, Waker};
 use ruststrom_driver::engine::Engine;
@@ -59,16 +58,6 @@ impl Engine for MioEngine {
 
     fn sockets(&self, services: WorkerServices) -> io::Result<MioSockets> {
         Ok(MioSockets::new(self.poll.registry().try_clone()?, services))
-    }
-
-    fn listen(
-        &self,
-        sockets: &mut MioSockets,
-        place: usize,
-        listener: TcpListener,
-    ) -> io::Result<TcpListener> {
-        sockets.listen(place, &listener)?;
-        Ok(listener)
     }
 
     fn run<S, O, F>(mut self, mut worker: Worker<S, O, F>) -> io::Result<WorkerExit>

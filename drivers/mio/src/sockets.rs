@@ -46,11 +46,6 @@ impl MioSockets {
         Self { registry, table: SocketTable::default(), services }
     }
 
-    /// Waits for the connections of a listener.
-    pub(crate) fn listen(&self, place: usize, listener: &TcpListener) -> io::Result<()> {
-        self.register(listener.as_raw_fd(), EventSource::Listener(place), Interest::READABLE)
-    }
-
     fn register(&self, fd: RawFd, source: EventSource, interest: Interest) -> io::Result<()> {
         self.registry.register(&mut SourceFd(&fd), source.token(), interest)
     }
@@ -104,6 +99,11 @@ impl Sockets for MioSockets {
     type Accepted = OwnedFd;
     type RawEvent = PolledEvent;
     const READY_ON_INSERT: bool = true;
+
+    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<TcpListener> {
+        self.register(listener.as_raw_fd(), EventSource::Listener(place), Interest::READABLE)?;
+        Ok(listener)
+    }
 
     fn accept(&mut self, _: usize, listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
         socket_table::accept(listener.as_fd())

@@ -109,7 +109,7 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
         let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| client(address, &stopped))).collect();
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(get(&mut connect(address)), b'a');
-        running.reload(&configuration(new));
+        running.reloader().reload(&configuration(new));
         // A worker reads its mailbox before it reports its stats.
         assert_eq!(running.stats(WAIT).len(), usize::from(WORKERS));
         let begun = Instant::now();

@@ -17,9 +17,8 @@ mod sockets;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ruststrom_core::Instant;
@@ -34,7 +33,7 @@ use smol::channel::{self, Receiver, Sender};
 use smol::{LocalExecutor, Timer};
 
 use error_poller::ErrorPoller;
-use listener::{Listener, ListenerTask};
+use listener::ListenerTask;
 use ready_queue::{ReadyQueue, WakeReason};
 use sockets::SmolSockets;
 
@@ -57,7 +56,7 @@ struct SmolEngine {
     /// A message means that something is in the mailbox; one is enough.
     mail: (Sender<()>, Receiver<()>),
     /// To the executor, once it runs.
-    listeners: (mpsc::Sender<ListenerTask>, mpsc::Receiver<ListenerTask>),
+    listeners: (Sender<ListenerTask>, Receiver<ListenerTask>),
 }
 
 impl Engine for SmolEngine {
@@ -68,7 +67,7 @@ impl Engine for SmolEngine {
             queue: Arc::default(),
             errors: Arc::new(ErrorPoller::new()?),
             mail: channel::bounded(1),
-            listeners: mpsc::channel(),
+            listeners: channel::unbounded(),
         })
     }
 
@@ -81,13 +80,7 @@ impl Engine for SmolEngine {
     }
 
     fn sockets(&self, services: WorkerServices) -> io::Result<SmolSockets> {
-        Ok(SmolSockets::new(self.queue.clone(), self.errors.clone(), services))
-    }
-
-    fn listen(&self, _: &mut SmolSockets, place: usize, listener: TcpListener) -> io::Result<Listener> {
-        let (listener, task) = Listener::new(place, listener)?;
-        self.listeners.0.send(task).map_err(io::Error::other)?;
-        Ok(listener)
+        Ok(SmolSockets::new(self.queue.clone(), self.errors.clone(), self.listeners.0.clone(), services))
     }
 
     fn run<S, O, F>(self, worker: Worker<S, O, F>) -> io::Result<WorkerExit>
@@ -99,10 +92,13 @@ impl Engine for SmolEngine {
         let executor = LocalExecutor::new();
         executor.spawn(self.errors.run(self.queue.clone())).detach();
         executor.spawn(read_mail(self.mail.1, self.queue.clone())).detach();
-        for listener in self.listeners.1.try_iter() {
-            executor.spawn(listener.run(self.queue.clone())).detach();
-        }
-        Ok(smol::block_on(executor.run(turns(worker, &self.queue))))
+        let listeners = async {
+            while let Ok(listener) = self.listeners.1.recv().await {
+                executor.spawn(listener.run(self.queue.clone())).detach();
+            }
+            std::future::pending().await
+        };
+        Ok(smol::block_on(executor.run(smol::future::or(turns(worker, &self.queue), listeners))))
     }
 }
 

@@ -5,7 +5,7 @@
 //! for each socket and direction, because each time costs a system call.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -18,10 +18,11 @@ use ruststrom_driver::socket_table::{self, SocketTable};
 use ruststrom_driver::sockets::Sockets;
 use ruststrom_driver::world::{Received, Sent, World};
 use smol::Async;
+use smol::channel::Sender;
 
 use crate::error_poller::ErrorPoller;
 use crate::interest::{ask_readable, ask_writable};
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerTask};
 use crate::ready_queue::{ReadyQueue, WakeReason, task_waker};
 
 /// Reading would block: readiness to read is to be asked for.
@@ -63,12 +64,20 @@ pub(crate) struct SmolSockets {
     changed: Vec<ConnId>,
     queue: Arc<ReadyQueue>,
     errors: Arc<ErrorPoller>,
+    /// To the executor.
+    tasks: Sender<ListenerTask>,
     services: WorkerServices,
 }
 
 impl SmolSockets {
-    pub(crate) fn new(queue: Arc<ReadyQueue>, errors: Arc<ErrorPoller>, services: WorkerServices) -> Self {
-        Self { table: SocketTable::default(), changed: Vec::new(), queue, errors, services }
+    /// The executor runs what comes by `tasks`.
+    pub(crate) fn new(
+        queue: Arc<ReadyQueue>,
+        errors: Arc<ErrorPoller>,
+        tasks: Sender<ListenerTask>,
+        services: WorkerServices,
+    ) -> Self {
+        Self { table: SocketTable::default(), changed: Vec::new(), queue, errors, tasks, services }
     }
 
     /// Takes a socket that does not block.
@@ -200,6 +209,12 @@ impl Sockets for SmolSockets {
     type Accepted = OwnedFd;
     type RawEvent = WakeReason;
     const READY_ON_INSERT: bool = false;
+
+    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Listener> {
+        let (listener, task) = Listener::new(place, listener)?;
+        self.tasks.try_send(task).map_err(io::Error::other)?;
+        Ok(listener)
+    }
 
     fn accept(&mut self, _: usize, listener: &Listener) -> io::Result<(OwnedFd, SocketAddr)> {
         socket_table::accept(listener.as_fd())

@@ -165,6 +165,7 @@ impl Acme {
         let (ending, ended) = mpsc::channel();
         let board = Arc::new(Board::new(shared, server.clone()));
         let server = server.clone();
+        let wanted = self.wanted.clone();
         let run = move || {
             self.run(&board, &server, &stopped);
             drop(ending);
@@ -175,7 +176,7 @@ impl Acme {
             // If it is full, it stops already.
             let _ = stopping.try_send(());
         }));
-        Ok(Running { stopper, ended: Mutex::new(ended), thread })
+        Ok(Running { wanted, stopper, ended: Mutex::new(ended), thread })
     }
 
     fn run(self, board: &Arc<Board>, server: &SharedServer, stopped: &Receiver<()>) {
@@ -205,12 +206,19 @@ impl Acme {
 
 /// The thread of [`Acme::start`].
 pub struct Running {
+    wanted: Vec<Wanted>,
     stopper: Sender<()>,
     ended: Mutex<mpsc::Receiver<()>>,
     thread: JoinHandle<()>,
 }
 
 impl Running {
+    /// Whether it obtains just these.
+    #[must_use]
+    pub fn obtains(&self, acme: &Acme) -> bool {
+        self.wanted == acme.wanted
+    }
+
     /// Stops it. What is under way is given up, and can be gone on with. A request that is being waited for
     /// may go on, unheard, until the process ends; if the thread does not end within `timeout` it is left
     /// alone.

@@ -34,7 +34,7 @@ pub(super) enum Wake {
 }
 
 /// A certificate that is to be had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Wanted {
     /// Its place in the configuration.
     pub(super) place: u16,

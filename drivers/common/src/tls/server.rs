@@ -147,6 +147,12 @@ impl ServerTls {
         changed
     }
 
+    /// The same, with the challenges of another one, which it takes the place of.
+    #[must_use]
+    pub fn with_challenges_of(self, other: &Self) -> Self {
+        Self { challenges: other.challenges.clone(), ..self }
+    }
+
     /// The same, but for the challenges: there are these, and no others.
     ///
     /// # Errors

@@ -11,9 +11,10 @@ use ruststrom_core::config::TlsTarget;
 use ruststrom_core::{Fault, Negotiated, TlsFault};
 
 use super::alert::{self, DECODE_ERROR};
-use super::client::{ClientTls, fault_of_tls};
+use super::client::fault_of_tls;
 use super::layer::{Layer, Session};
 use super::server::{ACME_TLS_ALPN, ServerTls, UNRECOGNIZED_NAME};
+use super::shared_client::SharedClient;
 use super::shared_server::SharedServer;
 use super::subject;
 
@@ -29,14 +30,14 @@ const SMALL_RECORDS_BYTES: usize = 16 * 1024;
 #[derive(Clone, Default)]
 pub struct RustlsLayer {
     server: SharedServer,
-    client: Arc<ClientTls>,
+    client: SharedClient,
 }
 
 impl RustlsLayer {
     /// With these certificates for clients, which may be replaced while sessions are made, and these settings
     /// for backends.
     #[must_use]
-    pub fn new(server: SharedServer, client: Arc<ClientTls>) -> Self {
+    pub fn new(server: SharedServer, client: SharedClient) -> Self {
         Self { server, client }
     }
 }
@@ -49,7 +50,7 @@ impl Layer for RustlsLayer {
     }
 
     fn connect(&mut self, target: &TlsTarget) -> Result<RustlsSession, Fault> {
-        let connection = self.client.connection(target).map_err(Fault::Tls)?;
+        let connection = self.client.get().connection(target).map_err(Fault::Tls)?;
         Ok(RustlsSession::new(State::open(connection.into())))
     }
 }

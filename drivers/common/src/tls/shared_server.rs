@@ -1,5 +1,6 @@
 //! Certificates that are replaced while they are served.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::server::ServerTls;
@@ -24,13 +25,22 @@ impl SharedServer {
     /// Replaces them, for handshakes to come, by what `change` makes of them: a value that never blocks those
     /// who read. Of two changes at a time none is lost.
     pub fn change(&self, change: impl Fn(&ServerTls) -> ServerTls) {
+        let _: Result<(), Infallible> = self.try_change(|before| Ok(change(before)));
+    }
+
+    /// [`SharedServer::change`] by what may fail: then they stay as they are. `change` is asked again if there
+    /// was another change meanwhile.
+    ///
+    /// # Errors
+    /// That of `change`.
+    pub fn try_change<E>(&self, mut change: impl FnMut(&ServerTls) -> Result<ServerTls, E>) -> Result<(), E> {
         loop {
             let before = self.get();
-            let after = Arc::new(change(&before));
+            let after = Arc::new(change(&before)?);
             let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if Arc::ptr_eq(&current, &before) {
                 *current = after;
-                return;
+                return Ok(());
             }
         }
     }

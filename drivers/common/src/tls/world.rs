@@ -19,7 +19,7 @@
 //! is any. The end of a socket without `close_notify` is no end of the stream but a break.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use ruststrom_core::config::TlsTarget;
 use ruststrom_core::observe::Name;
@@ -518,6 +518,10 @@ impl<W: Sockets, L: Layer> Sockets for TlsWorld<W, L> {
     type Accepted = W::Accepted;
     type RawEvent = W::RawEvent;
     const READY_ON_INSERT: bool = W::READY_ON_INSERT;
+
+    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<W::Listener> {
+        self.inner.listen(place, listener)
+    }
 
     fn accept(&mut self, place: usize, listener: &W::Listener) -> io::Result<(W::Accepted, SocketAddr)> {
         self.inner.accept(place, listener)
