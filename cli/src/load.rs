@@ -91,8 +91,8 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
     Checked { report: config::render(&diagnostics, name, text), accepted }
 }
 
-/// A configuration to serve, in the place of `previous`; `name` and `folder` are the file's. Certificates and keys are read here, while
-/// the process may still have the rights of root.
+/// A configuration to serve, in the place of `previous`; `name` and `folder` are the file's. Certificates
+/// and keys are read here, while the process may still have the rights of root.
 ///
 /// # Errors
 ///

@@ -17,7 +17,10 @@
 //! | `reader` | typed access to TOML tables that goes on after an error |
 //! | `literal`, `duration`, `base64url` | byte positions within TOML strings; durations with units; keys |
 //! | `report` | collects diagnostics while reading |
-//! | `model`, `middleware_settings`, `template`, `tls_target` | the checked values: what everything else in the core reads |
+//! | `model`, `middleware_settings` | the checked values: what everything else in the core reads |
+//! | `template`, `tls_target` | parts of them |
+//! | `environment` | variables in strings |
+//! | `difference` | what a reload changes, in words |
 //! | `matcher` | the matcher language |
 //! | `render` | diagnostics as text for a terminal |
 //! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |

@@ -28,8 +28,8 @@ impl SharedServer {
         let _: Result<(), Infallible> = self.try_change(|before| Ok(change(before)));
     }
 
-    /// [`SharedServer::change`] by what may fail: then they stay as they are. `change` is asked again if there
-    /// was another change meanwhile.
+    /// [`SharedServer::change`] by what may fail: then they stay as they are. `change` is asked again if
+    /// there was another change meanwhile.
     ///
     /// # Errors
     /// That of `change`.
