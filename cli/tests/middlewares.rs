@@ -28,6 +28,8 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
+#[path = "middlewares/error_pages.rs"]
+mod error_pages;
 #[path = "middlewares/headers.rs"]
 mod headers;
 #[path = "middlewares/https_redirector.rs"]
@@ -39,6 +41,8 @@ mod max_body_size;
 mod nginx;
 #[path = "middlewares/proxy.rs"]
 mod proxy;
+#[path = "middlewares/rewriting.rs"]
+mod rewriting;
 #[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod scripted_backend;

@@ -18,7 +18,7 @@
 //! | `literal`, `duration`, `base64url` | byte positions within TOML strings; durations with units; keys |
 //! | `report` | collects diagnostics while reading |
 //! | `model`, `middleware_settings` | the checked values: what everything else in the core reads |
-//! | `template`, `tls_target` | parts of them |
+//! | `template`, `substitution`, `tls_target` | more of them |
 //! | `environment` | variables in strings |
 //! | `difference` | what a reload changes, in words |
 //! | `matcher` | the matcher language |
@@ -52,6 +52,7 @@ mod render;
 mod report;
 mod settings;
 mod strategy;
+pub mod substitution;
 mod suggest;
 mod syntax;
 pub mod template;

@@ -11,10 +11,14 @@
 //! exchange, however many backends are tried, and interim responses (1xx) pass none. A request without a
 //! route belongs to no pool: its 404 passes no middleware.
 
+mod custom_error_pages;
 pub mod factory;
 mod headers;
 mod https_redirector;
 mod max_body_size;
+mod path_rewriting;
+mod redirect;
+mod respond;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -24,7 +28,7 @@ use std::sync::Arc;
 use crate::event::{LookupResult, Query};
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, ResponseHead, Scheme};
-use crate::local_reply::LocalReply;
+use crate::local_reply::{Body, LocalReply};
 use crate::time::Instant;
 
 /// One middleware of a pool, as configured. Each worker shares it; what belongs to one exchange lies in the
@@ -45,7 +49,8 @@ pub trait Middleware: Debug + Send + Sync {
     /// The head of a final response on its way out: a backend's, or a local reply's. Its status may change,
     /// but not from one that has content to one that must not have any (204, 304), nor the other way round:
     /// how the content is framed has been decided. If a backend's response is withdrawn before anything of it
-    /// was sent, the error that takes its place passes here too.
+    /// was sent, the error that takes its place passes here too. [`Ctx::replace_content`] puts other content
+    /// in the place of the response's.
     fn on_response(&self, ctx: &mut Ctx<'_>, head: &mut ResponseHead) {
         let _ = (ctx, head);
     }
@@ -88,6 +93,7 @@ pub struct Ctx<'a> {
     pub(crate) stage: usize,
     pub(crate) body_limit: &'a mut u64,
     pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
+    pub(crate) content: &'a mut Option<Body>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
 }
 
@@ -157,6 +163,20 @@ impl Ctx<'_> {
     /// is copied for it, and the request can be sent again. To be called on the way in.
     pub fn limit_body(&mut self, bytes: u64) {
         *self.body_limit = bytes.min(*self.body_limit);
+    }
+
+    /// Puts other content in the place of the response's, in [`Middleware::on_response`]. The fields of
+    /// `head` that describe the old content go, `Content-Type` is set, and the length is that of the new
+    /// content; middlewares that the response passes later see it so, and what earlier ones have put into
+    /// the way of the old content is dropped. What a backend still sends of its own is not waited for. A
+    /// response to HEAD says the same and has no content; one that must not have any (1xx, 204, 304) stays
+    /// as it is.
+    pub fn replace_content(&mut self, head: &mut ResponseHead, content: Body, content_type: &str) {
+        if !head.allows_content() {
+            return;
+        }
+        head.replace_content(content.bytes().len() as u64, content_type.as_bytes());
+        (*self.content, *self.transform) = (Some(content), None);
     }
 
     /// Counts something, under the pool's name.

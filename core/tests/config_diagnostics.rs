@@ -1246,7 +1246,7 @@ fn lints_of_the_rest() {
         ),
         (
             in_pool(
-                "[backend_pools.middlewares]\nRateLimiter = { limit = 1, window_sec = 1 }\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }",
+                "[backend_pools.middlewares]\nRateLimiter = { limit = 1, window_sec = 1 }\nCompression = {}\nCustomErrorPages = { 404 = \"p.html\" }",
             ),
             "CustomErrorPages does not see what RateLimiter before it in the file answers",
         ),
@@ -1284,9 +1284,9 @@ fn lints_of_the_rest() {
         in_pool(""),
         in_pool("[backend_pools.health_config]\nslow_threshold = 0"),
         in_pool(
-            "[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p\" }\nRateLimiter = { limit = 1, window_sec = 1 }",
+            "[backend_pools.middlewares]\nCustomErrorPages = { 404 = \"p.html\" }\nRateLimiter = { limit = 1, window_sec = 1 }",
         ),
-        in_pool("[backend_pools.middlewares]\nCompression = {}\nCustomErrorPages = { 404 = \"p\" }"),
+        in_pool("[backend_pools.middlewares]\nCompression = {}\nCustomErrorPages = { 404 = \"p.html\" }"),
         in_pool("strategy.StickyCookie = { cookie_name = \"s\", secure = false }"),
         in_pool(
             "strategy.StickyCookie = { cookie_name = \"s\" }\n[certificates.a]\ntype = \"ACME\"\nemail = \"a@b\"\npersist_dir = \"c\"",

@@ -430,7 +430,6 @@ fn what_is_not_built_is_reported_by_name() {
                 "RateLimiter is not built yet",
                 "Authentication is not built yet",
                 "Compression is not built yet",
-                "CustomErrorPages is not built yet",
             ],
         ),
         (&read("fragments/certificate-acme.toml"), &[]),

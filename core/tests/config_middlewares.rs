@@ -220,7 +220,7 @@ fn mistakes_in_headers() {
                 5,
                 23,
                 "which backend gets a request is not known yet when its fields are set",
-                "{backend} can stand in fields of the response",
+                "{backend} can stand in `response` of Headers",
             ),
             (
                 "response.set.X-B = \"{clientip}\"",
@@ -254,4 +254,178 @@ fn mistakes_in_headers() {
     );
     let nothing = kind("Headers", "");
     assert_eq!(found(&nothing, Severity::Warning)[0].2, "Headers changes nothing");
+}
+
+#[test]
+fn mistakes_in_error_pages() {
+    let text = kind("CustomErrorPages", "404 = \"a.html\"\n500 = \"b.xyz\"\n502 = \"c.JSON\"");
+    let message = "the type of \"b.xyz\" is not known".to_owned();
+    assert_eq!(found(&text, Severity::Warning), [(6, 7, message)]);
+    assert!(parse(&text).config.is_some());
+}
+
+#[test]
+fn mistakes_in_paths() {
+    check_mistakes(
+        "StripPrefix",
+        &[
+            ("", 4, 1, "missing `prefixes` in `StripPrefix`", "add prefixes = [\"/api\"]"),
+            ("prefixes = []", 5, 12, "`prefixes` is an empty list", "it is like [\"/api\", \"/v1\"]"),
+            ("prefixes = \"api\"", 5, 12, "\"api\" is not a path", "write \"/api\""),
+            (
+                "prefixes = [\"/a\", \"/%61/../b\"]",
+                5,
+                19,
+                "the path \"/%61/../b\" is not normalised",
+                "write \"/b\"",
+            ),
+            (
+                "prefixes = \"/a?b\"",
+                5,
+                12,
+                "\"/a?b\" is not a path",
+                "it is like \"/api\": it begins with `/`, and has no query",
+            ),
+            ("prefixes = \"/\"", 5, 12, "`/` is no prefix to strip: every path begins with it", ""),
+            ("prefixes = [\"/a\", \"/a/\"]", 5, 19, "this prefix stands in the list already", ""),
+        ],
+    );
+    check_mistakes(
+        "AddPrefix",
+        &[
+            ("prefix = \"/\"", 5, 10, "`/` is no prefix to add: every path begins with it", ""),
+            ("prefix = \"v1\"", 5, 10, "\"v1\" is not a path", "write \"/v1\""),
+            (
+                "prefixes = \"/v1\"",
+                5,
+                1,
+                "unknown key \"prefixes\" in `AddPrefix`",
+                "did you mean \"prefix\"?",
+            ),
+        ],
+    );
+    check_mistakes(
+        "ReplacePath",
+        &[(
+            "path = \"/a b\"",
+            5,
+            8,
+            "\"/a b\" is not a path",
+            "it is like \"/api\": it begins with `/`, and has no query",
+        )],
+    );
+    check_mistakes(
+        "ReplacePathRegex",
+        &[
+            ("regex = '('\nreplacement = \"/\"", 5, 9, "bad regular expression \"(\": unclosed group", ""),
+            (
+                "regex = '^/(.*)$'\nreplacement = \"/x$1y\"",
+                6,
+                18,
+                "the expression has no group \"1y\"",
+                "write ${1}y",
+            ),
+            (
+                "regex = '^/(.*)$'\nreplacement = \"/?a=$1\"",
+                6,
+                15,
+                "a path has no `?`, `#` and `\\`: what follows `?` in a request stays",
+                "",
+            ),
+            (
+                "regex = '^/'",
+                4,
+                1,
+                "missing `replacement` in `ReplacePathRegex`",
+                "add replacement = \"/new/$1\"",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_redirects_and_responses() {
+    check_mistakes(
+        "Redirect",
+        &[
+            (
+                "regex = '^http:'\nreplacement = \"https:\"\nstatus = 300",
+                7,
+                10,
+                "300 is not the status of a redirect",
+                "there are 301, 302, 303, 307 and 308",
+            ),
+            (
+                "regex = '^http:'\nreplacement = \"https:\\r\\nSet-Cookie:a\"",
+                6,
+                22,
+                "only visible ASCII characters can stand here",
+                "write %0D",
+            ),
+        ],
+    );
+    check_mistakes(
+        "Respond",
+        &[
+            ("status = 101", 5, 10, "`status` must be from 200 to 599", ""),
+            ("body = \"a\"\nfile = \"b\"", 6, 1, "there are both `body` and `file`", "remove one of them"),
+            ("status = 204\nbody = \"a\"", 6, 1, "a response of status 204 has no content", ""),
+            ("status = 304\nfile = \"a.txt\"", 6, 1, "a response of status 304 has no content", ""),
+            (
+                "content_type = \"html\"",
+                5,
+                16,
+                "\"html\" is not a media type",
+                "it is like \"text/html; charset=utf-8\"",
+            ),
+            ("headers.TE = \"a\"", 5, 9, "\"TE\" can't be changed: every hop makes it anew", ""),
+            (
+                "headers.X-A = \"{backend}\"",
+                5,
+                16,
+                "no backend makes this response",
+                "{backend} can stand in `response` of Headers",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_pool_that_responds_itself_needs_no_addresses() {
+    let pool = |addresses: &str, middlewares: &str| {
+        format!("http_address = \"[::]:80\"\n[[backend_pools]]\n{addresses}\n{middlewares}\n")
+    };
+    let parsed = parse(&pool("", "middlewares.Respond.body = \"User-agent: *\""));
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    assert!(parsed.config.expect("valid").pools[0].backends.is_empty());
+    let parsed = parse(&pool("middlewares = [\"robots\"]", "[middlewares.robots.Respond]"));
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    // Its own mistake is the only one.
+    let text = pool("", "middlewares.Respond.status = 1");
+    assert_eq!(found(&text, Severity::Error).len(), 1, "{text}");
+    let text = pool("", "middlewares.Headers.security = true");
+    assert_eq!(found(&text, Severity::Error)[0].2, "missing `addresses` in a backend pool");
+    let text = pool(
+        "addresses = [\"a:1\"]",
+        "[backend_pools.middlewares]\nRespond = {}\nHeaders = { security = true }",
+    );
+    let warnings: Vec<_> =
+        found(&text, Severity::Warning).into_iter().map(|(line, _, m)| (line, m)).collect();
+    assert_eq!(
+        warnings,
+        [
+            (3, "the backends of pool \"pool-1\" get no request: Respond answers all".to_owned()),
+            (6, "Headers never sees a request: Respond stands before it in the file".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn named_groups_are_no_variables() {
+    let rule = "regex = '^/(?P<rest>.*)$'\nreplacement = '/new/${rest}'";
+    for name in ["ReplacePathRegex", "Redirect"] {
+        let text = kind(name, rule);
+        let parsed = parse(&text);
+        assert!(parsed.diagnostics.is_empty(), "{text}: {:?}", parsed.diagnostics);
+    }
 }

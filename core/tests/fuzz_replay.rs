@@ -108,6 +108,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                     .map(|(n, m)| (format!("matcher-{n}"), format!("{m}\n{requests}").into_bytes())),
             );
         }
+        "rewriting" => {
+            let rules = [
+                "^/old/(.*)$\n/new/$1\n{client_ip}, {{{host}}}\n/old/a/b?c",
+                "^(?P<scheme>https?)://([^/]*)(.*)$\n${scheme}://$2/x$3$$\n{scheme}://{host}\nhttp://a.test/b",
+                "(a|b)*\n$0$0$0$1st\nä }\n/abab",
+                ".*\n$0\n \n/a//b/../c",
+                "(\n${1\n{backend\n/",
+            ];
+            seeds.extend(rules.iter().enumerate().map(|(n, r)| (format!("rule-{n}"), r.as_bytes().to_vec())));
+        }
         "script" => {
             seeds.extend((0..8).map(|n| (format!("script-{n}"), [&[n, n, 1][..], &choices(n)].concat())))
         }

@@ -5,6 +5,8 @@
 mod bodies;
 #[path = "middlewares/context.rs"]
 mod context;
+#[path = "middlewares/error_pages.rs"]
+mod error_pages;
 #[path = "middlewares/headers.rs"]
 mod headers;
 #[path = "middlewares/hooks.rs"]
@@ -17,5 +19,7 @@ mod lookups;
 mod max_body_size;
 #[path = "middlewares/replies.rs"]
 mod replies;
+#[path = "middlewares/rewriting.rs"]
+mod rewriting;
 mod toy_wire;
 mod two_wires;

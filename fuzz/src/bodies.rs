@@ -19,6 +19,8 @@ mod matcher;
 mod naive;
 #[path = "bodies/play.rs"]
 mod play;
+#[path = "bodies/rewriting.rs"]
+mod rewriting;
 #[path = "bodies/words.rs"]
 mod words;
 
@@ -26,8 +28,8 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 7] =
-    ["head", "chunked", "differential", "connection", "config", "matcher", "script"];
+pub(crate) const TARGETS: [&str; 8] =
+    ["head", "chunked", "differential", "connection", "config", "matcher", "rewriting", "script"];
 
 /// Plays `data` through the body of a target.
 ///
@@ -41,6 +43,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "connection" => connection::run(data),
         "config" => config::run(data),
         "matcher" => matcher::run(data),
+        "rewriting" => rewriting::run(data),
         "script" => play::run(data),
         other => panic!("there is no target {other}"),
     }

@@ -16,9 +16,13 @@ pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 /// A variable that is missing, and where in the value it is written.
 type Missing<'v> = (&'v str, Range<usize>);
 
-/// Replaces the variables in every string of a table, at any depth. Names of keys are left alone.
+/// A key whose value has groups of a regular expression instead: `${name}` (see `substitution`).
+const WITH_GROUPS: &str = "replacement";
+
+/// Replaces the variables in every string of a table, at any depth. Names of keys are left alone, and so are
+/// replacements.
 pub(super) fn replace(table: &mut DeTable<'_>, environment: &Environment<'_>, report: &mut Report<'_>) {
-    for (_, value) in table.iter_mut() {
+    for (_, value) in table.iter_mut().filter(|(key, _)| key.get_ref() != WITH_GROUPS) {
         replace_in_value(value, environment, report);
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn check(pools: &[Option<LocatedPool>], context: &Context<'_, '_>, re
         no_usable_backend(located, report);
         slow_threshold(located, report);
         error_pages(located, report);
+        behind_respond(located, report);
     }
 }
 
@@ -259,6 +260,10 @@ fn takes_everything(matcher: &Matcher) -> bool {
 
 fn no_usable_backend(located: &LocatedPool, report: &mut Report<'_>) {
     let pool = &located.pool;
+    if pool.middlewares.iter().any(|m| matches!(m, Middleware::Respond(_))) {
+        // No request gets as far as to a backend.
+        return;
+    }
     let message = if pool.backends.is_empty() {
         format!("pool \"{}\" has no backends: it answers 503", clip(&pool.name))
     } else if pool.backends.iter().all(|b| b.weight == 0) {
@@ -286,12 +291,39 @@ fn slow_threshold(located: &LocatedPool, report: &mut Report<'_>) {
 fn error_pages(located: &LocatedPool, report: &mut Report<'_>) {
     let all = &located.pool.middlewares;
     let Some(at) = all.iter().position(|m| matches!(m, Middleware::CustomErrorPages { .. })) else { return };
-    // Compression makes no errors, so its position doesn't matter.
-    let missed: Vec<&str> =
-        all[..at].iter().filter(|m| !matches!(m, Middleware::Compression)).map(Middleware::name).collect();
+    let missed: Vec<&str> = all[..at].iter().filter(|m| !makes_no_errors(m)).map(Middleware::name).collect();
     if !missed.is_empty() {
         let message =
             format!("CustomErrorPages does not see what {} before it in the file answers", missed.join(", "));
         report.warning(located.middlewares[at].clone(), message).help = Some("put it before them".into());
+    }
+}
+
+/// Where such a middleware stands doesn't matter to error pages.
+fn makes_no_errors(middleware: &Middleware) -> bool {
+    matches!(
+        middleware,
+        Middleware::Compression
+            | Middleware::Headers(_)
+            | Middleware::StripPrefix { .. }
+            | Middleware::AddPrefix { .. }
+            | Middleware::ReplacePath { .. }
+            | Middleware::ReplacePathRegex(_)
+            | Middleware::Redirect(_)
+    )
+}
+
+/// `Respond` responds to every request: what stands after it sees none, and neither do backends.
+fn behind_respond(located: &LocatedPool, report: &mut Report<'_>) {
+    let pool = &located.pool;
+    let Some(at) = pool.middlewares.iter().position(|m| matches!(m, Middleware::Respond(_))) else { return };
+    if let (Some(next), Some(span)) = (pool.middlewares.get(at + 1), located.middlewares.get(at + 1)) {
+        let message = format!("{} never sees a request: Respond stands before it in the file", next.name());
+        report.warning(span.clone(), message).help = Some("put Respond last".into());
+    }
+    if !pool.backends.is_empty() {
+        let message =
+            format!("the backends of pool \"{}\" get no request: Respond answers all", clip(&pool.name));
+        report.warning(located.addresses.clone(), message).help = Some("leave `addresses` out".into());
     }
 }

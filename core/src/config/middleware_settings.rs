@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::substitution::Substitution;
 use super::template::Template;
 
 /// A middleware of a pool.
@@ -42,6 +43,27 @@ pub enum Middleware {
     },
     /// Changes fields of requests and responses.
     Headers(Box<Headers>),
+    /// Takes a prefix of the path away, whole segments of it.
+    StripPrefix {
+        /// Normalised paths without a `/` at the end, each once.
+        prefixes: Vec<Box<str>>,
+    },
+    /// Puts a prefix before the path.
+    AddPrefix {
+        /// A normalised path without a `/` at the end.
+        prefix: Box<str>,
+    },
+    /// Puts another path in the place of every path.
+    ReplacePath {
+        /// A normalised path.
+        path: Box<str>,
+    },
+    /// Rewrites the paths that match.
+    ReplacePathRegex(Box<Substitution>),
+    /// Redirects what matches to another URL.
+    Redirect(Box<Redirect>),
+    /// Responds itself.
+    Respond(Box<Respond>),
 }
 
 impl Middleware {
@@ -56,17 +78,60 @@ impl Middleware {
             Self::Authentication { .. } => "Authentication",
             Self::CustomErrorPages { .. } => "CustomErrorPages",
             Self::Headers(_) => "Headers",
+            Self::StripPrefix { .. } => "StripPrefix",
+            Self::AddPrefix { .. } => "AddPrefix",
+            Self::ReplacePath { .. } => "ReplacePath",
+            Self::ReplacePathRegex(_) => "ReplacePathRegex",
+            Self::Redirect(_) => "Redirect",
+            Self::Respond(_) => "Respond",
         }
     }
 
     /// The files that it reads.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
-        let pages = match self {
-            Self::CustomErrorPages { pages } => &mut pages[..],
-            _ => &mut [],
+        let (pages, one) = match self {
+            Self::CustomErrorPages { pages } => (&mut pages[..], None),
+            Self::Respond(response) => match &mut response.content {
+                RespondContent::File(file) => (&mut [][..], Some(file)),
+                _ => (&mut [][..], None),
+            },
+            _ => (&mut [][..], None),
         };
-        pages.iter_mut().map(|(_, file)| file)
+        pages.iter_mut().map(|(_, file)| file).chain(one)
     }
+}
+
+/// URLs that have moved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// From the URL that was asked for, `scheme://host/path?query`, to the new one.
+    pub rule: Substitution,
+    /// 301, 302, 303, 307 or 308; default 302.
+    pub status: u16,
+}
+
+/// A response that the proxy makes itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Respond {
+    /// 200..=599; default 200.
+    pub status: u16,
+    /// What it says.
+    pub content: RespondContent,
+    /// The media type; `None`: that of a text, or of the file's extension.
+    pub content_type: Option<Box<str>>,
+    /// Further fields.
+    pub fields: Vec<(Box<str>, Template)>,
+}
+
+/// The content of a response that the proxy makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RespondContent {
+    /// None.
+    Empty,
+    /// As written in the configuration.
+    Text(Box<str>),
+    /// That of a file.
+    File(FileRef),
 }
 
 /// Which fields of requests and responses are changed.
@@ -99,4 +164,23 @@ pub struct FileRef {
     pub path: Box<str>,
     /// Its content. Empty as parsed, since the core opens no file: the driver fills it in.
     pub content: Arc<[u8]>,
+}
+
+impl FileRef {
+    /// The media type of the content, as the path's extension says; `None`: it says nothing.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&'static str> {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase())?;
+        // The encoding of other texts is for the content itself to say, where it can.
+        let utf8 = std::str::from_utf8(&self.content).is_ok();
+        Some(match (&*extension, utf8) {
+            ("html" | "htm", true) => "text/html; charset=utf-8",
+            ("html" | "htm", false) => "text/html",
+            ("txt", true) => "text/plain; charset=utf-8",
+            ("txt", false) => "text/plain",
+            ("json", _) => "application/json",
+            _ => return None,
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! `middlewares` of a pool, in the order of the file, and those that the file names: one file for each kind.
 
+mod add_prefix;
 mod authentication;
 mod compression;
 mod custom_error_pages;
@@ -7,7 +8,13 @@ mod headers;
 mod https_redirector;
 mod max_body_size;
 mod named;
+mod path;
 mod rate_limiter;
+mod redirect;
+mod replace_path;
+mod respond;
+mod strip_prefix;
+mod substitution;
 
 use toml::de::DeValue;
 
@@ -41,8 +48,14 @@ const KINDS: &[Kind] = &[
     kind("HttpsRedirector", https_redirector::read, true),
     kind("MaxBodySize", max_body_size::read, true),
     kind("Authentication", authentication::read, false),
-    kind("CustomErrorPages", custom_error_pages::read, false),
+    kind("CustomErrorPages", custom_error_pages::read, true),
     kind("Headers", headers::read, true),
+    kind("StripPrefix", strip_prefix::read, true),
+    kind("AddPrefix", add_prefix::read, true),
+    kind("ReplacePath", replace_path::read, true),
+    kind("ReplacePathRegex", replace_path::read_regex, true),
+    kind("Redirect", redirect::read, true),
+    kind("Respond", respond::read, true),
 ];
 
 /// Most middlewares of one pool.
@@ -68,6 +81,11 @@ pub(super) fn of_pool(
         }
         _ => read(value, report),
     }
+}
+
+/// Whether a table of middlewares has a `Respond`, maybe with an error.
+pub(super) fn has_respond(value: &Value<'_>) -> bool {
+    value.get_ref().as_table().is_some_and(|table| table.contains_key("Respond"))
 }
 
 fn is_kind(name: &str) -> bool {

@@ -10,6 +10,7 @@ use super::duration::{self, Unit};
 use super::listeners::{self, Listeners};
 use super::literal::{self, Literal};
 use super::matcher::{Matcher, SyntaxError};
+use super::middleware_settings::Middleware;
 use super::middlewares::Named;
 use super::model::{ClientPool, Limits, Pool, Strategy, Timeouts};
 use super::reader::{self, Section};
@@ -113,7 +114,18 @@ fn read_one(
         Some(value) => matcher(value, report),
     };
     let tls = backend_tls::read(section, report);
-    let backends = backends::read(section, &tls.settings, report);
+    let (middlewares, middleware_spans): (Vec<_>, Vec<_>) = section
+        .get("middlewares")
+        .map(|v| middlewares::of_pool(v, named, report))
+        .unwrap_or_default()
+        .into_iter()
+        .unzip();
+    let responds = middlewares.iter().any(|m| matches!(m, Middleware::Respond(_)))
+        || section.get("middlewares").is_some_and(middlewares::has_respond);
+    let backends = match section.get("addresses") {
+        None if responds => Some(Vec::new()),
+        _ => backends::read(section, &tls.settings, report),
+    };
     if let Some(backends) = &backends {
         backend_tls::check(tls, &name, backends, &section.value_span("addresses"), report);
     }
@@ -139,12 +151,6 @@ fn read_one(
     let timeouts = settings::timeouts(section, Scope::Pool, defaults.timeouts, report);
     let limits = settings::limits(section, Scope::Pool, defaults.limits, report);
     let retries = section.integer_u32("retries", 0..=20, 1, report);
-    let (middlewares, middleware_spans) = section
-        .get("middlewares")
-        .map(|v| middlewares::of_pool(v, named, report))
-        .unwrap_or_default()
-        .into_iter()
-        .unzip();
     let (http, https) = schemes?;
     let listed = section.get("listeners").is_some();
     let pool = Pool {

@@ -1,4 +1,4 @@
-//! Values with placeholders: `{client_ip}` stands for what is known of the exchange; `{{` and `}}` are
+//! Values with placeholders: `{client_ip}` stands for what is known of the exchange. `{{` and `}}` are
 //! braces.
 
 use std::ops::Range;

@@ -103,9 +103,17 @@ impl FieldList {
 
     /// Removes every field of this name, in any case.
     pub(crate) fn remove(&mut self, name: &[u8]) {
+        self.remove_any(&[name]);
+    }
+
+    /// Removes every field that has one of these names, in any case.
+    pub(crate) fn remove_any(&mut self, names: &[&[u8]]) {
         let bytes = &self.bytes;
         let before = self.lines.len();
-        self.lines.retain(|line| !line.name(bytes).eq_ignore_ascii_case(name));
+        self.lines.retain(|line| {
+            let name = line.name(bytes);
+            !names.iter().any(|gone| name.eq_ignore_ascii_case(gone))
+        });
         if self.lines.len() != before {
             self.changed();
         }

@@ -120,6 +120,24 @@ impl ResponseHead {
         self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
     }
 
+    /// Whether a response of this status may have content (RFC 9110 §6.4.1).
+    #[must_use]
+    pub(crate) fn allows_content(&self) -> bool {
+        !self.status.is_informational()
+            && !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    /// Other content of `len` bytes follows: what was said of the old one goes.
+    pub(crate) fn replace_content(&mut self, len: u64, content_type: &[u8]) {
+        self.fields.remove_any(OF_CONTENT);
+        self.content_length = Some(len);
+        if self.framing != Framing::None {
+            self.framing = Framing::Length(len);
+        }
+        // A head that is full has no type for its content.
+        let _ = self.fields.add(b"Content-Type", content_type);
+    }
+
     /// Takes a copy of a head that was parsed.
     #[inline(always)]
     pub(crate) fn assign(&mut self, parsed: &ParsedResponse<'_>) {
@@ -164,6 +182,25 @@ impl ResponseHead {
         self.reason = self.fields.append(reason_phrase(status));
     }
 }
+
+/// Fields that describe the content of a response, or a part of it (RFC 9110 §8, §14; RFC 9530).
+const OF_CONTENT: &[&[u8]] = &[
+    b"Content-Type",
+    b"Content-Length",
+    b"Content-Encoding",
+    b"Content-Language",
+    b"Content-Location",
+    b"Content-Disposition",
+    b"Content-Range",
+    b"Content-MD5",
+    b"Content-Digest",
+    b"Repr-Digest",
+    b"Digest",
+    b"Accept-Ranges",
+    b"ETag",
+    b"Last-Modified",
+    b"Trailer",
+];
 
 impl From<&ParsedResponse<'_>> for ResponseHead {
     fn from(parsed: &ParsedResponse<'_>) -> Self {

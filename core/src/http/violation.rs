@@ -24,8 +24,7 @@ macro_rules! violations {
             }
 
             /// The status of the local reply to a client that broke the rule: 400, 413, 414, 417, 421, 431,
-            /// 501 or
-            /// 505. If a backend broke it, the client gets 502.
+            /// 501 or 505. If a backend broke it, the client gets 502.
             #[must_use]
             pub fn status(self) -> StatusCode {
                 match self {

@@ -9,9 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use super::custom_error_pages::CustomErrorPages;
 use super::headers::Headers;
 use super::https_redirector::HttpsRedirector;
 use super::max_body_size::MaxBodySize;
+use super::path_rewriting::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix};
+use super::redirect::Redirect;
+use super::respond::Respond;
 use super::{Action, Chain, Ctx, Middleware};
 use crate::config;
 use crate::local_reply::LocalReply;
@@ -66,12 +70,24 @@ pub struct BuiltIn;
 
 impl MiddlewareFactory for BuiltIn {
     fn make(&self, configured: &config::Middleware, place: &Place<'_>) -> Option<Box<dyn Middleware>> {
-        match configured {
-            config::Middleware::HttpsRedirector => Some(Box::new(HttpsRedirector::new(place.https_port))),
-            config::Middleware::MaxBodySize { limit } => Some(Box::new(MaxBodySize::new(*limit))),
-            config::Middleware::Headers(changes) => Some(Box::new(Headers::new(changes))),
-            _ => None,
-        }
+        Some(match configured {
+            config::Middleware::HttpsRedirector => Box::new(HttpsRedirector::new(place.https_port)),
+            config::Middleware::MaxBodySize { limit } => Box::new(MaxBodySize::new(*limit)),
+            config::Middleware::Headers(changes) => Box::new(Headers::new(changes)),
+            config::Middleware::CustomErrorPages { pages } => Box::new(CustomErrorPages::new(pages)),
+            config::Middleware::StripPrefix { prefixes } => Box::new(StripPrefix::new(prefixes)),
+            config::Middleware::AddPrefix { prefix } => Box::new(AddPrefix { prefix: prefix.clone() }),
+            config::Middleware::ReplacePath { path } => Box::new(ReplacePath { path: path.clone() }),
+            config::Middleware::ReplacePathRegex(rule) => {
+                Box::new(ReplacePathRegex { rule: (**rule).clone() })
+            }
+            config::Middleware::Redirect(moved) => Box::new(Redirect {
+                rule: moved.rule.clone(),
+                status: StatusCode::from_u16(moved.status).ok()?,
+            }),
+            config::Middleware::Respond(response) => Box::new(Respond::new(response)?),
+            _ => return None,
+        })
     }
 }
 

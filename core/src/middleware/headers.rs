@@ -105,14 +105,14 @@ fn with_value(
 }
 
 /// A value that is put together: on the stack while it is short.
-struct Value {
+pub(super) struct Value {
     short: [u8; 128],
     len: usize,
     long: Vec<u8>,
 }
 
 impl Value {
-    fn of(template: &Template, ctx: &Ctx<'_>) -> Self {
+    pub(super) fn of(template: &Template, ctx: &Ctx<'_>) -> Self {
         let mut value = Self { short: [0; 128], len: 0, long: Vec::new() };
         for segment in template.segments() {
             match segment {
@@ -146,7 +146,7 @@ impl Value {
         self.long.extend_from_slice(text);
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
     }
 }

@@ -10,7 +10,7 @@ use crate::conn::Client;
 use crate::event::LookupResult;
 use crate::http::{HeaderKind, RequestHead, Violation};
 use crate::id::ExchangeId;
-use crate::local_reply::LocalReply;
+use crate::local_reply::{Body, LocalReply};
 use crate::middleware::{Action, Connection, Ctx, Middleware, Transform};
 use crate::observe::Observer;
 use crate::time::Instant;
@@ -28,7 +28,7 @@ impl<O: Observer> Proxy<O> {
         let chain = self.pools.get(slot).chain.clone();
         let mut result = result;
         while let Some(middleware) = chain.get(usize::from(self.tables.exchanges[x].stage)) {
-            let (action, transform) = self.call(x, now, |ctx| match result.take() {
+            let (action, Put { transform, .. }) = self.call(x, now, |ctx| match result.take() {
                 Some(result) => middleware.on_lookup(ctx, result),
                 None => middleware.on_request(ctx),
             });
@@ -59,18 +59,13 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Calls the middleware that is next for this exchange.
-    fn call<R>(
-        &mut self,
-        x: ExchangeId,
-        now: Instant,
-        f: impl FnOnce(&mut Ctx<'_>) -> R,
-    ) -> (R, Option<Box<dyn Transform>>) {
+    fn call<R>(&mut self, x: ExchangeId, now: Instant, f: impl FnOnce(&mut Ctx<'_>) -> R) -> (R, Put) {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
         let client = self.tables.conns[e.client.conn].client();
         let pool = self.pools.get(e.pool.expect("routed")).pool();
         let choice = e.choice.filter(|_| e.backend.is_some());
-        let mut transform = None;
+        let mut put = Put { transform: None, content: None };
         let observer = &mut self.observer;
         let mut ctx = Ctx {
             now,
@@ -87,11 +82,12 @@ impl<O: Observer> Proxy<O> {
             states: &mut e.states,
             stage,
             body_limit: &mut e.body_limit,
-            transform: &mut transform,
+            transform: &mut put.transform,
+            content: &mut put.content,
             counter: &mut |counter| observer.count(&pool.name, counter),
         };
         let result = f(&mut ctx);
-        (result, transform)
+        (result, put)
     }
 
     /// Puts a transform into the request's way; false if there is no page for it.
@@ -107,31 +103,33 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// Lets the response in `scratch.response` pass, in reverse, the middlewares that the request has passed.
-    /// What they put into the body's way comes back in the order of the way.
-    pub(super) fn pass_response(&mut self, x: ExchangeId, now: Instant) -> Vec<Box<dyn Transform>> {
+    pub(super) fn pass_response(&mut self, x: ExchangeId, now: Instant) -> PassedResponse {
         let e = &self.tables.exchanges[x];
         let passed = e.stage;
         if passed == 0 {
-            return Vec::new();
+            return PassedResponse::default();
         }
         self.pass_response_chain(x, passed, now)
     }
 
     #[cold]
-    fn pass_response_chain(&mut self, x: ExchangeId, passed: u8, now: Instant) -> Vec<Box<dyn Transform>> {
+    fn pass_response_chain(&mut self, x: ExchangeId, passed: u8, now: Instant) -> PassedResponse {
         let chain = self.pools.get(self.tables.exchanges[x].pool.expect("routed")).chain.clone();
         let mut head = std::mem::take(&mut self.scratch.response);
-        let mut transforms = Vec::new();
+        let mut response = PassedResponse::default();
         for stage in (0..passed).rev() {
             self.tables.exchanges[x].stage = stage;
             let middleware: &dyn Middleware = &*chain[usize::from(stage)];
-            let ((), transform) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
-            transforms.extend(transform);
+            let ((), put) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
+            if put.content.is_some() {
+                (response.content, response.transforms) = (put.content, Vec::new());
+            }
+            response.transforms.extend(put.transform);
         }
         // An error that comes later passes them again only if nothing of this one has been sent.
         self.tables.exchanges[x].stage = passed;
         self.scratch.response = head;
-        transforms
+        response
     }
 
     /// A transform said that a body must not pass. If nothing of a response has been sent its reply is sent,
@@ -145,6 +143,21 @@ impl<O: Observer> Proxy<O> {
         self.drop_unsent_response(x);
         self.respond_locally(x, reply);
     }
+}
+
+/// What a middleware has put somewhere while it was called.
+struct Put {
+    transform: Option<Box<dyn Transform>>,
+    content: Option<Body>,
+}
+
+/// What has become of a response on its way through the middlewares, beside its head.
+#[derive(Default)]
+pub(super) struct PassedResponse {
+    /// In the order of the way.
+    pub(super) transforms: Vec<Box<dyn Transform>>,
+    /// What takes the place of its content, before those.
+    pub(super) content: Option<Body>,
 }
 
 /// The client that a trusted peer speaks for: of the addresses in `X-Forwarded-For`, from the right, the

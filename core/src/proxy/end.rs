@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-
 use super::Proxy;
 use super::exchange::{Leg, Phase, Window};
 use super::pipe::MessagePipe;
@@ -13,7 +11,7 @@ use crate::conn::Role;
 use crate::http::Framing;
 use crate::id::{ConnId, ExchangeId};
 use crate::local_reply::{Body, LocalReply};
-use crate::middleware::transform_whole;
+use crate::middleware::{Transform, transform_whole};
 use crate::observe::{FailedAttempts, Observer, Record};
 use crate::planted::planted;
 use crate::time::Instant;
@@ -52,14 +50,74 @@ impl<O: Observer> Proxy<O> {
         self.tables.conns[e.client.conn].wire.drop_payload();
 
         let body = reply.into_parts(&mut self.scratch.response).unwrap_or_default();
-        let transforms = self.pass_response(x, now);
+        let passed = self.pass_response(x, now);
+        let body = passed.content.unwrap_or(body);
+        self.send_own_content(x, body, passed.transforms, false, now);
+    }
+
+    /// A middleware has put other content in the place of a backend's, whose head lies in `scratch.response`.
+    /// What is still to come of the backend's is not waited for: its connection goes on if nothing is.
+    pub(super) fn replace_content(
+        &mut self,
+        x: ExchangeId,
+        content: Body,
+        transforms: Vec<Box<dyn Transform>>,
+        now: Instant,
+    ) {
+        let ended = self.has_whole_response(x);
+        let e = &mut self.tables.exchanges[x];
+        let owner = e.binds.then_some(e.client.conn);
+        match (e.backend, e.pool) {
+            (Some(leg), Some(pool)) if ended => {
+                e.backend = None;
+                self.free_backend(leg, pool, owner, now);
+            }
+            _ => self.detach_backend(x),
+        }
+        self.release_slot(x);
+        self.redeem_page(x);
+        let e = &mut self.tables.exchanges[x];
+        e.phase = Phase::LocalReply;
+        e.request.drop_pages(&mut self.tables.pages);
+        e.response.drop_pages(&mut self.tables.pages);
+        e.client_window = Window::NONE;
+        self.tables.conns[e.client.conn].wire.drop_payload();
+        self.send_own_content(x, content, transforms, true, now);
+    }
+
+    /// Whether request and response are complete with the backend. What has come of the content is dropped.
+    fn has_whole_response(&mut self, x: ExchangeId) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        let Some(leg) = e.backend.filter(|_| e.request_sent) else { return false };
+        match &mut self.tables.conns[leg.conn].wire {
+            Wire::H1(h1) => {
+                let trailers = &mut e.response.trailers;
+                let read = h1.receive_body(&mut self.tables.pages, &self.pools.head_limits, trailers);
+                trailers.clear();
+                h1.buffer_mut().drop_payload();
+                read.is_ok_and(|read| read.ended)
+            }
+            Wire::Multiplexed(_) => e.response.ended,
+            Wire::Tunnel(_) => false,
+        }
+    }
+
+    /// Sends the head in `scratch.response` with content that lies in memory. `from_backend`: the head is a
+    /// backend's.
+    fn send_own_content(
+        &mut self,
+        x: ExchangeId,
+        mut body: Body,
+        transforms: Vec<Box<dyn Transform>>,
+        from_backend: bool,
+        now: Instant,
+    ) {
         let head = &mut self.scratch.response;
         let e = &mut self.tables.exchanges[x];
         e.status = head.status().as_u16();
         let head_only = *e.head.method() == http::Method::HEAD;
-        let mut body = body;
         let mut streamed = Vec::new();
-        if !transforms.is_empty() && allows_content(head.status()) && !head_only {
+        if !transforms.is_empty() && head.allows_content() && !head_only {
             if body.bytes().len() <= MAX_WHOLE_BYTES {
                 let Some(changed) = transform_whole(body.bytes(), transforms) else {
                     return self.abort(x, Cause::NoPages, now);
@@ -70,7 +128,11 @@ impl<O: Observer> Proxy<O> {
                 (streamed, head.content_length) = (transforms, None);
             }
         }
+        if !head.allows_content() {
+            head.content_length = None;
+        }
         let framing = match head.content_length {
+            _ if !head.allows_content() => Framing::None,
             // Content is announced but not sent (RFC 9110 §9.3.2).
             _ if head_only => Framing::None,
             Some(len) => Framing::Length(len),
@@ -82,7 +144,7 @@ impl<O: Observer> Proxy<O> {
                 return self.abort(x, Cause::NoPages, now);
             }
         }
-        if let Err(cause) = self.send_local_head(x, framing) {
+        if let Err(cause) = self.send_local_head(x, framing, from_backend) {
             return self.abort(x, cause, now);
         }
         let c = self.tables.exchanges[x].client.conn;
@@ -350,11 +412,6 @@ impl<O: Observer> Proxy<O> {
         }
         self.observer.exchange(&record);
     }
-}
-
-/// Whether a response of this status may have content (RFC 9110 §6.4.1).
-fn allows_content(status: StatusCode) -> bool {
-    !status.is_informational() && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 #[cfg(test)]

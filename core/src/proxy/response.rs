@@ -1,7 +1,9 @@
 //! The way back: from a backend's bytes to a response that is on its way to the client.
 
-use super::exchange::{Phase, REQUEST, RESPONSE};
+use super::chain::PassedResponse;
+use super::exchange::{Exchange, Phase, REQUEST, RESPONSE};
 use super::pipe::MessagePipe;
+use super::shard_pool::PoolTable;
 use super::{Proxy, Tables};
 use crate::cause::Cause;
 use crate::conn::{Conn, Role};
@@ -118,7 +120,11 @@ impl<O: Observer> Proxy<O> {
                 return Err(Cause::BadResponse(Violation::UnexpectedSwitch));
             }
         }
-        self.pass_head(x, now)?;
+        if let Some(passed) = self.pass_head(x, now)? {
+            self.step_responded(x);
+            self.replace_content(x, passed.content.unwrap_or_default(), passed.transforms, now);
+            return Ok(());
+        }
         self.step_responded(x);
         if switches {
             self.tunnel_began(x, now)
@@ -156,9 +162,9 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Passes the head of a final response on, or that of a 101.
-    fn pass_head(&mut self, x: ExchangeId, now: Instant) -> Result<(), Cause> {
-        let transforms = self.pass_response(x, now);
+    /// Passes the head of a final response on, or that of a 101; but not if its content is replaced.
+    fn pass_head(&mut self, x: ExchangeId, now: Instant) -> Result<Option<PassedResponse>, Cause> {
+        let passed = self.pass_response(x, now);
         let head = &mut self.scratch.response;
         let Tables { conns, exchanges, pages, .. } = &mut self.tables;
         let e = &mut exchanges[x];
@@ -169,6 +175,9 @@ impl<O: Observer> Proxy<O> {
             e.binds |= super::bound::asks_for_connection_credentials(e.status, head.fields());
         }
         e.times.responded = if planted!(47) { e.times.sent } else { now };
+        if passed.content.is_some() {
+            return Ok(Some(passed));
+        }
         e.trailers_pass[RESPONSE] = !head.lists_fields;
         match &mut source.wire {
             Wire::H1(h1) => {
@@ -187,36 +196,36 @@ impl<O: Observer> Proxy<O> {
             Wire::Multiplexed(_) => e.response = MessagePipe::own(),
             Wire::Tunnel(_) => {}
         }
-        let framing = if transforms.is_empty() {
+        let framing = if passed.transforms.is_empty() {
             head.framing()
         } else {
-            transform_response(&mut e.response, head, transforms, pages)?
-        };
-        let pool = self.pools.get(e.pool.expect("routed"));
-        let cookie = match (pool.balancer.sticky(), e.choice) {
-            (Some(sticky), Some(choice)) if e.sticky_choice != Some(choice) || planted!(88) => {
-                sticky.set_cookie(choice)
-            }
-            _ => &[],
+            transform_response(&mut e.response, head, passed.transforms, pages)?
         };
         let how = SendResponse {
             framing,
             persist: e.persist && self.drain.until.is_none(),
             date: &self.identity.date,
-            extra: cookie,
+            extra: sticky_cookie(&self.pools, e),
             local: false,
         };
-        send_head(sink, e.client.stream, head, how, pages)
+        send_head(sink, e.client.stream, head, how, pages)?;
+        Ok(None)
     }
 
-    /// Sends the head in `scratch.response`, one of our own, to the client.
-    pub(super) fn send_local_head(&mut self, x: ExchangeId, framing: Framing) -> Result<(), Cause> {
+    /// Sends the head in `scratch.response` to the client, with content of our own. `from_backend`: the head
+    /// is a backend's.
+    pub(super) fn send_local_head(
+        &mut self,
+        x: ExchangeId,
+        framing: Framing,
+        from_backend: bool,
+    ) -> Result<(), Cause> {
         let e = &self.tables.exchanges[x];
         let how = SendResponse {
             framing,
             persist: e.persist && self.drain.until.is_none(),
             date: &self.identity.date,
-            extra: b"",
+            extra: if from_backend { sticky_cookie(&self.pools, e) } else { b"" },
             local: true,
         };
         let conn = &mut self.tables.conns[e.client.conn];
@@ -311,6 +320,18 @@ impl<O: Observer> Proxy<O> {
             Wire::Tunnel(_) => true,
             Wire::Multiplexed(_) => matches!(e.phase, Phase::Responding | Phase::Tunnel),
         }
+    }
+}
+
+/// The field that makes a client stick to its backend, where it doesn't do so already.
+#[inline]
+fn sticky_cookie<'p>(pools: &'p PoolTable, e: &Exchange) -> &'p [u8] {
+    let pool = pools.get(e.pool.expect("routed"));
+    match (pool.balancer.sticky(), e.choice) {
+        (Some(sticky), Some(choice)) if e.sticky_choice != Some(choice) || planted!(88) => {
+            sticky.set_cookie(choice)
+        }
+        _ => &[],
     }
 }
 

@@ -93,11 +93,15 @@ impl<O: Observer> Proxy<O> {
         let taken = match parsed {
             Ok(()) => {
                 self.scratch.response.on_stream(ended);
+                // It may be that nobody wants to see the rest.
+                e.response.ended = ended;
                 self.take_response(x, now)
             }
             Err(violation) => Err(Cause::BadResponse(violation)),
         };
         match taken {
+            // Its content was replaced, and the stream is given up.
+            Ok(()) if self.tables.exchanges.get(x).is_none_or(|e| e.phase == Phase::LocalReply) => {}
             Ok(()) if ended => self.stream_ended(x, Vec::new(), false, now),
             Ok(()) => {
                 // The head of a final response goes out before any of its content has come.

@@ -33,7 +33,16 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Option<Middlew
             continue;
         };
         match reader::non_empty_string(value, "the path of a page", report) {
-            Some(path) => pages.push((status, report.file(path, value.span()))),
+            Some(path) => {
+                let page = report.file(path, value.span());
+                if page.media_type().is_none() {
+                    let message = format!("the type of \"{}\" is not known", clip(path));
+                    report.warning(value.span(), message).help = Some(
+                        "it is sent as application/octet-stream; known are .html, .json and .txt".into(),
+                    );
+                }
+                pages.push((status, page));
+            }
             None => valid = false,
         }
     }

@@ -14,6 +14,8 @@ use crate::http::{HeaderKind, fields::is_token};
 enum Side {
     Request,
     Response,
+    /// Of a response that no backend makes.
+    Reply,
 }
 
 /// Framing, `Host`, and what is meant for one hop (RFC 9110 §7.6.1): each hop makes these anew.
@@ -123,6 +125,27 @@ fn changes(value: &Value<'_>, side: Side, report: &mut Report<'_>) -> Option<Fie
     valid.then_some(changes)
 }
 
+/// The fields of a response: a table of names and values.
+pub(super) fn response_fields(
+    value: &Value<'_>,
+    what: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Vec<(Box<str>, Template)>> {
+    let section = Section::with_any_keys(value, what, report)?;
+    let mut fields: Vec<(Box<str>, Template)> = Vec::new();
+    let mut valid = true;
+    for (name, value) in section.entries() {
+        let name_valid = check_name(name.get_ref(), name.span(), Side::Reply, report);
+        let text = reader::string(value, "the value of a field", report);
+        let template = text.and_then(|text| template(text, value.span(), Side::Reply, report));
+        match template {
+            Some(template) if name_valid => fields.push((name.get_ref().as_ref().into(), template)),
+            _ => valid = false,
+        }
+    }
+    valid.then_some(fields)
+}
+
 /// Whether a field of this name may be changed on this side.
 fn check_name(name: &str, span: Span, side: Side, report: &mut Report<'_>) -> bool {
     if !is_token(name.as_bytes()) {
@@ -152,11 +175,14 @@ fn template(text: &str, span: Span, side: Side, report: &mut Report<'_>) -> Opti
             return None;
         }
     };
-    if side == Side::Request && template.has(Placeholder::Backend) {
+    if side != Side::Response && template.has(Placeholder::Backend) {
         let at = text.find("{backend}").unwrap_or(0);
-        let span = literal.span_of(at..at + "{backend}".len());
-        report.error(span, "which backend gets a request is not known yet when its fields are set").help =
-            Some("{backend} can stand in fields of the response".into());
+        let message = match side {
+            Side::Request => "which backend gets a request is not known yet when its fields are set",
+            _ => "no backend makes this response",
+        };
+        let error = report.error(literal.span_of(at..at + "{backend}".len()), message);
+        error.help = Some("{backend} can stand in `response` of Headers".into());
         return None;
     }
     Some(template)
