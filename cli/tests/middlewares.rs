@@ -34,6 +34,8 @@ mod error_pages;
 mod headers;
 #[path = "middlewares/https_redirector.rs"]
 mod https_redirector;
+#[path = "middlewares/ip_filter.rs"]
+mod ip_filter;
 #[path = "middlewares/max_body_size.rs"]
 mod max_body_size;
 #[path = "support/nginx.rs"]

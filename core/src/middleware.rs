@@ -15,6 +15,7 @@ mod custom_error_pages;
 pub mod factory;
 mod headers;
 mod https_redirector;
+mod ip_filter;
 mod max_body_size;
 mod path_rewriting;
 mod redirect;

@@ -831,6 +831,21 @@ fn errors_of_a_pool() {
             9,
             "`limit` must be a number of bytes, like 10485760 or \"10MB\", found a boolean",
         ),
+        ("[backend_pools.middlewares.IpAllow]", 4, 1, "missing `ranges` in `IpAllow`"),
+        ("[backend_pools.middlewares.IpDeny]\nranges = []", 5, 10, "`IpDeny` needs a range at least"),
+        (
+            "[backend_pools.middlewares.IpDeny]\nranges = [\"10.0.0.0/8\", \"10.0.0.0/33\"]",
+            5,
+            25,
+            "\"10.0.0.0/33\" is not an address or a network: the prefix must be from 0 to 32",
+        ),
+        (
+            "[backend_pools.middlewares.IpAllow]\nranges = \"10.*\"",
+            5,
+            10,
+            "\"10.*\" is not an address or a network: it is no IP address",
+        ),
+        ("[backend_pools.middlewares.IpAllow]\nrange = \"::1\"", 5, 1, "unknown key \"range\" in `IpAllow`"),
         (
             "[backend_pools.middlewares.Authentication]\nldap_address = \"http://a\"",
             5,

@@ -13,6 +13,8 @@ mod headers;
 mod hooks;
 #[path = "middlewares/https_redirector.rs"]
 mod https_redirector;
+#[path = "middlewares/ip_filter.rs"]
+mod ip_filter;
 #[path = "middlewares/lookups.rs"]
 mod lookups;
 #[path = "middlewares/max_body_size.rs"]

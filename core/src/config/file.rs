@@ -14,7 +14,7 @@ use super::reader::{self, Section};
 use super::report::{Parsed, Report};
 use super::settings::{self, Scope};
 use super::syntax::{self, Readable};
-use super::{address, certificates, keys, lint, listeners, literal, pool, suggest};
+use super::{certificates, keys, lint, listeners, literal, pool};
 
 /// Reads a configuration file, as [`parse_in`] does, where there are no variables.
 #[must_use]
@@ -129,25 +129,7 @@ fn check_every(file: &Section<'_>, report: &mut Report<'_>) -> Duration {
 
 fn trusted_proxies(file: &Section<'_>, report: &mut Report<'_>) -> Vec<ipnet::IpNet> {
     let Some(value) = file.get("trusted_proxies") else { return Vec::new() };
-    let mut found = Vec::new();
-    for (text, span) in reader::strings(value, "`trusted_proxies`", report) {
-        match address::network(text) {
-            Ok(net) => found.push(net),
-            Err(reason) => {
-                let message = format!("\"{}\" is not an address or a network: {reason}", clip(text));
-                let error = report.error(span, message);
-                match address::meant_network(text) {
-                    Some(meant) => error.write(literal::quote(&meant)),
-                    None if suggest::is_variable(text) => {
-                        error.help = Some(suggest::VARIABLES.into());
-                        error
-                    }
-                    None => error.suggest("for example \"10.0.0.0/8\"", error.span.clone(), "\"10.0.0.0/8\""),
-                };
-            }
-        }
-    }
-    found
+    reader::networks(value, "`trusted_proxies`", report)
 }
 
 fn access_log(file: &Section<'_>, report: &mut Report<'_>) -> AccessLog {

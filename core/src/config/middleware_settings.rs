@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::substitution::Substitution;
 use super::template::Template;
 
@@ -24,6 +26,16 @@ pub enum Middleware {
     MaxBodySize {
         /// Most bytes of a body.
         limit: u64,
+    },
+    /// Lets in only clients whose address is in one of these ranges, of which there is one at least.
+    IpAllow {
+        /// As [`IpDeny`](Middleware::IpDeny).
+        ranges: Vec<IpNet>,
+    },
+    /// Keeps out clients whose address is in one of these ranges, of which there is one at least.
+    IpDeny {
+        /// Networks and single addresses; what is mapped into IPv6 stands as IPv4.
+        ranges: Vec<IpNet>,
     },
     /// Asks for a name and a password (RFC 7617) and checks them with an LDAP server.
     Authentication {
@@ -75,6 +87,8 @@ impl Middleware {
             Self::RateLimiter { .. } => "RateLimiter",
             Self::HttpsRedirector => "HttpsRedirector",
             Self::MaxBodySize { .. } => "MaxBodySize",
+            Self::IpAllow { .. } => "IpAllow",
+            Self::IpDeny { .. } => "IpDeny",
             Self::Authentication { .. } => "Authentication",
             Self::CustomErrorPages { .. } => "CustomErrorPages",
             Self::Headers(_) => "Headers",

@@ -6,6 +6,7 @@ mod compression;
 mod custom_error_pages;
 mod headers;
 mod https_redirector;
+mod ip_filter;
 mod max_body_size;
 mod named;
 mod path;
@@ -47,6 +48,8 @@ const KINDS: &[Kind] = &[
     kind("RateLimiter", rate_limiter::read, false),
     kind("HttpsRedirector", https_redirector::read, true),
     kind("MaxBodySize", max_body_size::read, true),
+    kind("IpAllow", ip_filter::read_allow, true),
+    kind("IpDeny", ip_filter::read_deny, true),
     kind("Authentication", authentication::read, false),
     kind("CustomErrorPages", custom_error_pages::read, true),
     kind("Headers", headers::read, true),

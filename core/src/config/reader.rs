@@ -4,13 +4,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, clip};
 use super::literal::quote;
 use super::report::{self, Report, Span, Value};
-use super::{duration, keys, suggest};
+use super::{address, duration, keys, suggest};
 
 /// One name of a closed set; otherwise an error with a suggestion.
 pub(super) fn one_of<T: Copy>(
@@ -176,6 +177,29 @@ pub(super) fn strings<'v>(value: &'v Value<'_>, what: &str, report: &mut Report<
             Vec::new()
         }
     }
+}
+
+/// Networks, `"10.0.0.0/8"`, and addresses: those of a string or of a list of strings that are good.
+pub(super) fn networks(value: &Value<'_>, what: &str, report: &mut Report<'_>) -> Vec<IpNet> {
+    let mut found = Vec::new();
+    for (text, span) in strings(value, what, report) {
+        match address::network(text) {
+            Ok(net) => found.push(net),
+            Err(reason) => {
+                let message = format!("\"{}\" is not an address or a network: {reason}", clip(text));
+                let error = report.error(span, message);
+                match address::meant_network(text) {
+                    Some(meant) => error.write(quote(&meant)),
+                    None if suggest::is_variable(text) => {
+                        error.help = Some(suggest::VARIABLES.into());
+                        error
+                    }
+                    None => error.suggest("for example \"10.0.0.0/8\"", error.span.clone(), "\"10.0.0.0/8\""),
+                };
+            }
+        }
+    }
+    found
 }
 
 /// A name for people and for other places of the file: 1 to 100 bytes without control characters.

@@ -12,6 +12,7 @@ use http::StatusCode;
 use super::custom_error_pages::CustomErrorPages;
 use super::headers::Headers;
 use super::https_redirector::HttpsRedirector;
+use super::ip_filter::IpFilter;
 use super::max_body_size::MaxBodySize;
 use super::path_rewriting::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix};
 use super::redirect::Redirect;
@@ -86,6 +87,8 @@ impl MiddlewareFactory for BuiltIn {
                 status: StatusCode::from_u16(moved.status).ok()?,
             }),
             config::Middleware::Respond(response) => Box::new(Respond::new(response)?),
+            config::Middleware::IpAllow { ranges } => Box::new(IpFilter::allowing(ranges)),
+            config::Middleware::IpDeny { ranges } => Box::new(IpFilter::denying(ranges)),
             _ => return None,
         })
     }
