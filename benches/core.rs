@@ -8,6 +8,8 @@ mod chunked;
 mod exchanges;
 #[path = "core/heads.rs"]
 mod heads;
+#[path = "core/rate_limiter.rs"]
+mod rate_limiter;
 #[path = "core/routing.rs"]
 mod routing;
 #[path = "core/simulator.rs"]
@@ -34,6 +36,7 @@ fn main() {
         chunked::bench,
         routing::bench,
         strategies::bench,
+        rate_limiter::bench,
         wheel::bench,
         simulator::bench,
     ];

@@ -16,6 +16,13 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1));
         group.bench_function(*name, |b| b.iter(|| harness.exchange(request, response)));
     }
+    let middlewares = "[backend_pools.middlewares.RateLimiter]\nlimit = 4294967295\nwindow_sec = 1\n\
+                       [backend_pools.middlewares.MaxBodySize]\nlimit = \"10MB\"\n";
+    let mut harness = Harness::with_pool("", middlewares);
+    harness.connect();
+    group.bench_function("small, through RateLimiter and MaxBodySize", |b| {
+        b.iter(|| harness.exchange(&kept[0].1, &kept[0].2));
+    });
     let mut harness = Harness::new("");
     group.bench_function("small, on a connection of its own", |b| {
         b.iter(|| {

@@ -54,8 +54,19 @@ impl Harness {
     /// If the configuration is invalid.
     #[must_use]
     pub fn new(top: &str) -> Self {
-        let pool = "[health_interval]\ncheck_every = 0\n[[backend_pools]]\naddresses = [\"127.0.0.1:81\"]\n";
-        let parsed = config::parse(&format!("http_address = \"127.0.0.1:80\"\n{top}\n{pool}"));
+        Self::with_pool(top, "")
+    }
+
+    /// The same with more keys and tables of the pool.
+    ///
+    /// # Panics
+    /// If the configuration is invalid.
+    #[must_use]
+    pub fn with_pool(top: &str, pool: &str) -> Self {
+        let parsed = config::parse(&format!(
+            "http_address = \"127.0.0.1:80\"\n{top}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n\
+             addresses = [\"127.0.0.1:81\"]\n{pool}"
+        ));
         let config = Arc::new(parsed.config.expect("a valid configuration"));
         let now = Instant::from_millis(1_000);
         let proxy =

@@ -43,6 +43,8 @@ mod max_body_size;
 mod nginx;
 #[path = "middlewares/proxy.rs"]
 mod proxy;
+#[path = "middlewares/rate_limiter.rs"]
+mod rate_limiter;
 #[path = "middlewares/rewriting.rs"]
 mod rewriting;
 #[path = "support/scripted_backend.rs"]

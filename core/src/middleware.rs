@@ -18,7 +18,9 @@ mod https_redirector;
 mod ip_filter;
 mod max_body_size;
 mod path_rewriting;
+mod rate_limiter;
 mod redirect;
+pub mod request_windows;
 mod respond;
 
 use std::any::Any;
@@ -96,6 +98,7 @@ pub struct Ctx<'a> {
     pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
     pub(crate) content: &'a mut Option<Body>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
+    pub(crate) warning: &'a mut Option<String>,
 }
 
 /// How a client is connected.
@@ -183,6 +186,12 @@ impl Ctx<'_> {
     /// Counts something, under the pool's name.
     pub fn count(&mut self, counter: Counter) {
         (self.counter)(counter);
+    }
+
+    /// Tells the operator something in the log: whoever calls sees to it that it is not said often. Of two in
+    /// one call the last one is told.
+    pub fn warn(&mut self, text: String) {
+        *self.warning = Some(text);
     }
 }
 

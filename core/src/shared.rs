@@ -140,8 +140,8 @@ impl Shared {
     }
 
     /// The middlewares of a pool, made from its configuration.
-    pub(crate) fn chain(&self, config: &Config, pool: &config::Pool) -> Chain {
-        factory::chain(config, pool, &*self.factory, &self.middlewares)
+    pub(crate) fn chain(&self, config: &Config, pool: &config::Pool, seed: [u64; 2]) -> Chain {
+        factory::chain(config, pool, &*self.factory, &self.middlewares, seed)
     }
 
     /// Client connections now, over all shards.

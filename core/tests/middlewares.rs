@@ -19,6 +19,8 @@ mod ip_filter;
 mod lookups;
 #[path = "middlewares/max_body_size.rs"]
 mod max_body_size;
+#[path = "middlewares/rate_limiter.rs"]
+mod rate_limiter;
 #[path = "middlewares/replies.rs"]
 mod replies;
 #[path = "middlewares/rewriting.rs"]

@@ -45,7 +45,7 @@ const fn kind(
 
 const KINDS: &[Kind] = &[
     kind("Compression", compression::read, false),
-    kind("RateLimiter", rate_limiter::read, false),
+    kind("RateLimiter", rate_limiter::read, true),
     kind("HttpsRedirector", https_redirector::read, true),
     kind("MaxBodySize", max_body_size::read, true),
     kind("IpAllow", ip_filter::read_allow, true),

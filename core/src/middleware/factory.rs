@@ -15,7 +15,9 @@ use super::https_redirector::HttpsRedirector;
 use super::ip_filter::IpFilter;
 use super::max_body_size::MaxBodySize;
 use super::path_rewriting::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix};
+use super::rate_limiter::RateLimiter;
 use super::redirect::Redirect;
+use super::request_windows::RequestWindows;
 use super::respond::Respond;
 use super::{Action, Chain, Ctx, Middleware};
 use crate::config;
@@ -39,6 +41,9 @@ pub struct Place<'a> {
     /// The port of HTTPS: that of the first HTTPS listener whose requests the pool takes, or else of the
     /// first one of all. `None` if there is none, or if it takes any free port.
     pub https_port: Option<NonZeroU16>,
+    /// Random, for hashes that strangers must not foresee. Each shard has other ones: what shards have to agree
+    /// on is made of them in [`Place::shared`].
+    pub seed: [u64; 2],
     states: &'a MiddlewareStates,
     kind: &'static str,
 }
@@ -89,6 +94,10 @@ impl MiddlewareFactory for BuiltIn {
             config::Middleware::Respond(response) => Box::new(Respond::new(response)?),
             config::Middleware::IpAllow { ranges } => Box::new(IpFilter::allowing(ranges)),
             config::Middleware::IpDeny { ranges } => Box::new(IpFilter::denying(ranges)),
+            config::Middleware::RateLimiter { limit, window } => {
+                let windows = place.shared(|| RequestWindows::new(place.seed));
+                Box::new(RateLimiter::new(*limit, *window, windows, place.pool))
+            }
             _ => return None,
         })
     }
@@ -100,12 +109,13 @@ pub(crate) fn chain(
     pool: &config::Pool,
     factory: &dyn MiddlewareFactory,
     states: &MiddlewareStates,
+    seed: [u64; 2],
 ) -> Chain {
     let https_port = https_port(config, pool);
     let places = pool.middlewares.iter().enumerate().map(|(at, configured)| {
         let kind = configured.name();
         let nth = pool.middlewares[..at].iter().filter(|before| before.name() == kind).count();
-        let place = Place { pool: &pool.name, nth, https_port, states, kind };
+        let place = Place { pool: &pool.name, nth, https_port, seed, states, kind };
         factory.make(configured, &place).unwrap_or_else(|| Box::new(Unavailable))
     });
     places.collect()

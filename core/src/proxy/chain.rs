@@ -12,7 +12,7 @@ use crate::http::{HeaderKind, RequestHead, Violation};
 use crate::id::ExchangeId;
 use crate::local_reply::{Body, LocalReply};
 use crate::middleware::{Action, Connection, Ctx, Middleware, Transform};
-use crate::observe::Observer;
+use crate::observe::{Level, Observer};
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {
@@ -66,6 +66,7 @@ impl<O: Observer> Proxy<O> {
         let pool = self.pools.get(e.pool.expect("routed")).pool();
         let choice = e.choice.filter(|_| e.backend.is_some());
         let mut put = Put { transform: None, content: None };
+        let mut warning = None;
         let observer = &mut self.observer;
         let mut ctx = Ctx {
             now,
@@ -85,8 +86,12 @@ impl<O: Observer> Proxy<O> {
             transform: &mut put.transform,
             content: &mut put.content,
             counter: &mut |counter| observer.count(&pool.name, counter),
+            warning: &mut warning,
         };
         let result = f(&mut ctx);
+        if let Some(text) = warning {
+            self.observer.note(Level::Warning, &text);
+        }
         (result, put)
     }
 

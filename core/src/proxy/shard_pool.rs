@@ -281,12 +281,15 @@ impl<O: Observer> Proxy<O> {
         let pool = &config.pools[index];
         let table = &mut self.pools;
         let backends = state.backends().iter().map(|backend| table.backend(backend, used)).collect();
+        // Numbers that are drawn for middlewares change none that others get.
+        let mut rng = self.identity.rng.clone();
+        let seed = [rng.next_u64(), rng.next_u64()];
         let adopted = ShardPool {
             config: config.clone(),
             index: index as u16,
             head_limits: head_limits(&pool.limits),
             balancer: Balancer::new(pool, state.clone(), self.identity.rng.next_u64()),
-            chain: self.identity.shared.chain(config, pool),
+            chain: self.identity.shared.chain(config, pool, seed),
             state,
             backends,
             queue: VecDeque::new(),

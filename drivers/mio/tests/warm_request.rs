@@ -109,10 +109,15 @@ fn exchange(stream: &mut TcpStream, request: &[u8], buf: &mut [u8]) {
 const HEADERS: &str = "[backend_pools.middlewares.Headers]\n\
     request = { set = { X-Who = \"{client_ip}, {scheme}\", X-Constant = \"1\" }, remove = [\"Referer\"] }\n\
     response = { set = { Server = \"ours\", X-Id = \"{request_id} by {backend}\" } }\nsecurity = true\n";
+/// Those that refuse what is too much, or comes from the wrong place.
+const LIMITS: &str = "[backend_pools.middlewares.RateLimiter]\nlimit = 100000\nwindow_sec = 60\n\
+    [backend_pools.middlewares.MaxBodySize]\nlimit = \"10MB\"\n\
+    [backend_pools.middlewares.IpDeny]\nranges = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n";
 
+/// One after the other: every allocation of the workers counts.
 #[test]
 fn a_warm_request_allocates_nothing() {
-    for middlewares in ["", HEADERS] {
+    for middlewares in ["", HEADERS, LIMITS, &[HEADERS, LIMITS].concat()] {
         serve_without_allocations(middlewares);
     }
 }
