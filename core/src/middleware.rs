@@ -57,6 +57,11 @@ pub trait Middleware: Debug + Send + Sync {
     fn on_response(&self, ctx: &mut Ctx<'_>, head: &mut ResponseHead) {
         let _ = (ctx, head);
     }
+
+    /// Whether [`Middleware::on_response`] does anything: where none does a response costs nothing.
+    fn sees_responses(&self) -> bool {
+        true
+    }
 }
 
 /// What becomes of a request.

@@ -48,6 +48,10 @@ impl Middleware for HttpsRedirector {
         let target = std::str::from_utf8(ctx.request.sent_target()).unwrap_or("/");
         Action::Respond(LocalReply::new(status).with_field("Location", &location(name, port, target)))
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
 
 /// `target`: path and query as they were sent, or `*`, which an authority without a path stands for

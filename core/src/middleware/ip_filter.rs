@@ -39,6 +39,10 @@ impl Middleware for IpFilter {
             b"403 Forbidden: your address is not let in\n",
         ))
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
 
 /// Ranges of addresses, apart from each other and in order: thousands are searched as fast as a few.

@@ -30,4 +30,8 @@ impl Middleware for MaxBodySize {
         }
         Action::Continue
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }

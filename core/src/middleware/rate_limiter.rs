@@ -54,4 +54,8 @@ impl Middleware for RateLimiter {
             decision => self.refuse(ctx, decision),
         }
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }

@@ -27,11 +27,25 @@ impl<O: Observer> Proxy<O> {
         let slot = self.tables.exchanges[x].pool.expect("routed");
         let chain = self.pools.get(slot).chain.clone();
         let mut result = result;
-        while let Some(middleware) = chain.get(usize::from(self.tables.exchanges[x].stage)) {
-            let (action, Put { transform, .. }) = self.call(x, now, |ctx| match result.take() {
-                Some(result) => middleware.on_lookup(ctx, result),
-                None => middleware.on_request(ctx),
+        loop {
+            let received = self.tables.exchanges[x].request.payload_bytes;
+            let ((action, stage), Put { transform, .. }) = self.call(x, now, |ctx| {
+                // Most have nothing to be done between one and the next.
+                while let Some(middleware) = chain.get(ctx.stage) {
+                    let action = match result.take() {
+                        Some(result) => middleware.on_lookup(ctx, result),
+                        None => middleware.on_request(ctx),
+                    };
+                    let changes =
+                        ctx.transform.is_some() || ctx.warning.is_some() || received > *ctx.body_limit;
+                    if changes || !matches!(action, Action::Continue) {
+                        return (action, ctx.stage);
+                    }
+                    ctx.stage += 1;
+                }
+                (Action::Continue, ctx.stage)
             });
+            self.tables.exchanges[x].stage = stage as u8;
             if let Some(transform) = transform
                 && !self.transform_request(x, transform)
             {
@@ -44,6 +58,7 @@ impl<O: Observer> Proxy<O> {
                     self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
                     return false;
                 }
+                Action::Continue if stage >= chain.len() => return true,
                 Action::Continue => self.tables.exchanges[x].stage += 1,
                 Action::Respond(reply) => {
                     self.respond_locally(x, reply);
@@ -55,10 +70,9 @@ impl<O: Observer> Proxy<O> {
                 }
             }
         }
-        true
     }
 
-    /// Calls the middleware that is next for this exchange.
+    /// Calls the middleware that is next for this exchange, or several.
     fn call<R>(&mut self, x: ExchangeId, now: Instant, f: impl FnOnce(&mut Ctx<'_>) -> R) -> (R, Put) {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
@@ -111,10 +125,11 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn pass_response(&mut self, x: ExchangeId, now: Instant) -> PassedResponse {
         let e = &self.tables.exchanges[x];
         let passed = e.stage;
-        if passed == 0 {
-            return PassedResponse::default();
-        }
-        self.pass_response_chain(x, passed, now)
+        let seen = passed > 0 && {
+            let chain = &self.pools.get(e.pool.expect("routed")).chain;
+            chain[..usize::from(passed)].iter().any(|middleware| middleware.sees_responses())
+        };
+        if seen { self.pass_response_chain(x, passed, now) } else { PassedResponse::default() }
     }
 
     #[cold]
@@ -123,8 +138,11 @@ impl<O: Observer> Proxy<O> {
         let mut head = std::mem::take(&mut self.scratch.response);
         let mut response = PassedResponse::default();
         for stage in (0..passed).rev() {
-            self.tables.exchanges[x].stage = stage;
             let middleware: &dyn Middleware = &*chain[usize::from(stage)];
+            if !middleware.sees_responses() {
+                continue;
+            }
+            self.tables.exchanges[x].stage = stage;
             let ((), put) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
             if put.content.is_some() {
                 (response.content, response.transforms) = (put.content, Vec::new());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use ruststrom_core::Shared;
 use ruststrom_core::config::{self as model, Config, ListenerKind};
 use ruststrom_core::shared::HttpChallenge;
@@ -191,5 +192,34 @@ fn what_came_by_https_passes() {
         let location = head.lines().find_map(|line| line.strip_prefix("Location: "));
         assert_eq!(location, *expected, "{kind:?} {top} {fields}: {head}");
         assert_eq!(rig.asked().len(), usize::from(expected.is_none()));
+    }
+}
+
+proptest! {
+    /// Whatever host and target are: a location is that host with that target behind it, or there is none.
+    #[test]
+    fn a_location_has_the_host_and_the_target_that_were_sent(
+        host in "[ -~]{0,12}|[a-c.:0-9]{1,12}|[a-c]{1,5}(:[0-9]{0,5})?",
+        absolute in prop::option::of("[a-c./:@%]{0,8}"),
+        path in "/[!-~]{0,16}|[a-c?/.%]{0,8}",
+    ) {
+        let target = absolute.as_ref().map_or_else(|| path.clone(), |other| format!("http://{other}{path}"));
+        let mut rig = rig(HTTP1, redirecting("", ""));
+        let (status, location) = answer(&mut rig, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        prop_assert!(rig.asked().is_empty(), "{} reaches a backend", target);
+        let Some(location) = location else {
+            prop_assert_eq!(status, "400");
+            return Ok(());
+        };
+        prop_assert_eq!(status, "301");
+        let authority = match target.strip_prefix("http://") {
+            Some(rest) => &rest[..rest.find(['/', '?']).unwrap_or(rest.len())],
+            None => host.trim(),
+        };
+        let name = authority.split(':').next().unwrap();
+        prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{}", name);
+        let sent = target.strip_prefix("http://").map_or(&*target, |rest| &rest[authority.len()..]);
+        let slash = if sent.starts_with('?') { "/" } else { "" };
+        prop_assert_eq!(location, format!("https://{name}{slash}{sent}"));
     }
 }

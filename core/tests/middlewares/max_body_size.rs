@@ -39,7 +39,9 @@ fn content_up_to_the_limit_passes_and_more_is_refused() {
                 let sent = framed(pair.0, chunked, &body);
                 let mut given = 0;
                 while given < sent.len() && !rig.message(far).ended {
-                    given += rig.send(far, &sent[given..]);
+                    let n = rig.send(far, &sent[given..]);
+                    assert!(n > 0, "{what}: no more is taken after {given}");
+                    given += n;
                 }
                 if len <= LIMIT {
                     rig.end(far, "");
