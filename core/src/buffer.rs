@@ -101,6 +101,11 @@ impl ReceiveBuffer {
         self.end += n as u32;
     }
 
+    /// What was read last has filled the room that there was.
+    pub(crate) fn is_full(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| self.end as usize == Pages::size(page))
+    }
+
     /// Whether more could be read into it, perhaps after moving what is there.
     pub(crate) fn has_room(&self) -> bool {
         match &self.page {

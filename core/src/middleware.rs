@@ -252,6 +252,22 @@ pub trait Transform: Debug + Send {
         output: &mut [u8],
         ended: bool,
     ) -> Result<TransformProgress, Box<LocalReply>>;
+
+    /// All input that there is has been taken, and no more is known to be on its way: what is held back of it
+    /// is put into `output`, which is not empty, so that the peer sees all that was sent so far. Returns how
+    /// many bytes that are; it is called again as long as it puts any.
+    ///
+    /// # Errors
+    /// As [`Transform::run`].
+    fn flush(&mut self, output: &mut [u8]) -> Result<usize, Box<LocalReply>> {
+        let _ = output;
+        Ok(0)
+    }
+
+    /// What there is to count under the pool's name, now that it is done. It is asked once.
+    fn counter(&self) -> Option<Counter> {
+        None
+    }
 }
 
 /// What one call of [`Transform::run`] did.
@@ -265,9 +281,13 @@ pub struct TransformProgress {
     pub done: bool,
 }
 
-/// Lets a whole body pass transforms at once, in their order. Nothing if one of them refuses it or does not
-/// come to an end.
-pub(crate) fn transform_whole(body: &[u8], transforms: Vec<Box<dyn Transform>>) -> Option<Vec<u8>> {
+/// Lets a whole body pass transforms at once, in their order; what they count goes to `count`. Nothing if one
+/// of them refuses it or does not come to an end.
+pub(crate) fn transform_whole(
+    body: &[u8],
+    transforms: Vec<Box<dyn Transform>>,
+    mut count: impl FnMut(Counter),
+) -> Option<Vec<u8>> {
     let mut body = body.to_vec();
     for mut transform in transforms {
         let (mut input, mut output) = (&body[..], Vec::new());
@@ -277,6 +297,7 @@ pub(crate) fn transform_whole(body: &[u8], transforms: Vec<Box<dyn Transform>>) 
             input = &input[progress.taken..];
             output.extend_from_slice(&room[..progress.put]);
             if progress.done {
+                transform.counter().into_iter().for_each(&mut count);
                 break;
             }
             if progress.taken == 0 && progress.put == 0 {

@@ -246,6 +246,11 @@ impl<O: Observer> Proxy<O> {
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if n == 0 {
             conn.wire.trim(&mut self.tables.pages);
+            if let (Role::Backend(_), Some(x)) = (&conn.role, conn.exchange)
+                && self.tables.exchanges[x].response.more_follows
+            {
+                self.response_pauses(x, now);
+            }
             self.settle(now);
             return;
         }

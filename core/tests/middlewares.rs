@@ -7,6 +7,8 @@ mod bodies;
 mod context;
 #[path = "middlewares/error_pages.rs"]
 mod error_pages;
+#[path = "middlewares/flushes.rs"]
+mod flushes;
 #[path = "middlewares/headers.rs"]
 mod headers;
 #[path = "middlewares/hooks.rs"]

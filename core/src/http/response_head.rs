@@ -157,6 +157,14 @@ impl ResponseHead {
         self.keep_alive_secs = parsed.keep_alive_timeout;
     }
 
+    /// Something changes the content on its way. That there is none, or that it is chunked, stays known.
+    pub(crate) fn length_unknown(&mut self) {
+        self.content_length = None;
+        if matches!(self.framing, Framing::Length(_)) {
+            self.framing = Framing::Close;
+        }
+    }
+
     /// It came on a stream, which ends by itself.
     pub(crate) fn on_stream(&mut self, ended: bool) {
         self.upgrade = None;

@@ -147,12 +147,38 @@ impl<O: Observer> Proxy<O> {
             if put.content.is_some() {
                 (response.content, response.transforms) = (put.content, Vec::new());
             }
-            response.transforms.extend(put.transform);
+            if let Some(transform) = put.transform {
+                // Those that see it next must not take the length of what came for that of what goes.
+                head.length_unknown();
+                response.transforms.push(transform);
+            }
         }
         // An error that comes later passes them again only if nothing of this one has been sent.
         self.tables.exchanges[x].stage = passed;
         self.scratch.response = head;
         response
+    }
+
+    /// Lets the transforms of the request's body work on what has come of it.
+    #[cold]
+    pub(super) fn transform_request_body(&mut self, x: ExchangeId) -> Result<(), Box<LocalReply>> {
+        let e = &mut self.tables.exchanges[x];
+        let source = Some(&self.tables.conns[e.client.conn].wire);
+        e.request.run(source, &mut self.tables.pages)?;
+        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
+        e.request.counters().for_each(|counter| self.observer.count(pool, counter));
+        Ok(())
+    }
+
+    /// Lets the transforms of the response's body work on what has come of it.
+    #[cold]
+    pub(super) fn transform_response_body(&mut self, x: ExchangeId) -> Result<(), Box<LocalReply>> {
+        let e = &mut self.tables.exchanges[x];
+        let source = e.backend.and_then(|leg| self.tables.conns.get(leg.conn)).map(|conn| &conn.wire);
+        e.response.run(source, &mut self.tables.pages)?;
+        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
+        e.response.counters().for_each(|counter| self.observer.count(pool, counter));
+        Ok(())
     }
 
     /// A transform said that a body must not pass. If nothing of a response has been sent its reply is sent,

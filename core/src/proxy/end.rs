@@ -119,7 +119,9 @@ impl<O: Observer> Proxy<O> {
         let mut streamed = Vec::new();
         if !transforms.is_empty() && head.allows_content() && !head_only {
             if body.bytes().len() <= MAX_WHOLE_BYTES {
-                let Some(changed) = transform_whole(body.bytes(), transforms) else {
+                let pool = e.pool.map(|slot| &*self.pools.get(slot).pool().name).unwrap_or_default();
+                let count = |counter| self.observer.count(pool, counter);
+                let Some(changed) = transform_whole(body.bytes(), transforms, count) else {
                     return self.abort(x, Cause::NoPages, now);
                 };
                 body = Body::Owned(changed);
@@ -136,6 +138,7 @@ impl<O: Observer> Proxy<O> {
             // Content is announced but not sent (RFC 9110 §9.3.2).
             _ if head_only => Framing::None,
             Some(len) => Framing::Length(len),
+            None if !allows_content(head.status()) => Framing::Length(0),
             None => Framing::Chunked,
         };
         e.response = MessagePipe::local(if head_only { Body::Empty } else { body });

@@ -2,7 +2,7 @@
 //! the way.
 
 use crate::local_reply::{Body, LocalReply};
-use crate::middleware::Transform;
+use crate::middleware::{Counter, Transform};
 use crate::page::{PageId, Pages};
 use crate::planted::planted;
 use crate::wire::{STREAM_CREDIT, Wire};
@@ -15,6 +15,9 @@ pub(crate) struct MessagePipe {
     transforms: Option<Box<Transforms>>,
     /// The source's message is complete: nothing comes after what lies here.
     pub(crate) ended: bool,
+    /// Transforms need not flush: the last read filled the room that it had, so another one follows at once,
+    /// and says so if there is nothing more.
+    pub(crate) more_follows: bool,
     /// Payload received from the source, in bytes.
     pub(crate) payload_bytes: u64,
     /// A trailer section, ready to send; empty: there is none.
@@ -46,6 +49,8 @@ struct TransformStep {
     start: u32,
     end: u32,
     done: bool,
+    /// It has been asked for what there is to count.
+    counted: bool,
 }
 
 impl MessagePipe {
@@ -66,7 +71,14 @@ impl MessagePipe {
 
     #[inline]
     fn of(pipe: Pipe) -> Self {
-        Self { pipe, transforms: None, ended: false, payload_bytes: 0, trailers: Vec::new() }
+        Self {
+            pipe,
+            transforms: None,
+            ended: false,
+            more_follows: false,
+            payload_bytes: 0,
+            trailers: Vec::new(),
+        }
     }
 
     fn steps(&self) -> &[TransformStep] {
@@ -105,7 +117,7 @@ impl MessagePipe {
         pages: &mut Pages,
     ) -> Result<(), NoPage> {
         let page = pages.lend().ok_or(NoPage)?;
-        let step = TransformStep { transform, page, start: 0, end: 0, done: false };
+        let step = TransformStep { transform, page, start: 0, end: 0, done: false, counted: false };
         self.transforms.get_or_insert_default().steps.push(step);
         Ok(())
     }
@@ -260,7 +272,37 @@ impl MessagePipe {
         result
     }
 
+    /// What the transforms have counted that have become done.
+    pub(crate) fn counters(&mut self) -> impl Iterator<Item = Counter> {
+        let steps = self.transforms.as_mut().map_or(&mut [][..], |transforms| &mut transforms.steps[..]);
+        steps.iter_mut().filter_map(|step| {
+            let first = step.done && !std::mem::replace(&mut step.counted, true);
+            if first { step.transform.counter() } else { None }
+        })
+    }
+
     fn run_steps(
+        &mut self,
+        steps: &mut [TransformStep],
+        source: Option<&Wire>,
+        pages: &mut Pages,
+    ) -> Result<(), Box<LocalReply>> {
+        self.move_on(steps, source, pages)?;
+        if self.more_follows {
+            return Ok(());
+        }
+        for place in 0..steps.len() {
+            let input_ended = if place == 0 { self.ended } else { steps[place - 1].done };
+            // What one has held back passes those behind it, which may make room for more of it.
+            while !input_ended && steps[place].flush(pages)? {
+                self.move_on(steps, source, pages)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets each work on the output of the one before it, until nothing moves any more.
+    fn move_on(
         &mut self,
         steps: &mut [TransformStep],
         source: Option<&Wire>,
@@ -385,6 +427,17 @@ impl TransformStep {
             (self.start, self.end) = (0, self.end - self.start);
         }
         memory
+    }
+
+    /// Puts out what it holds back; whether there was anything, and room for it.
+    fn flush(&mut self, pages: &mut Pages) -> Result<bool, Box<LocalReply>> {
+        let mut output = self.take_room(pages);
+        let room = &mut output[self.end as usize..];
+        let flushed = if room.is_empty() || self.done { Ok(0) } else { self.transform.flush(room) };
+        self.give_room(output, pages);
+        let put = flushed?;
+        self.end += put as u32;
+        Ok(put > 0)
     }
 
     fn give_room(&self, memory: Box<[u8]>, pages: &mut Pages) {

@@ -32,6 +32,7 @@ impl<O: Observer> Proxy<O> {
             return self.attempt_failed(x, Cause::BackendReset, now);
         }
         e.response_seen = true;
+        e.response.more_follows = self.tables.conns[b].wire.h1().is_some_and(|h1| h1.buffer().is_full());
         while self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Sending) {
             match self.receive_response_head(x, b) {
                 Ok(false) => break,
@@ -245,6 +246,16 @@ impl<O: Observer> Proxy<O> {
             debug_assert!(e.trailers_pass[REQUEST] || e.request.trailers.is_empty());
         } else {
             self.push_request(x, now);
+        }
+    }
+
+    /// A backend that had filled a page has said nothing more: transforms put out what they hold back.
+    #[cold]
+    pub(super) fn response_pauses(&mut self, x: ExchangeId, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        e.response.more_follows = false;
+        if e.phase == Phase::Responding && e.response.is_transformed() {
+            self.response_received(x, now);
         }
     }
 

@@ -354,9 +354,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         if taken > 0 && e.response.is_transformed() {
             // There is room for more of the output again.
-            let source = e.backend.map(|leg| leg.conn);
-            let wire = source.and_then(|b| self.tables.conns.get(b)).map(|conn| &conn.wire);
-            if let Err(reply) = e.response.run(wire, &mut self.tables.pages) {
+            if let Err(reply) = self.transform_response_body(x) {
                 self.refuse_body(x, *reply, now);
                 return false;
             }

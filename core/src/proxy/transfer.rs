@@ -19,12 +19,12 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn push_request(&mut self, x: ExchangeId, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let c = e.client.conn;
-        if e.request.is_transformed() {
-            let source = Some(&self.tables.conns[c].wire);
-            if let Err(reply) = e.request.run(source, &mut self.tables.pages) {
-                return self.refuse_body(x, *reply, now);
-            }
+        if e.request.is_transformed()
+            && let Err(reply) = self.transform_request_body(x)
+        {
+            return self.refuse_body(x, *reply, now);
         }
+        let e = &mut self.tables.exchanges[x];
         let source = &self.tables.conns[c].wire;
         let (ready, last, trailers) =
             (e.request.ready_len(Some(source)), e.request.is_last(), e.request.trailers.len());
@@ -76,8 +76,7 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let (client, backend) = (e.client, e.backend);
         if e.response.is_transformed() {
-            let source = backend.map(|leg| &self.tables.conns[leg.conn].wire);
-            if let Err(reply) = e.response.run(source, &mut self.tables.pages) {
+            if let Err(reply) = self.transform_response_body(x) {
                 self.refuse_body(x, *reply, now);
                 return false;
             }
