@@ -24,7 +24,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 b.iter(|| {
                     client = client.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     now = now + Duration::from_micros(1);
-                    let place = (u64::from(client) * u64::from(clients) >> 32) as u32;
+                    let place = ((u64::from(client) * u64::from(clients)) >> 32) as u32;
                     black_box(windows.admit(address(place), &limit, now))
                 });
             });

@@ -25,6 +25,8 @@ mod authority;
 #[path = "support/client.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod client;
+#[path = "middlewares/compression.rs"]
+mod compression;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;

@@ -2,11 +2,13 @@
 //! crate), fields and what they are, request targets, dates, and the rules a message can break. Nothing here
 //! knows how bytes are framed on a connection.
 
+mod content_coding;
 pub mod date;
 mod field_list;
 pub mod fields;
 pub(crate) mod hex;
 pub mod ip;
+mod media_range;
 mod parsed;
 mod request_head;
 mod response_head;
@@ -14,8 +16,10 @@ pub mod target;
 mod violation;
 
 pub use ::http::{Method, StatusCode, Version};
+pub use content_coding::ContentCoding;
 pub use field_list::HeadFull;
 pub use fields::{Field, FieldLine, Fields, HeaderKind};
+pub use media_range::MediaRange;
 pub use parsed::{ParsedRequest, ParsedResponse};
 pub use request_head::RequestHead;
 pub use response_head::ResponseHead;

@@ -11,6 +11,7 @@
 //! exchange, however many backends are tried, and interim responses (1xx) pass none. A request without a
 //! route belongs to no pool: its 404 passes no middleware.
 
+mod compression;
 mod custom_error_pages;
 pub mod factory;
 mod headers;
@@ -129,6 +130,12 @@ impl Ctx<'_> {
             *state = Some(Box::<T>::default());
         }
         state.as_mut().and_then(|state| state.downcast_mut()).expect("just made")
+    }
+
+    /// What this middleware has kept of this exchange, if it has kept any.
+    #[must_use]
+    pub fn kept<T: 'static>(&self) -> Option<&T> {
+        self.states.get(self.stage)?.as_ref()?.downcast_ref()
     }
 
     /// The scheme that the client used: what `X-Forwarded-Proto` says, in one value on every of its lines, if

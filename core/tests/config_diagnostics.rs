@@ -795,10 +795,80 @@ fn errors_of_a_pool() {
         ),
         ("[backend_pools.middlewares.compression]", 4, 28, "unknown middleware \"compression\""),
         (
-            "[backend_pools.middlewares.Compression]\nlevel = 1",
+            "[backend_pools.middlewares.Compression]\nlevels = 1",
             5,
             1,
-            "unknown key \"level\" in `Compression`",
+            "unknown key \"levels\" in `Compression`",
+        ),
+        ("[backend_pools.middlewares.Compression]\nlevel = 0", 5, 9, "`level` must be from 1 to 9"),
+        ("[backend_pools.middlewares.Compression]\nlevel = 10", 5, 9, "`level` must be from 1 to 9"),
+        (
+            "[backend_pools.middlewares.Compression]\nlevel = \"fast\"",
+            5,
+            9,
+            "`level` must be an integer, found a string",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\nmin_bytes = -1",
+            5,
+            13,
+            "`min_bytes` must be from 0 to 1099511627776",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\nmin_bytes = \"1 KB\"",
+            5,
+            13,
+            "`min_bytes` must be an integer, found a string",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\nalgorithms = \"gzip\"",
+            5,
+            14,
+            "`algorithms` must be a list of content codings, found a string",
+        ),
+        ("[backend_pools.middlewares.Compression]\nalgorithms = []", 5, 14, "`algorithms` must not be empty"),
+        (
+            "[backend_pools.middlewares.Compression]\nalgorithms = [\"br\", \"gzp\"]",
+            5,
+            21,
+            "unknown content coding \"gzp\"",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\nalgorithms = [\"br\", 1]",
+            5,
+            21,
+            "content coding must be one of \"br\", \"zstd\", \"gzip\" or \"deflate\", found an integer",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\nalgorithms = [\"br\", \"gzip\", \"br\"]",
+            5,
+            29,
+            "\"br\" is there twice in `algorithms`",
+        ),
+        ("[backend_pools.middlewares.Compression]\ntypes = []", 5, 9, "`types` must not be empty"),
+        (
+            "[backend_pools.middlewares.Compression]\ntypes = \"text/html\"",
+            5,
+            9,
+            "`types` must be a list of media types, found a string",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\ntypes = [\"text/html\", \"html\"]",
+            5,
+            23,
+            "\"html\" is not a media type",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\ntypes = [\"text/html; charset=utf-8\"]",
+            5,
+            10,
+            "\"text/html; charset=utf-8\" is not a media type",
+        ),
+        (
+            "[backend_pools.middlewares.Compression]\ntypes = [1]",
+            5,
+            10,
+            "a media type in `types` must be a string, found an integer",
         ),
         (
             "[backend_pools.middlewares.RateLimiter]\nlimit = 0\nwindow_sec = 60",
@@ -1133,6 +1203,22 @@ fn warnings(text: &str) -> Vec<String> {
     let parsed = parse(text);
     assert!(parsed.config.is_some(), "{}", render(&parsed.diagnostics, "f", text));
     parsed.diagnostics.into_iter().map(|d| d.message).collect()
+}
+
+#[test]
+fn a_level_of_compression_that_costs_much_is_warned_of() {
+    let costly = "brotli above level 4 needs 8 to 40 MB for each response";
+    for (settings, expected) in [
+        ("", None),
+        ("level = 4", None),
+        ("level = 5", Some(costly)),
+        ("level = 9\nalgorithms = [\"gzip\", \"br\"]", Some(costly)),
+        ("level = 9\nalgorithms = [\"zstd\", \"gzip\", \"deflate\"]", None),
+        ("min_bytes = 0\ntypes = [\"text/*\", \"*/*+json\", \"*/*\", \"font/ttf\"]", None),
+    ] {
+        let text = in_pool(&format!("[backend_pools.middlewares.Compression]\n{settings}"));
+        assert_eq!(warnings(&text), expected.into_iter().collect::<Vec<_>>(), "{text}");
+    }
 }
 
 #[test]

@@ -121,6 +121,17 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "script" => {
             seeds.extend((0..8).map(|n| (format!("script-{n}"), [&[n, n, 1][..], &choices(n)].concat())))
         }
+        "accept_encoding" => {
+            let values = [
+                "gzip, deflate, br, zstd",
+                "gzip;q=0.5, br;q=0.4, *;q=0.1, identity;q=0",
+                "x-gzip ; Q = 0.999,, deflate;q=0.",
+                "*;q=0\nidentity\nbr;q=1.001",
+            ];
+            seeds.extend(
+                values.iter().enumerate().map(|(n, v)| (format!("value-{n}"), format!("\x0f{v}").into())),
+            );
+        }
         _ => {}
     }
     if matches!(target, "config" | "matcher") {

@@ -3,6 +3,8 @@
 
 #[path = "middlewares/bodies.rs"]
 mod bodies;
+#[path = "middlewares/compression.rs"]
+mod compression;
 #[path = "middlewares/context.rs"]
 mod context;
 #[path = "middlewares/error_pages.rs"]

@@ -300,7 +300,7 @@ fn a_client_that_leaves_takes_all_its_streams_along() {
 #[test]
 fn two_lookups_are_outstanding_at_once_and_come_back_in_any_order() {
     let mut config = config("", "");
-    config.pools[0].middlewares = vec![Middleware::Compression];
+    config.pools[0].middlewares = vec![Middleware::Compression(Default::default())];
     let shared = Shared::with_middlewares("lb", 1, Arc::new(LookupFactory));
     let mut rig = Rig::new(config, Arc::new(shared), BOTH);
     let c = rig.client();

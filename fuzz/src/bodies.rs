@@ -1,6 +1,8 @@
 //! One body for each target. They panic where something is wrong.
 
 // Paths are written out because the replay includes this file from elsewhere.
+#[path = "bodies/accept_encoding.rs"]
+mod accept_encoding;
 #[path = "bodies/chunked.rs"]
 mod chunked;
 #[path = "bodies/config.rs"]
@@ -28,8 +30,17 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 8] =
-    ["head", "chunked", "differential", "connection", "config", "matcher", "rewriting", "script"];
+pub(crate) const TARGETS: [&str; 9] = [
+    "head",
+    "chunked",
+    "differential",
+    "connection",
+    "config",
+    "matcher",
+    "rewriting",
+    "script",
+    "accept_encoding",
+];
 
 /// Plays `data` through the body of a target.
 ///
@@ -45,6 +56,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "matcher" => matcher::run(data),
         "rewriting" => rewriting::run(data),
         "script" => play::run(data),
+        "accept_encoding" => accept_encoding::run(data),
         other => panic!("there is no target {other}"),
     }
 }

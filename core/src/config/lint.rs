@@ -303,7 +303,7 @@ fn error_pages(located: &LocatedPool, report: &mut Report<'_>) {
 fn makes_no_errors(middleware: &Middleware) -> bool {
     matches!(
         middleware,
-        Middleware::Compression
+        Middleware::Compression(_)
             | Middleware::Headers(_)
             | Middleware::StripPrefix { .. }
             | Middleware::AddPrefix { .. }

@@ -7,12 +7,13 @@ use ipnet::IpNet;
 
 use super::substitution::Substitution;
 use super::template::Template;
+use crate::http::{ContentCoding, MediaRange};
 
 /// A middleware of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Middleware {
     /// Compresses the bodies of responses.
-    Compression,
+    Compression(Compression),
     /// Limits the requests of each client.
     RateLimiter {
         /// Most requests in any `window`, 1 or more.
@@ -83,7 +84,7 @@ impl Middleware {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Compression => "Compression",
+            Self::Compression(_) => "Compression",
             Self::RateLimiter { .. } => "RateLimiter",
             Self::HttpsRedirector => "HttpsRedirector",
             Self::MaxBodySize { .. } => "MaxBodySize",
@@ -146,6 +147,25 @@ pub enum RespondContent {
     Text(Box<str>),
     /// That of a file.
     File(FileRef),
+}
+
+/// Which responses are compressed, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compression {
+    /// The codings that may be used, each once, at least one. Their order does not matter.
+    pub algorithms: Vec<ContentCoding>,
+    /// From 1 (quick) to 9 (small), for every coding. `None`: each coding's default.
+    pub level: Option<u8>,
+    /// Content that is known to be shorter is not compressed, in bytes.
+    pub min_bytes: u64,
+    /// The media types that are compressed. `None`: what is text.
+    pub types: Option<Vec<MediaRange>>,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { algorithms: ContentCoding::ALL.into(), level: None, min_bytes: 1024, types: None }
+    }
 }
 
 /// Which fields of requests and responses are changed.

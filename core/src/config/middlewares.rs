@@ -44,7 +44,7 @@ const fn kind(
 }
 
 const KINDS: &[Kind] = &[
-    kind("Compression", compression::read, false),
+    kind("Compression", compression::read, true),
     kind("RateLimiter", rate_limiter::read, true),
     kind("HttpsRedirector", https_redirector::read, true),
     kind("MaxBodySize", max_body_size::read, true),

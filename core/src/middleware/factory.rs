@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use super::compression::{Compression, Encoders};
 use super::custom_error_pages::CustomErrorPages;
 use super::headers::Headers;
 use super::https_redirector::HttpsRedirector;
@@ -52,8 +53,25 @@ impl Place<'_> {
     /// What all shards share of this middleware, and what outlives reloads: it is kept by the pool's name,
     /// the kind of the middleware and its place among those. Made when it is asked for first.
     pub fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let key = (self.pool.into(), self.kind, self.nth);
-        let mut states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.states.get((Some(self.pool.into()), self.kind, self.nth), make)
+    }
+
+    /// What all middlewares of this kind share, in whatever pool. Made when it is asked for first.
+    pub fn shared_by_kind<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        self.states.get((None, self.kind, 0), make)
+    }
+}
+
+/// Pool (none: all of them), kind, and place among those of the kind.
+type StateKey = (Option<Box<str>>, &'static str, usize);
+
+/// What the shards share of middlewares.
+#[derive(Debug, Default)]
+pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Arc<dyn Any + Send + Sync>>>);
+
+impl MiddlewareStates {
+    fn get<T: Any + Send + Sync>(&self, key: StateKey, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = states.get(&key).and_then(|state| state.clone().downcast().ok()) {
             return known;
         }
@@ -62,13 +80,6 @@ impl Place<'_> {
         made
     }
 }
-
-/// Pool, kind, and place among those of the kind.
-type StateKey = (Box<str>, &'static str, usize);
-
-/// What the shards share of middlewares.
-#[derive(Debug, Default)]
-pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Arc<dyn Any + Send + Sync>>>);
 
 /// The middlewares that are built in.
 #[derive(Debug)]
@@ -97,6 +108,10 @@ impl MiddlewareFactory for BuiltIn {
             config::Middleware::RateLimiter { limit, window } => {
                 let windows = place.shared(|| RequestWindows::new(place.seed));
                 Box::new(RateLimiter::new(*limit, *window, windows, place.pool))
+            }
+            config::Middleware::Compression(settings) => {
+                let encoders = place.shared_by_kind(Encoders::default);
+                Box::new(Compression::new(settings, encoders))
             }
             _ => return None,
         })

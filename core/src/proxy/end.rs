@@ -138,7 +138,7 @@ impl<O: Observer> Proxy<O> {
             // Content is announced but not sent (RFC 9110 §9.3.2).
             _ if head_only => Framing::None,
             Some(len) => Framing::Length(len),
-            None if !allows_content(head.status()) => Framing::Length(0),
+            None if !head.allows_content() => Framing::Length(0),
             None => Framing::Chunked,
         };
         e.response = MessagePipe::local(if head_only { Body::Empty } else { body });

@@ -242,7 +242,7 @@ fn shared_state_is_that_of_all_shards_and_outlives_reloads() {
     assert_eq!(ask(&mut shards[1]), "api 0: 4");
     // Another kind, another pool: another state.
     let mut other_kind = config("", "", 1);
-    other_kind.pools[0].middlewares = vec![model::Middleware::Compression];
+    other_kind.pools[0].middlewares = vec![model::Middleware::Compression(model::Compression::default())];
     shards[0].reload(other_kind);
     assert_eq!(ask(&mut shards[0]), "api 0: 1");
     let mut other_pool = config("", "", 1);
@@ -266,7 +266,8 @@ fn two_of_a_kind_have_states_of_their_own() {
     });
     let shared = Arc::new(Shared::with_middlewares("lb", 1, Arc::new(factory)));
     let mut config = plain_config("", "");
-    config.pools[0].middlewares = vec![stand_in(0), model::Middleware::Compression, stand_in(1)];
+    config.pools[0].middlewares =
+        vec![stand_in(0), model::Middleware::Compression(model::Compression::default()), stand_in(1)];
     let mut rig = Rig::new(config, shared, TOY);
     let c = rig.client();
     for round in 0..2 {

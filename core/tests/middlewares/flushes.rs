@@ -1,5 +1,5 @@
-//! Transforms that hold something back put it out when no more comes for now; those that are done are asked once
-//! for what there is to count; and who comes behind a transform knows no length.
+//! Transforms that hold something back put it out when no more comes for now; those that are done are asked
+//! once for what there is to count; and who comes behind a transform knows no length.
 
 use ruststrom_core::http::Framing;
 use ruststrom_core::local_reply::LocalReply;

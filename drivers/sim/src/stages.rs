@@ -13,7 +13,9 @@ use ruststrom_core::{Cause, LookupResult, Query};
 /// Stands in a configuration for [`LookupMiddleware`].
 pub(crate) const LOOKUP: config::Middleware = config::Middleware::HttpsRedirector;
 /// Stands in a configuration for [`CopyMiddleware`].
-pub(crate) const COPY: config::Middleware = config::Middleware::Compression;
+pub(crate) fn copy() -> config::Middleware {
+    config::Middleware::Compression(config::Compression::default())
+}
 
 /// Makes the middlewares of this file.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ impl MiddlewareFactory for SimFactory {
     fn make(&self, configured: &config::Middleware, _: &Place<'_>) -> Option<Box<dyn Middleware>> {
         match *configured {
             LOOKUP => Some(Box::new(LookupMiddleware)),
-            COPY => Some(Box::new(CopyMiddleware)),
+            config::Middleware::Compression(_) => Some(Box::new(CopyMiddleware)),
             _ => None,
         }
     }

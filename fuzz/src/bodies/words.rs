@@ -182,7 +182,7 @@ const SECTIONS: [(&str, &[&str]); 23] = [
         "[backend_pools.middlewares.Authentication]",
         &["ldap_address", "user_directory", "rdn_identifier", "recursive"],
     ),
-    ("[backend_pools.middlewares.Compression]", &[]),
+    ("[backend_pools.middlewares.Compression]", &["algorithms", "level", "min_bytes", "types"]),
     ("[certificates.\"www.example.com\"]", &["default", "client_ca", "client_auth", "Local", "ACME"]),
     ("[certificates.\"*.example.com\".Local]", &["certificate_path", "private_key_path"]),
     ("[certificates.\"a.example\".ACME]", &["staging", "email", "persist_dir"]),

@@ -8,7 +8,7 @@ use ruststrom_core::page::SMALL_BYTES;
 
 use super::{MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
 use crate::random::SplitMix64;
-use crate::stages::{COPY, LOOKUP};
+use crate::stages::{LOOKUP, copy};
 
 impl Scenario {
     /// Draws the settings before the pools.
@@ -164,7 +164,7 @@ impl Scenario {
             // Less than the least that a file may ask for.
             config.limits.buffer_bytes = self.page_limit * SMALL_BYTES as u64;
         }
-        let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, COPY)];
+        let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, copy())];
         for pool in &mut config.pools {
             pool.middlewares = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone()).collect();
         }
