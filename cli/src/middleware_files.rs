@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ruststrom_core::Config;
-use ruststrom_core::config::{Diagnostic, Places, Severity};
+use ruststrom_core::config::{Diagnostic, FileFault, Places, Severity};
+use ruststrom_driver::auth;
 
 /// Longest file. It is kept in memory.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Reads them into the configuration; `folder` is the configuration's. What cannot be read is reported
-/// wherever it is named.
+/// Reads them into the configuration; `folder` is the configuration's. What cannot be read, or has what its
+/// middleware cannot use, is reported wherever it is named.
 pub(crate) fn read(
     text: &str,
     places: &Places,
@@ -36,7 +37,31 @@ pub(crate) fn read(
         let message = format!("cannot read {}: {error}", folder.join(&*file.path).display());
         Some(Diagnostic::at(text, file.span.clone(), Severity::Error, message, "give the path of a file"))
     });
-    unread.collect()
+    let mut problems: Vec<Diagnostic> = unread.collect();
+    let is_read = |path: &str| contents.get(path).is_some_and(Result::is_ok);
+    for fault in config.iter().flat_map(|config| faults(config)).filter(|fault| is_read(&fault.path)) {
+        for file in places.middleware_files.iter().filter(|file| file.path == fault.path) {
+            let message = format!("{}: {}", folder.join(&*fault.path).display(), fault.message);
+            let help = "correct the file, or give the path of another";
+            problems.push(Diagnostic::at(text, file.span.clone(), Severity::Error, message, help));
+        }
+    }
+    problems
+}
+
+/// What middlewares cannot use of the files that they have read.
+fn faults(config: &Config) -> Vec<FileFault> {
+    let middlewares = config.pools.iter().flat_map(|pool| &pool.middlewares);
+    let mut faults: Vec<FileFault> = middlewares.flat_map(|middleware| middleware.file_faults()).collect();
+    faults.extend(auth::file_faults(config));
+    // Two middlewares may read the same file.
+    let mut seen = Vec::new();
+    faults.retain(|fault| {
+        let new = !seen.contains(fault);
+        seen.push(fault.clone());
+        new
+    });
+    faults
 }
 
 fn read_one(path: &Path) -> io::Result<Arc<[u8]>> {

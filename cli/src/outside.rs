@@ -41,7 +41,8 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
     if let Some(config) = &parsed.config {
         found.extend(unusable_folders(text, config, &parsed.places, folder));
     }
-    found.extend(middleware_files::read(text, &parsed.places, None, folder));
+    let mut config = parsed.config.clone();
+    found.extend(middleware_files::read(text, &parsed.places, config.as_mut(), folder));
     if let Some(Err(error)) = parsed.config.as_ref().map(privileges::identity) {
         found.push(account_problem(text, &parsed.places, &error));
     }

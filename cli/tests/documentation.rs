@@ -137,7 +137,8 @@ fn check_file(file: &Path) -> (Output, String) {
     (out, stdout)
 }
 
-/// A folder with the files that the commands of cli/docs/tls.md make, and some pages; removed when dropped.
+/// A folder with the files that the commands of cli/docs/tls.md make, a list of users, and some pages;
+/// removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -154,6 +155,8 @@ impl Folder {
         }
         assert_eq!(run, 3, "a certificate, a client's, and a backend's");
         std::fs::create_dir(path.join("pages")).expect("a folder");
+        let hash = format!("ada:$6$salt${}\n", "x".repeat(86));
+        std::fs::write(path.join("users.htpasswd"), hash).expect("a list of users");
         for page in ["404.html", "500.html"] {
             std::fs::write(path.join("pages").join(page), "<h1>Sorry</h1>\n").expect("a page");
         }

@@ -1,6 +1,6 @@
 //! The built-in middlewares with real peers: curl and raw connections as clients of the built binary, nginx
-//! and scripted backends behind it. If a peer is not installed its tests fail with the name of its Debian
-//! package.
+//! and scripted backends behind it, slapd beside it. If a peer is not installed its tests fail with the name
+//! of its Debian package.
 //!
 //! A test is a function of the driver; [`on_each_driver`] makes two tests of it, one for each driver.
 
@@ -19,9 +19,13 @@ macro_rules! on_each_driver {
 
 #[path = "support/address.rs"]
 mod address;
+#[path = "middlewares/authentication.rs"]
+mod authentication;
 #[path = "tls/authority.rs"]
 #[allow(dead_code, reason = "tls.rs uses the rest")]
 mod authority;
+#[path = "middlewares/basic_auth.rs"]
+mod basic_auth;
 #[path = "support/client.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod client;
@@ -52,3 +56,5 @@ mod rewriting;
 #[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod scripted_backend;
+#[path = "middlewares/slapd.rs"]
+mod slapd;

@@ -21,6 +21,8 @@
 //! | `template`, `substitution`, `tls_target` | more of them |
 //! | `environment` | variables in strings |
 //! | `difference` | what a reload changes, in words |
+//! | `credential_source`, `directory`, `user_list` | the same for who knows users and passwords |
+//! | `file_ref` | files that middlewares read |
 //! | `matcher` | the matcher language |
 //! | `render` | diagnostics as text for a terminal |
 //! | `address`, `keys`, `suggest` | texts of addresses; names of keys; "did you mean …?" |
@@ -32,11 +34,14 @@ mod backend_tls;
 mod backends;
 mod base64url;
 mod certificates;
+mod credential_source;
 mod diagnostic;
 mod difference;
+mod directory;
 mod duration;
 mod environment;
 mod file;
+mod file_ref;
 mod health;
 mod keys;
 mod lint;
@@ -58,9 +63,12 @@ mod syntax;
 pub mod template;
 mod tls_target;
 mod unix_socket;
+mod user_list;
 
+pub use credential_source::CredentialSource;
 pub use diagnostic::{Diagnostic, Severity, Suggestion};
 pub use difference::difference;
+pub use directory::{BindPassword, Directory, DirectoryBind};
 pub use environment::Environment;
 pub use file::{parse, parse_in};
 pub use matcher::Matcher;
@@ -69,3 +77,4 @@ pub use model::*;
 pub use render::render;
 pub use report::{BackendTlsPlaces, CertificatePlaces, HostName, MiddlewareFile, Parsed, Places};
 pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};
+pub use user_list::{HashKind, PasswordHash, UserList};

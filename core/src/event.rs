@@ -5,9 +5,10 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::{ListenerKind, TlsTarget};
+use crate::config::{CredentialSource, ListenerKind, TlsTarget};
 use crate::endpoint::Endpoint;
 use crate::id::{ConnId, ListenerId, LookupId};
+use crate::secret::Secret;
 
 /// A connection that a listener accepted.
 #[derive(Clone, Copy, Debug)]
@@ -249,25 +250,15 @@ pub enum Query {
     },
     /// Whether these credentials are good.
     Authenticate {
-        /// Names the directory: a place in the driver's configuration.
-        directory: Box<str>,
-        /// The user.
+        /// Who knows users and passwords.
+        source: Arc<CredentialSource>,
+        /// The user; neither empty nor with control characters.
         user: Box<str>,
-        /// The password. Never logged.
+        /// The password, which is not empty. Never logged.
         password: Secret,
     },
     /// The page of metrics, for the admin listener.
     Metrics,
-}
-
-/// A text that no log and no panic message shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Box<str>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// What a lookup found.
@@ -275,7 +266,7 @@ impl std::fmt::Debug for Secret {
 pub enum LookupResult {
     /// Addresses of a name; never empty.
     Addresses(Vec<SocketAddr>),
-    /// Whether the credentials are good.
+    /// Whether the credentials are good. If that could not be found out it is [`LookupResult::Failed`].
     Authenticated(bool),
     /// A page of text, of any length.
     Page {

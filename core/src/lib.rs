@@ -152,6 +152,7 @@ pub mod pool;
 pub mod proxy;
 pub mod rng;
 pub mod route;
+mod secret;
 pub mod shared;
 pub mod slab;
 mod sync;
@@ -163,11 +164,12 @@ pub use cause::Cause;
 pub use config::Config;
 pub use endpoint::Endpoint;
 pub use event::{
-    Accepted, Effect, Fault, LookupResult, Negotiated, Query, Ready, Refused, Secret, TimeoutReason,
-    TlsFault, Transmit, Wants,
+    Accepted, Effect, Fault, LookupResult, Negotiated, Query, Ready, Refused, TimeoutReason, TlsFault,
+    Transmit, Wants,
 };
 pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;
 pub use proxy::Proxy;
+pub use secret::Secret;
 pub use shared::Shared;
 pub use time::{Instant, UnixSecs, Wall};

@@ -11,6 +11,8 @@
 //! exchange, however many backends are tried, and interim responses (1xx) pass none. A request without a
 //! route belongs to no pool: its 404 passes no middleware.
 
+mod authentication;
+pub mod basic_credentials;
 mod compression;
 mod custom_error_pages;
 pub mod factory;
@@ -23,6 +25,7 @@ mod rate_limiter;
 mod redirect;
 pub mod request_windows;
 mod respond;
+mod success_cache;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -33,6 +36,7 @@ use crate::event::{LookupResult, Query};
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, ResponseHead, Scheme};
 use crate::local_reply::{Body, LocalReply};
+use crate::rng::Rng;
 use crate::time::Instant;
 
 /// One middleware of a pool, as configured. Each worker shares it; what belongs to one exchange lies in the
@@ -105,6 +109,8 @@ pub struct Ctx<'a> {
     pub(crate) content: &'a mut Option<Body>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
     pub(crate) warning: &'a mut Option<String>,
+    pub(crate) user: &'a mut Option<Box<str>>,
+    pub(crate) rng: &'a mut Rng,
 }
 
 /// How a client is connected.
@@ -195,6 +201,16 @@ impl Ctx<'_> {
         (*self.content, *self.transform) = (Some(content), None);
     }
 
+    /// Says whose request it is, for the log. The name has no control characters.
+    pub fn set_user(&mut self, user: &str) {
+        *self.user = Some(user.into());
+    }
+
+    /// A random number, from the driver's entropy.
+    pub fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
     /// Counts something, under the pool's name.
     pub fn count(&mut self, counter: Counter) {
         (self.counter)(counter);
@@ -231,7 +247,7 @@ fn told_scheme(head: &RequestHead) -> Option<Scheme> {
 pub enum Counter {
     /// A request was refused by a rate limit.
     RateLimitExceeded,
-    /// Credentials were wrong.
+    /// A name and a password were wrong, or one of them empty.
     AuthFailure,
     /// A body was compressed.
     Compressed {

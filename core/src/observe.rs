@@ -299,6 +299,8 @@ pub struct Record<'a> {
     pub pool_identity: Option<u64>,
     /// Identity of the last backend tried, the same over reloads.
     pub backend_identity: Option<u64>,
+    /// Whose request it was, as a middleware has found; empty: nobody knows. Without control characters.
+    pub user: &'a str,
     /// Final status sent to the client; 0 if none was.
     pub status: u16,
     /// Why we made the response ourselves, or why the exchange broke; `None` when all went well.

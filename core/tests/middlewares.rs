@@ -1,6 +1,8 @@
 //! The contract of middlewares, proven by middlewares that only tests have: over HTTP/1.1, over a protocol of
 //! many streams, and from each to the other.
 
+#[path = "middlewares/authentication.rs"]
+mod authentication;
 #[path = "middlewares/bodies.rs"]
 mod bodies;
 #[path = "middlewares/compression.rs"]

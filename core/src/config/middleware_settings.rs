@@ -1,12 +1,14 @@
 //! What the configuration of a pool says of each of its middlewares.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::directory::Directory;
+pub use super::file_ref::{FileFault, FileRef};
 use super::substitution::Substitution;
 use super::template::Template;
+use super::user_list::UserList;
 use crate::http::{ContentCoding, MediaRange};
 
 /// A middleware of a pool.
@@ -39,15 +41,13 @@ pub enum Middleware {
         ranges: Vec<IpNet>,
     },
     /// Asks for a name and a password (RFC 7617) and checks them with an LDAP server.
-    Authentication {
-        /// The server: `ldap://` or `ldaps://`, a host, and optionally a port.
-        ldap_address: Box<str>,
-        /// The distinguished name below which users are.
-        user_directory: Box<str>,
-        /// The attribute that holds a user's name (RFC 4512 §1.4).
-        rdn_identifier: Box<str>,
-        /// Whether users are looked for in the whole subtree instead of directly below `user_directory`.
-        recursive: bool,
+    Authentication(Box<Authentication>),
+    /// Asks for a name and a password (RFC 7617) and checks them with a list.
+    BasicAuth {
+        /// Who may pass.
+        users: Users,
+        /// What clients are told that the password is for. Visible ASCII and blanks.
+        realm: Box<str>,
     },
     /// Replaces the bodies of errors.
     CustomErrorPages {
@@ -90,7 +90,8 @@ impl Middleware {
             Self::MaxBodySize { .. } => "MaxBodySize",
             Self::IpAllow { .. } => "IpAllow",
             Self::IpDeny { .. } => "IpDeny",
-            Self::Authentication { .. } => "Authentication",
+            Self::Authentication(_) => "Authentication",
+            Self::BasicAuth { .. } => "BasicAuth",
             Self::CustomErrorPages { .. } => "CustomErrorPages",
             Self::Headers(_) => "Headers",
             Self::StripPrefix { .. } => "StripPrefix",
@@ -104,15 +105,30 @@ impl Middleware {
 
     /// The files that it reads.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
-        let (pages, one) = match self {
-            Self::CustomErrorPages { pages } => (&mut pages[..], None),
+        let files: Vec<&mut FileRef> = match self {
+            Self::CustomErrorPages { pages } => pages.iter_mut().map(|(_, file)| file).collect(),
+            Self::Authentication(settings) => settings.directory.files_mut().collect(),
+            Self::BasicAuth { users: Users::File(file), .. } => vec![file],
             Self::Respond(response) => match &mut response.content {
-                RespondContent::File(file) => (&mut [][..], Some(file)),
-                _ => (&mut [][..], None),
+                RespondContent::File(file) => vec![file],
+                _ => Vec::new(),
             },
-            _ => (&mut [][..], None),
+            _ => Vec::new(),
         };
-        pages.iter_mut().map(|(_, file)| file).chain(one)
+        files.into_iter()
+    }
+
+    /// What is wrong with the content of a file that it reads, now that it has been read.
+    #[must_use]
+    pub fn file_faults(&self) -> Vec<FileFault> {
+        match self {
+            Self::Authentication(settings) => settings.directory.file_faults(),
+            Self::BasicAuth { users: Users::File(file), .. } => match UserList::of_file(&file.content) {
+                Ok(_) => Vec::new(),
+                Err(faults) => faults.into_iter().map(|why| FileFault::new(file, why)).collect(),
+            },
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -191,30 +207,24 @@ pub struct FieldChanges {
     pub remove: Vec<Box<str>>,
 }
 
-/// A file that a middleware reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileRef {
-    /// Its path, relative to the configuration's folder.
-    pub path: Box<str>,
-    /// Its content. Empty as parsed, since the core opens no file: the driver fills it in.
-    pub content: Arc<[u8]>,
+/// The settings of the middleware that asks an LDAP server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authentication {
+    /// The server, and how it is asked.
+    pub directory: Directory,
+    /// What clients are told that the password is for. Visible ASCII and blanks.
+    pub realm: Box<str>,
+    /// For how long a success is believed without another look; 0: not at all. At most a day.
+    pub cache_time: Duration,
+    /// Whether backends get `Authorization`, with the password.
+    pub forward_authorization: bool,
 }
 
-impl FileRef {
-    /// The media type of the content, as the path's extension says; `None`: it says nothing.
-    #[must_use]
-    pub fn media_type(&self) -> Option<&'static str> {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase())?;
-        // The encoding of other texts is for the content itself to say, where it can.
-        let utf8 = std::str::from_utf8(&self.content).is_ok();
-        Some(match (&*extension, utf8) {
-            ("html" | "htm", true) => "text/html; charset=utf-8",
-            ("html" | "htm", false) => "text/html",
-            ("txt", true) => "text/plain; charset=utf-8",
-            ("txt", false) => "text/plain",
-            ("json", _) => "application/json",
-            _ => return None,
-        })
-    }
+/// Where a list of users stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Users {
+    /// In the configuration.
+    Listed(UserList),
+    /// In a file, as `htpasswd` makes it.
+    File(FileRef),
 }

@@ -2,6 +2,7 @@
 
 mod add_prefix;
 mod authentication;
+mod basic_auth;
 mod compression;
 mod custom_error_pages;
 mod headers;
@@ -11,6 +12,7 @@ mod max_body_size;
 mod named;
 mod path;
 mod rate_limiter;
+mod realm;
 mod redirect;
 mod replace_path;
 mod respond;
@@ -50,7 +52,8 @@ const KINDS: &[Kind] = &[
     kind("MaxBodySize", max_body_size::read, true),
     kind("IpAllow", ip_filter::read_allow, true),
     kind("IpDeny", ip_filter::read_deny, true),
-    kind("Authentication", authentication::read, false),
+    kind("Authentication", authentication::read, true),
+    kind("BasicAuth", basic_auth::read, true),
     kind("CustomErrorPages", custom_error_pages::read, true),
     kind("Headers", headers::read, true),
     kind("StripPrefix", strip_prefix::read, true),

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Lines, Severity};
-use super::middleware_settings::FileRef;
+use super::file_ref::FileRef;
 use super::model::Config;
 use super::suggest;
 

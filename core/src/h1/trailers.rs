@@ -107,7 +107,7 @@ pub fn parse_trailers<'s>(
 fn may_trail(field: &Field<'_>) -> bool {
     let name = field.name;
     const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "proxy-"];
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "age",
         "allow",
         "expires",
@@ -120,6 +120,9 @@ fn may_trail(field: &Field<'_>) -> bool {
         "warning",
         "www-authenticate",
         "accept-ranges",
+        // What middlewares say of a client.
+        "x-remote-user",
+        "x_remote_user",
     ];
     field.kind == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
@@ -176,6 +179,7 @@ mod tests {
             ("A: b\r\nGrpc-Status:0\r\n\r\n", Ok(Some("A=b Grpc-Status=0"))),
             ("Content-Length: 3\r\nA: b\r\nHost: x\r\n\r\n", Ok(Some("A=b"))),
             ("Transfer_Encoding: x\r\nX-Forwarded-For: 1\r\n\r\n", Ok(Some(""))),
+            ("X-Remote-User: a\r\nx_remote_user: b\r\n\r\n", Ok(Some(""))),
             ("Authorization: a\r\nCookie: b\r\nSet-Cookie: c\r\n\r\n", Ok(Some(""))),
             ("Content-Type: a\r\nIF-Match: b\r\nVary: c\r\nETag: d\r\n\r\n", Ok(Some("ETag=d"))),
             ("A: b\n\r\n", Err(Violation::BareLf)),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use super::authentication::Authentication;
 use super::compression::{Compression, Encoders};
 use super::custom_error_pages::CustomErrorPages;
 use super::headers::Headers;
@@ -20,6 +21,7 @@ use super::rate_limiter::RateLimiter;
 use super::redirect::Redirect;
 use super::request_windows::RequestWindows;
 use super::respond::Respond;
+use super::success_cache::SuccessCache;
 use super::{Action, Chain, Ctx, Middleware};
 use crate::config;
 use crate::local_reply::LocalReply;
@@ -90,6 +92,12 @@ impl MiddlewareFactory for BuiltIn {
         Some(match configured {
             config::Middleware::HttpsRedirector => Box::new(HttpsRedirector::new(place.https_port)),
             config::Middleware::MaxBodySize { limit } => Box::new(MaxBodySize::new(*limit)),
+            config::Middleware::Authentication(settings) => {
+                Box::new(Authentication::of_directory(settings, place.shared(SuccessCache::default)))
+            }
+            config::Middleware::BasicAuth { users, realm } => {
+                Box::new(Authentication::of_users(users, realm, place.shared(SuccessCache::default))?)
+            }
             config::Middleware::Headers(changes) => Box::new(Headers::new(changes)),
             config::Middleware::CustomErrorPages { pages } => Box::new(CustomErrorPages::new(pages)),
             config::Middleware::StripPrefix { prefixes } => Box::new(StripPrefix::new(prefixes)),
@@ -113,7 +121,6 @@ impl MiddlewareFactory for BuiltIn {
                 let encoders = place.shared_by_kind(Encoders::default);
                 Box::new(Compression::new(settings, encoders))
             }
-            _ => return None,
         })
     }
 }

@@ -101,6 +101,8 @@ impl<O: Observer> Proxy<O> {
             content: &mut put.content,
             counter: &mut |counter| observer.count(&pool.name, counter),
             warning: &mut warning,
+            user: &mut e.user,
+            rng: &mut self.identity.rng,
         };
         let result = f(&mut ctx);
         if let Some(text) = warning {

@@ -390,6 +390,7 @@ impl<O: Observer> Proxy<O> {
             backend: "",
             pool_identity: None,
             backend_identity: None,
+            user: e.user.as_deref().unwrap_or_default(),
             status: e.status,
             cause: e.cause,
             attempts: e.attempts,

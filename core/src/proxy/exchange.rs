@@ -124,6 +124,8 @@ pub(crate) struct Exchange {
     pub(crate) stage: u8,
     /// What each middleware keeps of this exchange.
     pub(crate) states: Vec<Option<Box<dyn Any + Send>>>,
+    /// Whose request it is, if a middleware has found out.
+    pub(crate) user: Option<Box<str>>,
 
     pub(crate) client_window: Window,
     pub(crate) backend_window: Window,

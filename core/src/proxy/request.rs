@@ -157,6 +157,7 @@ impl<O: Observer> Proxy<O> {
             body_limit: u64::MAX,
             stage: 0,
             states: Vec::new(),
+            user: None,
             client_window: Window::NONE,
             backend_window: Window::NONE,
             client_due: Instant::NEVER,

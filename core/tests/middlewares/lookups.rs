@@ -1,10 +1,11 @@
 //! Requests that wait for what the driver finds out: once, several times, in vain; and the admin listener's
 //! pages, which come the same way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use ruststrom_core::config::ListenerKind;
+use ruststrom_core::config::{CredentialSource, ListenerKind, UserList};
 use ruststrom_core::local_reply::LocalReply;
 use ruststrom_core::middleware::Action;
 use ruststrom_core::{Cause, LookupResult, Query, Secret};
@@ -17,7 +18,9 @@ fn resolve(host: &str) -> Query {
 }
 
 fn authenticate() -> Query {
-    Query::Authenticate { directory: "staff".into(), user: "ada".into(), password: Secret("love".into()) }
+    let list = UserList::of_file(format!("ada:$6$salt${}", "x".repeat(86)).as_bytes()).unwrap();
+    let source = Arc::new(CredentialSource::Users(list));
+    Query::Authenticate { source, user: "ada".into(), password: Secret("love".into()) }
 }
 
 fn addresses() -> LookupResult {

@@ -37,12 +37,15 @@ pub(crate) const PAIRS: [(Speaks, Speaks); 4] = [
 pub(crate) struct Observed {
     /// Status and cause of each exchange that has ended.
     pub(crate) records: Vec<(u16, Option<Cause>)>,
+    /// Whose request each was.
+    pub(crate) users: Vec<String>,
     pub(crate) counters: Vec<(String, Counter)>,
 }
 
 impl Observer for Observed {
     fn exchange(&mut self, r: &Record<'_>) {
         self.records.push((r.status, r.cause));
+        self.users.push(r.user.to_owned());
     }
     fn count(&mut self, pool: &str, counter: Counter) {
         self.counters.push((pool.to_owned(), counter));

@@ -193,6 +193,9 @@ impl Access {
         if !r.failed.is_empty() {
             names += room_of_failed(r);
         }
+        if !r.user.is_empty() {
+            names += r.user.len() * ESCAPED + br#","user":"""#.len();
+        }
         let Some(room) = self.chunk.room(r.kept.len() + names + MARGIN) else {
             return self.producer.drop_lines(1);
         };
@@ -392,6 +395,9 @@ fn text(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
     if !r.failed.is_empty() {
         l.apart(|line| text_failed(r, line));
     }
+    if !r.user.is_empty() {
+        l.apart(|line| text_user(r, line));
+    }
     l.raw(rest);
 }
 
@@ -418,6 +424,15 @@ fn text_failed<'a>(r: &Record<'_>, mut l: Line<'a>) -> Line<'a> {
     l
 }
 
+/// ` user="ada"`
+#[cold]
+fn text_user<'a>(r: &Record<'_>, mut l: Line<'a>) -> Line<'a> {
+    l.lit(b" user=\"");
+    l.name(r.user, Line::quoted);
+    l.byte(b'"');
+    l
+}
+
 /// `,"tried":[{"backend":"A","cause":"connect_refused"}]`
 #[cold]
 fn json_failed(r: &Record<'_>, l: &mut Line<'_>) {
@@ -433,6 +448,14 @@ fn json_failed(r: &Record<'_>, l: &mut Line<'_>) {
         l.lit(b"\"}");
     }
     l.byte(b']');
+}
+
+/// `,"user":"ada"`
+#[cold]
+fn json_user(r: &Record<'_>, l: &mut Line<'_>) {
+    l.lit(b",\"user\":\"");
+    l.name(r.user, Line::json);
+    l.byte(b'"');
 }
 
 /// `key` ends with `0.000`.
@@ -503,6 +526,9 @@ fn json(r: &Record<'_>, timestamp: &[u8; 24], l: &mut Line<'_>) {
     l.keyed_number(b"\",\"attempts\":", u64::from(r.attempts));
     if !r.failed.is_empty() {
         json_failed(r, l);
+    }
+    if !r.user.is_empty() {
+        json_user(r, l);
     }
     if r.reused {
         l.lit(b",\"reused\":true,\"bytes_in\":");

@@ -6,7 +6,8 @@
 //! [`worker`] run turns on threads of the process; an [`engine`] brings what waits for events, and
 //! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
-//! [`tls`] is what handshakes need: certificates, names, tickets. [`acme`] obtains certificates.
+//! [`tls`] is what handshakes need: certificates, names, tickets. [`acme`] obtains certificates. [`auth`]
+//! finds out whether names and passwords are good.
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`], [`access_log`] and [`health_log`] carry lines out of the
@@ -19,6 +20,7 @@
 pub mod acceptor;
 pub mod access_log;
 pub mod acme;
+pub mod auth;
 pub mod clock;
 pub mod engine;
 pub mod event;

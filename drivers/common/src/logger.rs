@@ -38,12 +38,15 @@ const MODULES: &[&str] = &[
     QUIET[0],
     QUIET[1],
     QUIET[2],
+    QUIET[3],
+    QUIET[4],
 ];
 
 /// They say nothing unless they are named. The first warns of what peers do, and nobody knows of which one it
-/// speaks; what there is to say of a connection's TLS stands among what it goes through. The others are the
-/// client of ACME authorities, whose errors `acme` has.
-const QUIET: [&str; 3] = ["rustls", "ureq", "ureq_proto"];
+/// speaks; what there is to say of a connection's TLS stands among what it goes through. The next two are the
+/// client of ACME authorities, whose errors `acme` has, and the last two that of directories, whose errors
+/// `auth` has.
+const QUIET: [&str; 5] = ["rustls", "ureq", "ureq_proto", "ldap3", "lber"];
 
 /// Reads the value of `RUST_LOG` for this program.
 ///

@@ -1,4 +1,5 @@
-//! Looks host names up without blocking a worker: the system's resolver blocks, sometimes for half a minute.
+//! Looks up what the core asks for. Credentials are for [`auth`](crate::auth); host names are looked up here,
+//! without blocking a worker: the system's resolver blocks, sometimes for half a minute.
 //!
 //! Resolver calls run on the threads of [`smol::unblock`], at most 64 at once. Its pool is one for the whole
 //! process and grows up to 500 threads (`BLOCKING_MAX_THREADS` in the environment changes that): with fewer
@@ -17,6 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ruststrom_core::{LookupId, LookupResult, Query};
+
+use crate::auth::Authenticators;
 
 /// A lookup without a result for this long fails.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +75,7 @@ struct Inner {
     changed: Condvar,
     resolve: Box<Resolve>,
     timeout: Duration,
+    authenticators: Authenticators,
 }
 
 /// The lookups of a process. Cheap to clone.
@@ -92,14 +96,22 @@ impl Lookups {
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Inner { state, changed, resolve: Box::new(resolve), timeout }))
+        let authenticators = Authenticators::default();
+        Self(Arc::new(Inner { state, changed, resolve: Box::new(resolve), timeout, authenticators }))
     }
 
     /// Starts a lookup and returns at once. `deliver` is called exactly once: on another thread, or from here
     /// if too many lookups wait already or the control thread cannot be started.
     pub fn ask(&self, id: LookupId, query: Query, deliver: Deliver) {
-        let Query::Resolve { host, port } = query else {
-            return deliver(id, LookupResult::Failed("nothing of this kind can be looked up".into()));
+        let (host, port) = match query {
+            Query::Resolve { host, port } => (host, port),
+            Query::Authenticate { source, user, password } => {
+                let done = Box::new(move |result| deliver(id, result));
+                return self.0.authenticators.ask(source, user, password, done);
+            }
+            Query::Metrics => {
+                return deliver(id, LookupResult::Failed("nothing of this kind can be looked up".into()));
+            }
         };
         let waiter = Waiter { id, deadline: Instant::now() + self.0.timeout, deliver };
         let mut s = self.0.lock();

@@ -97,6 +97,7 @@ fn a_line_costs_no_allocation() {
                     backend: "127.0.0.1:8081",
                     pool_identity: Some(1),
                     backend_identity: Some(2),
+                    user: "ada",
                     status: 502,
                     cause: Some(Cause::BackendReset),
                     attempts: 2,

@@ -125,7 +125,7 @@ pub(super) fn asked(input: &mut Input<'_>) -> String {
 
 // ---- configurations
 
-const SECTIONS: [(&str, &[&str]); 23] = [
+const SECTIONS: [(&str, &[&str]); 24] = [
     (
         "",
         &[
@@ -180,9 +180,24 @@ const SECTIONS: [(&str, &[&str]); 23] = [
     ("[backend_pools.middlewares.MaxBodySize]", &["limit"]),
     (
         "[backend_pools.middlewares.Authentication]",
-        &["ldap_address", "user_directory", "rdn_identifier", "recursive"],
+        &[
+            "ldap_address",
+            "user_directory",
+            "rdn_identifier",
+            "recursive",
+            "cache_time",
+            "timeout",
+            "starttls",
+            "ca_file",
+            "bind_dn",
+            "bind_password",
+            "bind_password_file",
+            "realm",
+            "forward_authorization",
+        ],
     ),
     ("[backend_pools.middlewares.Compression]", &["algorithms", "level", "min_bytes", "types"]),
+    ("[backend_pools.middlewares.BasicAuth]", &["users", "users_file", "realm"]),
     ("[certificates.\"www.example.com\"]", &["default", "client_ca", "client_auth", "Local", "ACME"]),
     ("[certificates.\"*.example.com\".Local]", &["certificate_path", "private_key_path"]),
     ("[certificates.\"a.example\".ACME]", &["staging", "email", "persist_dir"]),

@@ -63,6 +63,7 @@ fn full<'a>() -> Notified<'a> {
             backend: "127.0.0.1:8081",
             pool_identity: Some(1),
             backend_identity: Some(2),
+            user: "",
             status: 200,
             cause: None,
             attempts: 1,
@@ -220,6 +221,24 @@ fn tls_is_in_the_line() {
     let json = line_of(LogFormat::Json, tls("CN=a\"b"));
     assert!(json.contains(r#""sni":"a.example","client_subject":"CN=a\"b","method":"GET","#), "{json}");
     assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]));
+}
+
+#[test]
+fn whose_request_it_was_is_in_the_line() {
+    let table = [
+        ("", " cause=- http ", r#""attempts":1,"reused""#),
+        ("ada", " cause=- user=\"ada\" http ", r#""attempts":1,"user":"ada","reused""#),
+        ("a\"\\\u{e9}", r#" user="a\"\\\xc3\xa9" http "#, "\"user\":\"a\\\"\\\\\u{e9}\","),
+        ("\u{202e}x", r#" user="\xe2\x80\xaex" http "#, r#""user":"\u202ex","#),
+    ];
+    for (user, text, json) in table {
+        let Notified { head, record } = full();
+        let notified = Notified { head, record: Record { user, ..record } };
+        let line_of = |format| line(format, &notified);
+        assert!(line_of(LogFormat::Text).contains(text), "{}", line_of(LogFormat::Text));
+        assert!(line_of(LogFormat::Json).contains(json), "{}", line_of(LogFormat::Json));
+        assert_eq!(value(line_of(LogFormat::Json).as_bytes()), Ok(&b"\n"[..]));
+    }
 }
 
 static BACKENDS: LazyLock<Vec<Backend>> = LazyLock::new(|| {

@@ -37,7 +37,7 @@ pub enum Part {
 pub(crate) struct Flaw {
     pub(super) part: Part,
     pub(super) severity: Severity,
-    pub(super) message: String,
+    pub(crate) message: String,
     pub(super) help: String,
 }
 

@@ -13,7 +13,7 @@ use super::problem::{Flaw, Part};
 /// Who is trusted.
 #[derive(Clone, Debug)]
 pub(crate) struct Roots {
-    pub(super) store: Arc<RootCertStore>,
+    pub(crate) store: Arc<RootCertStore>,
     /// The certificates of a file as they are; none of the system's.
     pub(crate) named: Arc<[CertificateDer<'static>]>,
 }
@@ -32,7 +32,7 @@ const PART: Part = Part::ClientCa;
 /// # Errors
 ///
 /// There are none. What cannot be used beside others that can is passed over, as everywhere.
-pub(super) fn of_system() -> Result<Roots, Flaw> {
+pub(crate) fn of_system() -> Result<Roots, Flaw> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
