@@ -132,6 +132,22 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 values.iter().enumerate().map(|(n, v)| (format!("value-{n}"), format!("\x0f{v}").into())),
             );
         }
+        "basic_credentials" => {
+            let values: [&[u8]; 10] = [
+                b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+                b"basic  dGVzdDoxMjPCow==",
+                b"Basic YTo=",
+                b"Basic YTpi=",
+                b"Basic YTpiOmN=",
+                b"Basic",
+                b"Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+                b"Basic\tYTpi",
+                b"ada:love",
+                b"a\x00:\xff",
+            ];
+            seeds.extend((0..).zip(values).map(|(n, v): (usize, _)| (format!("value-{n}"), v.to_vec())));
+            seeds.extend((0..8).map(|n| (format!("bytes-{n}"), choices(n))));
+        }
         _ => {}
     }
     if matches!(target, "config" | "matcher") {

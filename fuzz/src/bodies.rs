@@ -3,6 +3,8 @@
 // Paths are written out because the replay includes this file from elsewhere.
 #[path = "bodies/accept_encoding.rs"]
 mod accept_encoding;
+#[path = "bodies/basic_credentials.rs"]
+mod basic_credentials;
 #[path = "bodies/chunked.rs"]
 mod chunked;
 #[path = "bodies/config.rs"]
@@ -30,7 +32,7 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 9] = [
+pub(crate) const TARGETS: [&str; 10] = [
     "head",
     "chunked",
     "differential",
@@ -40,6 +42,7 @@ pub(crate) const TARGETS: [&str; 9] = [
     "rewriting",
     "script",
     "accept_encoding",
+    "basic_credentials",
 ];
 
 /// Plays `data` through the body of a target.
@@ -57,6 +60,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "rewriting" => rewriting::run(data),
         "script" => play::run(data),
         "accept_encoding" => accept_encoding::run(data),
+        "basic_credentials" => basic_credentials::run(data),
         other => panic!("there is no target {other}"),
     }
 }
