@@ -44,8 +44,8 @@ pub struct Place<'a> {
     /// The port of HTTPS: that of the first HTTPS listener whose requests the pool takes, or else of the
     /// first one of all. `None` if there is none, or if it takes any free port.
     pub https_port: Option<NonZeroU16>,
-    /// Random, for hashes that strangers must not foresee. Each shard has other ones: what shards have to agree
-    /// on is made of them in [`Place::shared`].
+    /// Random, for hashes that strangers must not foresee. Each shard has other ones: what shards have to
+    /// agree on is made of them in [`Place::shared`].
     pub seed: [u64; 2],
     states: &'a MiddlewareStates,
     kind: &'static str,

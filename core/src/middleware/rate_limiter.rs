@@ -9,8 +9,8 @@ use super::request_windows::{Decision, RequestLimit, RequestWindows};
 use super::{Action, Counter, Ctx, Middleware};
 use crate::local_reply::LocalReply;
 
-/// Limits the requests of each client. The limit is this configuration's; what has been counted is shared by all
-/// shards and outlives reloads.
+/// Limits the requests of each client. The limit is this configuration's; what has been counted is shared by
+/// all shards and outlives reloads.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     limit: RequestLimit,

@@ -1,10 +1,10 @@
 //! How many requests each client has had in a sliding window, for all shards together.
 //!
-//! A client's admitted requests are counted in cells: a cell takes up to a twelfth of the limit, and keeps the
-//! time of its last request. It counts until the window has left that time behind, so nothing is forgotten too
-//! early: in no window are more requests admitted than the limit. What is remembered too long are requests of
-//! the oldest cell alone: a client is refused only if it has had more than eleven twelfths of its limit. Up to
-//! a limit of 12 the count is exact.
+//! A client's admitted requests are counted in cells: a cell takes up to a twelfth of the limit, and keeps
+//! the time of its last request. It counts until the window has left that time behind, so nothing is
+//! forgotten too early: in no window are more requests admitted than the limit. What is remembered too long
+//! are requests of the oldest cell alone: a client is refused only if it has had more than eleven twelfths
+//! of its limit. Up to a limit of 12 the count is exact.
 //!
 //! Clients lie in buckets of a fixed size, two for each, behind a keyed hash. A place is taken anew once its
 //! client has been quiet for a window: nothing is swept, and a decision looks at no more than two buckets.
@@ -110,8 +110,8 @@ impl RequestWindows {
         }
     }
 
-    /// Decides about a request of this client, and counts it if it is admitted. A clock that is behind the one
-    /// by which the client was seen before counts as that. Takes a lock for a moment.
+    /// Decides about a request of this client, and counts it if it is admitted. A clock that is behind the
+    /// one by which the client was seen before counts as that. Takes a lock for a moment.
     pub fn admit(&self, client: IpAddr, limit: &RequestLimit, now: Instant) -> Decision {
         let key = key(client);
         let hash = SipHasher13::new_with_keys(self.keys[0], self.keys[1]).hash(&key.to_le_bytes());
@@ -185,7 +185,8 @@ impl Stripe {
 /// Decides about a request of a client that was `seen` last in that millisecond, and counts it.
 #[inline]
 fn count(cells: &mut [u64; CELLS], seen: &mut u64, limit: &RequestLimit, now_ns: u64) -> Decision {
-    // A request counts from the end of its millisecond, and the window is looked at from the beginning of one.
+    // A request counts from the end of its millisecond, and the window is looked at from the beginning of
+    // one.
     let floor = now_ns / 1_000_000;
     let (now, mut time) =
         if floor >= *seen { (floor, now_ns.div_ceil(1_000_000)) } else { (*seen, *seen + 1) };
@@ -327,7 +328,8 @@ mod tests {
         assert_eq!(admitted(&limit(40, 60), 60_010, 90), 12);
     }
 
-    /// After weeks of quiet, and with the longest window: no count comes back when 32 bits of time begin anew.
+    /// After weeks of quiet, and with the longest window: no count comes back when 32 bits of time begin
+    /// anew.
     #[test]
     fn times_are_not_mistaken_for_later_ones() {
         let (windows, month) = (windows(), limit(1, 31 * 24 * 3600));
@@ -455,8 +457,8 @@ mod tests {
         }
     }
 
-    /// Runs the steps; checks that no window has more than the limit, and, if `exactness` says so, that nobody
-    /// is refused with less than eleven twelfths of it.
+    /// Runs the steps; checks that no window has more than the limit, and, if `exactness` says so, that
+    /// nobody is refused with less than eleven twelfths of it.
     fn judge(first: u32, skew_us: [u64; 3], steps: &[Step], exactness: bool) -> Result<(), TestCaseError> {
         let windows = windows();
         let (mut requests, mut limit) = (first, limit(first, 1));
