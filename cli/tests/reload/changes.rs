@@ -16,6 +16,7 @@ on_each_driver!(
     listeners,
     a_port_that_changes_its_kind,
     certificates,
+    middlewares,
     what_needs_a_restart,
 );
 
@@ -196,6 +197,41 @@ fn certificates(driver: &str) {
     folder.write("a.key", std::fs::read(&first.key).expect("a file"));
     assert!(ask(&daemon).contains("not reloaded"));
     assert_eq!(over_tls(port), ("one".to_owned(), "CN=second".to_owned()));
+    daemon.stop();
+}
+
+/// What a middleware has counted stays, and the files that it reads are read again.
+fn middlewares(driver: &str) {
+    let one = Backend::good("one");
+    let http = reserve();
+    let chain = |limit: usize| {
+        let limiter =
+            format!("[backend_pools.middlewares.RateLimiter]\nlimit = {limit}\nwindow_sec = 3600\n");
+        let pages = "[backend_pools.middlewares.CustomErrorPages]\n\"429\" = \"busy.txt\"\n";
+        config(http, &pool("web", &one, &format!("{pages}{limiter}")))
+    };
+    let folder = crate::daemon::TempDir::new("pages");
+    let page = folder.write("busy.txt", "first");
+    let chain = |limit| chain(limit).replace("busy.txt", &page.display().to_string());
+    let daemon = start(driver, &chain(3));
+    let statuses = |n: usize| {
+        let mut client = Client::to(http);
+        (0..n).map(|_| client.get("/").expect("a response")).map(|r| (r.status, r.text())).collect::<Vec<_>>()
+    };
+    let good = (200, "one".to_owned());
+    assert_eq!(statuses(4), [good.clone(), good.clone(), good.clone(), (429, "first".to_owned())]);
+    folder.write("busy.txt", "second");
+    let line = reload(&daemon, &chain(4));
+    assert!(line.ends_with(": pools: ~web (middlewares)"), "{line}");
+    let begun = std::time::Instant::now();
+    let mut found = statuses(1);
+    while found == [(429, "first".to_owned())] {
+        assert!(begun.elapsed() < crate::client::WAIT);
+        found = statuses(1);
+    }
+    // Three of four had been let in before.
+    assert_eq!(found, [good]);
+    assert_eq!(statuses(2), [(429, "second".to_owned()), (429, "second".to_owned())]);
     daemon.stop();
 }
 
