@@ -141,4 +141,8 @@ impl Middleware for Authentication {
             _ => Action::Respond(LocalReply::error(Cause::LookupFailed)),
         }
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }

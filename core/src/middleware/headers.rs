@@ -64,6 +64,11 @@ impl Middleware for Headers {
         // A head of nearly 64 KiB has no room for more: it goes without.
         let _ = self.change_response(ctx, head);
     }
+
+    fn sees_responses(&self) -> bool {
+        let FieldChanges { set, add, remove } = &self.response;
+        self.security || !(set.is_empty() && add.is_empty() && remove.is_empty())
+    }
 }
 
 fn change_request(changes: &FieldChanges, ctx: &mut Ctx<'_>) -> Result<(), HeadFull> {

@@ -43,6 +43,10 @@ impl Middleware for StripPrefix {
             Err(HeadFull) => refuse(Violation::HeadTooLarge),
         }
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
 
 /// The prefix that was stripped before: by a middleware of ours, or by a trusted proxy.
@@ -69,6 +73,10 @@ impl Middleware for AddPrefix {
         let path = [self.prefix.as_bytes(), ctx.request.path()].concat();
         set_path(ctx, &path)
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
 
 /// Puts another path in the place of every path.
@@ -83,6 +91,10 @@ impl Middleware for ReplacePath {
             return Action::Continue;
         }
         set_path(ctx, self.path.as_bytes())
+    }
+
+    fn sees_responses(&self) -> bool {
+        false
     }
 }
 
@@ -100,6 +112,10 @@ impl Middleware for ReplacePathRegex {
             Rewritten::To(path) => set_path(ctx, &path),
             Rewritten::TooLong => refuse(Violation::TargetTooLong),
         }
+    }
+
+    fn sees_responses(&self) -> bool {
+        false
     }
 }
 

@@ -29,6 +29,10 @@ impl Middleware for Redirect {
             Err(violation) => Action::Respond(LocalReply::error(Cause::BadRequest(violation))),
         }
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
 
 /// Where `url` has moved to: nowhere if the rule does not match, or says the same URL again.

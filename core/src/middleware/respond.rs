@@ -51,4 +51,8 @@ impl Middleware for Respond {
         }
         Action::Respond(reply)
     }
+
+    fn sees_responses(&self) -> bool {
+        false
+    }
 }
