@@ -12,7 +12,7 @@ use ruststrom_core::config::{self, Driver};
 use ruststrom_core::route::ListenerIds;
 use ruststrom_core::{Config, ListenerId, Shared};
 use ruststrom_driver::acme;
-use ruststrom_driver::listen::{BoundListener, bind_others};
+use ruststrom_driver::listen::{BoundListener, bind_others, takes_both};
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
@@ -40,6 +40,8 @@ struct Open {
     id: ListenerId,
     /// With the port that was chosen for port 0.
     address: SocketAddr,
+    /// [`BoundListener::dual`].
+    dual: bool,
 }
 
 /// What a reload changes, and what it needs for that.
@@ -68,7 +70,7 @@ pub(crate) struct Running<'r> {
     pub(crate) driver: Driver,
     pub(crate) config: Arc<Config>,
     /// Those that are open.
-    pub(crate) listeners: &'r [(ListenerId, SocketAddr)],
+    pub(crate) listeners: &'r [(ListenerId, SocketAddr, bool)],
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop: Arc<Stop>,
     pub(crate) server: SharedServer,
@@ -99,7 +101,7 @@ impl Reload {
             workers,
             driver,
             ids: ListenerIds::new(&config.listeners),
-            open: listeners.iter().map(|&(id, address)| Open { id, address }).collect(),
+            open: listeners.iter().map(|&(id, address, dual)| Open { id, address, dual }).collect(),
             config,
             shared,
             stop,
@@ -150,7 +152,8 @@ impl Reload {
         let changes = config::difference(&self.config, &config);
         let config = Arc::new(config);
         let closed = self.open.len() - kept.len();
-        let opened: Vec<Open> = bound.iter().map(|l| Open { id: l.id, address: l.address }).collect();
+        let opened: Vec<Open> =
+            bound.iter().map(|l| Open { id: l.id, address: l.address, dual: l.dual }).collect();
         if bound.is_empty() && closed == 0 {
             self.reloader.reload(&config);
         } else {
@@ -178,9 +181,15 @@ impl Reload {
     ) -> Result<(ListenerIds, Vec<ListenerId>, Vec<BoundListener>), String> {
         let mut ids = self.ids.clone();
         let places = ids.adopt(&config.listeners);
-        let is_open = |id: ListenerId| self.open.iter().any(|open| open.id == id);
+        // One that is to take IPv4 too, or no longer, is another one, though its id is the same.
+        let is_open = |place: usize| {
+            let unspecified = config.listeners[place].address.ip().is_unspecified();
+            let dual = takes_both(&config.listeners[place], &config.listeners);
+            let same = |open: &&Open| open.id == places[place] && (!unspecified || open.dual == dual);
+            self.open.iter().any(|open| same(&open))
+        };
         let held: Vec<SocketAddr> = self.open.iter().map(|open| open.address).collect();
-        let wanted = |place: usize| !is_open(places[place]);
+        let wanted = |place: usize| !is_open(place);
         let (mut bound, left_out) =
             bind_others(&config.listeners, &held, self.workers, &wanted).map_err(|e| e.to_string())?;
         for e in left_out {
@@ -189,7 +198,8 @@ impl Reload {
         for listener in &mut bound {
             listener.id = places[usize::from(listener.id.0)];
         }
-        Ok((ids, places.into_iter().filter(|id| is_open(*id)).collect(), bound))
+        let kept = (0..places.len()).filter(|place| is_open(*place)).map(|place| places[place]);
+        Ok((ids, kept.collect(), bound))
     }
 
     /// What only another process can change.

@@ -94,7 +94,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let certificates = Arc::new(Mutex::new(certificates));
     let client = SharedClient::new(backend_tls);
     let config = Arc::new(config);
-    let open: Vec<_> = listeners.iter().map(|l| (l.id, l.address)).collect();
+    let open: Vec<_> = listeners.iter().map(|l| (l.id, l.address, l.dual)).collect();
     let setup = Setup {
         config: config.clone(),
         shared: shared.clone(),

@@ -107,7 +107,7 @@ pub fn parse_trailers<'s>(
 fn may_trail(field: &Field<'_>) -> bool {
     let name = field.name;
     const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "proxy-"];
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 12] = [
         "age",
         "allow",
         "expires",
@@ -120,13 +120,20 @@ fn may_trail(field: &Field<'_>) -> bool {
         "warning",
         "www-authenticate",
         "accept-ranges",
-        // What middlewares say of a client.
-        "x-remote-user",
-        "x_remote_user",
     ];
+    // What middlewares say of a client, also in the spellings that gateways to other interfaces make the same
+    // of (RFC 3875 §4.1.18).
+    let remote_user = |name: &[u8]| {
+        const NAME: &[u8] = b"x-remote-user";
+        name.len() == NAME.len()
+            && name.iter().zip(NAME).all(|(found, wanted)| {
+                found.eq_ignore_ascii_case(wanted) || (!found.is_ascii_alphanumeric() && *wanted == b'-')
+            })
+    };
     field.kind == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
+        && !remote_user(name)
 }
 
 #[cfg(test)]

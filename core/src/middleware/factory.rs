@@ -5,7 +5,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::StatusCode;
 
@@ -67,18 +67,21 @@ impl Place<'_> {
 /// Pool (none: all of them), kind, and place among those of the kind.
 type StateKey = (Option<Box<str>>, &'static str, usize);
 
-/// What the shards share of middlewares.
+/// What the shards share of middlewares, for as long as one of them has the middleware: a shard that adopts a
+/// configuration still has the chains of the one before it.
 #[derive(Debug, Default)]
-pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Arc<dyn Any + Send + Sync>>>);
+pub struct MiddlewareStates(Mutex<BTreeMap<StateKey, Weak<dyn Any + Send + Sync>>>);
 
 impl MiddlewareStates {
     fn get<T: Any + Send + Sync>(&self, key: StateKey, make: impl FnOnce() -> T) -> Arc<T> {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = states.get(&key).and_then(|state| state.clone().downcast().ok()) {
+        if let Some(known) = states.get(&key).and_then(|state| state.upgrade()?.downcast().ok()) {
             return known;
         }
+        states.retain(|_, state| state.strong_count() > 0);
         let made = Arc::new(make());
-        states.insert(key, made.clone());
+        let state: Arc<dyn Any + Send + Sync> = made.clone();
+        states.insert(key, Arc::downgrade(&state));
         made
     }
 }

@@ -121,6 +121,10 @@ impl Middleware for ReplacePathRegex {
 
 /// Gives the request this path, if it may have it.
 fn set_path(ctx: &mut Ctx<'_>, path: &[u8]) -> Action {
+    // To many backends two slashes begin a host (RFC 3986 §4.2); only the client's own path may.
+    let slashes = path.iter().take_while(|b| **b == b'/').count();
+    let path =
+        if slashes > 1 && !ctx.request.path().starts_with(b"//") { &path[slashes - 1..] } else { path };
     let target = match ctx.request.query() {
         Some(query) => [path, b"?", query].concat(),
         None => path.to_vec(),

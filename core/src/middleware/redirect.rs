@@ -50,11 +50,32 @@ fn location(rule: &Substitution, url: &[u8]) -> Result<Option<String>, Violation
         let rest = location.iter().position(|b| !slash(b)).unwrap_or(location.len());
         location.splice(..rest, [b'/']);
     }
+    if !leads_where_the_rule_says(rule.replacement(), &location, url) {
+        return Err(Violation::Target);
+    }
     // Neither hosts nor targets have anything else, nor has the rule.
     if location.is_empty() || !location.iter().all(u8::is_ascii_graphic) {
         return Err(Violation::Target);
     }
     String::from_utf8(location).map(Some).map_err(|_| Violation::Target)
+}
+
+/// Scheme and authority of a URL (RFC 3986 §3); none of what is no URL.
+fn origin(url: &[u8]) -> Option<&[u8]> {
+    let start = url.windows(3).position(|w| w == b"://")? + 3;
+    let is_scheme = url[..start - 3].iter().all(u8::is_ascii_alphanumeric);
+    let end = url[start..].iter().position(|b| matches!(b, b'/' | b'\\' | b'?' | b'#'));
+    is_scheme.then(|| &url[..end.map_or(url.len(), |end| start + end)])
+}
+
+/// Whether the host is the one that was asked for, or that of the rule: what the client has put into the path
+/// must not become a part of it. A rule that makes hosts of parts of URLs decides for itself.
+fn leads_where_the_rule_says(replacement: &str, location: &[u8], url: &[u8]) -> bool {
+    let Some(found) = origin(location) else { return true };
+    match origin(replacement.as_bytes()) {
+        Some(wanted) => found == wanted || wanted.contains(&b'$'),
+        None => Some(found) == origin(url),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +92,32 @@ mod tests {
             (r"^http://b\.test", "x", "http://a.test/", Ok(None)),
             (r"/old/", "/new/", "http://a.test/old/x", Ok(Some("http://a.test/new/x"))),
             // No way to another host by what the path has.
+            (
+                r"^https?://[^/]*/old",
+                "https://new.test",
+                "http://a.test/old/x",
+                Ok(Some("https://new.test/x")),
+            ),
+            (
+                r"^https?://[^/]*/old",
+                "https://new.test",
+                "http://a.test/old.evil.test/",
+                Err(Violation::Target),
+            ),
+            (
+                r"^https?://[^/]*/old",
+                "https://new.test",
+                "http://a.test/old@evil.test/",
+                Err(Violation::Target),
+            ),
+            (
+                r"^https?://[^/]*/old",
+                "https://new.test",
+                "http://a.test/old?x=1",
+                Ok(Some("https://new.test?x=1")),
+            ),
+            (r"/old", "", "http://a.test/old.evil.test/", Err(Violation::Target)),
+            (r"^http://(\w+)\.a/", "https://$1.b/", "http://x.a/y", Ok(Some("https://x.b/y"))),
             (r"^[^/]*//[^/]*/out(.*)$", "$1", "http://a.test/out//evil.test", Ok(Some("/evil.test"))),
             (r"^[^/]*//[^/]*/out/(.*)$", "/$1", "http://a.test/out//evil.test", Ok(Some("/evil.test"))),
             (r"^[^?]*\?(.*)$", "/$1", "http://a.test/?\\evil.test", Ok(Some("/evil.test"))),

@@ -1,6 +1,6 @@
 //! The middlewares of a pool: a request passes them in file order, its response in reverse.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::Proxy;
 use super::exchange::Phase;
@@ -220,13 +220,20 @@ pub(super) fn client_address(config: &Config, client: &Client, head: &RequestHea
     let fields = head.fields();
     let lists = fields.lines().iter().rev().filter(|line| line.kind == HeaderKind::XForwardedFor);
     for text in lists.flat_map(|line| line.value(fields.raw()).rsplit(|b| *b == b',')) {
-        let address =
-            std::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<IpAddr>().ok());
-        let Some(address) = address else { return found };
+        let Some(address) = std::str::from_utf8(text.trim_ascii()).ok().and_then(forwarded_address) else {
+            return found;
+        };
         found = address.to_canonical();
         if !config.trusted_proxies.iter().any(|net| net.contains(&found)) {
             return found;
         }
     }
     found
+}
+
+/// An address in `X-Forwarded-For`: some proxies write brackets around IPv6, or a port behind it.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(with_port).or_else(bracketed)
 }

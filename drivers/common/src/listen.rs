@@ -21,6 +21,8 @@ pub struct BoundListener {
     pub address: SocketAddr,
     /// What arrives there.
     pub kind: ListenerKind,
+    /// An unspecified IPv6 address takes IPv4 too.
+    pub dual: bool,
     /// One for each worker, sharing the address by SO_REUSEPORT.
     pub sockets: Vec<TcpListener>,
 }
@@ -102,11 +104,7 @@ pub fn bind_others(
 ) -> Result<(Vec<BoundListener>, Vec<ListenError>), ListenError> {
     let mut bound = Vec::with_capacity(listeners.len());
     let mut left_out = Vec::new();
-    // `0.0.0.0:80` beside `[::]:80`: the second then takes IPv6 only, dual stack would clash with the first.
-    let dual = |l: &Listener| {
-        let v4_too = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), l.address.port());
-        l.address.port() == 0 || !listeners.iter().any(|o| o.address == v4_too)
-    };
+    let dual = |l: &Listener| takes_both(l, listeners);
     // All are tried before the first is bound: listeners of our own may overlap, and the narrower one then
     // takes its share.
     let wanted = listeners.iter().enumerate().filter(|(place, _)| wanted(*place));
@@ -116,7 +114,8 @@ pub fn bind_others(
     for (place, l, tried) in tried {
         match tried.and_then(|()| bind(l.address, dual(l), shards.max(1))) {
             Ok((address, sockets)) => {
-                bound.push(BoundListener { id: ListenerId(place as u16), address, kind: l.kind, sockets })
+                let (id, kind, dual) = (ListenerId(place as u16), l.kind, dual(l));
+                bound.push(BoundListener { id, address, kind, dual, sockets })
             }
             Err(error) => {
                 let holder =
@@ -130,6 +129,14 @@ pub fn bind_others(
         }
     }
     Ok((bound, left_out))
+}
+
+/// Whether a listener takes IPv4 too, if its address is `[::]`: with `0.0.0.0:80` beside `[::]:80` the second
+/// takes IPv6 only, dual stack would clash with the first.
+#[must_use]
+pub fn takes_both(listener: &Listener, all: &[Listener]) -> bool {
+    let v4_too = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listener.address.port());
+    listener.address.port() == 0 || !all.iter().any(|other| other.address == v4_too)
 }
 
 /// A plain bind finds even a holder that shares its port. It never listens, so nobody can connect to it.

@@ -149,7 +149,7 @@ impl Reloader {
     pub fn reload_listeners(&self, config: &Arc<Config>, kept: &[ListenerId], bound: Vec<BoundListener>) {
         let all_kept = || kept.iter().map(|id| Placed::Kept(*id)).collect();
         let mut placed: Vec<Vec<Placed>> = self.mailboxes.iter().map(|_| all_kept()).collect();
-        for BoundListener { id, kind, address, sockets } in bound {
+        for BoundListener { id, kind, address, sockets, .. } in bound {
             for (placed, listener) in placed.iter_mut().zip(sockets) {
                 placed.push(Placed::Bound(ListenerSlot { id, kind, address, listener }));
             }
