@@ -2,6 +2,7 @@
 //! crate), fields and what they are, request targets, dates, and the rules a message can break. Nothing here
 //! knows how bytes are framed on a connection.
 
+mod connection_credentials;
 mod content_coding;
 pub mod date;
 mod field_list;
@@ -16,6 +17,7 @@ pub mod target;
 mod violation;
 
 pub use ::http::{Method, StatusCode, Version};
+pub(crate) use connection_credentials::{asks_for_connection_credentials, has_connection_credentials};
 pub use content_coding::ContentCoding;
 pub use field_list::HeadFull;
 pub use fields::{Field, FieldLine, Fields, HeaderKind};

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use super::{Ctx, Middleware};
 use crate::config::FileRef;
-use crate::http::ResponseHead;
+use crate::http::{ResponseHead, asks_for_connection_credentials};
 use crate::local_reply::Body;
 
 /// The media type of a page whose own is not known.
@@ -46,21 +44,11 @@ impl Middleware for CustomErrorPages {
             return;
         }
         let Ok(place) = self.pages.binary_search_by_key(&status.as_u16(), |page| page.status) else { return };
-        if asks_for_connection_credentials(head) {
+        // In several steps, and nobody sees these responses: the connection to the backend has to stay.
+        if asks_for_connection_credentials(status.as_u16(), head.fields()) {
             return;
         }
         let page = &self.pages[place];
         ctx.replace_content(head, Body::Shared(page.content.clone()), page.content_type);
     }
-}
-
-/// Credentials of NTLM and Negotiate belong to a connection (RFC 4559 §6), in several steps: nobody sees
-/// these responses, and the connection to the backend has to stay.
-fn asks_for_connection_credentials(head: &ResponseHead) -> bool {
-    head.status() == StatusCode::UNAUTHORIZED
-        && head.fields().named(b"www-authenticate").any(|challenge| {
-            [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
-                challenge.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-            })
-        })
 }

@@ -264,7 +264,7 @@ impl<O: Observer> Proxy<O> {
         if e.head.fields().has(HeaderKind::Authorization)
             || e.head.fields().has(HeaderKind::ProxyAuthorization)
         {
-            e.binds = super::bound::has_connection_credentials(e.head.fields());
+            e.binds = crate::http::has_connection_credentials(e.head.fields());
         }
         // A body that cannot all stay here makes the first attempt the last.
         if matches!(e.head.framing(), crate::http::Framing::Length(n) if n > MAX_RETAINED_BYTES) {

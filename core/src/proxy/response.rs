@@ -173,7 +173,7 @@ impl<O: Observer> Proxy<O> {
         let (source, sink) = conns.pair_mut(backend.conn, e.client.conn).expect("both legs are there");
         e.status = head.status().as_u16();
         if matches!(e.status, 401 | 407) {
-            e.binds |= super::bound::asks_for_connection_credentials(e.status, head.fields());
+            e.binds |= crate::http::asks_for_connection_credentials(e.status, head.fields());
         }
         e.times.responded = if planted!(47) { e.times.sent } else { now };
         if passed.content.is_some() {
