@@ -7,6 +7,7 @@ mod secured;
 use std::collections::VecDeque;
 
 use self::response::ResponseKind;
+use crate::chains::Chain;
 use crate::choices;
 use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
@@ -266,6 +267,9 @@ impl BackendConn {
         }
         let id = head.number("x-sim")?.ok_or("a request that no client sent")?;
         let entry = net.ledger.find(id).ok_or("an unknown id")?.clone();
+        if let Some(why) = Chain::of(&net.scenario, &entry).kept_out() {
+            net.ledger.fail("kept-out", format!("backend {}, request {id}: {why}", self.backend));
+        }
         check_request_head(&head, &entry, net)?;
         self.add_attempt(net, &entry)?;
         if self.served > 0 {
@@ -393,6 +397,10 @@ impl BackendConn {
     fn request_complete(&mut self, net: &mut Net, id: u64) {
         self.read_state = ReadState::Head;
         let entry = net.ledger.get(id).clone();
+        if Chain::of(&net.scenario, &entry).is_too_large() {
+            let details = format!("backend {} has all {} bytes of request {id}", self.backend, entry.len);
+            net.ledger.fail("body-limited", details);
+        }
         if let Some(pool) = entry.pool {
             *net.ledger.executed.entry((pool, self.backend)).or_default() += 1;
         }
@@ -575,7 +583,10 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
     }
     let all = fields::of_request(entry.id);
     let credentials = identities::of_request(entry.id, entry.authentication);
-    let passes = all.iter().chain(&credentials).filter(|f| f.fate == Fate::Passes);
+    let (asked, codes) = (net.scenario.authenticates(entry.pool), net.scenario.compresses(entry.pool));
+    let of_middlewares = fields::for_middlewares(entry.id, asked, codes);
+    let others = all.iter().filter(|f| !asked || f.name != "Authorization");
+    let passes = others.chain(&credentials).chain(&of_middlewares).filter(|f| f.fate == Fate::Passes);
     want.extend(passes.map(|f| (f.name, f.value.clone())));
     if entry.expect {
         want.push(("Expect", "100-continue".into()));
@@ -584,7 +595,14 @@ fn check_request_head(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Ne
     if te.is_some_and(|te| te != "trailers") || (te.is_some() && !all.iter().any(|f| f.name == "TE")) {
         return Err(format!("TE: {te:?}"));
     }
-    if let Some(difference) = fields::difference(&head.fields, OWN_FIELDS, &want) {
+    let chain = Chain::of(&net.scenario, entry);
+    let difference = if chain.specs.is_empty() {
+        fields::difference(&head.fields, OWN_FIELDS, &want)
+    } else {
+        chain.change_request(head, &mut want)?;
+        fields::difference_in_any_order(&head.fields, OWN_FIELDS, &want)
+    };
+    if let Some(difference) = difference {
         return Err(difference);
     }
     if head.get("via")?.is_some() {

@@ -163,6 +163,14 @@ marks! {
     BecameSlow "backend became slow";
     LookupStage "middleware that waits for a lookup";
     Transformed "middleware that transforms responses";
+    RateLimited "refused by a rate limit";
+    LimitChanged "rate limit changed by a reload";
+    NotLetIn "refused for its address";
+    Challenged "asked for a name and a password";
+    Compressed "compressed response";
+    ErrorPage "page in the place of an error";
+    Redirected "redirected to HTTPS";
+    TooLarge "refused for more content than allowed";
     Healed "healed run";
 }
 

@@ -15,10 +15,20 @@ pub(crate) enum ClientResult {
     Pending,
     /// The backend's complete response, with this status.
     Response(u16),
-    /// A complete local reply of the proxy, with this status.
+    /// A complete local reply of the proxy that tells of a cause, with this status.
     LocalReply(u16),
+    /// The complete response of a middleware, with this status.
+    MiddlewareReply(u16),
     /// The connection ended before a complete response.
     Incomplete,
+}
+
+/// What a rate limit has decided about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limited {
+    Admitted,
+    /// It may come again after so many seconds.
+    Refused(u64),
 }
 
 /// A request that has reached a backend.
@@ -70,6 +80,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) close: bool,
     pub(crate) trailer: bool,
     pub(crate) authentication: Authentication,
+    /// Middlewares may change the content of its response.
+    pub(crate) content_changes: bool,
     /// It has a sticky cookie, or what stands for one.
     pub(crate) sends_cookie: bool,
 
@@ -99,8 +111,10 @@ pub(crate) struct ExchangeEntry {
     pub(crate) waited_behind: Option<u64>,
     /// The cause that a local reply named.
     pub(crate) reply_cause: Option<String>,
-    /// Bytes of content in the local reply.
+    /// Bytes of content in the whole response, as they came.
     pub(crate) reply_len: u64,
+    /// What each rate limit of its pool has decided, by its place among those.
+    pub(crate) limited: Vec<(usize, Limited)>,
     /// The number of the backend whose response the client has got.
     pub(crate) answered_by: Option<u64>,
     /// Bytes of content of the response, or of the tunnel, that the client has read.
@@ -143,6 +157,13 @@ pub(crate) struct ObservedRecord {
     pub(crate) attempts: u8,
     pub(crate) reused: bool,
     pub(crate) times: ObservedTimes,
+}
+
+impl ObservedRecord {
+    /// Whether a middleware has responded.
+    pub(crate) fn is_by_middleware(&self) -> bool {
+        self.cause.is_none() && self.attempts == 0
+    }
 }
 
 /// When each phase of an exchange was reached; `None`: it was not.
@@ -230,7 +251,8 @@ impl ExchangeLedger {
             let details = format!("exchange {id}: {before:?}, then {record:?}");
             return self.fail("one-end-record", details);
         }
-        if record.cause.is_none() && !entry.upgrade && record.status == entry.status {
+        let own = record.is_by_middleware() || entry.content_changes;
+        if record.cause.is_none() && !entry.upgrade && record.status == entry.status && !own {
             let wrong = (entry.method != "HEAD" && record.bytes_out != response_body_len(entry))
                 || (record.bytes_in > entry.len);
             if wrong {

@@ -1,6 +1,8 @@
 //! Header fields and trailers that clients and backends add to their messages, and what must become of them.
 //! All follow from the id of the exchange, so that both ends know them.
 
+use crate::codings;
+use crate::credentials;
 use crate::random::mix;
 
 /// A field as one end sends it.
@@ -10,6 +12,9 @@ pub(crate) struct Field {
     pub(crate) value: String,
     pub(crate) fate: Fate,
 }
+
+/// The fields of a head.
+pub(crate) type FieldList = Vec<(&'static str, String)>;
 
 /// What the proxy makes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,21 @@ pub(crate) fn of_request(id: u64) -> Vec<Field> {
     if has(7, 3) {
         all.push(field("x_under_score", format!("{id}"), Passes));
         all.push(field("X-Empty", "", Passes));
+    }
+    all
+}
+
+/// Those that matter to middlewares of its pool. `credentials`: it needs a name and a password. `codes`: its
+/// response may be compressed.
+pub(crate) fn for_middlewares(id: u64, credentials: bool, codes: bool) -> Vec<Field> {
+    let mut all = Vec::new();
+    if credentials {
+        let values = credentials::of_request(id).fields;
+        all.extend(values.iter().map(|value| field("Authorization", *value, Fate::Passes)));
+        all.extend(credentials::claimed_user(id).map(|user| field("x-remote-User", user, Fate::Passes)));
+    }
+    if codes {
+        all.extend(codings::accepted(id).map(|(value, _)| field("Accept-Encoding", value, Fate::Passes)));
     }
     all
 }
@@ -127,4 +147,23 @@ pub(crate) fn difference(received: &[(&str, &str)], own: &[&str], want: &[(&str,
     let same = left.len() == want.len()
         && left.iter().zip(want).all(|((n, v), (name, value))| n == name && v == value);
     (!same).then(|| format!("fields {left:?}, not {want:?}"))
+}
+
+/// The same where the order among fields of different names does not matter, nor their case.
+pub(crate) fn difference_in_any_order(
+    received: &[(&str, &str)],
+    own: &[&str],
+    want: &[(&str, String)],
+) -> Option<String> {
+    let is_own = |name: &str| own.iter().any(|o| o.eq_ignore_ascii_case(name));
+    let mut left: Vec<_> = received
+        .iter()
+        .filter(|(name, _)| !is_own(name))
+        .map(|(name, value)| (name.to_ascii_lowercase(), *value))
+        .collect();
+    let mut want: Vec<_> = want.iter().map(|(name, value)| (name.to_ascii_lowercase(), &**value)).collect();
+    // Stable: the order of one name's fields stays.
+    left.sort_by(|a, b| a.0.cmp(&b.0));
+    want.sort_by(|a, b| a.0.cmp(&b.0));
+    (left != want).then(|| format!("fields {left:?}, not {want:?}"))
 }

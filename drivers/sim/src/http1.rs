@@ -155,6 +155,8 @@ pub(crate) struct BodyChecker {
     pub(crate) trailers: Vec<String>,
     /// Bytes of content so far.
     pub(crate) received: u64,
+    /// The content so far, if it is kept.
+    pub(crate) collected: Option<Vec<u8>>,
 }
 
 impl BodyChecker {
@@ -165,7 +167,13 @@ impl BodyChecker {
             BodyFraming::Close => (BodyState::Plain, u64::MAX),
             BodyFraming::Chunked => (BodyState::Size, 0),
         };
-        Self { id, kind, compares, state, left, line: Vec::new(), trailers: Vec::new(), received: 0 }
+        let (line, trailers) = (Vec::new(), Vec::new());
+        Self { id, kind, compares, state, left, line, trailers, received: 0, collected: None }
+    }
+
+    /// One that keeps the content: it is compared when all of it is there.
+    pub(crate) fn collecting(framing: BodyFraming) -> Self {
+        Self { collected: Some(Vec::new()), ..Self::new(0, PayloadKind::Response, false, framing) }
     }
 
     /// Whether the body is complete.
@@ -243,6 +251,9 @@ impl BodyChecker {
             (left, at) = (rest, at + want.len() as u64);
         }
         self.received += bytes.len() as u64;
+        if let Some(collected) = &mut self.collected {
+            collected.extend_from_slice(bytes);
+        }
         Ok(())
     }
 }

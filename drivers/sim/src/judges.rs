@@ -15,6 +15,7 @@
 //! | `health` | changes of a backend's health |
 //! | `identities` | connections that a client has authenticated |
 //! | `limits` | limits of client connections |
+//! | `rate_limits` | limits of requests |
 //! | `tls` | when handshakes end, and that nothing is left lying in a session |
 //! | `results` | what clients have received, against the records |
 
@@ -27,12 +28,14 @@ mod health;
 mod homes;
 mod identities;
 mod limits;
+mod rate_limits;
 mod record;
 mod results;
 mod shares;
 mod tls;
 
-pub(crate) use self::documented::{check_local_reply, named_cause};
+pub(crate) use self::documented::{check_local_reply, named_cause, reply_text};
+pub(crate) use self::record::backend_of;
 
 use crate::scenario::MS;
 

@@ -27,11 +27,13 @@
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
 //! | `fields` | header fields and trailers of messages, and what must become of them |
 //! | `identities` | NTLM and Negotiate, which authenticate a connection |
+//! | `codings`, `credentials` | what clients of pools with such middlewares say, and what is to come of it |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `choices` | which backends were chosen, and from which |
 //! | `tls` | a security layer without cryptography, for the proxy and for its peers |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
+//! | `chains` | what the built-in middlewares of a pool must make of a request and of its response |
 //! | `exchanges` | the ledger of all requests with what is expected of them |
 //! | `judges` | the reference model: what the documentation says, held against what happened |
 //! | `coverage` | what happened how often, so that a fault that never happens is noticed |
@@ -48,9 +50,12 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod chains;
 mod choices;
 mod client;
+mod codings;
 mod coverage;
+mod credentials;
 mod exchanges;
 mod fields;
 mod http1;

@@ -107,6 +107,11 @@ pub(crate) struct Net {
     pub(crate) client_requests: Vec<Vec<u64>>,
     /// The sockets that each shard has open.
     pub(crate) open_by_shard: Vec<Vec<usize>>,
+    /// When which client was admitted by a rate limit, by pool, place of the limit among those of the pool,
+    /// and client.
+    pub(crate) admissions: BTreeMap<(&'static str, usize, String), Vec<u64>>,
+    /// A reload has changed a rate limit.
+    pub(crate) limits_changed: bool,
     /// The deadline of the drain, once there is one.
     pub(crate) drain_by: Option<u64>,
     /// The socket of each client; `usize::MAX`: not accepted yet.
@@ -200,6 +205,8 @@ impl Net {
             client_exchanges: Vec::new(),
             client_requests: Vec::new(),
             open_by_shard: vec![Vec::new(); shards],
+            admissions: BTreeMap::new(),
+            limits_changed: false,
             drain_by: None,
             client_sockets: Vec::new(),
             read_buffer: Vec::new(),

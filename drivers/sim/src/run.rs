@@ -22,7 +22,7 @@ use crate::exchanges::InvariantViolation;
 use crate::net::{ClientExchanges, Net, Peer, SimEvent};
 use crate::scenario::{SEC, Scenario};
 use crate::shard::Shard;
-use crate::stages::SimFactory;
+use crate::stages::{Decisions, SimFactory};
 
 /// More events than any run needs: one that has more does not end.
 const MAX_EVENTS: u64 = 3_000_000;
@@ -46,6 +46,8 @@ pub(crate) struct Simulation {
     pub(crate) net: Net,
     shards: Vec<Shard<RunObserver>>,
     shared: Arc<Shared>,
+    /// Of rate limits, in this turn.
+    decisions: Decisions,
     clients: Vec<Client>,
     /// How many of the first clients are known to be done.
     first_done: usize,
@@ -67,7 +69,9 @@ impl Simulation {
     pub(crate) fn new(scenario: &Scenario, traced: bool) -> Self {
         let mut net = Net::new(scenario.clone(), traced);
         let config = scenario.config(&scenario.pools);
-        let shared = Arc::new(Shared::with_middlewares("lb.test", scenario.shards, Arc::new(SimFactory)));
+        let decisions = Decisions::default();
+        let factory = Arc::new(SimFactory { decisions: decisions.clone() });
+        let shared = Arc::new(Shared::with_middlewares("lb.test", scenario.shards, factory));
         let now = Instant::from_nanos(net.now);
         let proxy = |shard: u16| {
             let seed = scenario.seed ^ u64::from(shard);
@@ -80,6 +84,7 @@ impl Simulation {
         let mut sim = Self {
             shards,
             shared,
+            decisions,
             clients: Vec::new(),
             first_done: 0,
             backend_conns: Vec::new(),

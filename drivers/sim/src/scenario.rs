@@ -2,6 +2,7 @@
 //! runs, so that every combination is met), how many clients and backends, and how the proxy is configured.
 
 mod config;
+mod middlewares;
 mod settings;
 mod steady;
 mod tls;
@@ -13,6 +14,7 @@ use ruststrom_core::Endpoint;
 
 use crate::random::SplitMix64;
 
+pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, error_page, is_let_in};
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
 pub(crate) use self::steady::KnownProbes;
 pub(crate) use self::tls::{ClientTls, SERVER_NAME, Stranger, TlsDraw};
@@ -163,6 +165,8 @@ pub(crate) struct PoolSpec {
     pub(crate) backends: Vec<BackendSpec>,
     pub(crate) strategy: &'static str,
     pub(crate) sticky: bool,
+    /// Those that are built in, in their order. A reload changes nothing of them but limits of requests.
+    pub(crate) middlewares: Vec<MiddlewareSpec>,
 }
 
 /// What a seed has drawn for its run.
@@ -292,6 +296,7 @@ impl Scenario {
         } else {
             scenario.draw_tls();
             scenario.draw_pools(rng);
+            scenario.draw_middlewares();
         }
         scenario.draw_settings(rng);
         scenario.draw_handshake_timeout();
@@ -458,7 +463,8 @@ impl Scenario {
                 backends[0] = BackendSpec { weight: 1, ..first };
             }
             let strategy = rng.pick(&["RoundRobin", "RoundRobin", "Random", "IPHash", "LeastConnection"]);
-            self.pools.push(PoolSpec { name, backends, strategy, sticky: rng.below(6) == 0 });
+            let (sticky, middlewares) = (rng.below(6) == 0, Vec::new());
+            self.pools.push(PoolSpec { name, backends, strategy, sticky, middlewares });
         }
     }
 

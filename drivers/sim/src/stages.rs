@@ -1,33 +1,98 @@
 //! What stands in the chain of a pool in some runs: a middleware that looks something up before it lets a
-//! request pass, and one that puts responses through a transform.
+//! request pass, and one that puts responses through a transform. All others are the built-in ones.
 
 use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ruststrom_core::config;
 use ruststrom_core::http::ResponseHead;
 use ruststrom_core::local_reply::LocalReply;
-use ruststrom_core::middleware::factory::{MiddlewareFactory, Place};
+use ruststrom_core::middleware::factory::{BuiltIn, MiddlewareFactory, Place};
 use ruststrom_core::middleware::{Action, Ctx, Middleware, Transform, TransformProgress};
 use ruststrom_core::{Cause, LookupResult, Query};
 
-/// Stands in a configuration for [`LookupMiddleware`].
-pub(crate) const LOOKUP: config::Middleware = config::Middleware::HttpsRedirector;
+use crate::scenario::known_pool;
+
+/// Stands in a configuration for [`LookupMiddleware`]: no scenario draws it.
+pub(crate) const LOOKUP: config::Middleware = config::Middleware::MaxBodySize { limit: u64::MAX };
 /// Stands in a configuration for [`CopyMiddleware`].
-pub(crate) fn copy() -> config::Middleware {
-    config::Middleware::Compression(config::Compression::default())
+pub(crate) const COPY: config::Middleware = config::Middleware::MaxBodySize { limit: u64::MAX - 1 };
+
+/// What a rate limit has decided about a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    pub(crate) pool: &'static str,
+    /// How many limits stand before it in the pool.
+    pub(crate) nth: usize,
+    pub(crate) limit: u64,
+    /// In nanoseconds.
+    pub(crate) window: u64,
+    pub(crate) target: String,
+    pub(crate) client: IpAddr,
+    pub(crate) at: u64,
+    /// What `Retry-After` says, if it was refused.
+    pub(crate) refused: Option<u64>,
 }
 
-/// Makes the middlewares of this file.
+/// The decisions of all shards that nobody has judged yet.
+pub(crate) type Decisions = Arc<Mutex<Vec<Decision>>>;
+
+/// Makes the middlewares of this file, and those that are built in.
 #[derive(Debug)]
-pub(crate) struct SimFactory;
+pub(crate) struct SimFactory {
+    pub(crate) decisions: Decisions,
+}
 
 impl MiddlewareFactory for SimFactory {
-    fn make(&self, configured: &config::Middleware, _: &Place<'_>) -> Option<Box<dyn Middleware>> {
+    fn make(&self, configured: &config::Middleware, place: &Place<'_>) -> Option<Box<dyn Middleware>> {
         match *configured {
             LOOKUP => Some(Box::new(LookupMiddleware)),
-            config::Middleware::Compression(_) => Some(Box::new(CopyMiddleware)),
-            _ => None,
+            COPY => Some(Box::new(CopyMiddleware)),
+            config::Middleware::RateLimiter { limit, window } => Some(Box::new(Watched {
+                limiter: BuiltIn.make(configured, place)?,
+                pool: known_pool(place.pool)?,
+                nth: place.nth,
+                limit: u64::from(limit),
+                window: window.as_nanos() as u64,
+                decisions: self.decisions.clone(),
+            })),
+            _ => BuiltIn.make(configured, place),
         }
+    }
+}
+
+/// A rate limit whose decisions are kept.
+#[derive(Debug)]
+struct Watched {
+    limiter: Box<dyn Middleware>,
+    pool: &'static str,
+    nth: usize,
+    limit: u64,
+    window: u64,
+    decisions: Decisions,
+}
+
+impl Middleware for Watched {
+    fn on_request(&self, ctx: &mut Ctx<'_>) -> Action {
+        let target = String::from_utf8_lossy(ctx.request.sent_target()).into_owned();
+        let (client, at) = (ctx.client, ctx.now.as_nanos());
+        let action = self.limiter.on_request(ctx);
+        let refused = match &action {
+            Action::Respond(reply) => {
+                let retry_after = reply.fields.iter().find(|(name, _)| &**name == "Retry-After");
+                Some(retry_after.and_then(|(_, secs)| secs.parse().ok()).unwrap_or(0))
+            }
+            _ => None,
+        };
+        let Self { pool, nth, limit, window, .. } = *self;
+        let decision = Decision { pool, nth, limit, window, target, client, at, refused };
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner).push(decision);
+        action
+    }
+
+    fn on_response(&self, ctx: &mut Ctx<'_>, head: &mut ResponseHead) {
+        self.limiter.on_response(ctx, head);
     }
 }
 

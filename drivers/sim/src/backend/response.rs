@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{AfterResponse, BackendConn, ReadState, Segment};
+use crate::codings;
 use crate::coverage::Mark;
 use crate::exchanges::{ExchangeEntry, ResponsePlan, response_body_len};
 use crate::fields::{self, Field};
@@ -124,7 +125,9 @@ impl BackendConn {
         let bodiless = matches!(entry.status, 204 | 304);
         let framing = if bodiless { BodyFraming::None } else { entry.response_framing };
         let says_close = framing != BodyFraming::Close && net.rng.below(20) == 0;
-        bytes.extend(self.response_head(entry, framing, says_close).bytes());
+        let compressed = net.scenario.compresses(entry.pool);
+        let media_type = codings::media_type(entry.id).filter(|_| compressed);
+        bytes.extend(self.response_head(entry, framing, says_close, media_type).bytes());
         let head_len = bytes.len();
         let response_begins = self.output_end(net);
         if response_body_len(entry) > 0 || (framing == BodyFraming::Chunked && entry.method != "HEAD") {
@@ -188,12 +191,21 @@ impl BackendConn {
         }
     }
 
-    fn response_head(&self, entry: &ExchangeEntry, framing: BodyFraming, says_close: bool) -> String {
+    fn response_head(
+        &self,
+        entry: &ExchangeEntry,
+        framing: BodyFraming,
+        says_close: bool,
+        media_type: Option<&str>,
+    ) -> String {
         let mut head =
             format!("HTTP/1.1 {} X\r\nX-Sim: {}\r\nX-Backend: {}\r\n", entry.status, entry.id, self.backend);
         let challenge = identities::of_response(entry.id, entry.authentication, entry.status);
         for Field { name, value, .. } in fields::of_response(entry.id).into_iter().chain(challenge) {
             write!(head, "{name}: {value}\r\n").expect("memory");
+        }
+        if let Some(media_type) = media_type {
+            write!(head, "Content-Type: {media_type}\r\n").expect("memory");
         }
         match framing {
             BodyFraming::Length(_) => {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Client, Segment, SendCondition};
+use crate::chains::Chain;
 use crate::choices::{self, NO_COOKIE};
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry};
@@ -98,6 +99,8 @@ impl Client {
             waited_behind: None,
             reply_cause: None,
             reply_len: 0,
+            limited: Vec::new(),
+            content_changes: false,
             answered_by: None,
             down: 0,
             record: None,
@@ -106,7 +109,10 @@ impl Client {
             tunnel_half_closed: false,
             switched: false,
         });
-        if self.authenticates {
+        let changes = Chain::of(&net.scenario, net.ledger.get(id)).changes_content();
+        net.ledger.get_mut(id).content_changes = changes;
+        // With a name and a password in the request there is no place for others.
+        if self.authenticates && !net.scenario.authenticates(pool) {
             let authentication = Authentication::draw(&mut net.rng, upgrade);
             let entry = net.ledger.get_mut(id);
             entry.authentication = authentication;
@@ -132,7 +138,9 @@ impl Client {
     ) {
         let entry = net.ledger.get(id).clone();
         let forges = net.scenario.forges(id);
-        let head = request_head(&entry, forges).into_bytes();
+        let (credentials, codes) =
+            (net.scenario.authenticates(entry.pool), net.scenario.compresses(entry.pool));
+        let head = request_head(&entry, forges, credentials, codes).into_bytes();
         let mut body = Vec::new();
         match entry.framing {
             BodyFraming::Length(_) => payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body),
@@ -194,7 +202,8 @@ impl Client {
 }
 
 /// The head of a request as the client writes it.
-fn request_head(entry: &ExchangeEntry, forges: bool) -> String {
+/// `credentials`: names and passwords are asked for. `codes`: its response may be compressed.
+fn request_head(entry: &ExchangeEntry, forges: bool, credentials: bool, codes: bool) -> String {
     let mut head = String::new();
     let version = if entry.version == 10 { "1.0" } else { "1.1" };
     write!(
@@ -209,9 +218,13 @@ fn request_head(entry: &ExchangeEntry, forges: bool) -> String {
     if entry.sends_cookie {
         write!(head, "Cookie: {}\r\n", choices::cookie_field(NO_COOKIE)).expect("memory");
     }
-    for Field { name, value, .. } in
-        fields::of_request(entry.id).into_iter().chain(identities::of_request(entry.id, entry.authentication))
-    {
+    let of_middlewares = fields::for_middlewares(entry.id, credentials, codes);
+    let all = fields::of_request(entry.id)
+        .into_iter()
+        .filter(|f| !credentials || f.name != "Authorization")
+        .chain(identities::of_request(entry.id, entry.authentication))
+        .chain(of_middlewares);
+    for Field { name, value, .. } in all {
         write!(head, "{name}: {value}\r\n").expect("memory");
     }
     if forges {

@@ -1,6 +1,8 @@
 //! What a client reads, and whether it is the response to its request, byte for byte.
 
 use super::{Client, Segment, SendCondition};
+use crate::chains::{Chain, Message};
+use crate::codings;
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
 use crate::fields::{self, Fate};
@@ -14,6 +16,29 @@ use crate::payload::{self, PayloadKind};
 const OWN_FIELDS: &[&str] =
     &["x-sim", "x-backend", "connection", "content-length", "transfer-encoding", "date", "via"];
 
+/// Fields that the proxy gives its own responses, which have checks of their own.
+const REPLY_FIELDS: &[&str] = &[
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "date",
+    "proxy-status",
+    "retry-after",
+    "location",
+    "www-authenticate",
+];
+/// The media type of the proxy's own responses.
+const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
+
+/// Who has made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    Backend,
+    /// The proxy, which tells of a cause.
+    Proxy,
+    Middleware,
+}
+
 /// What a client reads next.
 #[derive(Debug)]
 pub(super) enum ReadState {
@@ -26,8 +51,9 @@ pub(super) enum ReadState {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: BodyChecker,
-    /// The proxy made it itself.
-    local_reply: bool,
+    maker: Maker,
+    /// What its content is, if that is not what the maker has sent.
+    changed: Option<Box<Message>>,
     status: u16,
     until_close: bool,
     /// It says that the connection ends with it.
@@ -37,7 +63,7 @@ pub(super) struct ResponseBody {
 /// What the head of a response says for every kind of response.
 struct ResponseStart {
     status: u16,
-    local_reply: bool,
+    maker: Maker,
     last: bool,
 }
 
@@ -195,14 +221,21 @@ impl Client {
             .strip_prefix("HTTP/1.1 ")
             .and_then(|s| s.get(..3)?.parse::<u16>().ok())
             .ok_or("no status line")?;
-        let local_reply = head.get("proxy-status")?.is_some();
+        let maker = if head.get("proxy-status")?.is_some() {
+            Maker::Proxy
+        } else if head.get("x-sim")?.is_none() && status >= 200 {
+            Maker::Middleware
+        } else {
+            Maker::Backend
+        };
         let Some(&id) = self.requests.get(self.responses) else {
             // The invalid request behind all others is refused.
-            if self.invalid_request && local_reply {
+            if self.invalid_request && maker != Maker::Backend {
                 let framing = head.framing(BodyFraming::Close)?;
                 self.read_state = ReadState::Body(ResponseBody {
                     body: BodyChecker::new(0, PayloadKind::Response, false, framing),
-                    local_reply,
+                    maker,
+                    changed: None,
                     status,
                     until_close: false,
                     last: true,
@@ -213,12 +246,14 @@ impl Client {
         };
         let entry = net.ledger.get(id).clone();
         if status < 200 && status != 101 {
-            return self.interim_received(net, &entry, status, local_reply);
+            return self.interim_received(net, &entry, status, maker);
         }
         let last = head.lists("connection", "close");
-        let start = ResponseStart { status, local_reply, last };
-        if local_reply {
-            return self.local_reply_received(net, &entry, &head, start);
+        let start = ResponseStart { status, maker, last };
+        match maker {
+            Maker::Proxy => return self.local_reply_received(net, &entry, &head, start),
+            Maker::Middleware => return self.middleware_reply_received(net, &entry, &head, start),
+            Maker::Backend => {}
         }
         net.ledger.get_mut(id).answered_by = head.number("x-backend")?;
         if head.number("x-sim")? != Some(id) {
@@ -239,9 +274,9 @@ impl Client {
         net: &mut Net,
         entry: &ExchangeEntry,
         status: u16,
-        local_reply: bool,
+        maker: Maker,
     ) -> Result<(), String> {
-        if local_reply {
+        if maker != Maker::Backend {
             return Err("an interim response of the proxy itself".into());
         }
         if entry.version == 10 {
@@ -288,8 +323,21 @@ impl Client {
             .collect();
         let is_sticky = |(name, value): &(&str, &str)| *name == "Set-Cookie" && value.starts_with("S=");
         let others: Vec<_> = head.fields.iter().filter(|f| !is_sticky(f)).copied().collect();
-        if let Some(difference) = fields::difference(&others, OWN_FIELDS, &want) {
-            return Err(difference);
+        let compressed = net.scenario.compresses(entry.pool);
+        let media_type = codings::media_type(entry.id).filter(|_| compressed);
+        let announced = matches!(entry.response_framing, BodyFraming::Length(_));
+        let sent = Message {
+            status: entry.status,
+            fields: want.into_iter().chain(media_type.map(|is| ("Content-Type", is.to_owned()))).collect(),
+            len: announced.then_some(entry.response_len),
+            ..Message::default()
+        };
+        let message = Chain::of(&net.scenario, entry).response(&others, OWN_FIELDS, sent)?;
+        let served_by = head.get("x-served-by")?.map(judges::backend_of);
+        if served_by
+            .is_some_and(|served_by| served_by.map(|n| n as u64) != head.number("x-backend").ok().flatten())
+        {
+            return Err("another backend's name".into());
         }
         let set = head.fields.iter().filter(|f| is_sticky(f)).map(|(_, value)| *value);
         let set: Vec<&str> = set.collect();
@@ -304,9 +352,18 @@ impl Client {
         } else {
             head.framing(BodyFraming::Close)?
         };
+        let len = match (&message.page, message.coding) {
+            (_, Some(_)) => None,
+            (Some(page), None) => Some(page.len() as u64),
+            (None, None) => Some(entry.response_len),
+        };
+        let is_known = entry.method == "HEAD" && message.page.is_some() && !net.scenario.transform_stage;
+        if is_known && head.number("content-length")? != len {
+            return Err(format!("not the length of the page, {len:?}"));
+        }
         match framing {
-            BodyFraming::Length(n) if n != entry.response_len => {
-                return Err(format!("{n} bytes announced, not {}", entry.response_len));
+            BodyFraming::Length(n) if Some(n) != len && !(message.page.is_some() && len.is_none()) => {
+                return Err(format!("{n} bytes announced, not {len:?}"));
             }
             BodyFraming::Chunked if entry.version == 10 => return Err("chunks for HTTP/1.0".into()),
             BodyFraming::Chunked => net.mark(Mark::ChunkedResponse),
@@ -317,12 +374,8 @@ impl Client {
             return Err("a body until close without `Connection: close`".into());
         }
         self.last_response_seen |= start.last || framing == BodyFraming::Close;
-        self.body_begins(
-            net,
-            BodyChecker::new(entry.id, PayloadKind::Response, true, framing),
-            framing,
-            start,
-        );
+        let body = BodyChecker::new(entry.id, PayloadKind::Response, true, framing);
+        self.body_begins(net, body, framing, start, message);
         Ok(())
     }
 
@@ -334,7 +387,8 @@ impl Client {
         head: &ParsedHead<'_>,
         start: ResponseStart,
     ) -> Result<(), String> {
-        if net.scenario.fault_free {
+        let too_large = Chain::of(&net.scenario, entry).is_too_large();
+        if net.scenario.fault_free && !(too_large && start.status == 413) {
             net.ledger.fail(
                 "fault-free",
                 format!(
@@ -347,28 +401,82 @@ impl Client {
             );
         }
         let cause = judges::named_cause(head.get("proxy-status")?.unwrap_or_default())?;
-        judges::check_local_reply(head, start.status, cause)?;
+        let text = judges::reply_text(head, start.status, cause);
+        let made = reply_message(start.status, Some(text.len() as u64));
+        let message = Chain::of(&net.scenario, entry).reply(&head.fields, REPLY_FIELDS, &made, None)?;
+        // Where content would pass a transform, a response to HEAD does not know its length.
+        let is_unknown = entry.method == "HEAD" && net.scenario.transform_stage;
+        let as_made = message.page.is_none() && message.coding.is_none() && !is_unknown;
+        judges::check_local_reply(head, start.status, cause, as_made)?;
+        if start.status == 413 {
+            net.mark(Mark::TooLarge);
+        }
         net.ledger.get_mut(entry.id).reply_cause = Some(cause.to_owned());
+        self.reply_begins(net, entry, head, start, message)
+    }
+
+    /// The head of a middleware's response has come.
+    fn middleware_reply_received(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        head: &ParsedHead<'_>,
+        start: ResponseStart,
+    ) -> Result<(), String> {
+        let chain = Chain::of(&net.scenario, entry);
+        let passed = chain.maker(start.status, head)?;
+        // A few words, or nothing.
+        let empty = matches!(start.status, 301 | 308);
+        let made = reply_message(start.status, (!empty).then_some(30));
+        let message = chain.reply(&head.fields, REPLY_FIELDS, &made, Some(passed))?;
+        if head.get("date")?.is_none() {
+            return Err("no Date".into());
+        }
+        net.mark(match start.status {
+            301 | 308 => Mark::Redirected,
+            400 | 401 => Mark::Challenged,
+            403 => Mark::NotLetIn,
+            429 => Mark::RateLimited,
+            _ => return Err("a status that no middleware replies with".into()),
+        });
+        self.reply_begins(net, entry, head, start, message)
+    }
+
+    /// The content of a response of the proxy or of a middleware follows.
+    fn reply_begins(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        head: &ParsedHead<'_>,
+        start: ResponseStart,
+        message: Message,
+    ) -> Result<(), String> {
         self.last_response_seen |= start.last;
         let framing =
             if entry.method == "HEAD" { BodyFraming::None } else { head.framing(BodyFraming::Close)? };
-        if framing == BodyFraming::Close {
+        if framing == BodyFraming::Close && message.coding.is_none() {
             return Err("a local reply without a length".into());
         }
-        self.body_begins(
-            net,
-            BodyChecker::new(entry.id, PayloadKind::Response, false, framing),
-            framing,
-            start,
-        );
+        let body = BodyChecker::new(entry.id, PayloadKind::Response, false, framing);
+        self.body_begins(net, body, framing, start, message);
         Ok(())
     }
 
-    fn body_begins(&mut self, net: &mut Net, body: BodyChecker, framing: BodyFraming, start: ResponseStart) {
+    fn body_begins(
+        &mut self,
+        net: &mut Net,
+        body: BodyChecker,
+        framing: BodyFraming,
+        start: ResponseStart,
+        message: Message,
+    ) {
+        let changed = (message.page.is_some() || message.coding.is_some()) && framing != BodyFraming::None;
+        let body = if changed { BodyChecker::collecting(framing) } else { body };
+        let changed = changed.then(|| Box::new(message));
         let complete = body.is_complete();
-        let ResponseStart { status, local_reply, last } = start;
+        let ResponseStart { status, maker, last } = start;
         let until_close = framing == BodyFraming::Close;
-        self.read_state = ReadState::Body(ResponseBody { body, local_reply, status, until_close, last });
+        self.read_state = ReadState::Body(ResponseBody { body, maker, changed, status, until_close, last });
         if complete {
             self.response_complete(net);
         }
@@ -377,24 +485,33 @@ impl Client {
     /// A complete final response has come.
     fn response_complete(&mut self, net: &mut Net) {
         let read_state = std::mem::replace(&mut self.read_state, ReadState::Head);
-        let ReadState::Body(ResponseBody { body, local_reply, status, last, .. }) = read_state else {
+        let ReadState::Body(ResponseBody { body, maker, changed, status, last, .. }) = read_state else {
             return;
         };
+        let local_reply = maker != Maker::Backend;
         if let Some(&id) = self.requests.get(self.responses) {
+            if let Some(message) = &changed
+                && let Err(why) = check_content(net, id, maker, message, &body)
+            {
+                net.ledger.fail("right-content", format!("client {}, response to {id}: {why}", self.index));
+            }
+            let replaced = changed.as_ref().is_some_and(|message| message.page.is_some());
             let entry = net.ledger.get_mut(id);
             let trailers_due = !local_reply
+                && !replaced
                 && fields::response_has_trailers(id)
                 && entry.response_framing == BodyFraming::Chunked
                 && entry.version == 11
                 && entry.method != "HEAD"
                 && !matches!(status, 204 | 304);
-            if local_reply {
-                entry.reply_len = body.received;
-            }
-            entry.result =
-                if local_reply { ClientResult::LocalReply(status) } else { ClientResult::Response(status) };
+            entry.reply_len = body.received;
+            entry.result = match maker {
+                Maker::Backend => ClientResult::Response(status),
+                Maker::Proxy => ClientResult::LocalReply(status),
+                Maker::Middleware => ClientResult::MiddlewareReply(status),
+            };
             let want = response_body_len(entry);
-            if !local_reply && body.received != want {
+            if !local_reply && changed.is_none() && body.received != want {
                 net.ledger.fail(
                     "right-length",
                     format!("client {}: {} of {want} bytes for {id}", self.index, body.received),
@@ -426,4 +543,46 @@ impl Client {
             self.finish(net);
         }
     }
+}
+
+/// A response of the proxy itself with this status, as it is made. `len`: of its text, if it has any.
+fn reply_message(status: u16, len: Option<u64>) -> Message {
+    let fields = len.map(|_| (TEXT.0, TEXT.1.to_owned())).into_iter().collect();
+    Message { status, fields, len, ..Message::default() }
+}
+
+/// Whether content that middlewares have changed is what it should be, now that all of it is there.
+fn check_content(
+    net: &mut Net,
+    id: u64,
+    maker: Maker,
+    message: &Message,
+    body: &BodyChecker,
+) -> Result<(), String> {
+    let coded = body.collected.as_deref().unwrap_or_default();
+    let decoded = match message.coding {
+        Some(coding) => {
+            net.mark(Mark::Compressed);
+            Some(codings::decode(coding, coded)?)
+        }
+        None => None,
+    };
+    let content = decoded.as_deref().unwrap_or(coded);
+    let mut want = Vec::new();
+    match &message.page {
+        Some(page) => {
+            net.mark(Mark::ErrorPage);
+            want.clone_from(page);
+        }
+        None if maker == Maker::Backend => {
+            let len = response_body_len(net.ledger.get(id));
+            payload::fill(id, PayloadKind::Response, 0, len, &mut want);
+        }
+        None => return Ok(()),
+    }
+    let same = content.iter().zip(&want).take_while(|(is, want)| is == want).count();
+    if same < content.len().max(want.len()) {
+        return Err(format!("{} bytes, not {}, the same up to {same}", content.len(), want.len()));
+    }
+    Ok(())
 }

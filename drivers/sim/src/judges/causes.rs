@@ -2,6 +2,7 @@
 
 use ruststrom_core::observe::HealthState;
 
+use crate::chains::Chain;
 use crate::exchanges::{ExchangeEntry, ObservedRecord};
 use crate::net::{ConnectError, Net, Peer, Sending, Socket};
 use crate::scenario::SEC;
@@ -92,7 +93,7 @@ impl Net {
 
     fn lookups_may_fail(&self) -> bool {
         let faults = &self.scenario.system;
-        self.scenario.lookup_stage && faults.slow_lookup + faults.lost_lookup + faults.failed_lookup > 0
+        self.scenario.has_lookups() && faults.slow_lookup + faults.lost_lookup + faults.failed_lookup > 0
     }
 
     fn drain_over(&self) -> bool {
@@ -193,7 +194,11 @@ impl Net {
                     && stalled(&self.sockets[self.client_sockets[entry.client]], self.now, timeouts.tunnel)
             }
             "client_stalled" => self.client_may_have_stalled(entry, record),
-            "bad_request" => entry.misdirected && record.cause == Some("misdirected_request"),
+            "bad_request" => match record.cause {
+                Some("misdirected_request") => entry.misdirected,
+                Some("content_too_large") => Chain::of(&self.scenario, entry).is_too_large(),
+                _ => false,
+            },
             "no_backend" => self.no_backend_usable(entry, record)?,
             "queue_timeout" => self.queue_is_over(record)?,
             _ if kind.starts_with("backend_tls_") => {

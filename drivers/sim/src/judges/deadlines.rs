@@ -46,6 +46,11 @@ impl Net {
         if s.from_proxy.ended || s.broken || s.times.fin.is_some() || self.scenario.page_limit > 0 {
             return None;
         }
+        // The close_notify of its last response has no room, or has had none before this turn.
+        let has_room_now = self.ready[s.shard].contains(&self.client_sockets[client]);
+        if s.secure && (s.write_blocked || has_room_now) {
+            return None;
+        }
         let exchanges = self.client_exchanges[client];
         let read = s.to_proxy.read_total;
         if exchanges.ended > 0 && read <= exchanges.read_at_end {

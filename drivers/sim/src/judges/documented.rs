@@ -36,19 +36,30 @@ pub(crate) fn named_cause(field: &str) -> Result<&str, String> {
     details.strip_suffix('"').ok_or_else(wrong)
 }
 
+/// The content of a local reply with this head.
+pub(crate) fn reply_text(head: &ParsedHead<'_>, status: u16, cause: &str) -> String {
+    let reason = head.start.get(13..).unwrap_or_default();
+    format!("{status} {reason}: {cause}\n")
+}
+
 /// Whether the head of a local reply is what the documentation says for its cause.
-pub(crate) fn check_local_reply(head: &ParsedHead<'_>, status: u16, cause: &str) -> Result<(), String> {
+/// `text`: its content is the line of text for the cause, and no middleware has changed that.
+pub(crate) fn check_local_reply(
+    head: &ParsedHead<'_>,
+    status: u16,
+    cause: &str,
+    text: bool,
+) -> Result<(), String> {
     let documented = *table().get(cause).ok_or_else(|| format!("the cause {cause:?}"))?;
     // For a backend's violation it is 502.
     if status != documented && status != 502 {
         return Err(format!("status {status} for {cause}, not {documented}"));
     }
-    let reason = head.start.get(13..).unwrap_or_default();
-    let body = format!("{status} {reason}: {cause}\n");
-    if head.number("content-length")? != Some(body.len() as u64) {
+    let body = reply_text(head, status, cause);
+    if text && head.number("content-length")? != Some(body.len() as u64) {
         return Err(format!("a length that is not that of {body:?}"));
     }
-    if head.get("content-type")? != Some("text/plain; charset=utf-8") {
+    if text && head.get("content-type")? != Some("text/plain; charset=utf-8") {
         return Err("the content type of a local reply".into());
     }
     if head.get("date")?.is_none() {

@@ -45,7 +45,7 @@ impl Net {
     pub(crate) fn judge_queues(&mut self) {
         let Some(limit) = self.scenario.limits.queue else { return };
         // Who waits over a reload waits in the queue of the older configuration, beside the new one.
-        if self.scenario.lookup_stage || self.config_versions.len() > 1 {
+        if self.scenario.has_lookups() || self.config_versions.len() > 1 {
             return;
         }
         let waits: Vec<Wait> = self

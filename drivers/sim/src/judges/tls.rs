@@ -56,7 +56,9 @@ impl Net {
         let whole = |entry: &ExchangeEntry| {
             let ends_with_connection = entry.response_framing == BodyFraming::Close
                 && entry.method != "HEAD"
-                && !matches!(entry.status, 204 | 304 | 101);
+                && !matches!(entry.status, 204 | 304 | 101)
+                // Nobody waits for the end of an error that a page replaces.
+                && !(entry.status >= 400 && self.scenario.has_error_pages(entry.pool));
             let complete = matches!(entry.result, ClientResult::Response(status) if status == entry.status);
             let last = entry.sendings.last().map(|at| &self.sockets[self.sendings[*at].socket]);
             ends_with_connection && complete && last.is_some_and(|s| s.cut && s.secure)

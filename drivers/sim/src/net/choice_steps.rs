@@ -74,7 +74,10 @@ impl Net {
             ChoiceStep::Ended { conn, failed } => {
                 let Some(id) = self.choices.by_conn.remove(&(shard, conn)) else { return };
                 let ended = self.choices.exchanges.remove(&id);
-                if failed && ended.is_some_and(|e| e.held.is_some()) {
+                let held = ended.is_some_and(|e| e.held.is_some());
+                // A backend whose error is replaced by a page is free before the exchange ends.
+                let freed = self.scenario.has_error_pages(self.ledger.get(id).pool);
+                if held && (failed || freed) {
                     self.choices.unclear.insert(id);
                 }
             }

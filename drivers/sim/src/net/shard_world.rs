@@ -13,6 +13,7 @@ use ruststrom_driver::world::{Received, Sent, World};
 use super::listener::{ClientSource, SimListener};
 use super::{BackendMode, Net, Peer, SimEvent};
 use crate::coverage::Mark;
+use crate::credentials::GOOD_PASSWORD;
 use crate::scenario::{MS, SEC, backend_address, backend_at};
 
 /// The clock on the wall when a run begins, in seconds since 1970.
@@ -220,7 +221,11 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
 
     fn lookup(&mut self, id: LookupId, q: Query) {
         let net = &mut *self.net;
-        let Query::Resolve { host, .. } = q else { panic!("nobody asks for this: {q:?}") };
+        let (host, good) = match q {
+            Query::Resolve { host, .. } => (host, None),
+            Query::Authenticate { user, password, .. } => (user, Some(*password.0 == *GOOD_PASSWORD)),
+            Query::Metrics => panic!("nobody asks for the metrics"),
+        };
         let backend =
             host.strip_prefix('m').and_then(|h| h.split('.').next()).and_then(|n| n.parse::<usize>().ok());
         net.trace(5 << 40 | id.0, || format!("looks {host} up"));
@@ -234,6 +239,8 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         }
         let response = if net.fault(net.scenario.system.failed_lookup, Mark::FailedLookup) {
             LookupResult::Failed("NXDOMAIN".into())
+        } else if let Some(good) = good {
+            LookupResult::Authenticated(good)
         } else {
             let backend = backend.unwrap_or(0);
             // A name may have one address or two.

@@ -3,12 +3,14 @@
 //! the ledger and in the sockets.
 
 use ruststrom_core::Cause;
+use ruststrom_core::http::Violation;
 use ruststrom_core::observe::HealthState;
 use ruststrom_core::proxy::Counts;
 
 use super::Simulation;
 use super::observer::ExchangeRecord;
 use super::phases::FINAL_CLIENTS;
+use crate::chains::Chain;
 use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry, ObservedRecord};
 use crate::net::{HealthEntry, Peer};
@@ -36,6 +38,7 @@ impl Simulation {
             entry.client + FINAL_CLIENTS >= self.clients.len()
                 && matches!(entry.result, ClientResult::LocalReply(_))
                 && !without_backend(entry.pool)
+                && !self.refused_rightly(entry)
                 && !self.queueing_failed_rightly(entry)
         });
         if let Some(entry) = not_served {
@@ -46,6 +49,12 @@ impl Simulation {
             );
             self.net.ledger.fail("final-clients-served", details);
         }
+    }
+
+    /// Whether a middleware has reason to refuse a request with an error.
+    fn refused_rightly(&self, entry: &ExchangeEntry) -> bool {
+        let too_large = Some(Cause::BadRequest(Violation::ContentTooLarge).name());
+        entry.reply_cause.as_deref() == too_large && Chain::of(&self.net.scenario, entry).is_too_large()
     }
 
     /// Whether a request waited for a backend below its limit until the timeout, or found no place to wait,
@@ -95,8 +104,8 @@ impl Simulation {
         let not_recorded = self.net.ledger.entries.iter().find(|entry| {
             // A head that is malformed or late is recorded without the target of its request.
             let head_failed = matches!(entry.result, ClientResult::LocalReply(400 | 408));
-            let complete = matches!(entry.result, ClientResult::Response(_) | ClientResult::LocalReply(_))
-                && !head_failed;
+            let complete =
+                !matches!(entry.result, ClientResult::Pending | ClientResult::Incomplete) && !head_failed;
             entry.record.is_none() && (complete || !entry.attempts.is_empty())
         });
         if let Some(entry) = not_recorded {
@@ -112,6 +121,10 @@ impl Simulation {
         // A connection of a client alone carries its requests whoever's turn it is.
         let scenario = &self.net.scenario;
         if !scenario.fault_free || scenario.identities || !scenario.has_good_probes_only() {
+            return;
+        }
+        // What a middleware cuts off has had its turn.
+        if scenario.has_middlewares() {
             return;
         }
         for pool in &self.net.scenario.pools {
@@ -171,6 +184,10 @@ impl Simulation {
         let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
         let choices = std::mem::take(&mut observer.choices);
         self.net.follow_choices(shard, choices);
+        let decided = self.decisions.lock().map(|mut decided| std::mem::take(&mut *decided));
+        for decision in decided.unwrap_or_default() {
+            self.net.judge_decision(&decision);
+        }
         let changed = !health.is_empty();
         for change in health {
             self.health_changed(change);
@@ -181,7 +198,7 @@ impl Simulation {
             if let Some(cause) = record.cause_kind {
                 self.net.coverage.cause(cause);
             }
-            if waited && !self.net.scenario.lookup_stage {
+            if waited && !self.net.scenario.has_lookups() {
                 self.net.mark(Mark::Queued);
             }
             self.take_record(&target, record);

@@ -8,7 +8,7 @@ use super::Simulation;
 use super::phases::RunPhase;
 use crate::coverage::Mark;
 use crate::net::{BackendMode, SimEvent, Socket};
-use crate::scenario::{MS, PoolSpec, SEC};
+use crate::scenario::{MS, MiddlewareSpec, PoolSpec, SEC};
 
 impl Simulation {
     /// Draws a new configuration; each shard gets it a little later.
@@ -32,7 +32,7 @@ impl Simulation {
         }
     }
 
-    /// Removes, adds or changes a backend, or changes the strategy.
+    /// Removes, adds or changes a backend, or changes the strategy; may change limits of requests too.
     fn change_pool(&mut self, pool: &mut PoolSpec) {
         let net = &mut self.net;
         match net.rng.below(4) {
@@ -60,6 +60,15 @@ impl Simulation {
                 pool.backends[at] = new;
             }
             _ => pool.strategy = net.rng.pick(&["RoundRobin", "Random", "IPHash", "LeastConnection"]),
+        }
+        for spec in &mut pool.middlewares {
+            if let MiddlewareSpec::RateLimiter { limit, .. } = spec
+                && net.rng.below(3) == 0
+            {
+                *limit = net.rng.between(1, 20);
+                net.limits_changed = true;
+                net.mark(Mark::LimitChanged);
+            }
         }
     }
 

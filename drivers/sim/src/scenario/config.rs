@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ruststrom_core::config::{self, Config};
 use ruststrom_core::page::SMALL_BYTES;
 
+use super::middlewares::{self, error_page};
 use super::{MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
 use crate::random::SplitMix64;
-use crate::stages::{LOOKUP, copy};
+use crate::stages::{COPY, LOOKUP};
 
 impl Scenario {
     /// Draws the settings before the pools.
@@ -114,6 +115,9 @@ impl Scenario {
             writeln!(text, "trusted_proxies = [\"{}\"]", client_address(0).ip()).expect("memory");
         }
         text.push_str(&self.settings);
+        for pool in pools {
+            text.push_str(&middlewares::tables(pool.name, &pool.middlewares));
+        }
         let last = pools.len() - 1;
         for (i, pool) in pools.iter().enumerate() {
             writeln!(text, "[[backend_pools]]\nname = \"{}\"", pool.name).expect("memory");
@@ -141,6 +145,9 @@ impl Scenario {
             } else {
                 writeln!(text, "strategy = \"{}\"", pool.strategy).expect("memory");
             }
+            if !pool.middlewares.is_empty() {
+                text.push_str(&middlewares::list(pool.name, &pool.middlewares));
+            }
             text.push_str(&self.pool_settings);
             if pool.backends.iter().any(|b| b.tls) {
                 text.push_str(&self.backend_tls_text());
@@ -164,9 +171,15 @@ impl Scenario {
             // Less than the least that a file may ask for.
             config.limits.buffer_bytes = self.page_limit * SMALL_BYTES as u64;
         }
-        let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, copy())];
+        for file in config.pools.iter_mut().flat_map(|p| &mut p.middlewares).flat_map(|m| m.files_mut()) {
+            let status = file.path.split_once('.').and_then(|(status, _)| status.parse().ok());
+            file.content = error_page(status.expect("drawn")).into();
+        }
+        let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, COPY)];
         for pool in &mut config.pools {
-            pool.middlewares = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone()).collect();
+            let stand_ins = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone());
+            let built_in = std::mem::take(&mut pool.middlewares);
+            pool.middlewares = stand_ins.chain(built_in).collect();
         }
         Arc::new(config)
     }
