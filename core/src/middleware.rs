@@ -36,6 +36,7 @@ use crate::event::{LookupResult, Query};
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, ResponseHead, Scheme};
 use crate::local_reply::{Body, LocalReply};
+use crate::planted::planted;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -149,7 +150,8 @@ impl Ctx<'_> {
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         let own = if self.connection.secure { Scheme::Https } else { Scheme::Http };
-        if self.connection.trusted { told_scheme(self.request).unwrap_or(own) } else { own }
+        let trusted = self.connection.trusted && !planted!(143);
+        if trusted { told_scheme(self.request).unwrap_or(own) } else { own }
     }
 
     /// What names this request to backends and in the log: what a trusted proxy calls it, or 32 hexadecimal

@@ -130,6 +130,7 @@ impl ResponseHead {
     /// Other content of `len` bytes follows: what was said of the old one goes.
     pub(crate) fn replace_content(&mut self, len: u64, content_type: &[u8]) {
         self.fields.remove_any(OF_CONTENT);
+        let len = self.content_length.filter(|_| crate::planted::planted!(148)).unwrap_or(len);
         self.content_length = Some(len);
         if self.framing != Framing::None {
             self.framing = Framing::Length(len);

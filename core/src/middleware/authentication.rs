@@ -13,6 +13,7 @@ use crate::cause::Cause;
 use crate::config::{self, CredentialSource, UserList, Users};
 use crate::event::{LookupResult, Query};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// For how long users of a list are believed.
 const LIST_CACHE_TIME: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl Authentication {
 
     /// The request is this user's.
     fn admit(&self, ctx: &mut Ctx<'_>, user: &str) -> Action {
-        if !self.forward_authorization {
+        if !self.forward_authorization && !planted!(152) {
             ctx.request.remove_field(b"Authorization");
         }
         if ctx.request.set_field(REMOTE_USER, user.as_bytes()).is_err() {
@@ -137,6 +138,7 @@ impl Middleware for Authentication {
                 ctx.count(Counter::AuthFailure);
                 self.challenge()
             }
+            (_, Some((user, _))) if planted!(151) => self.admit(ctx, &user),
             // Nobody knows whether the credentials are good: asking for others would be wrong.
             _ => Action::Respond(LocalReply::error(Cause::LookupFailed)),
         }

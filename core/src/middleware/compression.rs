@@ -11,6 +11,7 @@ use super::{Action, Counter, Ctx, Middleware, Transform, TransformProgress};
 use crate::config;
 use crate::http::{ContentCoding, HeaderKind, MediaRange, Method, ResponseHead, StatusCode};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 use encoder::{Kind, Operation};
 pub(super) use encoders::Encoders;
 use encoders::Lent;
@@ -193,9 +194,11 @@ impl Transform for CompressBody {
         if self.flushing || output.is_empty() || (input.is_empty() && !ended) {
             return Ok(TransformProgress { taken: 0, put: flushed, done: false });
         }
-        let operation = if ended { Operation::Finish } else { Operation::Process };
+        let finishes = ended && !planted!(149);
+        let operation = if finishes { Operation::Finish } else { Operation::Process };
         let mut progress = self.encode(input, output, operation)?;
         self.holds_back |= progress.taken > 0;
+        progress.done |= ended && !finishes && progress.taken == input.len();
         if progress.done {
             // It can be of use to another body while this one is still on its way.
             self.encoder = None;

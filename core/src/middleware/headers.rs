@@ -6,6 +6,7 @@ use crate::config::template::{Placeholder, Segment, Template};
 use crate::config::{self, FieldChanges};
 use crate::http::{HeadFull, ResponseHead, Scheme, Violation};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// Changes heads as configured.
 #[derive(Debug)]
@@ -32,6 +33,14 @@ impl Headers {
 
     fn change_response(&self, ctx: &Ctx<'_>, head: &mut ResponseHead) -> Result<(), HeadFull> {
         for name in &self.response.remove {
+            if planted!(142) {
+                let second = head.fields().named(name.as_bytes()).nth(1).map(<[u8]>::to_vec);
+                head.remove_field(name.as_bytes());
+                if let Some(second) = second {
+                    head.add_field(name.as_bytes(), &second)?;
+                }
+                continue;
+            }
             head.remove_field(name.as_bytes());
         }
         for (name, template) in &self.response.set {

@@ -4,6 +4,7 @@ use super::{Action, Ctx, Middleware};
 use crate::cause::Cause;
 use crate::http::{Framing, Violation};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// Limits the content of requests.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl Middleware for MaxBodySize {
                 return Action::Respond(LocalReply::error(cause));
             }
             // On a stream a length is but a statement: what comes is counted.
+            Framing::Chunked if planted!(141) => {}
             Framing::Length(_) | Framing::Chunked | Framing::Close => ctx.limit_body(self.bytes),
         }
         Action::Continue

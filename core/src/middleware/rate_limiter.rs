@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::request_windows::{Decision, RequestLimit, RequestWindows};
 use super::{Action, Counter, Ctx, Middleware};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// Limits the requests of each client. The limit is this configuration's; what has been counted is shared by
 /// all shards and outlives reloads.
@@ -42,6 +43,7 @@ impl RateLimiter {
         ctx.count(Counter::RateLimitExceeded);
         // Whole seconds (RFC 9110 §10.2.3), none too early.
         let secs = retry_after.as_millis().div_ceil(1000).max(1);
+        let secs = if planted!(147) { secs - 1 } else { secs };
         let reply = LocalReply::text(StatusCode::TOO_MANY_REQUESTS, b"429 Too Many Requests\n");
         Action::Respond(reply.with_field("Retry-After", &secs.to_string()))
     }

@@ -123,6 +123,18 @@ pub const BUGS: &[(u32, &str)] = &[
     (138, "a backend's wrong name counts as an unknown authority"),
     (139, "reading writes what a writable event is to come for"),
     (140, "what comes behind a handshake is read with the next bytes"),
+    (141, "MaxBodySize looks at Content-Length only"),
+    (142, "Headers removes only the first field of a name"),
+    (143, "X-Forwarded-Proto of a trusted proxy counts for nothing"),
+    (144, "a rate limit counts for each shard alone"),
+    (145, "a reload forgets what a rate limit has counted"),
+    (146, "the window of a rate limit is half as long"),
+    (147, "Retry-After of a rate limit is a second too early"),
+    (148, "an error page has the length of what it replaces"),
+    (149, "the end of a compressed body is lost"),
+    (150, "a strong ETag stays with compressed content"),
+    (151, "whoever nobody can be asked about is let in"),
+    (152, "passwords reach backends that are not to have them"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.

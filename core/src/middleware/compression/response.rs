@@ -62,7 +62,7 @@ pub(super) fn describe_compressed(head: &mut ResponseHead, described: &Described
             head.remove_field(name);
         }
     }
-    if described.has_etag {
+    if described.has_etag && !crate::planted::planted!(150) {
         weaken_etag(head);
     }
 }
