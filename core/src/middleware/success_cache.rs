@@ -182,6 +182,7 @@ mod tests {
         assert_eq!(known, MAX_ENTRIES);
         assert!(!cache.knows(marks[9], generation, at(0)) && cache.knows(marks[10], generation, at(0)));
         cache.add(marks[0], generation, at(61));
-        assert_eq!((cache.lock().until.len(), cache.lock().order.len()), (1, 1), "ends make room");
+        let state = cache.lock();
+        assert_eq!((state.until.len(), state.order.len()), (1, 1), "ends make room");
     }
 }
