@@ -35,8 +35,8 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, text: &str) -> String
     out
 }
 
-/// The line with asterisks for what nobody but the program is to see: diagnostics go into logs. Each stands for
-/// a character of the same length, so that carets stay where they are.
+/// The line with asterisks for what nobody but the program is to see: diagnostics go into logs. Each stands
+/// for a character of the same length, so that carets stay where they are.
 fn without_secrets(line: &str) -> Cow<'_, str> {
     const KEYS: [&str; 3] = ["bind_password", "hmac_key", "users"];
     let Some(at) = KEYS.iter().filter_map(|key| Some(line.find(key)? + key.len())).min() else {

@@ -60,21 +60,21 @@ fn location(rule: &Substitution, url: &[u8]) -> Result<Option<String>, Violation
     String::from_utf8(location).map(Some).map_err(|_| Violation::Target)
 }
 
-/// Scheme and authority of a URL (RFC 3986 §3); none of what is no URL.
-fn origin(url: &[u8]) -> Option<&[u8]> {
-    let start = url.windows(3).position(|w| w == b"://")? + 3;
-    let is_scheme = url[..start - 3].iter().all(u8::is_ascii_alphanumeric);
-    let end = url[start..].iter().position(|b| matches!(b, b'/' | b'\\' | b'?' | b'#'));
-    is_scheme.then(|| &url[..end.map_or(url.len(), |end| start + end)])
+/// The authority of a URL (RFC 3986 §3.2); none of what is no URL.
+fn authority(url: &[u8]) -> Option<&[u8]> {
+    let ends = |b: &u8| matches!(b, b'/' | b'\\' | b'?' | b'#');
+    let scheme = url.iter().position(ends).map_or(url, |end| &url[..end]);
+    let rest = url[scheme.len()..].strip_prefix(b"//").filter(|_| scheme.ends_with(b":"))?;
+    Some(&rest[..rest.iter().position(ends).unwrap_or(rest.len())])
 }
 
 /// Whether the host is the one that was asked for, or that of the rule: what the client has put into the path
 /// must not become a part of it. A rule that makes hosts of parts of URLs decides for itself.
 fn leads_where_the_rule_says(replacement: &str, location: &[u8], url: &[u8]) -> bool {
-    let Some(found) = origin(location) else { return true };
-    match origin(replacement.as_bytes()) {
+    let Some(found) = authority(location) else { return true };
+    match authority(replacement.as_bytes()) {
         Some(wanted) => found == wanted || wanted.contains(&b'$'),
-        None => Some(found) == origin(url),
+        None => Some(found) == authority(url),
     }
 }
 

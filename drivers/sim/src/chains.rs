@@ -253,7 +253,8 @@ impl<'a> Chain<'a> {
         found.map_err(|difference: String| format!("{difference}, or what fewer middlewares make of it"))
     }
 
-    /// The middleware that has made a response with this head: how many stand before it. `Err`: none may have.
+    /// The middleware that has made a response with this head: how many stand before it. `Err`: none may
+    /// have.
     pub(crate) fn maker(&self, status: u16, head: &ParsedHead<'_>) -> Result<usize, String> {
         for (at, spec) in self.specs.iter().enumerate() {
             match *spec {

@@ -1,5 +1,5 @@
-//! The middlewares of pools: in half of the runs each pool has a few of those that are built in, in any order, with
-//! settings that matter to requests of simulated sizes and rates.
+//! The middlewares of pools: in half of the runs each pool has a few of those that are built in, in any
+//! order, with settings that matter to requests of simulated sizes and rates.
 
 use std::fmt::Write as _;
 
