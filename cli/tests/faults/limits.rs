@@ -210,9 +210,10 @@ fn at_the_buffer_limit_requests_wait_or_get_503_and_are_served_later(driver: Dri
         })
         .collect();
     std::thread::sleep(Duration::from_millis(300));
-    // There is a response, late or a 503; once the downloads are closed, a 200 at once.
+    // There is a response: late, a 503, or a 504 if the page for it came too late. Once the downloads
+    // are closed there is a 200 at once.
     let response = idle.get("/good").expect("a response");
-    assert!(matches!(response.status, 200 | 503), "{response:?}");
+    assert!(matches!(response.status, 200 | 503 | 504), "{response:?}");
     drop(downloads);
     harness.wait_until("the downloads are closed", |all| all[0].counts.clients <= 1);
     assert_eq!(harness.client().get("/good").map(|a| a.status), Ok(200));

@@ -7,7 +7,7 @@ use super::field_lines::ParsedLines;
 use super::head_end::find_empty_line;
 use super::head_limits::HeadLimits;
 use crate::http::fields::FieldLine;
-use crate::http::{Field, HeaderKind, Violation};
+use crate::http::{Field, HeaderKind, Violation, may_be_taken_for};
 
 /// The most trailer fields that a message can have.
 pub const MAX_TRAILERS: usize = 64;
@@ -121,19 +121,11 @@ fn may_trail(field: &Field<'_>) -> bool {
         "www-authenticate",
         "accept-ranges",
     ];
-    // What middlewares say of a client, also in the spellings that gateways to other interfaces make the same
-    // of (RFC 3875 §4.1.18).
-    let remote_user = |name: &[u8]| {
-        const NAME: &[u8] = b"x-remote-user";
-        name.len() == NAME.len()
-            && name.iter().zip(NAME).all(|(found, wanted)| {
-                found.eq_ignore_ascii_case(wanted) || (!found.is_ascii_alphanumeric() && *wanted == b'-')
-            })
-    };
     field.kind == HeaderKind::Other
         && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
         && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
-        && !remote_user(name)
+        // What middlewares say of a client.
+        && !may_be_taken_for(name, b"X-Remote-User")
 }
 
 #[cfg(test)]

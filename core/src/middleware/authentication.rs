@@ -12,6 +12,7 @@ use super::{Action, Counter, Ctx, Middleware};
 use crate::cause::Cause;
 use crate::config::{self, CredentialSource, UserList, Users};
 use crate::event::{LookupResult, Query};
+use crate::http::may_be_taken_for;
 use crate::local_reply::LocalReply;
 use crate::planted::planted;
 
@@ -86,18 +87,12 @@ impl Authentication {
     }
 }
 
-/// Removes what only we may say, also in the spellings that gateways to other interfaces make the same of
-/// (RFC 3875 §4.1.18: `-` becomes `_`, and with some of them so does whatever is no letter).
+/// Removes what only we may say, in every spelling that a gateway might take for it.
 fn remove_remote_user(ctx: &mut Ctx<'_>) {
-    let is_it = |name: &[u8]| {
-        name.len() == REMOTE_USER.len()
-            && name.iter().zip(REMOTE_USER).all(|(found, wanted)| {
-                found.eq_ignore_ascii_case(wanted) || (!found.is_ascii_alphanumeric() && *wanted == b'-')
-            })
-    };
     let found = |ctx: &Ctx<'_>| {
         let fields = ctx.request.fields();
-        fields.iter().map(|f| f.name).find(|name| is_it(name)).map(<[u8]>::to_vec)
+        let mut names = fields.iter().map(|f| f.name);
+        names.find(|name| may_be_taken_for(name, REMOTE_USER)).map(<[u8]>::to_vec)
     };
     while let Some(name) = found(ctx) {
         ctx.request.remove_field(&name);
