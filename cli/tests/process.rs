@@ -300,9 +300,21 @@ fn the_access_log_rotates() {
         let mut daemon = Daemon::start(&config(&[backend.address], &more), &[]);
         let mut client = Client::to(daemon.address());
         let (log, old) = (daemon.directory.0.join("access.log"), daemon.directory.0.join("access.log.1"));
+        let targets = |path: &std::path::Path| -> Vec<String> {
+            let text = std::fs::read_to_string(path).expect("a log");
+            text.lines()
+                .filter_map(|l| Some(l.split("\"GET ").nth(1)?.split(' ').next()?.to_owned()))
+                .collect()
+        };
         get(&mut client, "/before");
         std::fs::rename(&log, &old).expect("a log");
         get(&mut client, "/between");
+        // The log's thread writes when it gets to it.
+        let begun = std::time::Instant::now();
+        while targets(&old).len() < 2 {
+            assert!(begun.elapsed() < client::WAIT, "{:?}", targets(&old));
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // The script as it stands there, but for this process alone.
         let ours = script.replace("pkill -USR1 -x rust-strom", &format!("kill -USR1 {}", daemon.id()));
         assert_ne!(ours, script, "the script signals the process by its name");
@@ -312,12 +324,6 @@ fn the_access_log_rotates() {
         get(&mut client, "/after");
         daemon.signal(Signal::TERM);
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
-        let targets = |path: &std::path::Path| -> Vec<String> {
-            let text = std::fs::read_to_string(path).expect("a log");
-            text.lines()
-                .filter_map(|l| Some(l.split("\"GET ").nth(1)?.split(' ').next()?.to_owned()))
-                .collect()
-        };
         assert_eq!(
             (targets(&old), targets(&log)),
             (vec!["/before".into(), "/between".into()], vec!["/after".into()])
