@@ -15,18 +15,17 @@ use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::acme::renewal::Renewal;
 use ruststrom_driver::acme::status::{self, Status};
 use ruststrom_driver::listen::{BoundListener, bind_all};
-use ruststrom_driver::log_writer::{LogTarget, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::workers::Setup;
-use ruststrom_driver::{clock, limits, logger};
+use ruststrom_driver::{clock, limits};
 
 use crate::load::{self, Loaded};
 use crate::privileges::Identity;
-use crate::{output, privileges};
+use crate::{daemon_log, output, privileges};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -142,10 +141,7 @@ pub(crate) fn renew(name: &str, file: &Path) -> Result<ExitCode, String> {
     if let Some(identity) = &identity {
         privileges::drop_to(identity)?;
     }
-    let stdout =
-        LogWriter::open(&LogTarget::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
-    let levels = std::env::var_os("RUST_LOG").unwrap_or_default();
-    logger::install(logger::levels(&levels.to_string_lossy())?, config.access_log.format, &stdout);
+    let stdout = daemon_log::start(config.access_log.format)?;
     if let Some(address) = taken {
         log::info!("{address} is in use: the daemon there answers the authority's challenges");
     }

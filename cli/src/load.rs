@@ -88,7 +88,7 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
     parsed.diagnostics.extend(outside);
     let (_, diagnostics) = in_order(parsed);
     let accepted = !diagnostics.iter().any(is_error);
-    Checked { report: config::render(&diagnostics, name, text), accepted }
+    Checked { report: render(&diagnostics, name, text), accepted }
 }
 
 /// A configuration to serve, in the place of `previous`; `name` and `folder` are the file's. Certificates
@@ -143,8 +143,13 @@ pub(crate) fn load(
             let warnings = warnings.iter().map(line).collect();
             Ok(Loaded { config, tls, acme, backend_tls, identity, warnings })
         }
-        _ => Err(format!("{name} cannot be used\n{}", config::render(&errors, name, text))),
+        _ => Err(format!("{name} cannot be used\n{}", render(&errors, name, text))),
     }
+}
+
+/// Diagnostics for people and logs.
+fn render(diagnostics: &[Diagnostic], name: &str, text: &str) -> String {
+    config::render(diagnostics, name, &config::without_secrets(text))
 }
 
 fn is_error(d: &Diagnostic) -> bool {

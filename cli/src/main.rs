@@ -1,11 +1,13 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
-//! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its signals in
-//! [`signals`], other configurations for it in [`reload`], certificates in [`cert`], and the [`demo`].
+//! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its log in
+//! [`daemon_log`], its signals in [`signals`], other configurations for it in [`reload`], certificates in
+//! [`cert`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
 
 mod cert;
+mod daemon_log;
 mod demo;
 mod load;
 mod middleware_files;

@@ -22,7 +22,7 @@ use crate::load::{self, Loaded, Previous};
 use crate::privileges::Identity;
 
 /// The longest wait for the thread that obtains certificates.
-const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks for a reload; one that waits already is enough.
 pub(crate) type Ask = SyncSender<()>;
@@ -36,7 +36,7 @@ pub(crate) fn requests() -> (Ask, Receiver<()>) {
 pub(crate) type Certificates = Arc<Mutex<Option<acme::control::Running>>>;
 
 /// A listener that is open.
-struct Open {
+pub(crate) struct Open {
     id: ListenerId,
     /// With the port that was chosen for port 0.
     address: SocketAddr,
@@ -44,33 +44,20 @@ struct Open {
     dual: bool,
 }
 
-/// What a reload changes, and what it needs for that.
-pub(crate) struct Reload {
-    file: PathBuf,
-    folder: PathBuf,
-    /// As the process has them, whatever its configuration says.
-    workers: u16,
-    driver: Driver,
-    config: Arc<Config>,
-    ids: ListenerIds,
-    open: Vec<Open>,
-    shared: Arc<Shared>,
-    stop: Arc<Stop>,
-    server: SharedServer,
-    client: SharedClient,
-    certificates: Certificates,
-    reloader: Reloader,
+impl Open {
+    pub(crate) fn of(listener: &BoundListener) -> Self {
+        Self { id: listener.id, address: listener.address, dual: listener.dual }
+    }
 }
 
-/// What [`Reload`] is made from: the daemon as it has started.
-pub(crate) struct Running<'r> {
+/// What a reload reads, and what it changes.
+pub(crate) struct Daemon {
     pub(crate) file: PathBuf,
+    /// Relative paths of the configuration start here.
     pub(crate) folder: PathBuf,
+    /// As the process has them, whatever its configuration says.
     pub(crate) workers: u16,
     pub(crate) driver: Driver,
-    pub(crate) config: Arc<Config>,
-    /// Those that are open.
-    pub(crate) listeners: &'r [(ListenerId, SocketAddr, bool)],
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop: Arc<Stop>,
     pub(crate) server: SharedServer,
@@ -79,37 +66,21 @@ pub(crate) struct Running<'r> {
     pub(crate) reloader: Reloader,
 }
 
+/// The daemon, and what it has been told last.
+pub(crate) struct Reload {
+    daemon: Daemon,
+    /// What the daemon was started with: some of it stays.
+    started: Arc<Config>,
+    config: Arc<Config>,
+    ids: ListenerIds,
+    open: Vec<Open>,
+}
+
 impl Reload {
-    pub(crate) fn new(running: Running<'_>) -> Self {
-        let Running {
-            file,
-            folder,
-            workers,
-            driver,
-            config,
-            listeners,
-            shared,
-            stop,
-            server,
-            client,
-            certificates,
-            reloader,
-        } = running;
-        Self {
-            file,
-            folder,
-            workers,
-            driver,
-            ids: ListenerIds::new(&config.listeners),
-            open: listeners.iter().map(|&(id, address, dual)| Open { id, address, dual }).collect(),
-            config,
-            shared,
-            stop,
-            server,
-            client,
-            certificates,
-            reloader,
-        }
+    /// Of a daemon that has been started with this configuration, and has these listeners.
+    pub(crate) fn new(daemon: Daemon, config: Arc<Config>, open: Vec<Open>) -> Self {
+        let ids = ListenerIds::new(&config.listeners);
+        Self { daemon, started: config.clone(), config, ids, open }
     }
 
     /// Reloads whenever it is asked to, on a thread of its own.
@@ -119,7 +90,7 @@ impl Reload {
     pub(crate) fn listen(mut self, requests: Receiver<()>) -> io::Result<()> {
         let run = move || {
             while requests.recv().is_ok() {
-                if self.stop.stage() != Stage::Run {
+                if self.daemon.stop.stage() != Stage::Run {
                     log::warn!("not reloaded: stopping already");
                     continue;
                 }
@@ -133,38 +104,31 @@ impl Reload {
     }
 
     fn reload(&mut self) -> Result<(), String> {
-        let name = self.file.display().to_string();
-        let text = load::read(&self.file)?;
-        let (tls, backend_tls) = (self.server.get(), self.client.get());
+        let name = self.daemon.file.display().to_string();
+        let text = load::read(&self.daemon.file)?;
+        let (tls, backend_tls) = (self.daemon.server.get(), self.daemon.client.get());
         let previous = Previous { tls: &tls, backend_tls: &backend_tls };
         let Loaded { config, tls, mut acme, backend_tls, identity, warnings } =
-            load::load(&name, &text, &self.folder, Some(previous))?;
+            load::load(&name, &text, &self.daemon.folder, Some(previous))?;
         acme.make_folders(identity.as_ref().map(Identity::owner))?;
         let (ids, kept, bound) = self.listeners(&config)?;
         for warning in warnings {
             log::warn!("{warning}");
         }
         self.warn_of_what_stays(&config);
-        self.server.try_change(|before| {
+        self.daemon.server.try_change(|before| {
             acme.serve_stored(tls.clone()).map(|stored| stored.with_challenges_of(before))
         })?;
-        self.client.replace(backend_tls);
+        self.daemon.client.replace(backend_tls);
         let changes = config::difference(&self.config, &config);
         let config = Arc::new(config);
-        let closed = self.open.len() - kept.len();
-        let opened: Vec<Open> =
-            bound.iter().map(|l| Open { id: l.id, address: l.address, dual: l.dual }).collect();
-        if bound.is_empty() && closed == 0 {
-            self.reloader.reload(&config);
-        } else {
-            for l in &bound {
-                log::info!("listening on {} ({}), workers: {}", l.address, l.kind.name(), self.workers);
-            }
-            self.reloader.reload_listeners(&config, &kept, bound);
+        for l in &bound {
+            log::info!("listening on {} ({}), workers: {}", l.address, l.kind.name(), self.daemon.workers);
         }
         self.ids = ids;
         self.open.retain(|l| kept.contains(&l.id));
-        self.open.extend(opened);
+        self.open.extend(bound.iter().map(Open::of));
+        self.daemon.reloader.reload(&config, &kept, bound);
         self.config = config;
         self.obtain(acme);
         match &changes[..] {
@@ -191,7 +155,7 @@ impl Reload {
         let held: Vec<SocketAddr> = self.open.iter().map(|open| open.address).collect();
         let wanted = |place: usize| !is_open(place);
         let (mut bound, left_out) =
-            bind_others(&config.listeners, &held, self.workers, &wanted).map_err(|e| e.to_string())?;
+            bind_others(&config.listeners, &held, self.daemon.workers, &wanted).map_err(|e| e.to_string())?;
         for e in left_out {
             log::warn!("{e}; going on without that page");
         }
@@ -202,18 +166,18 @@ impl Reload {
         Ok((ids, kept.collect(), bound))
     }
 
-    /// What only another process can change.
+    /// What only another process can do otherwise.
     fn warn_of_what_stays(&self, config: &Config) {
-        let old = &*self.config;
+        let old = &*self.started;
         for (key, changed) in [
             ("workers", old.workers != config.workers),
-            ("driver", old.driver != config.driver && self.driver != config.driver),
+            ("driver", old.driver != config.driver && self.daemon.driver != config.driver),
             ("user", old.user != config.user),
             ("group", old.group != config.group),
             ("access_log", old.access_log != config.access_log),
         ] {
             if changed {
-                log::warn!("`{key}` has changed: that needs a restart, until then it stays as it was");
+                log::warn!("`{key}` differs from what it was at the start: that needs a restart");
             }
         }
     }
@@ -221,7 +185,7 @@ impl Reload {
     /// Certificates are obtained by the newest configuration. Orders under way go on if they are still
     /// wanted.
     fn obtain(&self, acme: acme::Acme) {
-        let mut running = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.daemon.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         if running.as_ref().map_or(acme.is_empty(), |running| running.obtains(&acme)) {
             return;
         }
@@ -231,7 +195,7 @@ impl Reload {
         if acme.is_empty() {
             return;
         }
-        match acme.start(self.shared.clone(), &self.server, &self.stop) {
+        match acme.start(self.daemon.shared.clone(), &self.daemon.server, &self.daemon.stop) {
             Ok(started) => *running = Some(started),
             Err(e) => log::error!("cannot start the thread that obtains certificates: {e}"),
         }

@@ -10,7 +10,7 @@ use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
-use ruststrom_driver::log_writer::{self, LogTarget, LogWriter};
+use ruststrom_driver::log_writer::{self, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
@@ -18,17 +18,15 @@ use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
-use ruststrom_driver::{clock, limits, logger};
+use ruststrom_driver::{clock, limits};
 
 use crate::load::Loaded;
 use crate::privileges::Identity;
-use crate::reload::{self, Reload};
-use crate::{FAILED, FORCED, outside, privileges, signals};
+use crate::reload::{self, CERTIFICATES_TIMEOUT, Daemon, Open, Reload};
+use crate::{FAILED, FORCED, daemon_log, outside, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest wait for the thread that obtains certificates at the end.
-const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Workers if there are more cores.
 const MAX_WORKERS: u16 = 1024;
 
@@ -68,10 +66,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     if let Some(identity) = &identity {
         privileges::drop_to(identity)?;
     }
-    let stdout =
-        LogWriter::open(&LogTarget::Stdout).map_err(|e| format!("cannot start the log's thread: {e}"))?;
-    let levels = std::env::var_os("RUST_LOG").unwrap_or_default();
-    logger::install(logger::levels(&levels.to_string_lossy())?, format, &stdout);
+    let stdout = daemon_log::start(format)?;
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -94,7 +89,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let certificates = Arc::new(Mutex::new(certificates));
     let client = SharedClient::new(backend_tls);
     let config = Arc::new(config);
-    let open: Vec<_> = listeners.iter().map(|l| (l.id, l.address, l.dual)).collect();
+    let open = listeners.iter().map(Open::of).collect();
     let setup = Setup {
         config: config.clone(),
         shared: shared.clone(),
@@ -119,20 +114,19 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     };
     let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
     if let Some(file) = file {
-        let reload = Reload::new(reload::Running {
+        let daemon = Daemon {
             file,
             folder,
             workers,
             driver,
-            config,
-            listeners: &open,
             shared,
             stop,
             server,
             client,
             certificates: certificates.clone(),
             reloader: running.reloader(),
-        });
+        };
+        let reload = Reload::new(daemon, config, open);
         reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
     }
     let exit = running.join();

@@ -125,6 +125,17 @@ fn checks() {
     }
 }
 
+/// A line with an error is shown, and nothing in it that is secret.
+#[test]
+fn secrets_are_not_shown() {
+    let users = "[backend_pools.middlewares.BasicAuth]\nusers = [\n\"ada:hunter2\"]\n";
+    let file = File::new("secrets.toml", (GOOD.to_owned() + users).as_bytes());
+    for out in [run(&["--config", file.path(), "--check"]), run(&["--config", file.path()])] {
+        let shown = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+        assert!(shown.contains("\"***********\"") && !shown.contains("hunter2"), "{shown}");
+    }
+}
+
 /// What TLS to backends needs of the machine is looked at, and what is wrong is told where the file says so.
 #[test]
 fn tls_to_backends() {

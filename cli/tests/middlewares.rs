@@ -2,20 +2,11 @@
 //! and scripted backends behind it, slapd beside it. If a peer is not installed its tests fail with the name
 //! of its Debian package.
 //!
-//! A test is a function of the driver; [`on_each_driver`] makes two tests of it, one for each driver.
+//! A test is a function of the driver; [`on_each_driver!`] makes two tests of it, one for each driver.
 
-/// Test functions for both drivers, in the modules `mio` and `smol`, out of functions that take the driver's
-/// name.
-macro_rules! on_each_driver {
-    ($($test:ident),+ $(,)?) => {
-        mod mio {
-            $(#[test] fn $test() { super::$test("mio"); })+
-        }
-        mod smol {
-            $(#[test] fn $test() { super::$test("smol"); })+
-        }
-    };
-}
+#[path = "support/on_each_driver.rs"]
+#[macro_use]
+mod on_each_driver;
 
 #[path = "support/address.rs"]
 mod address;

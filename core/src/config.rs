@@ -19,7 +19,7 @@
 //! | `report` | collects diagnostics while reading |
 //! | `model`, `middleware_settings` | the checked values: what everything else in the core reads |
 //! | `template`, `substitution`, `tls_target` | more of them |
-//! | `environment` | variables in strings |
+//! | `environment`, `secrets` | variables in strings; what no diagnostic shows |
 //! | `difference` | what a reload changes, in words |
 //! | `credential_source`, `directory`, `user_list` | the same for who knows users and passwords |
 //! | `file_ref` | files that middlewares read |
@@ -55,6 +55,7 @@ mod pool;
 mod reader;
 mod render;
 mod report;
+mod secrets;
 mod settings;
 mod strategy;
 pub mod substitution;
@@ -76,5 +77,6 @@ pub use middleware_settings::*;
 pub use model::*;
 pub use render::render;
 pub use report::{BackendTlsPlaces, CertificatePlaces, HostName, MiddlewareFile, Parsed, Places};
+pub use secrets::without_secrets;
 pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};
 pub use user_list::{HashKind, PasswordHash, UserList};

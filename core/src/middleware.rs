@@ -64,7 +64,8 @@ pub trait Middleware: Debug + Send + Sync {
         let _ = (ctx, head);
     }
 
-    /// Whether [`Middleware::on_response`] does anything: where none does a response costs nothing.
+    /// Whether [`Middleware::on_response`] does anything: where none does a response costs nothing. Asked
+    /// once, when a chain is made.
     fn sees_responses(&self) -> bool {
         true
     }
@@ -334,5 +335,37 @@ pub(crate) fn transform_whole(
     Some(body)
 }
 
-/// The middlewares of a pool, in file order.
-pub type Chain = Arc<[Box<dyn Middleware>]>;
+/// The middlewares of a pool, in file order. Every exchange has one: a copy is a pointer.
+#[derive(Clone, Debug)]
+pub struct Chain(Arc<Links>);
+
+#[derive(Debug)]
+struct Links {
+    middlewares: Box<[Box<dyn Middleware>]>,
+    /// The places of those that see responses.
+    seeing: Box<[u8]>,
+}
+
+impl Chain {
+    /// The places of those that see responses, of the first `passed`, from the last to the first.
+    pub(crate) fn seeing_responses(&self, passed: u8) -> impl Iterator<Item = u8> + '_ {
+        self.0.seeing.iter().rev().copied().filter(move |place| *place < passed)
+    }
+}
+
+impl FromIterator<Box<dyn Middleware>> for Chain {
+    fn from_iter<I: IntoIterator<Item = Box<dyn Middleware>>>(middlewares: I) -> Self {
+        let middlewares: Box<[_]> = middlewares.into_iter().collect();
+        let places = (0..=u8::MAX).zip(&middlewares);
+        let seeing = places.filter(|(_, middleware)| middleware.sees_responses()).map(|(place, _)| place);
+        Self(Arc::new(Links { seeing: seeing.collect(), middlewares }))
+    }
+}
+
+impl std::ops::Deref for Chain {
+    type Target = [Box<dyn Middleware>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.middlewares
+    }
+}

@@ -29,39 +29,27 @@ use super::reader::Section;
 use super::report::{Report, Span, Value};
 use super::suggest;
 
-/// A kind of middleware.
-struct Kind {
-    name: &'static str,
-    read: fn(&Value<'_>, &mut Report<'_>) -> Option<Middleware>,
-    /// Whether it can be served.
-    built: bool,
-}
+/// Reads the table of one kind.
+type Read = fn(&Value<'_>, &mut Report<'_>) -> Option<Middleware>;
 
-const fn kind(
-    name: &'static str,
-    read: fn(&Value<'_>, &mut Report<'_>) -> Option<Middleware>,
-    built: bool,
-) -> Kind {
-    Kind { name, read, built }
-}
-
-const KINDS: &[Kind] = &[
-    kind("Compression", compression::read, true),
-    kind("RateLimiter", rate_limiter::read, true),
-    kind("HttpsRedirector", https_redirector::read, true),
-    kind("MaxBodySize", max_body_size::read, true),
-    kind("IpAllow", ip_filter::read_allow, true),
-    kind("IpDeny", ip_filter::read_deny, true),
-    kind("Authentication", authentication::read, true),
-    kind("BasicAuth", basic_auth::read, true),
-    kind("CustomErrorPages", custom_error_pages::read, true),
-    kind("Headers", headers::read, true),
-    kind("StripPrefix", strip_prefix::read, true),
-    kind("AddPrefix", add_prefix::read, true),
-    kind("ReplacePath", replace_path::read, true),
-    kind("ReplacePathRegex", replace_path::read_regex, true),
-    kind("Redirect", redirect::read, true),
-    kind("Respond", respond::read, true),
+/// The kinds by name.
+const KINDS: &[(&str, Read)] = &[
+    ("Compression", compression::read),
+    ("RateLimiter", rate_limiter::read),
+    ("HttpsRedirector", https_redirector::read),
+    ("MaxBodySize", max_body_size::read),
+    ("IpAllow", ip_filter::read_allow),
+    ("IpDeny", ip_filter::read_deny),
+    ("Authentication", authentication::read),
+    ("BasicAuth", basic_auth::read),
+    ("CustomErrorPages", custom_error_pages::read),
+    ("Headers", headers::read),
+    ("StripPrefix", strip_prefix::read),
+    ("AddPrefix", add_prefix::read),
+    ("ReplacePath", replace_path::read),
+    ("ReplacePathRegex", replace_path::read_regex),
+    ("Redirect", redirect::read),
+    ("Respond", respond::read),
 ];
 
 /// Most middlewares of one pool.
@@ -95,7 +83,7 @@ pub(super) fn has_respond(value: &Value<'_>) -> bool {
 }
 
 fn is_kind(name: &str) -> bool {
-    KINDS.iter().any(|kind| kind.name == name)
+    KINDS.iter().any(|(known, _)| *known == name)
 }
 
 /// The middlewares of a table, each with the span of its name; one with an error is left out.
@@ -104,8 +92,8 @@ fn read(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Middleware, Span)> {
     let mut found = Vec::new();
     for (key, value) in section.entries() {
         let name = key.get_ref().as_ref();
-        let Some(kind) = KINDS.iter().find(|known| known.name == name) else {
-            let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        let Some((_, read)) = KINDS.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
             let error = report.error(key.span(), format!("unknown middleware \"{}\"", clip(name)));
             match suggest::nearest(name, &names) {
                 Some(near) => {
@@ -115,10 +103,7 @@ fn read(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Middleware, Span)> {
             }
             continue;
         };
-        if let Some(middleware) = (kind.read)(value, report) {
-            if !kind.built {
-                report.not_built(key.span(), &format!("{name} is"));
-            }
+        if let Some(middleware) = read(value, report) {
             found.push((middleware, key.span()));
         }
     }

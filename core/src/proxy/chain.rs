@@ -127,11 +127,13 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn pass_response(&mut self, x: ExchangeId, now: Instant) -> PassedResponse {
         let e = &self.tables.exchanges[x];
         let passed = e.stage;
-        let seen = passed > 0 && {
+        if passed > 0 {
             let chain = &self.pools.get(e.pool.expect("routed")).chain;
-            chain[..usize::from(passed)].iter().any(|middleware| middleware.sees_responses())
-        };
-        if seen { self.pass_response_chain(x, passed, now) } else { PassedResponse::default() }
+            if chain.seeing_responses(passed).next().is_some() {
+                return self.pass_response_chain(x, passed, now);
+            }
+        }
+        PassedResponse::default()
     }
 
     #[cold]
@@ -139,11 +141,8 @@ impl<O: Observer> Proxy<O> {
         let chain = self.pools.get(self.tables.exchanges[x].pool.expect("routed")).chain.clone();
         let mut head = std::mem::take(&mut self.scratch.response);
         let mut response = PassedResponse::default();
-        for stage in (0..passed).rev() {
+        for stage in chain.seeing_responses(passed) {
             let middleware: &dyn Middleware = &*chain[usize::from(stage)];
-            if !middleware.sees_responses() {
-                continue;
-            }
             self.tables.exchanges[x].stage = stage;
             let ((), put) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
             if put.content.is_some() {

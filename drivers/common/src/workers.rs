@@ -136,17 +136,10 @@ pub struct Reloader {
 
 impl Reloader {
     /// Every worker serves by this configuration from its next turn on. Exchanges under way keep the one that
-    /// they began with, and no connection is closed. Listeners stay as they are, whatever `config` says of
-    /// them.
-    pub fn reload(&self, config: &Arc<Config>) {
-        for mailbox in self.mailboxes.iter() {
-            mailbox.post(Command::Config(config.clone()));
-        }
-    }
-
-    /// The same, with other listeners: those of `kept`, and `bound`, each with a socket for every worker. One
-    /// that is neither is closed when whoever had connected there has been taken.
-    pub fn reload_listeners(&self, config: &Arc<Config>, kept: &[ListenerId], bound: Vec<BoundListener>) {
+    /// they began with, and no connection is closed. Its listeners are those of `kept`, and `bound`, each
+    /// with a socket for every worker; one that is neither is closed when whoever had connected there has
+    /// been taken.
+    pub fn reload(&self, config: &Arc<Config>, kept: &[ListenerId], bound: Vec<BoundListener>) {
         let all_kept = || kept.iter().map(|id| Placed::Kept(*id)).collect();
         let mut placed: Vec<Vec<Placed>> = self.mailboxes.iter().map(|_| all_kept()).collect();
         for BoundListener { id, kind, address, sockets, .. } in bound {

@@ -92,6 +92,7 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
     let config = configuration(old);
     let (listeners, _) = bind_all(&config.listeners, WORKERS).expect("free ports");
     let address = listeners[0].address;
+    let kept: Vec<_> = listeners.iter().map(|l| l.id).collect();
     let stop = Arc::new(Stop::default());
     let setup = Setup {
         config,
@@ -109,7 +110,7 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
         let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| client(address, &stopped))).collect();
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(get(&mut connect(address)), b'a');
-        running.reloader().reload(&configuration(new));
+        running.reloader().reload(&configuration(new), &kept, Vec::new());
         // A worker reads its mailbox before it reports its stats.
         assert_eq!(running.stats(WAIT).len(), usize::from(WORKERS));
         let begun = Instant::now();

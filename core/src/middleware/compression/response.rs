@@ -44,6 +44,18 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
+/// The entity tags of a field that is a list of them (RFC 9110 §8.8.3): in their quotes a comma is a
+/// character like others.
+fn entity_tags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    value
+        .split(move |b| {
+            quoted ^= *b == b'"';
+            *b == b',' && !quoted
+        })
+        .map(<[u8]>::trim_ascii)
+}
+
 /// Whether a `Cache-Control` field says `no-transform` (RFC 9111 §5.2.1.6, §5.2.2.6).
 pub(super) fn forbids_transform(fields: Fields<'_>) -> bool {
     fields.has(HeaderKind::CacheControl)
@@ -89,7 +101,7 @@ pub(super) fn revalidate(head: &mut ResponseHead, described: &Described, request
     }
     let tag = head.fields().named(b"ETag").next().unwrap_or_default();
     let weak = |known: &[u8]| known.strip_prefix(b"W/").is_some_and(|known| known == tag);
-    if !request.named(b"If-None-Match").flat_map(elements).any(weak) {
+    if !request.named(b"If-None-Match").flat_map(entity_tags).any(weak) {
         return;
     }
     if described.varies || head.add_field(b"Vary", b"Accept-Encoding").is_ok() {
