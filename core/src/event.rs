@@ -3,7 +3,7 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::config::{CredentialSource, ListenerKind, TlsTarget};
 use crate::endpoint::Endpoint;
@@ -256,10 +256,50 @@ pub enum Query {
         user: Box<str>,
         /// The password, which is not empty. Never logged.
         password: Secret,
+        /// Whether anybody still waits for the result.
+        wanted: Wanted,
     },
     /// The page of metrics, for the admin listener.
     Metrics,
 }
+
+/// Somebody waits for the result of a lookup, until this is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    _alive: Arc<()>,
+}
+
+/// Tells whether somebody still waits for the result of a lookup: where that costs much there is no sense in
+/// it for a client that has gone.
+#[derive(Clone, Debug)]
+pub struct Wanted(Weak<()>);
+
+impl Waiting {
+    /// Somebody waits.
+    #[must_use]
+    pub fn new() -> (Self, Wanted) {
+        let alive = Arc::new(());
+        let wanted = Wanted(Arc::downgrade(&alive));
+        (Self { _alive: alive }, wanted)
+    }
+}
+
+impl Wanted {
+    /// Whether somebody waits; once nobody does nobody will.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl PartialEq for Wanted {
+    /// Queries are compared by what they ask for, whoever asks.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Wanted {}
 
 /// What a lookup found.
 #[derive(Clone, Debug, PartialEq, Eq)]

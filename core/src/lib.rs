@@ -165,7 +165,7 @@ pub use config::Config;
 pub use endpoint::Endpoint;
 pub use event::{
     Accepted, Effect, Fault, LookupResult, Negotiated, Query, Ready, Refused, TimeoutReason, TlsFault,
-    Transmit, Wants,
+    Transmit, Waiting, Wanted, Wants,
 };
 pub use id::{ConnId, ListenerId, LookupId};
 pub use observe::Observer;

@@ -77,11 +77,25 @@ pub enum Action {
     /// The next middleware sees it, or a backend gets it.
     Continue,
     /// This is the response; no further middleware and no backend sees the request.
-    Respond(LocalReply),
+    Respond(Box<LocalReply>),
     /// The driver has to find something out first: [`Middleware::on_lookup`] gets the result, and may ask
     /// again. A lookup that takes longer than 20 s ends the exchange with
     /// [`LookupFailed`](crate::Cause::LookupFailed).
-    Lookup(Query),
+    Lookup(Box<Query>),
+}
+
+impl Action {
+    /// Replies to the request.
+    #[must_use]
+    pub fn reply(reply: LocalReply) -> Self {
+        Self::Respond(Box::new(reply))
+    }
+
+    /// Asks the driver.
+    #[must_use]
+    pub fn look_up(query: Query) -> Self {
+        Self::Lookup(Box::new(query))
+    }
 }
 
 /// What a middleware sees of an exchange.
@@ -107,12 +121,19 @@ pub struct Ctx<'a> {
     /// The place of this middleware in its chain.
     pub(crate) stage: usize,
     pub(crate) body_limit: &'a mut u64,
-    pub(crate) transform: &'a mut Option<Box<dyn Transform>>,
-    pub(crate) content: &'a mut Option<Body>,
+    /// Seldom anything.
+    pub(crate) put: &'a mut Option<Box<Put>>,
     pub(crate) counter: &'a mut dyn FnMut(Counter),
-    pub(crate) warning: &'a mut Option<String>,
     pub(crate) user: &'a mut Option<Box<str>>,
     pub(crate) rng: &'a mut Rng,
+}
+
+/// What a middleware has put somewhere while it was called.
+#[derive(Default)]
+pub(crate) struct Put {
+    pub(crate) transform: Option<Box<dyn Transform>>,
+    pub(crate) content: Option<Body>,
+    pub(crate) warning: Option<String>,
 }
 
 /// How a client is connected.
@@ -178,7 +199,7 @@ impl Ctx<'_> {
     /// (requests without a body, responses to HEAD, 204, 304) it has no effect; a response whose content is
     /// empty passes it.
     pub fn transform(&mut self, transform: Box<dyn Transform>) {
-        *self.transform = Some(transform);
+        self.put.get_or_insert_default().transform = Some(transform);
     }
 
     /// Lets the request have at most so many bytes of content, counted as they come, before any transform: of
@@ -201,7 +222,8 @@ impl Ctx<'_> {
             return;
         }
         head.replace_content(content.bytes().len() as u64, content_type.as_bytes());
-        (*self.content, *self.transform) = (Some(content), None);
+        let put = self.put.get_or_insert_default();
+        (put.content, put.transform) = (Some(content), None);
     }
 
     /// Says whose request it is, for the log. The name has no control characters.
@@ -222,7 +244,7 @@ impl Ctx<'_> {
     /// Tells the operator something in the log: whoever calls sees to it that it is not said often. Of two in
     /// one call the last one is told.
     pub fn warn(&mut self, text: String) {
-        *self.warning = Some(text);
+        self.put.get_or_insert_default().warning = Some(text);
     }
 }
 

@@ -342,7 +342,7 @@ impl MiddlewareFactory for LookupFactory {
 
 impl middleware::Middleware for Lookup {
     fn on_request(&self, _: &mut Ctx<'_>) -> Action {
-        Action::Lookup(Query::Resolve { host: "known.test".into(), port: 80 })
+        Action::look_up(Query::Resolve { host: "known.test".into(), port: 80 })
     }
 }
 

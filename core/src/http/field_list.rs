@@ -44,6 +44,38 @@ impl Span {
     }
 }
 
+/// A field as it is written, for heads that it is added to again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenField {
+    /// The line with its CRLF.
+    text: Box<[u8]>,
+    name_len: u16,
+    kind: HeaderKind,
+}
+
+impl WrittenField {
+    /// `None` if it is longer than a head can be.
+    pub(crate) fn new(name: &[u8], value: &[u8]) -> Option<Self> {
+        let text = [name, b": ", value, b"\r\n"].concat();
+        u16::try_from(text.len()).ok()?;
+        Some(Self { text: text.into(), name_len: name.len() as u16, kind: kind_of_added(name) })
+    }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.text[..usize::from(self.name_len)]
+    }
+}
+
+/// What a field is to us that we add ourselves.
+#[inline]
+fn kind_of_added(name: &[u8]) -> HeaderKind {
+    match HeaderKind::of(name) {
+        // It is said here, and not by a hop before.
+        HeaderKind::HopClaim => HeaderKind::Other,
+        kind => kind,
+    }
+}
+
 /// The text of a head, and where its field lines lie.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FieldList {
@@ -103,7 +135,10 @@ impl FieldList {
 
     /// Removes every field of this name, in any case.
     pub(crate) fn remove(&mut self, name: &[u8]) {
-        self.remove_any(&[name]);
+        // Most have none.
+        if self.lines.iter().any(|line| line.name(&self.bytes).eq_ignore_ascii_case(name)) {
+            self.remove_any(&[name]);
+        }
     }
 
     /// Removes every field that has one of these names, in any case.
@@ -115,36 +150,54 @@ impl FieldList {
             !names.iter().any(|gone| name.eq_ignore_ascii_case(gone))
         });
         if self.lines.len() != before {
-            self.changed();
+            self.plain = false;
+            self.kinds = self.lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind]));
         }
     }
 
     /// Adds a field behind the others.
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFull> {
-        let start = self.bytes.len();
-        let end = start + name.len() + 2 + value.len();
-        if end + 2 > usize::from(u16::MAX) || self.lines.len() == MAX_LINES {
-            return Err(HeadFull);
-        }
-        self.make_room(end + 2 - start);
+        let start = self.new_line(name.len() + 2 + value.len() + 2)?;
         for piece in [name, b": ", value, b"\r\n"] {
             self.bytes.extend_from_slice(piece);
         }
-        let kind = match HeaderKind::of(name) {
-            // It is said here, and not by a hop before.
-            HeaderKind::HopClaim => HeaderKind::Other,
-            kind => kind,
-        };
+        self.push_line(start, name.len(), kind_of_added(name));
+        Ok(())
+    }
+
+    /// Adds a field that was written before.
+    pub(crate) fn add_written(&mut self, field: &WrittenField) -> Result<(), HeadFull> {
+        let start = self.new_line(field.text.len())?;
+        self.bytes.extend_from_slice(&field.text);
+        self.push_line(start, usize::from(field.name_len), field.kind);
+        Ok(())
+    }
+
+    /// Makes room for a line of `len` bytes, CRLF included; where it begins.
+    #[inline]
+    fn new_line(&mut self, len: usize) -> Result<usize, HeadFull> {
+        let start = self.bytes.len();
+        if start + len > usize::from(u16::MAX) || self.lines.len() == MAX_LINES {
+            return Err(HeadFull);
+        }
+        self.make_room(len);
+        Ok(start)
+    }
+
+    /// The line that begins at `start` has been written.
+    #[inline]
+    fn push_line(&mut self, start: usize, name_len: usize, kind: HeaderKind) {
+        let end = self.bytes.len() - 2;
         self.lines.push(FieldLine {
             name: start as u16,
-            name_len: name.len() as u16,
-            value: (start + name.len() + 2) as u16,
+            name_len: name_len as u16,
+            value: (start + name_len + 2) as u16,
             value_end: end as u16,
             kind,
             plain: true,
         });
-        self.changed();
-        Ok(())
+        self.plain = false;
+        self.kinds |= HeaderKind::set(&[kind]);
     }
 
     /// Room for `len` bytes more, and a little beyond: with twice its memory a head would be too large to be
@@ -153,11 +206,6 @@ impl FieldList {
         if self.bytes.capacity() - self.bytes.len() < len {
             self.bytes.reserve_exact(len.max(256));
         }
-    }
-
-    fn changed(&mut self) {
-        self.plain = false;
-        self.kinds = self.lines.iter().fold(0, |kinds, line| kinds | HeaderKind::set(&[line.kind]));
     }
 
     /// Whether the first field is of this kind and its value lies just there.

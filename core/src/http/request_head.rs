@@ -1,7 +1,7 @@
 //! The head of a request, whatever wire it came by and whatever wire it leaves by. It owns its bytes, so an
 //! exchange keeps it as long as it needs it: for routing, middlewares, lookups, retries and the log.
 
-use super::field_list::{FieldList, HeadFull, Span};
+use super::field_list::{FieldList, HeadFull, Span, WrittenField};
 use super::target::Form;
 use super::{Fields, Framing, HeaderKind, Method, ParsedRequest, Scheme, Version};
 
@@ -144,6 +144,15 @@ impl RequestHead {
     /// If the head has no room for it.
     pub fn add_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFull> {
         self.fields.add(name, value)
+    }
+
+    /// [`RequestHead::add_field`] of a field that was written before, in the place of all others of its name
+    /// if it `replaces` them.
+    pub(crate) fn put_written(&mut self, field: &WrittenField, replaces: bool) -> Result<(), HeadFull> {
+        if replaces {
+            self.fields.remove(field.name());
+        }
+        self.fields.add_written(field)
     }
 
     /// Removes every field of this name, in any case.

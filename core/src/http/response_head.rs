@@ -1,7 +1,7 @@
 //! The head of a response, whatever wire it came by and whatever wire it leaves by; our own are made here
 //! too.
 
-use super::field_list::{FieldList, HeadFull, Span};
+use super::field_list::{FieldList, HeadFull, Span, WrittenField};
 use super::{Fields, Framing, HeaderKind, ParsedResponse, StatusCode, Version};
 
 /// The head of a response.
@@ -99,6 +99,17 @@ impl ResponseHead {
     pub fn add_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFull> {
         self.fields.add(name, value)?;
         self.has_date |= name.eq_ignore_ascii_case(b"date");
+        Ok(())
+    }
+
+    /// [`ResponseHead::add_field`] of a field that was written before, in the place of all others of its name
+    /// if it `replaces` them.
+    pub(crate) fn put_written(&mut self, field: &WrittenField, replaces: bool) -> Result<(), HeadFull> {
+        if replaces {
+            self.fields.remove(field.name());
+        }
+        self.fields.add_written(field)?;
+        self.has_date |= field.name().eq_ignore_ascii_case(b"date");
         Ok(())
     }
 

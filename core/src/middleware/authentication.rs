@@ -11,7 +11,7 @@ use super::success_cache::{Generation, Mark, SuccessCache};
 use super::{Action, Counter, Ctx, Middleware};
 use crate::cause::Cause;
 use crate::config::{self, CredentialSource, UserList, Users};
-use crate::event::{LookupResult, Query};
+use crate::event::{LookupResult, Query, Waiting};
 use crate::http::may_be_taken_for;
 use crate::local_reply::LocalReply;
 use crate::planted::planted;
@@ -34,7 +34,7 @@ pub(super) struct Authentication {
 
 /// What is kept of a request while the driver looks.
 #[derive(Default)]
-struct Asked(Option<(Box<str>, Mark)>);
+struct Asked(Option<(Box<str>, Mark, Waiting)>);
 
 impl Authentication {
     /// That of an LDAP server.
@@ -70,7 +70,7 @@ impl Authentication {
     /// Asks for other credentials (RFC 9110 §15.5.2).
     fn challenge(&self) -> Action {
         let reply = LocalReply::text(StatusCode::UNAUTHORIZED, b"a name and a password are needed\n");
-        Action::Respond(reply.with_field("WWW-Authenticate", &self.challenge))
+        Action::reply(reply.with_field("WWW-Authenticate", &self.challenge))
     }
 
     /// The request is this user's.
@@ -80,7 +80,7 @@ impl Authentication {
         }
         if ctx.request.set_field(REMOTE_USER, user.as_bytes()).is_err() {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Action::Respond(LocalReply::text(status, b"the head of the request has no room left\n"));
+            return Action::reply(LocalReply::text(status, b"the head of the request has no room left\n"));
         }
         ctx.set_user(user);
         Action::Continue
@@ -105,7 +105,7 @@ impl Middleware for Authentication {
         match Offered::of(ctx.request.fields()) {
             Offered::Repeated => {
                 let why = b"more than one Authorization field\n";
-                Action::Respond(LocalReply::text(StatusCode::BAD_REQUEST, why))
+                Action::reply(LocalReply::text(StatusCode::BAD_REQUEST, why))
             }
             Offered::Nothing | Offered::Malformed => self.challenge(),
             Offered::Empty => {
@@ -117,15 +117,16 @@ impl Middleware for Authentication {
                 if self.successes.knows(mark, self.generation, ctx.now) {
                     return self.admit(ctx, &user);
                 }
-                ctx.state::<Asked>().0 = Some((user.clone(), mark));
-                Action::Lookup(Query::Authenticate { source: self.source.clone(), user, password })
+                let (waiting, wanted) = Waiting::new();
+                ctx.state::<Asked>().0 = Some((user.clone(), mark, waiting));
+                Action::look_up(Query::Authenticate { source: self.source.clone(), user, password, wanted })
             }
         }
     }
 
     fn on_lookup(&self, ctx: &mut Ctx<'_>, result: &LookupResult) -> Action {
         match (result, ctx.state::<Asked>().0.take()) {
-            (LookupResult::Authenticated(true), Some((user, mark))) => {
+            (LookupResult::Authenticated(true), Some((user, mark, _))) => {
                 self.successes.add(mark, self.generation, ctx.now);
                 self.admit(ctx, &user)
             }
@@ -133,9 +134,9 @@ impl Middleware for Authentication {
                 ctx.count(Counter::AuthFailure);
                 self.challenge()
             }
-            (_, Some((user, _))) if planted!(151) => self.admit(ctx, &user),
+            (_, Some((user, ..))) if planted!(151) => self.admit(ctx, &user),
             // Nobody knows whether the credentials are good: asking for others would be wrong.
-            _ => Action::Respond(LocalReply::error(Cause::LookupFailed)),
+            _ => Action::reply(LocalReply::error(Cause::LookupFailed)),
         }
     }
 

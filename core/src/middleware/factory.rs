@@ -165,7 +165,7 @@ struct Unavailable;
 
 impl Middleware for Unavailable {
     fn on_request(&self, _: &mut Ctx<'_>) -> Action {
-        Action::Respond(LocalReply::text(
+        Action::reply(LocalReply::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             b"a middleware of this pool is not available\n",
         ))

@@ -4,16 +4,58 @@ use super::{Action, Ctx, Middleware};
 use crate::cause::Cause;
 use crate::config::template::{Placeholder, Segment, Template};
 use crate::config::{self, FieldChanges};
-use crate::http::{HeadFull, ResponseHead, Scheme, Violation};
+use crate::http::{HeadFull, ResponseHead, Scheme, Violation, WrittenField};
 use crate::local_reply::LocalReply;
 use crate::planted::planted;
 
 /// Changes heads as configured.
 #[derive(Debug)]
 pub(super) struct Headers {
-    request: FieldChanges,
-    response: FieldChanges,
+    request: Changes,
+    response: Changes,
     security: bool,
+}
+
+/// What becomes of the fields of one side.
+#[derive(Debug)]
+struct Changes {
+    remove: Vec<Box<str>>,
+    puts: Vec<PutField>,
+}
+
+/// A field that is added.
+#[derive(Debug)]
+struct PutField {
+    text: FieldText,
+    /// All others of its name go.
+    replaces: bool,
+}
+
+#[derive(Debug)]
+enum FieldText {
+    /// The same for every head.
+    Written(WrittenField),
+    Template(Box<str>, Template),
+}
+
+impl Changes {
+    fn new(configured: &FieldChanges) -> Self {
+        let FieldChanges { set, add, remove } = configured;
+        let set = set.iter().map(|field| (field, true));
+        let puts = set.chain(add.iter().map(|field| (field, false))).map(|((name, template), replaces)| {
+            let written = template.constant().and_then(|v| WrittenField::new(name.as_bytes(), v.as_bytes()));
+            let text = match written {
+                Some(written) => FieldText::Written(written),
+                None => FieldText::Template(name.clone(), template.clone()),
+            };
+            PutField { text, replaces }
+        });
+        Self { remove: remove.clone(), puts: puts.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.puts.is_empty()
+    }
 }
 
 /// Only over TLS (RFC 6797 §7.2): browsers come back over TLS for a year.
@@ -27,8 +69,8 @@ const SECURITY: [(&str, &str); 3] = [
 
 impl Headers {
     pub(super) fn new(configured: &config::Headers) -> Self {
-        let config::Headers { request, response, security } = configured.clone();
-        Self { request, response, security }
+        let config::Headers { request, response, security } = configured;
+        Self { request: Changes::new(request), response: Changes::new(response), security: *security }
     }
 
     fn change_response(&self, ctx: &Ctx<'_>, head: &mut ResponseHead) -> Result<(), HeadFull> {
@@ -43,11 +85,20 @@ impl Headers {
             }
             head.remove_field(name.as_bytes());
         }
-        for (name, template) in &self.response.set {
-            with_value(template, ctx, |value| head.set_field(name.as_bytes(), value))?;
-        }
-        for (name, template) in &self.response.add {
-            with_value(template, ctx, |value| head.add_field(name.as_bytes(), value))?;
+        for PutField { text, replaces } in &self.response.puts {
+            match text {
+                FieldText::Written(field) => head.put_written(field, *replaces)?,
+                // There is nothing that it stands for.
+                FieldText::Template(_, template)
+                    if ctx.backend.is_none() && template.has(Placeholder::Backend) => {}
+                FieldText::Template(name, template) => {
+                    let value = Value::of(template, ctx);
+                    match replaces {
+                        true => head.set_field(name.as_bytes(), value.bytes())?,
+                        false => head.add_field(name.as_bytes(), value.bytes())?,
+                    }
+                }
+            }
         }
         if self.security {
             let fields = SECURITY.iter().chain((ctx.scheme() == Scheme::Https).then_some(&HSTS));
@@ -65,7 +116,7 @@ impl Middleware for Headers {
     fn on_request(&self, ctx: &mut Ctx<'_>) -> Action {
         match change_request(&self.request, ctx) {
             Ok(()) => Action::Continue,
-            Err(HeadFull) => Action::Respond(LocalReply::error(Cause::BadRequest(Violation::HeadTooLarge))),
+            Err(HeadFull) => Action::reply(LocalReply::error(Cause::BadRequest(Violation::HeadTooLarge))),
         }
     }
 
@@ -75,47 +126,27 @@ impl Middleware for Headers {
     }
 
     fn sees_responses(&self) -> bool {
-        let FieldChanges { set, add, remove } = &self.response;
-        self.security || !(set.is_empty() && add.is_empty() && remove.is_empty())
+        self.security || !self.response.is_empty()
     }
 }
 
-fn change_request(changes: &FieldChanges, ctx: &mut Ctx<'_>) -> Result<(), HeadFull> {
+fn change_request(changes: &Changes, ctx: &mut Ctx<'_>) -> Result<(), HeadFull> {
     for name in &changes.remove {
         ctx.request.remove_field(name.as_bytes());
     }
-    for (name, template) in &changes.set {
-        match template.constant() {
-            Some(value) => ctx.request.set_field(name.as_bytes(), value.as_bytes())?,
-            None => {
+    for PutField { text, replaces } in &changes.puts {
+        match text {
+            FieldText::Written(field) => ctx.request.put_written(field, *replaces)?,
+            FieldText::Template(name, template) => {
                 let value = Value::of(template, ctx);
-                ctx.request.set_field(name.as_bytes(), value.bytes())?;
-            }
-        }
-    }
-    for (name, template) in &changes.add {
-        match template.constant() {
-            Some(value) => ctx.request.add_field(name.as_bytes(), value.as_bytes())?,
-            None => {
-                let value = Value::of(template, ctx);
-                ctx.request.add_field(name.as_bytes(), value.bytes())?;
+                match replaces {
+                    true => ctx.request.set_field(name.as_bytes(), value.bytes())?,
+                    false => ctx.request.add_field(name.as_bytes(), value.bytes())?,
+                }
             }
         }
     }
     Ok(())
-}
-
-/// Gives the value of a field to `put`, unless there is nothing that one of its placeholders stands for.
-fn with_value(
-    template: &Template,
-    ctx: &Ctx<'_>,
-    put: impl FnOnce(&[u8]) -> Result<(), HeadFull>,
-) -> Result<(), HeadFull> {
-    match template.constant() {
-        Some(value) => put(value.as_bytes()),
-        None if ctx.backend.is_none() && template.has(Placeholder::Backend) => Ok(()),
-        None => put(Value::of(template, ctx).bytes()),
-    }
 }
 
 /// A value that is put together: on the stack while it is short.

@@ -34,7 +34,7 @@ impl Middleware for HttpsRedirector {
         let host = ctx.request.host();
         let Some(name) = host_name(host) else {
             let violation = if host.is_empty() { Violation::MissingHost } else { Violation::Host };
-            return Action::Respond(LocalReply::error(Cause::BadRequest(violation)));
+            return Action::reply(LocalReply::error(Cause::BadRequest(violation)));
         };
         // Where a trusted proxy says what its client spoke, the client connected to that proxy, and the port
         // of HTTPS is the proxy's.
@@ -46,7 +46,7 @@ impl Middleware for HttpsRedirector {
             _ => StatusCode::PERMANENT_REDIRECT,
         };
         let target = std::str::from_utf8(ctx.request.sent_target()).unwrap_or("/");
-        Action::Respond(LocalReply::new(status).with_field("Location", &location(name, port, target)))
+        Action::reply(LocalReply::new(status).with_field("Location", &location(name, port, target)))
     }
 
     fn sees_responses(&self) -> bool {

@@ -34,10 +34,7 @@ impl Middleware for IpFilter {
         if self.ranges.contains(ctx.client) == self.allows {
             return Action::Continue;
         }
-        Action::Respond(LocalReply::text(
-            StatusCode::FORBIDDEN,
-            b"403 Forbidden: your address is not let in\n",
-        ))
+        Action::reply(LocalReply::text(StatusCode::FORBIDDEN, b"403 Forbidden: your address is not let in\n"))
     }
 
     fn sees_responses(&self) -> bool {

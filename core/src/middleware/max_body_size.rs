@@ -24,7 +24,7 @@ impl Middleware for MaxBodySize {
             Framing::None => {}
             Framing::Length(length) if length > self.bytes => {
                 let cause = Cause::BadRequest(Violation::ContentTooLarge);
-                return Action::Respond(LocalReply::error(cause));
+                return Action::reply(LocalReply::error(cause));
             }
             // On a stream a length is but a statement: what comes is counted.
             Framing::Chunked if planted!(141) => {}

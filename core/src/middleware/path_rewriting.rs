@@ -135,7 +135,7 @@ fn set_path(ctx: &mut Ctx<'_>, path: &[u8]) -> Action {
             Action::Continue
         }
         // No request could have led to a path here: the rule is wrong.
-        Err(Refused::NoPath) => Action::Respond(LocalReply::text(
+        Err(Refused::NoPath) => Action::reply(LocalReply::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             b"the path of this request was rewritten to something that is no path\n",
         )),
@@ -168,7 +168,7 @@ fn check(target: &[u8], path: &[u8]) -> Result<(), Refused> {
 }
 
 fn refuse(violation: Violation) -> Action {
-    Action::Respond(LocalReply::error(Cause::BadRequest(violation)))
+    Action::reply(LocalReply::error(Cause::BadRequest(violation)))
 }
 
 #[cfg(test)]

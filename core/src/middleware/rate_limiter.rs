@@ -45,7 +45,7 @@ impl RateLimiter {
         let secs = retry_after.as_millis().div_ceil(1000).max(1);
         let secs = if planted!(147) { secs - 1 } else { secs };
         let reply = LocalReply::text(StatusCode::TOO_MANY_REQUESTS, b"429 Too Many Requests\n");
-        Action::Respond(reply.with_field("Retry-After", &secs.to_string()))
+        Action::reply(reply.with_field("Retry-After", &secs.to_string()))
     }
 }
 

@@ -24,9 +24,9 @@ impl Middleware for Redirect {
         match location(&self.rule, &url) {
             Ok(None) => Action::Continue,
             Ok(Some(location)) => {
-                Action::Respond(LocalReply::new(self.status).with_field("Location", &location))
+                Action::reply(LocalReply::new(self.status).with_field("Location", &location))
             }
-            Err(violation) => Action::Respond(LocalReply::error(Cause::BadRequest(violation))),
+            Err(violation) => Action::reply(LocalReply::error(Cause::BadRequest(violation))),
         }
     }
 

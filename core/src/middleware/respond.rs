@@ -49,7 +49,7 @@ impl Middleware for Respond {
             let value = Value::of(template, ctx);
             reply = reply.with_field(name, &String::from_utf8_lossy(value.bytes()));
         }
-        Action::Respond(reply)
+        Action::reply(reply)
     }
 
     fn sees_responses(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::event::LookupResult;
 use crate::http::{HeaderKind, RequestHead, Violation};
 use crate::id::ExchangeId;
 use crate::local_reply::{Body, LocalReply};
-use crate::middleware::{Action, Connection, Ctx, Middleware, Transform};
+use crate::middleware::{Action, Chain, Connection, Ctx, Put, Transform};
 use crate::observe::{Level, Observer};
 use crate::time::Instant;
 
@@ -24,63 +24,77 @@ impl<O: Observer> Proxy<O> {
         result: Option<&LookupResult>,
         now: Instant,
     ) -> bool {
-        let slot = self.tables.exchanges[x].pool.expect("routed");
-        let chain = self.pools.get(slot).chain.clone();
         let mut result = result;
         loop {
-            let received = self.tables.exchanges[x].request.payload_bytes;
-            let ((action, stage), Put { transform, .. }) = self.call(x, now, |ctx| {
+            let (stopped, put) = self.call(x, now, |ctx, chain, received| {
                 // Most have nothing to be done between one and the next.
                 while let Some(middleware) = chain.get(ctx.stage) {
                     let action = match result.take() {
                         Some(result) => middleware.on_lookup(ctx, result),
                         None => middleware.on_request(ctx),
                     };
-                    let changes =
-                        ctx.transform.is_some() || ctx.warning.is_some() || received > *ctx.body_limit;
+                    let changes = ctx.put.is_some() || received > *ctx.body_limit;
                     if changes || !matches!(action, Action::Continue) {
-                        return (action, ctx.stage);
+                        return Some((action, ctx.stage));
                     }
                     ctx.stage += 1;
                 }
-                (Action::Continue, ctx.stage)
+                None
             });
-            self.tables.exchanges[x].stage = stage as u8;
-            if let Some(transform) = transform
-                && !self.transform_request(x, transform)
-            {
-                self.fail_exchange(x, Cause::NoPages);
+            let Some((action, stage)) = stopped else { return true };
+            if !self.act_on(x, action, put, now) {
                 return false;
             }
-            match action {
-                // Content may have come while another middleware waited.
-                Action::Continue if self.tables.exchanges[x].body_too_large() => {
-                    self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
-                    return false;
-                }
-                Action::Continue if stage >= chain.len() => return true,
-                Action::Continue => self.tables.exchanges[x].stage += 1,
-                Action::Respond(reply) => {
-                    self.respond_locally(x, reply);
-                    return false;
-                }
-                Action::Lookup(query) => {
-                    self.start_lookup(x, query, now);
-                    return false;
-                }
-            }
+            self.tables.exchanges[x].stage = stage as u8 + 1;
         }
     }
 
-    /// Calls the middleware that is next for this exchange, or several.
-    fn call<R>(&mut self, x: ExchangeId, now: Instant, f: impl FnOnce(&mut Ctx<'_>) -> R) -> (R, Put) {
+    /// Does what a middleware asks for; whether the request passes on.
+    #[cold]
+    fn act_on(&mut self, x: ExchangeId, action: Action, put: Option<Box<Put>>, now: Instant) -> bool {
+        let put = put.unwrap_or_default();
+        self.warn(put.warning);
+        if let Some(transform) = put.transform
+            && !self.transform_request(x, transform)
+        {
+            self.fail_exchange(x, Cause::NoPages);
+            return false;
+        }
+        match action {
+            // Content may have come while another middleware waited.
+            Action::Continue if self.tables.exchanges[x].body_too_large() => {
+                self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
+                return false;
+            }
+            Action::Continue => return true,
+            Action::Respond(reply) => self.respond_locally(x, *reply),
+            Action::Lookup(query) => self.start_lookup(x, *query, now),
+        }
+        false
+    }
+
+    fn warn(&mut self, warning: Option<String>) {
+        if let Some(text) = warning {
+            self.observer.note(Level::Warning, &text);
+        }
+    }
+
+    /// Lets middlewares of its pool's chain see an exchange: `f` gets it, the chain, and how much of the
+    /// request's content has come. How far it has passed the chain is what `f` leaves in [`Ctx::stage`].
+    #[inline(always)]
+    fn call<R>(
+        &mut self,
+        x: ExchangeId,
+        now: Instant,
+        f: impl FnOnce(&mut Ctx<'_>, &Chain, u64) -> R,
+    ) -> (R, Option<Box<Put>>) {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
         let client = self.tables.conns[e.client.conn].client();
-        let pool = self.pools.get(e.pool.expect("routed")).pool();
+        let shard_pool = self.pools.get(e.pool.expect("routed"));
+        let pool = shard_pool.pool();
         let choice = e.choice.filter(|_| e.backend.is_some());
-        let mut put = Put { transform: None, content: None };
-        let mut warning = None;
+        let mut put = None;
         let observer = &mut self.observer;
         let mut ctx = Ctx {
             now,
@@ -97,17 +111,13 @@ impl<O: Observer> Proxy<O> {
             states: &mut e.states,
             stage,
             body_limit: &mut e.body_limit,
-            transform: &mut put.transform,
-            content: &mut put.content,
+            put: &mut put,
             counter: &mut |counter| observer.count(&pool.name, counter),
-            warning: &mut warning,
             user: &mut e.user,
             rng: &mut self.identity.rng,
         };
-        let result = f(&mut ctx);
-        if let Some(text) = warning {
-            self.observer.note(Level::Warning, &text);
-        }
+        let result = f(&mut ctx, &shard_pool.chain, e.request.payload_bytes);
+        e.stage = ctx.stage as u8;
         (result, put)
     }
 
@@ -142,9 +152,10 @@ impl<O: Observer> Proxy<O> {
         let mut head = std::mem::take(&mut self.scratch.response);
         let mut response = PassedResponse::default();
         for stage in chain.seeing_responses(passed) {
-            let middleware: &dyn Middleware = &*chain[usize::from(stage)];
             self.tables.exchanges[x].stage = stage;
-            let ((), put) = self.call(x, now, |ctx| middleware.on_response(ctx, &mut head));
+            let ((), put) =
+                self.call(x, now, |ctx, chain, _| chain[usize::from(stage)].on_response(ctx, &mut head));
+            let Some(put) = put else { continue };
             if put.content.is_some() {
                 (response.content, response.transforms) = (put.content, Vec::new());
             }
@@ -153,6 +164,7 @@ impl<O: Observer> Proxy<O> {
                 head.length_unknown();
                 response.transforms.push(transform);
             }
+            self.warn(put.warning);
         }
         // An error that comes later passes them again only if nothing of this one has been sent.
         self.tables.exchanges[x].stage = passed;
@@ -193,12 +205,6 @@ impl<O: Observer> Proxy<O> {
         self.drop_unsent_response(x);
         self.respond_locally(x, reply);
     }
-}
-
-/// What a middleware has put somewhere while it was called.
-struct Put {
-    transform: Option<Box<dyn Transform>>,
-    content: Option<Body>,
 }
 
 /// What has become of a response on its way through the middlewares, beside its head.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ruststrom_core::config::{Config, CredentialSource};
 use ruststrom_core::middleware::Counter;
-use ruststrom_core::{Cause, LookupResult, Query, Secret, Shared};
+use ruststrom_core::{Cause, Fault, LookupResult, Query, Secret, Shared};
 
 use crate::hooks::nothing_left;
 use crate::two_wires::{self, PAIRS, Rig, Speaks};
@@ -112,7 +112,7 @@ fn results_of_lookups() {
         let mut rig = rig(pair, LDAP);
         let c = rig.client();
         let far = rig.ask(c, &get(&[("Authorization", ADA)]), true);
-        let Query::Authenticate { source, user, password } = rig.lookups[0].1.clone() else {
+        let Query::Authenticate { source, user, password, .. } = rig.lookups[0].1.clone() else {
             panic!("{:?}", rig.lookups)
         };
         let CredentialSource::Directory(directory) = &*source else { panic!("{source:?}") };
@@ -235,6 +235,27 @@ fn shards_share_successes_and_the_source() {
     assert!(Arc::ptr_eq(&sources[0], &sources[1]));
     assert_eq!(passed(one, &ada, yes()).0, 200);
     assert_eq!(passed(two, &ada, None).0, 200);
+}
+
+#[test]
+fn nobody_waits_for_the_credentials_of_a_client_that_has_gone() {
+    for pair in PAIRS {
+        for answered in [false, true] {
+            let mut rig = rig(pair, LDAP);
+            let c = rig.client();
+            rig.ask(c, &get(&[("Authorization", ADA)]), true);
+            let Query::Authenticate { wanted, .. } = rig.lookups[0].1.clone() else {
+                panic!("no such lookup")
+            };
+            assert!(wanted.get());
+            if answered {
+                rig.answer_lookup(LookupResult::Authenticated(false));
+            } else {
+                rig.proxy.handle_fault(c, Fault::Reset, rig.now);
+            }
+            assert!(!wanted.get(), "{answered}");
+        }
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ const TOY: (Speaks, Speaks) = (Speaks::Toy, Speaks::Toy);
 fn says(text: impl Fn(&mut ruststrom_core::middleware::Ctx<'_>) -> String + Send + Sync + 'static) -> Hooks {
     Hooks::new().request(move |ctx| {
         let body = Body::Owned(text(ctx).into_bytes());
-        Action::Respond(LocalReply { body, ..LocalReply::new(StatusCode::OK) })
+        Action::reply(LocalReply { body, ..LocalReply::new(StatusCode::OK) })
     })
 }
 
@@ -171,7 +171,7 @@ fn counting(step: u32) -> Hooks {
     Hooks::new()
         .request(move |ctx| {
             *ctx.state::<u32>() += step;
-            Action::Lookup(ruststrom_core::Query::Metrics)
+            Action::look_up(ruststrom_core::Query::Metrics)
         })
         .lookup(move |ctx, _| {
             *ctx.state::<u32>() += step;
@@ -300,7 +300,7 @@ fn counters_reach_the_observer_under_the_name_of_the_pool() {
                 .response(move |ctx, _| ctx.count(compressed)),
             Hooks::new().request(|ctx| {
                 ctx.count(Counter::AuthFailure);
-                Action::Respond(LocalReply::new(StatusCode::UNAUTHORIZED))
+                Action::reply(LocalReply::new(StatusCode::UNAUTHORIZED))
             }),
         ];
         let mut rig = rig(pair, chain);
@@ -358,7 +358,7 @@ fn a_reload_keeps_the_chain_and_exchanges_keep_theirs() {
 fn a_request_that_waits_over_a_reload_goes_on_in_its_old_chain() {
     for pair in PAIRS {
         let trace = Trace::default();
-        let asking = Hooks::new().request(|_| Action::Lookup(ruststrom_core::Query::Metrics));
+        let asking = Hooks::new().request(|_| Action::look_up(ruststrom_core::Query::Metrics));
         let mut rig = Rig::new(
             config("", "", 2),
             shared(1, vec![asking, tracing("b", &trace), tracing("c", &trace)]),

@@ -254,9 +254,9 @@ impl MiddlewareFactory for Around {
 fn what_stands_after_it_gets_pages_and_what_stands_before_it_sees_them() {
     let refusing = |path: &'static str| {
         Hooks::new().request(move |ctx| match ctx.request.path() == path.as_bytes() {
-            true => Action::Respond(
-                LocalReply::text(StatusCode::NOT_FOUND, b"own text\n").with_field("X-Own", "1"),
-            ),
+            true => {
+                Action::reply(LocalReply::text(StatusCode::NOT_FOUND, b"own text\n").with_field("X-Own", "1"))
+            }
             false => Action::Continue,
         })
     };

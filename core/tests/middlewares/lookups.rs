@@ -8,7 +8,7 @@ use http::StatusCode;
 use ruststrom_core::config::{CredentialSource, ListenerKind, UserList};
 use ruststrom_core::local_reply::LocalReply;
 use ruststrom_core::middleware::Action;
-use ruststrom_core::{Cause, LookupResult, Query, Secret};
+use ruststrom_core::{Cause, LookupResult, Query, Secret, Waiting};
 
 use crate::hooks::{Hooks, Trace, get, letters, nothing_left, ok, rig, tracing};
 use crate::two_wires::{Far, PAIRS, Rig, Speaks};
@@ -20,7 +20,8 @@ fn resolve(host: &str) -> Query {
 fn authenticate() -> Query {
     let list = UserList::of_file(format!("ada:$6$salt${}", "x".repeat(86)).as_bytes()).unwrap();
     let source = Arc::new(CredentialSource::Users(list));
-    Query::Authenticate { source, user: "ada".into(), password: Secret("love".into()) }
+    let (_, wanted) = Waiting::new();
+    Query::Authenticate { source, user: "ada".into(), password: Secret("love".into()), wanted }
 }
 
 fn addresses() -> LookupResult {
@@ -29,10 +30,10 @@ fn addresses() -> LookupResult {
 
 /// Looks up a directory, then asks it; whom it does not know is sent away.
 fn asks_twice() -> Hooks {
-    Hooks::new().request(|_| Action::Lookup(resolve("ldap.test"))).lookup(|ctx, result| match result {
+    Hooks::new().request(|_| Action::look_up(resolve("ldap.test"))).lookup(|ctx, result| match result {
         LookupResult::Addresses(_) => {
             *ctx.state::<u32>() += 1;
-            Action::Lookup(authenticate())
+            Action::look_up(authenticate())
         }
         LookupResult::Authenticated(true) => {
             assert_eq!(*ctx.state::<u32>(), 1, "what it kept over the lookups");
@@ -40,9 +41,9 @@ fn asks_twice() -> Hooks {
             Action::Continue
         }
         LookupResult::Authenticated(false) => {
-            Action::Respond(LocalReply::text(StatusCode::UNAUTHORIZED, b"who?\n"))
+            Action::reply(LocalReply::text(StatusCode::UNAUTHORIZED, b"who?\n"))
         }
-        _ => Action::Respond(LocalReply::error(Cause::LookupFailed)),
+        _ => Action::reply(LocalReply::error(Cause::LookupFailed)),
     })
 }
 
@@ -105,7 +106,7 @@ fn a_request_waits_for_two_lookups_of_one_middleware_and_goes_on_as_it_was() {
 #[test]
 fn middlewares_ask_one_after_the_other() {
     for pair in PAIRS {
-        let asking = |host: &'static str| Hooks::new().request(move |_| Action::Lookup(resolve(host)));
+        let asking = |host: &'static str| Hooks::new().request(move |_| Action::look_up(resolve(host)));
         let mut rig = rig(pair, vec![asking("one.test"), asking("two.test")]);
         let far = post(&mut rig);
         for host in ["one.test", "two.test"] {

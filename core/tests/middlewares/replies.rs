@@ -16,7 +16,7 @@ const HTTP1: (Speaks, Speaks) = (Speaks::Http1, Speaks::Http1);
 
 /// Replies to every request.
 fn replying(reply: LocalReply) -> Hooks {
-    Hooks::new().request(move |_| Action::Respond(reply.clone()))
+    Hooks::new().request(move |_| Action::reply(reply.clone()))
 }
 
 /// A request without content that is not sent again when its connection breaks.

@@ -3,7 +3,7 @@
 //!
 //! Each directory has its own threads and its own queue, so that one that says nothing delays nobody but
 //! those who ask it; each of these has a result when the directory's `timeout` is over. Lists of hashes share
-//! a few threads: what costs there is the processor.
+//! a few threads, and take turns: what costs there is the processor.
 
 mod directory;
 mod directory_tls;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ruststrom_core::config::{Config, CredentialSource, FileFault, FileRef, Middleware};
-use ruststrom_core::{LookupResult, Secret};
+use ruststrom_core::{LookupResult, Secret, Wanted};
 
 use job_queue::{Job, JobQueue, Limits};
 
@@ -22,7 +22,7 @@ use job_queue::{Job, JobQueue, Limits};
 const DIRECTORY_THREADS: usize = 8;
 /// Most threads that compute hashes.
 const MAX_HASH_THREADS: usize = 4;
-/// Requests that wait for a thread; any beyond fail at once.
+/// Requests to one directory or list that wait for a thread; any beyond fail at once.
 const MAX_WAITING: usize = 1024;
 /// A thread without work ends after this.
 const IDLE: Duration = Duration::from_secs(30);
@@ -54,15 +54,23 @@ impl Default for Authenticators {
 }
 
 impl Authenticators {
-    /// Finds out whether a name and a password are good; returns at once. `done` is called exactly once.
-    pub fn ask(&self, source: Arc<CredentialSource>, user: Box<str>, password: Secret, done: Done) {
+    /// Finds out whether a name and a password are good, as long as that is wanted; returns at once. `done` is
+    /// called exactly once.
+    pub fn ask(
+        &self,
+        source: Arc<CredentialSource>,
+        user: Box<str>,
+        password: Secret,
+        wanted: Wanted,
+        done: Done,
+    ) {
         match &*source {
             CredentialSource::Users(_) => {
-                self.0.lists.push(Job::new(source, user, password, HASH_TIMEOUT, done));
+                self.0.lists.push(Job::new(source, user, password, wanted, HASH_TIMEOUT, done));
             }
             CredentialSource::Directory(directory) => {
                 let timeout = directory.timeout;
-                self.queue_of(&source).push(Job::new(source, user, password, timeout, done));
+                self.queue_of(&source).push(Job::new(source, user, password, wanted, timeout, done));
             }
         }
     }

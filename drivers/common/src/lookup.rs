@@ -105,9 +105,9 @@ impl Lookups {
     pub fn ask(&self, id: LookupId, query: Query, deliver: Deliver) {
         let (host, port) = match query {
             Query::Resolve { host, port } => (host, port),
-            Query::Authenticate { source, user, password } => {
+            Query::Authenticate { source, user, password, wanted } => {
                 let done = Box::new(move |result| deliver(id, result));
-                return self.0.authenticators.ask(source, user, password, done);
+                return self.0.authenticators.ask(source, user, password, wanted, done);
             }
             Query::Metrics => {
                 return deliver(id, LookupResult::Failed("nothing of this kind can be looked up".into()));

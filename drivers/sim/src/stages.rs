@@ -102,13 +102,13 @@ struct LookupMiddleware;
 
 impl Middleware for LookupMiddleware {
     fn on_request(&self, _: &mut Ctx<'_>) -> Action {
-        Action::Lookup(Query::Resolve { host: "stage.test".into(), port: 1 })
+        Action::look_up(Query::Resolve { host: "stage.test".into(), port: 1 })
     }
 
     fn on_lookup(&self, _: &mut Ctx<'_>, result: &LookupResult) -> Action {
         match result {
             LookupResult::Addresses(_) => Action::Continue,
-            _ => Action::Respond(LocalReply::error(Cause::LookupFailed)),
+            _ => Action::reply(LocalReply::error(Cause::LookupFailed)),
         }
     }
 }

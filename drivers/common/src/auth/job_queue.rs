@@ -1,4 +1,6 @@
-//! Requests that wait for a thread, and the threads: a few, started when they are needed.
+//! Requests that wait for a thread, and the threads: a few, started when they are needed. Those of one source
+//! wait for each other; sources take turns, so that many requests to one delay no other. What nobody waits for
+//! any more is not looked at.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ruststrom_core::config::CredentialSource;
-use ruststrom_core::{LookupResult, Secret};
+use ruststrom_core::{LookupResult, Secret, Wanted};
 
 use super::Done;
 
@@ -18,6 +20,7 @@ pub(super) struct Job {
     /// When there must be a result.
     pub(super) deadline: Instant,
     pub(super) timeout: Duration,
+    wanted: Wanted,
     done: Done,
 }
 
@@ -26,10 +29,11 @@ impl Job {
         source: Arc<CredentialSource>,
         user: Box<str>,
         password: Secret,
+        wanted: Wanted,
         timeout: Duration,
         done: Done,
     ) -> Self {
-        Self { source, user, password, deadline: Instant::now() + timeout, timeout, done }
+        Self { source, user, password, deadline: Instant::now() + timeout, timeout, wanted, done }
     }
 }
 
@@ -37,6 +41,7 @@ impl Job {
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) threads: usize,
+    /// Jobs of one source that wait.
     pub(super) waiting: usize,
     /// A thread without work ends after this.
     pub(super) idle: Duration,
@@ -46,7 +51,8 @@ pub(super) struct Limits {
 type Work = Box<dyn FnMut(&Job) -> LookupResult>;
 
 struct State {
-    jobs: VecDeque<Job>,
+    /// Those that wait, by their source: the first one's turn is next. None is empty.
+    jobs: VecDeque<VecDeque<Job>>,
     threads: usize,
     /// Threads that wait for a job.
     idle: usize,
@@ -75,31 +81,86 @@ impl JobQueue {
         Self(Arc::new(Inner { name, limits, state, more: Condvar::new(), worker: Box::new(worker) }))
     }
 
-    /// Puts a job behind the others. If there are too many, or no thread can be started, it fails at once.
+    /// Puts a job behind the others of its source. If there are too many, or no thread can be started, it fails
+    /// at once.
     pub(super) fn push(&self, job: Job) {
-        let mut state = self.0.lock();
-        if state.jobs.len() >= self.0.limits.waiting {
-            drop(state);
-            return (job.done)(LookupResult::Failed("too many credentials wait to be looked at".into()));
+        let (mut state, mut left) = (self.0.lock(), Vec::new());
+        let pushed = state.push(job, self.0.limits.waiting, &mut left);
+        let failed = match pushed {
+            Err(job) => Some((job, "too many credentials wait to be looked at".into())),
+            Ok(()) => self.start_thread(&mut state),
+        };
+        drop(state);
+        for job in left {
+            (job.done)(not_wanted());
         }
-        state.jobs.push_back(job);
-        if state.jobs.len() > state.idle && state.threads < self.0.limits.threads {
-            state.threads += 1;
-            let inner = self.0.clone();
-            let started = std::thread::Builder::new().name(self.0.name.into()).spawn(move || inner.run());
-            if let Err(e) = started {
-                state.threads -= 1;
-                let alone = state.threads == 0;
-                let job = if alone { state.jobs.pop_back() } else { None };
-                drop(state);
-                if let Some(job) = job {
-                    (job.done)(LookupResult::Failed(format!("no thread can be started: {e}").into()));
-                }
-                return;
+        match failed {
+            Some((job, why)) => (job.done)(LookupResult::Failed(why)),
+            None => self.0.more.notify_one(),
+        }
+    }
+
+    /// Starts a thread if those that there are do not suffice. If there is none at all, the job that would
+    /// have been its first fails.
+    fn start_thread(&self, state: &mut State) -> Option<(Job, Box<str>)> {
+        if state.waiting() <= state.idle || state.threads >= self.0.limits.threads {
+            return None;
+        }
+        state.threads += 1;
+        let inner = self.0.clone();
+        let started = std::thread::Builder::new().name(self.0.name.into()).spawn(move || inner.run());
+        let e = started.err()?;
+        state.threads -= 1;
+        if state.threads > 0 {
+            return None;
+        }
+        Some((state.pop()?, format!("no thread can be started: {e}").into()))
+    }
+}
+
+/// For a job whose result nobody waits for.
+fn not_wanted() -> LookupResult {
+    LookupResult::Failed("whoever asked has gone".into())
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.jobs.iter().map(VecDeque::len).sum()
+    }
+
+    /// Puts a job behind the others of its source, unless so many wait there. Those that nobody waits for
+    /// make room, and are `left`.
+    fn push(&mut self, job: Job, most: usize, left: &mut Vec<Job>) -> Result<(), Job> {
+        let same = |jobs: &VecDeque<Job>| {
+            jobs.front()
+                .is_some_and(|first| Arc::ptr_eq(&first.source, &job.source) || first.source == job.source)
+        };
+        let Some(at) = self.jobs.iter().position(same) else {
+            self.jobs.push_back(VecDeque::from([job]));
+            return Ok(());
+        };
+        let jobs = &mut self.jobs[at];
+        if jobs.len() >= most {
+            let (stay, go): (_, VecDeque<_>) =
+                std::mem::take(jobs).into_iter().partition(|job| job.wanted.get());
+            *jobs = stay;
+            left.extend(go);
+            if jobs.len() >= most {
+                return Err(job);
             }
         }
-        drop(state);
-        self.0.more.notify_one();
+        jobs.push_back(job);
+        Ok(())
+    }
+
+    /// The next job: of each source one in turn.
+    fn pop(&mut self) -> Option<Job> {
+        let mut jobs = self.jobs.pop_front()?;
+        let job = jobs.pop_front();
+        if !jobs.is_empty() {
+            self.jobs.push_back(jobs);
+        }
+        job
     }
 }
 
@@ -112,6 +173,10 @@ impl Inner {
     fn run(&self) {
         let mut work = None;
         while let Some(job) = self.next() {
+            if !job.wanted.get() {
+                (job.done)(not_wanted());
+                continue;
+            }
             if job.deadline <= Instant::now() {
                 let why = format!("no thread was free within {} s", job.timeout.as_secs_f32());
                 (job.done)(LookupResult::Failed(why.into()));
@@ -131,7 +196,7 @@ impl Inner {
         let mut state = self.lock();
         let end = Instant::now() + self.limits.idle;
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(job) = state.pop() {
                 return Some(job);
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -150,6 +215,7 @@ impl Inner {
 mod tests {
     use std::sync::mpsc;
 
+    use ruststrom_core::Waiting;
     use ruststrom_core::config::UserList;
 
     use super::*;
@@ -171,15 +237,82 @@ mod tests {
         })
     }
 
-    fn push(queue: &JobQueue, user: &str, timeout: Duration, to: &mpsc::Sender<String>) {
-        let line = format!("a:$6$salt${}", "x".repeat(86));
-        let source = CredentialSource::Users(UserList::of_file(line.as_bytes()).expect("a list"));
+    /// A list of users of its own for each letter.
+    fn source(letter: char) -> Arc<CredentialSource> {
+        let line = format!("{letter}:$6$salt${}", "x".repeat(86));
+        Arc::new(CredentialSource::Users(UserList::of_file(line.as_bytes()).expect("a list")))
+    }
+
+    fn push_to(
+        queue: &JobQueue,
+        source: Arc<CredentialSource>,
+        user: &str,
+        timeout: Duration,
+        to: &mpsc::Sender<String>,
+    ) -> Waiting {
         let to = to.clone();
         let done: Done = Box::new(move |result| {
             let LookupResult::Failed(why) = result else { panic!("{result:?}") };
             to.send(why.into()).expect("the test listens");
         });
-        queue.push(Job::new(Arc::new(source), user.into(), Secret("x".into()), timeout, done));
+        let (waiting, wanted) = Waiting::new();
+        queue.push(Job::new(source, user.into(), Secret("x".into()), wanted, timeout, done));
+        waiting
+    }
+
+    /// For as long as the test runs somebody waits.
+    fn push(queue: &JobQueue, user: &str, timeout: Duration, to: &mpsc::Sender<String>) {
+        std::mem::forget(push_to(queue, source('a'), user, timeout, to));
+    }
+
+    /// Holds the one thread of the queue until what is returned is sent to.
+    fn held_queue(waiting: usize, to: &mpsc::Sender<String>) -> (JobQueue, mpsc::Sender<()>) {
+        let (go, held) = mpsc::channel::<()>();
+        let held = Mutex::new(Some(held));
+        let queue = JobQueue::new("test", Limits { threads: 1, waiting, idle: WAIT }, move || {
+            let held = held.lock().expect("one thread").take();
+            Box::new(move |job| {
+                if &*job.user == "first" {
+                    held.as_ref().expect("one thread").recv().expect("the test goes on");
+                }
+                LookupResult::Failed(job.user.clone())
+            })
+        });
+        push(&queue, "first", WAIT, to);
+        while !queue.0.lock().jobs.is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (queue, go)
+    }
+
+    #[test]
+    fn sources_take_turns() {
+        let (to, from) = mpsc::channel();
+        let (queue, go) = held_queue(4, &to);
+        let sent =
+            [('a', "a1"), ('a', "a2"), ('a', "a3"), ('a', "a4"), ('a', "a5"), ('b', "b1"), ('c', "c1")];
+        let waiting = sent.map(|(letter, user)| push_to(&queue, source(letter), user, WAIT, &to));
+        assert_eq!(from.recv_timeout(WAIT).expect("a result"), "too many credentials wait to be looked at");
+        go.send(()).expect("the thread waits");
+        let results: Vec<String> = (0..7).map(|_| from.recv_timeout(WAIT).expect("a result")).collect();
+        assert_eq!(results, ["first", "a1", "b1", "c1", "a2", "a3", "a4"]);
+        drop(waiting);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_looked_at_and_makes_room() {
+        let (to, from) = mpsc::channel();
+        let (queue, go) = held_queue(3, &to);
+        let push = |user| push_to(&queue, source('a'), user, WAIT, &to);
+        let (gone, stays, gone_too) = (push("gone"), push("stays"), push("gone too"));
+        drop((gone, gone_too));
+        let comes = push("comes");
+        let next = || from.recv_timeout(WAIT).expect("a result");
+        assert_eq!([next(), next()], ["whoever asked has gone"; 2], "there was no room");
+        drop(push("goes"));
+        go.send(()).expect("the thread waits");
+        assert_eq!([next(), next(), next(), next()], ["first", "stays", "comes", "whoever asked has gone"]);
+        drop((stays, comes));
     }
 
     #[test]

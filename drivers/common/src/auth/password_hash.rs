@@ -50,8 +50,8 @@ mod tests {
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
-    use ruststrom_core::Secret;
     use ruststrom_core::config::UserList;
+    use ruststrom_core::{Secret, Waiting};
 
     use super::super::Authenticators;
     use super::*;
@@ -65,12 +65,14 @@ mod tests {
         let source = Arc::new(CredentialSource::Users(list));
         let authenticators = Authenticators::default();
         let (to, from) = mpsc::channel();
+        let (_waiting, wanted) = Waiting::new();
         let ask = |user: &str, password: &str| {
             let to = to.clone();
             authenticators.ask(
                 source.clone(),
                 user.into(),
                 Secret(password.into()),
+                wanted.clone(),
                 Box::new(move |result| to.send(result).expect("the test listens")),
             );
             from.recv_timeout(Duration::from_secs(20)).expect("a result")
