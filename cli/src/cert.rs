@@ -20,6 +20,7 @@ use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
+use ruststrom_driver::watch::Contents;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits};
 
@@ -46,7 +47,7 @@ pub(crate) fn status(file: &Path) -> Result<ExitCode, String> {
 fn load(file: &Path) -> Result<(Loaded, PathBuf), String> {
     let text = load::read(file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    let loaded = load::load(&file.display().to_string(), &text, &folder, None)?;
+    let loaded = load::load(&file.display().to_string(), &text, &folder, None, &mut Contents::default())?;
     Ok((loaded, folder))
 }
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ruststrom_core::config::{Driver, ListenerKind};
+use ruststrom_driver::watch::Contents;
 
 use crate::load;
 use crate::serve::{Start, serve};
@@ -33,7 +34,7 @@ pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Re
         false => None,
     };
     let text = configuration("127.0.0.1:0", certificate.as_ref().map(|c| ("127.0.0.1:0", c)), &backends);
-    let loaded = load::load("demo", &text, Path::new(""), None)?;
+    let loaded = load::load("demo", &text, Path::new(""), None, &mut Contents::default())?;
     serve(Start { loaded, file: None, folder: PathBuf::new(), workers, driver }, |bound| {
         let find = |kind| bound.iter().find(|l| l.kind == kind).map(|l| l.address.to_string());
         let Some(address) = find(ListenerKind::Http) else { return };
@@ -263,7 +264,8 @@ mod tests {
     fn the_demo_configuration_is_valid() {
         let text = configuration("127.0.0.1:0", None, &["127.0.0.1:1".parse().expect("an address")]);
         assert_eq!(load::check("demo", &text, Path::new("")).report, "");
-        let loaded = load::load("demo", &text, Path::new(""), None).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = load::load("demo", &text, Path::new(""), None, &mut Contents::default());
+        let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((loaded.config.pools[0].backends.len(), loaded.warnings.len()), (1, 0));
     }
 }

@@ -9,8 +9,10 @@ use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
 use ruststrom_driver::acme::Acme;
 use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::server::ServerTls;
+use ruststrom_driver::watch::Contents;
 
 use crate::middleware_files;
+use crate::named_files;
 use crate::outside;
 use crate::privileges::{self, Identity};
 
@@ -92,7 +94,8 @@ pub(crate) fn check(name: &str, text: &str, folder: &Path) -> Checked {
 }
 
 /// A configuration to serve, in the place of `previous`; `name` and `folder` are the file's. Certificates
-/// and keys are read here, while the process may still have the rights of root.
+/// and keys are read here, while the process may still have the rights of root. What the files that it names
+/// have in them is added to `contents`, whatever comes of it.
 ///
 /// # Errors
 ///
@@ -102,8 +105,12 @@ pub(crate) fn load(
     text: &str,
     folder: &Path,
     previous: Option<Previous<'_>>,
+    contents: &mut Contents,
 ) -> Result<Loaded, String> {
     let mut parsed = parse(text);
+    for path in named_files::of(&parsed, folder) {
+        contents.add(&path);
+    }
     let mut identity = None;
     let (mut tls, mut acme, mut backend_tls) = (None, None, None);
     let unread = middleware_files::read(text, &parsed.places, parsed.config.as_mut(), folder);

@@ -1,5 +1,5 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
-//! [`outside`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its log in
+//! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its log in
 //! [`daemon_log`], its signals in [`signals`], other configurations for it in [`reload`], certificates in
 //! [`cert`], and the [`demo`].
 //!
@@ -11,6 +11,7 @@ mod daemon_log;
 mod demo;
 mod load;
 mod middleware_files;
+mod named_files;
 mod names;
 mod output;
 mod outside;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use ruststrom_core::config;
+use ruststrom_driver::watch::Contents;
 
 /// A load balancer for HTTP: one file, one process.
 #[derive(Debug, Parser)]
@@ -132,14 +134,19 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         }
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
+            // Before it is read: if it changes meanwhile, it will be read again.
+            let mut contents = Contents::default();
+            contents.add(&file);
             let text = load::read(&file)?;
             let name = file.display().to_string();
             let folder = file.parent().map(PathBuf::from).unwrap_or_default();
             if arguments.check {
                 return check(&name, &text, &folder);
             }
-            let loaded = load::load(&name, &text, &folder, None)?;
-            let start = serve::Start { loaded, file: Some(file), folder, workers: arguments.workers, driver };
+            let loaded = load::load(&name, &text, &folder, None, &mut contents)?;
+            contents.settle();
+            let file = Some((file, contents));
+            let start = serve::Start { loaded, file, folder, workers: arguments.workers, driver };
             serve::serve(start, |_| ())
         }
     }

@@ -1,8 +1,9 @@
-//! Another configuration for a daemon that runs, as HUP asks for. It is read and everything that it needs is
-//! made before anything changes: one that cannot be used changes nothing.
+//! Another configuration for a daemon that runs, as HUP asks for, or a change of its files. It is read and
+//! everything that it needs is made before anything changes: one that cannot be used changes nothing.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use ruststrom_driver::listen::{BoundListener, bind_others, takes_both};
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
+use ruststrom_driver::watch::{Contents, Watch};
 use ruststrom_driver::workers::Reloader;
 
 use crate::load::{self, Loaded, Previous};
@@ -24,12 +26,54 @@ use crate::privileges::Identity;
 /// The longest wait for the thread that obtains certificates.
 pub(crate) const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks for a reload; one that waits already is enough.
-pub(crate) type Ask = SyncSender<()>;
+/// Asks for reloads; one that waits already is enough.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    to: SyncSender<()>,
+    always: Arc<AtomicBool>,
+}
+
+/// The other end of [`Ask`].
+pub(crate) struct Requests {
+    from: Receiver<()>,
+    always: Arc<AtomicBool>,
+}
 
 /// Where requests for reloads go, and where they come from.
-pub(crate) fn requests() -> (Ask, Receiver<()>) {
-    mpsc::sync_channel(1)
+pub(crate) fn requests() -> (Ask, Requests) {
+    let (to, from) = mpsc::sync_channel(1);
+    let always = Arc::<AtomicBool>::default();
+    (Ask { to, always: always.clone() }, Requests { from, always })
+}
+
+impl Ask {
+    /// Whatever the files have in them.
+    pub(crate) fn always(&self) {
+        self.always.store(true, Ordering::SeqCst);
+        self.if_changed();
+    }
+
+    /// If the files have something else in them than what was loaded.
+    fn if_changed(&self) {
+        // One that waits already will see what is in the files now.
+        let _ = self.to.try_send(());
+    }
+
+    /// What asks when files that it follows change.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub(crate) fn on_changes(self) -> io::Result<Watch> {
+        Watch::start(move || self.if_changed())
+    }
+}
+
+impl Requests {
+    /// Waits for the next one: whether it is whatever the files have in them. `None`: nobody asks any more.
+    fn next(&self) -> Option<bool> {
+        self.from.recv().ok()?;
+        Some(self.always.swap(false, Ordering::SeqCst))
+    }
 }
 
 /// The thread that obtains certificates, while there is one.
@@ -64,6 +108,7 @@ pub(crate) struct Daemon {
     pub(crate) client: SharedClient,
     pub(crate) certificates: Certificates,
     pub(crate) reloader: Reloader,
+    pub(crate) watch: Watch,
 }
 
 /// The daemon, and what it has been told last.
@@ -72,30 +117,41 @@ pub(crate) struct Reload {
     /// What the daemon was started with: some of it stays.
     started: Arc<Config>,
     config: Arc<Config>,
+    /// What its files had in them, or those of a newer one that was refused.
+    contents: Contents,
     ids: ListenerIds,
     open: Vec<Open>,
 }
 
 impl Reload {
     /// Of a daemon that has been started with this configuration, and has these listeners.
-    pub(crate) fn new(daemon: Daemon, config: Arc<Config>, open: Vec<Open>) -> Self {
+    pub(crate) fn new(daemon: Daemon, config: Arc<Config>, open: Vec<Open>, contents: Contents) -> Self {
         let ids = ListenerIds::new(&config.listeners);
-        Self { daemon, started: config.clone(), config, ids, open }
+        Self { daemon, started: config.clone(), config, contents, ids, open }
     }
 
     /// Reloads whenever it is asked to, on a thread of its own.
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub(crate) fn listen(mut self, requests: Receiver<()>) -> io::Result<()> {
+    pub(crate) fn listen(mut self, requests: Requests) -> io::Result<()> {
         let run = move || {
-            while requests.recv().is_ok() {
+            self.follow();
+            while let Some(always) = requests.next() {
                 if self.daemon.stop.stage() != Stage::Run {
-                    log::warn!("not reloaded: stopping already");
-                    continue;
-                }
-                if let Err(why) = self.reload() {
-                    log::error!("not reloaded, what was served is served on: {why}");
+                    if always {
+                        log::warn!("not reloaded: stopping already");
+                    }
+                } else if always || self.config.watch && self.contents.difference().is_some() {
+                    // What was refused is not tried again before it changes.
+                    let mut contents = Contents::default();
+                    contents.add(&self.daemon.file);
+                    if let Err(why) = self.reload(&mut contents) {
+                        log::error!("not reloaded, what was served is served on: {why}");
+                    }
+                    contents.settle();
+                    self.contents = contents;
+                    self.follow();
                 }
             }
         };
@@ -103,13 +159,19 @@ impl Reload {
         Ok(())
     }
 
-    fn reload(&mut self) -> Result<(), String> {
+    /// Files are watched as the configuration says.
+    fn follow(&self) {
+        self.daemon.watch.follow(self.config.watch.then(|| self.contents.clone()));
+    }
+
+    /// `contents` has the configuration's file, and gets those that it names.
+    fn reload(&mut self, contents: &mut Contents) -> Result<(), String> {
         let name = self.daemon.file.display().to_string();
         let text = load::read(&self.daemon.file)?;
         let (tls, backend_tls) = (self.daemon.server.get(), self.daemon.client.get());
         let previous = Previous { tls: &tls, backend_tls: &backend_tls };
         let Loaded { config, tls, mut acme, backend_tls, identity, warnings } =
-            load::load(&name, &text, &self.daemon.folder, Some(previous))?;
+            load::load(&name, &text, &self.daemon.folder, Some(previous), contents)?;
         acme.make_folders(identity.as_ref().map(Identity::owner))?;
         let (ids, kept, bound) = self.listeners(&config)?;
         for warning in warnings {

@@ -16,6 +16,7 @@ use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
+use ruststrom_driver::watch::Contents;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits};
@@ -33,8 +34,9 @@ const MAX_WORKERS: u16 = 1024;
 /// What to serve.
 pub(crate) struct Start {
     pub(crate) loaded: Loaded,
-    /// What the configuration was read from, and is read from again; `None`: it is from no file.
-    pub(crate) file: Option<PathBuf>,
+    /// What the configuration was read from, and is read from again, and what all its files had in them;
+    /// `None`: it is from no file.
+    pub(crate) file: Option<(PathBuf, Contents)>,
     /// Relative paths of the configuration start here.
     pub(crate) folder: PathBuf,
     /// Overrules the configuration.
@@ -76,7 +78,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let stop = Arc::new(Stop::default());
     let log_file = access_log.clone().filter(|_| config.access_log.path.is_some());
     let (ask, requests) = reload::requests();
-    signals::listen(stop.clone(), stdout.clone(), log_file, file.is_some().then_some(ask))
+    signals::listen(stop.clone(), stdout.clone(), log_file, file.is_some().then(|| ask.clone()))
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, &config, workers);
@@ -113,7 +115,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         Driver::Smol => ruststrom_smol::start(setup, observer),
     };
     let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
-    if let Some(file) = file {
+    if let Some((file, contents)) = file {
+        let watch =
+            ask.on_changes().map_err(|e| format!("cannot start the thread that watches files: {e}"))?;
         let daemon = Daemon {
             file,
             folder,
@@ -125,8 +129,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             client,
             certificates: certificates.clone(),
             reloader: running.reloader(),
+            watch,
         };
-        let reload = Reload::new(daemon, config, open);
+        let reload = Reload::new(daemon, config, open, contents);
         reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
     }
     let exit = running.join();

@@ -71,7 +71,7 @@ pub(crate) fn listen(
                 // Their default action would end the process.
                 SIGHUP => match &reload {
                     // One that waits already will see what is in the file now.
-                    Some(ask) => _ = ask.try_send(()),
+                    Some(ask) => ask.always(),
                     None => log::info!("HUP: there is no file to reload"),
                 },
                 SIGUSR1 => match &file {

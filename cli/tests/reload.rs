@@ -26,3 +26,5 @@ mod scripted_backend;
 mod site;
 #[path = "reload/under_load.rs"]
 mod under_load;
+#[path = "reload/watching.rs"]
+mod watching;

@@ -154,7 +154,7 @@ fn a_misspelt_key_is_one_error() {
     let unknown =
         parse("http_address = \"[::]:80\"\nzzzzzz = 1\n[[backend_pools]]\naddresses = []\n").diagnostics;
     let help = unknown[0].help.as_deref().expect("a help");
-    assert!(help.starts_with("known here: http_address, ") && help.ends_with("access_log"), "{help}");
+    assert!(help.starts_with("known here: http_address, ") && help.ends_with("access_log, watch"), "{help}");
 }
 
 #[test]

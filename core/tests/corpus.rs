@@ -82,6 +82,7 @@ fn config() -> Arc<Config> {
         user: None,
         group: None,
         access_log: model::AccessLog { enabled: false, format: model::LogFormat::Text, path: None },
+        watch: false,
     })
 }
 

@@ -137,7 +137,7 @@ fn listeners(driver: &str) {
 }
 
 /// The response to a request over TLS, and the common name of the server's certificate.
-fn over_tls(to: SocketAddr) -> (String, String) {
+pub(crate) fn over_tls(to: SocketAddr) -> (String, String) {
     let (url, resolved) =
         (format!("https://a.example:{}/", to.port()), format!("a.example:{}:{}", to.port(), to.ip()));
     let arguments = ["-skv", "--max-time", "10", "--resolve", &resolved, &url];

@@ -22,15 +22,23 @@ pub(crate) fn reload(daemon: &Daemon, text: &str) -> String {
 
 /// Has it read its file again; the line of the log that says what came of it.
 pub(crate) fn ask(daemon: &Daemon) -> String {
-    let lines = |output: &str| -> Vec<String> {
-        let of_reloads = output.lines().filter(|line| ENDS.iter().any(|end| line.contains(end)));
-        of_reloads.map(str::to_owned).collect()
-    };
-    let before = lines(&daemon.output()).len();
+    let before = reloads(daemon).len();
     daemon.signal(Signal::HUP);
+    nth_reload(daemon, before)
+}
+
+/// The lines of the log that say what came of reloads.
+pub(crate) fn reloads(daemon: &Daemon) -> Vec<String> {
+    let output = daemon.output();
+    let of_reloads = output.lines().filter(|line| ENDS.iter().any(|end| line.contains(end)));
+    of_reloads.map(str::to_owned).collect()
+}
+
+/// Waits for what came of a reload, counted from 0.
+pub(crate) fn nth_reload(daemon: &Daemon, nth: usize) -> String {
     let begun = std::time::Instant::now();
     loop {
-        if let Some(line) = lines(&daemon.output()).into_iter().nth(before) {
+        if let Some(line) = reloads(daemon).into_iter().nth(nth) {
             return line;
         }
         assert!(begun.elapsed() < crate::client::WAIT, "no reload: {}", daemon.output());

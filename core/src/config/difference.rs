@@ -46,6 +46,7 @@ fn settings(before: &Config, after: &Config) -> Vec<String> {
         ("driver", before.driver != after.driver),
         ("user", before.user != after.user),
         ("group", before.group != after.group),
+        ("watch", before.watch != after.watch),
     ];
     all.iter().filter(|(_, changed)| *changed).map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -74,6 +74,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     report.places.user = file.get("user").map(|v| v.span());
     report.places.group = file.get("group").map(|v| v.span());
     let access_log = access_log(&file, report);
+    let watch = file.boolean("watch", true, report);
 
     let listeners = defaults.listeners;
     let context = lint::Context { file: &file, listeners: &listeners, has_certificate };
@@ -95,6 +96,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         user,
         group,
         access_log,
+        watch,
     })
 }
 

@@ -21,6 +21,7 @@ pub(super) const FILE: &[&str] = &[
     "user",
     "group",
     "access_log",
+    "watch",
 ];
 
 /// Keys of `[[backend_pools]]`.

@@ -42,6 +42,8 @@ pub struct Config {
     pub group: Option<Box<str>>,
     /// Whether, how and where requests are logged.
     pub access_log: AccessLog,
+    /// Whether the file, and those that it names, are read again when they have changed; default true.
+    pub watch: bool,
 }
 
 /// An address to listen on.

@@ -108,6 +108,7 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
         user: None,
         group: None,
         access_log: config::AccessLog { enabled: false, format: config::LogFormat::Text, path: None },
+        watch: false,
     }
 }
 

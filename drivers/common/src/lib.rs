@@ -7,7 +7,7 @@
 //! [`sockets`]: kernel sockets lie in a [`socket_table`].
 //!
 //! [`tls`] is what handshakes need: certificates, names, tickets. [`acme`] obtains certificates. [`auth`]
-//! finds out whether names and passwords are good.
+//! finds out whether names and passwords are good. [`watch`] tells when files have changed.
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`], [`access_log`] and [`health_log`] carry lines out of the
@@ -41,6 +41,7 @@ pub mod sockets;
 pub mod stop;
 pub mod tls;
 pub mod turn;
+pub mod watch;
 pub mod worker;
 pub mod workers;
 pub mod world;
