@@ -1,11 +1,12 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
-//! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its log in
-//! [`daemon_log`], its signals in [`signals`], other configurations for it in [`reload`], certificates in
-//! [`cert`], and the [`demo`].
+//! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its
+//! logs in [`daemon_log`] and [`access_file`], its signals in [`signals`], other configurations for it in
+//! [`reload`], certificates in [`cert`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
 
+mod access_file;
 mod cert;
 mod daemon_log;
 mod demo;

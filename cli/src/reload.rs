@@ -12,14 +12,18 @@ use std::{io, thread};
 use ruststrom_core::config::{self, Driver};
 use ruststrom_core::route::ListenerIds;
 use ruststrom_core::{Config, ListenerId, Shared};
+use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::acme;
 use ruststrom_driver::listen::{BoundListener, bind_others, takes_both};
+use ruststrom_driver::log_writer::LogWriter;
+use ruststrom_driver::logger;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
 use ruststrom_driver::watch::{Contents, Watch};
 use ruststrom_driver::workers::Reloader;
 
+use crate::access_file;
 use crate::load::{self, Loaded, Previous};
 use crate::privileges::Identity;
 
@@ -109,6 +113,9 @@ pub(crate) struct Daemon {
     pub(crate) certificates: Certificates,
     pub(crate) reloader: Reloader,
     pub(crate) watch: Watch,
+    pub(crate) access: SharedAccessTarget,
+    /// Where the daemon's own log goes.
+    pub(crate) stdout: LogWriter,
 }
 
 /// The daemon, and what it has been told last.
@@ -173,14 +180,22 @@ impl Reload {
         let Loaded { config, tls, mut acme, backend_tls, identity, warnings } =
             load::load(&name, &text, &self.daemon.folder, Some(previous), contents)?;
         acme.make_folders(identity.as_ref().map(Identity::owner))?;
+        let access = access_file::change(&self.config, &config, &self.daemon.folder)?;
         let (ids, kept, bound) = self.listeners(&config)?;
+        let access = access_file::changed(access, &config, &self.daemon.access, &self.daemon.stdout)?;
         for warning in warnings {
             log::warn!("{warning}");
         }
         self.warn_of_what_stays(&config);
-        self.daemon.server.try_change(|before| {
+        let changed = self.daemon.server.try_change(|before| {
             acme.serve_stored(tls.clone()).map(|stored| stored.with_challenges_of(before))
-        })?;
+        });
+        if let Err(e) = changed {
+            self.daemon.access.discard(access);
+            return Err(e);
+        }
+        self.daemon.access.replace(access);
+        logger::set_format(config.access_log.format);
         self.daemon.client.replace(backend_tls);
         let changes = config::difference(&self.config, &config);
         let config = Arc::new(config);
@@ -236,7 +251,6 @@ impl Reload {
             ("driver", old.driver != config.driver && self.daemon.driver != config.driver),
             ("user", old.user != config.user),
             ("group", old.group != config.group),
-            ("access_log", old.access_log != config.access_log),
         ] {
             if changed {
                 log::warn!("`{key}` differs from what it was at the start: that needs a restart");

@@ -1,7 +1,6 @@
 //! The daemon: everything that can fail is done first, then the workers run until a signal stops them.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,8 +8,8 @@ use std::time::Duration;
 use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
 use ruststrom_driver::access_log::LogObserver;
+use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
-use ruststrom_driver::log_writer::{self, LogWriter};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
@@ -24,7 +23,7 @@ use ruststrom_driver::{clock, limits};
 use crate::load::Loaded;
 use crate::privileges::Identity;
 use crate::reload::{self, CERTIFICATES_TIMEOUT, Daemon, Open, Reload};
-use crate::{FAILED, FORCED, daemon_log, outside, privileges, signals};
+use crate::{FAILED, FORCED, access_file, daemon_log, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let files = limits::raise_files();
     // What may need root comes first, before any thread is started: then its rights are given up.
     let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
-    let access_file = open_access_log(&config, &folder)?;
+    let access_file = access_file::open(&config, &folder)?;
     acme.make_folders(identity.as_ref().map(Identity::owner))?;
     if let Some(identity) = &identity {
         privileges::drop_to(identity)?;
@@ -72,13 +71,12 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     for warning in warnings {
         log::warn!("{warning}");
     }
-    let access_log = start_access_log(&config, access_file, &stdout)?;
+    let access = SharedAccessTarget::new(access_file::target(&config, access_file, &stdout)?);
     log::debug!("open files: {files:?}");
     warn_of_listeners(&listeners, &left_out);
     let stop = Arc::new(Stop::default());
-    let log_file = access_log.clone().filter(|_| config.access_log.path.is_some());
     let (ask, requests) = reload::requests();
-    signals::listen(stop.clone(), stdout.clone(), log_file, file.is_some().then(|| ask.clone()))
+    signals::listen(stop.clone(), stdout.clone(), access.clone(), file.is_some().then(|| ask.clone()))
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, &config, workers);
@@ -102,14 +100,8 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         lookups: Lookups::default(),
         tls: RustlsLayer::new(server.clone(), client.clone()),
     };
-    let access = access_log.clone();
-    let observer = move |worker| {
-        let observer = match &access {
-            Some(writer) => LogObserver::new(format, writer),
-            None => LogObserver::without_access_log(),
-        };
-        observer.of_worker(worker)
-    };
+    let target = access.clone();
+    let observer = move |worker| LogObserver::writing_to(target.clone()).of_worker(worker);
     let running = match driver {
         Driver::Mio => ruststrom_mio::start(setup, observer),
         Driver::Smol => ruststrom_smol::start(setup, observer),
@@ -130,6 +122,8 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             certificates: certificates.clone(),
             reloader: running.reloader(),
             watch,
+            access: access.clone(),
+            stdout: stdout.clone(),
         };
         let reload = Reload::new(daemon, config, open, contents);
         reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
@@ -153,34 +147,9 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             ExitCode::from(FAILED)
         }
     };
-    for writer in access_log.iter().chain([&stdout]) {
-        writer.flush(FLUSH_TIMEOUT);
-    }
+    access.flush(FLUSH_TIMEOUT);
+    stdout.flush(FLUSH_TIMEOUT);
     Ok(code)
-}
-
-/// The access log's file and its path; `None` if there is none.
-fn open_access_log(config: &Config, folder: &Path) -> Result<Option<(File, PathBuf)>, String> {
-    let Some(path) = outside::access_log_path(config, folder) else { return Ok(None) };
-    match log_writer::open_file(&path) {
-        Ok(file) => Ok(Some((file, path))),
-        Err(e) => Err(format!("{}; choose another access_log.path", outside::access_log_error(&path, &e))),
-    }
-}
-
-/// Where access lines go; `None` if there are to be none.
-fn start_access_log(
-    config: &Config,
-    file: Option<(File, PathBuf)>,
-    stdout: &LogWriter,
-) -> Result<Option<LogWriter>, String> {
-    match file {
-        _ if !config.access_log.enabled => Ok(None),
-        None => Ok(Some(stdout.clone())),
-        Some((file, path)) => LogWriter::with_file(path, file)
-            .map(Some)
-            .map_err(|e| format!("cannot start the access log's thread: {e}")),
-    }
 }
 
 /// One worker for each core.

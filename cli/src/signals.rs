@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::stop::{Stage, Stop};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -39,7 +40,7 @@ fn end_later(log: LogWriter) {
 }
 
 /// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
-/// what runs, another one ends the process. `log` is flushed before that. USR1 opens the `file` of the access
+/// what runs, another one ends the process. `log` is flushed before that. USR1 opens the file of the `access`
 /// log anew, HUP asks for a `reload`.
 ///
 /// # Errors
@@ -47,7 +48,7 @@ fn end_later(log: LogWriter) {
 pub(crate) fn listen(
     stop: Arc<Stop>,
     log: LogWriter,
-    file: Option<LogWriter>,
+    access: SharedAccessTarget,
     reload: Option<Ask>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
@@ -74,10 +75,11 @@ pub(crate) fn listen(
                     Some(ask) => ask.always(),
                     None => log::info!("HUP: there is no file to reload"),
                 },
-                SIGUSR1 => match &file {
-                    Some(file) => file.reopen(),
-                    None => log::info!("USR1: no log goes to a file, so there is none to open anew"),
-                },
+                SIGUSR1 => {
+                    if !access.reopen() {
+                        log::info!("USR1: no log goes to a file, so there is none to open anew");
+                    }
+                }
                 _ => log::warn!("USR2 is not built yet: it changes nothing"),
             }
         }

@@ -6,6 +6,8 @@
 #[macro_use]
 mod on_each_driver;
 
+#[path = "reload/access_log.rs"]
+mod access_log;
 #[path = "support/address.rs"]
 mod address;
 #[path = "tls/authority.rs"]

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use crate::daemon::Daemon;
 
 /// What a reload came to.
-const ENDS: [&str; 2] = [" reloaded ", " not reloaded"];
+const ENDS: [&str; 2] = ["reloaded /", "not reloaded"];
 
 /// Starts a daemon with this configuration.
 pub(crate) fn start(driver: &str, text: &str) -> Daemon {

@@ -12,6 +12,7 @@ use ruststrom_core::observe::{
 };
 use ruststrom_core::{ConnId, Instant, Wall};
 
+use crate::access_target::{AccessTarget, SharedAccessTarget};
 use crate::health_log::log_change;
 use crate::line::{ESCAPED, Line, MARGIN, Timestamp};
 use crate::log_writer::{Chunk, Handed, LogProducer, LogWriter};
@@ -28,6 +29,11 @@ const TLS_MARGIN: usize = 192;
 /// The observer of a worker of the daemon.
 pub struct LogObserver {
     access: Option<Access>,
+    /// Where access lines are to go.
+    target: SharedAccessTarget,
+    /// When the turn began, and a wall time with the instant at which it was read.
+    now: Instant,
+    wall: (Wall, Instant),
     /// The log has the steps of connections, and the bytes of each; that does not change.
     steps: (bool, bool),
     /// The worker that the observer is of.
@@ -61,29 +67,22 @@ impl LogObserver {
     /// An observer that also writes access lines.
     #[must_use]
     pub fn new(format: LogFormat, writer: &LogWriter) -> Self {
-        let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
-        let (producer, chunk, timestamp, timestamp_of) =
-            (writer.producer(), Chunk::default(), Timestamp::default(), Instant::NEVER);
-        Self {
-            steps: logs_steps(),
-            worker: 0,
-            access: Some(Access {
-                format,
-                producer,
-                chunk,
-                now,
-                wall,
-                timestamp,
-                timestamp_of,
-                scratch: Vec::new(),
-            }),
-        }
+        let target = AccessTarget { format, writer: writer.clone(), own_file: false };
+        Self::writing_to(SharedAccessTarget::new(Some(target)))
     }
 
     /// An observer that writes no access lines.
     #[must_use]
     pub fn without_access_log() -> Self {
-        Self { access: None, steps: logs_steps(), worker: 0 }
+        Self::writing_to(SharedAccessTarget::default())
+    }
+
+    /// An observer whose access lines go to this target, if there is one, and to another one after a reload.
+    #[must_use]
+    pub fn writing_to(target: SharedAccessTarget) -> Self {
+        let (now, wall) = (Instant::ZERO, (Wall::default(), Instant::ZERO));
+        let access = target.get().map(|target| Access::new(&target, now, wall));
+        Self { access, target, now, wall, steps: logs_steps(), worker: 0 }
     }
 
     /// That of the worker with this number, which the names of connections begin with.
@@ -153,12 +152,14 @@ impl Observer for LogObserver {
 
 impl WorkerObserver for LogObserver {
     fn turn(&mut self, now: Instant) {
+        self.now = now;
         if let Some(a) = &mut self.access {
             a.now = now;
         }
     }
 
     fn wall(&mut self, wall: Wall, now: Instant) {
+        self.wall = (wall, now);
         if let Some(a) = &mut self.access {
             a.wall = (wall, now);
             a.timestamp_of = Instant::NEVER;
@@ -167,6 +168,18 @@ impl WorkerObserver for LogObserver {
 
     fn turn_ended(&mut self) -> bool {
         self.access.as_mut().is_some_and(|a| a.producer.hand_over(&mut a.chunk) == Handed::Busy)
+    }
+
+    fn reconfigured(&mut self) {
+        match (&mut self.access, self.target.get()) {
+            (Some(access), Some(target)) if access.producer.is_of(&target.writer) => {
+                access.format = target.format;
+            }
+            // What was gathered for the old one is handed over when it is dropped.
+            (access, target) => {
+                *access = target.map(|target| Access::new(&target, self.now, self.wall));
+            }
+        }
     }
 }
 
@@ -180,7 +193,26 @@ impl Drop for Access {
 }
 
 impl Access {
+    fn new(target: &AccessTarget, now: Instant, wall: (Wall, Instant)) -> Self {
+        Self {
+            format: target.format,
+            producer: target.writer.producer(),
+            chunk: Chunk::default(),
+            now,
+            wall,
+            timestamp: Timestamp::default(),
+            timestamp_of: Instant::NEVER,
+            scratch: Vec::new(),
+        }
+    }
+
     fn exchange(&mut self, r: &Record<'_>) {
+        // The format may have changed since its request came, or there was no access log then.
+        let format = match r.kept.parts().0.first() {
+            Some(b' ') => LogFormat::Text,
+            Some(_) => LogFormat::Json,
+            None => return,
+        };
         if self.chunk.len() >= HAND_OVER {
             let _ = self.producer.hand_over(&mut self.chunk);
         }
@@ -200,7 +232,7 @@ impl Access {
             return self.producer.drop_lines(1);
         };
         let mut line = Line::new(room);
-        match self.format {
+        match format {
             LogFormat::Text => text(r, self.timestamp.last(), &mut line),
             LogFormat::Json => json(r, self.timestamp.last(), &mut line),
         }

@@ -94,6 +94,8 @@ pub enum LogTarget {
 struct Handover {
     chunk: Mutex<Chunk>,
     dropped: AtomicU64,
+    /// Its producer has handed over its last.
+    ended: AtomicBool,
 }
 
 struct Inner {
@@ -105,6 +107,9 @@ struct Inner {
     urgent: AtomicBool,
     /// The file is to be opened anew.
     reopen: AtomicBool,
+    /// The file is to be closed when there is no producer any more.
+    close: AtomicBool,
+    closed: AtomicBool,
     /// How often everything that waited was written, for those who wait for that.
     rounds: Mutex<u64>,
     round_done: Condvar,
@@ -112,7 +117,8 @@ struct Inner {
     thread: OnceLock<Thread>,
 }
 
-/// A log writer and its thread, which lives as long as the process. Cheap to clone.
+/// A log writer and its thread, which lives until [`LogWriter::close`], or as long as the process. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct LogWriter(Arc<Inner>);
 
@@ -162,6 +168,8 @@ impl LogWriter {
             work: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
+            close: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             rounds: Mutex::new(0),
             round_done: Condvar::new(),
             lost: AtomicU64::new(0),
@@ -195,6 +203,25 @@ impl LogWriter {
         self.0.wake(true);
     }
 
+    /// Closes the file and ends the thread, once the last producer is gone and what it has handed over is
+    /// written.
+    pub fn close(&self) {
+        self.0.close.store(true, Ordering::Release);
+        self.0.wake(true);
+    }
+
+    /// Whether the file is closed, or about to be: everything has been written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether both are the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Waits until all that was handed over before has been written, but no longer than `timeout`; whether
     /// it has.
     pub fn flush(&self, timeout: Duration) -> bool {
@@ -202,7 +229,7 @@ impl LogWriter {
         let mut rounds = self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         // The round under way may have passed the last chunk already, so the one after it is waited for.
         let enough = *rounds + 2;
-        while *rounds < enough {
+        while *rounds < enough && !self.is_closed() {
             self.0.wake(true);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -263,6 +290,8 @@ impl Inner {
                 else {
                     break;
                 };
+                // Read before its chunk: then that is the last.
+                let ended = handover.ended.load(Ordering::Acquire);
                 place += 1;
                 std::mem::swap(
                     &mut *handover.chunk.lock().unwrap_or_else(PoisonError::into_inner),
@@ -278,12 +307,20 @@ impl Inner {
                     failure = Some(e);
                 }
                 chunk.clear();
+                if ended {
+                    place -= 1;
+                    self.forget(place);
+                }
             }
             if self.reopen.swap(false, Ordering::AcqRel) {
                 self.open_anew(&mut to, &mut torn);
             }
             *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             self.round_done.notify_all();
+            if self.close.load(Ordering::Acquire) && self.has_no_producer() {
+                self.closed.store(true, Ordering::Release);
+                return;
+            }
             let dropped = self.dropped();
             if dropped > logged && logged_at.is_none_or(|t| t.elapsed() >= LOG_INTERVAL) {
                 let why = failure.map_or_else(|| "it is too slow".to_owned(), |e| e.to_string());
@@ -295,6 +332,18 @@ impl Inner {
 }
 
 impl Inner {
+    /// Forgets a producer that has ended, but not what it has dropped.
+    #[cold]
+    fn forget(&self, place: usize) {
+        let mut handovers = self.handovers.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = handovers.remove(place).dropped.load(Ordering::Relaxed);
+        self.lost.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    fn has_no_producer(&self) -> bool {
+        self.handovers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     #[cold]
     fn open_anew(&self, to: &mut impl Sink, torn: &mut bool) {
         match to.reopen() {
@@ -476,6 +525,12 @@ impl LogProducer {
         self.writer.wake(urgent);
     }
 
+    /// Whether its lines go to this writer.
+    #[must_use]
+    pub fn is_of(&self, writer: &LogWriter) -> bool {
+        Arc::ptr_eq(&self.writer, &writer.0)
+    }
+
     /// Counts lines that did not even get into a chunk.
     pub fn drop_lines(&self, lines: u64) {
         self.handover.dropped.fetch_add(lines, Ordering::Relaxed);
@@ -485,6 +540,13 @@ impl LogProducer {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.handover.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LogProducer {
+    fn drop(&mut self) {
+        self.handover.ended.store(true, Ordering::Release);
+        self.writer.wake(false);
     }
 }
 
@@ -515,6 +577,30 @@ pub(crate) mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_closed_writer_ends_when_its_last_producer_does() {
+        let written = Written::default();
+        let writer = LogWriter::start("test", written.clone()).expect("a thread");
+        let (first, second) = (writer.producer(), writer.producer());
+        first.line(b"one\n");
+        drop(first);
+        writer.close();
+        assert!(writer.flush(Duration::from_secs(10)));
+        assert!(!writer.is_closed(), "somebody may still have lines");
+        second.line(b"two\n");
+        second.drop_lines(3);
+        drop(second);
+        assert!(writer.flush(Duration::from_secs(10)));
+        let begun = Instant::now();
+        while !writer.is_closed() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(*written.bytes.lock().expect("no panic"), b"one\ntwo\n");
+        assert_eq!(writer.dropped(), 3, "of producers that are gone too");
+        assert_eq!(Arc::strong_count(&written.bytes), 1, "the target is closed");
     }
 
     fn put(chunk: &mut Chunk, line: &[u8]) {

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use env_filter::Filter;
@@ -95,7 +96,8 @@ fn parse_levels(text: &str) -> (Filter, Vec<String>) {
 /// The logger of the process.
 pub struct Logger {
     levels: Filter,
-    format: LogFormat,
+    /// [`LogFormat::Json`], else [`LogFormat::Text`].
+    json: AtomicBool,
     producer: LogProducer,
     writer: LogWriter,
 }
@@ -128,11 +130,19 @@ pub fn install(levels: Filter, format: LogFormat, writer: &LogWriter) {
     }
 }
 
+/// Another format for the lines of the process's log from now on.
+pub fn set_format(format: LogFormat) {
+    if let Some(logger) = LOGGER.get() {
+        logger.json.store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+}
+
 impl Logger {
     /// A logger that is not installed.
     #[must_use]
     pub fn new(levels: Filter, format: LogFormat, writer: &LogWriter) -> Self {
-        Self { levels, format, producer: writer.producer(), writer: writer.clone() }
+        let json = AtomicBool::new(format == LogFormat::Json);
+        Self { levels, json, producer: writer.producer(), writer: writer.clone() }
     }
 
     fn format(&self, record: &Record<'_>, texts: &mut Texts<'_>, line: &mut Line<'_>) {
@@ -142,7 +152,7 @@ impl Logger {
         let target = cut(record.target(), MAX_TARGET);
         let wall = clock::wall();
         let level = record.level();
-        match self.format {
+        match if self.json.load(Ordering::Relaxed) { LogFormat::Json } else { LogFormat::Text } {
             LogFormat::Text => {
                 line.lit(timestamp.at(wall));
                 line.byte(b' ');

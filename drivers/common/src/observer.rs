@@ -12,4 +12,6 @@ pub trait WorkerObserver: Observer {
     /// A turn has ended: hand over what was gathered. True if that could not be done yet, then another turn
     /// should follow soon.
     fn turn_ended(&mut self) -> bool;
+    /// A new configuration has been taken.
+    fn reconfigured(&mut self) {}
 }

@@ -139,6 +139,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                 Command::Config(config) => {
                     self.config = config.clone();
                     self.pump.handle_config(config, sockets);
+                    self.pump.proxy_mut().observer_mut().reconfigured();
                 }
                 Command::Listeners(config, listeners) => {
                     self.config = config.clone();
@@ -147,6 +148,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                         self.acceptor.replace(listeners, &mut self.pump, sockets);
                     }
                     self.pump.handle_config(config, sockets);
+                    self.pump.proxy_mut().observer_mut().reconfigured();
                 }
                 Command::LookupDone { generation, id, result } => {
                     if generation == sockets.generation() {

@@ -2,9 +2,9 @@
 //! something else in them than what was loaded.
 //!
 //! A file is watched where its name is: in its folder, and in the folder of every name and every symbolic
-//! link on the way there, for that is what editors, deployments and Kubernetes change. Whatever happens there,
-//! contents are compared when it has been quiet for a while, so that a file is not read while it is being
-//! written. Where the kernel cannot tell, contents are compared every now and then.
+//! link on the way there, for that is what editors, deployments and Kubernetes change. Whatever happens
+//! there, contents are compared when it has been quiet for a while, so that a file is not read while it is
+//! being written. Where the kernel cannot tell, contents are compared every now and then.
 //!
 //! | part | what it is for |
 //! |---|---|

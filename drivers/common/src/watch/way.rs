@@ -1,5 +1,5 @@
-//! The way to a file: the folders and names that are looked up on it, symbolic links included. A change of any
-//! of them may change what is found at its end.
+//! The way to a file: the folders and names that are looked up on it, symbolic links included. A change of
+//! any of them may change what is found at its end.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
