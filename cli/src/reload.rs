@@ -205,7 +205,10 @@ impl Reload {
         self.ids = ids;
         self.open.retain(|l| kept.contains(&l.id));
         self.open.extend(bound.iter().map(Open::of));
+        // What is the same for all workers is done here, so that none of their turns is long.
+        let prepared = self.daemon.shared.prepare(&config);
         self.daemon.reloader.reload(&config, &kept, bound);
+        drop(prepared);
         self.config = config;
         self.obtain(acme);
         match &changes[..] {

@@ -193,7 +193,7 @@ impl<O: Observer> Proxy<O> {
             backend_protocol: None,
         };
         proxy.handle_wall(Wall::default());
-        proxy.adopt(config, now);
+        proxy.adopt(&config, now);
         proxy
     }
 
@@ -334,7 +334,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A new configuration. Exchanges under way keep theirs, no connection is cut.
     pub fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
-        self.adopt(config, now);
+        self.adopt(&config, now);
         self.settle(now);
     }
 

@@ -9,19 +9,22 @@
 
 mod clients;
 mod http_challenges;
+mod prepared;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, Weak};
 
 pub use clients::TooMany;
 pub use http_challenges::HttpChallenge;
+pub use prepared::Prepared;
 
 use crate::balance::{BackendState, PoolCounters, PoolState};
 use crate::config::{self, Config};
 use crate::health::{ProbeTarget, ProbedBackend};
 use crate::middleware::Chain;
 use crate::middleware::factory::{self, BuiltIn, MiddlewareFactory, MiddlewareStates};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use clients::ClientCounts;
 use http_challenges::HttpChallenges;
 
@@ -50,6 +53,13 @@ struct Registry {
     pools: Vec<Weak<PoolState>>,
     /// How many identities have been given to backends.
     identities: u64,
+    /// The configuration that was prepared last.
+    prepared: Option<Arc<Prepared>>,
+    /// How many numbers have been given to definitions of pools.
+    definitions: u64,
+    /// Configurations that were prepared, as long as anybody has them: nobody but who prepares the next one
+    /// has the work of freeing one.
+    configs: Vec<Arc<Config>>,
 }
 
 impl Shared {
@@ -150,19 +160,47 @@ impl Shared {
         self.clients.total()
     }
 
+    /// Makes a configuration ready for all shards, once: whoever loads one does so before the shards get it,
+    /// so that none of them has the work in one of its turns. It takes time and a lock.
+    #[must_use]
+    pub fn prepare(&self, config: &Arc<Config>) -> Arc<Prepared> {
+        let is_of = |prepared: &&Arc<Prepared>| Arc::ptr_eq(&prepared.config, config);
+        let known = self.registry().prepared.as_ref().filter(is_of).cloned();
+        known.unwrap_or_else(|| {
+            let states: Box<[_]> = self.adopt(config).into();
+            let probes = (0..self.shards).map(|shard| self.probes(&states, shard)).collect::<Vec<_>>();
+            let registry = &mut *self.registry();
+            let before = registry.prepared.as_deref();
+            let definitions = Prepared::definitions(before, config, &states, &mut registry.definitions);
+            let prepared = Arc::new(Prepared::new(config, states, definitions, probes.into_iter()));
+            registry.prepared = Some(prepared.clone());
+            registry.configs.retain(|config| Arc::strong_count(config) > 1);
+            registry.configs.push(config.clone());
+            prepared
+        })
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The states of a configuration's pools, in its order. The state of a pool or a backend that was there
     /// before (by pool name and label) is carried over; every shard gets the same states for the same
     /// configuration. To be called when a configuration is loaded: it takes a lock.
     #[must_use]
     pub fn adopt(&self, config: &Config) -> Vec<Arc<PoolState>> {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = &mut *self.registry();
         registry.pools.retain(|pool| pool.strong_count() > 0);
         let known: Vec<_> = registry.pools.iter().filter_map(Weak::upgrade).collect();
+        let mut by_name: BTreeMap<&str, Vec<&Arc<PoolState>>> = BTreeMap::new();
+        for known in known.iter().rev() {
+            by_name.entry(known.name()).or_default().push(known);
+        }
         let adopted: Vec<_> = config
             .pools
             .iter()
             .map(|pool| {
-                let same_name = || known.iter().rev().filter(|known| known.name() == &*pool.name);
+                let same_name = || by_name.get(&*pool.name).into_iter().flatten();
                 if let Some(same) = same_name().find(|known| known.is_for(pool)) {
                     return Arc::clone(same);
                 }

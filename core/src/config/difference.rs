@@ -1,6 +1,6 @@
 //! What a configuration changes of the one before it, in words for the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Config, Listener, Pool};
 
@@ -23,9 +23,9 @@ pub fn difference(before: &Config, after: &Config) -> Vec<String> {
     let pools = (before.pools.iter(), after.pools.iter());
     let mut changed = by_name(pools, |pool| &pool.name, |old, new| pool(before, old, after, new));
     let order = |config: &Config, other: &Config| {
-        let names = |config: &Config| config.pools.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
-        let others = names(other);
-        names(config).into_iter().filter(|name| others.contains(name)).collect::<Vec<_>>()
+        let others: BTreeSet<Box<str>> = other.pools.iter().map(|pool| pool.name.clone()).collect();
+        let names = config.pools.iter().map(|pool| pool.name.clone());
+        names.filter(|name| others.contains(name)).collect::<Vec<_>>()
     };
     if order(before, after) != order(after, before) {
         changed.push("another order".into());

@@ -69,6 +69,13 @@ impl Schedule {
     /// From now on, exactly `backends` are probed. Those that were probed before keep their times; new ones
     /// are due at once.
     pub fn adopt(&mut self, backends: &[ProbedBackend], now: Instant) {
+        let probed = || backends.iter().filter(|item| !item.every.is_zero());
+        let is_here = |item: &ProbedBackend| {
+            self.entries.get(&item.target.identity).is_some_and(|entry| entry.item == *item)
+        };
+        if probed().count() == self.entries.len() && probed().all(is_here) {
+            return;
+        }
         let before = std::mem::take(&mut self.entries);
         self.heap.clear();
         let added = backends.iter().filter(|item| !before.contains_key(&item.target.identity)).count() as u64;

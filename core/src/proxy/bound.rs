@@ -94,7 +94,7 @@ impl<O: Observer> Proxy<O> {
         let Role::Backend(role) = &mut conn.role else { return };
         let key = (client, role.backend);
         // The place of a backend that no configuration names any more may become another one's.
-        let retired = self.pools.backends[role.backend as usize].retired;
+        let retired = self.pools.backends[role.backend as usize].retired();
         if !alone || retired || self.drain.until.is_some() || self.bound.conns.contains_key(&key) {
             return self.close(b);
         }
@@ -119,7 +119,7 @@ impl<O: Observer> Proxy<O> {
     /// Backends that no configuration names any more keep no connections.
     pub(super) fn close_bound_to_retired(&mut self) {
         let backends = &self.pools.backends;
-        let retired = self.bound.conns.iter().filter(|((_, at), _)| backends[*at as usize].retired);
+        let retired = self.bound.conns.iter().filter(|((_, at), _)| backends[*at as usize].retired());
         let retired: Vec<ConnId> = retired.map(|(_, b)| *b).collect();
         for b in retired {
             self.close(b);

@@ -283,7 +283,7 @@ impl<O: Observer> Proxy<O> {
         let Role::Backend(role) = &mut conn.role else { unreachable!("a backend's connection") };
         let at = role.backend;
         let backend = &mut self.pools.backends[at as usize];
-        if self.drain.until.is_some() || backend.retired || client.max_idle_per_host == 0 {
+        if self.drain.until.is_some() || backend.retired() || client.max_idle_per_host == 0 {
             return self.close(b);
         }
         if role.epoch != backend.state.epoch() {

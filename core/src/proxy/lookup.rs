@@ -71,25 +71,17 @@ impl Lookups {
 
 impl<O: Observer> Proxy<O> {
     /// The names of a new configuration are due at once.
-    pub(super) fn schedule_lookups(&mut self, now: Instant) {
+    pub(super) fn schedule_lookups(&mut self, names: &[(u16, u16)], now: Instant) {
         self.lookups.names.clear();
-        let shards = self.identity.shared.shards();
-        for &slot in &self.pools.current {
-            let pool = self.pools.get(slot);
-            for (i, (backend, state)) in pool.pool().backends.iter().zip(pool.state.backends()).enumerate() {
-                if matches!(backend.address, Address::Name { .. })
-                    && state.owner(shards) == self.identity.shard
-                {
-                    self.lookups.names.push(Name {
-                        pool: slot,
-                        backend: i as u16,
-                        due: now,
-                        running: None,
-                        failing: false,
-                        unknown: true,
-                    });
-                }
-            }
+        for (pool, backend) in names {
+            self.lookups.names.push(Name {
+                pool: self.pools.current[usize::from(*pool)],
+                backend: *backend,
+                due: now,
+                running: None,
+                failing: false,
+                unknown: true,
+            });
         }
         self.lookups.update_next();
         self.lookup_due(now);

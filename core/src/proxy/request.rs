@@ -226,7 +226,7 @@ impl<O: Observer> Proxy<O> {
         }
         let asked = RouteInput {
             https: client.kind == ListenerKind::Https,
-            listener: client.listener,
+            listener: self.pools.place_of(client.listener),
             host: e.head.host(),
             path: e.head.path(),
             query: e.head.query(),

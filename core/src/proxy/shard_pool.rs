@@ -1,7 +1,7 @@
 //! What a shard keeps for each pool and backend of a configuration, and how a new configuration takes the
 //! place of an old one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::balance::Balancer;
@@ -9,12 +9,13 @@ use crate::balance::{BackendState, PoolState};
 use crate::config::{self, Config};
 use crate::h1::HeadLimits;
 use crate::health::check::{Expectation, request_bytes};
-use crate::id::{ConnId, ExchangeId};
+use crate::id::{ConnId, ExchangeId, ListenerId};
 use crate::middleware::Chain;
 use crate::observe::Observer;
 use crate::pool::{IdleLinks, IdleList};
 use crate::proxy::Proxy;
 use crate::route::{CertificateNames, ListenerIds, Router};
+use crate::shared::Prepared;
 use crate::time::Instant;
 
 /// Retries that may be saved up, in tenths. With the refill this allows one retry for five requests, and a
@@ -28,12 +29,19 @@ pub(crate) struct PoolTable {
     /// Of client heads, before a pool is known.
     pub(crate) head_limits: HeadLimits,
     pub(crate) router: Router,
-    pub(crate) certificate_names: CertificateNames,
+    pub(crate) certificate_names: Arc<CertificateNames>,
     /// Configurations so far.
     pub(crate) generation: u32,
     pub(crate) listeners: ListenerIds,
     /// Slot of each pool of the newest configuration, in its order.
     pub(crate) current: Box<[u32]>,
+    /// Of each of them its number in [`Prepared`].
+    definitions: Arc<[u64]>,
+    /// Places of the newest configuration's listeners, by their ids.
+    places: Vec<u16>,
+    free_slots: Vec<u32>,
+    /// Entries of backends that no pool uses, or did not use when they were put here.
+    unused: Vec<u32>,
     pub(crate) slots: Vec<Option<ShardPool>>,
     pub(crate) backends: Vec<ShardBackend>,
     pub(crate) links: IdleLinks,
@@ -76,8 +84,12 @@ pub(crate) struct ShardBackend {
     pub(crate) turn: u32,
     /// The state's epoch when the idle connections were last looked through.
     pub(crate) seen_epoch: u32,
-    /// Not named by the newest configuration: its idle connections are closed.
-    pub(crate) retired: bool,
+    /// Pools that use it.
+    users: u32,
+    /// Pools of the newest configuration that use it. None: its idle connections are closed.
+    named: u32,
+    /// It is in [`PoolTable::unused`].
+    listed: bool,
 }
 
 impl PoolTable {
@@ -87,26 +99,42 @@ impl PoolTable {
             listeners: ListenerIds::new(&config.listeners),
             config,
             router: Router::new(&[]),
-            certificate_names: CertificateNames::new(&[]),
+            certificate_names: Arc::new(CertificateNames::new(&[])),
             generation: 0,
             current: Box::new([]),
+            definitions: Arc::new([]),
+            places: Vec::new(),
+            free_slots: Vec::new(),
+            unused: Vec::new(),
             slots: Vec::new(),
             backends: Vec::new(),
             links: IdleLinks::default(),
         }
     }
 
-    /// Routes requests as this configuration says from now on.
-    fn route(&mut self, config: &Config) {
+    /// The listeners of this configuration are served from now on.
+    fn place_listeners(&mut self, config: &Config) {
         let ids = self.listeners.adopt(&config.listeners);
-        self.router = Router::with_listeners(&config.pools, &|place| ids[usize::from(place)]);
+        self.places.clear();
+        for (place, id) in (0..).zip(ids) {
+            let at = usize::from(id.0);
+            self.places.resize(self.places.len().max(at + 1), u16::MAX);
+            self.places[at] = place;
+        }
+    }
+
+    /// Where the newest configuration has the listener with this id, for the router; one that it has no
+    /// longer is nowhere.
+    #[inline]
+    pub(crate) fn place_of(&self, listener: ListenerId) -> ListenerId {
+        ListenerId(self.places.get(usize::from(listener.0)).copied().unwrap_or(u16::MAX))
     }
 
     /// The listeners have these ids, whatever the order of the newest configuration.
     pub(crate) fn keep_listener_ids(&mut self, ids: ListenerIds) {
         self.listeners = ids;
         let config = self.config.clone();
-        self.route(&config);
+        self.place_listeners(&config);
     }
 
     /// Slots, those that are free among them.
@@ -130,7 +158,21 @@ impl PoolTable {
     #[inline]
     pub(crate) fn retire(&mut self, slot: u32) {
         if self.slots[slot as usize].as_ref().is_some_and(|pool| pool.retired && pool.users == 0) {
-            self.slots[slot as usize] = None;
+            self.drop_pool(slot);
+        }
+    }
+
+    #[cold]
+    fn drop_pool(&mut self, slot: u32) {
+        let Some(pool) = self.slots[slot as usize].take() else { return };
+        self.free_slots.push(slot);
+        for at in &pool.backends {
+            let backend = &mut self.backends[*at as usize];
+            backend.users -= 1;
+            if backend.users == 0 && !backend.listed {
+                backend.listed = true;
+                self.unused.push(*at);
+            }
         }
     }
 
@@ -143,10 +185,10 @@ impl PoolTable {
 
     /// Puts a pool into a free slot.
     fn insert(&mut self, pool: ShardPool) -> u32 {
-        match self.slots.iter().position(Option::is_none) {
-            Some(free) => {
-                self.slots[free] = Some(pool);
-                free as u32
+        match self.free_slots.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(pool);
+                slot
             }
             None => {
                 self.slots.push(Some(pool));
@@ -156,16 +198,9 @@ impl PoolTable {
     }
 
     /// The shard's own entry for a backend; the same one as long as the process knows the backend. Entries
-    /// that are not `used` by any pool are given to others.
-    fn backend(&mut self, state: &Arc<BackendState>, used: &mut Vec<bool>) -> u32 {
-        let known = self.backends.iter().position(|b| Arc::ptr_eq(&b.state, state));
-        let free = || {
-            let unused = |(b, used): (&ShardBackend, &bool)| {
-                !used && b.retired && b.idle.is_empty() && b.shared_conns.is_empty()
-            };
-            self.backends.iter().zip(&*used).position(unused)
-        };
-        let at = match known.or_else(free) {
+    /// that no pool uses are given to others. One user more.
+    fn backend(&mut self, state: &Arc<BackendState>, known: &Known) -> u32 {
+        let at = match known.place(&self.backends, state).or_else(|| self.free_backend()) {
             Some(at) => at,
             None => {
                 self.backends.push(ShardBackend {
@@ -174,18 +209,68 @@ impl PoolTable {
                     shared_conns: Vec::new(),
                     turn: 0,
                     seen_epoch: 0,
-                    retired: false,
+                    users: 0,
+                    named: 0,
+                    listed: false,
                 });
-                used.push(true);
                 self.backends.len() - 1
             }
         };
         let backend = &mut self.backends[at];
-        if known.is_none() {
+        if !Arc::ptr_eq(&backend.state, state) {
             (backend.state, backend.turn) = (state.clone(), 0);
         }
-        (backend.retired, used[at]) = (false, true);
+        backend.users += 1;
         at as u32
+    }
+
+    /// An entry that no pool uses any more.
+    fn free_backend(&mut self) -> Option<usize> {
+        let backends = &mut self.backends;
+        self.unused.retain(|at| {
+            let b = &mut backends[*at as usize];
+            b.listed = b.users == 0;
+            b.listed
+        });
+        let is_free = |at: &u32| {
+            let b = &backends[*at as usize];
+            b.idle.is_empty() && b.shared_conns.is_empty()
+        };
+        let found = self.unused.iter().position(is_free)?;
+        let at = self.unused.swap_remove(found) as usize;
+        backends[at].listed = false;
+        Some(at)
+    }
+}
+
+/// Where a shard has its entries of backends.
+enum Known {
+    /// Look through all of them: there are few to find.
+    Few,
+    /// By the address of the state.
+    Many(BTreeMap<*const BackendState, usize>),
+}
+
+impl Known {
+    /// To find the backends of so many pools.
+    fn of(backends: &[ShardBackend], pools: usize) -> Self {
+        const FEW: usize = 8;
+        if pools <= FEW {
+            return Self::Few;
+        }
+        let places = backends.iter().enumerate();
+        Self::Many(places.map(|(at, backend)| (Arc::as_ptr(&backend.state), at)).collect())
+    }
+
+    fn place(&self, backends: &[ShardBackend], state: &Arc<BackendState>) -> Option<usize> {
+        match self {
+            // One that was added meanwhile is at the end.
+            Self::Few => backends.iter().rposition(|b| Arc::ptr_eq(&b.state, state)),
+            Self::Many(known) => {
+                let at = known.get(&Arc::as_ptr(state)).copied();
+                at.filter(|at| Arc::ptr_eq(&backends[*at].state, state))
+            }
+        }
     }
 }
 
@@ -194,6 +279,12 @@ impl ShardBackend {
     #[inline]
     pub(crate) fn has_doubtful_idle(&self) -> bool {
         self.seen_epoch != self.state.epoch()
+    }
+
+    /// The newest configuration does not name it: its idle connections are closed.
+    #[inline]
+    pub(crate) fn retired(&self) -> bool {
+        self.named == 0
     }
 }
 
@@ -231,62 +322,99 @@ fn head_limits(limits: &config::Limits) -> HeadLimits {
 }
 
 impl<O: Observer> Proxy<O> {
-    /// Takes a configuration into use. Exchanges under way keep the one they began with.
-    pub(crate) fn adopt(&mut self, config: Arc<Config>, now: Instant) {
+    /// Takes a configuration into use. Exchanges under way keep the one they began with. What has not changed
+    /// is left as it is: the rest was made before, for all shards, if somebody has [prepared](Shared::prepare)
+    /// the configuration.
+    pub(crate) fn adopt(&mut self, config: &Arc<Config>, now: Instant) {
+        let prepared = self.identity.shared.prepare(config);
+        let shard = self.identity.shard;
         self.tables.pages.set_cap(config.limits.buffer_bytes);
-        let table = &mut self.pools;
-        for old in &table.current {
-            table.slots[*old as usize].as_mut().expect("a current pool").retired = true;
-        }
-        for backend in &mut table.backends {
-            backend.retired = true;
-        }
-        let states = self.identity.shared.adopt(&config);
-        let probes = self.identity.shared.probes(&states, self.identity.shard);
-        self.checks.adopt(&probes, now);
+        self.checks.adopt(prepared.probes(shard), now);
         self.report_if_ready();
-        let mut used = vec![false; self.pools.backends.len()];
-        for at in self.pools.slots.iter().flatten().flat_map(|pool| pool.backends.iter()) {
-            used[*at as usize] = true;
-        }
-        let places = config.pools.iter().zip(states).enumerate();
-        let current = places.map(|(i, (_, state))| self.adopt_pool(&config, i, state, &mut used)).collect();
+        let left = self.adopt_pools(&prepared);
         let table = &mut self.pools;
-        table.route(&config);
+        table.place_listeners(config);
         table.generation = table.generation.wrapping_add(1);
-        table.certificate_names = CertificateNames::new(&config.certificates);
         table.head_limits = head_limits(&config.limits);
-        table.config = config;
-        for slot in std::mem::replace(&mut table.current, current) {
-            table.retire(slot);
-        }
-        for at in 0..self.pools.backends.len() as u32 {
-            while self.pools.backends[at as usize].retired
-                && !self.pools.backends[at as usize].idle.is_empty()
-            {
-                self.close_oldest_idle(at);
-            }
-        }
+        table.config = config.clone();
+        // The one before goes where it is freed by somebody else.
+        prepared.exchange_router(shard, &mut table.router);
+        table.certificate_names = prepared.certificate_names.clone();
+        self.leave_pools(&left);
         self.close_bound_to_retired();
-        self.schedule_lookups(now);
+        self.schedule_lookups(prepared.names(shard), now);
     }
 
-    fn adopt_pool(
-        &mut self,
-        config: &Arc<Config>,
-        index: usize,
-        state: Arc<PoolState>,
-        used: &mut Vec<bool>,
-    ) -> u32 {
-        let pool = &config.pools[index];
+    /// Every pool of a configuration gets its slot; those of the configuration before it that have changed
+    /// or are gone.
+    fn adopt_pools(&mut self, prepared: &Prepared) -> Vec<u32> {
+        let old = std::mem::take(&mut self.pools.current);
+        let numbers = std::mem::replace(&mut self.pools.definitions, prepared.definitions.clone());
+        let mut kept = vec![false; old.len()];
+        let mut elsewhere: Option<BTreeMap<u64, usize>> = None;
+        let mut find = |place: usize, number: u64| {
+            if numbers.get(place) == Some(&number) {
+                return Some(place);
+            }
+            let all = || numbers.iter().enumerate().map(|(at, number)| (*number, at)).collect();
+            elsewhere.get_or_insert_with(all).get(&number).copied()
+        };
+        let mut current = vec![u32::MAX; prepared.states.len()];
+        let mut changed = Vec::new();
+        for (place, number) in prepared.definitions.iter().enumerate() {
+            match find(place, *number) {
+                Some(at) => {
+                    kept[at] = true;
+                    current[place] = old[at];
+                    let pool = self.pools.get_mut(old[at]);
+                    (pool.config, pool.index) = (prepared.config.clone(), place as u16);
+                }
+                None => changed.push(place),
+            }
+        }
+        let known = Known::of(&self.pools.backends, changed.len());
+        for place in changed {
+            current[place] = self.adopt_pool(prepared, place, &known);
+        }
+        self.pools.current = current.into();
+        old.iter().zip(kept).filter(|(_, kept)| !kept).map(|(slot, _)| *slot).collect()
+    }
+
+    /// These pools take no new requests.
+    fn leave_pools(&mut self, left: &[u32]) {
+        for slot in left {
+            let pool = self.pools.slots[*slot as usize].as_mut().expect("a current pool");
+            pool.retired = true;
+            let backends = pool.backends.clone();
+            for at in &backends {
+                self.pools.backends[*at as usize].named -= 1;
+            }
+            for at in backends {
+                while self.pools.backends[at as usize].retired()
+                    && !self.pools.backends[at as usize].idle.is_empty()
+                {
+                    self.close_oldest_idle(at);
+                }
+            }
+            self.pools.retire(*slot);
+        }
+    }
+
+    fn adopt_pool(&mut self, prepared: &Prepared, place: usize, known: &Known) -> u32 {
+        let Prepared { config, states, .. } = prepared;
+        let (pool, state) = (&config.pools[place], states[place].clone());
         let table = &mut self.pools;
-        let backends = state.backends().iter().map(|backend| table.backend(backend, used)).collect();
+        let backends: Box<[u32]> =
+            state.backends().iter().map(|backend| table.backend(backend, known)).collect();
+        for at in &backends {
+            table.backends[*at as usize].named += 1;
+        }
         // Numbers that are drawn for middlewares change none that others get.
         let mut rng = self.identity.rng.clone();
         let seed = [rng.next_u64(), rng.next_u64()];
         let adopted = ShardPool {
             config: config.clone(),
-            index: index as u16,
+            index: place as u16,
             head_limits: head_limits(&pool.limits),
             balancer: Balancer::new(pool, state.clone(), self.identity.rng.next_u64()),
             chain: self.identity.shared.chain(config, pool, seed),
@@ -335,7 +463,7 @@ mod tests {
             proxy.handle_config(config(n), Instant::ZERO);
             let named: Vec<u32> =
                 proxy.pools.slots.iter().flatten().flat_map(|pool| pool.backends.iter().copied()).collect();
-            assert!(named.iter().all(|at| !proxy.pools.backends[*at as usize].retired), "{n}");
+            assert!(named.iter().all(|at| !proxy.pools.backends[*at as usize].retired()), "{n}");
         }
         // Two pools and three backends, and as many that were before them.
         assert!(
