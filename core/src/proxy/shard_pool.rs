@@ -323,8 +323,8 @@ fn head_limits(limits: &config::Limits) -> HeadLimits {
 
 impl<O: Observer> Proxy<O> {
     /// Takes a configuration into use. Exchanges under way keep the one they began with. What has not changed
-    /// is left as it is: the rest was made before, for all shards, if somebody has [prepared](Shared::prepare)
-    /// the configuration.
+    /// is left as it is: the rest was made before, for all shards, if somebody has prepared the
+    /// configuration by [`Shared::prepare`](crate::Shared::prepare).
     pub(crate) fn adopt(&mut self, config: &Arc<Config>, now: Instant) {
         let prepared = self.identity.shared.prepare(config);
         let shard = self.identity.shard;

@@ -10,8 +10,8 @@
 //! finds out whether names and passwords are good. [`watch`] tells when files have changed.
 //!
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
-//! as the core sees it. [`log_writer`], [`logger`], [`access_log`], [`access_target`] and [`health_log`] carry
-//! lines out of the process without ever making a worker wait.
+//! as the core sees it. [`log_writer`], [`logger`], [`access_log`], [`access_target`] and
+//! [`health_log`] carry lines out of the process without ever making a worker wait.
 //!
 //! Imports go one way: `event`, `world` and `mailbox` know nothing of the others, `sockets` stands on them,
 //! then `pump`, `acceptor`, `turn`, `worker`, `engine` and `workers`, each on those before it.
