@@ -1,7 +1,7 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
 //! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its
 //! logs in [`daemon_log`] and [`access_file`], its signals in [`signals`], other configurations for it in
-//! [`reload`], certificates in [`cert`], and the [`demo`].
+//! [`reload`], certificates in [`cert`], requests explained in [`explain`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@ mod access_file;
 mod cert;
 mod daemon_log;
 mod demo;
+mod explain;
 mod load;
 mod middleware_files;
 mod named_files;
@@ -74,6 +75,8 @@ enum Command {
         #[command(subcommand)]
         command: CertCommand,
     },
+    /// What would become of a request, and why: pool, middlewares, backend.
+    Explain(explain::ExplainArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,6 +135,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         },
         (Some(Command::Cert { .. }), None) => {
             Err("whose certificates? use --config FILE with this command".into())
+        }
+        (Some(Command::Explain(arguments)), Some(file)) => explain::run(&arguments, &file),
+        (Some(Command::Explain(_)), None) => {
+            Err("by which configuration? use --config FILE with this command".into())
         }
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {

@@ -153,6 +153,21 @@ impl Balancer {
         self.algorithm == Algorithm::IpHash
     }
 
+    /// The places of the backends among which the next exchange's is chosen: the usable main ones, or else
+    /// the usable backups.
+    pub fn candidates(&mut self, now: Instant) -> Vec<u16> {
+        self.follow(now);
+        self.plan.usable.to_vec()
+    }
+
+    /// Takes the plan for now, if it has another one.
+    #[inline]
+    fn follow(&mut self, now: Instant) {
+        if self.plan.version != self.state.version() || now >= self.plan.expires {
+            self.plan = self.state.current_plan(self.needs, now);
+        }
+    }
+
     /// The sticky cookie, if the strategy has one.
     #[must_use]
     pub fn sticky(&self) -> Option<&Sticky> {
@@ -179,9 +194,7 @@ impl Balancer {
     }
 
     fn choose_usable(&mut self, input: &SelectionInput<'_>, now: Instant) -> Choice {
-        if self.plan.version != self.state.version() || now >= self.plan.expires {
-            self.plan = self.state.current_plan(self.needs, now);
-        }
+        self.follow(now);
         if let Some(choice) = self.sticky_choice(input, now) {
             return choice;
         }

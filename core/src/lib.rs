@@ -60,9 +60,11 @@
 //! | [`local_reply`], [`cause`] | responses that the proxy makes itself, and why |
 //! | [`acme`] | certificates that are obtained by themselves: what is asked of an authority, and when |
 //! | [`observe`] | what a driver logs and counts: one record for each exchange |
+//! | [`mod@explain`] | what would become of a request, and why: it passes through a [`Proxy`] of its own |
 //! | `planted` | bugs for the simulator to find; compiled in for its tests only |
 //!
-//! Modules import each other in one direction: `proxy` all others, none of them `proxy`. A test holds it.
+//! Modules import each other in one direction: `proxy` all others, none of them `proxy` but `explain`. A test
+//! holds it.
 //!
 //! # Example
 //!
@@ -135,6 +137,7 @@ pub mod config;
 mod conn;
 mod endpoint;
 mod event;
+pub mod explain;
 pub mod h1;
 pub mod health;
 pub mod http;

@@ -7,18 +7,23 @@ mod certificate_names;
 mod evaluate;
 mod hosts;
 mod listener_ids;
+mod verdict;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::config::Pool;
 use crate::config::matcher::Matcher;
+use crate::http::RequestHead;
 use crate::id::ListenerId;
 pub use certificate_names::CertificateNames;
 use evaluate::{MatchInput, matches};
 use hosts::Hosts;
 pub use listener_ids::ListenerIds;
+pub use verdict::{PoolVerdict, TermVerdict};
 
 /// What routing needs to know of a request.
+#[derive(Clone, Copy)]
 pub struct RouteInput<'a> {
     /// Whether it came over TLS.
     pub https: bool,
@@ -38,11 +43,26 @@ pub struct RouteInput<'a> {
     pub fields: &'a dyn FieldLookup,
 }
 
+impl fmt::Debug for RouteInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteInput")
+            .field("listener", &self.listener)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The header fields of a request, whatever stores them.
 pub trait FieldLookup {
     /// Whether `test` is true for the value of any field with this name (given in lower case; names are
     /// compared in any case).
     fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+}
+
+impl FieldLookup for RequestHead {
+    fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.fields().named(name).any(test)
+    }
 }
 
 /// Up to this many pools and hosts, trying all pools one after the other is faster than a table.
@@ -112,10 +132,7 @@ impl Router {
     #[must_use]
     pub fn route(&self, input: &RouteInput<'_>) -> Option<u16> {
         let matched = MatchInput { request: input, host: bare_host(input.host) };
-        let right_way = |rule: &Rule| {
-            (if input.https { rule.https } else { rule.http })
-                && rule.listeners.as_ref().is_none_or(|ids| ids.contains(&input.listener))
-        };
+        let right_way = |rule: &Rule| rule.takes_scheme(input) && rule.takes_listener(input);
         let Some(table) = &self.table else {
             let found =
                 self.rules.iter().position(|rule| right_way(rule) && matches(&rule.matcher, &matched));
@@ -135,6 +152,18 @@ impl Router {
                 return Some(index);
             }
         }
+    }
+}
+
+impl Rule {
+    #[inline]
+    fn takes_scheme(&self, input: &RouteInput<'_>) -> bool {
+        if input.https { self.https } else { self.http }
+    }
+
+    #[inline]
+    fn takes_listener(&self, input: &RouteInput<'_>) -> bool {
+        self.listeners.as_ref().is_none_or(|ids| ids.contains(&input.listener))
     }
 }
 

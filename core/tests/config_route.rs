@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use ruststrom_core::ListenerId;
 use ruststrom_core::config::{Pool, parse, render};
-use ruststrom_core::route::{FieldLookup, RouteInput, Router};
+use ruststrom_core::route::{FieldLookup, PoolVerdict, RouteInput, Router};
 
 struct List<'a>(&'a [(&'a str, &'a str)]);
 
@@ -180,7 +180,10 @@ proptest! {
         // A router of one pool has no table.
         let takes_it = |pool: &Pool| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
         let one_by_one = pools.iter().position(takes_it);
-        prop_assert_eq!(Router::new(&pools).route(&input).map(usize::from), one_by_one);
+        let router = Router::new(&pools);
+        prop_assert_eq!(router.route(&input).map(usize::from), one_by_one);
+        // What is said of each pool, and why, agrees.
+        prop_assert_eq!(router.verdicts(&input).iter().position(PoolVerdict::fits), one_by_one);
     }
 }
 

@@ -23,6 +23,15 @@ macro_rules! violations {
                 }
             }
 
+            /// What was done, in a sentence, with its RFC.
+            #[must_use]
+            pub fn meaning(self) -> String {
+                let lines: &[&str] = match self {
+                    $(Self::$variant => &[$($doc,)+],)+
+                };
+                lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+            }
+
             /// The status of the local reply to a client that broke the rule: 400, 413, 414, 417, 421, 431,
             /// 501 or 505. If a backend broke it, the client gets 502.
             #[must_use]

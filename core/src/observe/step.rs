@@ -9,6 +9,7 @@ use crate::config::{ListenerKind, Matcher};
 use crate::endpoint::Endpoint;
 use crate::id::ConnId;
 use crate::observe::Tls;
+use crate::route::RouteInput;
 
 /// A step of a connection. What it prints is a line of a log behind the connection's name.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +36,8 @@ pub enum Step<'a> {
     },
     /// The head of a request has been read, and pools were looked at in their order.
     Routed {
-        /// As received.
-        method: &'a [u8],
-        /// `Host`.
-        host: &'a [u8],
+        /// What they were compared with.
+        asked: &'a RouteInput<'a>,
         /// The normalised target.
         target: &'a [u8],
         /// Name and matcher of the pool that takes it; `None`: none does.
@@ -146,8 +145,8 @@ impl fmt::Display for Step<'_> {
                 if tls.server_name.is_empty() { Ok(()) } else { write!(f, ", for {}", tls.server_name) }
             }
             Self::HandshakeFailed { why } => write!(f, "the handshake failed: {why}"),
-            Self::Routed { method, host, target, pool, passed } => {
-                let [method, host, target] = [method, host, target].map(<[u8]>::escape_ascii);
+            Self::Routed { asked, target, pool, passed } => {
+                let [method, host, target] = [asked.method, asked.host, target].map(<[u8]>::escape_ascii);
                 write!(f, "\"{method} {target}\" for \"{host}\": ")?;
                 match pool {
                     Some((name, Matcher::Any)) => write!(f, "pool {name}, which takes everything")?,

@@ -16,10 +16,10 @@ use crate::h1::conn::HeadRead;
 use crate::h1::{ForwardedHeaders, RequestId};
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
-use crate::id::{ConnId, ExchangeId};
+use crate::id::{ConnId, ExchangeId, ListenerId};
 use crate::local_reply::{Body, LocalReply};
 use crate::observe::{Head, Kept, Named, Observer, Timings, Tls};
-use crate::route::{FieldLookup, RouteInput};
+use crate::route::RouteInput;
 use crate::time::Instant;
 use crate::wire::Wire;
 
@@ -224,17 +224,8 @@ impl<O: Observer> Proxy<O> {
         if e.head.max_forwards == Some(0) {
             return self.respond_locally(x, LocalReply::new(http::StatusCode::OK));
         }
-        let asked = RouteInput {
-            https: client.kind == ListenerKind::Https,
-            listener: self.pools.place_of(client.listener),
-            host: e.head.host(),
-            path: e.head.path(),
-            query: e.head.query(),
-            method: e.head.method().as_str().as_bytes(),
-            client: e.client_ip,
-            fields: &HeadFields(&e.head),
-        };
-        let Some(place) = self.pools.router.route(&asked) else {
+        let listener = self.pools.place_of(client.listener);
+        let Some(place) = self.pools.router.route(&route_input(client, listener, e)) else {
             self.step_routed(x, None);
             return self.fail_exchange(x, Cause::NoRoute);
         };
@@ -424,12 +415,19 @@ fn cut(text: &[u8], most: usize) -> &[u8] {
     &text[..text.len().min(most)]
 }
 
-/// The router asks for fields by name without knowing what a head is.
-struct HeadFields<'a>(&'a RequestHead);
-
-impl FieldLookup for HeadFields<'_> {
-    fn any(&self, name: &[u8], test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.fields().named(name).any(test)
+/// What routing looks at; `listener` is the place of the client's in the newest configuration.
+#[inline]
+pub(super) fn route_input<'e>(client: &Client, listener: ListenerId, e: &'e Exchange) -> RouteInput<'e> {
+    let head: &RequestHead = &e.head;
+    RouteInput {
+        https: client.kind == ListenerKind::Https,
+        listener,
+        host: head.host(),
+        path: head.path(),
+        query: head.query(),
+        method: head.method().as_str().as_bytes(),
+        client: e.client_ip,
+        fields: head,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Proxy;
 use super::exchange::Exchange;
+use super::request::route_input;
 use super::shard_pool::PoolTable;
 use crate::balance::Choice;
 use crate::cause::Cause;
@@ -47,9 +48,10 @@ impl<O: Observer> Proxy<O> {
         let e = &self.tables.exchanges[x];
         let pools = &self.pools.config.pools;
         let pool = place.map(|place| &pools[usize::from(place)]);
+        let client = self.tables.conns[e.client.conn].client();
+        let asked = route_input(client, self.pools.place_of(client.listener), e);
         let step = Step::Routed {
-            method: e.head.method().as_str().as_bytes(),
-            host: e.head.host(),
+            asked: &asked,
             target: e.head.target(),
             pool: pool.map(|pool| (&*pool.name, &pool.matcher)),
             passed: place.map_or(pools.len(), usize::from),

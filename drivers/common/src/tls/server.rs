@@ -120,12 +120,19 @@ impl ServerTls {
     /// `None`: the caller ends the handshake by [`UNRECOGNIZED_NAME`].
     #[must_use]
     pub fn choose(&self, server_name: Option<&str>) -> Option<Choice<'_>> {
-        let certificate = match server_name {
-            Some(name) => self.by_name(name).or(self.default),
-            None => self.nameless,
-        }?;
+        let certificate = self.place(server_name)?;
         let config = self.configs.get(usize::from(certificate))?.as_ref()?;
         Some(Choice { config, certificate })
+    }
+
+    /// The place in the configuration of the certificate that [`ServerTls::choose`] looks for, whether there
+    /// is anything to be shown for it yet or not.
+    #[must_use]
+    pub fn place(&self, server_name: Option<&str>) -> Option<u16> {
+        match server_name {
+            Some(name) => self.by_name(name).or(self.default),
+            None => self.nameless,
+        }
     }
 
     fn by_name(&self, name: &str) -> Option<u16> {
