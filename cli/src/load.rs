@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use ruststrom_core::Config;
-use ruststrom_core::config::{self, Diagnostic, Parsed, Severity};
+use ruststrom_core::config::{self, Diagnostic, Listener, Parsed, Severity};
 use ruststrom_driver::acme::Acme;
 use ruststrom_driver::tls::client::ClientTls;
 use ruststrom_driver::tls::server::ServerTls;
@@ -81,6 +81,11 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
 /// Reads a text with the variables of this process's environment; one that is not UTF-8 counts as missing.
 fn parse(text: &str) -> Parsed {
     config::parse_in(text, &|name| std::env::var(name).ok())
+}
+
+/// The listeners of a text, whatever else its files have in them; `None` if there are errors in it.
+pub(crate) fn listeners(text: &str) -> Option<Vec<Listener>> {
+    parse(text).config.map(|config| config.listeners)
 }
 
 /// Every error and warning of a configuration text, on this machine; `name` and `folder` are the file's.

@@ -1,7 +1,8 @@
 //! `rust-strom`: arguments here, configuration files in [`load`], what they say of this machine in
 //! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its
 //! logs in [`daemon_log`] and [`access_file`], its signals in [`signals`], other configurations for it in
-//! [`reload`], certificates in [`cert`], requests explained in [`explain`], and the [`demo`].
+//! [`reload`], certificates in [`cert`], requests explained in [`explain`], what packages are made with in
+//! [`manual`], what containers are checked with in [`ready`], and the [`demo`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
@@ -12,12 +13,14 @@ mod daemon_log;
 mod demo;
 mod explain;
 mod load;
+mod manual;
 mod middleware_files;
 mod named_files;
 mod names;
 mod output;
 mod outside;
 mod privileges;
+mod ready;
 mod reload;
 mod serve;
 mod signals;
@@ -26,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ruststrom_core::config;
 use ruststrom_driver::watch::Contents;
 
@@ -77,6 +80,17 @@ enum Command {
     },
     /// What would become of a request, and why: pool, middlewares, backend.
     Explain(explain::ExplainArguments),
+    /// Whether the daemon of this configuration is ready: asks its admin listener.
+    Ready,
+    /// Print the completions of a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for man(1).
+    #[command(hide = true)]
+    Man,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +154,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         (Some(Command::Explain(_)), None) => {
             Err("by which configuration? use --config FILE with this command".into())
         }
+        (Some(Command::Ready), Some(file)) => ready::run(&file),
+        (Some(Command::Ready), None) => Err("which daemon? use --config FILE with this command".into()),
+        (Some(Command::Completions { shell }), _) => manual::completions(shell, Arguments::command()),
+        (Some(Command::Man), _) => manual::page(Arguments::command()),
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
             // Before it is read: if it changes meanwhile, it will be read again.

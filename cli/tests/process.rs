@@ -276,20 +276,20 @@ fn tls_on_the_plain_port() {
     daemon.wait_for("\" TLS on a plain port -\" 400 in=0");
 }
 
-/// What README.md has for logrotate: its directives, and the script behind `postrotate`.
-fn logrotate_of_the_readme() -> (Vec<String>, String) {
-    let readme = include_str!("../../README.md");
-    let stanza = readme.split_once("/access.log {\n").expect("a stanza").1;
+/// What logrotate's file has: its directives, and the script behind `postrotate`.
+fn logrotate_file() -> (Vec<String>, String) {
+    let file = include_str!("../logrotate/rust-strom");
+    let stanza = file.split_once("/*.log {\n").expect("a stanza").1;
     let stanza = stanza.split_once("\n}").expect("its end").0;
     let (directives, script) = stanza.split_once("postrotate\n").expect("a script");
     let script = script.split_once("endscript").expect("its end").0;
     (directives.lines().map(|l| l.trim().to_owned()).collect(), script.trim().to_owned())
 }
 
-/// Rotating the access log as README.md says loses no line.
+/// Rotating the access log as logrotate does loses no line.
 #[test]
 fn the_access_log_rotates() {
-    let (directives, script) = logrotate_of_the_readme();
+    let (directives, script) = logrotate_file();
     // With these logrotate would leave our descriptor at the old file, or cut it under us.
     assert!(!directives.iter().any(|d| d == "copytruncate" || d == "nocreate"), "{directives:?}");
     // The old file may get lines for a moment.
