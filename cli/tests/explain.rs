@@ -279,6 +279,39 @@ fn arguments() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean"), "{output:?}");
 }
 
+/// Over TLS: by the certificate that a client gets, and by no connection if there is none.
+#[test]
+fn certificates_decide_too() {
+    let directory = TempDir::new("explain-tls");
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).expect("a certificate");
+    directory.write("c.pem", made.cert.pem());
+    directory.write("k.pem", made.signing_key.serialize_pem());
+    let file = directory.write(
+        "c.toml",
+        "http_address = \"127.0.0.1:8000\"\nhttps_address = \"127.0.0.1:8443\"\nmetrics_address = false\n\
+         [certificates.\"example.com\"]\nLocal = { certificate_path = \"c.pem\", private_key_path = \"k.pem\" }\n\
+         [[backend_pools]]\nname = \"secure\"\nschemes = [\"HTTPS\"]\naddresses = [\"127.0.0.1:9\"]\n\
+         [[backend_pools]]\nname = \"plain\"\naddresses = [\"127.0.0.1:9\"]\n\
+         [backend_pools.middlewares.HttpsRedirector]\n",
+    );
+    let cases: [(&[&str], &str); 5] = [
+        (&["GET", "https://example.com/"], "  secure: takes the request"),
+        (&["GET", "https://EXAMPLE.com:8443/"], "by https on listener \"https\" (127.0.0.1:8443)"),
+        (
+            &["GET", "https://other.test/"],
+            "no backend is asked: no response. There is no certificate for this name",
+        ),
+        (&["GET", "https://example.com/", "-H", "Host: other.test"], "421 misdirected_request"),
+        (&["GET", "http://example.com/a?b"], "Location: https://example.com:8443/a?b"),
+    ];
+    for (arguments, part) in cases {
+        let output = explain(&file, arguments);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(part), "{arguments:?}: {text}");
+    }
+}
+
 /// The example of cli/docs/explain.md, as it stands there; and the one of README.md runs.
 #[test]
 fn the_examples_of_the_documentation() {

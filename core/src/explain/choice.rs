@@ -80,7 +80,9 @@ const NOW: Instant = Instant::from_millis(1_000);
 const MAX_TURNS: usize = 12;
 
 pub(super) fn told(config: &Config, pool: &Pool, now: &Situation<'_>) -> BackendChoice {
-    let mut bench = Bench::new(config, pool, &pool.strategy);
+    // There may be thousands of pools, and each bench has a configuration.
+    let alone = Config { pools: Vec::new(), ..config.clone() };
+    let mut bench = Bench::new(&alone, pool, &pool.strategy);
     let usable = bench.balancer.candidates(NOW);
     let candidates = (0..)
         .zip(&pool.backends)
@@ -120,18 +122,18 @@ pub(super) fn told(config: &Config, pool: &Pool, now: &Situation<'_>) -> Backend
         how,
         why,
         candidates,
-        others: others(config, pool, now.client),
+        others: others(&alone, pool, now.client),
     }
 }
 
 /// What the strategies that the pool does not have would choose.
-fn others(config: &Config, pool: &Pool, client: IpAddr) -> Vec<OtherStrategy> {
+fn others(alone: &Config, pool: &Pool, client: IpAddr) -> Vec<OtherStrategy> {
     let all = [Strategy::RoundRobin, Strategy::Random, Strategy::IpHash, Strategy::LeastConnection];
     all.iter()
         .filter(|strategy| **strategy != pool.strategy && pool.backends.len() > 1)
         .map(|strategy| {
-            let (how, why) = Bench::new(config, pool, strategy).why(strategy, client);
-            let backend = Bench::new(config, pool, strategy).choose(client);
+            let (how, why) = Bench::new(alone, pool, strategy).why(strategy, client);
+            let backend = Bench::new(alone, pool, strategy).choose(client);
             let backend = backend.filter(|_| how != How::ByChance);
             OtherStrategy { strategy: name(strategy), backend, why }
         })
@@ -163,9 +165,10 @@ struct Bench<'p> {
 }
 
 impl<'p> Bench<'p> {
-    fn new(config: &Config, pool: &'p Pool, strategy: &Strategy) -> Self {
+    /// `alone` is a configuration without pools.
+    fn new(alone: &Config, pool: &'p Pool, strategy: &Strategy) -> Self {
         let with = Pool { strategy: strategy.clone(), ..pool.clone() };
-        let only = Config { pools: vec![with], ..config.clone() };
+        let only = Config { pools: vec![with], ..alone.clone() };
         let state = Shared::new("localhost", 1).adopt(&only).remove(0);
         for (place, backend) in (0..).zip(&pool.backends) {
             if let Address::Name { port, .. } = backend.address {
