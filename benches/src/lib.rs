@@ -37,8 +37,8 @@ impl Observer for ExchangeCounts {
 
 /// A proxy with one shard, one backend, and one client at a time. It handles the proxy's outputs as a driver
 /// does; bytes that a driver would write to a socket are counted and dropped.
-pub struct Harness {
-    proxy: Proxy<ExchangeCounts>,
+pub struct Harness<O: Observer = ExchangeCounts> {
+    proxy: Proxy<O>,
     now: Instant,
     client: Option<ConnId>,
     backend: Option<ConnId>,
@@ -46,7 +46,7 @@ pub struct Harness {
     sent: (u64, u64),
 }
 
-impl Harness {
+impl Harness<ExchangeCounts> {
     /// A proxy with one pool of one backend, without health checks. `top` has more top-level keys of its
     /// configuration.
     ///
@@ -63,14 +63,29 @@ impl Harness {
     /// If the configuration is invalid.
     #[must_use]
     pub fn with_pool(top: &str, pool: &str) -> Self {
+        Self::with_observer(top, pool, ExchangeCounts::default())
+    }
+
+    /// The exchanges counted so far.
+    pub fn counts(&mut self) -> &ExchangeCounts {
+        self.proxy.observer_mut()
+    }
+}
+
+impl<O: Observer> Harness<O> {
+    /// The same with an observer of the caller's.
+    ///
+    /// # Panics
+    /// If the configuration is invalid.
+    #[must_use]
+    pub fn with_observer(top: &str, pool: &str, observer: O) -> Self {
         let parsed = config::parse(&format!(
             "http_address = \"127.0.0.1:80\"\n{top}\n[health_interval]\ncheck_every = 0\n[[backend_pools]]\n\
              addresses = [\"127.0.0.1:81\"]\n{pool}"
         ));
         let config = Arc::new(parsed.config.expect("a valid configuration"));
         let now = Instant::from_millis(1_000);
-        let proxy =
-            Proxy::new(config, Arc::new(Shared::new("bench", 1)), 0, 1, ExchangeCounts::default(), now);
+        let proxy = Proxy::new(config, Arc::new(Shared::new("bench", 1)), 0, 1, observer, now);
         let mut harness = Self { proxy, now, client: None, backend: None, sent: (0, 0) };
         harness.settle();
         harness
@@ -112,8 +127,8 @@ impl Harness {
         (self.sent.0 - before.0, self.sent.1 - before.1)
     }
 
-    /// The exchanges counted so far.
-    pub fn counts(&mut self) -> &ExchangeCounts {
+    /// What the proxy tells of itself.
+    pub fn observer(&mut self) -> &mut O {
         self.proxy.observer_mut()
     }
 

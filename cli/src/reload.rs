@@ -17,6 +17,7 @@ use ruststrom_driver::acme;
 use ruststrom_driver::listen::{BoundListener, bind_others, takes_both};
 use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::logger;
+use ruststrom_driver::metrics::hub::Hub;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
@@ -116,6 +117,7 @@ pub(crate) struct Daemon {
     pub(crate) access: SharedAccessTarget,
     /// Where the daemon's own log goes.
     pub(crate) stdout: LogWriter,
+    pub(crate) metrics: Hub,
 }
 
 /// The daemon, and what it has been told last.
@@ -154,6 +156,7 @@ impl Reload {
                     let mut contents = Contents::default();
                     contents.add(&self.daemon.file);
                     if let Err(why) = self.reload(&mut contents) {
+                        self.daemon.metrics.reload_failed();
                         log::error!("not reloaded, what was served is served on: {why}");
                     }
                     contents.settle();
@@ -209,6 +212,7 @@ impl Reload {
         let prepared = self.daemon.shared.prepare(&config);
         self.daemon.reloader.reload(&config, &kept, bound);
         drop(prepared);
+        self.daemon.metrics.reloaded(config.clone());
         self.config = config;
         self.obtain(acme);
         match &changes[..] {

@@ -9,8 +9,10 @@ use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::access_target::SharedAccessTarget;
+use ruststrom_driver::daemon_observer::DaemonObserver;
 use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
 use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::metrics::hub::{Hub, Sources};
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::tls::shared_client::SharedClient;
@@ -90,6 +92,14 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let client = SharedClient::new(backend_tls);
     let config = Arc::new(config);
     let open = listeners.iter().map(Open::of).collect();
+    let (own, target) = (stdout.clone(), access.clone());
+    let sources = Sources {
+        version: env!("CARGO_PKG_VERSION"),
+        shared: shared.clone(),
+        server: server.clone(),
+        dropped_lines: Box::new(move || own.dropped() + target.dropped()),
+    };
+    let (metrics, waiting) = Hub::new(sources, config.clone());
     let setup = Setup {
         config: config.clone(),
         shared: shared.clone(),
@@ -97,16 +107,22 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         seed: clock::entropy(),
         files: files.files(),
         stop: stop.clone(),
-        lookups: Lookups::default(),
+        lookups: Lookups::default().with_pages(Arc::new(metrics.clone())),
         tls: RustlsLayer::new(server.clone(), client.clone()),
     };
-    let target = access.clone();
-    let observer = move |worker| LogObserver::writing_to(target.clone()).of_worker(worker);
+    let (target, counts) = (access.clone(), metrics.clone());
+    let observer = move |worker| {
+        let log = LogObserver::writing_to(target.clone()).of_worker(worker);
+        DaemonObserver::new(log, counts.worker())
+    };
     let running = match driver {
         Driver::Mio => ruststrom_mio::start(setup, observer),
         Driver::Smol => ruststrom_smol::start(setup, observer),
     };
     let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
+    metrics
+        .start(waiting, running.mailboxes())
+        .map_err(|e| format!("cannot start the thread of the admin pages: {e}"))?;
     if let Some((file, contents)) = file {
         let watch =
             ask.on_changes().map_err(|e| format!("cannot start the thread that watches files: {e}"))?;
@@ -124,6 +140,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             watch,
             access: access.clone(),
             stdout: stdout.clone(),
+            metrics,
         };
         let reload = Reload::new(daemon, config, open, contents);
         reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;

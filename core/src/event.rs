@@ -260,7 +260,12 @@ pub enum Query {
         wanted: Wanted,
     },
     /// The page of metrics, for the admin listener.
-    Metrics,
+    Metrics {
+        /// As OpenMetrics 1.0, else as the text format 0.0.4 of Prometheus.
+        open_metrics: bool,
+    },
+    /// What there is and how it is, as JSON, for the admin listener.
+    Status,
 }
 
 /// Somebody waits for the result of a lookup, until this is dropped.

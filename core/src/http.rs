@@ -20,6 +20,7 @@ mod violation;
 pub use ::http::{Method, StatusCode, Version};
 pub(crate) use connection_credentials::{asks_for_connection_credentials, has_connection_credentials};
 pub use content_coding::ContentCoding;
+pub(crate) use content_coding::weight;
 pub use field_list::HeadFull;
 pub(crate) use field_list::WrittenField;
 pub(crate) use field_spelling::may_be_taken_for;

@@ -3,7 +3,9 @@
 
 mod step;
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::cause::Cause;
 use crate::config;
@@ -18,9 +20,13 @@ pub use step::{Name, Step};
 
 /// Hears of everything that ended. Called inline on the request path: it must not block.
 pub trait Observer {
-    /// Whether [`Observer::head`] and [`Observer::exchange`] are wanted at all: making what they are told
-    /// costs a little.
+    /// Whether [`Observer::exchange`] is wanted at all: making what it is told costs a little.
     fn wants_records(&self) -> bool {
+        true
+    }
+    /// Whether [`Observer::head`] is wanted too: what that is told costs more. Asked only of those that want
+    /// records.
+    fn wants_heads(&self) -> bool {
         true
     }
     /// The head of a request has been read, or could not be; each exchange that ends has been told of so
@@ -33,9 +39,13 @@ pub trait Observer {
     fn exchange(&mut self, record: &Record<'_>);
     /// A backend's health changed, on whichever shard noticed.
     fn health(&mut self, change: &HealthChange<'_>);
-    /// A middleware of this pool has counted something.
-    fn count(&mut self, pool: &str, counter: Counter) {
-        let _ = (pool, counter);
+    /// A middleware of this pool, whose identity stays the same over reloads, has counted something.
+    fn count(&mut self, pool: &str, identity: u64, counter: Counter) {
+        let _ = (pool, identity, counter);
+    }
+    /// A health check of a backend has ended, and something was learned of the backend.
+    fn check(&mut self, check: &Check<'_>) {
+        let _ = check;
     }
     /// Whether [`Observer::step`] is wanted. Asked at each step: it should be one test.
     #[inline]
@@ -100,6 +110,23 @@ pub struct HealthChange<'a> {
     pub seen: &'a str,
     /// What is left of the pool.
     pub left: Usable,
+}
+
+/// A health check of a backend: the best outcome of all its addresses.
+#[derive(Clone, Copy)]
+pub struct Check<'a> {
+    /// Pool name.
+    pub pool: &'a str,
+    /// Backend label.
+    pub backend: &'a str,
+    /// Identity of the backend, the same over reloads.
+    pub identity: u64,
+    /// How long the response took, if it was as expected; `None`: the check has failed.
+    pub took: Option<Duration>,
+    /// Why, as one stable word: `check_passed`, `check_status`, `connect_refused`.
+    pub reason: &'static str,
+    /// What was seen, in a few words: "HTTP 500", "no answer in 500 ms".
+    pub seen: &'a dyn fmt::Display,
 }
 
 /// What noticed that a backend's health has changed.

@@ -118,6 +118,12 @@ impl PoolState {
         &self.backends
     }
 
+    /// Its backends as they are configured, in the same order.
+    #[must_use]
+    pub fn configured(&self) -> &[config::Backend] {
+        &self.configured
+    }
+
     /// The pool's name, for logs.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -178,7 +178,9 @@ impl Rehearsal {
                 LookupResult::Addresses(vec![SocketAddr::new(SOME_ADDRESS, *port)])
             }
             Query::Authenticate { .. } => LookupResult::Authenticated(true),
-            Query::Metrics => LookupResult::Failed("no metrics are here".into()),
+            Query::Metrics { .. } | Query::Status => {
+                LookupResult::Failed("there are no such pages here".into())
+            }
         };
         self.proxy.handle_lookup(id, result, NOW);
     }

@@ -194,7 +194,7 @@ fn lookup(query: &Query) -> String {
             format!("{whom} whether the password of {} is right: here it is taken to be", user.escape_debug())
         }
         Query::Resolve { host, .. } => format!("would look up {host}"),
-        Query::Metrics => "would make the page of metrics".into(),
+        Query::Metrics { .. } | Query::Status => "would make a page of the admin listener".into(),
     }
 }
 

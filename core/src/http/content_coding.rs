@@ -79,15 +79,22 @@ impl Weights {
                 &mut self.of[coding as usize]
             }
         };
-        let mut weight = 1000;
-        for part in parts {
-            let Some(at) = part.iter().position(|b| *b == b'=') else { continue };
-            if part[..at].trim_ascii().eq_ignore_ascii_case(b"q") {
-                weight = weight.min(thousandths(part[at + 1..].trim_ascii()).unwrap_or(0));
-            }
-        }
+        let weight = weight(parts);
         *slot = Some(slot.map_or(weight, |before| before.min(weight)));
     }
+}
+
+/// The weight among the parameters of what a client names (RFC 9110 §12.4.2), in thousandths; one that is no
+/// weight counts as 0.
+pub(crate) fn weight<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
+    let mut weight = 1000;
+    for part in parameters {
+        let Some(at) = part.iter().position(|b| *b == b'=') else { continue };
+        if part[..at].trim_ascii().eq_ignore_ascii_case(b"q") {
+            weight = weight.min(thousandths(part[at + 1..].trim_ascii()).unwrap_or(0));
+        }
+    }
+    weight
 }
 
 /// `qvalue` (RFC 9110 §12.4.2): from 0 to 1, with at most three digits behind the point.

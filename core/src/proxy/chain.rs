@@ -93,6 +93,7 @@ impl<O: Observer> Proxy<O> {
         let client = self.tables.conns[e.client.conn].client();
         let shard_pool = self.pools.get(e.pool.expect("routed"));
         let pool = shard_pool.pool();
+        let identity = shard_pool.state.identity();
         let choice = e.choice.filter(|_| e.backend.is_some());
         let mut put = None;
         let observer = &mut self.observer;
@@ -112,7 +113,7 @@ impl<O: Observer> Proxy<O> {
             stage,
             body_limit: &mut e.body_limit,
             put: &mut put,
-            counter: &mut |counter| observer.count(&pool.name, counter),
+            counter: &mut |counter| observer.count(&pool.name, identity, counter),
             user: &mut e.user,
             rng: &mut self.identity.rng,
         };
@@ -178,8 +179,9 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let source = Some(&self.tables.conns[e.client.conn].wire);
         e.request.run(source, &mut self.tables.pages)?;
-        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
-        e.request.counters().for_each(|counter| self.observer.count(pool, counter));
+        let pool = self.pools.get(e.pool.expect("routed"));
+        let (name, identity) = (&*pool.pool().name, pool.state.identity());
+        e.request.counters().for_each(|counter| self.observer.count(name, identity, counter));
         Ok(())
     }
 
@@ -189,8 +191,9 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         let source = e.backend.and_then(|leg| self.tables.conns.get(leg.conn)).map(|conn| &conn.wire);
         e.response.run(source, &mut self.tables.pages)?;
-        let pool = &*self.pools.get(e.pool.expect("routed")).pool().name;
-        e.response.counters().for_each(|counter| self.observer.count(pool, counter));
+        let pool = self.pools.get(e.pool.expect("routed"));
+        let (name, identity) = (&*pool.pool().name, pool.state.identity());
+        e.response.counters().for_each(|counter| self.observer.count(name, identity, counter));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::Proxy;
 use super::exchange::{Leg, Phase};
+use crate::config::ListenerKind;
 use crate::conn::{Conn, Role};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
@@ -12,6 +13,8 @@ use crate::time::Instant;
 pub struct Counts {
     /// Accepted connections.
     pub clients: usize,
+    /// Those of them that are of the admin listener.
+    pub admin_clients: usize,
     /// Connections to backends that carry an exchange.
     pub backends_busy: usize,
     /// Connections to backends that are idle.
@@ -45,7 +48,10 @@ impl<O: Observer> Proxy<O> {
         };
         for (_, conn) in self.tables.conns.iter() {
             match &conn.role {
-                Role::Client(_) => counts.clients += 1,
+                Role::Client(client) => {
+                    counts.clients += 1;
+                    counts.admin_clients += usize::from(client.kind == ListenerKind::Admin);
+                }
                 Role::Backend(b) if b.idle || !conn.is_busy() => counts.backends_idle += 1,
                 Role::Backend(_) => counts.backends_busy += 1,
                 Role::Probe(_) => counts.probes += 1,
@@ -59,6 +65,13 @@ impl<O: Observer> Proxy<O> {
             }
         }
         counts
+    }
+
+    /// How many exchanges of each pool of the newest configuration wait for a backend below its
+    /// `max_connections`, for those pools that have any.
+    pub fn queues(&self) -> impl Iterator<Item = (&str, u32)> {
+        let pools = self.pools.current.iter().map(|slot| self.pools.get(*slot));
+        pools.filter(|pool| pool.waiting > 0).map(|pool| (&*pool.pool().name, pool.waiting))
     }
 
     /// Every structural invariant.

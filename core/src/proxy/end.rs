@@ -119,8 +119,10 @@ impl<O: Observer> Proxy<O> {
         let mut streamed = Vec::new();
         if !transforms.is_empty() && head.allows_content() && !head_only {
             if body.bytes().len() <= MAX_WHOLE_BYTES {
-                let pool = e.pool.map(|slot| &*self.pools.get(slot).pool().name).unwrap_or_default();
-                let count = |counter| self.observer.count(pool, counter);
+                let pool = e.pool.map(|slot| self.pools.get(slot));
+                let (name, identity) =
+                    pool.map_or(("", 0), |pool| (&*pool.pool().name, pool.state.identity()));
+                let count = |counter| self.observer.count(name, identity, counter);
                 let Some(changed) = transform_whole(body.bytes(), transforms, count) else {
                     return self.abort(x, Cause::NoPages, now);
                 };

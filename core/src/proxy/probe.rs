@@ -14,7 +14,7 @@ use crate::health::check::{Found, Search};
 use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
-use crate::observe::{HealthChange, HealthSource, HealthState, Level, Observer, Step};
+use crate::observe::{Check, HealthChange, HealthSource, HealthState, Level, Observer, Step};
 use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::Wire;
@@ -266,6 +266,18 @@ impl<O: Observer> Proxy<O> {
 
     fn probe_ended(&mut self, slot: u32, target: ProbeTarget, outcome: &ProbeOutcome, now: Instant) {
         let pool = self.pools.get(slot);
+        let configured = pool.pool();
+        self.observer.check(&Check {
+            pool: &configured.name,
+            backend: &configured.backends[usize::from(target.backend)].label,
+            identity: target.identity,
+            took: match outcome {
+                ProbeOutcome::Good { after, .. } => Some(*after),
+                _ => None,
+            },
+            reason: outcome.reason(),
+            seen: outcome,
+        });
         // The end of a drain says nothing about a backend.
         let change =
             if self.drain.until.is_none() { pool.state.probed(target.backend, outcome, now) } else { None };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::admin;
+use super::admin::{self, Readiness};
 use super::exchange::{Exchange, Leg, OwnedHead, Phase, REQUEST, Window};
 use super::pipe::MessagePipe;
 use super::secured::Secured;
@@ -196,7 +196,7 @@ impl<O: Observer> Proxy<O> {
         if client.kind == ListenerKind::Admin {
             return self.admin_request(x, now);
         }
-        if self.observer.wants_records() {
+        if self.observer.wants_records() && self.observer.wants_heads() {
             let told = (e.client_ip, &self.scratch.client_text);
             let tls = match client.kind {
                 ListenerKind::Https => self.secured.get(e.client.conn).map(Secured::told),
@@ -278,8 +278,13 @@ impl<O: Observer> Proxy<O> {
     /// A request on the admin listener.
     #[cold]
     fn admin_request(&mut self, x: ExchangeId, now: Instant) {
-        let ready = self.identity.shared.all_ready() && self.drain.until.is_none();
-        match admin::page(&self.tables.exchanges[x].head, ready) {
+        let shared = &self.identity.shared;
+        let readiness = match () {
+            () if shared.is_leaving() || self.drain.until.is_some() => Readiness::Leaving,
+            () if shared.all_ready() => Readiness::Ready,
+            () => Readiness::Starting,
+        };
+        match admin::page(&self.tables.exchanges[x].head, readiness) {
             admin::Page::Reply(reply) => self.respond_locally(x, reply),
             admin::Page::Lookup(query) => self.start_lookup(x, query, now),
         }
@@ -389,7 +394,7 @@ fn record_unread(observer: &mut impl Observer, kept: &mut Kept, client: &Client,
         [0x16, 3, ..] => TLS_ON_PLAIN_PORT,
         _ => raw.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default(),
     };
-    if observer.wants_records() && client.kind != ListenerKind::Admin {
+    if observer.wants_records() && observer.wants_heads() && client.kind != ListenerKind::Admin {
         observer.head(&Head { target: cut(line, 1024), ..unread(client) }, kept);
     }
 }

@@ -171,7 +171,7 @@ fn counting(step: u32) -> Hooks {
     Hooks::new()
         .request(move |ctx| {
             *ctx.state::<u32>() += step;
-            Action::look_up(ruststrom_core::Query::Metrics)
+            Action::look_up(ruststrom_core::Query::Status)
         })
         .lookup(move |ctx, _| {
             *ctx.state::<u32>() += step;
@@ -358,7 +358,7 @@ fn a_reload_keeps_the_chain_and_exchanges_keep_theirs() {
 fn a_request_that_waits_over_a_reload_goes_on_in_its_old_chain() {
     for pair in PAIRS {
         let trace = Trace::default();
-        let asking = Hooks::new().request(|_| Action::look_up(ruststrom_core::Query::Metrics));
+        let asking = Hooks::new().request(|_| Action::look_up(ruststrom_core::Query::Status));
         let mut rig = Rig::new(
             config("", "", 2),
             shared(1, vec![asking, tracing("b", &trace), tracing("c", &trace)]),

@@ -10,7 +10,7 @@ use ruststrom_core::local_reply::LocalReply;
 use ruststrom_core::middleware::Action;
 use ruststrom_core::{Cause, LookupResult, Query, Secret, Waiting};
 
-use crate::hooks::{Hooks, Trace, get, letters, nothing_left, ok, rig, tracing};
+use crate::hooks::{Hooks, Trace, config, get, letters, nothing_left, ok, rig, shared, tracing};
 use crate::two_wires::{Far, PAIRS, Rig, Speaks};
 
 fn resolve(host: &str) -> Query {
@@ -222,12 +222,16 @@ fn the_admin_listener_gets_its_metrics_by_a_lookup() {
             for method in ["GET", "HEAD", "GET"] {
                 let far = rig.ask(c, &get("/metrics").replacen("GET", method, 1), true);
                 assert_eq!(rig.lookups.len(), 1);
-                assert_eq!(rig.lookups[0].1, Query::Metrics);
+                assert_eq!(rig.lookups[0].1, Query::Metrics { open_metrics: false });
                 let (content_type, body) = ("text/plain; version=0.0.4", page.as_slice().into());
                 rig.answer_lookup(LookupResult::Page { content_type, body });
                 let got = rig.message(far);
                 assert!(got.head.starts_with("HTTP/1.1 200 OK\r\n"), "{pair:?}: {}", got.head);
-                for line in ["Content-Type: text/plain; version=0.0.4\r\n", "Content-Length: 300000\r\n"] {
+                for line in [
+                    "Content-Type: text/plain; version=0.0.4\r\n",
+                    "Content-Length: 300000\r\n",
+                    "Cache-Control: no-store\r\n",
+                ] {
                     assert!(got.head.contains(line), "{}", got.head);
                 }
                 if method == "HEAD" {
@@ -245,11 +249,70 @@ fn the_admin_listener_gets_its_metrics_by_a_lookup() {
 }
 
 #[test]
+fn what_a_scraper_accepts_says_which_text_it_gets() {
+    let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                      application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1";
+    let table = [
+        ("", false),
+        ("Accept: */*\r\n", false),
+        ("Accept: text/html, application/xhtml+xml, */*;q=0.8\r\n", false),
+        ("Accept: application/openmetrics-text\r\n", true),
+        ("Accept: APPLICATION/OpenMetrics-Text ; version=1.0.0 ; Q=0.5\r\n", true),
+        (&format!("Accept: {prometheus}\r\n"), true),
+        ("Accept: application/openmetrics-text;q=0.5, text/plain;version=0.0.4\r\n", false),
+        ("Accept: text/plain;q=0.3\r\nAccept: application/openmetrics-text;q=0.3\r\n", true),
+        ("Accept: application/openmetrics-text;q=0\r\n", false),
+        ("Accept: application/openmetrics-text;q=many\r\n", false),
+        ("Accept: application/openmetrics-textual\r\n", false),
+    ];
+    for (line, open_metrics) in table {
+        let mut rig = rig(PAIRS[0], vec![]);
+        let c = rig.client_of(ListenerKind::Admin);
+        rig.ask(c, &get("/metrics").replacen("\r\n\r\n", &format!("\r\n{line}\r\n"), 1), true);
+        assert_eq!(rig.lookups[0].1, Query::Metrics { open_metrics }, "{line}");
+    }
+}
+
+#[test]
+fn pages_of_the_admin_listener() {
+    let table = [
+        ("GET", "/healthz", "HTTP/1.1 200 ", "ok\n"),
+        ("GET", "/readyz", "HTTP/1.1 200 ", "ready\n"),
+        ("HEAD", "/readyz", "HTTP/1.1 200 ", ""),
+        ("GET", "/", "HTTP/1.1 404 ", "not here: try /healthz, /readyz, /metrics or /status\n"),
+        ("GET", "/metrics/", "HTTP/1.1 404 ", "not here: try /healthz, /readyz, /metrics or /status\n"),
+        ("POST", "/metrics", "HTTP/1.1 405 ", "only GET and HEAD here\n"),
+        ("DELETE", "/status", "HTTP/1.1 405 ", "only GET and HEAD here\n"),
+    ];
+    let shared = shared(1, vec![]);
+    let mut rig = Rig::new(config("", "retries = 0", 0), shared.clone(), PAIRS[0]);
+    for (method, path, status, body) in table {
+        let c = rig.client_of(ListenerKind::Admin);
+        let far = rig.ask(c, &get(path).replacen("GET", method, 1), true);
+        let got = rig.message(far);
+        assert!(got.head.starts_with(status), "{method} {path}: {}", got.head);
+        assert_eq!(got.head.contains("Allow: GET, HEAD\r\n"), status.contains("405"), "{}", got.head);
+        assert_eq!(String::from_utf8_lossy(&got.body), body, "{method} {path}");
+    }
+    shared.leave_service();
+    let c = rig.client_of(ListenerKind::Admin);
+    for (path, status, body) in
+        [("/healthz", "HTTP/1.1 200 ", "ok\n"), ("/readyz", "HTTP/1.1 503 ", "leaving\n")]
+    {
+        let far = rig.ask(c, &get(path), true);
+        let got = rig.message(far);
+        assert!(got.head.starts_with(status), "{path}: {}", got.head);
+        assert_eq!(String::from_utf8_lossy(&got.body), body);
+        rig.forget(far);
+    }
+}
+
+#[test]
 fn without_metrics_there_is_no_page() {
     type Then = fn(&mut Rig);
     let table: [(Then, &str); 3] = [
-        (|rig| rig.answer_lookup(LookupResult::Failed("there are none".into())), "HTTP/1.1 404 "),
-        (|rig| rig.answer_lookup(addresses()), "HTTP/1.1 404 "),
+        (|rig| rig.answer_lookup(LookupResult::Failed("there are none".into())), "HTTP/1.1 503 "),
+        (|rig| rig.answer_lookup(addresses()), "HTTP/1.1 500 "),
         (|rig| rig.advance(Duration::from_millis(20_100)), "HTTP/1.1 503 "),
     ];
     for pair in [PAIRS[0], PAIRS[1]] {

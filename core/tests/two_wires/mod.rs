@@ -47,7 +47,8 @@ impl Observer for Observed {
         self.records.push((r.status, r.cause));
         self.users.push(r.user.to_owned());
     }
-    fn count(&mut self, pool: &str, counter: Counter) {
+    fn count(&mut self, pool: &str, identity: u64, counter: Counter) {
+        assert_ne!(identity, 0, "every pool has one");
         self.counters.push((pool.to_owned(), counter));
     }
     fn health(&mut self, _: &HealthChange<'_>) {}

@@ -99,6 +99,7 @@ impl LogObserver {
 }
 
 impl Observer for LogObserver {
+    #[inline]
     fn wants_records(&self) -> bool {
         self.access.is_some()
     }
@@ -110,6 +111,7 @@ impl Observer for LogObserver {
         }
     }
 
+    #[inline]
     fn exchange(&mut self, record: &Record<'_>) {
         if let Some(a) = &mut self.access {
             a.exchange(record);

@@ -27,13 +27,15 @@ struct Targets {
     now: Option<AccessTarget>,
     /// Files that workers may still have lines for.
     closing: Vec<LogWriter>,
+    /// Lines that files have dropped which are closed.
+    dropped: u64,
 }
 
 impl SharedAccessTarget {
     /// With this target.
     #[must_use]
     pub fn new(target: Option<AccessTarget>) -> Self {
-        Self(Arc::new(Mutex::new(Targets { now: target, closing: Vec::new() })))
+        Self(Arc::new(Mutex::new(Targets { now: target, closing: Vec::new(), dropped: 0 })))
     }
 
     /// The target now.
@@ -50,7 +52,8 @@ impl SharedAccessTarget {
         let stays = |old: &AccessTarget| {
             targets.now.as_ref().is_some_and(|new| new.writer.is_same(&old.writer)) || !old.own_file
         };
-        targets.closing.retain(|writer| !writer.is_closed());
+        let closed = targets.closing.extract_if(.., |writer| writer.is_closed());
+        targets.dropped += closed.map(|writer| writer.dropped()).sum::<u64>();
         if let Some(old) = old.filter(|old| !stays(old)) {
             old.writer.close();
             targets.closing.push(old.writer);
@@ -65,6 +68,14 @@ impl SharedAccessTarget {
         {
             target.writer.close();
         }
+    }
+
+    /// Lines that files of access lines have dropped up to now.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let targets = self.lock();
+        let now = targets.now.as_ref().filter(|target| target.own_file).map(|target| &target.writer);
+        targets.dropped + now.into_iter().chain(&targets.closing).map(LogWriter::dropped).sum::<u64>()
     }
 
     /// Opens the file anew, if it is one; whether it is.

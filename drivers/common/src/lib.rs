@@ -12,8 +12,11 @@
 //! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
 //! as the core sees it. [`log_writer`], [`logger`], [`access_log`], [`access_target`] and
 //! [`health_log`] carry lines out of the process without ever making a worker wait.
+//! [`metrics`] counts, and makes the pages of the admin listener; [`daemon_observer`] is what a worker of the
+//! daemon tells both.
 //!
-//! Imports go one way: `event`, `world` and `mailbox` know nothing of the others, `sockets` stands on them,
+//! Imports go one way: `event`, `world` and `mailbox` know nothing of the others (but for what is counted),
+//! `sockets` stands on them,
 //! then `pump`, `acceptor`, `turn`, `worker`, `engine` and `workers`, each on those before it.
 #![forbid(unsafe_code)]
 
@@ -23,6 +26,7 @@ pub mod access_target;
 pub mod acme;
 pub mod auth;
 pub mod clock;
+pub mod daemon_observer;
 pub mod engine;
 pub mod event;
 pub mod health_log;
@@ -33,6 +37,7 @@ pub mod log_writer;
 pub mod logger;
 pub mod lookup;
 pub mod mailbox;
+pub mod metrics;
 pub mod observer;
 mod planted;
 pub mod pump;

@@ -78,9 +78,19 @@ struct Inner {
     authenticators: Authenticators,
 }
 
+/// Makes the pages of the admin listener that need more than the core knows.
+pub trait AdminPages: Send + Sync {
+    /// Answers [`Query::Metrics`] or [`Query::Status`] by calling `deliver` once, from whatever thread. It
+    /// must not block.
+    fn ask(&self, query: Query, deliver: DeliverPage);
+}
+
+/// Delivers a page of the admin listener, or why there is none.
+pub type DeliverPage = Box<dyn FnOnce(LookupResult) + Send>;
+
 /// The lookups of a process. Cheap to clone.
 #[derive(Clone)]
-pub struct Lookups(Arc<Inner>);
+pub struct Lookups(Arc<Inner>, Option<Arc<dyn AdminPages>>);
 
 impl Default for Lookups {
     /// With the system's resolver and [`LOOKUP_TIMEOUT`].
@@ -97,7 +107,13 @@ impl Lookups {
     ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let authenticators = Authenticators::default();
-        Self(Arc::new(Inner { state, changed, resolve: Box::new(resolve), timeout, authenticators }))
+        Self(Arc::new(Inner { state, changed, resolve: Box::new(resolve), timeout, authenticators }), None)
+    }
+
+    /// The same, with pages for the admin listener.
+    #[must_use]
+    pub fn with_pages(self, pages: Arc<dyn AdminPages>) -> Self {
+        Self(self.0, Some(pages))
     }
 
     /// Starts a lookup and returns at once. `deliver` is called exactly once: on another thread, or from here
@@ -109,8 +125,12 @@ impl Lookups {
                 let done = Box::new(move |result| deliver(id, result));
                 return self.0.authenticators.ask(source, user, password, wanted, done);
             }
-            Query::Metrics => {
-                return deliver(id, LookupResult::Failed("nothing of this kind can be looked up".into()));
+            Query::Metrics { .. } | Query::Status => {
+                let done: DeliverPage = Box::new(move |result| deliver(id, result));
+                return match &self.1 {
+                    Some(pages) => pages.ask(query, done),
+                    None => done(LookupResult::Failed("there is no such page here".into())),
+                };
             }
         };
         let waiter = Waiter { id, deadline: Instant::now() + self.0.timeout, deliver };

@@ -9,6 +9,8 @@ use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, LookupId, LookupResult};
 
 use crate::acceptor::Placed;
+use crate::metrics::counted::Names;
+use crate::metrics::worker::Snapshot;
 
 /// Wakes a worker, from any thread.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -38,6 +40,28 @@ pub enum Command {
     Nudge,
     /// Report how much of everything there is, once everything of this turn has settled.
     Stats(Sender<WorkerStats>),
+    /// Report what has been counted, once everything of this turn has settled.
+    Report {
+        /// The worker that is asked.
+        worker: u16,
+        /// Where the report goes.
+        to: Sender<WorkerReport>,
+    },
+    /// Forget what was counted under these names, which are sorted.
+    Forget(Arc<[Arc<Names>]>),
+}
+
+/// What a worker has counted, and what there is now.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    /// Its number.
+    pub worker: u16,
+    /// How much of everything there is.
+    pub counts: Counts,
+    /// Exchanges that wait for a backend, for each pool that has some.
+    pub queues: Vec<(Box<str>, u32)>,
+    /// What it has counted, if it does.
+    pub counted: Option<Snapshot>,
 }
 
 /// How much of everything a worker has.

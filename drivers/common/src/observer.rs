@@ -1,7 +1,12 @@
 //! What a worker reports to its observer besides what the core does.
 
+use std::sync::Arc;
+
 use ruststrom_core::observe::Observer;
 use ruststrom_core::{Instant, Wall};
+
+use crate::metrics::counted::Names;
+use crate::metrics::worker::Snapshot;
 
 /// An [`Observer`] that lives in a worker and is told of the worker's turns.
 pub trait WorkerObserver: Observer {
@@ -14,4 +19,12 @@ pub trait WorkerObserver: Observer {
     fn turn_ended(&mut self) -> bool;
     /// A new configuration has been taken.
     fn reconfigured(&mut self) {}
+    /// What has been counted up to now, if anything is.
+    fn snapshot(&self) -> Option<Snapshot> {
+        None
+    }
+    /// Forget what was counted under these names, which are sorted.
+    fn forget(&mut self, names: &[Arc<Names>]) {
+        let _ = names;
+    }
 }

@@ -11,7 +11,7 @@ use ruststrom_core::{Config, Instant, Proxy};
 
 use crate::acceptor::{Acceptor, ListenerSlot};
 use crate::event::Event;
-use crate::mailbox::{Command, Mailbox, WorkerStats};
+use crate::mailbox::{Command, Mailbox, WorkerReport, WorkerStats};
 use crate::observer::WorkerObserver;
 use crate::pump::Pump;
 use crate::sockets::Sockets;
@@ -46,6 +46,8 @@ pub struct EventLoop<O: WorkerObserver, L> {
     commands: VecDeque<Command>,
     /// Who waits for [`WorkerStats`].
     stats_for: Vec<Sender<WorkerStats>>,
+    /// Who waits for a [`WorkerReport`] of the worker with this number.
+    reports_for: Vec<(u16, Sender<WorkerReport>)>,
     /// The rest of the batch is about connections of a proxy that is gone.
     stale_batch: bool,
     /// Check all invariants after each event.
@@ -72,6 +74,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
             log_pending: false,
             commands: VecDeque::new(),
             stats_for: Vec::new(),
+            reports_for: Vec::new(),
             stale_batch: false,
             check_each_event: false,
         }
@@ -130,6 +133,9 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         if !self.stats_for.is_empty() {
             self.report_stats(sockets);
         }
+        if !self.reports_for.is_empty() {
+            self.report();
+        }
     }
 
     /// Carries out the commands that were taken from the mailbox.
@@ -157,6 +163,8 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                 }
                 Command::Nudge => self.pump.nudged(sockets),
                 Command::Stats(to) => self.stats_for.push(to),
+                Command::Report { worker, to } => self.reports_for.push((worker, to)),
+                Command::Forget(names) => self.pump.proxy_mut().observer_mut().forget(&names),
             }
         }
     }
@@ -172,6 +180,18 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         for to in self.stats_for.drain(..) {
             // Whoever asked may not wait any more.
             let _ = to.send(stats);
+        }
+    }
+
+    /// At the end of a turn, when everything has settled.
+    #[cold]
+    fn report(&mut self) {
+        for (worker, to) in std::mem::take(&mut self.reports_for) {
+            let proxy = self.pump.proxy_mut();
+            let counted = proxy.observer_mut().snapshot();
+            let queues = proxy.queues().map(|(pool, waiting)| (pool.into(), waiting)).collect();
+            // Whoever asked may not wait any more.
+            let _ = to.send(WorkerReport { worker, counts: proxy.counts(), queues, counted });
         }
     }
 

@@ -160,6 +160,12 @@ impl Running {
         Reloader { mailboxes: self.mailboxes.clone() }
     }
 
+    /// The queues of commands of the workers, in their order.
+    #[must_use]
+    pub fn mailboxes(&self) -> Arc<[Mailbox]> {
+        self.mailboxes.clone()
+    }
+
     /// Asks every worker how much of everything it has, between two of its turns. One that does not respond
     /// within `timeout`, because it has ended or is stuck, is left out. A debug build checks every structural
     /// invariant on this occasion.

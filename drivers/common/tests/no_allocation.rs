@@ -1,9 +1,10 @@
-//! An access line costs no allocation once the worker is warm. A test of its own process: it counts every
-//! allocation of it.
+//! An access line, and what is counted beside it, cost no allocation once the worker is warm. A test of
+//! its own process: it counts every allocation of it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::config::LogFormat;
@@ -12,7 +13,9 @@ use ruststrom_core::http::{Scheme, Version};
 use ruststrom_core::observe::{FailedAttempt, FailedAttempts, Head, Kept, Named, Observer, Record, Timings};
 use ruststrom_core::{Cause, Instant, Wall};
 use ruststrom_driver::access_log::LogObserver;
+use ruststrom_driver::daemon_observer::DaemonObserver;
 use ruststrom_driver::log_writer::LogWriter;
+use ruststrom_driver::metrics::worker::WorkerMetrics;
 use ruststrom_driver::observer::WorkerObserver;
 
 struct Counting;
@@ -51,8 +54,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn record<'a>(kept: &'a Kept, timings: &'a Timings, failed: &'a [FailedAttempt]) -> Record<'a> {
+    Record {
+        kept,
+        client: "[2001:db8::7]:50312".parse().expect("an address"),
+        pool: "web",
+        backend: "127.0.0.1:8081",
+        pool_identity: Some(1),
+        backend_identity: Some(2),
+        user: "ada",
+        status: 502,
+        cause: Some(Cause::BackendReset),
+        attempts: 2,
+        failed: FailedAttempts::new(&[], failed),
+        reused: true,
+        bytes_in: 0,
+        bytes_out: 1234,
+        timings,
+    }
+}
+
 #[test]
-fn a_line_costs_no_allocation() {
+fn a_line_and_its_counts_cost_no_allocation() {
     let client: SocketAddr = "[2001:db8::7]:50312".parse().expect("an address");
     let client_ip = IpText::new(client.ip());
     let head = Head {
@@ -80,33 +103,20 @@ fn a_line_costs_no_allocation() {
     let failed = [FailedAttempt { backend: 0, cause: Cause::ConnectRefused }];
     for format in [LogFormat::Text, LogFormat::Json] {
         let writer = LogWriter::start("nowhere", std::io::sink()).expect("a thread");
-        let mut observer = LogObserver::new(format, &writer);
+        let log = LogObserver::new(format, &writer);
+        let mut observer = DaemonObserver::new(log, WorkerMetrics::new(&Arc::default()));
         observer.wall(Wall { unix_secs: 1_795_435_083, millis: 0 }, Instant::ZERO);
         // As the core does: what is kept of one exchange is overwritten by the next.
         let mut kept = Kept::default();
         observer.head(&head, &mut kept);
+        // Whatever has been seen once has its cells.
+        observer.exchange(&record(&kept, &timings, &failed));
         let before = COUNT.with(Cell::get);
         for turn in 0..5000 {
             observer.turn(Instant::from_millis(turn));
             for _ in 0..10 {
                 observer.head(&head, &mut kept);
-                observer.exchange(&Record {
-                    kept: &kept,
-                    client,
-                    pool: "web",
-                    backend: "127.0.0.1:8081",
-                    pool_identity: Some(1),
-                    backend_identity: Some(2),
-                    user: "ada",
-                    status: 502,
-                    cause: Some(Cause::BackendReset),
-                    attempts: 2,
-                    failed: FailedAttempts::new(&[], &failed),
-                    reused: true,
-                    bytes_in: 0,
-                    bytes_out: 1234,
-                    timings: &timings,
-                });
+                observer.exchange(&record(&kept, &timings, &failed));
             }
             observer.turn_ended();
         }

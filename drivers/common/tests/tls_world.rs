@@ -674,7 +674,10 @@ fn a_new_certificate_is_for_new_connections() {
     early.write_tls(&mut none.inner_mut().inbound).expect("memory");
     assert!(matches!(none.handshake(C), Err(Fault::UnrecognizedName)));
 
+    assert_eq!(server.get().ends(), [None]);
     server.change(|tls| tls.with_certificate(0, first_key.clone()));
+    // 4096-01-01, which is as good as never.
+    assert_eq!(server.get().ends(), [Some(67_090_118_400)]);
     let mut begun = accepted_by(&server);
     server.change(|tls| tls.with_certificate(0, second_key.clone()));
     assert_eq!(shown(&mut begun), first, "it had been accepted before");
@@ -684,6 +687,7 @@ fn a_new_certificate_is_for_new_connections() {
     assert_eq!(shown(&mut accepted_by(&server)), second);
     // A certificate of files stays what it is.
     let local = (*IDENTITY.server.get()).clone().with_certificate(0, first_key.clone());
+    assert_eq!(local.ends(), IDENTITY.server.get().ends());
     let mut client = client_of(std::slice::from_ref(&IDENTITY.root), "a.example", &[]);
     shake_hands(&mut client, &mut accepted_by(&SharedServer::new(local)), usize::MAX);
 }

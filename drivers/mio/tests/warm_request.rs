@@ -1,5 +1,5 @@
-//! What a warm keep-alive request costs a worker, access log on: no allocation at all. A test of its own
-//! process, since it counts them.
+//! What a warm keep-alive request costs a worker, access log and metrics on: no allocation at all. A
+//! test of its own process, since it counts them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,9 +13,11 @@ use ruststrom_core::config::{self, LogFormat};
 use ruststrom_core::{Config, Shared};
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::clock;
+use ruststrom_driver::daemon_observer::DaemonObserver;
 use ruststrom_driver::listen::bind_all;
 use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::lookup::Lookups;
+use ruststrom_driver::metrics::worker::WorkerMetrics;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::worker::WorkerExit;
@@ -141,7 +143,8 @@ fn serve_without_allocations(middlewares: &str) {
     let log = writer.clone();
     let observer = move |_| {
         // Made on the worker's thread: from here on it is counted.
-        let observer = LogObserver::new(LogFormat::Json, &log);
+        let log = LogObserver::new(LogFormat::Json, &log);
+        let observer = DaemonObserver::new(log, WorkerMetrics::new(&Arc::default()));
         COUNTED.with(|c| c.set(true));
         observer
     };

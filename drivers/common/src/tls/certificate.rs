@@ -76,6 +76,12 @@ pub(super) struct LoadedCertificate {
     pub(super) sans: Vec<Box<str>>,
 }
 
+/// When a certificate ends, in seconds since 1970.
+pub(super) fn end(key: &CertifiedKey) -> Option<i64> {
+    let (_, parsed) = parse_x509_certificate(key.cert.first()?).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
 /// Reads the two files of the certificate for `name`, and appends what is wrong with them. `now` is in
 /// seconds since 1970. `None` after an error.
 pub(super) fn load(

@@ -56,6 +56,8 @@ pub struct ServerTls {
     nameless: Option<u16>,
     /// In the order of the configuration; `None` for certificates that are not there yet.
     configs: Vec<Option<Arc<ServerConfig>>>,
+    /// When each of them ends, in seconds since 1970.
+    ends: Vec<Option<i64>>,
     /// The rules of each certificate of ACME, without a key.
     without_key: HashMap<u16, Arc<ServerConfig>>,
     /// By the name that is to be proven.
@@ -149,9 +151,20 @@ impl ServerTls {
         if let Some(rules) = changed.without_key.get(&place)
             && let Some(config) = changed.configs.get_mut(usize::from(place))
         {
+            let end = certificate::end(&key);
             *config = Some(Arc::new(with_key(rules, key)));
+            if let Some(known) = changed.ends.get_mut(usize::from(place)) {
+                *known = end;
+            }
         }
         changed
+    }
+
+    /// When each certificate ends, in seconds since 1970 and in the order of the configuration; `None` for
+    /// those that are not there yet.
+    #[must_use]
+    pub fn ends(&self) -> &[Option<i64>] {
+        &self.ends
     }
 
     /// The same, with the challenges of another one, which it takes the place of.
@@ -207,6 +220,15 @@ fn with_key(rules: &ServerConfig, key: Arc<CertifiedKey>) -> ServerConfig {
     config
 }
 
+/// One certificate.
+struct Served {
+    config: Arc<ServerConfig>,
+    /// The DNS names that it is for.
+    sans: Vec<Box<str>>,
+    /// In seconds since 1970.
+    end: Option<i64>,
+}
+
 struct Loader<'l> {
     folder: &'l Path,
     /// In seconds since 1970.
@@ -222,10 +244,12 @@ struct Loader<'l> {
 impl<'l> Loader<'l> {
     fn load(mut self, certificates: &'l [Certificate]) -> Loaded {
         let (mut configs, mut all_sans, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-        let mut without_key = HashMap::new();
+        let (mut without_key, mut ends) = (HashMap::new(), Vec::new());
         for (place, certificate) in (0..=u16::MAX).zip(certificates) {
             let mut flaws = Vec::new();
-            let (config, sans) = self.certificate(certificate, &mut flaws).unzip();
+            let served = self.certificate(certificate, &mut flaws);
+            ends.push(served.as_ref().and_then(|served| served.end));
+            let (config, sans) = served.map(|served| (served.config, served.sans)).unzip();
             configs.push(match certificate.source {
                 CertificateSource::Local { .. } => config,
                 CertificateSource::Acme { .. } => {
@@ -239,32 +263,29 @@ impl<'l> Loader<'l> {
         let server = problems
             .iter()
             .all(|p| p.severity == Severity::Warning)
-            .then(|| server(certificates, configs, without_key, self.tickets));
+            .then(|| server(certificates, (configs, ends), without_key, self.tickets));
         Loaded { server, sans: all_sans, problems }
     }
 
-    /// The configuration of one certificate and its DNS names; `None` after an error. There is no key in that
-    /// of a certificate of ACME.
-    fn certificate(
-        &mut self,
-        certificate: &'l Certificate,
-        flaws: &mut Vec<Flaw>,
-    ) -> Option<(Arc<ServerConfig>, Vec<Box<str>>)> {
+    /// How one certificate is served; `None` after an error. There is neither key nor end for a certificate
+    /// of ACME.
+    fn certificate(&mut self, certificate: &'l Certificate, flaws: &mut Vec<Flaw>) -> Option<Served> {
         let policy = self.policy(certificate, flaws);
-        let (key, sans): (Arc<dyn ResolvesServerCert>, _) = match &certificate.source {
+        let (key, sans, end): (Arc<dyn ResolvesServerCert>, _, _) = match &certificate.source {
             CertificateSource::Local { certificate_path, private_key_path } => {
                 let files = (self.folder.join(&**certificate_path), self.folder.join(&**private_key_path));
                 let files = (&*files.0, &*files.1);
                 let LoadedCertificate { key, sans } =
                     certificate::load(&certificate.name, files, self.now, &self.provider, flaws)?;
-                (Arc::new(SingleCertAndKey::from(key)), sans)
+                let end = certificate::end(&key);
+                (Arc::new(SingleCertAndKey::from(key)), sans, end)
             }
             CertificateSource::Acme { .. } => {
-                (no_key(), certificate.served_names().map(Into::into).collect())
+                (no_key(), certificate.served_names().map(Into::into).collect(), None)
             }
         };
         match self.config(key, policy?) {
-            Ok(config) => Some((config, sans)),
+            Ok(config) => Some(Served { config, sans, end }),
             Err(error) => {
                 let message = format!("TLS for \"{}\" cannot be set up: {error}", certificate.name);
                 flaws.push(Flaw::error(Part::Table, message, "see the reason"));
@@ -328,7 +349,7 @@ impl<'l> Loader<'l> {
 
 fn server(
     certificates: &[Certificate],
-    configs: Vec<Option<Arc<ServerConfig>>>,
+    (configs, ends): (Vec<Option<Arc<ServerConfig>>>, Vec<Option<i64>>),
     without_key: HashMap<u16, Arc<ServerConfig>>,
     tickets: TicketKeys,
 ) -> ServerTls {
@@ -352,6 +373,7 @@ fn server(
         default,
         nameless,
         configs,
+        ends,
         without_key,
         challenges: HashMap::new(),
         tickets,

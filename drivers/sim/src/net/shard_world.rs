@@ -224,7 +224,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         let (host, good) = match q {
             Query::Resolve { host, .. } => (host, None),
             Query::Authenticate { user, password, .. } => (user, Some(*password.0 == *GOOD_PASSWORD)),
-            Query::Metrics => panic!("nobody asks for the metrics"),
+            Query::Metrics { .. } | Query::Status => panic!("nobody asks the admin listener"),
         };
         let backend =
             host.strip_prefix('m').and_then(|h| h.split('.').next()).and_then(|n| n.parse::<usize>().ok());
