@@ -8,6 +8,8 @@
 //!
 //! Clients lie in buckets of a fixed size, two for each, behind a keyed hash. A place is taken anew once its
 //! client has been quiet for a window: nothing is swept, and a decision looks at no more than two buckets.
+//! Where there are none but those of others the number of buckets doubles, up to a limit: memory follows the
+//! clients that there have been at once.
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
@@ -25,8 +27,7 @@ const CELLS: usize = 12;
 const BUCKET: usize = 16;
 /// Number of locks, a power of two: a client always uses the same one, two clients seldom use one together.
 const STRIPES: usize = 64;
-/// Clients that have a place at once: with 112 bytes for each, 112 MiB if all are taken. Memory is used from
-/// where a client has been.
+/// Clients that have a place at once: with 112 bytes for each, 112 MiB if all are taken.
 const CLIENTS: usize = 1 << 20;
 /// For so much longer than the window a place is kept: no other shard's clock is further behind.
 const SLACK_MS: u64 = 1_000;
@@ -79,9 +80,11 @@ pub struct RequestWindows {
     warned_ms: AtomicU64,
 }
 
-/// Clients that share a lock. An empty place has the key 0.
+/// Clients that share a lock. An empty place has the key 0. In the beginning there are no places.
 #[derive(Debug)]
 struct Stripe {
+    /// Buckets that there may be, a power of two. There are as many as that or a smaller power of two.
+    most: usize,
     keys: Vec<u64>,
     /// The latest time that each client was seen, in milliseconds.
     seen: Vec<u64>,
@@ -97,13 +100,11 @@ impl RequestWindows {
         Self::with_room(CLIENTS, keys)
     }
 
-    /// With room for so many clients, rounded up to a multiple of 1024.
+    /// With room for so many clients, rounded up to a power of two that is 1024 at least.
     #[must_use]
     pub fn with_room(clients: usize, keys: [u64; 2]) -> Self {
-        let places = clients.div_ceil(STRIPES * BUCKET).max(1) * BUCKET;
-        // Zeroed memory that has not been touched is none.
-        let stripe =
-            || Stripe { keys: vec![0; places], seen: vec![0; places], cells: vec![[0; CELLS]; places] };
+        let most = clients.div_ceil(STRIPES * BUCKET).next_power_of_two();
+        let stripe = || Stripe { most, keys: Vec::new(), seen: Vec::new(), cells: Vec::new() };
         Self {
             stripes: (0..STRIPES).map(|_| Padded(Mutex::new(stripe()))).collect(),
             keys,
@@ -114,10 +115,9 @@ impl RequestWindows {
     /// Decides about a request of this client, and counts it if it is admitted. A clock that is behind the
     /// one by which the client was seen before counts as that. Takes a lock for a moment.
     pub fn admit(&self, client: IpAddr, limit: &RequestLimit, now: Instant) -> Decision {
-        let key = key(client);
-        let hash = SipHasher13::new_with_keys(self.keys[0], self.keys[1]).hash(&key.to_le_bytes());
-        let stripe = &self.stripes[hash as usize % STRIPES].0;
-        stripe.lock().unwrap_or_else(PoisonError::into_inner).admit(key, hash, limit, now)
+        let client = Client::new(key(client), &self.keys);
+        let stripe = &self.stripes[client.hash as usize % STRIPES].0;
+        stripe.lock().unwrap_or_else(PoisonError::into_inner).admit(&client, &self.keys, limit, now)
     }
 
     /// Nobody is known any more.
@@ -136,52 +136,114 @@ impl RequestWindows {
     }
 }
 
+/// Who is looked for.
+struct Client {
+    /// See [`key`].
+    key: u64,
+    /// Nobody who does not know the keys can choose it.
+    hash: u64,
+}
+
+impl Client {
+    #[inline]
+    fn new(key: u64, keys: &[u64; 2]) -> Self {
+        let hash = SipHasher13::new_with_keys(keys[0], keys[1]).hash(&key.to_le_bytes());
+        Self { key, hash }
+    }
+
+    /// Its two of so many buckets, which may be one, by bits that did not choose its stripe. Those of twice as
+    /// many are these, or these and the number that there were.
+    #[inline]
+    fn buckets(&self, buckets: usize) -> [usize; 2] {
+        [(self.hash >> 6) as usize & 0x1f_ffff, (self.hash >> 32) as usize].map(|bits| bits & (buckets - 1))
+    }
+}
+
 impl Stripe {
-    fn admit(&mut self, key: u64, hash: u64, limit: &RequestLimit, now: Instant) -> Decision {
-        let buckets = (self.keys.len() / BUCKET) as u64;
-        // Bits that did not choose the stripe; where there is one bucket both are that.
-        let first = ((hash >> 6) & 0x1f_ffff) % buckets;
-        let second = (hash >> 32) % buckets;
-        let firsts = first as usize * BUCKET;
-        if let Some(at) = self.find(firsts, key) {
-            return self.count(at, limit, now);
+    fn admit(&mut self, client: &Client, keys: &[u64; 2], limit: &RequestLimit, now: Instant) -> Decision {
+        if !self.keys.is_empty() {
+            let [first, second] = client.buckets(self.buckets());
+            if let Some(at) = self.find(first, client.key) {
+                return self.count(at, limit, now);
+            }
+            if let Some(at) = self.find(second, client.key) {
+                return self.count(at, limit, now);
+            }
         }
-        let seconds = second as usize * BUCKET;
-        if let Some(at) = self.find(seconds, key) {
-            return self.count(at, limit, now);
-        }
-        self.take_place(firsts, seconds, key, limit, now)
+        self.take_place(client, keys, limit, now)
+    }
+
+    fn buckets(&self) -> usize {
+        self.keys.len() / BUCKET
     }
 
     #[inline]
     fn find(&self, bucket: usize, key: u64) -> Option<usize> {
-        let keys = &self.keys[bucket..bucket + BUCKET];
-        keys.iter().position(|known| *known == key).map(|at| bucket + at)
+        let places = bucket * BUCKET;
+        let keys = &self.keys[places..places + BUCKET];
+        keys.iter().position(|known| *known == key).map(|at| places + at)
+    }
+
+    /// When a place can be taken, in milliseconds.
+    fn free_at(&self, at: usize, limit: &RequestLimit) -> u64 {
+        // The last request was up to a millisecond later.
+        if self.keys[at] == 0 { 0 } else { self.seen[at] + 1 + limit.window_ms + SLACK_MS }
     }
 
     /// A client that is not known takes a place in that of its buckets that has more of them free.
     #[cold]
     fn take_place(
         &mut self,
-        first: usize,
-        second: usize,
-        key: u64,
+        client: &Client,
+        keys: &[u64; 2],
         limit: &RequestLimit,
         now: Instant,
     ) -> Decision {
         let now_ms = now.as_nanos() / 1_000_000;
-        let kept_ms = limit.window_ms + SLACK_MS;
-        // The last request was up to a millisecond later.
-        let free_at = |at: usize| if self.keys[at] == 0 { 0 } else { self.seen[at] + 1 + kept_ms };
-        let free_in = |bucket: usize| (bucket..bucket + BUCKET).filter(|at| now_ms >= free_at(*at));
-        let bucket = if free_in(second).count() > free_in(first).count() { second } else { first };
-        let Some(at) = free_in(bucket).next() else {
-            let places = (first..first + BUCKET).chain(second..second + BUCKET);
-            let next = places.map(free_at).min().unwrap_or(now_ms);
-            return Decision::NoPlace { retry_after: Duration::from_millis(next - now_ms) };
-        };
-        (self.keys[at], self.seen[at], self.cells[at]) = (key, now_ms, [0; CELLS]);
-        self.count(at, limit, now)
+        loop {
+            let own = match self.buckets() {
+                0 => [0; 2],
+                buckets => client.buckets(buckets),
+            };
+            let places = |bucket: usize| {
+                (bucket * BUCKET..(bucket + 1) * BUCKET).take_while(|at| *at < self.keys.len())
+            };
+            let [mut first, mut second] =
+                own.map(|bucket| places(bucket).filter(|at| now_ms >= self.free_at(*at, limit)));
+            let more_in_second = second.clone().count() > first.clone().count();
+            let free = if more_in_second { second.next() } else { first.next() };
+            if let Some(at) = free {
+                (self.keys[at], self.seen[at], self.cells[at]) = (client.key, now_ms, [0; CELLS]);
+                return self.count(at, limit, now);
+            }
+            if self.buckets() == self.most {
+                let next = own.into_iter().flat_map(places).map(|at| self.free_at(at, limit)).min();
+                let next = next.unwrap_or(now_ms);
+                return Decision::NoPlace { retry_after: Duration::from_millis(next - now_ms) };
+            }
+            self.grow(keys);
+        }
+    }
+
+    /// Doubles the number of buckets. What lay in one of them goes into one of the two that it becomes: there
+    /// is room.
+    fn grow(&mut self, keys: &[u64; 2]) {
+        let (before, buckets) = (self.buckets(), (2 * self.buckets()).max(1));
+        for column in [&mut self.keys, &mut self.seen] {
+            column.resize(buckets * BUCKET, 0);
+        }
+        self.cells.resize(buckets * BUCKET, [0; CELLS]);
+        let mut to: Vec<usize> = (before..buckets).map(|bucket| bucket * BUCKET).collect();
+        for from in 0..before * BUCKET {
+            let (key, bucket) = (self.keys[from], from / BUCKET);
+            if key != 0 && !Client::new(key, keys).buckets(buckets).contains(&bucket) {
+                let at = to[bucket];
+                to[bucket] += 1;
+                self.keys.swap(from, at);
+                self.seen.swap(from, at);
+                self.cells.swap(from, at);
+            }
+        }
     }
 
     #[inline]
@@ -392,6 +454,29 @@ mod tests {
             .find(|n| windows.admit(IpAddr::V4((*n).into()), &limit, ms(0)) != Decision::Admitted)
             .unwrap();
         assert!(first > (1 << 16) * 4 / 5, "{first}");
+    }
+
+    /// No count is lost while places are added.
+    #[test]
+    fn memory_follows_the_clients_that_there_have_been() {
+        let (windows, limit) = (RequestWindows::with_room(1 << 16, KEYS), limit(2, 10));
+        let places = || windows.stripes.iter().map(|s| s.0.lock().unwrap().keys.len()).sum::<usize>();
+        assert_eq!(places(), 0);
+        let clients = 20_000_u32;
+        for (round, expected) in [(0, true), (1, true), (2, false)] {
+            for n in 0..clients {
+                let admitted = windows.admit(IpAddr::V4(n.into()), &limit, ms(round)) == Decision::Admitted;
+                assert_eq!(admitted, expected, "{round} {n}");
+            }
+            assert!((20_000..80_000).contains(&places()), "{}", places());
+        }
+        for n in 0..10 * clients {
+            windows.admit(IpAddr::V4(n.into()), &limit, ms(3));
+        }
+        assert_eq!(places(), 1 << 16);
+        assert!(
+            (0..clients).all(|n| windows.admit(IpAddr::V4(n.into()), &limit, ms(4)) != Decision::Admitted)
+        );
     }
 
     #[test]
