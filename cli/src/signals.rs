@@ -56,14 +56,17 @@ pub(crate) fn listen(
         for signal in signals.forever() {
             match signal {
                 SIGINT if stop.stage() == Stage::Now => end(&log),
-                SIGINT if stop.stage() == Stage::Drain => {
+                SIGINT if stop.stage() != Stage::Run => {
                     log::warn!("INT again: everything that still runs is cut now");
                     stop.advance(Stage::Now);
                     end_later(log.clone());
                 }
+                // The workers go on to the drain by themselves, after a delay if there is to be one.
                 SIGINT | SIGQUIT | SIGTERM if stop.stage() == Stage::Run => {
-                    log::info!("stopping: nothing new is taken, what runs is finished");
-                    stop.advance(Stage::Drain);
+                    log::info!(
+                        "stopping: after timeouts.shutdown_delay nothing new is taken, what runs is finished"
+                    );
+                    stop.advance(Stage::Notice);
                 }
                 SIGINT | SIGQUIT | SIGTERM => log::warn!(
                     "{} again: stopping already, what runs has until timeouts.drain; INT would cut it now",

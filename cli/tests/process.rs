@@ -106,6 +106,50 @@ fn a_graceful_stop_finishes_requests_and_closes_idle_connections() {
     }
 }
 
+/// A stop with a delay: `/readyz` says so from its first moment on, everybody is served until it begins, and
+/// a second INT does not wait for it.
+#[test]
+fn a_stop_is_announced_before_it_begins() {
+    for driver in ["mio", "smol"] {
+        let backend = backend("here", Duration::ZERO);
+        let config = config(
+            &[backend.address],
+            &format!("workers = 2\ndriver = \"{driver}\"\ntimeouts = {{ shutdown_delay = \"2s\" }}"),
+        )
+        .replace("metrics_address = false", "metrics_address = \"127.0.0.1:0\"");
+        let mut daemon = Daemon::start(&config, &[]);
+        let address = daemon.address();
+        let admin = daemon.listens("admin");
+        let mut probe = Client::to(admin);
+        assert_eq!(get(&mut probe, "/readyz").status, 200);
+        let began = std::time::Instant::now();
+        daemon.signal(Signal::TERM);
+        daemon.wait_for("INFO  stopping: ");
+        while get(&mut Client::to(admin), "/readyz").status != 503 {
+            assert!(began.elapsed() < Duration::from_secs(2), "the probe is told");
+        }
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("not reloaded: stopping already");
+        let mut kept = Client::to(address);
+        while began.elapsed() < Duration::from_millis(1_500) {
+            for client in [&mut kept, &mut Client::to(address)] {
+                let response = get(client, "/");
+                assert_eq!((response.status, response.field("Connection")), (200, None), "{response:?}");
+            }
+        }
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
+        assert!(began.elapsed() >= Duration::from_secs(2));
+
+        let mut daemon = Daemon::start(&config.replace("\"2s\"", "\"1h\""), &[]);
+        let address = daemon.address();
+        daemon.signal(Signal::INT);
+        daemon.wait_for("INFO  stopping: ");
+        assert_eq!(get(&mut Client::to(address), "/").status, 200);
+        daemon.signal(Signal::INT);
+        assert_eq!(daemon.wait().code(), Some(2), "{}", daemon.output());
+    }
+}
+
 #[test]
 fn requests_sent_before_a_stop_get_responses_although_earlier_clients_were_slow() {
     for driver in ["mio", "smol"] {

@@ -143,6 +143,8 @@ struct Scratch {
 /// A graceful stop.
 #[derive(Default)]
 struct Drain {
+    /// It will begin soon: the process should be sent nothing any more.
+    announced: bool,
     until: Option<Instant>,
     ended: bool,
 }

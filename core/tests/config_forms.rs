@@ -592,6 +592,7 @@ fn the_reference_names_every_key() {
         "queue",
         "handshake",
         "drain",
+        "shutdown_delay",
         "head_bytes",
         "fields",
         "target_bytes",

@@ -34,6 +34,7 @@ fn config() -> Arc<Config> {
         queue: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         drain: Duration::from_secs(30),
+        shutdown_delay: Duration::ZERO,
     };
     let limits = model::Limits {
         head_bytes: 2048,

@@ -320,6 +320,9 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// For exchanges to end when the process stops; what is left then is cut. Default 30 s.
     pub drain: Duration,
+    /// For which everything is served on after a stop has been asked for, while `/readyz` says 503 already,
+    /// so that whoever sends requests here can learn of it; default 0.
+    pub shutdown_delay: Duration,
 }
 
 /// Every limit. The status of the local reply to what exceeds it stands in parentheses.
@@ -550,6 +553,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             drain: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
         }
     }
 }

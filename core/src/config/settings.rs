@@ -48,6 +48,7 @@ const TIMEOUT_KEYS: &[&str] = &[
     "queue",
     "handshake",
     "drain",
+    "shutdown_delay",
 ];
 const POOL_TIMEOUT_KEYS: &[&str] = &["connect", "backend_head", "stall", "tunnel", "queue"];
 
@@ -76,6 +77,7 @@ pub(super) fn timeouts(
         queue: get("queue", default.queue),
         handshake: get("handshake", default.handshake),
         drain: get("drain", default.drain),
+        shutdown_delay: s.duration("shutdown_delay", Unit::Seconds, default.shutdown_delay, report),
     }
 }
 

@@ -280,7 +280,7 @@ impl<O: Observer> Proxy<O> {
     fn admin_request(&mut self, x: ExchangeId, now: Instant) {
         let shared = &self.identity.shared;
         let readiness = match () {
-            () if shared.is_leaving() || self.drain.until.is_some() => Readiness::Leaving,
+            () if self.drain.announced => Readiness::Leaving,
             () if shared.all_ready() => Readiness::Ready,
             () => Readiness::Starting,
         };

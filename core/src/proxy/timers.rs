@@ -15,6 +15,10 @@ use crate::time::Instant;
 use crate::wheel::TimerKey;
 use crate::wire::Wire;
 
+/// Who has had a response within this time before a drain begins has as long to ask for the next one: else
+/// the question and the end would cross each other on the wire.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// What one end of an exchange is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Due {
@@ -283,9 +287,15 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// A drain will begin soon: whoever asks is told to send nothing any more. Everything is served on.
+    pub fn announce_drain(&mut self) {
+        self.drain.announced = true;
+    }
+
     /// Takes nothing new, ends what runs, cuts what is left at `until`; [`Effect::Drained`] says when nothing
     /// is left.
     pub fn drain(&mut self, until: Instant, now: Instant) {
+        self.drain.announced = true;
         let first = self.drain.until.is_none();
         self.drain.until = Some(self.drain.until.map_or(until, |before| before.min(until)));
         if !first {
@@ -299,11 +309,13 @@ impl<O: Observer> Proxy<O> {
         for c in self.conns_that(|conn| !conn.is_busy() && conn.wire.is_drained()) {
             match self.tables.conns.get(c).map(|conn| &conn.role) {
                 // Who has just come may have asked already, and may not ask again by itself: it has a moment,
-                // and then its response.
-                Some(Role::Client(client)) if !client.lingering && client.requests == 0 => {
+                // and then its response. So may who asks one thing after another.
+                Some(Role::Client(client))
+                    if !client.lingering && (client.requests == 0 || self.was_served_lately(c, now)) =>
+                {
+                    let moment = if client.requests == 0 { super::accept::LINGER } else { LATELY };
                     let deadline = self.tables.conns[c].deadline;
-                    let at =
-                        deadline.min(now + super::accept::LINGER).min(until - super::accept::BEFORE_DRAINED);
+                    let at = deadline.min(now + moment).min(until - super::accept::BEFORE_DRAINED);
                     self.set_deadline(c, at);
                 }
                 // What has reached the socket but has not been read would be lost to a reset.
@@ -313,6 +325,12 @@ impl<O: Observer> Proxy<O> {
             }
         }
         self.finish_drain();
+    }
+
+    /// Whether the last response on a connection that lies idle now ended a short while ago.
+    fn was_served_lately(&self, c: ConnId, now: Instant) -> bool {
+        // Its deadline was set then. Without a timeout nobody knows.
+        self.tables.conns[c].deadline + LATELY >= now + self.pools.config.timeouts.idle
     }
 
     fn conns_that(&self, test: impl Fn(&Conn) -> bool) -> Vec<ConnId> {

@@ -73,6 +73,7 @@ pub(crate) fn pool(strategy: Strategy, backends: Vec<Backend>) -> config::Pool {
             queue: s(5),
             handshake: s(10),
             drain: s(30),
+            shutdown_delay: Duration::ZERO,
         },
         limits: config::Limits {
             head_bytes: 16384,

@@ -293,7 +293,7 @@ fn probes() {
 }
 
 /// The admin listener says whether traffic may come: not before every backend has been checked once, nor when
-/// the end has begun.
+/// the end has been announced or has begun; everything is served until it begins.
 #[test]
 fn ready_after_the_first_round() {
     let mut w = World::new(&probed(10, "addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]"));
@@ -304,6 +304,12 @@ fn ready_after_the_first_round() {
     let open = w.probes()[0];
     w.send(open, "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(w.ask(admin, "/readyz"), [200], "checked, whatever came of it");
+    w.shards[0].announce_drain();
+    assert_eq!((w.ask(admin, "/readyz"), w.ask(admin, "/healthz")), (vec![503], vec![200]));
+    assert!(w.shards[0].accepting(ruststrom_core::config::ListenerKind::Http));
+    let c = w.client();
+    assert_eq!(w.ask(c, "/"), [200]);
+    w.end(c);
     w.send(admin, "GET /readyz HTTP/1.1\r\nHost: a.test\r\n");
     w.drain(std::time::Duration::from_secs(1));
     w.send(admin, "\r\n");

@@ -426,6 +426,15 @@ fn drains() {
     let b = w.to(A)[0];
     w.reply(b, ok(""));
     w.statuses(idle);
+    w.advance_ms(900);
+    let [lately, asks] = [(); 2].map(|()| {
+        let c = w.client_sends(&get("/lately"));
+        let b = w.to(A).into_iter().find(|b| w.arrived.last().is_some_and(|(at, _)| at == b));
+        w.reply(b.expect("it is asked"), ok(""));
+        w.statuses(c);
+        c
+    });
+    w.advance_ms(101);
     let busy = w.client_sends(&get("/busy"));
     let streaming = w.client_sends(&get("/streaming"));
     let tunnel = w.client_sends(UPGRADE);
@@ -442,11 +451,16 @@ fn drains() {
     assert_eq!(w.accept(0, addr("192.0.2.9:1"), ListenerId(0)), Err(Refused::Draining));
     assert!(!w.shards[0].accepting(ListenerKind::Http));
     assert!(w.peer(idle).shut && !w.peer(idle).closed, "the end is said, and the other's waited for");
-    for c in [busy, streaming, tunnel, queued, half, fresh, silent] {
-        assert!(!w.peer(c).shut, "under way");
+    for c in [busy, streaming, tunnel, queued, half, fresh, silent, lately, asks] {
+        assert!(!w.peer(c).shut, "under way, or soon");
     }
     assert_eq!(w.counts().backends_idle, 0);
-    w.advance_ms(1_900);
+    w.advance_ms(990);
+    // What it asks next was on its way when the drain began.
+    w.send(asks, get("/on-its-way"));
+    w.advance_ms(20);
+    assert!(w.peer(lately).closed && !w.peer(lately).cut && !w.peer(asks).closed);
+    w.advance_ms(890);
     // Its request was on its way.
     w.send(fresh, "GET /fresh HTTP/1.1\r\n");
     w.advance_ms(110);
@@ -461,6 +475,10 @@ fn drains() {
     assert!(w.got(queued).contains("Connection: close\r\n"));
     w.end(queued);
     w.send(half, "Host: a.test\r\n\r\n");
+    let to_asks = of(&w, "/on-its-way");
+    w.reply(to_asks, ok("done"));
+    assert!(w.got(asks).contains("Connection: close\r\n"));
+    w.end(asks);
     let to_half = of(&w, "/half");
     w.reply(to_half, ok("done"));
     assert!(w.got(half).contains("Connection: close\r\n"));

@@ -15,6 +15,7 @@ use crate::mailbox::{Command, Mailbox, WorkerReport, WorkerStats};
 use crate::observer::WorkerObserver;
 use crate::pump::Pump;
 use crate::sockets::Sockets;
+use crate::stop::Stage;
 
 /// Log lines that could not be handed over are tried again after this long.
 const LOG_RETRY: Duration = Duration::from_millis(2);
@@ -38,6 +39,8 @@ pub struct EventLoop<O: WorkerObserver, L> {
     config: Arc<Config>,
     /// When the wall clock is read again: at its next full second, or later.
     next_wall: Instant,
+    /// When the drain begins, once a stop has been announced.
+    drain_from: Option<Instant>,
     /// The drain's deadline once it has begun.
     drain_until: Option<Instant>,
     /// The observer could not hand over its lines.
@@ -70,6 +73,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
             acceptor: Acceptor::new(listeners, files),
             config,
             next_wall: Instant::ZERO,
+            drain_from: None,
             drain_until: None,
             log_pending: false,
             commands: VecDeque::new(),
@@ -81,14 +85,14 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
     }
 
     /// One turn with all that has happened since the last one. The first comes before anything has: the proxy
-    /// has things to do, probes and lookups. `stopping`: a stop is wanted, which this turn begins unless an
-    /// earlier one did.
+    /// has things to do, probes and lookups. A stop that `stage` wants is begun by this turn unless an earlier
+    /// one did.
     ///
     /// After a panic, call it again with the rest of the events.
     pub fn turn<S: Sockets<Listener = L>>(
         &mut self,
         events: &mut impl Iterator<Item = S::RawEvent>,
-        stopping: bool,
+        stage: Stage,
         mailbox: &Mailbox,
         sockets: &mut S,
     ) {
@@ -121,7 +125,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         }
         self.stale_batch = false;
         self.pump.resume(sockets);
-        let drains = stopping && self.drain_until.is_none();
+        let drains = self.drain_until.is_none() && self.is_to_drain(stage);
         self.acceptor.accept(drains, &mut self.pump, sockets);
         self.pump.tick(sockets);
         self.pump.settle(sockets);
@@ -135,6 +139,19 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
         }
         if !self.reports_for.is_empty() {
             self.report();
+        }
+    }
+
+    /// Whether the time to drain has come. A stop that is announced only is told to whoever asks.
+    fn is_to_drain(&mut self, stage: Stage) -> bool {
+        match stage {
+            Stage::Run => false,
+            Stage::Notice => {
+                self.pump.proxy_mut().announce_drain();
+                let now = self.pump.now();
+                now >= *self.drain_from.get_or_insert(now + self.config.timeouts.shutdown_delay)
+            }
+            Stage::Drain | Stage::Now => true,
         }
     }
 
@@ -234,7 +251,10 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
             return Some(self.pump.now());
         }
         let log = self.log_pending.then(|| self.pump.now() + LOG_RETRY);
-        let give_up = self.drain_until.map(|until| until + DRAIN_GRACE);
+        let give_up = match self.drain_until {
+            Some(until) => Some(until + DRAIN_GRACE),
+            None => self.drain_from,
+        };
         let next = [self.pump.poll_timeout(), self.acceptor.paused_until(), log, give_up];
         let next = next.into_iter().flatten().filter(|t| *t != Instant::NEVER).min();
         if crate::planted::planted!(75) {

@@ -113,13 +113,14 @@ impl<S: Sockets, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
     }
 
     fn attempt(&mut self, events: &mut impl Iterator<Item = S::RawEvent>) {
-        let stopping = self.stop.stage() != Stage::Run;
+        let stage = self.stop.stage();
         let mailbox = &self.mailboxes[usize::from(self.shard)];
-        self.event_loop.turn(events, stopping, mailbox, &mut self.sockets);
+        self.event_loop.turn(events, stage, mailbox, &mut self.sockets);
         if !self.ready && self.event_loop.pump().proxy().is_ready() {
             self.ready = true;
             if self.unready.fetch_sub(1, Ordering::AcqRel) == 1 {
                 log::info!("ready");
+                self.stop.probed();
             }
         }
     }

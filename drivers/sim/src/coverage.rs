@@ -80,6 +80,7 @@ marks! {
     BackendRemoved "fault: backend removed by a reload";
     BackendAdded "fault: backend added by a reload";
     DrainedUnderTraffic "fault: drain under traffic";
+    DrainAnnounced "drain that is announced some time before it begins";
     DelayedNudge "fault: delayed nudge";
     PlainHttpTold "fault: plain HTTP on the port for TLS";
     AlertTold "fault: TLS client that is told of by an alert";

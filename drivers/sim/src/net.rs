@@ -112,6 +112,8 @@ pub(crate) struct Net {
     pub(crate) admissions: BTreeMap<(&'static str, usize, String), Vec<u64>>,
     /// A reload has changed a rate limit.
     pub(crate) limits_changed: bool,
+    /// When the drain begins, once a stop is wanted: until then everything is served.
+    pub(crate) drain_from: Option<u64>,
     /// The deadline of the drain, once there is one.
     pub(crate) drain_by: Option<u64>,
     /// The socket of each client; `usize::MAX`: not accepted yet.
@@ -174,6 +176,11 @@ pub(crate) enum BackendMode {
 }
 
 impl Net {
+    /// A drain has begun.
+    pub(crate) fn drains(&self) -> bool {
+        self.drain_from.is_some_and(|from| self.now >= from)
+    }
+
     pub(crate) fn new(scenario: Scenario, traced: bool) -> Self {
         let shards = usize::from(scenario.shards);
         let backend_modes = vec![BackendMode::Healthy; scenario.backend_count + 2];
@@ -207,6 +214,7 @@ impl Net {
             open_by_shard: vec![Vec::new(); shards],
             admissions: BTreeMap::new(),
             limits_changed: false,
+            drain_from: None,
             drain_by: None,
             client_sockets: Vec::new(),
             read_buffer: Vec::new(),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ruststrom_core::config::Config;
 use ruststrom_core::{Instant, Proxy, Shared};
 use ruststrom_driver::mailbox::Command;
+use ruststrom_driver::stop::Stage;
 
 use self::observer::RunObserver;
 use self::phases::RunPhase;
@@ -252,7 +253,8 @@ impl Simulation {
             return;
         }
         self.net.judge_deadlines(shard);
-        self.shards[shard].turn(self.drain_wanted, &mut self.clients, &mut self.net);
+        let stage = if self.drain_wanted { Stage::Notice } else { Stage::Run };
+        self.shards[shard].turn(stage, &mut self.clients, &mut self.net);
         self.check_after_turn(shard);
         self.shards[shard].schedule(&mut self.net);
     }

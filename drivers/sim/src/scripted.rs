@@ -11,6 +11,7 @@ use ruststrom_core::proxy::Counts;
 use ruststrom_core::{ConnId, Instant, Proxy, Shared};
 use ruststrom_driver::mailbox::Command;
 use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::stop::Stage;
 use ruststrom_driver::turn::DrainEnd;
 
 use crate::exchanges::InvariantViolation;
@@ -265,7 +266,8 @@ impl<O: WorkerObserver> Scripted<O> {
         match event {
             SimEvent::WorkerTurn(shard) => {
                 if self.net.turn_due(shard) && !self.net.drained[shard] {
-                    self.shard.turn(self.drain_wanted, &mut self.peers, &mut self.net);
+                    let stage = if self.drain_wanted { Stage::Notice } else { Stage::Run };
+                    self.shard.turn(stage, &mut self.peers, &mut self.net);
                     self.shard.event_loop.check();
                     self.shard.schedule(&mut self.net);
                 }

@@ -12,6 +12,7 @@ use ruststrom_driver::acceptor::ListenerSlot;
 use ruststrom_driver::event::Event;
 use ruststrom_driver::mailbox::{Command, Mailbox};
 use ruststrom_driver::observer::WorkerObserver;
+use ruststrom_driver::stop::Stage;
 use ruststrom_driver::tls::TlsWorld;
 use ruststrom_driver::turn::EventLoop;
 
@@ -108,8 +109,8 @@ impl<O: WorkerObserver> Shard<O> {
         net.wake(self.number, 0);
     }
 
-    /// One turn of the event loop. `stopping`: a drain is wanted.
-    pub(crate) fn turn(&mut self, stopping: bool, clients: &mut impl ClientSource, net: &mut Net) {
+    /// One turn of the event loop, at a stage of a stop.
+    pub(crate) fn turn(&mut self, stage: Stage, clients: &mut impl ClientSource, net: &mut Net) {
         let shard = self.number;
         net.turn += 1;
         let events = self.poll(net);
@@ -119,7 +120,7 @@ impl<O: WorkerObserver> Shard<O> {
         let sockets = ShardWorld { net: &mut *net, shard, clients, listeners: &mut self.listeners };
         let tls = self.tls.take().expect("it is back behind each turn");
         let mut world = PlaintextWorld::new(tls, self.newest.clone(), sockets);
-        self.event_loop.turn(&mut events.into_iter(), stopping, &self.mailbox, &mut world);
+        self.event_loop.turn(&mut events.into_iter(), stage, &self.mailbox, &mut world);
         self.tls = Some(world.into_tls());
         net.judge_sessions(shard);
         net.drained[shard] = self.event_loop.pump().is_drained();

@@ -52,6 +52,38 @@ fn hours_pass_without_waiting() {
     }
 }
 
+/// A stop that is announced some time before: clients come and go as ever until the drain begins, and hear
+/// nothing of it.
+#[test]
+fn a_drain_begins_after_its_delay() {
+    for seed in 0..20 {
+        let mut world = world(seed, "timeouts = { shutdown_delay = \"3s\" }");
+        let idle = world.connect().expect("it listens");
+        world.drain();
+        world.wait(Duration::from_millis(2_900));
+        let client = world.connect().expect("it listens on");
+        assert!(world.write(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let backend = world.accept(0).expect("it is asked");
+        assert!(matches!(world.read(backend), Some(Received::Bytes(_))));
+        assert!(world.write(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        let mut response = Vec::new();
+        while !response.ends_with(b"ok") {
+            let Some(Received::Bytes(bytes)) = world.read(client) else { panic!("no more comes") };
+            response.extend(bytes);
+        }
+        assert!(!response.windows(10).any(|part| part == b"Connection"), "{}", response.escape_ascii());
+        world.wait(Duration::from_millis(110));
+        assert_eq!(world.connect(), None);
+        // Both have a moment, as they had before: nothing says that they would not ask.
+        world.wait(Duration::from_secs(2));
+        for client in [idle, client] {
+            assert_eq!(world.read(client), Some(Received::End));
+            world.close(client);
+        }
+        assert_eq!(world.end(), Ok(DrainEnd::Finished));
+    }
+}
+
 #[test]
 fn a_drain_finishes_requests_and_accepts_no_clients() {
     for seed in 0..20 {

@@ -62,7 +62,7 @@ impl Client {
         net.trace(43, || format!("client {} is gone: {stranger:?}", self.index));
         // What a drain, or the loss of a connection, leaves unsaid.
         let s = &net.sockets[socket];
-        let lost = net.drain_by.is_some() || !net.faults_on || s.peer_got_reset || s.closed_blocked;
+        let lost = net.drains() || !net.faults_on || s.peer_got_reset || s.closed_blocked;
         let failure = net.sockets[socket].tls.as_ref().and_then(|tls| tls.endpoint.failure());
         let told = match (stranger, stranger.alert()) {
             (Stranger::PlainHttp, _) => is_told_to_use_tls(&self.reply),

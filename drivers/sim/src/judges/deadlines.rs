@@ -60,7 +60,7 @@ impl Net {
         let next = self.next_entry(client)?;
         if read < next.head_end {
             let since = self.head_began(client);
-            if s.writes.last().is_some_and(|w| w.1 > since) || self.drain_by.is_some() {
+            if s.writes.last().is_some_and(|w| w.1 > since) || self.drains() {
                 // It is being told so, or a drain has given it another time.
                 return None;
             }

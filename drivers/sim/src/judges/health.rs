@@ -199,7 +199,7 @@ impl Net {
         let mut named = pools.iter().flat_map(|p| p.backends.iter().map(move |b| (p, b)));
         let mut named = named.by_ref().filter(|(_, b)| b.backend == backend);
         let (Some((pool, spec)), None) = (named.next(), named.next()) else { return };
-        if self.config_versions.len() > 1 || spec.is_named() || self.drain_by.is_some() {
+        if self.config_versions.len() > 1 || spec.is_named() || self.drains() {
             return;
         }
         let label = spec.label();

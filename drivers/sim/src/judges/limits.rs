@@ -83,7 +83,7 @@ impl Net {
         let limits = &self.scenario.limits;
         let at = |n: u64, limit: u64| limit > 0 && n >= limit;
         let full = at(all, limits.connections) || at(same, limits.connections_per_ip);
-        if !full && self.drain_by.is_none() && self.scenario.page_limit == 0 {
+        if !full && !self.drains() && self.scenario.page_limit == 0 {
             let details = format!("{all} clients, {same} from one address: {limits:?}");
             self.ledger.fail("refused-below-limit", details);
         }

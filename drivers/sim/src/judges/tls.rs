@@ -45,7 +45,7 @@ impl Net {
         }
         let s = &self.sockets[socket];
         let broke = s.broken || s.times.fin.is_some() || s.times.unsecured.is_some();
-        if !over && !broke && self.drain_by.is_none() {
+        if !over && !broke && !self.drains() {
             let details = format!("socket {socket}, opened at {}: {timeout} is allowed", s.times.opened);
             self.ledger.fail("handshake-early", details);
         }

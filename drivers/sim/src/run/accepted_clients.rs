@@ -35,6 +35,9 @@ impl ClientSource for Vec<Client> {
     }
 
     fn refused(&mut self, client: usize, net: &mut Net) {
+        if !net.drains() {
+            net.ledger.fail("listens-until-the-drain", format!("client {client} is refused"));
+        }
         self[client].refused(net);
     }
 }

@@ -120,8 +120,14 @@ impl Simulation {
         if clients.map(|s| &self.net.sockets[*s]).any(in_handshake) {
             self.net.mark(Mark::DrainedInHandshake);
         }
-        let within = self.configs.last().expect("one").timeouts.drain.min(Duration::from_secs(3600));
-        self.drain_by = self.net.now + within.as_nanos() as u64;
+        let timeouts = &self.configs.last().expect("one").timeouts;
+        let within = timeouts.drain.min(Duration::from_secs(3600));
+        let drain_from = self.net.now + timeouts.shutdown_delay.as_nanos() as u64;
+        if drain_from > self.net.now {
+            self.net.mark(Mark::DrainAnnounced);
+        }
+        self.net.drain_from = Some(drain_from);
+        self.drain_by = drain_from + within.as_nanos() as u64;
         self.net.drain_by = Some(self.drain_by);
         self.phase = RunPhase::Draining;
         self.phase_until = self.drain_by + 2 * SEC;

@@ -8,7 +8,7 @@ use ruststrom_core::page::SMALL_BYTES;
 
 use super::middlewares::{self, error_page};
 use super::{MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
-use crate::random::SplitMix64;
+use crate::random::{SplitMix64, mix};
 use crate::stages::{COPY, LOOKUP};
 
 impl Scenario {
@@ -42,7 +42,9 @@ impl Scenario {
         // Clients that half-close here wait for their responses, however long that takes.
         text.push_str("client_fin = 0\n");
         let drain = rng.between(50, 5_000);
-        writeln!(text, "drain = \"{drain}ms\"\n[limits]").expect("memory");
+        // Not drawn: other settings stay what they were for each seed.
+        let delay = if mix(self.seed).is_multiple_of(2) { mix(self.seed.wrapping_add(1)) % 1_500 } else { 0 };
+        writeln!(text, "drain = \"{drain}ms\"\nshutdown_delay = \"{delay}ms\"\n[limits]").expect("memory");
         if !fault_free {
             if rng.below(5) == 0 {
                 self.limits.connections = rng.between(2, 20);
