@@ -205,6 +205,12 @@ impl Shared {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The states of the pools of the configuration that was adopted last, in its order.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<PoolState>> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).latest.clone()
+    }
+
     /// The states of a configuration's pools, in its order. The state of a pool or a backend that was there
     /// before (by pool name and label) is carried over; every shard gets the same states for the same
     /// configuration. To be called when a configuration is loaded: it takes a lock.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ruststrom_core::config::ListenerKind;
@@ -32,6 +33,15 @@ pub struct ListenerSlot<L> {
     pub address: SocketAddr,
     /// The listener itself.
     pub listener: L,
+}
+
+/// The socket of a listener, once more.
+#[derive(Debug)]
+pub struct LentSocket {
+    /// What arrives there.
+    pub kind: ListenerKind,
+    /// The same socket as the worker's.
+    pub socket: OwnedFd,
 }
 
 /// A listener of a configuration.
@@ -139,6 +149,15 @@ impl<L> Acceptor<L> {
                 self.accept_from(place, MAX_ACCEPTS, last, pump, sockets);
             }
         }
+    }
+
+    /// The sockets of all listeners once more.
+    pub(crate) fn lend<S: Sockets<Listener = L>>(&self, sockets: &S) -> io::Result<Vec<LentSocket>> {
+        let lent = |l: &Listening<L>| {
+            let socket = sockets.lend(&l.slot.listener)?;
+            Ok(LentSocket { kind: l.slot.kind, socket })
+        };
+        self.listeners.iter().flatten().map(lent).collect()
     }
 
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.

@@ -9,8 +9,8 @@
 //! [`tls`] is what handshakes need: certificates, names, tickets. [`acme`] obtains certificates. [`auth`]
 //! finds out whether names and passwords are good. [`watch`] tells when files have changed.
 //!
-//! [`listen`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of the outside world
-//! as the core sees it. [`log_writer`], [`logger`], [`access_log`], [`access_target`] and
+//! [`listen`], [`inherited`], [`lookup`], [`services`], [`clock`], [`limits`] and [`stop`] are the rest of
+//! the outside world as the core sees it. [`log_writer`], [`logger`], [`access_log`], [`access_target`] and
 //! [`health_log`] carry lines out of the process without ever making a worker wait.
 //! [`metrics`] counts, and makes the pages of the admin listener; [`daemon_observer`] is what a worker of the
 //! daemon tells both.
@@ -30,6 +30,7 @@ pub mod daemon_observer;
 pub mod engine;
 pub mod event;
 pub mod health_log;
+pub mod inherited;
 pub mod limits;
 pub mod line;
 pub mod listen;

@@ -23,7 +23,8 @@ pub struct BoundListener {
     pub kind: ListenerKind,
     /// An unspecified IPv6 address takes IPv4 too.
     pub dual: bool,
-    /// One for each worker, sharing the address by SO_REUSEPORT.
+    /// One for each worker, sharing the address by SO_REUSEPORT; of one that was open before, as many as
+    /// there were, or more: workers then share some of them.
     pub sockets: Vec<TcpListener>,
 }
 

@@ -110,6 +110,10 @@ struct Inner {
     /// The file is to be closed when there is no producer any more.
     close: AtomicBool,
     closed: AtomicBool,
+    /// The file is to be lent to another process, ...
+    lend: AtomicBool,
+    /// ... and lies here then.
+    lent: Mutex<Option<File>>,
     /// How often everything that waited was written, for those who wait for that.
     rounds: Mutex<u64>,
     round_done: Condvar,
@@ -170,6 +174,8 @@ impl LogWriter {
             reopen: AtomicBool::new(false),
             close: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            lend: AtomicBool::new(false),
+            lent: Mutex::default(),
             rounds: Mutex::new(0),
             round_done: Condvar::new(),
             lost: AtomicU64::new(0),
@@ -220,6 +226,15 @@ impl LogWriter {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The file that is written to, once more, for another process; `None` if it is none, or within `timeout`
+    /// the writer did not get to it.
+    #[must_use]
+    pub fn file(&self, timeout: Duration) -> Option<File> {
+        self.0.lend.store(true, Ordering::Release);
+        self.flush(timeout);
+        self.0.lent.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until all that was handed over before has been written, but no longer than `timeout`; whether
@@ -315,6 +330,9 @@ impl Inner {
             if self.reopen.swap(false, Ordering::AcqRel) {
                 self.open_anew(&mut to, &mut torn);
             }
+            if self.lend.swap(false, Ordering::AcqRel) {
+                *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = to.lend();
+            }
             *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             self.round_done.notify_all();
             if self.close.load(Ordering::Acquire) && self.has_no_producer() {
@@ -364,6 +382,11 @@ trait Sink: Write {
     fn reopen(&mut self) -> io::Result<Reopened> {
         Ok(Reopened::NoFile)
     }
+
+    /// The file, once more.
+    fn lend(&self) -> Option<File> {
+        None
+    }
 }
 
 /// What came of opening a target anew.
@@ -410,6 +433,10 @@ impl Sink for LogFile {
         self.file = open_file(&self.path)?;
         let empty = self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         Ok(if empty { Reopened::Empty } else { Reopened::WithLines })
+    }
+
+    fn lend(&self) -> Option<File> {
+        self.file.try_clone().ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! How other threads reach a worker: a queue of commands, and a waker.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, LookupId, LookupResult};
 
-use crate::acceptor::Placed;
+use crate::acceptor::{LentSocket, Placed};
 use crate::metrics::counted::Names;
 use crate::metrics::worker::Snapshot;
 
@@ -49,6 +50,10 @@ pub enum Command {
     },
     /// Forget what was counted under these names, which are sorted.
     Forget(Arc<[Arc<Names>]>),
+    /// Say that you live.
+    Pulse(Sender<()>),
+    /// Lend the sockets of all listeners to another process.
+    Lend(Sender<io::Result<Vec<LentSocket>>>),
 }
 
 /// What a worker has counted, and what there is now.
@@ -78,26 +83,45 @@ pub struct Mailbox {
     wake: Wake,
     nudged: AtomicBool,
     queue: Mutex<VecDeque<Command>>,
+    /// The worker has ended.
+    closed: AtomicBool,
 }
 
 impl Mailbox {
     /// An empty one. `wake` makes the worker read it, by an [`Event::Mailbox`](crate::event::Event::Mailbox).
     #[must_use]
     pub fn new(wake: Wake) -> Self {
-        Self { wake, nudged: AtomicBool::new(false), queue: Mutex::new(VecDeque::with_capacity(QUEUED)) }
+        Self {
+            wake,
+            nudged: AtomicBool::new(false),
+            queue: Mutex::new(VecDeque::with_capacity(QUEUED)),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Leaves a command for the worker and wakes it; never waits for it. If the worker has ended the command
-    /// is never carried out. Nudges before the worker looks are one and cost no memory.
+    /// is dropped. Nudges before the worker looks are one and cost no memory.
     pub fn post(&self, command: Command) {
         if matches!(command, Command::Nudge) {
             if !self.nudged.swap(true, Ordering::AcqRel) {
                 self.wake();
             }
         } else {
-            self.queue().push_back(command);
-            self.wake();
+            let mut queue = self.queue();
+            if !self.closed.load(Ordering::Acquire) {
+                queue.push_back(command);
+                drop(queue);
+                self.wake();
+            }
         }
+    }
+
+    /// The worker has ended: what waits here and what comes later is dropped, so that nobody waits for a
+    /// response.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue();
+        self.closed.store(true, Ordering::Release);
+        queue.clear();
     }
 
     /// Moves all commands behind those in `commands`, a nudge first, the others in the order in which they

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use ruststrom_core::{ConnId, Wall};
 
@@ -27,6 +28,14 @@ pub trait Sockets: World {
     /// If they cannot be waited for; `Unsupported` where there are no sockets of a kernel.
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
         let _ = (place, listener);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The socket of a listener once more, for another process.
+    ///
+    /// # Errors
+    /// If no descriptor is left; `Unsupported` where there are no sockets of a kernel.
+    fn lend(&self, listener: &Self::Listener) -> io::Result<OwnedFd> {
+        let _ = listener;
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Takes a connection from the listener at `place`.

@@ -85,8 +85,8 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
     }
 
     /// One turn with all that has happened since the last one. The first comes before anything has: the proxy
-    /// has things to do, probes and lookups. A stop that `stage` wants is begun by this turn unless an earlier
-    /// one did.
+    /// has things to do, probes and lookups. A stop that `stage` wants is begun by this turn unless an
+    /// earlier one did.
     ///
     /// After a panic, call it again with the rest of the events.
     pub fn turn<S: Sockets<Listener = L>>(
@@ -182,6 +182,9 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
                 Command::Stats(to) => self.stats_for.push(to),
                 Command::Report { worker, to } => self.reports_for.push((worker, to)),
                 Command::Forget(names) => self.pump.proxy_mut().observer_mut().forget(&names),
+                // Whoever asked may not wait any more.
+                Command::Pulse(to) => _ = to.send(()),
+                Command::Lend(to) => _ = to.send(self.acceptor.lend(&*sockets)),
             }
         }
     }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ruststrom_core::{Config, ListenerId, Shared};
 
-use crate::acceptor::{ListenerSlot, Placed};
+use crate::acceptor::{LentSocket, ListenerSlot, Placed};
 use crate::engine::Engine;
 use crate::listen::BoundListener;
 use crate::lookup::Lookups;
@@ -36,7 +36,7 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// What the workers share; its number of shards is the number of workers.
     pub shared: Arc<Shared>,
-    /// Bound listeners with a socket for each worker.
+    /// Bound listeners with a socket for each worker, or more.
     pub listeners: Vec<BoundListener>,
     /// Unpredictable: it keys hashes, random choices and request ids.
     pub seed: u64,
@@ -81,8 +81,8 @@ where
         engines.iter().map(|e| e.wake().map(Mailbox::new)).collect::<io::Result<Vec<_>>>()?.into();
     let mut sockets: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
     for bound in setup.listeners {
-        for (shard, socket) in bound.sockets.into_iter().enumerate() {
-            sockets[shard].push((bound.id, bound.kind, bound.address, socket));
+        for (nth, socket) in bound.sockets.into_iter().enumerate() {
+            sockets[nth % usize::from(shards)].push((bound.id, bound.kind, bound.address, socket));
         }
     }
     for shard in 0..shards {
@@ -116,7 +116,9 @@ where
             let sockets = TlsWorld::new(sockets, tls).of_worker(shard);
             engine.run(Worker::new(worker_setup, sockets, slots, move || observer(shard)))
         };
+        let mailbox = CloseAtEnd(mailboxes.clone(), shard);
         let run = move || {
+            let _mailbox = mailbox;
             serve().unwrap_or_else(|e| {
                 log::error!("worker {shard} failed: {e}");
                 stop.advance(Stage::Drain);
@@ -128,6 +130,64 @@ where
     Ok(Running { threads, mailboxes })
 }
 
+/// Closes a worker's mailbox when its thread ends, however it does.
+struct CloseAtEnd(Arc<[Mailbox]>, u16);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0[usize::from(self.1)].close();
+    }
+}
+
+/// What other threads can ask of workers that run.
+#[derive(Clone)]
+pub struct Workers {
+    mailboxes: Arc<[Mailbox]>,
+}
+
+impl Workers {
+    /// Whether every worker has had a turn within `timeout`; those that have ended are not waited for. Idle
+    /// ones are woken for it.
+    #[must_use]
+    pub fn all_turn(&self, timeout: Duration) -> bool {
+        self.ask(timeout, Command::Pulse).is_some()
+    }
+
+    /// The sockets of all listeners of all workers once more, for another process. They stay open until both
+    /// have closed them.
+    ///
+    /// # Errors
+    /// If no descriptors are left, or a worker does not respond within `timeout`.
+    pub fn lend(&self, timeout: Duration) -> io::Result<Vec<LentSocket>> {
+        let lent = self.ask(timeout, Command::Lend);
+        let lent = lent.ok_or_else(|| io::Error::other("a worker does not respond"))?;
+        Ok(lent.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The responses of all workers that have not ended; `None` if one does not come in time.
+    fn ask<T>(&self, timeout: Duration, command: impl Fn(mpsc::Sender<T>) -> Command) -> Option<Vec<T>> {
+        let until = Instant::now() + timeout;
+        let asked: Vec<_> = self
+            .mailboxes
+            .iter()
+            .map(|mailbox| {
+                let (to, response) = mpsc::channel();
+                mailbox.post(command(to));
+                response
+            })
+            .collect();
+        let mut responses = Vec::with_capacity(asked.len());
+        for response in asked {
+            match response.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(response) => responses.push(response),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => return None,
+            }
+        }
+        Some(responses)
+    }
+}
+
 /// Gives workers that run new configurations, from any thread.
 #[derive(Clone)]
 pub struct Reloader {
@@ -137,14 +197,15 @@ pub struct Reloader {
 impl Reloader {
     /// Every worker serves by this configuration from its next turn on. Exchanges under way keep the one that
     /// they began with, and no connection is closed. Its listeners are those of `kept`, and `bound`, each
-    /// with a socket for every worker; one that is neither is closed when whoever had connected there has
-    /// been taken.
+    /// with a socket for every worker, or more; one that is neither is closed when whoever had connected
+    /// there has been taken.
     pub fn reload(&self, config: &Arc<Config>, kept: &[ListenerId], bound: Vec<BoundListener>) {
         let all_kept = || kept.iter().map(|id| Placed::Kept(*id)).collect();
         let mut placed: Vec<Vec<Placed>> = self.mailboxes.iter().map(|_| all_kept()).collect();
         for BoundListener { id, kind, address, sockets, .. } in bound {
-            for (placed, listener) in placed.iter_mut().zip(sockets) {
-                placed.push(Placed::Bound(ListenerSlot { id, kind, address, listener }));
+            for (nth, listener) in sockets.into_iter().enumerate() {
+                let nth = nth % placed.len();
+                placed[nth].push(Placed::Bound(ListenerSlot { id, kind, address, listener }));
             }
         }
         for (mailbox, placed) in self.mailboxes.iter().zip(placed) {
@@ -164,6 +225,12 @@ impl Running {
     #[must_use]
     pub fn mailboxes(&self) -> Arc<[Mailbox]> {
         self.mailboxes.clone()
+    }
+
+    /// What other threads can ask of the workers.
+    #[must_use]
+    pub fn workers(&self) -> Workers {
+        Workers { mailboxes: self.mailboxes.clone() }
     }
 
     /// Asks every worker how much of everything it has, between two of its turns. One that does not respond

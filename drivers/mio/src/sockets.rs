@@ -105,11 +105,21 @@ impl Sockets for MioSockets {
         Ok(listener)
     }
 
+    fn lend(&self, listener: &TcpListener) -> io::Result<OwnedFd> {
+        listener.as_fd().try_clone_to_owned()
+    }
+
     fn accept(&mut self, _: usize, listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
         socket_table::accept(listener.as_fd())
     }
 
     fn listener_blocks(&mut self, _: usize, _: &TcpListener) {}
+
+    fn close_listener(&mut self, _: usize, listener: TcpListener) {
+        // While another worker or another process has the same socket, closing it here would leave it in our
+        // poller (epoll(7)): each connection to the others would be an event.
+        let _ = self.registry.deregister(&mut SourceFd(&listener.as_raw_fd()));
+    }
 
     fn insert(&mut self, c: ConnId, socket: OwnedFd) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;

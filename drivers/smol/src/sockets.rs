@@ -216,6 +216,10 @@ impl Sockets for SmolSockets {
         Ok(listener)
     }
 
+    fn lend(&self, listener: &Listener) -> io::Result<OwnedFd> {
+        listener.as_fd().try_clone_to_owned()
+    }
+
     fn accept(&mut self, _: usize, listener: &Listener) -> io::Result<(OwnedFd, SocketAddr)> {
         socket_table::accept(listener.as_fd())
     }

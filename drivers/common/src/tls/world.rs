@@ -20,6 +20,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use ruststrom_core::config::TlsTarget;
 use ruststrom_core::observe::Name;
@@ -521,6 +522,10 @@ impl<W: Sockets, L: Layer> Sockets for TlsWorld<W, L> {
 
     fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<W::Listener> {
         self.inner.listen(place, listener)
+    }
+
+    fn lend(&self, listener: &W::Listener) -> io::Result<OwnedFd> {
+        self.inner.lend(listener)
     }
 
     fn accept(&mut self, place: usize, listener: &W::Listener) -> io::Result<(W::Accepted, SocketAddr)> {
