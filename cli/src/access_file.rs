@@ -20,13 +20,18 @@ pub(crate) enum Change {
     Target(Opened),
 }
 
-/// Opens the access log's file; `None` if there is none.
+/// Opens the access log's file; `None` if there is none. `lent` has one that is open at a path where none can
+/// be opened.
 ///
 /// # Errors
 /// A message, if it cannot be opened.
-pub(crate) fn open(config: &Config, folder: &Path) -> Result<Opened, String> {
+pub(crate) fn open(
+    config: &Config,
+    folder: &Path,
+    lent: impl FnOnce(&Path) -> Option<File>,
+) -> Result<Opened, String> {
     let Some(path) = outside::access_log_path(config, folder) else { return Ok(None) };
-    match log_writer::open_file(&path) {
+    match log_writer::open_file(&path).or_else(|e| lent(&path).ok_or(e)) {
         Ok(file) => Ok(Some((file, path))),
         Err(e) => Err(format!("{}; choose another access_log.path", outside::access_log_error(&path, &e))),
     }
@@ -41,7 +46,7 @@ pub(crate) fn change(before: &Config, after: &Config, folder: &Path) -> Result<C
     if place(before) == place(after) {
         return Ok(Change::Format);
     }
-    let opened = open(after, folder);
+    let opened = open(after, folder, |_| None);
     // Nobody is root any more.
     let as_user = |e| match &after.user {
         Some(user) if rustix::process::geteuid().as_raw() != 0 => {

@@ -35,7 +35,16 @@ pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Re
     };
     let text = configuration("127.0.0.1:0", certificate.as_ref().map(|c| ("127.0.0.1:0", c)), &backends);
     let loaded = load::load("demo", &text, Path::new(""), None, &mut Contents::default())?;
-    serve(Start { loaded, file: None, folder: PathBuf::new(), workers, driver }, |bound| {
+    let start = Start {
+        loaded,
+        file: None,
+        folder: PathBuf::new(),
+        workers,
+        driver,
+        pid_file: None,
+        predecessor: None,
+    };
+    serve(start, |bound| {
         let find = |kind| bound.iter().find(|l| l.kind == kind).map(|l| l.address.to_string());
         let Some(address) = find(ListenerKind::Http) else { return };
         let https = find(ListenerKind::Https);

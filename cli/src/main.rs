@@ -2,34 +2,43 @@
 //! [`outside`], [`named_files`] and [`names`], accounts in [`privileges`], the daemon in [`serve`], its
 //! logs in [`daemon_log`] and [`access_file`], its signals in [`signals`], other configurations for it in
 //! [`reload`], certificates in [`cert`], requests explained in [`explain`], what packages are made with in
-//! [`manual`], what containers are checked with in [`ready`], and the [`demo`].
+//! [`manual`], what containers are checked with in [`ready`], and the [`demo`]. What a service manager passes
+//! and is told is in [`activation`] and [`notify`], the [`pid_file`] names the process; in an [`upgrade`] it
+//! starts its successor, which knows it as its [`predecessor`], and what both say is in [`handover`].
 //!
 //! Exit codes: 0 all is well, 1 a bad configuration or a start that failed, 2 something was cut.
 #![forbid(unsafe_code)]
 
 mod access_file;
+mod activation;
 mod cert;
 mod daemon_log;
 mod demo;
 mod explain;
+mod handover;
 mod load;
 mod manual;
 mod middleware_files;
 mod named_files;
 mod names;
+mod notify;
 mod output;
 mod outside;
+mod pid_file;
+mod predecessor;
 mod privileges;
 mod ready;
 mod reload;
 mod serve;
 mod signals;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use predecessor::Predecessor;
 use ruststrom_core::config;
 use ruststrom_driver::watch::Contents;
 
@@ -53,6 +62,9 @@ struct Arguments {
     /// What the workers run on, whatever the configuration says.
     #[arg(long, value_enum, value_name = "DRIVER", global = true)]
     driver: Option<Driver>,
+    /// Write the id of the process that serves into this file.
+    #[arg(long, value_name = "FILE", requires = "config")]
+    pid_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -160,20 +172,34 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         (Some(Command::Man), _) => manual::page(Arguments::command()),
         (None, None) => Err("no configuration was given; use --config FILE, or try: rust-strom demo".into()),
         (None, Some(file)) => {
+            let folder = file.parent().map(PathBuf::from).unwrap_or_default();
+            let name = file.display().to_string();
+            if arguments.check {
+                return check(&name, &load::read(&file)?, &folder);
+            }
+            let mut predecessor = Predecessor::from_environment()?;
             // Before it is read: if it changes meanwhile, it will be read again.
             let mut contents = Contents::default();
             contents.add(&file);
-            let text = load::read(&file)?;
-            let name = file.display().to_string();
-            let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-            if arguments.check {
-                return check(&name, &text, &folder);
+            let loaded =
+                load::read(&file).and_then(|text| load::load(&name, &text, &folder, None, &mut contents));
+            let served = loaded.and_then(|loaded| {
+                contents.settle();
+                let start = serve::Start {
+                    loaded,
+                    file: Some((file, contents)),
+                    folder,
+                    workers: arguments.workers,
+                    driver,
+                    pid_file: arguments.pid_file,
+                    predecessor: predecessor.as_mut(),
+                };
+                serve::serve(start, |_| ())
+            });
+            if let (Err(why), Some(predecessor)) = (&served, &predecessor) {
+                predecessor.refuse(why);
             }
-            let loaded = load::load(&name, &text, &folder, None, &mut contents)?;
-            contents.settle();
-            let file = Some((file, contents));
-            let start = serve::Start { loaded, file, folder, workers: arguments.workers, driver };
-            serve::serve(start, |_| ())
+            served
         }
     }
 }

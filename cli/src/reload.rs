@@ -26,6 +26,7 @@ use ruststrom_driver::workers::Reloader;
 
 use crate::access_file;
 use crate::load::{self, Loaded, Previous};
+use crate::notify::Notifier;
 use crate::privileges::Identity;
 
 /// The longest wait for the thread that obtains certificates.
@@ -112,6 +113,7 @@ pub(crate) struct Daemon {
     pub(crate) server: SharedServer,
     pub(crate) client: SharedClient,
     pub(crate) certificates: Certificates,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) reloader: Reloader,
     pub(crate) watch: Watch,
     pub(crate) access: SharedAccessTarget,
@@ -152,6 +154,7 @@ impl Reload {
                         log::warn!("not reloaded: stopping already");
                     }
                 } else if always || self.config.watch && self.contents.difference().is_some() {
+                    self.daemon.notifier.reloading();
                     // What was refused is not tried again before it changes.
                     let mut contents = Contents::default();
                     contents.add(&self.daemon.file);
@@ -162,6 +165,7 @@ impl Reload {
                     contents.settle();
                     self.contents = contents;
                     self.follow();
+                    self.daemon.notifier.ready(&self.daemon.shared);
                 }
             }
         };
@@ -260,7 +264,9 @@ impl Reload {
             ("group", old.group != config.group),
         ] {
             if changed {
-                log::warn!("`{key}` differs from what it was at the start: that needs a restart");
+                // Root's rights may be gone.
+                let needs = if matches!(key, "user" | "group") { "a restart" } else { "an upgrade (USR2)" };
+                log::warn!("`{key}` differs from what it was at the start: that needs {needs}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The daemon: everything that can fail is done first, then the workers run until a signal stops them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use ruststrom_core::config::{Config, Driver, ListenerKind};
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::daemon_observer::DaemonObserver;
-use ruststrom_driver::listen::{BoundListener, ListenError, bind_all};
+use ruststrom_driver::inherited::{Inherited, take_over};
+use ruststrom_driver::listen::{BoundListener, ListenError, bind_others};
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::metrics::hub::{Hub, Sources};
 use ruststrom_driver::stop::Stop;
@@ -23,9 +24,13 @@ use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits};
 
 use crate::load::Loaded;
+use crate::notify::Notifier;
+use crate::pid_file::PidFile;
+use crate::predecessor::Predecessor;
 use crate::privileges::Identity;
 use crate::reload::{self, CERTIFICATES_TIMEOUT, Daemon, Open, Reload};
-use crate::{FAILED, FORCED, access_file, daemon_log, privileges, signals};
+use crate::upgrade::{self, Program, Successor, Upgrade};
+use crate::{FAILED, FORCED, access_file, activation, daemon_log, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,7 +38,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_WORKERS: u16 = 1024;
 
 /// What to serve.
-pub(crate) struct Start {
+pub(crate) struct Start<'p> {
     pub(crate) loaded: Loaded,
     /// What the configuration was read from, and is read from again, and what all its files had in them;
     /// `None`: it is from no file.
@@ -44,6 +49,10 @@ pub(crate) struct Start {
     pub(crate) workers: Option<u16>,
     /// Overrules the configuration.
     pub(crate) driver: Option<Driver>,
+    /// Where this process's id goes.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Whose place this process takes.
+    pub(crate) predecessor: Option<&'p mut Predecessor>,
 }
 
 /// Serves until a signal stops it; the exit code. `bound` is called with the listeners as soon as they are
@@ -51,21 +60,33 @@ pub(crate) struct Start {
 ///
 /// # Errors
 /// A message if the daemon cannot start.
-pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
+pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
     let Start {
         loaded: Loaded { config, tls, mut acme, backend_tls, identity, warnings },
         file,
         folder,
         workers,
         driver,
+        pid_file,
+        mut predecessor,
     } = start;
+    let program = Program::of_this_process();
+    let (notifier, problem) = Notifier::from_environment();
+    let mut problems: Vec<String> = problem.into_iter().collect();
     let format = config.access_log.format;
     let workers = workers.or(config.workers).unwrap_or_else(cores);
     let files = limits::raise_files();
     // What may need root comes first, before any thread is started: then its rights are given up.
-    let (listeners, left_out) = bind_all(&config.listeners, workers).map_err(|e| e.to_string())?;
-    let access_file = access_file::open(&config, &folder)?;
-    acme.make_folders(identity.as_ref().map(Identity::owner))?;
+    let (listeners, left_out) = listen(&config, workers, predecessor.as_deref_mut(), &mut problems)?;
+    // Root's rights may be gone; the file that the process before this one has open is not.
+    let lent = |path: &Path| predecessor.as_deref_mut().and_then(|p| p.take_access_log(path));
+    let access_file = access_file::open(&config, &folder, lent)?;
+    let owner = identity.as_ref().map(Identity::owner);
+    let mut written = match (&pid_file, &predecessor) {
+        (Some(path), None) => Some(PidFile::write(path, owner)?),
+        _ => None,
+    };
+    acme.make_folders(owner)?;
     if let Some(identity) = &identity {
         privileges::drop_to(identity)?;
     }
@@ -73,12 +94,17 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     for warning in warnings {
         log::warn!("{warning}");
     }
+    for problem in problems {
+        log::error!("{problem}");
+    }
     let access = SharedAccessTarget::new(access_file::target(&config, access_file, &stdout)?);
     log::debug!("open files: {files:?}");
     warn_of_listeners(&listeners, &left_out);
     let stop = Arc::new(Stop::default());
     let (ask, requests) = reload::requests();
-    signals::listen(stop.clone(), stdout.clone(), access.clone(), file.is_some().then(|| ask.clone()))
+    let (upgrade, upgrades) = upgrade::requests();
+    let asks = file.is_some().then(|| (ask.clone(), upgrade));
+    signals::listen(stop.clone(), stdout.clone(), access.clone(), asks)
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, &config, workers);
@@ -96,10 +122,14 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     let sources = Sources {
         version: env!("CARGO_PKG_VERSION"),
         shared: shared.clone(),
+        stop: stop.clone(),
         server: server.clone(),
         dropped_lines: Box::new(move || own.dropped() + target.dropped()),
     };
     let (metrics, waiting) = Hub::new(sources, config.clone());
+    // While another process serves nobody is accepted: what becomes of this one is not known yet.
+    let (listeners, later) =
+        if predecessor.is_some() { (Vec::new(), listeners) } else { (listeners, Vec::new()) };
     let setup = Setup {
         config: config.clone(),
         shared: shared.clone(),
@@ -123,7 +153,30 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
     metrics
         .start(waiting, running.mailboxes())
         .map_err(|e| format!("cannot start the thread of the admin pages: {e}"))?;
+    if let Some(predecessor) = &predecessor
+        && predecessor.wait(&stop)?
+    {
+        running.reloader().reload(&config, &[], later);
+        written = pid_file.and_then(|path| PidFile::write(&path, None).map_err(|e| log::error!("{e}")).ok());
+        predecessor.serving();
+        log::info!("the process before this one gives way");
+    }
+    notifier
+        .start(&stop, shared.clone(), running.workers())
+        .map_err(|e| format!("cannot start the thread that tells the service manager: {e}"))?;
+    let mut successor = Successor::default();
     if let Some((file, contents)) = file {
+        let upgrade = Upgrade {
+            program,
+            stop: stop.clone(),
+            workers: running.workers(),
+            notifier: notifier.clone(),
+            access: access.clone(),
+            reload: Box::new({
+                let ask = ask.clone();
+                move || ask.always()
+            }),
+        };
         let watch =
             ask.on_changes().map_err(|e| format!("cannot start the thread that watches files: {e}"))?;
         let daemon = Daemon {
@@ -136,6 +189,7 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             server,
             client,
             certificates: certificates.clone(),
+            notifier,
             reloader: running.reloader(),
             watch,
             access: access.clone(),
@@ -144,8 +198,11 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
         };
         let reload = Reload::new(daemon, config, open, contents);
         reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
+        successor =
+            upgrade.listen(upgrades).map_err(|e| format!("cannot start the thread for upgrades: {e}"))?;
     }
     let exit = running.join();
+    successor.give_up();
     let obtaining = certificates.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(obtaining) = obtaining {
         obtaining.stop(CERTIFICATES_TIMEOUT);
@@ -164,9 +221,46 @@ pub(crate) fn serve(start: Start, bound: impl FnOnce(&[BoundListener])) -> Resul
             ExitCode::from(FAILED)
         }
     };
+    drop(written);
     access.flush(FLUSH_TIMEOUT);
     stdout.flush(FLUSH_TIMEOUT);
     Ok(code)
+}
+
+/// Listeners with the sockets that were open before, and new ones where there was none; what could not be
+/// bound, and need not be. What could not be used is a line of `problems`.
+fn listen(
+    config: &Config,
+    workers: u16,
+    predecessor: Option<&mut Predecessor>,
+    problems: &mut Vec<String>,
+) -> Result<(Vec<BoundListener>, Vec<ListenError>), String> {
+    let upgraded = predecessor.is_some();
+    let mut inherited = match predecessor {
+        Some(predecessor) => predecessor.take_sockets(),
+        None => {
+            let (sockets, unusable) = activation::sockets();
+            problems.extend(unusable);
+            sockets
+        }
+    };
+    let held: Vec<_> = inherited.iter().map(|socket| socket.address).collect();
+    let mut listeners = take_over(&config.listeners, &mut inherited, workers)
+        .map_err(|e| format!("cannot use the sockets that were open before: {e}"))?;
+    if !upgraded {
+        for Inherited { address, .. } in &inherited {
+            problems.push(format!(
+                "nothing of the configuration listens on {address}: that socket of LISTEN_FDS is closed"
+            ));
+        }
+    }
+    let taken: Vec<_> = listeners.iter().map(|listener| usize::from(listener.id.0)).collect();
+    let wanted = |place: usize| !taken.contains(&place);
+    let (bound, left_out) =
+        bind_others(&config.listeners, &held, workers, &wanted).map_err(|e| e.to_string())?;
+    listeners.extend(bound);
+    listeners.sort_by_key(|listener| listener.id.0);
+    Ok((listeners, left_out))
 }
 
 /// One worker for each core.

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use crate::FORCED;
 use crate::reload::Ask;
+use crate::upgrade;
 
 /// The longest wait for a slow log before the process is ended at once.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
@@ -41,7 +42,7 @@ fn end_later(log: LogWriter) {
 
 /// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
 /// what runs, another one ends the process. `log` is flushed before that. USR1 opens the file of the `access`
-/// log anew, HUP asks for a `reload`.
+/// log anew, HUP asks for a reload, USR2 for an upgrade.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.
@@ -49,7 +50,7 @@ pub(crate) fn listen(
     stop: Arc<Stop>,
     log: LogWriter,
     access: SharedAccessTarget,
-    reload: Option<Ask>,
+    asks: Option<(Ask, upgrade::Ask)>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -73,9 +74,14 @@ pub(crate) fn listen(
                     if signal == SIGQUIT { "QUIT" } else { "TERM" }
                 ),
                 // Their default action would end the process.
-                SIGHUP => match &reload {
+                SIGHUP => match &asks {
+                    Some((_, upgrade)) if upgrade.defers_reload() => {
+                        log::info!(
+                            "HUP: the file is read again after the upgrade, or the start, that is under way"
+                        );
+                    }
                     // One that waits already will see what is in the file now.
-                    Some(ask) => ask.always(),
+                    Some((reload, _)) => reload.always(),
                     None => log::info!("HUP: there is no file to reload"),
                 },
                 SIGUSR1 => {
@@ -83,7 +89,11 @@ pub(crate) fn listen(
                         log::info!("USR1: no log goes to a file, so there is none to open anew");
                     }
                 }
-                _ => log::warn!("USR2 is not built yet: it changes nothing"),
+                _ if stop.stage() != Stage::Run => log::warn!("USR2: stopping already, nothing is upgraded"),
+                _ => match &asks {
+                    Some((_, upgrade)) => upgrade.upgrade(),
+                    None => log::info!("USR2: there is no file that another process could serve by"),
+                },
             }
         }
     })?;

@@ -37,8 +37,6 @@ pub struct Shared {
     http_challenges: HttpChallenges,
     /// For each shard, whether its first round of probes is over.
     ready: Box<[AtomicBool]>,
-    /// The process is about to end: nobody should send it anything new.
-    leaving: AtomicBool,
     /// How often requests have found a backend to be away.
     marked_down: AtomicU64,
     registry: Mutex<Registry>,
@@ -81,7 +79,6 @@ impl Shared {
             clients: ClientCounts::default(),
             http_challenges: HttpChallenges::default(),
             ready,
-            leaving: AtomicBool::new(false),
             marked_down: AtomicU64::new(0),
             registry: Mutex::default(),
             factory,
@@ -111,24 +108,6 @@ impl Shared {
     #[must_use]
     pub fn all_ready(&self) -> bool {
         self.ready.iter().all(|ready| ready.load(Ordering::Acquire))
-    }
-
-    /// From now on `/readyz` says that nothing new should be sent here, though everything is still served: to
-    /// be called before a drain begins, so that those who send traffic can turn away.
-    pub fn leave_service(&self) {
-        self.leaving.store(true, Ordering::Release);
-    }
-
-    /// Whether [`Shared::leave_service`] has been called.
-    #[must_use]
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
-    }
-
-    /// The states of the pools of the configuration that was adopted last, in its order.
-    #[must_use]
-    pub fn pools(&self) -> Vec<Arc<PoolState>> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).latest.clone()
     }
 
     /// How many shards there are.

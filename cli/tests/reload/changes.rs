@@ -240,7 +240,7 @@ fn what_needs_a_restart(driver: &str) {
     let http = reserve();
     let daemon: Daemon = start(driver, &config(http, &pool("web", &one, "")));
     reload(&daemon, &format!("workers = 7\n{}", config(http, &pool("web", &one, ""))));
-    daemon.wait_for("`workers` differs from what it was at the start: that needs a restart");
+    daemon.wait_for("`workers` differs from what it was at the start: that needs an upgrade");
     assert_eq!(body(&mut Client::to(http)), "one");
     daemon.stop();
 }

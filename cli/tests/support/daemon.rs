@@ -68,6 +68,22 @@ impl Daemon {
         Self::spawn(command, directory)
     }
 
+    /// Starts `program` with a configuration, more arguments, and whatever `prepare` sets.
+    pub(crate) fn start_program(
+        program: impl AsRef<std::ffi::OsStr>,
+        config: &str,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command, &std::path::Path),
+    ) -> Self {
+        let directory = TempDir::new("daemon");
+        let file = directory.write("config.toml", config);
+        let mut command = Command::new(program);
+        command.arg("--config").arg(file).args(arguments);
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        prepare(&mut command, &directory.0);
+        Self::spawn_prepared(command, directory)
+    }
+
     /// Starts it from a shell that has done this before: `ulimit -f 8`.
     pub(crate) fn start_after(prelude: &str, config: &str) -> Self {
         let directory = TempDir::new("daemon");
@@ -100,12 +116,22 @@ impl Daemon {
     }
 
     fn spawn_as_it_is(mut command: Command, directory: TempDir) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::spawn_prepared(command, directory)
+    }
+
+    fn spawn_prepared(mut command: Command, directory: TempDir) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::run(command, directory)
+    }
+
+    /// Runs a command as it is; its output is what it has piped.
+    pub(crate) fn run(mut command: Command, directory: TempDir) -> Self {
         let mut child = command.spawn().expect("it starts");
         let output = Arc::<Mutex<String>>::default();
-        let out: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
-        let err: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
-        for stream in [out, err] {
+        let out = child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>);
+        let err = child.stderr.take().map(|err| Box::new(err) as Box<dyn Read + Send>);
+        for stream in out.into_iter().chain(err) {
             let output = output.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {

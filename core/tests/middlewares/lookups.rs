@@ -294,7 +294,7 @@ fn pages_of_the_admin_listener() {
         assert_eq!(got.head.contains("Allow: GET, HEAD\r\n"), status.contains("405"), "{}", got.head);
         assert_eq!(String::from_utf8_lossy(&got.body), body, "{method} {path}");
     }
-    shared.leave_service();
+    rig.proxy.announce_drain();
     let c = rig.client_of(ListenerKind::Admin);
     for (path, status, body) in
         [("/healthz", "HTTP/1.1 200 ", "ok\n"), ("/readyz", "HTTP/1.1 503 ", "leaving\n")]

@@ -113,7 +113,7 @@ struct Inner {
     /// The file is to be lent to another process, ...
     lend: AtomicBool,
     /// ... and lies here then.
-    lent: Mutex<Option<File>>,
+    lent: Mutex<Option<(PathBuf, File)>>,
     /// How often everything that waited was written, for those who wait for that.
     rounds: Mutex<u64>,
     round_done: Condvar,
@@ -228,10 +228,10 @@ impl LogWriter {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The file that is written to, once more, for another process; `None` if it is none, or within `timeout`
+    /// The file that is written to, and its path, once more, for another process; `None` if it is none, or within `timeout`
     /// the writer did not get to it.
     #[must_use]
-    pub fn file(&self, timeout: Duration) -> Option<File> {
+    pub fn file(&self, timeout: Duration) -> Option<(PathBuf, File)> {
         self.0.lend.store(true, Ordering::Release);
         self.flush(timeout);
         self.0.lent.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -384,7 +384,7 @@ trait Sink: Write {
     }
 
     /// The file, once more.
-    fn lend(&self) -> Option<File> {
+    fn lend(&self) -> Option<(PathBuf, File)> {
         None
     }
 }
@@ -435,8 +435,8 @@ impl Sink for LogFile {
         Ok(if empty { Reopened::Empty } else { Reopened::WithLines })
     }
 
-    fn lend(&self) -> Option<File> {
-        self.file.try_clone().ok()
+    fn lend(&self) -> Option<(PathBuf, File)> {
+        Some((self.path.clone(), self.file.try_clone().ok()?))
     }
 }
 

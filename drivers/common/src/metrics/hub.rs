@@ -19,6 +19,7 @@ use super::{page, status};
 use crate::clock;
 use crate::lookup::{AdminPages, DeliverPage};
 use crate::mailbox::{Command, Mailbox, WorkerReport};
+use crate::stop::{Stage, Stop};
 use crate::tls::shared_server::SharedServer;
 
 /// All workers together have this long to respond.
@@ -36,6 +37,8 @@ pub struct Sources {
     pub version: &'static str,
     /// What the workers share.
     pub shared: Arc<Shared>,
+    /// Says whether they are to stop.
+    pub stop: Arc<Stop>,
     /// The certificates of the moment.
     pub server: SharedServer,
     /// Says how many lines of logs were dropped up to now.
@@ -149,7 +152,7 @@ impl Inner {
     /// What it all is called at this moment.
     fn readiness(&self) -> &'static str {
         match () {
-            () if self.sources.shared.is_leaving() => "leaving",
+            () if self.sources.stop.stage() != Stage::Run => "leaving",
             () if self.sources.shared.all_ready() => "ready",
             () => "starting",
         }

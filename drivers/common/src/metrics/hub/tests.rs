@@ -63,6 +63,7 @@ impl Rig {
         let sources = Sources {
             version: "1.2.3",
             shared,
+            stop: Arc::default(),
             server: SharedServer::default(),
             dropped_lines: Box::new(|| 5),
         };
@@ -273,8 +274,13 @@ fn failed_reloads_are_counted() {
 #[test]
 fn more_pages_than_can_wait_are_refused() {
     let shared = Arc::new(Shared::new("host", 1));
-    let sources =
-        Sources { version: "1", shared, server: SharedServer::default(), dropped_lines: Box::new(|| 5) };
+    let sources = Sources {
+        version: "1",
+        shared,
+        stop: Arc::default(),
+        server: SharedServer::default(),
+        dropped_lines: Box::new(|| 5),
+    };
     // Nobody makes them.
     let (hub, waiting) = Hub::new(sources, configuration(&["api"]));
     let refused = Arc::new(AtomicBool::new(false));

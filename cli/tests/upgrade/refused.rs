@@ -1,0 +1,148 @@
+//! Upgrades that come to nothing: the old process serves on, and says why.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::daemon::TempDir;
+use crate::scripted_backend::Backend;
+use crate::succession::Succession;
+
+on_each_driver!(the_old_one_serves_on);
+
+fn config(backend: &Backend) -> String {
+    format!(
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"{}\"]\n",
+        backend.address
+    )
+}
+
+/// A folder with a link to the program, whose target can be changed.
+struct Installed {
+    folder: TempDir,
+}
+
+impl Installed {
+    fn new() -> Self {
+        let installed = Self { folder: TempDir::new("program") };
+        installed.becomes(env!("CARGO_BIN_EXE_rust-strom").into());
+        installed
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.0.join("rust-strom")
+    }
+
+    fn becomes(&self, target: PathBuf) {
+        let new = self.folder.0.join("new");
+        std::os::unix::fs::symlink(target, &new).expect("a link");
+        std::fs::rename(new, self.path()).expect("renamed");
+    }
+
+    fn becomes_script(&self, name: &str, text: &str) {
+        let script = self.folder.write(name, format!("#!/bin/sh\n{text}\n"));
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("ours");
+        self.becomes(script);
+    }
+}
+
+fn the_old_one_serves_on(driver: &str) {
+    let backend = Backend::good("here");
+    let good = config(&backend);
+    let installed = Installed::new();
+    let mut succession = Succession::start_program(installed.path(), &good, &["--driver", driver]);
+    let address = succession.address();
+    let serves = |succession: &Succession| {
+        assert_eq!(Client::to(address).get("/").expect("a response").text(), "here");
+        assert!(succession.daemon.output().matches("upgraded: process").count() == 0);
+    };
+    let refused = |succession: &Succession, nth: usize| {
+        let line = succession.wait_for_nth("not upgraded, this process serves on: ", nth);
+        serves(succession);
+        line
+    };
+    // The configuration is bad.
+    succession.daemon.directory.write("config.toml", "via = 7\n");
+    succession.signal(Signal::USR2);
+    let line = refused(&succession, 0);
+    assert!(line.contains("cannot serve: ") && line.contains("cannot be used"), "{line}");
+    succession.daemon.directory.write("config.toml", &good);
+    // The program dies at once, is none, or is not there.
+    installed.becomes_script("dies", "exit 3");
+    succession.signal(Signal::USR2);
+    let line = refused(&succession, 1);
+    assert!(
+        line.contains("has ended (exit status: 3)") || line.contains("does not take the sockets"),
+        "{line}"
+    );
+    std::fs::remove_file(installed.path()).expect("there");
+    succession.signal(Signal::USR2);
+    let line = refused(&succession, 2);
+    assert!(line.contains("cannot start ") && line.contains("No such file"), "{line}");
+    // One that says nothing is waited for; nothing else is begun meanwhile, and a stop ends it.
+    installed.becomes_script("hangs", "exec sleep 600");
+    succession.signal(Signal::USR2);
+    succession.wait_for_nth("upgrading: process ", 2);
+    succession.signal(Signal::USR2);
+    succession.wait_for_nth("USR2: an upgrade, or the start, is under way already", 0);
+    succession.signal(Signal::HUP);
+    succession.wait_for_nth("HUP: the file is read again after the upgrade", 0);
+    serves(&succession);
+    let hanging = succession.wait_for_nth("upgrading: process ", 2);
+    let id: u32 =
+        hanging.split("process ").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).expect("an id");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(id as i32).expect("an id"), Signal::KILL)
+        .expect("it runs");
+    let line = refused(&succession, 3);
+    assert!(line.contains("has ended (signal: 9"), "{line}");
+    // The reload comes now.
+    succession.wait_for_nth("it says the same", 0);
+    // The program is back, by another name.
+    installed.becomes(env!("CARGO_BIN_EXE_rust-strom").into());
+    succession.upgrade();
+    assert_eq!(Client::to(address).get("/").expect("a response").text(), "here");
+    succession.wait_for_the_old();
+    // In a stop there is no upgrade.
+    let mut busy = Client::to(address);
+    busy.send("GET / HTTP/1.1\r\n").expect("sent");
+    succession.signal(Signal::TERM);
+    succession.wait_for_nth("INFO  stopping: ", 0);
+    succession.signal(Signal::USR2);
+    succession.wait_for_nth("USR2: stopping already", 0);
+    busy.send("Host: localhost\r\n\r\n").expect("sent");
+    assert_eq!(busy.response(false).expect("a response").status, 200);
+    drop(busy);
+    succession.wait_for_the_last();
+}
+
+/// A stop does not wait for a process that may never be ready, and leaves none behind.
+#[test]
+fn a_stop_ends_an_upgrade() {
+    let backend = Backend::good("here");
+    let installed = Installed::new();
+    let mut succession = Succession::start_program(installed.path(), &config(&backend), &[]);
+    installed.becomes_script("hangs", "exec sleep 600");
+    succession.signal(Signal::USR2);
+    let line = succession.wait_for_nth("upgrading: process ", 0);
+    let id = line.split("process ").nth(1).and_then(|l| l.split(' ').next()).expect("an id");
+    succession.signal(Signal::TERM);
+    succession.wait_for_the_last();
+    let runs = || std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| c.contains("sleep"));
+    let begun = std::time::Instant::now();
+    while runs() {
+        assert!(begun.elapsed() < crate::client::WAIT, "process {id} runs on");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// The demo has no file that another process could serve by.
+#[test]
+fn the_demo_is_not_upgraded() {
+    let demo = crate::daemon::Daemon::demo(&[]);
+    demo.wait_for("INFO  ready");
+    demo.signal(Signal::USR2);
+    demo.wait_for("USR2: there is no file that another process could serve by");
+    demo.stop();
+}
