@@ -144,7 +144,8 @@ fn a_stop_is_announced_before_it_begins() {
         let address = daemon.address();
         daemon.signal(Signal::INT);
         daemon.wait_for("INFO  stopping: ");
-        assert_eq!(get(&mut Client::to(address), "/").status, 200);
+        let mut cut = Client::to(address);
+        assert_eq!(get(&mut cut, "/").status, 200);
         daemon.signal(Signal::INT);
         assert_eq!(daemon.wait().code(), Some(2), "{}", daemon.output());
     }

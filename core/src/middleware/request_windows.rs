@@ -151,8 +151,8 @@ impl Client {
         Self { key, hash }
     }
 
-    /// Its two of so many buckets, which may be one, by bits that did not choose its stripe. Those of twice as
-    /// many are these, or these and the number that there were.
+    /// Its two of so many buckets, which may be one, by bits that did not choose its stripe. Those of twice
+    /// as many are these, or these and the number that there were.
     #[inline]
     fn buckets(&self, buckets: usize) -> [usize; 2] {
         [(self.hash >> 6) as usize & 0x1f_ffff, (self.hash >> 32) as usize].map(|bits| bits & (buckets - 1))

@@ -54,8 +54,8 @@ impl Default for Authenticators {
 }
 
 impl Authenticators {
-    /// Finds out whether a name and a password are good, as long as that is wanted; returns at once. `done` is
-    /// called exactly once.
+    /// Finds out whether a name and a password are good, as long as that is wanted; returns at once. `done`
+    /// is called exactly once.
     pub fn ask(
         &self,
         source: Arc<CredentialSource>,

@@ -228,8 +228,8 @@ impl LogWriter {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The file that is written to, and its path, once more, for another process; `None` if it is none, or within `timeout`
-    /// the writer did not get to it.
+    /// The file that is written to, and its path, once more, for another process; `None` if it is none, or
+    /// within `timeout` the writer did not get to it.
     #[must_use]
     pub fn file(&self, timeout: Duration) -> Option<(PathBuf, File)> {
         self.0.lend.store(true, Ordering::Release);

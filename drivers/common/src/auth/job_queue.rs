@@ -1,6 +1,6 @@
 //! Requests that wait for a thread, and the threads: a few, started when they are needed. Those of one source
-//! wait for each other; sources take turns, so that many requests to one delay no other. What nobody waits for
-//! any more is not looked at.
+//! wait for each other; sources take turns, so that many requests to one delay no other. What nobody waits
+//! for any more is not looked at.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,8 +81,8 @@ impl JobQueue {
         Self(Arc::new(Inner { name, limits, state, more: Condvar::new(), worker: Box::new(worker) }))
     }
 
-    /// Puts a job behind the others of its source. If there are too many, or no thread can be started, it fails
-    /// at once.
+    /// Puts a job behind the others of its source. If there are too many, or no thread can be started, it
+    /// fails at once.
     pub(super) fn push(&self, job: Job) {
         let (mut state, mut left) = (self.0.lock(), Vec::new());
         let pushed = state.push(job, self.0.limits.waiting, &mut left);
