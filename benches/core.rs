@@ -8,6 +8,8 @@ mod chunked;
 mod exchanges;
 #[path = "core/heads.rs"]
 mod heads;
+#[path = "core/hpack.rs"]
+mod hpack;
 #[path = "core/rate_limiter.rs"]
 mod rate_limiter;
 #[path = "core/routing.rs"]
@@ -34,6 +36,7 @@ fn main() {
         exchanges::bench,
         heads::bench,
         chunked::bench,
+        hpack::bench,
         routing::bench,
         strategies::bench,
         rate_limiter::bench,

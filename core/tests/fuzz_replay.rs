@@ -47,6 +47,11 @@ fn choices(n: u8) -> Vec<u8> {
     (0..120_u8).map(|i| i.wrapping_mul(37).wrapping_add(n.wrapping_mul(91)) ^ i >> 2).collect()
 }
 
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
 /// What a target begins with: inputs made of the corpus, the example files and a few matchers.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
@@ -147,6 +152,41 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ];
             seeds.extend((0..).zip(values).map(|(n, v): (usize, _)| (format!("value-{n}"), v.to_vec())));
             seeds.extend((0..8).map(|n| (format!("bytes-{n}"), choices(n))));
+        }
+        "hpack_decode" => {
+            // Of a story its first blocks, each with the choice of no setting and its length before it.
+            for folder in files(&testdata("hpack")).iter().filter(|path| path.is_dir()) {
+                let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+                let story = std::fs::read_to_string(folder.join("story_05.json")).expect("a story");
+                let story: serde_json::Value = serde_json::from_str(&story).expect("JSON");
+                let mut seed = vec![0xff, 31];
+                for case in story["cases"].as_array().expect("cases").iter().take(6) {
+                    let wire = hex(case["wire"].as_str().expect("hex"));
+                    seed.push(1);
+                    seed.extend((wire.len() as u16).to_be_bytes());
+                    seed.extend(wire);
+                }
+                seeds.push((name, seed));
+            }
+        }
+        "hpack_round_trip" => {
+            seeds.extend((0..8).map(|n| (format!("choices-{n}"), [&[n * 36][..], &choices(n)].concat())));
+        }
+        "h2_frames" => {
+            let frames = [
+                "000006 04 00 00000000 0003 00000064 000000 04 01 00000000",
+                "000003 01 04 00000001 828684 000005 00 08 00000001 02 6162 0000 000001 00 01 00000001 63",
+                "000002 01 21 00000003 8286 000001 09 00 00000003 84 000000 09 04 00000003",
+                "000004 08 00 00000000 00000001 000008 06 00 00000000 0102030405060708",
+                "000008 07 00 00000000 0000000100000000 000004 03 00 00000001 00000008",
+                "000007 10 00 00000000 00000001 753d31 000005 02 00 00000003 8000000110 000003 fa 00 00000000 \
+                 010203",
+            ];
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            for (n, frames) in frames.iter().enumerate() {
+                seeds.push((format!("client-{n}"), [&[2, 1][..], preface, &hex(frames)].concat()));
+                seeds.push((format!("server-{n}"), [&[1, 0][..], &hex(frames)].concat()));
+            }
         }
         _ => {}
     }

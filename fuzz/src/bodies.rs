@@ -13,8 +13,14 @@ mod config;
 mod connection;
 #[path = "bodies/differential.rs"]
 mod differential;
+#[path = "bodies/h2_frames.rs"]
+mod h2_frames;
 #[path = "bodies/head.rs"]
 mod head;
+#[path = "bodies/hpack_decode.rs"]
+mod hpack_decode;
+#[path = "bodies/hpack_round_trip.rs"]
+mod hpack_round_trip;
 #[path = "bodies/input.rs"]
 mod input;
 #[path = "bodies/matcher.rs"]
@@ -32,7 +38,7 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 10] = [
+pub(crate) const TARGETS: [&str; 13] = [
     "head",
     "chunked",
     "differential",
@@ -43,6 +49,9 @@ pub(crate) const TARGETS: [&str; 10] = [
     "script",
     "accept_encoding",
     "basic_credentials",
+    "hpack_decode",
+    "hpack_round_trip",
+    "h2_frames",
 ];
 
 /// Plays `data` through the body of a target.
@@ -61,6 +70,9 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "script" => play::run(data),
         "accept_encoding" => accept_encoding::run(data),
         "basic_credentials" => basic_credentials::run(data),
+        "hpack_decode" => hpack_decode::run(data),
+        "hpack_round_trip" => hpack_round_trip::run(data),
+        "h2_frames" => h2_frames::run(data),
         other => panic!("there is no target {other}"),
     }
 }
