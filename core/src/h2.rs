@@ -4,14 +4,26 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`conn`] | one connection, of either side |
+//! | [`machine`] | what may follow what on a stream, in one table |
+//! | [`flow`], [`abuse`], [`priority`] | windows; budgets; which stream comes first |
+//! | [`head`] | requests, responses and trailers from decoded fields, and which are malformed |
 //! | [`hpack`] | field sections as bytes, and back |
 //! | [`frame`], [`write`] | frames: from bytes to meaning, and back |
 //! | [`settings`], [`Reason`] | what one side lets the other do; why something ends |
 
+pub mod abuse;
+pub mod conn;
+pub mod flow;
 pub mod frame;
+pub mod head;
 pub mod hpack;
+pub mod machine;
+pub mod priority;
 mod reason;
 pub mod settings;
+mod stream;
 pub mod write;
 
+pub use conn::{Conn, Event, Limits, Received, Role};
 pub use reason::Reason;

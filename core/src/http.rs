@@ -15,6 +15,7 @@ mod parsed;
 mod request_head;
 mod response_head;
 pub mod target;
+mod trailer_fields;
 mod violation;
 
 pub use ::http::{Method, StatusCode, Version};
@@ -31,6 +32,7 @@ pub use request_head::RequestHead;
 pub use response_head::ResponseHead;
 pub(crate) use response_head::reason_phrase;
 pub use target::{Form, Host, RequestTarget, Scheme};
+pub(crate) use trailer_fields::may_trail;
 pub use violation::Violation;
 
 /// How long a message's content is, as its head declares it (RFC 9112 §6.3).

@@ -48,7 +48,7 @@
 //! | [`config`] | from a file's text to a checked [`Config`], or to every error in it at once |
 //! | [`mod@http`] | what all wires share: heads, fields, framing, targets, dates, broken rules |
 //! | [`h1`] | HTTP/1.1: parsing, bodies, what may follow what, writing, one connection |
-//! | [`h2`] | HTTP/2: frames, field compression |
+//! | [`h2`] | HTTP/2: frames, field compression, streams and windows, budgets, one connection |
 //! | [`wire`] | what a socket speaks: HTTP/1.1, a tunnel, or a protocol of many streams |
 //! | `conn` | one socket's state: its role (client, backend, probe), wire and deadline |
 //! | [`proxy`] | [`Proxy`]; its files put all of this together, a step of the way each |

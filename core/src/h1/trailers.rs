@@ -7,7 +7,7 @@ use super::field_lines::ParsedLines;
 use super::head_end::find_empty_line;
 use super::head_limits::HeadLimits;
 use crate::http::fields::FieldLine;
-use crate::http::{Field, HeaderKind, Violation, may_be_taken_for};
+use crate::http::{Field, Violation, may_trail};
 
 /// The most trailer fields that a message can have.
 pub const MAX_TRAILERS: usize = 64;
@@ -102,30 +102,6 @@ pub fn parse_trailers<'s>(
         _ => {}
     }
     Err(diagnose(section, Start::Field))
-}
-
-fn may_trail(field: &Field<'_>) -> bool {
-    let name = field.name;
-    const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "proxy-"];
-    const NAMES: [&str; 12] = [
-        "age",
-        "allow",
-        "expires",
-        "forwarded",
-        "http2-settings",
-        "location",
-        "pragma",
-        "range",
-        "vary",
-        "warning",
-        "www-authenticate",
-        "accept-ranges",
-    ];
-    field.kind == HeaderKind::Other
-        && !PREFIXES.iter().any(|p| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p.as_bytes())))
-        && !NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
-        // What middlewares say of a client.
-        && !may_be_taken_for(name, b"X-Remote-User")
 }
 
 #[cfg(test)]

@@ -1,0 +1,548 @@
+//! One connection of HTTP/2, as a server to a client or as a client of a backend. It owns its buffers: bytes
+//! go in by [`Conn::recv_buf`] and [`Conn::handle_recv`] and come out as [`Event`]s; what is sent to streams
+//! becomes the bytes of [`Conn::transmit`].
+//!
+//! Nothing in it grows without bound: not the input (one frame), the field block that is put together, the
+//! data of a stream that nobody has released, what waits to be sent, or the streams.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use super::abuse::{Abuse, Budgets, UsedUp};
+use super::flow::{RecvWindow, SendWindow};
+use super::frame::{FrameReader, HEADER_BYTES, MAX_STREAM, MIN_MAX_FRAME_BYTES, PREFACE};
+use super::head::HeadRoom;
+use super::hpack::{DEFAULT_TABLE_BYTES, Decoder, Encoder, FieldBlock};
+use super::machine::{self, State};
+use super::priority::Priority;
+use super::reason::Reason;
+use super::settings::{DEFAULT_WINDOW, PeerSettings, id};
+use super::stream::{Stream, Streams};
+use super::write;
+use crate::http::{RequestHead, ResponseHead, Violation};
+use crate::time::Instant;
+
+mod input;
+mod output;
+
+pub use output::BlockWriter;
+
+/// What we are to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends requests.
+    Server,
+    /// It sends responses.
+    Client,
+}
+
+/// What we let the peer do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams that may be open at once.
+    pub streams: u32,
+    /// Bytes of one stream that may be under way to us.
+    pub stream_window: u32,
+    /// Bytes of all streams together; [`DEFAULT_WINDOW`] or more.
+    pub connection_window: u32,
+    /// The dynamic table of what we receive, in bytes.
+    pub header_table_bytes: u32,
+    /// A field section, in bytes as RFC 9113 §6.5.2 counts them; up to 65 535.
+    pub list_bytes: u32,
+    /// Fields of a section.
+    pub fields: u32,
+    /// Bytes of a request's target.
+    pub target_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 100,
+            stream_window: 16 * 1024,
+            connection_window: 1 << 20,
+            header_table_bytes: DEFAULT_TABLE_BYTES,
+            list_bytes: 32 * 1024,
+            fields: 100,
+            target_bytes: 8 * 1024,
+        }
+    }
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request, in [`Received::request`]. `ended`: it is complete.
+    Request {
+        /// Its stream.
+        stream: u32,
+        /// Nothing follows.
+        ended: bool,
+    },
+    /// A request that breaks a rule of HTTP: it is to be answered.
+    Rejected {
+        /// Its stream.
+        stream: u32,
+        /// The rule.
+        violation: Violation,
+        /// Nothing follows.
+        ended: bool,
+    },
+    /// A response, interim or final, in [`Received::response`].
+    Response {
+        /// The stream of its request.
+        stream: u32,
+        /// Nothing follows.
+        ended: bool,
+    },
+    /// Data: [`Conn::data`], until the next call of anything else. It is owed until [`Conn::release`].
+    Data {
+        /// Its stream.
+        stream: u32,
+    },
+    /// The message is complete, with the trailers in [`Received::trailers`], or none.
+    End {
+        /// Its stream.
+        stream: u32,
+    },
+    /// The stream is gone.
+    Reset {
+        /// Which.
+        stream: u32,
+        /// Why.
+        reason: Reason,
+        /// The peer says that it has not looked at the request: it may be sent again, whatever it is.
+        unprocessed: bool,
+    },
+    /// A stream may take data again; 0: any of them.
+    Writable {
+        /// Which.
+        stream: u32,
+    },
+    /// The peer takes no new streams.
+    GoingAway,
+    /// The connection is of no use any more. What is left to be sent says why.
+    Broken(Reason),
+}
+
+/// Memory for what [`Conn::poll_event`] hands out, lent to one connection after the other.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// With [`Event::Request`].
+    pub request: RequestHead,
+    /// With [`Event::Response`].
+    pub response: ResponseHead,
+    /// With [`Event::End`]: field lines with an empty line behind them, or nothing.
+    pub trailers: Vec<u8>,
+    block: FieldBlock,
+    room: HeadRoom,
+}
+
+/// Bytes of data that are handed out of one stream before any are released: as many as fit into a page.
+pub const STREAM_CREDIT: u32 = 16 * 1024;
+/// Bytes that may wait to be sent before streams are told to wait.
+const OUT_BYTES: usize = 64 * 1024;
+/// Bytes that may wait to be sent before nothing more is read: answers to frames of the peer count, too.
+const MAX_OUT_BYTES: usize = 96 * 1024;
+/// Bytes of the input: one frame of any kind.
+const INPUT_BYTES: usize = MIN_MAX_FRAME_BYTES as usize + HEADER_BYTES;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Conn {
+    role: Role,
+    limits: Limits,
+    reader: FrameReader,
+    /// `at..end` has been received and not been understood.
+    input: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// Where the data of the last event lies: in the input, or in `held`.
+    data: Data,
+    /// What is to be sent; the first `sent` bytes have been.
+    out: Vec<u8>,
+    sent: usize,
+    /// Up to here it has been lent: a layer below may have a copy, so it never changes.
+    lent: Cell<usize>,
+    /// The last frame of a message in `out`: where it begins, and its stream.
+    last_frame: Option<(usize, u32)>,
+    streams: Streams,
+    /// The highest stream that the peer has opened.
+    last_peer: u32,
+    /// The next stream that we open.
+    next_own: u32,
+    /// The highest stream that we have sent a head on.
+    last_sent: u32,
+    peer: PeerSettings,
+    has_settings: bool,
+    settings_acked: bool,
+    decoder: Decoder,
+    encoder: Encoder,
+    block: Option<Assembly>,
+    /// Of the DATA frame that is under way nothing is handed out.
+    dropping: bool,
+    recv: RecvWindow,
+    send: SendWindow,
+    budgets: Budgets,
+    /// Priorities of streams that have not been opened.
+    early: VecDeque<(u32, Priority)>,
+    /// Streams whose held data may be handed out.
+    resumed: Vec<u32>,
+    pending: VecDeque<Event>,
+    drain: Drain,
+    /// The peer takes no streams above this one.
+    peer_last: Option<u32>,
+    failed: bool,
+}
+
+#[derive(Debug)]
+enum Data {
+    None,
+    Input { from: usize, to: usize },
+    Held(Vec<u8>),
+}
+
+/// A field block whose parts have not all come.
+#[derive(Debug)]
+struct Assembly {
+    bytes: Vec<u8>,
+    parts: u32,
+    end_stream: bool,
+    depends_on_itself: bool,
+}
+
+/// How far we are with leaving (RFC 9113 §6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// The peer was told that it will be told.
+    Announced,
+    /// No stream above this one is taken.
+    Final(u32),
+}
+
+/// The PING behind the first GOAWAY: once it is answered, the peer knows.
+const DRAIN_PING: [u8; 8] = *b"draining";
+
+impl Conn {
+    /// A new connection; our SETTINGS are to be sent.
+    #[must_use]
+    pub fn new(role: Role, limits: Limits, now: Instant) -> Self {
+        let reader = match role {
+            Role::Server => FrameReader::server(MIN_MAX_FRAME_BYTES),
+            Role::Client => FrameReader::client(MIN_MAX_FRAME_BYTES),
+        };
+        let mut conn = Self {
+            role,
+            limits,
+            reader,
+            input: Vec::new(),
+            at: 0,
+            end: 0,
+            data: Data::None,
+            out: Vec::new(),
+            sent: 0,
+            lent: Cell::new(0),
+            last_frame: None,
+            streams: Streams::default(),
+            last_peer: 0,
+            next_own: if role == Role::Client { 1 } else { 2 },
+            last_sent: 0,
+            peer: PeerSettings::default(),
+            has_settings: false,
+            settings_acked: false,
+            decoder: Decoder::new(),
+            encoder: Encoder::default(),
+            block: None,
+            dropping: false,
+            recv: RecvWindow::new(DEFAULT_WINDOW),
+            send: SendWindow::new(DEFAULT_WINDOW),
+            budgets: Budgets::new(now),
+            early: VecDeque::new(),
+            resumed: Vec::new(),
+            pending: VecDeque::new(),
+            drain: Drain::No,
+            peer_last: None,
+            failed: false,
+        };
+        conn.greet();
+        conn
+    }
+
+    fn greet(&mut self) {
+        if self.role == Role::Client {
+            self.out.extend_from_slice(PREFACE);
+        }
+        let limits = self.limits;
+        let mut settings = vec![
+            (id::INITIAL_WINDOW_SIZE, limits.stream_window),
+            (id::MAX_HEADER_LIST_SIZE, limits.list_bytes),
+        ];
+        match self.role {
+            Role::Server => {
+                settings.push((id::MAX_CONCURRENT_STREAMS, limits.streams));
+                settings.push((id::NO_RFC7540_PRIORITIES, 1));
+            }
+            Role::Client => settings.push((id::ENABLE_PUSH, 0)),
+        }
+        if limits.header_table_bytes != DEFAULT_TABLE_BYTES {
+            settings.push((id::HEADER_TABLE_SIZE, limits.header_table_bytes));
+        }
+        write::settings(&mut self.out, &settings);
+    }
+
+    /// The peer knows our settings. Only then may it send more in all than one that knows nothing of windows.
+    fn settings_are_known(&mut self) {
+        self.decoder.set_allowed(self.limits.header_table_bytes);
+        for stream in self.streams.iter_mut() {
+            stream.recv.resize(self.limits.stream_window);
+        }
+        self.recv.grow(self.limits.connection_window.saturating_sub(DEFAULT_WINDOW));
+        self.release_connection(0);
+    }
+
+    // Receiving.
+
+    /// Room to read into; empty: do not read now.
+    pub fn recv_buf(&mut self) -> &mut [u8] {
+        if !self.has_room() {
+            return &mut [];
+        }
+        if self.at == self.end {
+            (self.at, self.end) = (0, 0);
+        }
+        self.input.resize(INPUT_BYTES, 0);
+        if self.end == self.input.len() {
+            self.input.copy_within(self.at..self.end, 0);
+            (self.at, self.end) = (0, self.end - self.at);
+        }
+        &mut self.input[self.end..]
+    }
+
+    /// Whether more may be read: there is room, and not too much waits to be sent.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.failed && self.end - self.at < INPUT_BYTES && self.pending_bytes() < MAX_OUT_BYTES
+    }
+
+    /// `n` bytes were read into the room.
+    pub fn handle_recv(&mut self, n: usize) {
+        self.end += n;
+    }
+
+    /// The data of the last event, if that was [`Event::Data`].
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match &self.data {
+            Data::None => &[],
+            Data::Input { from, to } => &self.input[*from..*to],
+            Data::Held(bytes) => bytes,
+        }
+    }
+
+    /// `bytes` of a stream's data are needed no more: the peer may send as many again.
+    pub fn release(&mut self, stream: u32, bytes: u32) {
+        // Of one that has ended all was released at its end.
+        let Some(found) = self.streams.get_mut(stream) else { return };
+        debug_assert!(bytes <= found.handed, "no more than was handed out");
+        found.handed = found.handed.saturating_sub(bytes);
+        let holds = !found.held.is_empty() || found.held_end.is_some();
+        self.give_back(stream, bytes);
+        if holds && !self.resumed.contains(&stream) {
+            self.resumed.push(stream);
+        }
+    }
+
+    /// The peer may send so many bytes again, on the stream and in all.
+    fn give_back(&mut self, stream: u32, bytes: u32) {
+        if let Some(found) = self.streams.get_mut(stream) {
+            found.recv.release(bytes);
+            if found.state.may_receive()
+                && let Some(more) = found.recv.update()
+            {
+                write::window_update(&mut self.out, stream, more);
+            }
+        }
+        self.release_connection(bytes);
+    }
+
+    fn release_connection(&mut self, bytes: u32) {
+        self.recv.release(bytes);
+        if let Some(more) = self.recv.update() {
+            write::window_update(&mut self.out, 0, more);
+        }
+    }
+
+    // Streams.
+
+    /// Opens a stream to the peer, unless it has as many as it takes.
+    pub fn open(&mut self) -> Option<u32> {
+        let most = self.peer.max_streams.min(self.limits.streams) as usize;
+        let closed = self.failed || self.peer_last.is_some() || self.drain != Drain::No;
+        if closed || self.role == Role::Server || self.streams.len() >= most || self.next_own > MAX_STREAM {
+            return None;
+        }
+        let stream = self.next_own;
+        self.next_own += 2;
+        self.streams.insert(self.new_stream(stream));
+        Some(stream)
+    }
+
+    fn new_stream(&self, id: u32) -> Stream {
+        // Whoever doesn't know our setting yet takes the window for the default one.
+        let window = if self.settings_acked { self.limits.stream_window } else { DEFAULT_WINDOW };
+        Stream {
+            id,
+            state: State::Idle,
+            recv: RecvWindow::new(window),
+            send: SendWindow::new(self.peer.initial_window),
+            handed: 0,
+            held: Vec::new(),
+            held_end: None,
+            length_left: None,
+            has_head: false,
+            to_head: false,
+            priority: Priority::default(),
+        }
+    }
+
+    /// Ends a stream at once, in both directions.
+    pub fn reset(&mut self, stream: u32, reason: Reason) {
+        let Some(found) = self.streams.get(stream) else { return };
+        if found.state.next(machine::Event::SendReset).is_ok() && !self.failed {
+            write::reset(&mut self.out, stream, reason);
+        }
+        self.remove(stream, State::ResetByUs);
+    }
+
+    /// A stream is over: what it holds is the connection's again.
+    fn remove(&mut self, stream: u32, state: State) {
+        if let Some(gone) = self.streams.remove(stream, state) {
+            self.release_connection(gone.handed + gone.held.len() as u32);
+            self.resumed.retain(|id| *id != stream);
+        }
+    }
+
+    /// Streams that are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How urgent what is sent on a stream is.
+    #[must_use]
+    pub fn priority(&self, stream: u32) -> Priority {
+        self.streams.get(stream).map_or_else(Priority::default, |stream| stream.priority)
+    }
+
+    /// The peer lets us ask for extended CONNECT (RFC 8441).
+    #[must_use]
+    pub fn may_connect(&self) -> bool {
+        self.peer.connect_protocol
+    }
+
+    // Leaving.
+
+    /// No new streams, as soon as the peer knows; those that are open go on (RFC 9113 §6.8).
+    pub fn drain(&mut self) {
+        if self.drain != Drain::No || self.failed {
+            return;
+        }
+        if self.role == Role::Client {
+            self.drain = Drain::Final(0);
+            return write::go_away(&mut self.out, 0, Reason::NO_ERROR);
+        }
+        self.drain = Drain::Announced;
+        write::go_away(&mut self.out, MAX_STREAM, Reason::NO_ERROR);
+        write::ping(&mut self.out, false, DRAIN_PING);
+    }
+
+    /// The peer knows that we leave: streams from now on are not taken.
+    fn drained(&mut self) {
+        if self.drain == Drain::Announced {
+            self.drain = Drain::Final(self.last_peer);
+            write::go_away(&mut self.out, self.last_peer, Reason::NO_ERROR);
+        }
+    }
+
+    /// It has told the peer that it takes no more streams, and none is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        matches!(self.drain, Drain::Final(_)) && self.streams.len() == 0
+    }
+
+    /// The peer takes no new streams, or we don't.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.failed || self.peer_last.is_some() || self.drain != Drain::No
+    }
+
+    /// The peer broke the protocol: it is told, and nothing more is read.
+    fn fail(&mut self, reason: Reason) -> Event {
+        self.failed = true;
+        write::go_away(&mut self.out, self.last_peer, reason);
+        self.pending.clear();
+        self.resumed.clear();
+        (self.at, self.end) = (0, 0);
+        Event::Broken(reason)
+    }
+
+    /// Takes tokens of a budget.
+    fn spend(&mut self, what: Abuse, now: Instant) -> Result<(), Reason> {
+        self.budgets.take(what, 1, now).map_err(|UsedUp(_)| Reason::ENHANCE_YOUR_CALM)
+    }
+
+    // Sending.
+
+    /// What is to be sent.
+    #[must_use]
+    pub fn transmit(&self) -> &[u8] {
+        self.lent.set(self.out.len());
+        &self.out[self.sent..]
+    }
+
+    /// Whether there is anything to send.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    /// `n` bytes of it have been sent.
+    pub fn handle_sent(&mut self, n: usize) {
+        self.sent += n;
+        debug_assert!(self.sent <= self.out.len());
+        let gone = if self.sent == self.out.len() || self.sent >= OUT_BYTES { self.sent } else { 0 };
+        if gone > 0 {
+            self.out.drain(..gone);
+            self.sent = 0;
+            self.lent.set(self.lent.get().saturating_sub(gone));
+            self.last_frame =
+                self.last_frame.and_then(|(at, stream)| at.checked_sub(gone).map(|at| (at, stream)));
+        }
+        self.give_up_memory();
+    }
+
+    /// A connection without streams keeps no buffers.
+    fn give_up_memory(&mut self) {
+        if self.streams.len() == 0 && self.out.is_empty() && self.at == self.end {
+            (self.input, self.at, self.end) = (Vec::new(), 0, 0);
+            self.out = Vec::new();
+        }
+    }
+
+    /// Its invariants; for tests and debug builds.
+    pub fn check(&self) {
+        assert!(self.at <= self.end && self.end <= self.input.len().max(self.end));
+        assert!(self.sent <= self.out.len());
+        let held: u64 = self.streams.iter().map(|s| u64::from(s.handed) + s.held.len() as u64).sum();
+        assert!(held <= u64::from(self.recv.held()), "what is held counts against the connection's window");
+        for stream in self.streams.iter() {
+            assert!(stream.handed <= STREAM_CREDIT.max(self.limits.stream_window));
+            assert!(stream.handed + stream.held.len() as u32 <= stream.recv.held());
+        }
+    }
+}
