@@ -79,12 +79,13 @@ fn theirs(bytes: &[u8]) -> usize {
     let mut blocks = 0;
     loop {
         match Pin::new(&mut codec).poll_next(&mut context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                black_box(frame);
+            // Fields of HTTP/1.1's connections make some of them malformed: that is found behind the decoding.
+            Poll::Ready(Some(frame)) => {
+                black_box(&frame);
                 blocks += 1;
             }
             Poll::Ready(None) => return blocks,
-            other => panic!("{other:?}"),
+            Poll::Pending => panic!("there is always something to read"),
         }
     }
 }

@@ -11,6 +11,8 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod daemon;
+#[path = "peers/http2.rs"]
+mod http2;
 #[path = "support/nginx.rs"]
 mod nginx;
 #[path = "peers/outages.rs"]

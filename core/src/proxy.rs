@@ -45,7 +45,7 @@ use crate::shared::Shared;
 use crate::slab::Slab;
 use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
-use crate::wire::{Multiplexed, Wire};
+use crate::wire::{Multiplexed, Received, Wire};
 
 pub use check::Counts;
 use exchange::{Exchange, Phase};
@@ -112,6 +112,8 @@ struct Signals {
     /// Pools whose queues may be served now.
     to_serve: Vec<u32>,
     waiters: buffer_waiters::BufferWaiters,
+    /// Connections of many streams that have events although nothing has come.
+    resumed: Vec<ConnId>,
 }
 
 /// Deadlines of connections and of exchanges.
@@ -131,6 +133,8 @@ struct Scratch {
     /// The head that is being read; an exchange that begins takes it.
     request: Box<RequestHead>,
     response: ResponseHead,
+    /// What came on a stream.
+    received: Received,
     line: Vec<u8>,
     /// A client that a trusted proxy speaks for.
     client_text: IpText,
@@ -496,6 +500,9 @@ impl<O: Observer> Proxy<O> {
     /// What an input may have left to do for others: slots and pages have come free.
     fn settle(&mut self, now: Instant) {
         self.timers.now = now;
+        while let Some(c) = self.signals.resumed.pop() {
+            self.streams_input(c, now);
+        }
         self.serve_queues(now);
         if !planted!(4) {
             self.wake_buffer_waiters();

@@ -9,8 +9,16 @@ use std::fmt::Debug;
 use crate::buffer::ReceiveBuffer;
 use crate::h1::conn::Conn as H1;
 use crate::h1::rendered_heads::RenderedHeads;
+use crate::h2::Reason;
+use crate::h2::priority::Priority;
 use crate::id::ExchangeId;
 use crate::page::Pages;
+use crate::time::Instant;
+
+mod http2;
+
+pub use crate::h2::{Event as StreamEvent, Received};
+pub(crate) use http2::server as http2_server;
 
 /// The protocol of one connection, and all that it has to remember.
 #[derive(Debug)]
@@ -52,51 +60,57 @@ pub(crate) struct Streams {
 pub trait Multiplexed: Debug + Send {
     /// Room to read into; empty: do not read now.
     fn recv_buf(&mut self) -> &mut [u8];
+    /// Whether there is room to read into.
+    fn has_room(&self) -> bool;
     /// `n` bytes were read into it.
     fn handle_recv(&mut self, n: usize);
-    /// The next thing that came; data is handed out in pieces.
-    fn poll_event(&mut self) -> Option<StreamEvent>;
+    /// The next thing that came; heads and trailers are in `received` then.
+    fn poll_event(&mut self, received: &mut Received, now: Instant) -> Option<StreamEvent>;
+    /// Whether there are events that wait for no input.
+    fn has_events(&self) -> bool {
+        false
+    }
+    /// The data of the last event.
+    fn data(&self) -> &[u8];
     /// Opens a stream to the peer, unless it has as many as it takes.
     fn open(&mut self) -> Option<u32>;
-    /// Sends a head: start line and field lines, with an empty line at the end.
-    fn send_head(&mut self, stream: u32, head: &[u8]);
+    /// Sends a head: start line and field lines as HTTP/1.1 has them, with an empty line at the end. False if
+    /// the stream takes none any more.
+    fn send_head(&mut self, stream: u32, head: &[u8]) -> bool;
     /// Sends as much of the data as the peer and the send buffer have room for; returns how much that was.
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize;
     /// The message is complete; `trailers` are field lines with an empty line at the end, or nothing.
     fn send_end(&mut self, stream: u32, trailers: &[u8]);
     /// Ends a stream at once, in both directions.
-    fn reset(&mut self, stream: u32);
+    fn reset(&mut self, stream: u32, reason: Reason);
     /// Data of a stream has been sent on: the peer may send as much again.
     fn release(&mut self, stream: u32, bytes: usize);
     /// A stream could take data now: flow control is no hindrance.
     fn can_send(&self, stream: u32) -> bool;
+    /// Which of the streams that can send comes first.
+    fn priority(&self, _stream: u32) -> Priority {
+        Priority::default()
+    }
     /// What is to be sent.
     fn transmit(&self) -> &[u8];
+    /// Whether there is anything to send.
+    fn has_output(&self) -> bool;
     /// `n` bytes of it have been sent.
     fn handle_sent(&mut self, n: usize);
+    /// The peer is told that no new streams are taken; those that are open go on.
+    fn drain(&mut self) {}
+    /// The peer knows that, and no stream is left.
+    fn is_drained(&self) -> bool {
+        false
+    }
+    /// It is of no use any more. What is left to be sent says why.
+    fn is_broken(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes of a stream that may be under way to the core at once; they fit into one page.
-pub const STREAM_CREDIT: usize = 16 * 1024;
-
-/// What came on a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamEvent {
-    /// A head: start line and field lines of HTTP/1.1, with an empty line at the end. From a client it opens
-    /// the stream.
-    /// The flag says that nothing follows: the message is complete with its head.
-    Head(u32, Vec<u8>, bool),
-    /// Data, at most what is left of [`STREAM_CREDIT`].
-    Data(u32, Vec<u8>),
-    /// The message is complete, with these trailers (field lines with an empty line at the end) or none.
-    End(u32, Vec<u8>),
-    /// The peer ended the stream.
-    Reset(u32),
-    /// The stream takes data again.
-    Writable(u32),
-    /// The peer broke the protocol: the connection is of no use any more.
-    Broken,
-}
+pub const STREAM_CREDIT: usize = crate::h2::conn::STREAM_CREDIT as usize;
 
 impl Wire {
     /// HTTP/1.1, or nothing if it is another wire.
@@ -185,7 +199,11 @@ impl Wire {
     /// Whether more could be read.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.buffer().is_none_or(ReceiveBuffer::has_room)
+        match self {
+            Self::H1(h1) => h1.buffer().has_room(),
+            Self::Tunnel(tunnel) => tunnel.buffer.has_room(),
+            Self::Multiplexed(streams) => streams.protocol.has_room(),
+        }
     }
 
     /// It needs a page to read into and has none.
@@ -296,7 +314,7 @@ impl Wire {
         match self {
             Self::H1(h1) => h1.has_output(ready),
             Self::Tunnel(tunnel) => ready > 0 || !tunnel.heads.is_done(),
-            Self::Multiplexed(streams) => !streams.protocol.transmit().is_empty(),
+            Self::Multiplexed(streams) => streams.protocol.has_output(),
         }
     }
 
@@ -322,6 +340,14 @@ impl Wire {
             Self::Tunnel(tunnel) => last && ready == 0 && tunnel.heads.is_done(),
             // Streams are told of their end when all before it has been taken.
             Self::Multiplexed(_) => false,
+        }
+    }
+
+    /// What comes from now on is read and dropped.
+    pub(crate) fn deafen(&mut self, pages: &mut Pages) {
+        self.clear(pages);
+        if matches!(self, Self::Multiplexed(_)) {
+            *self = Self::Tunnel(Tunnel::default());
         }
     }
 

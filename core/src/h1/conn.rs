@@ -36,33 +36,6 @@ pub(crate) struct HeadParser {
     pub(crate) forgiven: Option<Violation>,
 }
 
-impl HeadParser {
-    /// Reads the whole head of a request that came by another wire.
-    pub(crate) fn request(
-        &mut self,
-        raw: &[u8],
-        limits: &HeadLimits,
-        head: &mut RequestHead,
-    ) -> Result<(), Violation> {
-        head.assign(&parse_request(raw, &mut self.index, limits, &mut self.scratch)?);
-        Ok(())
-    }
-
-    /// Reads the whole head of a response that came by another wire, where a 101 is never right (RFC 9113
-    /// §8.6).
-    pub(crate) fn response(
-        &mut self,
-        raw: &[u8],
-        limits: &HeadLimits,
-        request: &RequestHead,
-        head: &mut ResponseHead,
-    ) -> Result<(), Violation> {
-        let context = ResponseContext { head: *request.method() == http::Method::HEAD, upgrade: false };
-        head.assign(&parse_response(raw, &mut self.index, limits, context)?);
-        Ok(())
-    }
-}
-
 /// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub(crate) struct Conn {

@@ -298,10 +298,10 @@ fn client_certificate(w: &mut Writer<'_>, certificate: &ClientCertificate<'_>) {
 /// Many servers take a request with it for one that cannot take compressed content.
 #[cold]
 fn via(w: &mut Writer<'_>, request: &RequestHead) {
-    w.put(if request.version() == Version::HTTP_10 {
-        b"Via: 1.0 rust-strom\r\n"
-    } else {
-        b"Via: 1.1 rust-strom\r\n"
+    w.put(match request.version() {
+        Version::HTTP_10 => b"Via: 1.0 rust-strom\r\n",
+        Version::HTTP_2 => b"Via: 2.0 rust-strom\r\n",
+        _ => b"Via: 1.1 rust-strom\r\n",
     });
 }
 

@@ -79,7 +79,8 @@ pub enum Event {
         /// Nothing follows.
         ended: bool,
     },
-    /// A request that breaks a rule of HTTP: it is to be answered.
+    /// A request that breaks a rule of HTTP, and is to be answered; or a response that does, whose stream is to
+    /// be reset.
     Rejected {
         /// Its stream.
         stream: u32,
@@ -296,6 +297,12 @@ impl Conn {
         self.decoder.set_allowed(self.limits.header_table_bytes);
         for stream in self.streams.iter_mut() {
             stream.recv.resize(self.limits.stream_window);
+            // Half of the window is less now than when the last data was released.
+            if stream.state.may_receive()
+                && let Some(more) = stream.recv.update()
+            {
+                write::window_update(&mut self.out, stream.id, more);
+            }
         }
         self.recv.grow(self.limits.connection_window.saturating_sub(DEFAULT_WINDOW));
         self.release_connection(0);
@@ -328,6 +335,12 @@ impl Conn {
     /// `n` bytes were read into the room.
     pub fn handle_recv(&mut self, n: usize) {
         self.end += n;
+    }
+
+    /// Whether there are events that wait for no input: data that was held can be handed out now.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.pending.is_empty() || !self.resumed.is_empty()
     }
 
     /// The data of the last event, if that was [`Event::Data`].
@@ -475,6 +488,12 @@ impl Conn {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.failed || self.peer_last.is_some() || self.drain != Drain::No
+    }
+
+    /// It has failed: once what is to be sent has been, it can be closed.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.failed
     }
 
     /// The peer broke the protocol: it is told, and nothing more is read.

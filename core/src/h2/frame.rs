@@ -3,7 +3,6 @@
 //! field block. What may come when is the business of the machine.
 
 use super::reason::Reason;
-use super::settings::Settings;
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 9;
@@ -182,6 +181,27 @@ pub enum Frame<'a> {
         /// What to reset it with.
         reason: Reason,
     },
+}
+
+/// The payload of a SETTINGS frame: a whole number of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings<'a>(&'a [u8]);
+
+impl<'a> Settings<'a> {
+    /// Of bytes whose number is a multiple of six.
+    #[must_use]
+    pub fn new(payload: &'a [u8]) -> Self {
+        Self(payload)
+    }
+
+    /// Identifier and value of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u32)> + use<'a> {
+        self.0
+            .as_chunks::<6>()
+            .0
+            .iter()
+            .map(|&[a, b, c, d, e, f]| (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])))
+    }
 }
 
 /// Reads frames. Payload of DATA, padding and frames that nobody knows need not be there whole; all others

@@ -24,27 +24,6 @@ pub const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// The window as long as nothing else is said, in bytes.
 pub const DEFAULT_WINDOW: u32 = 65_535;
 
-/// The payload of a SETTINGS frame: a whole number of settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings<'a>(&'a [u8]);
-
-impl<'a> Settings<'a> {
-    /// Of bytes whose number is a multiple of six.
-    #[must_use]
-    pub fn new(payload: &'a [u8]) -> Self {
-        Self(payload)
-    }
-
-    /// Identifier and value of each, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, u32)> + use<'a> {
-        self.0
-            .as_chunks::<6>()
-            .0
-            .iter()
-            .map(|&[a, b, c, d, e, f]| (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])))
-    }
-}
-
 /// What the peer lets us do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerSettings {

@@ -155,7 +155,7 @@ impl<O: Observer> Proxy<O> {
             return self.close(c);
         }
         conn.client_mut().lingering = true;
-        conn.wire.clear(&mut self.tables.pages);
+        conn.wire.deafen(&mut self.tables.pages);
         self.signals.effects.push_back(Effect::Shutdown(c));
         let at = self.drain.until.map_or(now + LINGER, |until| (now + LINGER).min(until - BEFORE_DRAINED));
         self.set_deadline(c, at);

@@ -8,6 +8,7 @@ use super::pipe::MessagePipe;
 use crate::cause::Cause;
 use crate::config::ListenerKind;
 use crate::conn::Role;
+use crate::h2::Reason;
 use crate::http::Framing;
 use crate::id::{ConnId, ExchangeId};
 use crate::local_reply::{Body, LocalReply};
@@ -196,9 +197,11 @@ impl<O: Observer> Proxy<O> {
     /// has but one.
     pub(super) fn reset_leg(&mut self, leg: Leg) {
         let Some(conn) = self.tables.conns.get_mut(leg.conn) else { return };
+        let conn_is_client = matches!(conn.role, Role::Client(_));
         match conn.wire.streams_mut() {
             Some(streams) => {
-                streams.protocol.reset(leg.stream);
+                let reason = if conn_is_client { Reason::INTERNAL_ERROR } else { Reason::CANCEL };
+                streams.protocol.reset(leg.stream, reason);
                 streams.forget(leg.stream);
                 self.mark_ready(leg.conn);
             }
@@ -213,6 +216,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let (leg, tunnel, pool) = (e.client, e.phase == Phase::Tunnel, e.pool);
+        let request_ended = e.request.ended;
         let owner = e.binds.then_some(leg.conn);
         if let (Some(backend), Some(pool)) = (e.backend.take(), pool) {
             self.free_backend(backend, pool, owner, now);
@@ -222,6 +226,10 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.tables.conns[c];
         if let Some(streams) = conn.wire.streams_mut() {
             streams.forget(leg.stream);
+            if !request_ended {
+                // Nobody will read the rest of the request (RFC 9113 §8.1).
+                streams.protocol.reset(leg.stream, Reason::NO_ERROR);
+            }
             return self.stream_finished(c, now);
         }
         conn.exchange = None;

@@ -11,9 +11,10 @@ use super::{Identity, Proxy};
 use crate::balance::Tried;
 use crate::cause::Cause;
 use crate::config::ListenerKind;
-use crate::conn::Client;
+use crate::conn::{Client, Role};
 use crate::h1::conn::HeadRead;
 use crate::h1::{ForwardedHeaders, RequestId};
+use crate::h2::frame::PREFACE;
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId, ListenerId};
@@ -21,7 +22,7 @@ use crate::local_reply::{Body, LocalReply};
 use crate::observe::{Head, Kept, Named, Observer, Timings, Tls};
 use crate::route::RouteInput;
 use crate::time::Instant;
-use crate::wire::Wire;
+use crate::wire::{self, Streams, Wire};
 
 /// Shown in the place of a request line, which bytes of TLS have not.
 const TLS_ON_PLAIN_PORT: &[u8] = b"TLS on a plain port";
@@ -31,10 +32,17 @@ const MAX_RETAINED_BYTES: u64 = crate::page::SMALL_BYTES as u64;
 impl<O: Observer> Proxy<O> {
     /// Looks for the head of the next request in what lies there.
     pub(super) fn read_request(&mut self, c: ConnId, now: Instant) {
-        let Wire::H1(h1) = &mut self.tables.conns[c].wire else { return };
+        let conn = &mut self.tables.conns[c];
+        let begins = matches!(&conn.role, Role::Client(client) if client.requests == 0);
+        let Wire::H1(h1) = &mut conn.wire else { return };
         if h1.buffer().unparsed_len() == 0 {
             return;
         }
+        if begins && h1.buffer().unparsed(&self.tables.pages).starts_with(b"PRI") && self.speaks_http2(c, now)
+        {
+            return;
+        }
+        let Wire::H1(h1) = &mut self.tables.conns[c].wire else { return };
         let read = h1.receive_request(
             &self.tables.pages,
             &mut self.scratch.parser,
@@ -51,6 +59,52 @@ impl<O: Observer> Proxy<O> {
             }
             Ok(HeadRead::Partial) => self.await_head(c, now),
             Err(violation) => self.reject(c, Cause::BadRequest(violation), now),
+        }
+    }
+
+    /// The first bytes of a connection are those of HTTP/2, or may become them (RFC 9113 §3.3): who begins so
+    /// knows that it is spoken here.
+    #[cold]
+    fn speaks_http2(&mut self, c: ConnId, now: Instant) -> bool {
+        let conn = &mut self.tables.conns[c];
+        let (Wire::H1(h1), ListenerKind::Http) = (&conn.wire, conn.client().kind) else { return false };
+        let begun = h1.buffer().unparsed(&self.tables.pages);
+        if !begun.starts_with(PREFACE) {
+            let may = PREFACE.starts_with(begun);
+            if may {
+                self.await_head(c, now);
+            }
+            return may;
+        }
+        let mut protocol = wire::http2_server(&self.pools.head_limits, now);
+        let room = protocol.recv_buf();
+        // What is more than one frame of any size lies in no page.
+        let n = begun.len().min(room.len());
+        let whole = n == begun.len();
+        room[..n].copy_from_slice(&begun[..n]);
+        protocol.handle_recv(n);
+        let rest = if whole { Vec::new() } else { begun[n..].to_vec() };
+        conn.wire.clear(&mut self.tables.pages);
+        conn.wire = Wire::Multiplexed(Streams::new(protocol));
+        self.streams_input(c, now);
+        self.more_streams_input(c, &rest, now);
+        true
+    }
+
+    /// What came with the beginning of a connection, and did not fit in.
+    fn more_streams_input(&mut self, c: ConnId, mut bytes: &[u8], now: Instant) {
+        while !bytes.is_empty()
+            && let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut())
+        {
+            let room = streams.protocol.recv_buf();
+            let n = room.len().min(bytes.len());
+            if n == 0 {
+                return;
+            }
+            room[..n].copy_from_slice(&bytes[..n]);
+            streams.protocol.handle_recv(n);
+            bytes = &bytes[n..];
+            self.streams_input(c, now);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Connections that carry many streams: each stream is a leg of an exchange of its own, and what ends one
 //! ends no other.
 
-use super::Proxy;
 use super::exchange::{Leg, Phase, REQUEST, RESPONSE, Window};
+use super::{Proxy, Tables};
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h1::{
@@ -20,7 +20,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn streams_input(&mut self, c: ConnId, now: Instant) {
         while let Some(conn) = self.tables.conns.get_mut(c)
             && let Wire::Multiplexed(streams) = &mut conn.wire
-            && let Some(event) = streams.protocol.poll_event()
+            && let Some(event) = streams.protocol.poll_event(&mut self.scratch.received, now)
         {
             let from_client = matches!(conn.role, Role::Client(_));
             self.stream_event(c, event, from_client, now);
@@ -33,73 +33,80 @@ impl<O: Observer> Proxy<O> {
             self.tables.conns[c].wire.streams().and_then(|streams: &Streams| streams.exchange(stream))
         };
         match event {
-            StreamEvent::Head(stream, head, ended) if from_client => {
-                self.stream_request(Leg { conn: c, stream }, &head, ended, now);
+            StreamEvent::Request { stream, ended } => {
+                self.stream_request(Leg { conn: c, stream }, None, ended, now);
             }
-            StreamEvent::Head(stream, head, ended) => {
+            StreamEvent::Rejected { stream, violation, .. } if !from_client => {
                 if let Some(x) = exchange(stream) {
-                    self.stream_response(x, &head, ended, now);
+                    self.tables.exchanges[x].response_seen = true;
+                    self.break_exchange(x, Cause::BadResponse(violation), now);
                 }
             }
-            StreamEvent::Data(stream, data) => match exchange(stream) {
-                Some(x) => self.stream_data(x, &data, from_client, now),
-                None => self.release_stream(c, stream, data.len()),
-            },
-            StreamEvent::End(stream, trailers) => {
+            StreamEvent::Rejected { stream, violation, ended } => {
+                self.stream_request(Leg { conn: c, stream }, Some(violation), ended, now);
+            }
+            StreamEvent::Response { stream, ended } => {
+                if let Some(x) = exchange(stream) {
+                    self.stream_response(x, ended, now);
+                }
+            }
+            StreamEvent::Data { stream } => {
+                let x = exchange(stream);
+                self.stream_data(Leg { conn: c, stream }, x, from_client, now);
+            }
+            StreamEvent::End { stream } => {
+                let trailers = std::mem::take(&mut self.scratch.received.trailers);
                 if let Some(x) = exchange(stream) {
                     self.stream_ended(x, trailers, from_client, now);
                 }
             }
-            StreamEvent::Reset(stream) => {
+            StreamEvent::Reset { stream, .. } => {
                 if let Some(x) = exchange(stream) {
                     self.stream_reset(x, from_client, now);
                 }
             }
-            StreamEvent::Writable(stream) => match exchange(stream) {
+            StreamEvent::Writable { stream: 0 } => self.streams_sent(c, now),
+            StreamEvent::Writable { stream } => match exchange(stream) {
                 Some(x) if from_client => drop(self.push_response_to_stream(x, now)),
                 Some(x) => self.push_request(x, now),
                 None => {}
             },
-            StreamEvent::Broken => self.streams_lost(c, true, now),
+            StreamEvent::GoingAway => {}
+            StreamEvent::Broken(_) => self.streams_broken(c, now),
         }
     }
 
-    /// A head on a new stream of a client.
-    fn stream_request(&mut self, leg: Leg, raw: &[u8], ended: bool, now: Instant) {
-        let parsed = self.scratch.parser.request(raw, &self.pools.head_limits, &mut self.scratch.request);
-        if parsed.is_err() {
-            self.scratch.request.reset();
-        }
+    /// A request on a new stream of a client, and the rule that it breaks.
+    fn stream_request(&mut self, leg: Leg, broken: Option<Violation>, ended: bool, now: Instant) {
+        std::mem::swap(&mut *self.scratch.request, &mut self.scratch.received.request);
         self.scratch.request.on_stream(ended);
         let x = self.begin_exchange(leg, now);
-        match parsed {
-            Ok(()) => {
-                self.tables.exchanges[x].request.ended = ended;
-                self.take_request(x, now);
-            }
-            Err(violation) => self.fail_exchange(x, Cause::BadRequest(violation)),
+        let e = &mut self.tables.exchanges[x];
+        e.request.ended = ended;
+        if !e.persist
+            && let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut()
+        {
+            // As many requests as a connection may have.
+            streams.protocol.drain();
+        }
+        match broken {
+            None => self.take_request(x, now),
+            Some(violation) => self.fail_exchange(x, Cause::BadRequest(violation)),
         }
     }
 
     /// The head of a response on a stream of a backend.
-    fn stream_response(&mut self, x: ExchangeId, raw: &[u8], ended: bool, now: Instant) {
+    fn stream_response(&mut self, x: ExchangeId, ended: bool, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         if e.phase != Phase::Sending {
             return self.break_exchange(x, Cause::BadResponse(Violation::UnexpectedSwitch), now);
         }
         e.response_seen = true;
-        let parsed =
-            self.scratch.parser.response(raw, &self.pools.head_limits, &e.head, &mut self.scratch.response);
-        let taken = match parsed {
-            Ok(()) => {
-                self.scratch.response.on_stream(ended);
-                // It may be that nobody wants to see the rest.
-                e.response.ended = ended;
-                self.take_response(x, now)
-            }
-            Err(violation) => Err(Cause::BadResponse(violation)),
-        };
-        match taken {
+        std::mem::swap(&mut self.scratch.response, &mut self.scratch.received.response);
+        self.scratch.response.on_stream(ended);
+        // It may be that nobody wants to see the rest.
+        e.response.ended = ended;
+        match self.take_response(x, now) {
             // Its content was replaced, and the stream is given up.
             Ok(()) if self.tables.exchanges.get(x).is_none_or(|e| e.phase == Phase::LocalReply) => {}
             Ok(()) if ended => self.stream_ended(x, Vec::new(), false, now),
@@ -114,9 +121,15 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Data of a stream: it goes into a page of the exchange's own.
-    fn stream_data(&mut self, x: ExchangeId, data: &[u8], from_client: bool, now: Instant) {
-        let e = &mut self.tables.exchanges[x];
+    /// Data of a stream: it goes into a page of its exchange's own.
+    fn stream_data(&mut self, leg: Leg, x: Option<ExchangeId>, from_client: bool, now: Instant) {
+        let Tables { conns, exchanges, pages, .. } = &mut self.tables;
+        let Some(streams) = conns[leg.conn].wire.streams() else { return };
+        let data = streams.protocol.data();
+        let Some((x, e)) = x.and_then(|x| exchanges.get_mut(x).map(|e| (x, e))) else {
+            let len = data.len();
+            return self.release_stream(leg.conn, leg.stream, len);
+        };
         let (pipe, window, takes) = if from_client {
             (&mut e.request, &mut e.client_window, e.phase != Phase::LocalReply)
         } else {
@@ -124,13 +137,10 @@ impl<O: Observer> Proxy<O> {
         };
         window.bytes += data.len() as u64;
         if !takes {
-            let leg = if from_client { Some(e.client) } else { e.backend };
-            if let Some(leg) = leg {
-                self.release_stream(leg.conn, leg.stream, data.len());
-            }
-            return;
+            let len = data.len();
+            return self.release_stream(leg.conn, leg.stream, len);
         }
-        if pipe.put(data, &mut self.tables.pages).is_err() {
+        if pipe.put(data, pages).is_err() {
             return self.break_exchange(x, Cause::NoPages, now);
         }
         if from_client {
@@ -196,11 +206,38 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    fn release_stream(&mut self, c: ConnId, stream: u32, bytes: usize) {
-        if let Some(streams) = self.tables.conns[c].wire.streams_mut() {
+    /// Data of a stream is needed no more: more may come, or be there already.
+    pub(super) fn release_stream(&mut self, c: ConnId, stream: u32, bytes: usize) {
+        if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
             streams.protocol.release(stream, bytes);
+            if streams.protocol.has_events() {
+                self.signals.resumed.push(c);
+            }
         }
         self.mark_ready(c);
+    }
+
+    /// The peer broke the protocol. A client is told before the connection ends.
+    fn streams_broken(&mut self, c: ConnId, now: Instant) {
+        if !matches!(self.tables.conns[c].role, Role::Client(_)) {
+            return self.streams_lost(c, true, now);
+        }
+        for x in self.exchanges_of(c) {
+            self.abort(x, Cause::ClientClosed, now);
+        }
+        self.set_deadline(c, now + super::accept::LINGER);
+        self.end_streams(c, now);
+    }
+
+    /// Ends a client's connection that carries nothing any more, once all has been sent, if it is broken or
+    /// has been drained.
+    fn end_streams(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.tables.conns.get(c).filter(|conn| !conn.is_busy()) else { return };
+        let Some(streams) = conn.wire.streams() else { return };
+        let over = streams.protocol.is_broken() || streams.protocol.is_drained();
+        if over && matches!(conn.role, Role::Client(_)) && !streams.protocol.has_output() {
+            self.linger(c, now);
+        }
     }
 
     /// The connection is gone, and every leg that it carried. `broken`: by an error, else the peer closed its
@@ -319,7 +356,7 @@ impl<O: Observer> Proxy<O> {
             e.request_sent = true;
             e.sent_at(now);
         }
-        !streams.protocol.transmit().is_empty()
+        streams.protocol.has_output()
     }
 
     /// Gives a stream as much of the response as it takes; whether the exchange goes on and its connection
@@ -352,6 +389,14 @@ impl<O: Observer> Proxy<O> {
         self.mark_ready(leg.conn);
         self.release_response(x);
         let e = &mut self.tables.exchanges[x];
+        if let Some(backend) = e.backend
+            && !e.response.ended
+        {
+            // There is room for more of the response. While there is nothing to say no page is held.
+            let source = &mut self.tables.conns[backend.conn];
+            source.wire.trim(&mut self.tables.pages);
+            self.signals.mark_readable(backend.conn, source);
+        }
         if taken > 0 && e.response.is_transformed() {
             // There is room for more of the output again.
             if let Err(reply) = self.transform_response_body(x) {
@@ -371,17 +416,19 @@ impl<O: Observer> Proxy<O> {
         let Some(streams) = conn.wire.streams_mut() else { return };
         let turn = streams.turn;
         streams.turn = turn.wrapping_add(1);
-        let mut waiting: Vec<ExchangeId> = streams
+        let mut waiting: Vec<(u32, ExchangeId)> = streams
             .exchanges
             .iter()
             .filter(|(stream, _)| streams.protocol.can_send(*stream))
-            .map(|(_, x)| *x)
+            .copied()
             .collect();
         if !waiting.is_empty() {
             let first = turn % waiting.len();
             waiting.rotate_left(first);
         }
-        for x in waiting {
+        // The most urgent first (RFC 9218 §10); those that are equal take turns.
+        waiting.sort_by_key(|(stream, _)| streams.protocol.priority(*stream).urgency);
+        for (_, x) in waiting {
             if self.tables.exchanges.get(x).is_none() {
                 continue;
             }
@@ -392,19 +439,38 @@ impl<O: Observer> Proxy<O> {
             }
         }
         self.mark_ready(c);
+        self.end_streams(c, now);
     }
 
     /// A stream of this connection is through: an idle connection may have to go.
     pub(super) fn stream_finished(&mut self, c: ConnId, now: Instant) {
         let conn = &self.tables.conns[c];
         if !conn.is_busy() {
-            if self.drain.until.is_some() && !conn.wire.has_output(0) {
+            let draining = self.drain.until.is_some();
+            if draining && matches!(conn.role, Role::Backend(_)) {
                 return self.close(c);
             }
-            let idle = self.pools.config.timeouts.idle;
+            let idle = if draining { super::accept::LINGER } else { self.pools.config.timeouts.idle };
             self.set_deadline(c, now + idle);
         }
         self.mark_ready(c);
+        self.end_streams(c, now);
+    }
+
+    /// No new streams on the connections of clients, as soon as they know.
+    pub(super) fn drain_streams(&mut self, now: Instant) {
+        for c in self.conns_that(|conn| conn.wire.streams().is_some()) {
+            let conn = &mut self.tables.conns[c];
+            let idle = !conn.is_busy();
+            let Role::Client(_) = conn.role else { continue };
+            if let Some(streams) = conn.wire.streams_mut() {
+                streams.protocol.drain();
+            }
+            if idle {
+                self.set_deadline(c, now + super::accept::LINGER);
+            }
+            self.mark_ready(c);
+        }
     }
 }
 
@@ -439,8 +505,7 @@ pub(super) fn send_request(
     let forward = RequestForward { own_body: Some(framing), ..*forward };
     let text =
         rendered(|w| forward_request(w, head, &forward)).ok_or(Cause::BadRequest(Violation::HeadTooLarge))?;
-    streams.protocol.send_head(stream, &text);
-    Ok(())
+    if streams.protocol.send_head(stream, &text) { Ok(()) } else { Err(Cause::BackendReset) }
 }
 
 /// Sends an interim response on a stream.

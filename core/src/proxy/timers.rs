@@ -211,7 +211,7 @@ impl<O: Observer> Proxy<O> {
             Wire::Multiplexed(streams) => {
                 let ready = e.response.ready_len(e.backend.map(|leg| &self.tables.conns[leg.conn].wire));
                 let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT;
-                let unsent = ready > 0 || !streams.protocol.transmit().is_empty();
+                let unsent = ready > 0 || streams.protocol.has_output();
                 (!e.request.ended && e.takes_request_body() && room, unsent)
             }
             _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),
@@ -306,7 +306,9 @@ impl<O: Observer> Proxy<O> {
             let at = self.tables.conns[c].deadline.min(until - super::accept::BEFORE_DRAINED);
             self.set_deadline(c, at);
         }
-        for c in self.conns_that(|conn| !conn.is_busy() && conn.wire.is_drained()) {
+        self.drain_streams(now);
+        let idle = |conn: &Conn| !conn.is_busy() && conn.wire.is_drained() && !is_multiplexed_client(conn);
+        for c in self.conns_that(idle) {
             match self.tables.conns.get(c).map(|conn| &conn.role) {
                 // Who has just come may have asked already, and may not ask again by itself: it has a moment,
                 // and then its response. So may who asks one thing after another.
@@ -333,7 +335,7 @@ impl<O: Observer> Proxy<O> {
         self.tables.conns[c].deadline + LATELY >= now + self.pools.config.timeouts.idle
     }
 
-    fn conns_that(&self, test: impl Fn(&Conn) -> bool) -> Vec<ConnId> {
+    pub(super) fn conns_that(&self, test: impl Fn(&Conn) -> bool) -> Vec<ConnId> {
         self.tables.conns.iter().filter(|(_, conn)| test(conn)).map(|(c, _)| c).collect()
     }
 
@@ -468,4 +470,9 @@ impl Timers {
         let filed = self.exchange_filed.get(slot as usize).copied().unwrap_or(Instant::NEVER);
         assert!(filed <= at, "a deadline of an exchange that the wheel does not know");
     }
+}
+
+/// It is told that it ends, and ends when it knows.
+fn is_multiplexed_client(conn: &Conn) -> bool {
+    matches!(conn.role, Role::Client(_)) && conn.wire.streams().is_some()
 }

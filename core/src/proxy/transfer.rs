@@ -1,7 +1,7 @@
 //! Payload on its way: what lies ready is framed and offered, what has been sent is let go of, and an
 //! exchange whose last byte has been sent ends.
 
-use super::exchange::{Exchange, Phase};
+use super::exchange::{Exchange, Leg, Phase};
 use super::{Proxy, Tables};
 use crate::conn::Conn;
 use crate::event::Effect;
@@ -58,12 +58,9 @@ impl<O: Observer> Proxy<O> {
         let source = &mut self.tables.conns[e.client.conn].wire;
         if !e.retained || e.request.is_transformed() {
             let released = e.request.release(Some(source), &mut self.tables.pages);
-            if released > 0
-                && let Some(streams) = source.streams_mut()
-            {
-                streams.protocol.release(e.client.stream, released);
-                let c = e.client.conn;
-                return self.mark_ready(c);
+            if released > 0 && source.streams().is_some() {
+                let Leg { conn, stream } = e.client;
+                return self.release_stream(conn, stream, released);
             }
         }
         // While there is nothing to say no page is held: long polls and quiet tunnels must not use up all.
@@ -125,11 +122,8 @@ impl<O: Observer> Proxy<O> {
         let Some(leg) = e.backend else { return };
         let source = &mut self.tables.conns[leg.conn].wire;
         let released = e.response.release(Some(source), &mut self.tables.pages);
-        if released > 0
-            && let Some(streams) = source.streams_mut()
-        {
-            streams.protocol.release(leg.stream, released);
-            self.mark_ready(leg.conn);
+        if released > 0 && source.streams().is_some() {
+            self.release_stream(leg.conn, leg.stream, released);
         }
     }
 

@@ -51,7 +51,7 @@ fn fields<'m>(got: &'m Message, name: &str) -> Vec<&'m str> {
 fn chunk(speaks: Speaks, data: &[u8]) -> Vec<u8> {
     match speaks {
         Speaks::Http1 => [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat(),
-        Speaks::Toy => data.to_vec(),
+        Speaks::Toy | Speaks::Http2 => data.to_vec(),
     }
 }
 

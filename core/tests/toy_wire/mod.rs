@@ -4,7 +4,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ruststrom_core::wire::{Multiplexed, STREAM_CREDIT, StreamEvent};
+use ruststrom_core::Instant;
+use ruststrom_core::h1::{self, FieldIndex, HeadLimits, ResponseContext};
+use ruststrom_core::h2::Reason;
+use ruststrom_core::http::{RequestHead, ResponseHead, Violation};
+use ruststrom_core::wire::{Multiplexed, Received, STREAM_CREDIT, StreamEvent};
+
+/// What came on a stream, heads and trailers as text of HTTP/1.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ToyEvent {
+    /// A head; the flag says that nothing follows.
+    Head(u32, Vec<u8>, bool),
+    Data(u32, Vec<u8>),
+    /// The message is complete, with these trailers or none.
+    End(u32, Vec<u8>),
+    Reset(u32),
+    Writable(u32),
+    /// The peer broke the protocol.
+    Broken,
+}
 
 /// Stream (32 bits), kind (8), length of the payload (24), little endian.
 const HEADER_BYTES: usize = 8;
@@ -25,7 +43,9 @@ const CREDIT: u8 = 5;
 pub(crate) struct ToyWire {
     input: Vec<u8>,
     used: usize,
-    events: VecDeque<StreamEvent>,
+    events: VecDeque<ToyEvent>,
+    /// The data of the last event.
+    data: Vec<u8>,
     out: Vec<u8>,
     sent: usize,
     streams: BTreeMap<u32, Stream>,
@@ -57,6 +77,7 @@ impl ToyWire {
             input: Vec::new(),
             used: 0,
             events: VecDeque::new(),
+            data: Vec::new(),
             out: Vec::new(),
             sent: 0,
             streams: BTreeMap::new(),
@@ -116,35 +137,65 @@ impl ToyWire {
                 if kind == HEAD_AND_END {
                     self.ended(stream, false);
                 }
-                StreamEvent::Head(stream, payload, kind == HEAD_AND_END)
+                ToyEvent::Head(stream, payload, kind == HEAD_AND_END)
             }
             DATA => {
                 let Some(state) = self.streams.get_mut(&stream) else { return };
                 state.taken += payload.len();
-                if state.taken > STREAM_CREDIT {
-                    StreamEvent::Broken
-                } else {
-                    StreamEvent::Data(stream, payload)
-                }
+                if state.taken > STREAM_CREDIT { ToyEvent::Broken } else { ToyEvent::Data(stream, payload) }
             }
             END => {
                 self.ended(stream, false);
-                StreamEvent::End(stream, payload)
+                ToyEvent::End(stream, payload)
             }
             RESET => {
                 self.streams.remove(&stream);
-                StreamEvent::Reset(stream)
+                ToyEvent::Reset(stream)
             }
             CREDIT => {
                 let bytes = payload.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
                 let Some(state) = self.streams.get_mut(&stream) else { return };
                 state.credit += bytes;
-                StreamEvent::Writable(stream)
+                ToyEvent::Writable(stream)
             }
-            _ => StreamEvent::Broken,
+            _ => ToyEvent::Broken,
         };
         self.events.push_back(event);
     }
+
+    /// The next thing that came.
+    pub(crate) fn next_event(&mut self) -> Option<ToyEvent> {
+        self.events.pop_front()
+    }
+}
+
+/// Fills in what the core gets of a head.
+fn take_head(stream: u32, text: &[u8], ended: bool, received: &mut Received) -> StreamEvent {
+    let limits = HeadLimits { head_bytes: 65_000, fields: 200, target_bytes: 60_000 };
+    let (mut index, mut scratch) = (FieldIndex::new(), Vec::new());
+    if text.starts_with(b"HTTP/") {
+        return match h1::parse_response(text, &mut index, &limits, ResponseContext::default()) {
+            Ok(parsed) => {
+                received.response = ResponseHead::from(&parsed);
+                StreamEvent::Response { stream, ended }
+            }
+            Err(violation) => rejected(stream, violation, ended),
+        };
+    }
+    match h1::parse_request(text, &mut index, &limits, &mut scratch) {
+        Ok(parsed) => {
+            received.request = RequestHead::from(&parsed);
+            StreamEvent::Request { stream, ended }
+        }
+        Err(violation) => {
+            received.request = RequestHead::default();
+            rejected(stream, violation, ended)
+        }
+    }
+}
+
+fn rejected(stream: u32, violation: Violation, ended: bool) -> StreamEvent {
+    StreamEvent::Rejected { stream, violation, ended }
 }
 
 impl Multiplexed for ToyWire {
@@ -162,8 +213,35 @@ impl Multiplexed for ToyWire {
         }
     }
 
-    fn poll_event(&mut self) -> Option<StreamEvent> {
-        self.events.pop_front()
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn poll_event(&mut self, received: &mut Received, _: Instant) -> Option<StreamEvent> {
+        Some(match self.next_event()? {
+            ToyEvent::Head(stream, text, ended) => take_head(stream, &text, ended, received),
+            ToyEvent::Data(stream, data) => {
+                self.data = data;
+                StreamEvent::Data { stream }
+            }
+            ToyEvent::End(stream, trailers) => {
+                received.trailers = trailers;
+                StreamEvent::End { stream }
+            }
+            ToyEvent::Reset(stream) => {
+                StreamEvent::Reset { stream, reason: Reason::CANCEL, unprocessed: false }
+            }
+            ToyEvent::Writable(stream) => StreamEvent::Writable { stream },
+            ToyEvent::Broken => StreamEvent::Broken(Reason::PROTOCOL_ERROR),
+        })
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn has_output(&self) -> bool {
+        self.sent < self.out.len()
     }
 
     fn open(&mut self) -> Option<u32> {
@@ -176,8 +254,9 @@ impl Multiplexed for ToyWire {
         Some(stream)
     }
 
-    fn send_head(&mut self, stream: u32, head: &[u8]) {
+    fn send_head(&mut self, stream: u32, head: &[u8]) -> bool {
         self.frame(stream, HEAD, head);
+        true
     }
 
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize {
@@ -196,8 +275,11 @@ impl Multiplexed for ToyWire {
         self.ended(stream, true);
     }
 
-    fn reset(&mut self, stream: u32) {
-        self.frame(stream, RESET, b"");
+    fn reset(&mut self, stream: u32, reason: Reason) {
+        // It has no word for "the rest is not wanted".
+        if reason != Reason::NO_ERROR {
+            self.frame(stream, RESET, b"");
+        }
         self.streams.remove(&stream);
     }
 

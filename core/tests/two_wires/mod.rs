@@ -7,24 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::config::{self, Config, ListenerKind};
+use ruststrom_core::h2::{self, Reason};
+use ruststrom_core::http::ResponseHead;
 use ruststrom_core::middleware::Counter;
 use ruststrom_core::observe::{HealthChange, Level, Record};
-use ruststrom_core::wire::{Multiplexed, StreamEvent};
+use ruststrom_core::wire::{Multiplexed, Received};
 use ruststrom_core::{
     Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Observer, Proxy,
     Query, Shared,
 };
 
-use crate::toy_wire::ToyWire;
+use crate::toy_wire::{ToyEvent, ToyWire};
 
 /// What a side of the proxy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
+    /// Clients only; their requests come by prior knowledge.
+    Http2,
     Toy,
 }
 
-/// Every pair of client and backend.
+/// Every pair of client and backend. HTTP/2 is not among them: it spells names of fields its own way.
 pub(crate) const PAIRS: [(Speaks, Speaks); 4] = [
     (Speaks::Http1, Speaks::Http1),
     (Speaks::Toy, Speaks::Http1),
@@ -71,6 +75,15 @@ pub(crate) struct Message {
 enum Peer {
     Http1 { received: Vec<u8>, closed: bool },
     Toy { wire: ToyWire, messages: BTreeMap<u32, Message> },
+    Http2(Box<Http2>),
+}
+
+/// The far end of a connection of HTTP/2.
+#[derive(Debug)]
+struct Http2 {
+    wire: h2::Conn,
+    received: Received,
+    messages: BTreeMap<u32, Message>,
 }
 
 /// A leg at the far end; HTTP/1.1 has the one stream 0.
@@ -148,6 +161,11 @@ impl Rig {
         match speaks {
             Speaks::Http1 => Peer::Http1 { received: Vec::new(), closed: false },
             Speaks::Toy => Peer::Toy { wire: ToyWire::new(100), messages: BTreeMap::new() },
+            Speaks::Http2 => Peer::Http2(Box::new(Http2 {
+                wire: h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO),
+                received: Received::default(),
+                messages: BTreeMap::new(),
+            })),
         }
     }
 
@@ -169,6 +187,15 @@ impl Rig {
         c
     }
 
+    /// A client of which nothing has come yet.
+    pub(crate) fn silent_client(&mut self) -> ConnId {
+        let (peer, local) = ("192.0.2.7:5000".parse().unwrap(), "192.0.2.1:80".parse().unwrap());
+        let accepted = Accepted { listener: ListenerId(0), kind: ListenerKind::Http, peer, local };
+        let c = self.proxy.handle_accept(&accepted, self.now).expect("room for a client");
+        self.peers.insert(c, Self::peer(self.clients));
+        c
+    }
+
     /// A client sends the head of a request, on a stream of its own where there are streams.
     pub(crate) fn ask(&mut self, c: ConnId, head: &str, whole: bool) -> Far {
         let stream = match self.peers.get_mut(&c).expect("an open connection") {
@@ -181,7 +208,15 @@ impl Rig {
                 if whole {
                     wire.send_whole_head(stream, head.as_bytes());
                 } else {
-                    wire.send_head(stream, head.as_bytes());
+                    assert!(wire.send_head(stream, head.as_bytes()));
+                }
+                stream
+            }
+            Peer::Http2(http2) => {
+                let stream = http2.wire.open().expect("a free stream");
+                assert!(Multiplexed::send_head(&mut http2.wire, stream, head.as_bytes()));
+                if whole {
+                    http2.wire.send_end(stream);
                 }
                 stream
             }
@@ -190,11 +225,30 @@ impl Rig {
         (c, stream)
     }
 
+    /// A client of HTTP/2 sends the head of a request and as much of its content as it may before it has heard
+    /// of the proxy's settings. Returns how much that was.
+    pub(crate) fn ask_at_once(&mut self, c: ConnId, head: &str, body: &[u8]) -> (Far, usize) {
+        let Some(Peer::Http2(http2)) = self.peers.get_mut(&c) else { panic!("a client of HTTP/2") };
+        let stream = http2.wire.open().expect("a free stream");
+        assert!(Multiplexed::send_head(&mut http2.wire, stream, head.as_bytes()));
+        let mut sent = 0;
+        loop {
+            let n = http2.wire.send_data(stream, &body[sent..]);
+            if n == 0 {
+                break;
+            }
+            sent += n;
+        }
+        self.run();
+        ((c, stream), sent)
+    }
+
     /// A far end sends a part of a body; over HTTP/1.1 as it is. Returns how much was taken.
     pub(crate) fn send(&mut self, (c, stream): Far, data: &[u8]) -> usize {
         let n = match self.peers.get_mut(&c).expect("an open connection") {
             Peer::Http1 { .. } => return self.send_raw(c, data),
             Peer::Toy { wire, .. } => wire.send_data(stream, data),
+            Peer::Http2(http2) => http2.wire.send_data(stream, data),
         };
         self.run();
         n
@@ -211,15 +265,19 @@ impl Rig {
 
     /// A far end ends its message; over HTTP/1.1 that follows from its framing.
     pub(crate) fn end(&mut self, (c, stream): Far, trailers: &str) {
-        if let Peer::Toy { wire, .. } = self.peers.get_mut(&c).expect("an open connection") {
-            wire.send_end(stream, trailers.as_bytes());
+        match self.peers.get_mut(&c).expect("an open connection") {
+            Peer::Http1 { .. } => {}
+            Peer::Toy { wire, .. } => wire.send_end(stream, trailers.as_bytes()),
+            Peer::Http2(http2) => Multiplexed::send_end(&mut http2.wire, stream, trailers.as_bytes()),
         }
         self.run();
     }
 
     pub(crate) fn reset(&mut self, (c, stream): Far) {
-        if let Peer::Toy { wire, .. } = self.peers.get_mut(&c).expect("an open connection") {
-            wire.reset(stream);
+        match self.peers.get_mut(&c).expect("an open connection") {
+            Peer::Http1 { .. } => {}
+            Peer::Toy { wire, .. } => wire.reset(stream, Reason::CANCEL),
+            Peer::Http2(http2) => http2.wire.reset(stream, Reason::CANCEL),
         }
         self.run();
     }
@@ -249,6 +307,7 @@ impl Rig {
         match &self.peers[&c] {
             Peer::Http1 { received, closed } => read_http1(received, *closed),
             Peer::Toy { messages, .. } => messages.get(&stream).cloned().unwrap_or_default(),
+            Peer::Http2(http2) => http2.messages.get(&stream).cloned().unwrap_or_default(),
         }
     }
 
@@ -256,7 +315,7 @@ impl Rig {
     pub(crate) fn received(&self, c: ConnId) -> &[u8] {
         match &self.peers[&c] {
             Peer::Http1 { received, .. } => received,
-            Peer::Toy { .. } => &[],
+            Peer::Toy { .. } | Peer::Http2(_) => &[],
         }
     }
 
@@ -265,6 +324,7 @@ impl Rig {
         match self.peers.get_mut(&c).expect("an open connection") {
             Peer::Http1 { received, .. } => received.clear(),
             Peer::Toy { messages, .. } => drop(messages.remove(&stream)),
+            Peer::Http2(http2) => drop(http2.messages.remove(&stream)),
         }
     }
 
@@ -331,6 +391,9 @@ impl Rig {
                 Some(Peer::Toy { messages, .. }) => {
                     messages.values_mut().filter(|m| !m.ended).for_each(|m| m.reset = true);
                 }
+                Some(Peer::Http2(http2)) => {
+                    http2.messages.values_mut().filter(|m| !m.ended).for_each(|m| m.reset = true);
+                }
                 None => {}
             },
             Effect::Shutdown(_) | Effect::Nudge(_) | Effect::Drained => {}
@@ -363,6 +426,10 @@ impl Rig {
                 let held = |stream| self.held.contains(&(c, stream));
                 hear(wire, messages, &got, held);
             }
+            Some(Peer::Http2(http2)) => {
+                let held = |stream| self.held.contains(&(c, stream));
+                http2.hear(&got, held);
+            }
             None => {}
         }
         true
@@ -370,7 +437,11 @@ impl Rig {
 
     /// A far end of many streams sends what it has.
     fn give(&mut self, c: ConnId) -> bool {
-        let Some(Peer::Toy { wire, .. }) = self.peers.get_mut(&c) else { return false };
+        let wire: &mut dyn Multiplexed = match self.peers.get_mut(&c) {
+            Some(Peer::Toy { wire, .. }) => wire,
+            Some(Peer::Http2(http2)) => &mut http2.wire,
+            Some(Peer::Http1 { .. }) | None => return false,
+        };
         let room = self.proxy.recv_buf(c);
         let n = room.len().min(wire.transmit().len()).min(self.most);
         if n == 0 {
@@ -398,28 +469,108 @@ fn hear(
         wire.handle_recv(n);
         bytes = &bytes[n..];
     }
-    while let Some(event) = wire.poll_event() {
+    while let Some(event) = wire.next_event() {
         match event {
-            StreamEvent::Head(stream, head, ended) => {
+            ToyEvent::Head(stream, head, ended) => {
                 let message = messages.entry(stream).or_default();
                 message.head.push_str(&String::from_utf8(head).expect("text"));
                 message.ended = ended;
             }
-            StreamEvent::Data(stream, data) => {
+            ToyEvent::Data(stream, data) => {
                 messages.entry(stream).or_default().body.extend_from_slice(&data);
                 if !held(stream) {
                     wire.release(stream, data.len());
                 }
             }
-            StreamEvent::End(stream, trailers) => {
+            ToyEvent::End(stream, trailers) => {
                 let message = messages.entry(stream).or_default();
                 (message.trailers, message.ended) = (String::from_utf8(trailers).expect("text"), true);
             }
-            StreamEvent::Reset(stream) => messages.entry(stream).or_default().reset = true,
-            StreamEvent::Writable(_) => {}
-            StreamEvent::Broken => panic!("the proxy broke the toy protocol"),
+            ToyEvent::Reset(stream) => messages.entry(stream).or_default().reset = true,
+            ToyEvent::Writable(_) => {}
+            ToyEvent::Broken => panic!("the proxy broke the toy protocol"),
         }
     }
+}
+
+impl Http2 {
+    /// Bytes come: as [`hear`] does it.
+    fn hear(&mut self, mut bytes: &[u8], held: impl Fn(u32) -> bool) {
+        while !bytes.is_empty() {
+            let room = self.wire.recv_buf();
+            let n = room.len().min(bytes.len());
+            assert!(n > 0, "there is room for a frame");
+            room[..n].copy_from_slice(&bytes[..n]);
+            self.wire.handle_recv(n);
+            bytes = &bytes[n..];
+            while let Some(event) = self.wire.poll_event(&mut self.received, Instant::ZERO) {
+                self.event(event, &held);
+            }
+        }
+    }
+
+    fn event(&mut self, event: h2::Event, held: impl Fn(u32) -> bool) {
+        match event {
+            h2::Event::Response { stream, ended } => {
+                let message = self.messages.entry(stream).or_default();
+                message.head.push_str(&as_http1(&self.received.response));
+                message.ended = ended;
+            }
+            h2::Event::Data { stream } => {
+                let data = self.wire.data();
+                let len = data.len() as u32;
+                self.messages.entry(stream).or_default().body.extend_from_slice(data);
+                if !held(stream) {
+                    self.wire.release(stream, len);
+                }
+            }
+            h2::Event::End { stream } => {
+                let message = self.messages.entry(stream).or_default();
+                message.trailers = in_title_case(&String::from_utf8_lossy(&self.received.trailers));
+                message.ended = true;
+            }
+            // A reset behind a whole response only says that the rest of the request is not wanted.
+            h2::Event::Reset { stream, .. } => {
+                let message = self.messages.entry(stream).or_default();
+                message.reset |= !message.ended;
+            }
+            h2::Event::Writable { .. } | h2::Event::GoingAway => {}
+            other => panic!("the proxy broke the protocol: {other:?}"),
+        }
+    }
+}
+
+/// A head as one of HTTP/1.1.
+fn as_http1(head: &ResponseHead) -> String {
+    let status = head.status();
+    let mut text =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    for field in head.fields().iter() {
+        let (name, value) = (String::from_utf8_lossy(field.name), String::from_utf8_lossy(field.value));
+        assert!(!name.bytes().any(|b| b.is_ascii_uppercase()), "{name}");
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    in_title_case(&(text + "\r\n"))
+}
+
+/// The names of fields as HTTP/1.1 has them mostly.
+fn in_title_case(text: &str) -> String {
+    let line = |line: &str| match line.split_once(": ") {
+        Some((name, value)) => {
+            let mut begins = true;
+            let name: String = name
+                .chars()
+                .map(|c| {
+                    let c = if begins { c.to_ascii_uppercase() } else { c };
+                    begins = c == '-';
+                    c
+                })
+                .collect();
+            format!("{name}: {value}")
+        }
+        None => line.to_owned(),
+    };
+    text.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n")
 }
 
 /// One message of HTTP/1.1, by its length or its chunks; without either it has no content.
@@ -483,7 +634,8 @@ impl Rig {
     pub(crate) fn respond_head(&mut self, far: Far, head: &str) {
         match self.peers.get_mut(&far.0).expect("an open connection") {
             Peer::Http1 { .. } => drop(self.send_raw(far.0, head.as_bytes())),
-            Peer::Toy { wire, .. } => wire.send_head(far.1, head.as_bytes()),
+            Peer::Toy { wire, .. } => assert!(wire.send_head(far.1, head.as_bytes())),
+            Peer::Http2(_) => unreachable!("backends do not speak HTTP/2 yet"),
         }
         self.run();
     }
@@ -498,6 +650,7 @@ impl Rig {
     pub(crate) fn respond_at_once(&mut self, far: Far, head: &str, body: &[u8]) {
         match self.peers.get(&far.0).expect("an open connection") {
             Peer::Http1 { .. } => drop(self.send_raw(far.0, &[head.as_bytes(), body].concat())),
+            Peer::Http2(_) => unreachable!("backends do not speak HTTP/2 yet"),
             Peer::Toy { .. } => {
                 self.respond_head(far, head);
                 let mut given = 0;

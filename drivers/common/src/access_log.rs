@@ -335,6 +335,7 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     match h.version {
         Some(Version::HTTP_11) => l.lit(b" HTTP/1.1\" "),
         Some(Version::HTTP_10) => l.lit(b" HTTP/1.0\" "),
+        Some(Version::HTTP_2) => l.lit(b" HTTP/2.0\" "),
         _ => l.lit(b" -\" "),
     }
     let first = l.len();
@@ -528,6 +529,7 @@ fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     match h.version {
         Some(Version::HTTP_11) => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
         Some(Version::HTTP_10) => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),
+        Some(Version::HTTP_2) => l.lit(b"\",\"version\":\"2.0\",\"host\":\""),
         _ => l.lit(b"\",\"version\":null,\"host\":\""),
     }
     l.raw(h.host);

@@ -2,13 +2,13 @@
 
 use super::{Assembly, Conn, DRAIN_PING, Data, Drain, Event, Received, Role, STREAM_CREDIT};
 use crate::h2::abuse::Abuse;
-use crate::h2::frame::{Frame, MAX_STREAM};
+use crate::h2::frame::{Frame, MAX_STREAM, Settings};
 use crate::h2::head::{self, HeadError};
 use crate::h2::hpack::{BlockLimits, Fit, HpackError};
 use crate::h2::machine::{Event as Step, Fault, State};
 use crate::h2::priority::Priority;
 use crate::h2::reason::Reason;
-use crate::h2::settings::{Settings, id};
+use crate::h2::settings::id;
 use crate::h2::write;
 use crate::http::{Framing, Violation};
 use crate::time::Instant;
@@ -346,7 +346,13 @@ impl Conn {
             Fit::Whole => head::response(&mut received.room, &received.block, ended, to_head),
             Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
         };
-        let Ok(response) = parsed else { return self.stream_error(stream, Reason::PROTOCOL_ERROR, now) };
+        let response = match parsed {
+            Ok(response) => response,
+            Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
+            Err(HeadError::Violation(violation)) => {
+                return Ok(Some(Event::Rejected { stream, violation, ended }));
+            }
+        };
         let Some(found) = self.streams.get_mut(stream) else { return Ok(None) };
         if !response.is_interim() {
             found.has_head = true;
