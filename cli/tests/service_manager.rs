@@ -121,9 +121,9 @@ fn it_is_told(driver: &str) {
         let before = now_usec();
         daemon.directory.write("config.toml", text);
         daemon.signal(Signal::HUP);
-        let words = manager.next();
-        let at = words.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|usec| usec.parse().ok());
-        assert!(at.is_some_and(|at| (before..=now_usec()).contains(&at)), "{words}");
+        let reloading = manager.next();
+        let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|usec| usec.parse().ok());
+        assert!(at.is_some_and(|at| (before..=now_usec()).contains(&at)), "{reloading}");
         words = manager.next();
         assert!(words.starts_with("READY=1\nSTATUS=serving 1 pool, "), "{words}");
     }
