@@ -44,13 +44,13 @@ pub struct LentSocket {
     pub socket: OwnedFd,
 }
 
-/// A listener of a configuration.
+/// A listener of a configuration; `B` is what is bound and does not belong to a worker yet.
 #[derive(Debug)]
-pub enum Placed {
+pub enum Placed<B = TcpListener> {
     /// The worker has it.
     Kept(ListenerId),
     /// It is new.
-    Bound(ListenerSlot<TcpListener>),
+    Bound(ListenerSlot<B>),
 }
 
 struct Listening<L> {
@@ -181,7 +181,7 @@ impl<L> Acceptor<L> {
     /// closed.
     pub(crate) fn replace<P: ProxyApi, S: Sockets<Listener = L>>(
         &mut self,
-        listeners: Vec<Placed>,
+        listeners: Vec<Placed<S::Bound>>,
         pump: &mut Pump<P>,
         sockets: &mut S,
     ) {

@@ -2,6 +2,7 @@
 //! for all drivers.
 
 use std::io;
+use std::net::TcpListener;
 
 use crate::mailbox::Wake;
 use crate::observer::WorkerObserver;
@@ -12,7 +13,7 @@ use crate::worker::{Worker, WorkerExit};
 /// How a worker waits. There is one for each worker, made before any thread starts.
 pub trait Engine: Sized + Send + 'static {
     /// The worker's sockets.
-    type Sockets: Sockets;
+    type Sockets: Sockets<Bound = TcpListener>;
 
     /// A new one.
     ///
@@ -37,7 +38,7 @@ pub trait Engine: Sized + Send + 'static {
     /// If events can no longer be waited for.
     fn run<S, O, F>(self, worker: Worker<S, O, F>) -> io::Result<WorkerExit>
     where
-        S: Sockets<RawEvent = <Self::Sockets as Sockets>::RawEvent>,
+        S: Sockets<RawEvent = <Self::Sockets as Sockets>::RawEvent, Bound = TcpListener>,
         O: WorkerObserver,
         F: Fn() -> O;
 }

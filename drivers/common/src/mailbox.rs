@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,14 +20,14 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 /// Commands that a mailbox takes before its queue has to grow.
 const QUEUED: usize = 16;
 
-/// What a worker is asked to do between two events.
+/// What a worker is asked to do between two events. `B` is a bound listener.
 #[derive(Debug)]
-pub enum Command {
+pub enum Command<B = TcpListener> {
     /// Serve by this configuration from now on. Exchanges under way keep theirs, no connection is closed.
     Config(Arc<Config>),
     /// The same, with other listeners: from now on there are these. Whoever had connected to one that is not
     /// among them is taken, then it is closed.
-    Listeners(Arc<Config>, Vec<Placed>),
+    Listeners(Arc<Config>, Vec<Placed<B>>),
     /// A lookup ended.
     LookupDone {
         /// Which of the worker's proxies asked: one that started afresh does not get the results of the one
@@ -79,15 +80,15 @@ pub struct WorkerStats {
 }
 
 /// One worker's queue of commands.
-pub struct Mailbox {
+pub struct Mailbox<B = TcpListener> {
     wake: Wake,
     nudged: AtomicBool,
-    queue: Mutex<VecDeque<Command>>,
+    queue: Mutex<VecDeque<Command<B>>>,
     /// The worker has ended.
     closed: AtomicBool,
 }
 
-impl Mailbox {
+impl<B> Mailbox<B> {
     /// An empty one. `wake` makes the worker read it, by an [`Event::Mailbox`](crate::event::Event::Mailbox).
     #[must_use]
     pub fn new(wake: Wake) -> Self {
@@ -101,7 +102,7 @@ impl Mailbox {
 
     /// Leaves a command for the worker and wakes it; never waits for it. If the worker has ended the command
     /// is dropped. Nudges before the worker looks are one and cost no memory.
-    pub fn post(&self, command: Command) {
+    pub fn post(&self, command: Command<B>) {
         if matches!(command, Command::Nudge) {
             if !self.nudged.swap(true, Ordering::AcqRel) {
                 self.wake();
@@ -126,7 +127,7 @@ impl Mailbox {
 
     /// Moves all commands behind those in `commands`, a nudge first, the others in the order in which they
     /// were posted.
-    pub(crate) fn take(&self, commands: &mut VecDeque<Command>) {
+    pub(crate) fn take(&self, commands: &mut VecDeque<Command<B>>) {
         if self.nudged.swap(false, Ordering::AcqRel) {
             commands.push_back(Command::Nudge);
         }
@@ -138,7 +139,7 @@ impl Mailbox {
         (self.wake)();
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Command>> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Command<B>>> {
         // A queue is whole between any two of its methods.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@
 //! driver too, so nothing in here is bound to a kernel.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use ruststrom_core::{ConnId, Wall};
@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// The sockets of one worker.
 pub trait Sockets: World {
+    /// A listener that is bound, and whose connections nobody waits for yet. Dropping it closes it.
+    type Bound;
     /// A listener whose connections are waited for. Dropping it closes it.
     type Listener;
     /// An accepted connection that has no id yet. Dropping it closes it.
@@ -25,11 +27,8 @@ pub trait Sockets: World {
     /// Waits for the connections of a bound listener, which is the one at `place` from now on.
     ///
     /// # Errors
-    /// If they cannot be waited for; `Unsupported` where there are no sockets of a kernel.
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<Self::Listener> {
-        let _ = (place, listener);
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    /// If they cannot be waited for.
+    fn listen(&mut self, place: usize, listener: Self::Bound) -> io::Result<Self::Listener>;
     /// The socket of a listener once more, for another process.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! sockets of their own.
 
 use std::collections::VecDeque;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -31,8 +32,9 @@ pub enum DrainEnd {
     Cut,
 }
 
-/// The event loop of one worker: what it keeps between its turns.
-pub struct EventLoop<O: WorkerObserver, L> {
+/// The event loop of one worker: what it keeps between its turns. `L` is a listener that it has, `B` one that
+/// it is given.
+pub struct EventLoop<O: WorkerObserver, L, B = TcpListener> {
     pump: Pump<Proxy<O>>,
     acceptor: Acceptor<L>,
     /// The newest configuration.
@@ -46,7 +48,7 @@ pub struct EventLoop<O: WorkerObserver, L> {
     /// The observer could not hand over its lines.
     log_pending: bool,
     /// Commands that were taken from the mailbox and not carried out yet.
-    commands: VecDeque<Command>,
+    commands: VecDeque<Command<B>>,
     /// Who waits for [`WorkerStats`].
     stats_for: Vec<Sender<WorkerStats>>,
     /// Who waits for a [`WorkerReport`] of the worker with this number.
@@ -57,7 +59,7 @@ pub struct EventLoop<O: WorkerObserver, L> {
     check_each_event: bool,
 }
 
-impl<O: WorkerObserver, L> EventLoop<O, L> {
+impl<O: WorkerObserver, L, B> EventLoop<O, L, B> {
     /// An event loop around a fresh proxy that was made from `config`. `files` is this worker's share of the
     /// descriptors; it keeps a quarter of them, 1024 at most, for connections to backends.
     #[must_use]
@@ -89,11 +91,11 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
     /// earlier one did.
     ///
     /// After a panic, call it again with the rest of the events.
-    pub fn turn<S: Sockets<Listener = L>>(
+    pub fn turn<S: Sockets<Listener = L, Bound = B>>(
         &mut self,
         events: &mut impl Iterator<Item = S::RawEvent>,
         stage: Stage,
-        mailbox: &Mailbox,
+        mailbox: &Mailbox<B>,
         sockets: &mut S,
     ) {
         let now = sockets.now();
@@ -156,7 +158,7 @@ impl<O: WorkerObserver, L> EventLoop<O, L> {
     }
 
     /// Carries out the commands that were taken from the mailbox.
-    fn carry_out<S: Sockets<Listener = L>>(&mut self, sockets: &mut S) {
+    fn carry_out<S: Sockets<Listener = L, Bound = B>>(&mut self, sockets: &mut S) {
         while let Some(command) = self.commands.pop_front() {
             match command {
                 Command::Config(config) => {

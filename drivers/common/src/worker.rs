@@ -6,6 +6,7 @@
 //! panics again at that fault. After many panics within seconds the proxy is taken for broken: all its
 //! connections are closed and a fresh one takes its place behind the same listeners.
 
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +52,7 @@ pub(crate) struct WorkerSetup {
 }
 
 /// A worker, on its thread.
-pub struct Worker<S: Sockets, O: WorkerObserver, F: Fn() -> O> {
+pub struct Worker<S: Sockets<Bound = TcpListener>, O: WorkerObserver, F: Fn() -> O> {
     shared: Arc<Shared>,
     shard: u16,
     seed: u64,
@@ -66,7 +67,7 @@ pub struct Worker<S: Sockets, O: WorkerObserver, F: Fn() -> O> {
     last_panic: Instant,
 }
 
-impl<S: Sockets, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
+impl<S: Sockets<Bound = TcpListener>, O: WorkerObserver, F: Fn() -> O> Worker<S, O, F> {
     pub(crate) fn new(
         setup: WorkerSetup,
         sockets: S,

@@ -8,6 +8,7 @@ mod sockets;
 mod token;
 
 use std::io;
+use std::net::TcpListener;
 
 use mio::{Events, Poll, Waker};
 use ruststrom_driver::engine::Engine;
@@ -62,7 +63,7 @@ impl Engine for MioEngine {
 
     fn run<S, O, F>(mut self, mut worker: Worker<S, O, F>) -> io::Result<WorkerExit>
     where
-        S: Sockets<RawEvent = PolledEvent>,
+        S: Sockets<RawEvent = PolledEvent, Bound = TcpListener>,
         O: WorkerObserver,
         F: Fn() -> O,
     {

@@ -95,6 +95,7 @@ impl World for MioSockets {
 }
 
 impl Sockets for MioSockets {
+    type Bound = TcpListener;
     type Listener = TcpListener;
     type Accepted = OwnedFd;
     type RawEvent = PolledEvent;

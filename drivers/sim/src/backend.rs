@@ -5,6 +5,7 @@ mod response;
 mod secured;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use self::response::ResponseKind;
 use crate::chains::Chain;
@@ -514,6 +515,7 @@ const OWN_FIELDS: &[&str] = &[
 /// continued.
 fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net) -> Result<(), String> {
     let ip = client_address(entry.client).ip().to_string();
+    let port = net.accepted_at.get(&entry.client).map_or(0, SocketAddr::port).to_string();
     let trusted = net.scenario.is_trusted(entry.client);
     let tls = net.scenario.client_tls(entry.client);
     let secure = tls.is_some();
@@ -536,7 +538,7 @@ fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net)
         ("x-real-ip", single("x-real-ip", &theirs("x-forwarded-for").pop().unwrap_or(ip))),
         ("x-forwarded-proto", single("x-forwarded-proto", if secure { "https" } else { "http" })),
         ("x-forwarded-host", single("x-forwarded-host", entry.host)),
-        ("x-forwarded-port", single("x-forwarded-port", if secure { "443" } else { "80" })),
+        ("x-forwarded-port", single("x-forwarded-port", &port)),
         ("x-forwarded-server", single("x-forwarded-server", "lb.test")),
     ];
     for (name, value) in want {

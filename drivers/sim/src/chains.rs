@@ -54,9 +54,9 @@ impl Message {
 }
 
 impl<'a> Chain<'a> {
-    /// Those of the pool of an exchange.
+    /// Those of the pool of an exchange, as they were when it began.
     pub(crate) fn of(scenario: &'a Scenario, entry: &'a ExchangeEntry) -> Self {
-        Self { scenario, entry, specs: scenario.middlewares_of(entry.pool) }
+        Self { scenario, entry, specs: scenario.middlewares_of(entry.pool, entry.chain) }
     }
 
     /// What of a forwarding field is believed.

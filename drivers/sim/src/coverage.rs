@@ -76,6 +76,10 @@ marks! {
     DoubleLookup "fault: two results for one lookup";
     FailedLookup "fault: failed lookup";
     Reloaded "fault: reload under traffic";
+    ListenersChanged "fault: listeners changed by a reload";
+    ChainChanged "fault: middlewares changed by a reload";
+    OldChain "exchange with the middlewares from before a reload";
+    NewChain "exchange with the middlewares that a reload brought";
     ReloadedInProbe "fault: reload during a health probe";
     BackendRemoved "fault: backend removed by a reload";
     BackendAdded "fault: backend added by a reload";

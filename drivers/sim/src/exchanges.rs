@@ -80,6 +80,10 @@ pub(crate) struct ExchangeEntry {
     pub(crate) close: bool,
     pub(crate) trailer: bool,
     pub(crate) authentication: Authentication,
+    /// Which of the chains of its pool it went into, as far as is known.
+    pub(crate) chain: usize,
+    /// It went into it.
+    pub(crate) entered: bool,
     /// Middlewares may change the content of its response.
     pub(crate) content_changes: bool,
     /// It has a sticky cookie, or what stands for one.

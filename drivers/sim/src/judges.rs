@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `documented` | the table of causes in the documentation, and the form of local replies |
 //! | `record` | the record of an exchange: times, bytes, attempts, backend, status |
+//! | `chains` | middlewares over reloads |
 //! | `causes` | a cause needs a reason in the simulated world |
 //! | `deadlines` | timeouts that have not fired although they are over |
 //! | `choices` | which backend may be chosen: usable, untried, the least busy one |
@@ -20,6 +21,7 @@
 //! | `results` | what clients have received, against the records |
 
 mod causes;
+mod chains;
 mod choices;
 mod cookies;
 mod deadlines;

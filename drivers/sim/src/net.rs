@@ -14,6 +14,7 @@ mod socket;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use ruststrom_core::Endpoint;
 use ruststrom_core::observe::HealthState;
@@ -116,6 +117,10 @@ pub(crate) struct Net {
     pub(crate) drain_from: Option<u64>,
     /// The deadline of the drain, once there is one.
     pub(crate) drain_by: Option<u64>,
+    /// Where each client was accepted.
+    pub(crate) accepted_at: BTreeMap<usize, SocketAddr>,
+    /// The version that each shard had before the one that it has.
+    pub(crate) version_before: Vec<usize>,
     /// The socket of each client; `usize::MAX`: not accepted yet.
     pub(crate) client_sockets: Vec<usize>,
     /// Lent to whichever peer reads, so that reading allocates nothing.
@@ -216,6 +221,8 @@ impl Net {
             limits_changed: false,
             drain_from: None,
             drain_by: None,
+            accepted_at: BTreeMap::new(),
+            version_before: vec![0; shards],
             client_sockets: Vec::new(),
             read_buffer: Vec::new(),
             config_times: vec![0],
@@ -298,14 +305,37 @@ impl Net {
     /// A shard reads its mailbox, and takes the newest configuration that is there.
     fn take_version(&mut self, shard: usize) {
         let version = self.posted_version[shard];
-        if std::mem::replace(&mut self.shard_version[shard], version) == version {
+        let before = std::mem::replace(&mut self.shard_version[shard], version);
+        if before == version {
             return;
         }
+        self.version_before[shard] = before;
         self.choices.taken_in.insert(shard, self.turn);
         self.trace(32 << 40 | shard as u64, || format!("shard {shard} takes version {version}"));
         for socket in self.client_sockets.iter().filter(|s| **s != usize::MAX) {
             let s = &mut self.sockets[*socket];
             if s.shard == shard {
+                s.read_at_reload.push((s.to_proxy.read_total, version));
+            }
+        }
+    }
+
+    /// The version by which a shard serves whoever it accepts now, or a newer one: those who had connected to
+    /// a listener that a reload takes away are taken before the rest of it counts.
+    pub(crate) fn accepting_version(&self, shard: usize) -> usize {
+        let takes = self.choices.taken_in.get(&shard) == Some(&self.turn);
+        if takes { self.version_before[shard] } else { self.shard_version[shard] }
+    }
+
+    /// A shard's turn is over: whoever it accepted while it took a configuration has that one now.
+    pub(crate) fn taken(&mut self, shard: usize) {
+        if self.choices.taken_in.get(&shard) != Some(&self.turn) {
+            return;
+        }
+        let version = self.shard_version[shard];
+        for socket in self.client_sockets.iter().filter(|s| **s != usize::MAX) {
+            let s = &mut self.sockets[*socket];
+            if s.shard == shard && s.read_at_reload.last().is_some_and(|(_, known)| *known < version) {
                 s.read_at_reload.push((s.to_proxy.read_total, version));
             }
         }

@@ -6,11 +6,11 @@ mod observer;
 mod operations;
 mod phases;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ruststrom_core::config::Config;
-use ruststrom_core::{Instant, Proxy, Shared};
+use ruststrom_core::config::{Config, Listener};
+use ruststrom_core::route::ListenerIds;
+use ruststrom_core::{Instant, ListenerId, Proxy, Shared};
 use ruststrom_driver::mailbox::Command;
 use ruststrom_driver::stop::Stage;
 
@@ -21,16 +21,26 @@ use crate::client::{self, Client};
 use crate::coverage::{Coverage, Mark};
 use crate::exchanges::InvariantViolation;
 use crate::net::{ClientExchanges, Net, Peer, SimEvent};
-use crate::scenario::{SEC, Scenario};
-use crate::shard::Shard;
-use crate::stages::{Decisions, SimFactory};
+use crate::scenario::{ListenPorts, SEC, Scenario};
+use crate::shard::{ListenerPlace, Shard};
+use crate::stages::{Decisions, Entered, SimFactory};
 
 /// More events than any run needs: one that has more does not end.
 const MAX_EVENTS: u64 = 3_000_000;
 
-/// Where the shards listen.
-fn proxy_address() -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], 80))
+/// A configuration, as shards are given it.
+struct GivenConfig {
+    config: Arc<Config>,
+    listeners: Vec<ListenerPlace>,
+    /// Those of them that it has brought, with their numbers, which are the same in each shard.
+    bound: Vec<(ListenerPlace, usize)>,
+}
+
+/// The listeners of a configuration by their ids.
+fn listener_places(config: &Config, ids: &[ListenerId]) -> Vec<ListenerPlace> {
+    let place =
+        |(l, id): (&Listener, &ListenerId)| ListenerPlace { id: *id, kind: l.kind, address: l.address };
+    config.listeners.iter().zip(ids).map(place).collect()
 }
 
 /// What a run leaves behind.
@@ -49,6 +59,11 @@ pub(crate) struct Simulation {
     shared: Arc<Shared>,
     /// Of rate limits, in this turn.
     decisions: Decisions,
+    /// Chains that requests went into, in this turn.
+    entered: Entered,
+    /// Where it listens by the newest configuration.
+    ports: ListenPorts,
+    listener_ids: ListenerIds,
     clients: Vec<Client>,
     /// How many of the first clients are known to be done.
     first_done: usize,
@@ -58,7 +73,7 @@ pub(crate) struct Simulation {
     /// The deadline of the drain.
     drain_by: u64,
     /// Every configuration so far.
-    configs: Vec<Arc<Config>>,
+    configs: Vec<GivenConfig>,
     phase: RunPhase,
     /// By when the phase has to be complete.
     phase_until: u64,
@@ -69,9 +84,10 @@ pub(crate) struct Simulation {
 impl Simulation {
     pub(crate) fn new(scenario: &Scenario, traced: bool) -> Self {
         let mut net = Net::new(scenario.clone(), traced);
-        let config = scenario.config(&scenario.pools);
-        let decisions = Decisions::default();
-        let factory = Arc::new(SimFactory { decisions: decisions.clone() });
+        let ports = scenario.first_ports();
+        let config = scenario.config(&scenario.pools, &ports);
+        let (decisions, entered) = (Decisions::default(), Entered::default());
+        let factory = Arc::new(SimFactory { decisions: decisions.clone(), entered: entered.clone() });
         let shared = Arc::new(Shared::with_middlewares("lb.test", scenario.shards, factory));
         let now = Instant::from_nanos(net.now);
         let proxy = |shard: u16| {
@@ -79,19 +95,24 @@ impl Simulation {
             let observer = RunObserver::new(usize::from(shard));
             Proxy::new(config.clone(), shared.clone(), shard, seed, observer, now)
         };
-        let shard = |s: u16| Shard::new(proxy(s), config.clone(), usize::from(s), proxy_address(), &net);
+        let listeners =
+            listener_places(&config, &ListenerIds::new(&config.listeners).adopt(&config.listeners));
+        let shard = |s: u16| Shard::new(proxy(s), config.clone(), usize::from(s), &listeners, &net);
         let shards = (0..scenario.shards).map(shard).collect();
         let heal_at = net.rng.between(2, 9) * SEC;
         let mut sim = Self {
             shards,
             shared,
             decisions,
+            entered,
+            ports,
+            listener_ids: ListenerIds::new(&config.listeners),
             clients: Vec::new(),
             first_done: 0,
             backend_conns: Vec::new(),
             drain_wanted: false,
             drain_by: 0,
-            configs: vec![config],
+            configs: vec![GivenConfig { config, listeners, bound: Vec::new() }],
             phase: RunPhase::Traffic,
             phase_until: heal_at,
             recover_from: 0,

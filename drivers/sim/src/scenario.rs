@@ -2,6 +2,7 @@
 //! runs, so that every combination is met), how many clients and backends, and how the proxy is configured.
 
 mod config;
+mod listeners;
 mod middlewares;
 mod settings;
 mod steady;
@@ -14,6 +15,7 @@ use ruststrom_core::Endpoint;
 
 use crate::random::SplitMix64;
 
+pub(crate) use self::listeners::ListenPorts;
 pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, error_page, is_let_in};
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
 pub(crate) use self::steady::KnownProbes;
@@ -165,8 +167,12 @@ pub(crate) struct PoolSpec {
     pub(crate) backends: Vec<BackendSpec>,
     pub(crate) strategy: &'static str,
     pub(crate) sticky: bool,
-    /// Those that are built in, in their order. A reload changes nothing of them but limits of requests.
+    /// Those that are built in, in their order.
     pub(crate) middlewares: Vec<MiddlewareSpec>,
+    /// What they may be after a reload, but for limits of requests; empty: always the same.
+    pub(crate) chains: Vec<Vec<MiddlewareSpec>>,
+    /// Which of these they are.
+    pub(crate) chain: usize,
 }
 
 /// What a seed has drawn for its run.
@@ -464,7 +470,8 @@ impl Scenario {
             }
             let strategy = rng.pick(&["RoundRobin", "RoundRobin", "Random", "IPHash", "LeastConnection"]);
             let (sticky, middlewares) = (rng.below(6) == 0, Vec::new());
-            self.pools.push(PoolSpec { name, backends, strategy, sticky, middlewares });
+            let (chains, chain) = (Vec::new(), 0);
+            self.pools.push(PoolSpec { name, backends, strategy, sticky, middlewares, chains, chain });
         }
     }
 

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::config::Config;
+use ruststrom_core::config::{Config, ListenerKind};
 use ruststrom_core::proxy::Counts;
-use ruststrom_core::{ConnId, Instant, Proxy, Shared};
+use ruststrom_core::{ConnId, Instant, ListenerId, Proxy, Shared};
 use ruststrom_driver::mailbox::Command;
 use ruststrom_driver::observer::WorkerObserver;
 use ruststrom_driver::stop::Stage;
@@ -17,7 +17,7 @@ use ruststrom_driver::turn::DrainEnd;
 use crate::exchanges::InvariantViolation;
 use crate::net::{BackendMode, ClientSource, Net, Peer, PeerRead, SimEvent};
 use crate::scenario::{self, MS, SEC, Scenario};
-use crate::shard::Shard;
+use crate::shard::{ListenerPlace, Shard};
 
 /// How long [`Scripted`] waits for something that a test asks for, in nanoseconds of simulated time.
 const WAIT_TIMEOUT: u64 = 20 * SEC;
@@ -123,7 +123,9 @@ impl<O: WorkerObserver> Scripted<O> {
         let proxy = Proxy::new(config.clone(), Arc::new(Shared::new(host, 1)), 0, seed, observer, now);
         let peers = Peers { clients: Vec::new(), waiting: vec![VecDeque::new(); listeners.len()] };
         net.wake(0, 0);
-        let shard = Shard::new(proxy, config, 0, proxy_address(), &net);
+        let (id, kind) = (ListenerId(0), ListenerKind::Http);
+        let place = ListenerPlace { id, kind, address: proxy_address() };
+        let shard = Shard::new(proxy, config, 0, &[place], &net);
         Self { net, shard, peers, drain_wanted: false, step_delay }
     }
 

@@ -27,18 +27,31 @@ const MAX_TURNS_PER_MS: u64 = 20_000;
 /// How long a turn takes that is followed by another one at once, in nanoseconds.
 const TURN_TIME: u64 = 1_000;
 
-/// Where shards listen for HTTPS.
-const HTTPS_PORT: u16 = 443;
+/// A listener of a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenerPlace {
+    pub(crate) id: ListenerId,
+    pub(crate) kind: ListenerKind,
+    pub(crate) address: SocketAddr,
+}
+
+impl ListenerPlace {
+    /// It, with its number in a shard.
+    pub(crate) fn slot(&self, number: usize) -> ListenerSlot<ListenerHandle> {
+        let Self { id, kind, address } = *self;
+        ListenerSlot { id, kind, address, listener: ListenerHandle(number) }
+    }
+}
 
 /// One shard.
 pub(crate) struct Shard<O: WorkerObserver> {
-    pub(crate) event_loop: EventLoop<O, ListenerHandle>,
-    /// By their place: HTTP, and HTTPS if some clients speak that.
+    pub(crate) event_loop: EventLoop<O, ListenerHandle, ListenerHandle>,
+    /// All that it ever had, by their number.
     listeners: Vec<SimListener>,
     /// The security of its connections, which a turn puts around the sockets.
     tls: Option<TlsWorld<(), SimLayer>>,
     newest: Rc<RefCell<Rc<SessionStatus>>>,
-    mailbox: Mailbox,
+    mailbox: Mailbox<ListenerHandle>,
     /// Commands were posted since the last turn.
     mail: bool,
     number: usize,
@@ -47,23 +60,17 @@ pub(crate) struct Shard<O: WorkerObserver> {
 }
 
 impl<O: WorkerObserver> Shard<O> {
-    /// A shard that listens on `address`, around a fresh proxy that was made from `config`.
+    /// A shard with these listeners, around a fresh proxy that was made from `config`.
     pub(crate) fn new(
         proxy: Proxy<O>,
         config: Arc<Config>,
         number: usize,
-        address: SocketAddr,
+        listeners: &[ListenerPlace],
         net: &Net,
     ) -> Self {
-        let slot = |id, kind, port| {
-            let address = SocketAddr::new(address.ip(), port);
-            ListenerSlot { id: ListenerId(id), kind, address, listener: ListenerHandle }
-        };
-        let mut slots = vec![slot(0, ListenerKind::Http, address.port())];
-        if net.scenario.tls.clients > 0 {
-            slots.push(slot(1, ListenerKind::Https, HTTPS_PORT));
-        }
-        let listeners = slots.iter().map(|_| SimListener::default()).collect();
+        let numbered = || listeners.iter().enumerate();
+        let slots = numbered().map(|(at, place)| place.slot(at)).collect();
+        let listeners = numbered().map(|(at, l)| SimListener::new(l.kind, l.address, Some(at))).collect();
         let now = Instant::from_nanos(net.now);
         let layer = SimLayer::new(mix(net.scenario.seed ^ number as u64), net.scenario.tls.served());
         let newest = layer.newest();
@@ -89,12 +96,24 @@ impl<O: WorkerObserver> Shard<O> {
 
     /// Whether it accepts clients no more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.listeners[0].is_closed()
+        self.listeners.iter().all(SimListener::is_closed)
+    }
+
+    /// A listener of a newer configuration is bound: clients may connect there before the shard knows of it.
+    /// Its number.
+    pub(crate) fn bind(&mut self, place: &ListenerPlace) -> usize {
+        self.listeners.push(SimListener::new(place.kind, place.address, None));
+        self.listeners.len() - 1
     }
 
     /// A client connects.
     pub(crate) fn client_connects(&mut self, client: usize, clients: &mut impl ClientSource, net: &mut Net) {
-        if self.listeners[clients.listener(client)].connect(client) {
+        let kind = clients.kind(client);
+        let mut open: Vec<_> =
+            self.listeners.iter_mut().filter(|l| l.kind == kind && !l.is_closed()).collect();
+        let among = open.len().max(1);
+        let connected = open.get_mut(client % among).is_some_and(|listener| listener.connect(client));
+        if connected {
             let soon = net.now + net.delay();
             net.wake(self.number, soon);
         } else {
@@ -103,7 +122,7 @@ impl<O: WorkerObserver> Shard<O> {
     }
 
     /// Another thread posts a command.
-    pub(crate) fn post(&mut self, command: Command, net: &mut Net) {
+    pub(crate) fn post(&mut self, command: Command<ListenerHandle>, net: &mut Net) {
         self.mailbox.post(command);
         self.mail = true;
         net.wake(self.number, 0);
@@ -122,6 +141,13 @@ impl<O: WorkerObserver> Shard<O> {
         let mut world = PlaintextWorld::new(tls, self.newest.clone(), sockets);
         self.event_loop.turn(&mut events.into_iter(), stage, &self.mailbox, &mut world);
         self.tls = Some(world.into_tls());
+        net.taken(shard);
+        if !self.listeners.iter().any(SimListener::is_waited_for) {
+            // It drains. Those that it does not know of yet come too late.
+            for listener in self.listeners.iter_mut().filter(|l| !l.is_closed()) {
+                listener.close().into_iter().for_each(|client| clients.refused(client, net));
+            }
+        }
         net.judge_sessions(shard);
         net.drained[shard] = self.event_loop.pump().is_drained();
     }
@@ -135,11 +161,7 @@ impl<O: WorkerObserver> Shard<O> {
                 events.push(Event::Conn(net.sockets[socket].conn, net.readiness(socket)));
             }
         }
-        for (place, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.take_edge() {
-                events.push(Event::Listener(place));
-            }
-        }
+        events.extend(self.listeners.iter_mut().filter_map(SimListener::take_edge).map(Event::Listener));
         if std::mem::take(&mut self.mail) {
             events.push(Event::Mailbox);
         }

@@ -19,6 +19,15 @@ pub(crate) const LOOKUP: config::Middleware = config::Middleware::MaxBodySize { 
 /// Stands in a configuration for [`CopyMiddleware`].
 pub(crate) const COPY: config::Middleware = config::Middleware::MaxBodySize { limit: u64::MAX - 1 };
 
+/// Stands in a configuration for [`Witness`] of this chain.
+pub(crate) fn witness(chain: usize) -> config::Middleware {
+    config::Middleware::MaxBodySize { limit: FIRST_WITNESS - chain as u64 }
+}
+
+const FIRST_WITNESS: u64 = u64::MAX - 2;
+/// More chains than any pool has.
+const MAX_CHAINS: u64 = 16;
+
 /// What a rate limit has decided about a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Decision {
@@ -38,10 +47,14 @@ pub(crate) struct Decision {
 /// The decisions of all shards that nobody has judged yet.
 pub(crate) type Decisions = Arc<Mutex<Vec<Decision>>>;
 
+/// The targets of requests with the numbers of the chains that they went into, which nobody has judged yet.
+pub(crate) type Entered = Arc<Mutex<Vec<(String, usize)>>>;
+
 /// Makes the middlewares of this file, and those that are built in.
 #[derive(Debug)]
 pub(crate) struct SimFactory {
     pub(crate) decisions: Decisions,
+    pub(crate) entered: Entered,
 }
 
 impl MiddlewareFactory for SimFactory {
@@ -49,6 +62,10 @@ impl MiddlewareFactory for SimFactory {
         match *configured {
             LOOKUP => Some(Box::new(LookupMiddleware)),
             COPY => Some(Box::new(CopyMiddleware)),
+            config::Middleware::MaxBodySize { limit } if FIRST_WITNESS.saturating_sub(limit) < MAX_CHAINS => {
+                let chain = (FIRST_WITNESS - limit) as usize;
+                Some(Box::new(Witness { chain, entered: self.entered.clone() }))
+            }
             config::Middleware::RateLimiter { limit, window } => Some(Box::new(Watched {
                 limiter: BuiltIn.make(configured, place)?,
                 pool: known_pool(place.pool)?,
@@ -59,6 +76,21 @@ impl MiddlewareFactory for SimFactory {
             })),
             _ => BuiltIn.make(configured, place),
         }
+    }
+}
+
+/// Stands first in a chain, and tells who goes into it.
+#[derive(Debug)]
+struct Witness {
+    chain: usize,
+    entered: Entered,
+}
+
+impl Middleware for Witness {
+    fn on_request(&self, ctx: &mut Ctx<'_>) -> Action {
+        let target = String::from_utf8_lossy(ctx.request.sent_target()).into_owned();
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner).push((target, self.chain));
+        Action::Continue
     }
 }
 

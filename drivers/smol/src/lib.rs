@@ -17,6 +17,7 @@ mod sockets;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,7 +86,7 @@ impl Engine for SmolEngine {
 
     fn run<S, O, F>(self, worker: Worker<S, O, F>) -> io::Result<WorkerExit>
     where
-        S: Sockets<RawEvent = WakeReason>,
+        S: Sockets<RawEvent = WakeReason, Bound = TcpListener>,
         O: WorkerObserver,
         F: Fn() -> O,
     {
@@ -113,7 +114,7 @@ async fn read_mail(mail: Receiver<()>, queue: Arc<ReadyQueue>) {
 /// Between two turns the reactor is polled in any case, so that a worker with much to do notices what is new.
 async fn turns<S, O, F>(mut worker: Worker<S, O, F>, queue: &ReadyQueue) -> WorkerExit
 where
-    S: Sockets<RawEvent = WakeReason>,
+    S: Sockets<RawEvent = WakeReason, Bound = TcpListener>,
     O: WorkerObserver,
     F: Fn() -> O,
 {

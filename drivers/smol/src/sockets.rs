@@ -205,6 +205,7 @@ impl World for SmolSockets {
 }
 
 impl Sockets for SmolSockets {
+    type Bound = TcpListener;
     type Listener = Listener;
     type Accepted = OwnedFd;
     type RawEvent = WakeReason;

@@ -19,7 +19,7 @@
 //! is any. The end of a socket without `close_notify` is no end of the stream but a break.
 
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use ruststrom_core::config::TlsTarget;
@@ -515,12 +515,13 @@ impl<W: World, L: Layer> World for TlsWorld<W, L> {
 }
 
 impl<W: Sockets, L: Layer> Sockets for TlsWorld<W, L> {
+    type Bound = W::Bound;
     type Listener = W::Listener;
     type Accepted = W::Accepted;
     type RawEvent = W::RawEvent;
     const READY_ON_INSERT: bool = W::READY_ON_INSERT;
 
-    fn listen(&mut self, place: usize, listener: TcpListener) -> io::Result<W::Listener> {
+    fn listen(&mut self, place: usize, listener: W::Bound) -> io::Result<W::Listener> {
         self.inner.listen(place, listener)
     }
 

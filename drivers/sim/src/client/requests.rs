@@ -100,6 +100,8 @@ impl Client {
             reply_cause: None,
             reply_len: 0,
             limited: Vec::new(),
+            chain: 0,
+            entered: false,
             content_changes: false,
             answered_by: None,
             down: 0,

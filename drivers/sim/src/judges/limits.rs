@@ -77,6 +77,13 @@ impl Net {
         }
     }
 
+    /// A listener has closed before it took a client: only a drain does that, or a lack of descriptors.
+    pub(crate) fn judge_turned_away(&mut self, client: usize) {
+        if !self.drains() && self.scenario.system.files == 0 {
+            self.ledger.fail("connected-is-taken", format!("client {client} was not"));
+        }
+    }
+
     /// A client was refused.
     pub(crate) fn judge_refused(&mut self, client: usize) {
         let (all, same) = self.open_clients(client_address(client).ip());

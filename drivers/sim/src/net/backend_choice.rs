@@ -20,6 +20,14 @@ impl Net {
         Some(s.reads[s.reads.partition_point(|(from, _)| *from <= offset) - 1].1)
     }
 
+    /// The configuration that its shard had when the head of a request was read: the exchange uses that one,
+    /// or a later one.
+    pub(crate) fn version_at_head(&self, entry: &ExchangeEntry) -> usize {
+        let Some(client) = self.sockets.get(self.client_sockets[entry.client]) else { return 0 };
+        let mut reloads = client.read_at_reload.iter().rev();
+        reloads.find(|(read, _)| *read < entry.head_end).map_or(0, |(_, version)| *version)
+    }
+
     /// Why a request should not have been sent to this backend, if so. `served`: how many requests have come
     /// on the connection before it.
     pub(crate) fn backend_choice_error(
@@ -34,14 +42,7 @@ impl Net {
             return Some("the backend was known to be unhealthy".into());
         }
         let Some(pool) = entry.pool else { return Some("no pool takes it".into()) };
-        let client = self.client_sockets.get(entry.client).map(|c| &self.sockets[*c])?;
-        // The exchange uses the configuration that its shard had when the head was read, or a later one.
-        let began = client
-            .read_at_reload
-            .iter()
-            .rev()
-            .find(|(read, _)| *read < entry.head_end)
-            .map_or(0, |(_, version)| *version);
+        let began = self.version_at_head(entry);
         let names_backend = |version: &Vec<PoolSpec>| {
             version.iter().any(|p| p.name == pool && p.backends.iter().any(|b| b.backend == backend))
         };

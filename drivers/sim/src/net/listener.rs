@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use ruststrom_core::ConnId;
+use ruststrom_core::config::ListenerKind;
 
 use super::Net;
 
@@ -12,10 +13,10 @@ use super::Net;
 pub(crate) trait ClientSource {
     /// Where a client connects from.
     fn address(&self, client: usize) -> SocketAddr;
-    /// Which of a shard's listeners it connects to, by its place.
-    fn listener(&self, client: usize) -> usize {
+    /// What it connects to: a listener for HTTPS, or for plain HTTP.
+    fn kind(&self, client: usize) -> ListenerKind {
         let _ = client;
-        0
+        ListenerKind::Http
     }
     /// It was accepted: puts its socket into the net.
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net);
@@ -28,8 +29,12 @@ pub(crate) trait ClientSource {
 }
 
 /// A listener and who waits there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SimListener {
+    pub(crate) kind: ListenerKind,
+    pub(crate) address: SocketAddr,
+    /// Its place in events; `None`: its worker does not know of it yet, or has closed it.
+    pub(super) place: Option<usize>,
     pub(super) waiting: VecDeque<usize>,
     pub(super) closed: bool,
     /// Somebody has connected since the poller reported it.
@@ -37,6 +42,11 @@ pub(crate) struct SimListener {
 }
 
 impl SimListener {
+    /// One that is bound. `place`: that of one that is there from the start.
+    pub(crate) fn new(kind: ListenerKind, address: SocketAddr, place: Option<usize>) -> Self {
+        Self { kind, address, place, waiting: VecDeque::new(), closed: false, edge: false }
+    }
+
     /// A client connects; false if the listener is closed.
     pub(crate) fn connect(&mut self, client: usize) -> bool {
         if !self.closed {
@@ -50,8 +60,19 @@ impl SimListener {
         self.closed
     }
 
-    /// Whether the poller reports it now.
-    pub(crate) fn take_edge(&mut self) -> bool {
-        std::mem::take(&mut self.edge)
+    /// Whether its worker waits for connections.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Its place, if the poller reports it now.
+    pub(crate) fn take_edge(&mut self) -> Option<usize> {
+        self.place.filter(|_| std::mem::take(&mut self.edge))
+    }
+
+    /// Closes it, and tells who waited there.
+    pub(crate) fn close(&mut self) -> VecDeque<usize> {
+        (self.closed, self.place) = (true, None);
+        std::mem::take(&mut self.waiting)
     }
 }

@@ -265,10 +265,15 @@ impl<C: ClientSource> World for PlaintextWorld<'_, C> {
 }
 
 impl<C: ClientSource> Sockets for PlaintextWorld<'_, C> {
+    type Bound = ListenerHandle;
     type Listener = ListenerHandle;
     type Accepted = usize;
     type RawEvent = Event;
     const READY_ON_INSERT: bool = true;
+
+    fn listen(&mut self, place: usize, listener: ListenerHandle) -> io::Result<ListenerHandle> {
+        self.world.listen(place, listener)
+    }
 
     fn accept(&mut self, place: usize, listener: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
         self.world.accept(place, listener)

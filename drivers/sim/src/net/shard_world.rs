@@ -24,13 +24,13 @@ pub(crate) struct ShardWorld<'a, C> {
     pub(crate) net: &'a mut Net,
     pub(crate) shard: usize,
     pub(crate) clients: &'a mut C,
-    /// By their place.
+    /// By their number.
     pub(crate) listeners: &'a mut [SimListener],
 }
 
-/// A shard's listener as its event loop holds it: its place says which it is.
+/// A shard's listener as its event loop holds it: its number among all that the shard ever had.
 #[derive(Debug)]
-pub(crate) struct ListenerHandle;
+pub(crate) struct ListenerHandle(pub(crate) usize);
 
 fn errno(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
@@ -274,13 +274,19 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
 }
 
 impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
+    type Bound = ListenerHandle;
     type Listener = ListenerHandle;
     /// The number of a client.
     type Accepted = usize;
     type RawEvent = Event;
     const READY_ON_INSERT: bool = true;
 
-    fn accept(&mut self, place: usize, _: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
+    fn listen(&mut self, place: usize, listener: ListenerHandle) -> io::Result<ListenerHandle> {
+        self.listeners[listener.0].place = Some(place);
+        Ok(listener)
+    }
+
+    fn accept(&mut self, _: usize, listener: &ListenerHandle) -> io::Result<(usize, SocketAddr)> {
         let net = &mut *self.net;
         let files = net.scenario.system.files as usize;
         // As accept(2) does: whether or not somebody waits.
@@ -288,7 +294,9 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
             net.mark(Mark::AcceptPaused);
             return Err(errno(libc::EMFILE));
         }
-        let client = self.listeners[place].waiting.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
+        let listener = &mut self.listeners[listener.0];
+        let client = listener.waiting.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
+        net.accepted_at.insert(client, listener.address);
         Ok((client, self.clients.address(client)))
     }
 
@@ -304,9 +312,8 @@ impl<C: ClientSource> Sockets for ShardWorld<'_, C> {
         self.clients.above_limit(client, self.net);
     }
 
-    fn close_listener(&mut self, place: usize, _: ListenerHandle) {
-        self.listeners[place].closed = true;
-        for client in std::mem::take(&mut self.listeners[place].waiting) {
+    fn close_listener(&mut self, _: usize, listener: ListenerHandle) {
+        for client in self.listeners[listener.0].close() {
             self.clients.refused(client, self.net);
         }
     }

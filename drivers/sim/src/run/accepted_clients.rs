@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ruststrom_core::ConnId;
+use ruststrom_core::config::ListenerKind;
 
 use crate::client::Client;
 use crate::net::{ClientSource, Net, Peer};
@@ -12,8 +13,8 @@ impl ClientSource for Vec<Client> {
         self[client].address
     }
 
-    fn listener(&self, client: usize) -> usize {
-        usize::from(self[client].tls.is_some())
+    fn kind(&self, client: usize) -> ListenerKind {
+        if self[client].tls.is_some() { ListenerKind::Https } else { ListenerKind::Http }
     }
 
     fn accepted(&mut self, client: usize, shard: usize, c: ConnId, net: &mut Net) {
@@ -22,7 +23,8 @@ impl ClientSource for Vec<Client> {
             format!("shard {shard} accepts client {client} as {socket}, {c:?}")
         });
         net.client_sockets[client] = socket;
-        net.sockets[socket].read_at_reload.push((0, net.shard_version[shard]));
+        let version = net.accepting_version(shard);
+        net.sockets[socket].read_at_reload.push((0, version));
         net.judge_accepted(client);
         self[client].socket = Some(socket);
         self[client].secure(net, socket);
@@ -35,9 +37,7 @@ impl ClientSource for Vec<Client> {
     }
 
     fn refused(&mut self, client: usize, net: &mut Net) {
-        if !net.drains() {
-            net.ledger.fail("listens-until-the-drain", format!("client {client} is refused"));
-        }
+        net.judge_turned_away(client);
         self[client].refused(net);
     }
 }

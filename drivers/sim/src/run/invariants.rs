@@ -184,6 +184,10 @@ impl Simulation {
         let (records, health) = (std::mem::take(&mut observer.records), std::mem::take(&mut observer.health));
         let choices = std::mem::take(&mut observer.choices);
         self.net.follow_choices(shard, choices);
+        let entered = self.entered.lock().map(|mut entered| std::mem::take(&mut *entered));
+        for (target, chain) in entered.unwrap_or_default() {
+            self.net.judge_entered(shard, &target, chain);
+        }
         let decided = self.decisions.lock().map(|mut decided| std::mem::take(&mut *decided));
         for decision in decided.unwrap_or_default() {
             self.net.judge_decision(&decision);

@@ -1,14 +1,19 @@
 //! What happens to the whole system: reloads, backends that change their state, the drain, and the healing.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_core::config::Config;
+use ruststrom_driver::acceptor::Placed;
 use ruststrom_driver::mailbox::Command;
 
-use super::Simulation;
 use super::phases::RunPhase;
+use super::{GivenConfig, Simulation, listener_places};
 use crate::coverage::Mark;
 use crate::net::{BackendMode, SimEvent, Socket};
-use crate::scenario::{MS, MiddlewareSpec, PoolSpec, SEC};
+use crate::scenario::{ListenPorts, MS, MiddlewareSpec, PoolSpec, SEC};
+use crate::shard::ListenerPlace;
 
 impl Simulation {
     /// Draws a new configuration; each shard gets it a little later.
@@ -21,8 +26,17 @@ impl Simulation {
             self.change_pool(pool);
         }
         self.net.mark(Mark::Reloaded);
-        let config = self.net.scenario.config(&pools);
-        self.configs.push(config);
+        let ports = if self.net.rng.below(3) == 0 {
+            self.net.mark(Mark::ListenersChanged);
+            self.net.scenario.draw_ports(&mut self.net.rng)
+        } else {
+            self.ports.clone()
+        };
+        let config = self.net.scenario.config(&pools, &ports);
+        self.bind(config.clone(), ports);
+        // As the daemon does it: what is the same for all shards is made by nobody's turn.
+        let prepared = self.shared.prepare(&config);
+        drop(prepared);
         self.net.config_versions.push(pools);
         let now = self.net.now;
         self.net.config_times.push(now);
@@ -30,6 +44,23 @@ impl Simulation {
             let at = self.net.now + self.net.rng.below(20 * MS);
             self.net.schedule(at, SimEvent::ReloadShard(shard));
         }
+    }
+
+    /// Binds the listeners that a newer configuration brings, for each shard: clients may connect there from
+    /// now on.
+    fn bind(&mut self, config: Arc<Config>, ports: ListenPorts) {
+        let ids = self.listener_ids.adopt(&config.listeners);
+        let listeners = listener_places(&config, &ids);
+        let before = &self.configs.last().expect("one").listeners;
+        let is_new = |place: &&ListenerPlace| !before.iter().any(|old| old.id == place.id);
+        let new: Vec<ListenerPlace> = listeners.iter().filter(is_new).copied().collect();
+        let mut bound = Vec::new();
+        for place in new {
+            let numbers = self.shards.iter_mut().map(|shard| shard.bind(&place));
+            bound.push((place, numbers.last().expect("a shard")));
+        }
+        self.ports = ports;
+        self.configs.push(GivenConfig { config, listeners, bound });
     }
 
     /// Removes, adds or changes a backend, or changes the strategy; may change limits of requests too.
@@ -61,6 +92,17 @@ impl Simulation {
             }
             _ => pool.strategy = net.rng.pick(&["RoundRobin", "Random", "IPHash", "LeastConnection"]),
         }
+        if !pool.chains.is_empty() && net.rng.below(2) == 0 {
+            pool.chain = net.rng.below(pool.chains.len() as u64) as usize;
+            let is_limit = |spec: &&MiddlewareSpec| matches!(spec, MiddlewareSpec::RateLimiter { .. });
+            let mut limits: VecDeque<_> = pool.middlewares.iter().filter(is_limit).cloned().collect();
+            let mut chain = pool.chains[pool.chain].clone();
+            for spec in chain.iter_mut().filter(|spec| is_limit(&&**spec)) {
+                *spec = limits.pop_front().expect("as many in each chain");
+            }
+            pool.middlewares = chain;
+            net.mark(Mark::ChainChanged);
+        }
         for spec in &mut pool.middlewares {
             if let MiddlewareSpec::RateLimiter { limit, .. } = spec
                 && net.rng.below(3) == 0
@@ -72,15 +114,21 @@ impl Simulation {
         }
     }
 
-    /// A shard is given the newest configuration, as by a driver: it takes it in its next turn.
+    /// A shard is given all configurations up to the newest, as by a driver: it takes them in its next turn.
     pub(super) fn reload_shard(&mut self, shard: usize) {
         let version = self.configs.len() - 1;
         if self.net.posted_version[shard] == version || self.net.drained[shard] {
             return;
         }
-        self.net.posted_version[shard] = version;
-        let config = self.configs[version].clone();
-        self.shards[shard].post(Command::Config(config), &mut self.net);
+        let before = std::mem::replace(&mut self.net.posted_version[shard], version);
+        for GivenConfig { config, listeners, bound } in &self.configs[before + 1..=version] {
+            let placed = listeners.iter().map(|place| {
+                let new = bound.iter().find(|(new, _)| new.id == place.id);
+                new.map_or(Placed::Kept(place.id), |(place, number)| Placed::Bound(place.slot(*number)))
+            });
+            let command = Command::Listeners(config.clone(), placed.collect());
+            self.shards[shard].post(command, &mut self.net);
+        }
     }
 
     /// Some backend changes its state.
@@ -120,7 +168,7 @@ impl Simulation {
         if clients.map(|s| &self.net.sockets[*s]).any(in_handshake) {
             self.net.mark(Mark::DrainedInHandshake);
         }
-        let timeouts = &self.configs.last().expect("one").timeouts;
+        let timeouts = &self.configs.last().expect("one").config.timeouts;
         let within = timeouts.drain.min(Duration::from_secs(3600));
         let drain_from = self.net.now + timeouts.shutdown_delay.as_nanos() as u64;
         if drain_from > self.net.now {

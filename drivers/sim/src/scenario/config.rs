@@ -7,9 +7,9 @@ use ruststrom_core::config::{self, Config};
 use ruststrom_core::page::SMALL_BYTES;
 
 use super::middlewares::{self, error_page};
-use super::{MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
+use super::{ListenPorts, MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
 use crate::random::{SplitMix64, mix};
-use crate::stages::{COPY, LOOKUP};
+use crate::stages::{COPY, LOOKUP, witness};
 
 impl Scenario {
     /// Draws the settings before the pools.
@@ -105,13 +105,13 @@ impl Scenario {
         self.pool_settings = text;
     }
 
-    /// The text of the configuration file with these pools.
+    /// The text of the configuration file with these pools and listeners.
     #[must_use]
-    fn config_text(&self, pools: &[PoolSpec]) -> String {
-        let mut text =
-            String::from("http_address = \"192.0.2.1:80\"\nmetrics_address = \"127.0.0.1:9090\"\n");
-        if self.tls.clients > 0 {
-            text.push_str("https_address = \"192.0.2.1:443\"\n");
+    fn config_text(&self, pools: &[PoolSpec], ports: &ListenPorts) -> String {
+        let mut text = format!("http_address = {}\n", ListenPorts::list(&ports.http));
+        text.push_str("metrics_address = \"127.0.0.1:9090\"\n");
+        if !ports.https.is_empty() {
+            writeln!(text, "https_address = {}", ListenPorts::list(&ports.https)).expect("memory");
         }
         if self.trusts_first {
             writeln!(text, "trusted_proxies = [\"{}\"]", client_address(0).ip()).expect("memory");
@@ -158,13 +158,13 @@ impl Scenario {
         text
     }
 
-    /// The checked configuration with these pools.
+    /// The checked configuration with these pools and listeners.
     ///
     /// # Panics
     /// If the parser refuses what was drawn.
     #[must_use]
-    pub(crate) fn config(&self, pools: &[PoolSpec]) -> Arc<Config> {
-        let text = self.config_text(pools);
+    pub(crate) fn config(&self, pools: &[PoolSpec], ports: &ListenPorts) -> Arc<Config> {
+        let text = self.config_text(pools, ports);
         let parsed = config::parse(&text);
         let Some(mut config) = parsed.config else {
             panic!("{}", config::render(&parsed.diagnostics, "drawn", &text))
@@ -178,8 +178,10 @@ impl Scenario {
             file.content = error_page(status.expect("drawn")).into();
         }
         let chain = [(self.lookup_stage, LOOKUP), (self.transform_stage, COPY)];
-        for pool in &mut config.pools {
+        for (pool, spec) in config.pools.iter_mut().zip(pools) {
+            let witness = (!spec.chains.is_empty()).then(|| witness(spec.chain));
             let stand_ins = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone());
+            let stand_ins = witness.into_iter().chain(stand_ins);
             let built_in = std::mem::take(&mut pool.middlewares);
             pool.middlewares = stand_ins.chain(built_in).collect();
         }

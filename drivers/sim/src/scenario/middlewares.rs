@@ -206,28 +206,61 @@ impl Scenario {
             let count = rng.below(5);
             let sticky = self.pools[at].sticky;
             let mut chain: Vec<_> = (0..count).map(|_| MiddlewareSpec::draw(rng, self, sticky)).collect();
-            // The first one takes the credentials away from a second one.
-            let is_authentication =
-                |spec: &MiddlewareSpec| matches!(spec, MiddlewareSpec::Authentication { .. });
-            let mut authenticated = false;
-            chain.retain(|spec| !(is_authentication(spec) && std::mem::replace(&mut authenticated, true)));
-            chain.retain(
-                |spec| !matches!(spec, MiddlewareSpec::ErrorPages { statuses } if statuses.is_empty()),
-            );
+            keep_possible(&mut chain);
+            let changes = self.system.reloads > 0 && rng.below(2) == 0;
+            let others = (0..if changes { rng.between(1, 2) } else { 0 })
+                .map(|_| self.draw_other_chain(rng, &chain, sticky))
+                .collect::<Vec<_>>();
+            if changes {
+                self.pools[at].chains = std::iter::once(chain.clone()).chain(others).collect();
+            }
             self.pools[at].middlewares = chain;
         }
     }
 
-    /// The middlewares of a pool of this name.
-    pub(crate) fn middlewares_of(&self, pool: Option<&str>) -> &[MiddlewareSpec] {
-        let pool = self.pools.iter().find(|known| Some(known.name) == pool);
-        pool.map_or(&[], |pool| &pool.middlewares)
+    /// Draws what a chain may become by a reload: its rate limits stay, because they go on counting.
+    fn draw_other_chain(
+        &self,
+        rng: &mut SplitMix64,
+        chain: &[MiddlewareSpec],
+        sticky: bool,
+    ) -> Vec<MiddlewareSpec> {
+        let is_limit = |spec: &MiddlewareSpec| matches!(spec, MiddlewareSpec::RateLimiter { .. });
+        let mut other: Vec<_> = (0..rng.below(4)).map(|_| MiddlewareSpec::draw(rng, self, sticky)).collect();
+        if rng.below(2) == 0 {
+            other.extend(chain.iter().filter(|spec| !is_limit(spec)).cloned());
+        }
+        keep_possible(&mut other);
+        other.retain(|spec| !is_limit(spec));
+        let mut from = 0;
+        for limit in chain.iter().filter(|spec| is_limit(spec)) {
+            from = rng.between(from as u64, other.len() as u64) as usize;
+            other.insert(from, limit.clone());
+            from += 1;
+        }
+        other
     }
 
-    /// Whether requests of a pool need names and passwords.
+    /// The middlewares of a pool of this name, in one of its chains.
+    pub(crate) fn middlewares_of(&self, pool: Option<&str>, chain: usize) -> &[MiddlewareSpec] {
+        let pool = self.pools.iter().find(|known| Some(known.name) == pool);
+        pool.map_or(&[], |pool| pool.chains.get(chain).unwrap_or(&pool.middlewares))
+    }
+
+    /// Every chain of every pool.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &Vec<MiddlewareSpec>> {
+        self.pools.iter().flat_map(|pool| pool.chains.iter().chain([&pool.middlewares]))
+    }
+
+    /// Whether any chain of a pool has such a middleware.
+    fn may_have(&self, pool: Option<&str>, is_such: impl Fn(&MiddlewareSpec) -> bool) -> bool {
+        let mut pools = self.pools.iter().filter(|known| Some(known.name) == pool);
+        pools.any(|pool| pool.chains.iter().chain([&pool.middlewares]).flatten().any(&is_such))
+    }
+
+    /// Whether requests of a pool may need names and passwords.
     pub(crate) fn authenticates(&self, pool: Option<&str>) -> bool {
-        let of_pool = self.middlewares_of(pool);
-        of_pool.iter().any(|spec| matches!(spec, MiddlewareSpec::Authentication { .. }))
+        self.may_have(pool, |spec| matches!(spec, MiddlewareSpec::Authentication { .. }))
     }
 
     /// Whether some requests wait for a lookup before they are sent on.
@@ -237,18 +270,27 @@ impl Scenario {
 
     /// Whether errors of a pool may be replaced by pages.
     pub(crate) fn has_error_pages(&self, pool: Option<&str>) -> bool {
-        self.middlewares_of(pool).iter().any(|spec| matches!(spec, MiddlewareSpec::ErrorPages { .. }))
+        self.may_have(pool, |spec| matches!(spec, MiddlewareSpec::ErrorPages { .. }))
     }
 
     /// Whether responses of a pool may be compressed.
     pub(crate) fn compresses(&self, pool: Option<&str>) -> bool {
-        self.middlewares_of(pool).iter().any(|spec| matches!(spec, MiddlewareSpec::Compression { .. }))
+        self.may_have(pool, |spec| matches!(spec, MiddlewareSpec::Compression { .. }))
     }
 
     /// Whether any pool has a middleware that is built in.
     pub(crate) fn has_middlewares(&self) -> bool {
-        self.pools.iter().any(|pool| !pool.middlewares.is_empty())
+        self.chains().any(|chain| !chain.is_empty())
     }
+}
+
+/// Leaves out what cannot stand in a chain, or comes to nothing there.
+fn keep_possible(chain: &mut Vec<MiddlewareSpec>) {
+    // The first one takes the credentials away from a second one.
+    let is_authentication = |spec: &MiddlewareSpec| matches!(spec, MiddlewareSpec::Authentication { .. });
+    let mut authenticated = false;
+    chain.retain(|spec| !(is_authentication(spec) && std::mem::replace(&mut authenticated, true)));
+    chain.retain(|spec| !matches!(spec, MiddlewareSpec::ErrorPages { statuses } if statuses.is_empty()));
 }
 
 /// The page for an error.

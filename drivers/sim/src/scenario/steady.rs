@@ -33,8 +33,15 @@ impl Scenario {
         let backends = (0..self.backend_count).map(backend).collect();
         let strategy =
             rng.pick(&["RoundRobin", "RoundRobin", "RoundRobin", "Random", "IPHash", "LeastConnection"]);
-        self.pools =
-            vec![PoolSpec { name: POOLS[0], backends, strategy, sticky: false, middlewares: Vec::new() }];
+        self.pools = vec![PoolSpec {
+            name: POOLS[0],
+            backends,
+            strategy,
+            sticky: false,
+            middlewares: Vec::new(),
+            chains: Vec::new(),
+            chain: 0,
+        }];
         // The first one is there all the time.
         self.known_probes = vec![KnownProbes::default(); self.backend_count];
         for known in &mut self.known_probes[1..] {
