@@ -6,7 +6,7 @@ use crate::credentials;
 use crate::exchanges::{ExchangeEntry, Limited};
 use crate::fields::{self, FieldList};
 use crate::http1::{BodyFraming, ParsedHead};
-use crate::scenario::{FieldChanges, MiddlewareSpec, Scenario, client_address, error_page, is_let_in};
+use crate::scenario::{FieldChanges, MiddlewareSpec, Moved, Scenario, client_ip, error_page, is_let_in};
 
 /// What a browser is told where `security` is on, if nobody has told it otherwise.
 const SECURITY: [(&str, &str); 3] = [
@@ -75,7 +75,7 @@ impl<'a> Chain<'a> {
 
     /// The address of the client.
     pub(crate) fn client_ip(&self) -> String {
-        let own = || client_address(self.entry.client).ip().to_string();
+        let own = || client_ip(self.entry.client).to_string();
         self.told("X-Forwarded-For").unwrap_or_else(own)
     }
 
@@ -108,10 +108,44 @@ impl<'a> Chain<'a> {
             MiddlewareSpec::IpFilter { allows } => {
                 (!is_let_in(allows, &self.client_ip())).then_some("an address that is not let in")
             }
-            MiddlewareSpec::Headers { .. }
+            MiddlewareSpec::Redirect { moved, .. } => {
+                self.location(at, moved).map(|_| "it is sent elsewhere")
+            }
+            MiddlewareSpec::Respond { .. } => Some("a middleware responds"),
+            MiddlewareSpec::Rewrite(_)
+            | MiddlewareSpec::Headers { .. }
             | MiddlewareSpec::Compression { .. }
             | MiddlewareSpec::ErrorPages { .. } => None,
         })
+    }
+
+    /// The path behind the first `passed` middlewares, and what was taken away of it.
+    fn path_at(&self, passed: usize) -> (String, String) {
+        let path = self.entry.target.split('?').next().unwrap_or_default();
+        let mut found = (path.to_owned(), String::new());
+        for spec in &self.specs[..passed] {
+            if let MiddlewareSpec::Rewrite(rewrite) = spec {
+                let (path, stripped) = rewrite.apply(&found.0);
+                found = (path, found.1 + stripped.unwrap_or_default());
+            }
+        }
+        found
+    }
+
+    /// The query with its question mark, if there is one.
+    fn query(&self) -> &str {
+        let target = &self.entry.target;
+        target.find('?').map_or("", |at| &target[at..])
+    }
+
+    /// The target that the backend gets.
+    pub(crate) fn target(&self) -> String {
+        self.path_at(self.specs.len()).0 + self.query()
+    }
+
+    /// Where the request is sent by a redirection with `passed` middlewares before it.
+    fn location(&self, passed: usize, moved: Moved) -> Option<String> {
+        moved.location(self.scheme(), self.entry.host, &self.path_at(passed).0, self.query())
     }
 
     /// Whether the request has more content than allowed.
@@ -135,7 +169,7 @@ impl<'a> Chain<'a> {
                 MiddlewareSpec::Headers { request, .. } => {
                     change(request, fields, |value| Some(self.value(value, request_id, "")));
                 }
-                MiddlewareSpec::Authentication { forward } => {
+                MiddlewareSpec::Authentication { forward, .. } => {
                     let own = ["X-Remote-User", if *forward { "" } else { "Authorization" }];
                     fields.retain(|(name, _)| !own.iter().any(|own| own.eq_ignore_ascii_case(name)));
                     let user = credentials::of_request(self.entry.id).user.unwrap_or_default();
@@ -143,6 +177,10 @@ impl<'a> Chain<'a> {
                 }
                 _ => {}
             }
+        }
+        let (_, stripped) = self.path_at(self.specs.len());
+        if !stripped.is_empty() {
+            fields.push(("X-Forwarded-Prefix", stripped));
         }
         Ok(())
     }
@@ -295,8 +333,20 @@ impl<'a> Chain<'a> {
                         return if status == 403 { Ok(at) } else { Err(format!("status {status}, not 403")) };
                     }
                 }
+                MiddlewareSpec::Redirect { moved, status: want } => {
+                    if let Some(location) = self.location(at, moved) {
+                        if status != want || head.get("location")? != Some(location.as_str()) {
+                            return Err(format!("not {want} to {location}"));
+                        }
+                        return Ok(at);
+                    }
+                }
+                MiddlewareSpec::Respond { status: want, .. } => {
+                    return if status == want { Ok(at) } else { Err(format!("status {status}, not {want}")) };
+                }
                 // A 413 tells its cause.
                 MiddlewareSpec::MaxBodySize { .. }
+                | MiddlewareSpec::Rewrite(_)
                 | MiddlewareSpec::HttpsRedirector
                 | MiddlewareSpec::Headers { .. }
                 | MiddlewareSpec::Compression { .. }

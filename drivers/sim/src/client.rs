@@ -1,6 +1,8 @@
 //! Clients: what they send and when, and what they do wrong. How they read and check responses is in
 //! `responses`, what they ask for in `requests`.
 
+mod admin;
+mod content;
 mod requests;
 mod responses;
 mod stranger;
@@ -97,6 +99,8 @@ pub(crate) struct Client {
     write_at: u64,
     /// How it speaks TLS, if it does.
     pub(crate) tls: Option<Box<ClientTls>>,
+    /// What it asks the admin listener for, if it does.
+    pub(crate) admin: Option<usize>,
     /// One that never sends a request over TLS has said something, and has read this.
     greeted: bool,
     reply: Vec<u8>,
@@ -105,6 +109,7 @@ pub(crate) struct Client {
 impl Client {
     /// Draws a client with up to `max_requests` requests. `well_behaved`: it has no faults.
     pub(crate) fn new(index: usize, net: &mut Net, well_behaved: bool, max_requests: u64) -> Self {
+        let admin = net.scenario.admin_request(index);
         let mut client = Self {
             index,
             address: client_address(index),
@@ -132,11 +137,15 @@ impl Client {
             done: false,
             read_at: 0,
             write_at: 0,
-            tls: net.scenario.client_tls(index).map(Box::new),
+            tls: net.scenario.client_tls(index).filter(|_| admin.is_none()).map(Box::new),
+            admin,
             greeted: false,
             reply: Vec::new(),
         };
-        if client.stranger().is_some() {
+        if let Some(which) = admin {
+            client.queue_admin_request(which);
+        }
+        if client.stranger().is_some() || admin.is_some() {
             net.client_requests.push(Vec::new());
             return client;
         }
@@ -215,6 +224,9 @@ impl Client {
         let Some(socket) = self.socket else { return };
         if self.done || self.aborts(net, socket) {
             return;
+        }
+        if let Some(which) = self.admin {
+            return self.admin_turn(net, socket, which);
         }
         if let Some(stranger) = self.stranger() {
             return self.stranger_turn(net, socket, stranger);

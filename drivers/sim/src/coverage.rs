@@ -175,6 +175,23 @@ marks! {
     Compressed "compressed response";
     ErrorPage "page in the place of an error";
     Redirected "redirected to HTTPS";
+    Moved "redirected to another URL";
+    Responded "response of a middleware to everything";
+    Rewritten "path rewritten for the backend";
+    Ipv6Client "client by IPv6";
+    MappedClient "client by IPv4 in IPv6";
+    Ipv6Backend "backend by IPv6";
+    HeadTooLarge "refused for its head";
+    TargetTooLong "refused for its target";
+    LongestHead "head as long as allowed";
+    MostFields "as many fields as allowed";
+    LongestTarget "target as long as allowed";
+    Defaults "default timeouts and limits";
+    EarlyTunnelBytes "bytes of a tunnel before the 101";
+    AdminReply "reply on the admin listener";
+    AdminPage "page on the admin listener";
+    AdminPageFailed "fault: page of the admin listener that nobody has";
+    Query "target with a query";
     TooLarge "refused for more content than allowed";
     Healed "healed run";
 }

@@ -74,6 +74,10 @@ pub(crate) struct ExchangeEntry {
     pub(crate) len: u64,
     /// Bytes of a header field that only makes the head long; 0: none.
     pub(crate) padding: u64,
+    /// Header fields that only make them many.
+    pub(crate) fill: u64,
+    /// How many there are in all.
+    pub(crate) head_fields: u64,
     /// The client sends `Expect: 100-continue`.
     pub(crate) expect: bool,
     pub(crate) upgrade: bool,
@@ -95,6 +99,9 @@ pub(crate) struct ExchangeEntry {
     pub(crate) response_framing: BodyFraming,
     /// Bytes that client and backend send through a tunnel, if the upgrade succeeds.
     pub(crate) tunnel: (u64, u64),
+
+    /// How many of the client's it sends without waiting for the 101.
+    pub(crate) early: u64,
 
     /// Bytes of the client's connection up to the end of this head.
     pub(crate) head_end: u64,
@@ -243,7 +250,8 @@ impl ExchangeLedger {
     /// The exchange that a target belongs to. That of a request that could not be parsed is recorded as it
     /// came, and has no id.
     pub(crate) fn id_of(&self, target: &str) -> Option<u64> {
-        let id = target.strip_prefix('/')?.split_once("/r")?.1.parse().ok()?;
+        let path = target.split('?').next()?;
+        let id = path.strip_prefix('/')?.split_once("/r")?.1.parse().ok()?;
         self.find(id).map(|_| id)
     }
 

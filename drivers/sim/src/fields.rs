@@ -31,6 +31,11 @@ fn field(name: &'static str, value: impl Into<String>, fate: Fate) -> Field {
     Field { name, value: value.into(), fate }
 }
 
+/// The query of a request with its question mark, if it has one.
+pub(crate) fn query(id: u64) -> &'static str {
+    ["", "", "", "?", "?q=/a/r2&x", "?a=1?b/../c"][mix(id ^ 0x9e7) as usize % 6]
+}
+
 /// The further fields of a request, in their order.
 pub(crate) fn of_request(id: u64) -> Vec<Field> {
     use Fate::{Forwarding, HopByHop, Passes};

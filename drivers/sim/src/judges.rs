@@ -13,6 +13,7 @@
 //! | `shares` | shares over many choices: in turn, by weight, growing |
 //! | `homes` | hashes of clients: only those of a backend move with it |
 //! | `cookies` | sticky cookies: followed, and set when there is none |
+//! | `head_limits` | limits of request heads |
 //! | `health` | changes of a backend's health |
 //! | `identities` | connections that a client has authenticated |
 //! | `limits` | limits of client connections |
@@ -26,6 +27,7 @@ mod choices;
 mod cookies;
 mod deadlines;
 mod documented;
+mod head_limits;
 mod health;
 mod homes;
 mod identities;

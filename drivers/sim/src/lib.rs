@@ -17,7 +17,10 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `random` | the random source |
-//! | `scenario` | what a seed draws before the run; `scenario/config`: the configuration among it; `scenario/listeners`: where it listens |
+//! | `scenario` | what a seed draws before the run |
+//! | `scenario/config`, `scenario/listeners` | the configuration among it, and where it listens |
+//! | `scenario/middlewares`, `scenario/rewriting` | the middlewares of its pools |
+//! | `scenario/admin` | what clients ask the admin listener |
 //! | `net` | the state of the network: clock, connections (`socket`), events to come (`event_queue`) |
 //! | `net/shard_world`, `net/peer_io` | how the pump, and how peers, use their ends of a connection |
 //! | `net/plaintext_world` | the sockets as the event loop sees them, with the security layer between |

@@ -158,6 +158,9 @@ impl Simulation {
         if !scenario.known_probes.is_empty() {
             net.mark(Mark::Steady);
         }
+        if scenario.defaults {
+            net.mark(Mark::Defaults);
+        }
         if scenario.crowd {
             net.mark(Mark::Crowd);
         }

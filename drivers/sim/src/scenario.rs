@@ -1,22 +1,26 @@
 //! What a seed draws before a run begins: which faults there are (each of them is off in about half of the
 //! runs, so that every combination is met), how many clients and backends, and how the proxy is configured.
 
+mod admin;
 mod config;
 mod listeners;
 mod middlewares;
+mod rewriting;
 mod settings;
 mod steady;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 
 use ruststrom_core::Endpoint;
 
 use crate::random::SplitMix64;
 
+pub(crate) use self::admin::{ADMIN_PAGE, ADMIN_REQUESTS};
 pub(crate) use self::listeners::ListenPorts;
-pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, error_page, is_let_in};
+pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, RESPOND_TEXT, error_page, is_let_in};
+pub(crate) use self::rewriting::{Moved, PathRewrite};
 pub(crate) use self::settings::{Limits, PoolSettings, Timeouts};
 pub(crate) use self::steady::KnownProbes;
 pub(crate) use self::tls::{ClientTls, SERVER_NAME, Stranger, TlsDraw};
@@ -210,6 +214,8 @@ pub struct Scenario {
     pub(crate) transform_stage: bool,
     /// Check the invariants of core and pump after each input, not only after each turn of a worker.
     pub(crate) check_each_input: bool,
+    /// Timeouts and limits are the defaults.
+    pub(crate) defaults: bool,
     /// Clients from the first address are trusted proxies.
     pub(crate) trusts_first: bool,
     /// How each backend responds to probes in a run without faults.
@@ -229,12 +235,34 @@ pub struct Scenario {
 
 /// The IP address and port of a simulated backend. `second`: the other address that its name may have.
 pub(crate) fn backend_address(backend: usize, second: bool) -> SocketAddr {
-    SocketAddr::from(([10, 0, u8::from(second), backend as u8 + 1], 8000))
+    let last = backend as u8 + 1;
+    if speaks_ipv6(backend, second) {
+        return SocketAddr::from(([0x2001, 0xdb8, 0xb, 0, 0, 0, 0, u16::from(last)], 8000));
+    }
+    SocketAddr::from(([10, 0, u8::from(second), last], 8000))
+}
+
+/// Some have an IPv6 address, and some names have one of each kind.
+fn speaks_ipv6(backend: usize, second: bool) -> bool {
+    backend % 3 == if second { 0 } else { 2 }
 }
 
 /// Where the client of this number connects from.
 pub(crate) fn client_address(index: usize) -> SocketAddr {
-    SocketAddr::from(([198, 51, 100, (index % 7) as u8 + 1], FIRST_CLIENT_PORT + index as u16))
+    let port = FIRST_CLIENT_PORT + index as u16;
+    let nth = (index % 7) as u16;
+    match nth {
+        // Two of one network.
+        3 | 6 => SocketAddr::from(([0x2001, 0xdb8, 0, 1, 0, 0, 0, nth + 1], port)),
+        // As a listener for both kinds has it.
+        5 => SocketAddr::from(([0, 0, 0, 0, 0, 0xffff, 0xc633, 0x6400 | (nth + 1)], port)),
+        _ => SocketAddr::from(([198, 51, 100, nth as u8 + 1], port)),
+    }
+}
+
+/// The address that it goes by.
+pub(crate) fn client_ip(index: usize) -> IpAddr {
+    client_address(index).ip().to_canonical()
 }
 
 /// The number of the client at an address; `None`: there is none.
@@ -249,6 +277,9 @@ pub(crate) fn backend_at(address: &Endpoint) -> Option<usize> {
     match address {
         Endpoint::Ip(SocketAddr::V4(v4)) if v4.port() == 8000 => {
             (v4.ip().octets()[3] as usize).checked_sub(1)
+        }
+        Endpoint::Ip(SocketAddr::V6(v6)) if v6.port() == 8000 => {
+            (v6.ip().segments()[7] as usize).checked_sub(1)
         }
         Endpoint::Ip(_) => None,
         Endpoint::Unix(path) => path.strip_prefix(UNIX_PREFIX)?.parse().ok(),
@@ -358,6 +389,7 @@ impl Scenario {
             lookup_stage: false,
             transform_stage: false,
             check_each_input: false,
+            defaults: false,
             trusts_first: false,
             known_probes: Vec::new(),
             crowd: false,
@@ -373,7 +405,7 @@ impl Scenario {
 
     /// Whether the peer of this client's connection is a trusted proxy.
     pub(crate) fn is_trusted(&self, client: usize) -> bool {
-        self.trusts_first && client_address(client).ip() == client_address(0).ip()
+        self.trusts_first && client_ip(client) == client_ip(0)
     }
 
     /// What every kernel may do to anybody at any time: in fault-free runs too.

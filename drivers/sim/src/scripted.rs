@@ -16,7 +16,7 @@ use ruststrom_driver::turn::DrainEnd;
 
 use crate::exchanges::InvariantViolation;
 use crate::net::{BackendMode, ClientSource, Net, Peer, PeerRead, SimEvent};
-use crate::scenario::{self, MS, SEC, Scenario};
+use crate::scenario::{MS, SEC, Scenario};
 use crate::shard::{ListenerPlace, Shard};
 
 /// How long [`Scripted`] waits for something that a test asks for, in nanoseconds of simulated time.
@@ -92,7 +92,7 @@ pub fn proxy_address() -> SocketAddr {
 /// The address of the `nth` backend, from 0 on.
 #[must_use]
 pub fn backend_address(nth: usize) -> SocketAddr {
-    scenario::backend_address(nth, false)
+    SocketAddr::from(([10, 0, 0, nth as u8 + 1], 8000))
 }
 
 impl<O: WorkerObserver> Scripted<O> {

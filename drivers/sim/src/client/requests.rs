@@ -12,7 +12,7 @@ use crate::http1::{self, BodyFraming};
 use crate::identities::{self, Authentication};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
-use crate::random::SplitMix64;
+use crate::random::{SplitMix64, mix};
 use crate::scenario::{MS, PoolSpec};
 
 /// What all requests of a client have in common.
@@ -71,13 +71,15 @@ impl Client {
             client: self.index,
             pool,
             method,
-            target: format!("/{prefix}/r{id}"),
+            target: format!("/{prefix}/r{id}{}", fields::query(id)),
             host,
             misdirected,
             version,
             framing,
             len,
             padding,
+            fill: 0,
+            head_fields: 0,
             expect,
             upgrade,
             close: close && !upgrade,
@@ -88,6 +90,7 @@ impl Client {
             response_len,
             response_framing,
             tunnel,
+            early: 0,
             head_end: 0,
             head_len: 0,
             attempts: Vec::new(),
@@ -138,11 +141,8 @@ impl Client {
         pipelined: bool,
         written: &mut u64,
     ) {
+        let head = write_head(net, id);
         let entry = net.ledger.get(id).clone();
-        let forges = net.scenario.forges(id);
-        let (credentials, codes) =
-            (net.scenario.authenticates(entry.pool), net.scenario.compresses(entry.pool));
-        let head = request_head(&entry, forges, credentials, codes).into_bytes();
         let mut body = Vec::new();
         match entry.framing {
             BodyFraming::Length(_) => payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body),
@@ -176,6 +176,16 @@ impl Client {
                 cookie_of: None,
             });
         }
+        let rng = &mut SplitMix64::new(mix(net.scenario.seed ^ mix(id ^ 0xea51)));
+        if entry.upgrade && entry.tunnel.0 > 0 && rng.below(3) == 0 {
+            let early = 1 + rng.size(entry.tunnel.0 - 1);
+            net.ledger.get_mut(id).early = early;
+            net.mark(Mark::EarlyTunnelBytes);
+            let mut bytes = Vec::new();
+            payload::fill(id, PayloadKind::TunnelUp, 0, early, &mut bytes);
+            let condition = SendCondition::Immediately;
+            self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
+        }
         if entry.expect && net.rng.below(2) == 0 {
             self.continue_timeout = Some(net.rng.between(MS, 300 * MS));
         }
@@ -198,9 +208,69 @@ impl Client {
             (pipelined && nth > 0, Mark::Pipelined),
             (entry.len > 18_000, Mark::LongBody),
             (entry.misdirected, Mark::Misdirected),
+            (entry.target.contains('?'), Mark::Query),
         ];
         marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
     }
+}
+
+/// Writes the head of a request. Where heads are limited it may be made as long as allowed, or too long by
+/// one.
+fn write_head(net: &mut Net, id: u64) -> Vec<u8> {
+    let write = |net: &Net| {
+        let entry = net.ledger.get(id);
+        let forges = net.scenario.forges(id);
+        let (credentials, codes) =
+            (net.scenario.authenticates(entry.pool), net.scenario.compresses(entry.pool));
+        request_head(entry, forges, credentials, codes).into_bytes()
+    };
+    let count = |head: &[u8]| head.iter().filter(|b| **b == b'\n').count() as u64 - 2;
+    let limits = net.scenario.limits.clone();
+    let mut head = write(net);
+    let rng = &mut SplitMix64::new(mix(net.scenario.seed ^ mix(id ^ 0x11317)));
+    // What the response to HEAD has behind its head depends on whether the method could be read.
+    let entry = net.ledger.get_mut(id);
+    let above = if entry.method == "HEAD" { 0 } else { 1 };
+    if limits.target_bytes > 0 && rng.below(6) == 0 {
+        let want = limits.target_bytes + rng.below(1 + above);
+        let more = want.saturating_sub(entry.target.len() as u64);
+        if more > 0 {
+            let joint = if entry.target.contains('?') { '&' } else { '?' };
+            entry.target.push(joint);
+            entry.target.extend(std::iter::repeat_n('t', more as usize - 1));
+        }
+        head = write(net);
+    }
+    if limits.fields > 0 && rng.below(6) == 0 {
+        let want = limits.fields + rng.below(1 + above);
+        net.ledger.get_mut(id).fill = want.saturating_sub(count(&head));
+        head = write(net);
+    }
+    if limits.head_bytes > 0 && rng.below(6) == 0 {
+        let want = limits.head_bytes + rng.below(1 + above);
+        let entry = net.ledger.get_mut(id);
+        entry.padding = entry.padding.max(1);
+        head = write(net);
+        net.ledger.get_mut(id).padding += want.saturating_sub(head.len() as u64);
+        head = write(net);
+    }
+    let entry = net.ledger.get_mut(id);
+    (entry.head_len, entry.head_fields) = (head.len() as u64, count(&head));
+    let entry = net.ledger.get(id);
+    if entry.method == "HEAD" && !net.scenario.above_limits(entry).is_empty() {
+        // By what it had to say anyway: then it asks for all of it.
+        net.ledger.get_mut(id).method = "GET";
+        return write_head(net, id);
+    }
+    let at = |limit: u64, is: u64| limit > 0 && limit == is;
+    let entry = net.ledger.get(id);
+    let marks = [
+        (at(limits.head_bytes, entry.head_len), Mark::LongestHead),
+        (at(limits.fields, entry.head_fields), Mark::MostFields),
+        (at(limits.target_bytes, entry.target.len() as u64), Mark::LongestTarget),
+    ];
+    marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
+    head
 }
 
 /// The head of a request as the client writes it.
@@ -216,6 +286,9 @@ fn request_head(entry: &ExchangeEntry, forges: bool, credentials: bool, codes: b
     .expect("memory");
     if entry.padding > 0 {
         write!(head, "X-Pad: {}\r\n", payload::padding(entry.id, entry.padding)).expect("memory");
+    }
+    for nth in 0..entry.fill {
+        write!(head, "X-Fill: {nth}\r\n").expect("memory");
     }
     if entry.sends_cookie {
         write!(head, "Cookie: {}\r\n", choices::cookie_field(NO_COOKIE)).expect("memory");

@@ -1,5 +1,6 @@
 //! What a client reads, and whether it is the response to its request, byte for byte.
 
+use super::content::check_content;
 use super::{Client, Segment, SendCondition};
 use crate::chains::{Chain, Message};
 use crate::codings;
@@ -11,6 +12,7 @@ use crate::identities;
 use crate::judges;
 use crate::net::{Net, PeerRead};
 use crate::payload::{self, PayloadKind};
+use crate::scenario::{MiddlewareSpec, RESPOND_TEXT};
 
 /// Fields of a response that the proxy sets itself, and those that the check of the head looks at.
 const OWN_FIELDS: &[&str] =
@@ -248,6 +250,8 @@ impl Client {
         if status < 200 && status != 101 {
             return self.interim_received(net, &entry, status, maker);
         }
+        let cause = head.get("proxy-status")?.map(judges::named_cause).transpose()?;
+        net.scenario.judge_head_limits(&entry, cause)?;
         let last = head.lists("connection", "close");
         let start = ResponseStart { status, maker, last };
         match maker {
@@ -294,7 +298,7 @@ impl Client {
         net.mark(Mark::Tunnel);
         net.trace(15, || format!("client {} switches for {id}", self.index));
         let mut bytes = Vec::new();
-        payload::fill(id, PayloadKind::TunnelUp, 0, entry.tunnel.0, &mut bytes);
+        payload::fill(id, PayloadKind::TunnelUp, entry.early, entry.tunnel.0 - entry.early, &mut bytes);
         let condition = SendCondition::Immediately;
         self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
         self.tunnel = Some(id);
@@ -388,7 +392,8 @@ impl Client {
         start: ResponseStart,
     ) -> Result<(), String> {
         let too_large = Chain::of(&net.scenario, entry).is_too_large();
-        if net.scenario.fault_free && !(too_large && start.status == 413) {
+        let above_limits = !net.scenario.above_limits(entry).is_empty();
+        if net.scenario.fault_free && !(too_large && start.status == 413) && !above_limits {
             net.ledger.fail(
                 "fault-free",
                 format!(
@@ -408,8 +413,11 @@ impl Client {
         let is_unknown = entry.method == "HEAD" && net.scenario.transform_stage;
         let as_made = message.page.is_none() && message.coding.is_none() && !is_unknown;
         judges::check_local_reply(head, start.status, cause, as_made)?;
-        if start.status == 413 {
-            net.mark(Mark::TooLarge);
+        match start.status {
+            413 => net.mark(Mark::TooLarge),
+            414 => net.mark(Mark::TargetTooLong),
+            431 => net.mark(Mark::HeadTooLarge),
+            _ => {}
         }
         net.ledger.get_mut(entry.id).reply_cause = Some(cause.to_owned());
         self.reply_begins(net, entry, head, start, message)
@@ -426,19 +434,31 @@ impl Client {
         let chain = Chain::of(&net.scenario, entry);
         let passed = chain.maker(start.status, head)?;
         // A few words, or nothing.
-        let empty = matches!(start.status, 301 | 308);
-        let made = reply_message(start.status, (!empty).then_some(30));
+        let made = match chain.specs[passed] {
+            MiddlewareSpec::HttpsRedirector | MiddlewareSpec::Redirect { .. } => {
+                reply_message(start.status, None)
+            }
+            MiddlewareSpec::Respond { text, .. } => {
+                let page = text.then(|| RESPOND_TEXT.as_bytes().to_vec());
+                let len = page.as_ref().map(|page| page.len() as u64);
+                Message { page, ..reply_message(start.status, len) }
+            }
+            _ => reply_message(start.status, Some(30)),
+        };
         let message = chain.reply(&head.fields, REPLY_FIELDS, &made, Some(passed))?;
         if head.get("date")?.is_none() {
             return Err("no Date".into());
         }
-        net.mark(match start.status {
-            301 | 308 => Mark::Redirected,
-            400 | 401 => Mark::Challenged,
-            403 => Mark::NotLetIn,
-            429 => Mark::RateLimited,
+        let mark = match (&chain.specs[passed], start.status) {
+            (MiddlewareSpec::Redirect { .. }, _) => Mark::Moved,
+            (MiddlewareSpec::Respond { .. }, _) => Mark::Responded,
+            (_, 301 | 308) => Mark::Redirected,
+            (_, 400 | 401) => Mark::Challenged,
+            (_, 403) => Mark::NotLetIn,
+            (_, 429) => Mark::RateLimited,
             _ => return Err("a status that no middleware replies with".into()),
-        });
+        };
+        net.mark(mark);
         self.reply_begins(net, entry, head, start, message)
     }
 
@@ -452,8 +472,11 @@ impl Client {
         message: Message,
     ) -> Result<(), String> {
         self.last_response_seen |= start.last;
-        let framing =
-            if entry.method == "HEAD" { BodyFraming::None } else { head.framing(BodyFraming::Close)? };
+        let framing = if entry.method == "HEAD" || start.status == 204 {
+            BodyFraming::None
+        } else {
+            head.framing(BodyFraming::Close)?
+        };
         if framing == BodyFraming::Close && message.coding.is_none() {
             return Err("a local reply without a length".into());
         }
@@ -491,7 +514,7 @@ impl Client {
         let local_reply = maker != Maker::Backend;
         if let Some(&id) = self.requests.get(self.responses) {
             if let Some(message) = &changed
-                && let Err(why) = check_content(net, id, maker, message, &body)
+                && let Err(why) = check_content(net, id, !local_reply, message, &body)
             {
                 net.ledger.fail("right-content", format!("client {}, response to {id}: {why}", self.index));
             }
@@ -549,40 +572,4 @@ impl Client {
 fn reply_message(status: u16, len: Option<u64>) -> Message {
     let fields = len.map(|_| (TEXT.0, TEXT.1.to_owned())).into_iter().collect();
     Message { status, fields, len, ..Message::default() }
-}
-
-/// Whether content that middlewares have changed is what it should be, now that all of it is there.
-fn check_content(
-    net: &mut Net,
-    id: u64,
-    maker: Maker,
-    message: &Message,
-    body: &BodyChecker,
-) -> Result<(), String> {
-    let coded = body.collected.as_deref().unwrap_or_default();
-    let decoded = match message.coding {
-        Some(coding) => {
-            net.mark(Mark::Compressed);
-            Some(codings::decode(coding, coded)?)
-        }
-        None => None,
-    };
-    let content = decoded.as_deref().unwrap_or(coded);
-    let mut want = Vec::new();
-    match &message.page {
-        Some(page) => {
-            net.mark(Mark::ErrorPage);
-            want.clone_from(page);
-        }
-        None if maker == Maker::Backend => {
-            let len = response_body_len(net.ledger.get(id));
-            payload::fill(id, PayloadKind::Response, 0, len, &mut want);
-        }
-        None => return Ok(()),
-    }
-    let same = content.iter().zip(&want).take_while(|(is, want)| is == want).count();
-    if same < content.len().max(want.len()) {
-        return Err(format!("{} bytes, not {}, the same up to {same}", content.len(), want.len()));
-    }
-    Ok(())
 }

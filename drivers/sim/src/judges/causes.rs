@@ -197,7 +197,8 @@ impl Net {
             "bad_request" => match record.cause {
                 Some("misdirected_request") => entry.misdirected,
                 Some("content_too_large") => Chain::of(&self.scenario, entry).is_too_large(),
-                _ => false,
+                Some(cause) => self.scenario.above_limits(entry).contains(&cause),
+                None => false,
             },
             "no_backend" => self.no_backend_usable(entry, record)?,
             "queue_timeout" => self.queue_is_over(record)?,

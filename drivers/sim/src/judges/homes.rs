@@ -11,7 +11,7 @@ use crate::coverage::Mark;
 use crate::exchanges::ExchangeEntry;
 use crate::fields;
 use crate::net::Net;
-use crate::scenario::client_address;
+use crate::scenario::client_ip;
 
 impl Net {
     /// The address that a client goes by.
@@ -19,9 +19,7 @@ impl Net {
         let sent = fields::of_request(entry.id);
         let behind =
             sent.iter().find(|f| f.name == "X-Forwarded-For" && self.scenario.is_trusted(entry.client));
-        behind
-            .and_then(|f| f.value.parse().ok())
-            .unwrap_or_else(|| client_address(entry.client).ip().to_canonical())
+        behind.and_then(|f| f.value.parse().ok()).unwrap_or_else(|| client_ip(entry.client))
     }
 
     pub(super) fn check_home(&mut self, s: &Situation, label: &str) -> Result<(), (&'static str, String)> {

@@ -6,16 +6,19 @@ use std::net::IpAddr;
 
 use crate::exchanges::{ExchangeEntry, ObservedRecord};
 use crate::net::{Net, Peer};
-use crate::scenario::client_address;
+use crate::scenario::client_ip;
 
 impl Net {
-    /// Client connections that are open, of all and of one address.
-    fn open_clients(&self, ip: IpAddr) -> (u64, u64) {
+    /// Client connections that are open, of all and of one address. `admin`: those of the admin listener too.
+    fn open_clients(&self, ip: IpAddr, admin: bool) -> (u64, u64) {
         let open = self.open_by_shard.iter().flatten().filter_map(|s| match self.sockets[*s].peer {
-            Peer::Client(client) => Some(client_address(client).ip()),
+            Peer::Client(client) if !admin && self.scenario.admin_request(client).is_some() => None,
+            Peer::Client(client) => Some(client_ip(client)),
             Peer::Backend(_) => None,
         });
-        open.fold((0, 0), |(all, same), other| (all + 1, same + u64::from(other == ip)))
+        // All clients of IPv6 are of one network, which counts as one address.
+        let is_same = |other: IpAddr| other == ip || other.is_ipv6() && ip.is_ipv6();
+        open.fold((0, 0), |(all, same), other| (all + 1, same + u64::from(is_same(other))))
     }
 
     /// No more connections to a backend lie idle than are allowed, by pool and shard.
@@ -68,7 +71,7 @@ impl Net {
 
     /// A client was accepted: it is counted already.
     pub(crate) fn judge_accepted(&mut self, client: usize) {
-        let (all, same) = self.open_clients(client_address(client).ip());
+        let (all, same) = self.open_clients(client_ip(client), false);
         let limits = &self.scenario.limits;
         let above = |n: u64, limit: u64| limit > 0 && n > limit;
         if above(all, limits.connections) || above(same, limits.connections_per_ip) {
@@ -86,7 +89,7 @@ impl Net {
 
     /// A client was refused.
     pub(crate) fn judge_refused(&mut self, client: usize) {
-        let (all, same) = self.open_clients(client_address(client).ip());
+        let (all, same) = self.open_clients(client_ip(client), true);
         let limits = &self.scenario.limits;
         let at = |n: u64, limit: u64| limit > 0 && n >= limit;
         let full = at(all, limits.connections) || at(same, limits.connections_per_ip);

@@ -30,7 +30,9 @@ impl Net {
             }
             entry.limited.push((nth, refused.map_or(Limited::Admitted, Limited::Refused)));
         }
-        let admitted = self.admissions.entry((pool, nth, client)).or_default();
+        // A network of IPv6 is one client: those of a run all begin alike.
+        let who = client.split("::").next().filter(|_| client.contains(':')).unwrap_or(&client).to_owned();
+        let admitted = self.admissions.entry((pool, nth, who)).or_default();
         let later_than =
             |time: u64| admitted.iter().rev().take_while(|at| **at + window > time).count() as u64;
         let Some(retry_after) = refused else {

@@ -16,6 +16,10 @@ pub(crate) fn backend_of(label: &str) -> Option<usize> {
     if let Some(path) = label.strip_prefix("unix:") {
         return path.strip_prefix(UNIX_PREFIX)?.parse().ok();
     }
+    if let Some(rest) = label.strip_prefix('[') {
+        let last = rest.split(']').next()?.rsplit(':').next()?;
+        return usize::from_str_radix(last, 16).ok()?.checked_sub(1);
+    }
     let last = label.split(':').next()?.rsplit('.').next()?;
     last.parse::<usize>().ok()?.checked_sub(1)
 }

@@ -14,7 +14,7 @@ use super::listener::{ClientSource, SimListener};
 use super::{BackendMode, Net, Peer, SimEvent};
 use crate::coverage::Mark;
 use crate::credentials::GOOD_PASSWORD;
-use crate::scenario::{MS, SEC, backend_address, backend_at};
+use crate::scenario::{ADMIN_PAGE, MS, SEC, backend_address, backend_at};
 
 /// The clock on the wall when a run begins, in seconds since 1970.
 const WALL_BEGIN: u64 = 1_700_000_000;
@@ -153,6 +153,9 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             net.ledger.fail("known-address", to.to_string());
             return Err(errno(libc::ENETUNREACH));
         };
+        if matches!(to, Endpoint::Ip(SocketAddr::V6(_))) {
+            net.mark(Mark::Ipv6Backend);
+        }
         let mode = if net.faults_on { net.backend_modes[backend] } else { BackendMode::Healthy };
         let is_unix = matches!(to, Endpoint::Unix(_));
         let failed = if is_unix {
@@ -221,10 +224,11 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
 
     fn lookup(&mut self, id: LookupId, q: Query) {
         let net = &mut *self.net;
+        let asks_page = matches!(q, Query::Metrics { .. } | Query::Status);
         let (host, good) = match q {
             Query::Resolve { host, .. } => (host, None),
             Query::Authenticate { user, password, .. } => (user, Some(*password.0 == *GOOD_PASSWORD)),
-            Query::Metrics { .. } | Query::Status => panic!("nobody asks the admin listener"),
+            Query::Metrics { .. } | Query::Status => ("page".into(), None),
         };
         let backend =
             host.strip_prefix('m').and_then(|h| h.split('.').next()).and_then(|n| n.parse::<usize>().ok());
@@ -239,6 +243,8 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         }
         let response = if net.fault(net.scenario.system.failed_lookup, Mark::FailedLookup) {
             LookupResult::Failed("NXDOMAIN".into())
+        } else if asks_page {
+            LookupResult::Page { content_type: "text/plain", body: ADMIN_PAGE.as_bytes().into() }
         } else if let Some(good) = good {
             LookupResult::Authenticated(good)
         } else {

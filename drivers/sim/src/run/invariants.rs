@@ -53,6 +53,9 @@ impl Simulation {
 
     /// Whether a middleware has reason to refuse a request with an error.
     fn refused_rightly(&self, entry: &ExchangeEntry) -> bool {
+        if !self.net.scenario.above_limits(entry).is_empty() {
+            return true;
+        }
         let too_large = Some(Cause::BadRequest(Violation::ContentTooLarge).name());
         entry.reply_cause.as_deref() == too_large && Chain::of(&self.net.scenario, entry).is_too_large()
     }
@@ -103,7 +106,7 @@ impl Simulation {
         self.net.judge_results();
         let not_recorded = self.net.ledger.entries.iter().find(|entry| {
             // A head that is malformed or late is recorded without the target of its request.
-            let head_failed = matches!(entry.result, ClientResult::LocalReply(400 | 408));
+            let head_failed = matches!(entry.result, ClientResult::LocalReply(400 | 408 | 414 | 431));
             let complete =
                 !matches!(entry.result, ClientResult::Pending | ClientResult::Incomplete) && !head_failed;
             entry.record.is_none() && (complete || !entry.attempts.is_empty())

@@ -7,7 +7,7 @@ use ruststrom_core::config::{self, Config};
 use ruststrom_core::page::SMALL_BYTES;
 
 use super::middlewares::{self, error_page};
-use super::{ListenPorts, MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_address};
+use super::{Limits, ListenPorts, MS, PoolSettings, PoolSpec, SEC, Scenario, Timeouts, client_ip};
 use crate::random::{SplitMix64, mix};
 use crate::stages::{COPY, LOOKUP, witness};
 
@@ -61,13 +61,62 @@ impl Scenario {
             }
             writeln!(text, "requests_per_connection = {}", self.requests_per_connection).expect("memory");
         }
+        text.push_str(&self.draw_head_limits());
         self.limits.min_rate = 100;
         if fault_free || rng.below(3) == 0 {
             self.limits.min_rate = 0;
             text.push_str("min_upload_rate = 0\nmin_download_rate = 0\n");
         }
+        if !fault_free && !self.is_about_scarcity() && mix(self.seed ^ 0xdefa).is_multiple_of(12) {
+            text = self.take_defaults();
+        }
         writeln!(text, "[health_interval]\ncheck_every = \"{}ms\"", self.check_every_ms).expect("memory");
         self.settings = text;
+    }
+
+    /// Whether the run is about what many clients or few pages do.
+    fn is_about_scarcity(&self) -> bool {
+        self.crowd || self.page_limit > 0
+    }
+
+    /// Leaves all timeouts and limits at their defaults, as far as clients of a run can bear them.
+    fn take_defaults(&mut self) -> String {
+        self.defaults = true;
+        self.requests_per_connection = 0;
+        self.limits = Limits { min_rate: 100, ..Limits::default() };
+        self.timeouts = Timeouts {
+            head: 10 * SEC,
+            idle: 75 * SEC,
+            handshake: 0,
+            connect: 5 * SEC,
+            backend_head: 30 * SEC,
+            stall: 30 * SEC,
+            tunnel: 3_600 * SEC,
+            queue: 5 * SEC,
+        };
+        // Clients that half-close here wait for their responses.
+        "[timeouts]\nclient_fin = 0\n".to_owned()
+    }
+
+    /// Draws the limits of heads, in a quarter of the runs, and writes them down.
+    fn draw_head_limits(&mut self) -> String {
+        let rng = &mut SplitMix64::new(mix(self.seed ^ 0x4ead));
+        let mut text = String::new();
+        if rng.below(4) > 0 {
+            return text;
+        }
+        let limits = [
+            ("head_bytes", &mut self.limits.head_bytes, 1_200, 6_000),
+            ("fields", &mut self.limits.fields, 20, 60),
+            ("target_bytes", &mut self.limits.target_bytes, 64, 1_000),
+        ];
+        for (name, limit, from, to) in limits {
+            if rng.below(2) == 0 {
+                *limit = rng.between(from, to);
+                writeln!(text, "{name} = {limit}").expect("memory");
+            }
+        }
+        text
     }
 
     /// Draws the settings that all pools share.
@@ -114,7 +163,7 @@ impl Scenario {
             writeln!(text, "https_address = {}", ListenPorts::list(&ports.https)).expect("memory");
         }
         if self.trusts_first {
-            writeln!(text, "trusted_proxies = [\"{}\"]", client_address(0).ip()).expect("memory");
+            writeln!(text, "trusted_proxies = [\"{}\"]", client_ip(0)).expect("memory");
         }
         text.push_str(&self.settings);
         for pool in pools {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::Scenario;
+use super::{Moved, PathRewrite, Scenario};
 use crate::random::{SplitMix64, mix};
 
 /// A middleware as configured.
@@ -18,9 +18,20 @@ pub(crate) enum MiddlewareSpec {
         limit: u64,
         window: u64,
     },
-    /// Backends get the password if `forward`.
+    /// Backends get the password if `forward`. `listed`: a list of users is asked, not a directory.
     Authentication {
         forward: bool,
+        listed: bool,
+    },
+    Rewrite(PathRewrite),
+    Redirect {
+        moved: Moved,
+        status: u16,
+    },
+    /// Every request, with or without some text.
+    Respond {
+        status: u16,
+        text: bool,
     },
     /// By the address of the client.
     IpFilter {
@@ -86,19 +97,31 @@ fn some<T: Copy>(rng: &mut SplitMix64, of: &[T]) -> Vec<T> {
 
 impl MiddlewareSpec {
     fn draw(rng: &mut SplitMix64, scenario: &Scenario, sticky: bool) -> Self {
-        match rng.below(20) {
+        match rng.below(28) {
             0 => Self::HttpsRedirector,
             1 | 2 => Self::MaxBodySize { limit: rng.between(scenario.max_body / 10, scenario.max_body) },
             3..=7 => Self::RateLimiter {
                 limit: if rng.below(3) == 0 { rng.between(1, 20) } else { rng.between(1, 5) },
                 window: rng.pick(&[1, 1, 2, 5]),
             },
-            8..=10 => Self::Authentication { forward: rng.below(3) == 0 },
+            8..=10 => {
+                let listed = rng.below(2) == 0;
+                Self::Authentication { forward: rng.below(3) == 0 && !listed, listed }
+            }
             11 | 12 => Self::Compression {
                 algorithms: if rng.below(2) == 0 { CODINGS.to_vec() } else { vec![rng.pick(CODINGS)] },
                 min_bytes: rng.pick(&[0, 100, 1_024]),
             },
             13 | 14 => Self::ErrorPages { statuses: some(rng, &[401, 404, 413, 429, 500, 502, 503, 504]) },
+            20..=24 => Self::Rewrite(PathRewrite::draw(rng)),
+            25 | 26 => Self::Redirect {
+                moved: rng.pick(&[Moved::Directory, Moved::Even]),
+                status: rng.pick(&[301, 302, 303, 307, 308]),
+            },
+            27 => {
+                let status = rng.pick(&[200, 204, 404, 503]);
+                Self::Respond { status, text: status != 204 && rng.below(4) > 0 }
+            }
             15 => Self::IpFilter { allows: rng.below(2) == 0 },
             _ => Self::draw_headers(rng, sticky),
         }
@@ -146,11 +169,32 @@ impl MiddlewareSpec {
                 header("RateLimiter");
                 writeln!(text, "limit = {limit}\nwindow_sec = {window}").expect("memory");
             }
-            Self::Authentication { forward } => {
+            Self::Authentication { listed: true, .. } => {
+                header("BasicAuth");
+                writeln!(text, "users = {{ ada = '{HASH}', bob = '{HASH}', cat = '{HASH}' }}")
+                    .expect("memory");
+            }
+            Self::Authentication { forward, .. } => {
                 header("Authentication");
                 text.push_str("ldap_address = \"ldap://directory.test\"\nuser_directory = \"ou=users\"\n");
                 text.push_str("rdn_identifier = \"uid\"\nrecursive = true\ncache_time = \"1s\"\n");
                 writeln!(text, "forward_authorization = {forward}").expect("memory");
+            }
+            Self::Rewrite(rewrite) => {
+                let (kind, keys) = rewrite.table();
+                header(kind);
+                text.push_str(&keys);
+            }
+            Self::Redirect { moved, status } => {
+                header("Redirect");
+                moved.write(*status, text);
+            }
+            Self::Respond { status, text: has_text } => {
+                header("Respond");
+                writeln!(text, "status = {status}").expect("memory");
+                if *has_text {
+                    writeln!(text, "body = \"{RESPOND_TEXT}\"").expect("memory");
+                }
             }
             Self::IpFilter { allows } => {
                 header(if *allows { "IpAllow" } else { "IpDeny" });
@@ -177,17 +221,26 @@ impl MiddlewareSpec {
 }
 
 /// Ranges of clients, and of those that trusted proxies name.
-const ALLOWED: &[&str] = &["198.51.100.0/30", "198.51.100.5"];
-const DENIED: &[&str] = &["198.51.100.6/31", "203.0.113.0/24"];
+const ALLOWED: &[&str] = &["198.51.100.0/30", "198.51.100.5", "2001:db8:0:1::4"];
+const DENIED: &[&str] = &["198.51.100.6/31", "203.0.113.0/24", "2001:DB8:0:1::6/127"];
 
 /// Whether a client with this address passes.
 pub(crate) fn is_let_in(allows: bool, address: &str) -> bool {
+    if let Some(last) = address.strip_prefix("2001:db8:0:1::") {
+        return if allows { last == "4" } else { last != "7" };
+    }
     match address.strip_prefix("198.51.100.").and_then(|last| last.parse::<u8>().ok()) {
         Some(last) if allows => last < 4 || last == 5,
         Some(last) => !matches!(last, 6 | 7),
         None => false,
     }
 }
+
+/// A hash of a password, which nobody computes here.
+const HASH: &str = "$2y$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234";
+
+/// What `Respond` says, if it says anything.
+pub(crate) const RESPOND_TEXT: &str = "closed on Mondays";
 
 const CODINGS: &[&str] = &["br", "zstd", "gzip", "deflate"];
 

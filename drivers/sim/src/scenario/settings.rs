@@ -19,6 +19,10 @@ pub(crate) struct Timeouts {
 pub(crate) struct Limits {
     /// Of all clients; 0: the default, more than there are.
     pub(crate) connections: u64,
+    /// Bytes of a head, its fields, and bytes of a target; 0: the default, more than any client sends.
+    pub(crate) head_bytes: u64,
+    pub(crate) fields: u64,
+    pub(crate) target_bytes: u64,
     /// Of one address; 0: none.
     pub(crate) connections_per_ip: u64,
     /// Requests that wait, by pool and shard; `None`: the default, more than there are.
