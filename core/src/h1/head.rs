@@ -13,6 +13,7 @@ use crate::http::fields::FieldLine;
 use crate::http::target::valid_host;
 use crate::http::{Fields, Framing, HeaderKind, Method, RequestTarget, StatusCode, Version, Violation};
 use crate::http::{ParsedRequest, ParsedResponse};
+use crate::planted::planted;
 
 /// Why no head was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl<'s> RequestParts<'s> {
         if len > limits.head_bytes {
             return Err(ParseError::Violation(too_large(&buf[..len], limits)));
         }
-        if target.len() > limits.target_bytes {
+        if target.len() > limits.target_bytes + usize::from(planted!(158)) {
             return Err(ParseError::Violation(Violation::TargetTooLong));
         }
         let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };

@@ -1,6 +1,7 @@
 //! What parsing a head needs: its limits, and room for where its field lines lie.
 
 use crate::http::FieldLine;
+use crate::planted::planted;
 
 /// The most field lines that a head can have, whatever [`HeadLimits::fields`] says.
 pub const MAX_FIELDS: usize = 256;
@@ -35,7 +36,8 @@ impl FieldIndex {
     #[inline]
     pub(super) fn room(&mut self, limits: &HeadLimits) -> &mut [FieldLine] {
         let lines = self.lines.get_or_insert_with(|| Box::new([FieldLine::EMPTY; MAX_FIELDS]));
-        &mut lines[..limits.fields.min(MAX_FIELDS)]
+        let most = if planted!(157) { limits.fields + 1 } else { limits.fields };
+        &mut lines[..most.min(MAX_FIELDS)]
     }
 }
 

@@ -6,6 +6,7 @@ use crate::cause::Cause;
 use crate::config::substitution::{Rewritten, Substitution};
 use crate::http::{Form, HeadFull, HeaderKind, Method, RequestTarget, StatusCode, Violation};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// Longest target that comes out of rewriting: as long as any limit lets one come in.
 const MAX_TARGET_BYTES: usize = 16_000;
@@ -126,8 +127,8 @@ fn set_path(ctx: &mut Ctx<'_>, path: &[u8]) -> Action {
     let path =
         if slashes > 1 && !ctx.request.path().starts_with(b"//") { &path[slashes - 1..] } else { path };
     let target = match ctx.request.query() {
-        Some(query) => [path, b"?", query].concat(),
-        None => path.to_vec(),
+        Some(query) if !planted!(155) => [path, b"?", query].concat(),
+        _ => path.to_vec(),
     };
     match check(&target, path) {
         Ok(()) => {

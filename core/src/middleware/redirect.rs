@@ -5,6 +5,7 @@ use crate::cause::Cause;
 use crate::config::substitution::{Rewritten, Substitution};
 use crate::http::{Scheme, StatusCode, Violation};
 use crate::local_reply::LocalReply;
+use crate::planted::planted;
 
 /// Longest URL that a client is sent to.
 const MAX_LOCATION_BYTES: usize = 16_384;
@@ -21,6 +22,9 @@ impl Middleware for Redirect {
         let request = &*ctx.request;
         let scheme: &[u8] = if ctx.scheme() == Scheme::Https { b"https" } else { b"http" };
         let url = [scheme, b"://", request.host(), request.target()].concat();
+        if planted!(156) && ctx.client.is_ipv6() {
+            return Action::Continue;
+        }
         match location(&self.rule, &url) {
             Ok(None) => Action::Continue,
             Ok(Some(location)) => {

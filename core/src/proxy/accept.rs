@@ -38,13 +38,16 @@ impl<O: Observer> Proxy<O> {
         let limits = &self.pools.config.limits;
         // The admin listener must answer when everything else is full.
         let admin = a.kind == ListenerKind::Admin;
-        let (total, per_ip) =
-            if admin { (u32::MAX, 0) } else { (limits.connections, limits.connections_per_ip) };
+        let (total, per_ip) = if admin && !planted!(160) {
+            (u32::MAX, 0)
+        } else {
+            (limits.connections, limits.connections_per_ip)
+        };
         if let Err(too_many) = self.identity.shared.admit(a.peer.ip(), total, per_ip) {
             return Err(self.refuse(too_many, a, now));
         }
         let config = &self.pools.config;
-        let peer_ip = a.peer.ip().to_canonical();
+        let peer_ip = if planted!(159) { a.peer.ip() } else { a.peer.ip().to_canonical() };
         let client = Client {
             ip: peer_ip,
             port: a.peer.port(),

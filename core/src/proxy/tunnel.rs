@@ -20,6 +20,9 @@ impl<O: Observer> Proxy<O> {
         let client = &mut self.tables.conns[e.client.conn];
         e.request.release(Some(&mut client.wire), &mut self.tables.pages);
         client.wire.switch();
+        if planted!(161) {
+            client.wire.drop_payload();
+        }
         e.request.ended = client.recv_ended;
         e.request.payload_bytes += client.wire.payload_len() as u64;
         let backend = &mut self.tables.conns[e.backend.expect("a tunnel has two ends").conn];

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use crate::balance::PoolState;
 use crate::config::{Address, Config, Pool};
 use crate::health::ProbedBackend;
+use crate::planted::planted;
 use crate::route::{CertificateNames, Router};
 use crate::sync::Mutex;
 
@@ -107,7 +108,10 @@ impl Prepared {
                     || before.config.pools.iter().enumerate().map(|(at, old)| (&*old.name, at)).collect();
                 by_name.get_or_insert_with(all).get(&*pool.name).copied()
             })?;
-            let same = before.config.pools[at] == *pool && Arc::ptr_eq(&before.states[at], state);
+            let old = &before.config.pools[at];
+            let but_for_chain = || Pool { middlewares: pool.middlewares.clone(), ..old.clone() } == *pool;
+            let alike = *old == *pool || planted!(154) && but_for_chain();
+            let same = alike && Arc::ptr_eq(&before.states[at], state);
             same.then(|| before.definitions[at])
         };
         let pools = config.pools.iter().zip(states).enumerate();

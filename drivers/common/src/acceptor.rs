@@ -188,7 +188,9 @@ impl<L> Acceptor<L> {
         let kept = |id| listeners.iter().any(|l| matches!(l, Placed::Kept(kept) if *kept == id));
         for place in 0..self.listeners.len() {
             if self.listeners[place].as_ref().is_some_and(|l| !kept(l.slot.id)) {
-                self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
+                if !crate::planted::planted!(153) {
+                    self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
+                }
                 if let Some(l) = self.listeners[place].take() {
                     sockets.close_listener(place, l.slot.listener);
                 }

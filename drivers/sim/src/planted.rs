@@ -135,6 +135,15 @@ pub const BUGS: &[(u32, &str)] = &[
     (150, "a strong ETag stays with compressed content"),
     (151, "whoever nobody can be asked about is let in"),
     (152, "passwords reach backends that are not to have them"),
+    (153, "who waits at a listener that a reload takes away is turned away"),
+    (154, "a reload leaves the middlewares as they were"),
+    (155, "the query is lost when a path is rewritten"),
+    (156, "clients of IPv6 are not redirected"),
+    (157, "one field more than allowed"),
+    (158, "a target may be one byte too long"),
+    (159, "IPv4 in IPv6 is another client"),
+    (160, "the admin listener is subject to the limits of connections"),
+    (161, "bytes of a tunnel that came before the 101 are lost"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.
