@@ -154,7 +154,7 @@ mod tests {
     fn nudges_are_one_and_commands_keep_their_order() {
         let woken = Arc::new(AtomicUsize::new(0));
         let count = woken.clone();
-        let mailbox = Mailbox::new(Box::new(move || {
+        let mailbox: Mailbox = Mailbox::new(Box::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
         }));
         let done = |id| Command::LookupDone {
