@@ -29,8 +29,8 @@ pub(crate) struct Row {
     pub(crate) ahead: Vec<(f64, f64)>,
     pub(crate) last: usize,
     pub(crate) choices: u64,
-    /// Health has changed since the first choice.
-    pub(crate) changed: bool,
+    /// How often health has changed since the first choice.
+    pub(crate) changes: u32,
     pub(crate) follows_interruption: bool,
 }
 
@@ -51,7 +51,7 @@ impl Shares {
     /// anew.
     pub(crate) fn health_changed(&mut self, pool: &str) {
         if let Some(row) = self.0.get_mut(pool).and_then(|shares| shares.row.as_mut()) {
-            (row.choices, row.changed) = (0, true);
+            (row.choices, row.changes) = (0, row.changes.saturating_add(1));
         }
     }
 

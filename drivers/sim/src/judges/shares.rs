@@ -51,11 +51,12 @@ impl Net {
             let before = shares.row.take().filter(|row| row.version == s.version);
             let ahead =
                 among.iter().map(|a| before.as_ref().map_or((0.0, 0.0), |row| row.ahead_of(a.0))).collect();
-            let (version, choices, changed) = (s.version, 0, before.is_some());
+            let (version, choices) = (s.version, 0);
+            let changes = before.as_ref().map_or(0, |row| row.changes.saturating_add(1));
             let follows_interruption =
                 before.as_ref().map_or(shares.interrupted || version > 0, |row| row.follows_interruption);
             shares.row =
-                Some(Row { version, among, ahead, last: place, choices, changed, follows_interruption });
+                Some(Row { version, among, ahead, last: place, choices, changes, follows_interruption });
         }
         let row = shares.row.as_mut().expect("just made");
         row.choices += 1;
@@ -71,11 +72,11 @@ impl Net {
             let why = format!("{} was last", row.among[last].0);
             return Err(("round-robin", why));
         }
-        // Within one of its share; where health has changed, what somebody was owed then may be left, and
-        // what was owed at the beginning of a row that follows an interrupted one is not known.
+        // Within one of its share; where health has changed, what somebody was owed then may be left, each
+        // time again, and what was owed at the beginning of a row that follows an interrupted one is not known.
         let most = match () {
-            () if row.follows_interruption => 2.0,
-            () if row.changed || ramps => 1.5,
+            () if row.follows_interruption || row.changes > 1 => 2.0,
+            () if row.changes > 0 || ramps => 1.5,
             () => 1.0,
         };
         if let Some(off) = row.ahead.iter().position(|ahead| ahead.0 > most + 1e-6 || ahead.1 < -most - 1e-6)
