@@ -215,6 +215,12 @@ impl Upgrade {
         if self.stop.stage() != Stage::Run {
             return Err("stopping already".into());
         }
+        if std::process::id() == 1 {
+            // The kernel ends all processes of a namespace with its first one.
+            return Err("it is the first process of its container, which ends with it; start another \
+                        container instead"
+                .into());
+        }
         let until = Instant::now() + READY_WITHIN;
         let program =
             self.program.as_ref().map_err(|e| format!("cannot find the file of this program: {e}"))?;

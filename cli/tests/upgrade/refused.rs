@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::daemon::TempDir;
+use crate::daemon::{Daemon, TempDir};
 use crate::scripted_backend::Backend;
 use crate::succession::Succession;
 
@@ -140,9 +141,34 @@ fn a_stop_ends_an_upgrade() {
 /// The demo has no file that another process could serve by.
 #[test]
 fn the_demo_is_not_upgraded() {
-    let demo = crate::daemon::Daemon::demo(&[]);
+    let demo = Daemon::demo(&[]);
     demo.wait_for("INFO  ready");
     demo.signal(Signal::USR2);
     demo.wait_for("USR2: there is no file that another process could serve by");
     demo.stop();
+}
+
+/// The first process of a container takes all others of it along when it ends, the new one too.
+#[test]
+fn the_first_process_of_a_container_is_not_replaced() {
+    let backend = Backend::good("here");
+    let directory = TempDir::new("container");
+    let file = directory.write("config.toml", config(&backend));
+    let mut command = Command::new("unshare");
+    // Whoever is not root needs a namespace of users for that.
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_rust-strom"), "--config"]).arg(file);
+    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut container = Daemon::run(command, directory);
+    container.wait_for("INFO  ready");
+    let children = format!("/proc/{0}/task/{0}/children", container.id());
+    let children = std::fs::read_to_string(children).expect("it runs");
+    let first = children.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("one child");
+    rustix::process::kill_process(first, Signal::USR2).expect("it runs");
+    container.wait_for("not upgraded, this process serves on: it is the first process of its container");
+    assert_eq!(Client::to(container.address()).get("/").expect("a response").text(), "here");
+    rustix::process::kill_process(first, Signal::TERM).expect("it runs");
+    assert_eq!(container.wait().code(), Some(0), "{}", container.output());
 }
