@@ -1,9 +1,11 @@
 //! Configuration files: from a path to a checked configuration, or to the text of every error in it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use ruststrom_core::Config;
 use ruststrom_core::config::{self, Diagnostic, Listener, Parsed, Severity};
 use ruststrom_driver::acme::Acme;
@@ -62,9 +64,32 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     if metadata.is_dir() {
         return Err(format!("cannot read {name}: it is a folder; give the path of a configuration file"));
     }
+    let file = File::open(path).map_err(|e| format!("cannot read {name}: {e}"))?;
+    text(&file, path)
+}
+
+/// Reads the text of a file that was read before, for a daemon that serves: it must not wait for a writer.
+///
+/// # Errors
+///
+/// A message for the log, as [`read`] has it, or if it is a pipe or a device.
+pub(crate) fn read_again(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    // Opening a pipe would wait too.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|e| format!("cannot read {name}: {e}; give the path of a configuration file"))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(format!("cannot read {name} again: it is no regular file; put one there"));
+    }
+    text(&file, path)
+}
+
+fn text(file: &File, path: &Path) -> Result<String, String> {
+    let name = path.display();
     // The length in the metadata is of no use: a pipe or a device has none and may never end.
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|e| format!("cannot read {name}: {e}"))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!(

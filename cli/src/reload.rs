@@ -181,7 +181,7 @@ impl Reload {
     /// `contents` has the configuration's file, and gets those that it names.
     fn reload(&mut self, contents: &mut Contents) -> Result<(), String> {
         let name = self.daemon.file.display().to_string();
-        let text = load::read(&self.daemon.file)?;
+        let text = load::read_again(&self.daemon.file)?;
         let (tls, backend_tls) = (self.daemon.server.get(), self.daemon.client.get());
         let previous = Previous { tls: &tls, backend_tls: &backend_tls };
         let Loaded { config, tls, mut acme, backend_tls, identity, warnings } =

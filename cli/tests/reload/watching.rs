@@ -18,6 +18,7 @@ use crate::site::{ask, nth_reload, reload, reloads, start};
 on_each_driver!(
     ways_of_editing,
     a_bad_file_is_refused_once,
+    a_pipe_is_not_waited_for,
     pages_and_users,
     certificates_as_kubernetes_mounts_them,
     it_can_be_turned_off,
@@ -136,6 +137,24 @@ const USERS: [&str; 3] = ["first", "second", "third"];
 fn hash(password: &str) -> String {
     let made = Command::new("openssl").args(["passwd", "-6", password]).output().expect("openssl");
     String::from_utf8(made.stdout).expect("text").trim_end().to_owned()
+}
+
+/// A pipe may never have a writer: nothing is read from one, and what comes after it is.
+fn a_pipe_is_not_waited_for(driver: &str) {
+    let one = Backend::good("one");
+    let http = reserve();
+    let daemon = start(driver, &config(http, &one, ""));
+    let file = daemon.directory.0.join("config.toml");
+    fs::remove_file(&file).expect("there");
+    let made = Command::new("mkfifo").arg(&file).status().expect("coreutils");
+    assert!(made.success());
+    let line = ask(&daemon);
+    assert!(line.contains("no regular file"), "{line}");
+    fs::remove_file(&file).expect("there");
+    let line = reload(&daemon, &config(http, &one, "retries = 3\n"));
+    assert!(line.contains("~web (retries)"), "{line}");
+    assert_eq!(Client::to(http).get("/").expect("a response").text(), "one");
+    daemon.stop();
 }
 
 fn pages_and_users(driver: &str) {
