@@ -256,8 +256,17 @@ fn listen(
     }
     let taken: Vec<_> = listeners.iter().map(|listener| usize::from(listener.id.0)).collect();
     let wanted = |place: usize| !taken.contains(&place);
-    let (bound, left_out) =
-        bind_others(&config.listeners, &held, workers, &wanted).map_err(|e| e.to_string())?;
+    let (bound, left_out) = bind_others(&config.listeners, &held, workers, &wanted).map_err(|e| {
+        // Most likely the one was meant for the other.
+        let near = inherited.iter().find(|socket| socket.address.port() == e.address.port());
+        let near = near.filter(|_| !upgraded).map(|socket| {
+            format!(
+                ". LISTEN_FDS has a socket of {0}: to use it, configure exactly that address",
+                socket.address
+            )
+        });
+        format!("{e}{}", near.unwrap_or_default())
+    })?;
     listeners.extend(bound);
     listeners.sort_by_key(|listener| listener.id.0);
     Ok((listeners, left_out))

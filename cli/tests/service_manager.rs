@@ -276,3 +276,20 @@ fn sockets_for_others_and_of_other_kinds() {
     assert_eq!(daemon.wait().code(), Some(1));
     daemon.wait_for("the port is taken");
 }
+
+/// `ListenStream=80` is a socket of `[::]:80`, which is not what `0.0.0.0:80` is configured for.
+#[test]
+fn a_socket_of_nearly_the_same_address_is_named() {
+    let backend = Backend::good("here");
+    let ours = TcpListener::bind("[::]:0").expect("free");
+    let (unused, _) = listener();
+    let address = ours.local_addr().expect("bound");
+    let folder = TempDir::new("activated");
+    let text = config(&format!("0.0.0.0:{}", address.port()), &[backend.address], "");
+    let command = activated(&folder.0, &text, "", [ours.into(), unused.into()], "$$");
+    let mut daemon = Daemon::run(command, folder);
+    assert_eq!(daemon.wait().code(), Some(1));
+    daemon.wait_for(&format!(
+        "LISTEN_FDS has a socket of {address}: to use it, configure exactly that address"
+    ));
+}
