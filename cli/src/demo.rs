@@ -13,6 +13,7 @@ use ruststrom_driver::watch::Contents;
 
 use crate::load;
 use crate::serve::{Start, serve};
+use crate::signals;
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 /// The longest head that a backend reads, in bytes; the proxy sends no longer ones.
@@ -33,6 +34,7 @@ pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Re
         true => Some(Certificate::make().map_err(|e| format!("cannot make the demo's certificate: {e}"))?),
         false => None,
     };
+    let signals = signals::hold()?;
     let text = configuration("127.0.0.1:0", certificate.as_ref().map(|c| ("127.0.0.1:0", c)), &backends);
     let loaded = load::load("demo", &text, Path::new(""), None, &mut Contents::default())?;
     let start = Start {
@@ -42,6 +44,7 @@ pub(crate) fn run(tls: bool, workers: Option<u16>, driver: Option<Driver>) -> Re
         workers,
         driver,
         pid_file: None,
+        signals,
         predecessor: None,
     };
     serve(start, |bound| {

@@ -177,6 +177,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
             if arguments.check {
                 return check(&name, &load::read(&file)?, &folder);
             }
+            let signals = signals::hold()?;
             let mut predecessor = Predecessor::from_environment()?;
             // Before it is read: if it changes meanwhile, it will be read again.
             let mut contents = Contents::default();
@@ -192,6 +193,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
                     workers: arguments.workers,
                     driver,
                     pid_file: arguments.pid_file,
+                    signals,
                     predecessor: predecessor.as_mut(),
                 };
                 serve::serve(start, |_| ())

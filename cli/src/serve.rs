@@ -22,6 +22,7 @@ use ruststrom_driver::watch::Contents;
 use ruststrom_driver::worker::WorkerExit;
 use ruststrom_driver::workers::Setup;
 use ruststrom_driver::{clock, limits};
+use signal_hook::iterator::Signals;
 
 use crate::load::Loaded;
 use crate::notify::Notifier;
@@ -51,6 +52,8 @@ pub(crate) struct Start<'p> {
     pub(crate) driver: Option<Driver>,
     /// Where this process's id goes.
     pub(crate) pid_file: Option<PathBuf>,
+    /// Signals that have come, or come before they are handled.
+    pub(crate) signals: Signals,
     /// Whose place this process takes.
     pub(crate) predecessor: Option<&'p mut Predecessor>,
 }
@@ -68,6 +71,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
         workers,
         driver,
         pid_file,
+        signals,
         mut predecessor,
     } = start;
     let program = Program::of_this_process();
@@ -104,7 +108,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     let (ask, requests) = reload::requests();
     let (upgrade, upgrades) = upgrade::requests();
     let asks = file.is_some().then(|| (ask.clone(), upgrade));
-    signals::listen(stop.clone(), stdout.clone(), access.clone(), asks)
+    signals::listen(signals, stop.clone(), stdout.clone(), access.clone(), asks)
         .map_err(|e| format!("cannot handle signals: {e}"))?;
     bound(&listeners);
     log_listeners(&listeners, &config, workers);

@@ -40,21 +40,33 @@ fn end_later(log: LogWriter) {
     }
 }
 
-/// Handles signals from now on. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
+/// Those of a daemon whose default action would end a process that only starts: from now on they wait for
+/// [`listen`].
+///
+/// # Errors
+/// A message, if the handlers cannot be installed.
+pub(crate) fn hold() -> Result<Signals, String> {
+    Signals::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(|e| format!("cannot handle signals: {e}"))
+}
+
+/// Handles signals from now on, those that were `held` first. TERM, QUIT and the first INT stop gracefully; an INT while that goes on cuts
 /// what runs, another one ends the process. `log` is flushed before that. USR1 opens the file of the `access`
 /// log anew, HUP asks for a reload, USR2 for an upgrade.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.
 pub(crate) fn listen(
+    mut held: Signals,
     stop: Arc<Stop>,
     log: LogWriter,
     access: SharedAccessTarget,
     asks: Option<(Ask, upgrade::Ask)>,
 ) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    for signal in [SIGINT, SIGQUIT, SIGTERM] {
+        held.add_signal(signal)?;
+    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
+        for signal in held.forever() {
             match signal {
                 SIGINT if stop.stage() == Stage::Now => end(&log),
                 SIGINT if stop.stage() != Stage::Run => {

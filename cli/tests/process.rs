@@ -12,13 +12,15 @@ mod daemon;
 #[allow(dead_code, reason = "faults.rs and peers.rs use the rest")]
 mod scripted_backend;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use client::{Client, Response};
-use daemon::Daemon;
+use daemon::{Daemon, TempDir};
 use scripted_backend::{Backend, ok};
 
 /// A backend that answers each request with `body` after `delay`, and a health check at once.
@@ -228,6 +230,30 @@ fn usr1_without_a_log_file_does_nothing() {
     daemon.wait_for("USR1: no log goes to a file");
     assert!(daemon.runs());
     assert_eq!(get(&mut Client::to(address), "/").text(), "here");
+}
+
+/// What asks a daemon for something does not end one that only starts.
+#[test]
+fn signals_during_a_start() {
+    let backend = backend("here", Duration::ZERO);
+    let directory = TempDir::new("start");
+    let file = directory.0.join("config.toml");
+    // It is read from a pipe, so that the start lasts until there is something in it.
+    assert!(Command::new("mkfifo").arg(&file).status().expect("coreutils").success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rust-strom"));
+    command.arg("--config").arg(&file).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::null());
+    let daemon = Daemon::run(command, directory);
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&file).expect("it has a reader");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        daemon.signal(signal);
+    }
+    pipe.write_all(config(&[backend.address], "").as_bytes()).expect("it reads");
+    drop(pipe);
+    assert_eq!(get(&mut Client::to(daemon.address()), "/").text(), "here");
+    daemon.wait_for("HUP: the file is read again after");
+    daemon.wait_for("USR1: no log goes to a file");
+    daemon.wait_for("USR2: an upgrade, or the start, is under way already");
+    daemon.stop();
 }
 
 /// `RUST_LOG` shows what a connection goes through, and a bad value ends the start.
