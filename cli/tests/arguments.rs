@@ -358,3 +358,23 @@ fn too_low_a_limit_of_open_files_is_rejected() {
         "{err}"
     );
 }
+
+/// The manual page has all commands with their arguments, and refers to no page that is not installed.
+#[test]
+fn the_manual_page_is_whole() {
+    let output = run(&["man"]);
+    assert!(output.status.success());
+    let page = String::from_utf8(output.stdout).expect("UTF-8").replace('\\', "");
+    for part in [
+        "rust-strom explain",
+        "--client-ip",
+        "rust-strom cert renew",
+        "--tls",
+        "--pid-file",
+        "SIGNALS",
+        "USR2",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("(8)"), "{page}");
+}
