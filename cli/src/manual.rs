@@ -83,10 +83,15 @@ fn render_commands(of: &Command, page: &mut Vec<u8>) -> io::Result<()> {
             render_commands(command, page)?;
             continue;
         }
-        // What all commands have is described above.
+        // What all commands have is described above. The demo has its own configuration.
+        let hidden = |id: &str| match id {
+            "workers" | "driver" | "help" => true,
+            "config" => command.get_name() == "demo",
+            _ => false,
+        };
         let own = command.clone().mut_args(|a| {
-            let is_common = matches!(a.get_id().as_str(), "workers" | "driver" | "help");
-            a.hide(is_common)
+            let is_hidden = hidden(a.get_id().as_str());
+            a.hide(is_hidden)
         });
         let name = command.get_bin_name().unwrap_or(command.get_name()).replace('-', "\\-");
         page.extend(format!(".SS {name}\n").bytes());
