@@ -13,8 +13,17 @@ use super::report::{Report, Value};
 /// Looks a variable up; `None` if there is none.
 pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
-/// A variable that is missing, and where in the value it is written.
-type Missing<'v> = (&'v str, Range<usize>);
+/// What is wrong with a variable.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault<'v> {
+    /// There is none of this name.
+    Missing(&'v str),
+    /// Its default has another variable: the first `}` would end both.
+    Nested,
+}
+
+/// What is wrong with variables, and where in the value they are written.
+type Faults<'v> = Vec<(Fault<'v>, Range<usize>)>;
 
 /// A key whose value has groups of a regular expression instead: `${name}` (see `substitution`).
 const WITH_GROUPS: &str = "replacement";
@@ -35,11 +44,19 @@ fn replace_in_value(value: &mut Value<'_>, environment: &Environment<'_>, report
             items.iter_mut().for_each(|item| replace_in_value(item, environment, report));
         }
         DeValue::String(text) if text.contains("${") => {
-            let (replaced, missing) = expand(text, environment);
-            for (name, part) in missing {
+            let (replaced, faults) = expand(text, environment);
+            for (fault, part) in faults {
                 let at = Literal::new(report.text, span.clone(), text).span_of(part);
-                let help = format!("set it, or write \"${{{name}:-…}}\" with a default");
-                let message = format!("there is no variable {} in the environment", clip(name));
+                let (message, help) = match fault {
+                    Fault::Missing(name) => (
+                        format!("there is no variable {} in the environment", clip(name)),
+                        format!("set it, or write \"${{{name}:-…}}\" with a default"),
+                    ),
+                    Fault::Nested => (
+                        "a default has no variables".to_owned(),
+                        "write the default itself, or set the variable before the start".to_owned(),
+                    ),
+                };
                 report.unknown_value(span.clone(), at, message).help = Some(help);
             }
             *text = Cow::Owned(replaced);
@@ -48,9 +65,9 @@ fn replace_in_value(value: &mut Value<'_>, environment: &Environment<'_>, report
     }
 }
 
-/// The text with its variables replaced, and those that are missing.
-fn expand<'v>(text: &'v str, environment: &Environment<'_>) -> (String, Vec<Missing<'v>>) {
-    let (mut out, mut missing) = (String::with_capacity(text.len()), Vec::new());
+/// The text with its variables replaced, and what is wrong with them.
+fn expand<'v>(text: &'v str, environment: &Environment<'_>) -> (String, Faults<'v>) {
+    let (mut out, mut faults) = (String::with_capacity(text.len()), Vec::new());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let (before, from) = rest.split_at(at);
@@ -66,20 +83,19 @@ fn expand<'v>(text: &'v str, environment: &Environment<'_>) -> (String, Vec<Miss
             rest = &from[2..];
             continue;
         };
+        let start = text.len() - from.len();
         match (environment(name), default) {
+            (_, Some(default)) if default.contains("${") => faults.push((Fault::Nested, start..start + len)),
             (Some(value), None) => out.push_str(&value),
             // As in a shell, `:-` is also for one that is empty.
             (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
             (_, Some(default)) => out.push_str(default),
-            (None, None) => {
-                let start = text.len() - from.len();
-                missing.push((name, start..start + len));
-            }
+            (None, None) => faults.push((Fault::Missing(name), start..start + len)),
         }
         rest = &from[len..];
     }
     out.push_str(rest);
-    (out, missing)
+    (out, faults)
 }
 
 /// The name and the default of a variable at the start of a text, and its length there.
@@ -133,7 +149,12 @@ mod tests {
         ] {
             assert_eq!(expand(text, &environment), (expected.to_owned(), Vec::new()), "{text}");
         }
-        let (text, missing) = expand("x ${NONE}${PORT} ${OTHER}", &environment);
-        assert_eq!((text.as_str(), missing), ("x 8080 ", vec![("NONE", 2..9), ("OTHER", 17..25)]));
+        let (text, faults) = expand("x ${NONE}${PORT} ${OTHER}", &environment);
+        let missing = vec![(Fault::Missing("NONE"), 2..9), (Fault::Missing("OTHER"), 17..25)];
+        assert_eq!((text.as_str(), faults), ("x 8080 ", missing));
+        // Whether the outer one is there or not.
+        for (text, part) in [("a${PORT:-${NONE}}", 1..16), ("${NONE:-x${PORT}}", 0..16)] {
+            assert_eq!(expand(text, &environment).1, [(Fault::Nested, part)], "{text}");
+        }
     }
 }
