@@ -40,7 +40,15 @@ fn both_versions_keep_connections(driver: &str) {
     let url = format!("https://a.test:{}/?[1-3]", proxy.port());
     let format = "num_connects=%{num_connects} version=%{http_version} verified=%{ssl_verify_result}\n";
     for (i, (version, arguments)) in VERSIONS.into_iter().enumerate() {
+        // HTTP/2 is what curl asks for first.
         let stdout = output(curl(&authority, proxy.address, arguments).args(["-w", format, &url]));
+        let ends: Vec<&str> = stdout.lines().filter(|l| l.contains("num_connects=")).collect();
+        assert_eq!(ends[0], "num_connects=1 version=2 verified=0", "{version}: {stdout}");
+        assert_eq!(ends[1..], ["num_connects=0 version=2 verified=0"; 2], "{version}: {stdout}");
+        let forwarded = |l: &&str| *l == "x-forwarded-proto: https";
+        assert_eq!(stdout.lines().filter(forwarded).count(), 3, "{version}: {stdout}");
+        let both = [arguments, &["--http1.1"]].concat();
+        let stdout = output(curl(&authority, proxy.address, &both).args(["-w", format, &url]));
         let ends: Vec<&str> = stdout.lines().filter(|l| l.contains("num_connects=")).collect();
         assert_eq!(ends[0], "num_connects=1 version=1.1 verified=0", "{version}: {stdout}");
         assert_eq!(ends[1..], ["num_connects=0 version=1.1 verified=0"; 2], "{version}: {stdout}");
@@ -48,9 +56,10 @@ fn both_versions_keep_connections(driver: &str) {
             assert_eq!(stdout.lines().filter(|l| *l == expected).count(), 3, "{version}: {stdout}");
         }
         assert!(!stdout.contains("x-client-"), "no certificate was asked for: {stdout}");
-        for line in &proxy.logged(&format!("\"tls_version\":\"{version}\""), 3) {
+        for (n, line) in proxy.logged(&format!("\"tls_version\":\"{version}\""), 6).iter().enumerate() {
             assert_eq!(field(line, "scheme"), "https", "{line}");
-            assert_eq!((field(line, "version"), field(line, "sni")), ("1.1", "a.test"), "{line}");
+            let http = if n < 3 { "2" } else { "1.1" };
+            assert_eq!((field(line, "version"), field(line, "sni")), (http, "a.test"), "{line}");
             let suite = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"][i];
             assert_eq!((field(line, "tls_cipher"), field(line, "tls_resumed")), (suite, "false"), "{line}");
         }

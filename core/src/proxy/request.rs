@@ -76,23 +76,18 @@ impl<O: Observer> Proxy<O> {
             }
             return may;
         }
-        let mut protocol = wire::http2_server(&self.pools.head_limits, now);
-        let room = protocol.recv_buf();
-        // What is more than one frame of any size lies in no page.
-        let n = begun.len().min(room.len());
-        let whole = n == begun.len();
-        room[..n].copy_from_slice(&begun[..n]);
-        protocol.handle_recv(n);
-        let rest = if whole { Vec::new() } else { begun[n..].to_vec() };
-        conn.wire.clear(&mut self.tables.pages);
-        conn.wire = Wire::Multiplexed(Streams::new(protocol));
-        self.streams_input(c, now);
-        self.more_streams_input(c, &rest, now);
+        let begun = begun.to_vec();
+        self.begin_http2(c, &begun, now);
         true
     }
 
-    /// What came with the beginning of a connection, and did not fit in.
-    fn more_streams_input(&mut self, c: ConnId, mut bytes: &[u8], now: Instant) {
+    /// A client's connection speaks HTTP/2 from its first byte on; `bytes` have come already.
+    pub(super) fn begin_http2(&mut self, c: ConnId, mut bytes: &[u8], now: Instant) {
+        let conn = &mut self.tables.conns[c];
+        conn.wire.clear(&mut self.tables.pages);
+        let protocol = wire::http2_server(&self.pools.head_limits, now);
+        conn.wire = Wire::Multiplexed(Streams::new(protocol));
+        self.mark_ready(c);
         while !bytes.is_empty()
             && let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut())
         {

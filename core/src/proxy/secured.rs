@@ -96,11 +96,17 @@ impl<O: Observer> Proxy<O> {
     pub fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
         let Some(conn) = self.tables.conns.get(c) else { return };
         // Which of the two versions it is each request says itself.
-        let known = n.alpn.is_none_or(|protocol| matches!(protocol, b"http/1.1" | b"http/1.0"));
+        let http2 = n.alpn == Some(b"h2");
+        let known = http2 || n.alpn.is_none_or(|protocol| matches!(protocol, b"http/1.1" | b"http/1.0"));
         match &conn.role {
             // Nothing else has been offered.
             Role::Client(_) if !known && !conn.is_busy() => self.close(c),
-            Role::Client(client) if client.kind == ListenerKind::Https => self.secured(c, n, now),
+            Role::Client(client) if client.kind == ListenerKind::Https => {
+                if http2 && !client.lingering {
+                    self.begin_http2(c, &[], now);
+                }
+                self.secured(c, n, now);
+            }
             Role::Client(_) => {}
             Role::Backend(_) | Role::Probe(_) => {
                 self.step(c, Step::Negotiated { tls: told(n) });

@@ -73,6 +73,32 @@ fn a_handshake_has_its_own_time_and_the_first_request_another() {
     }
 }
 
+/// A client that has agreed on HTTP/2 is told of it at once; what it sends is taken for nothing else.
+#[test]
+fn http2_is_spoken_where_it_was_agreed_on() {
+    // Those of a request for `/` at a host: HEADERS with END_STREAM and END_HEADERS (RFC 7541 §6).
+    let get = |host: &str| {
+        let mut block = vec![0x82, 0x87, 0x84, 0x01, host.len() as u8];
+        block.extend_from_slice(host.as_bytes());
+        [&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1][..], &block].concat()
+    };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for (host, asked) in [("a.test", 1), ("b.test", 0)] {
+        let mut w = world();
+        let c = w.tls_client();
+        w.negotiated(c, &Negotiated { alpn: Some(b"h2"), ..agreed(0) });
+        assert_eq!(w.peer(c).received.get(3..5), Some(&[4, 0][..]), "SETTINGS");
+        w.send(c, [&preface[..], &get(host)].concat());
+        assert_eq!(w.to(A).len(), asked, "{host}: another certificate is for it");
+        assert!(!w.peer(c).closed);
+    }
+    let mut w = world();
+    let c = w.tls_client();
+    w.negotiated(c, &Negotiated { alpn: Some(b"h2"), ..agreed(0) });
+    w.send(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!((w.to(A).len(), w.exchanges()), (0, vec![]));
+}
+
 #[test]
 fn a_request_is_served_under_a_certificate_that_is_for_its_host() {
     let table = [

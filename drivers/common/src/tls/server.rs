@@ -27,7 +27,7 @@ use super::provider::provider;
 use super::tickets::{ClientPolicy, TicketKeys};
 
 /// What can be spoken once the handshake is over (RFC 7301), the best first.
-pub const ALPN: &[&[u8]] = &[b"http/1.1", b"http/1.0"];
+pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
 
 /// Tickets for each new TLS 1.3 session: a client may use each once, and opens several connections.
 const TICKETS: usize = 2;

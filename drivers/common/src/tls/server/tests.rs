@@ -335,13 +335,13 @@ fn versions_suites_groups_and_protocols() {
         let mut client = site.client(&[version], None);
         client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let done = connected(&tls, &Arc::new(client), "a.example");
-        assert_eq!(done.server.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(done.server.alpn_protocol(), Some(&b"h2"[..]));
         let group = done.server.negotiated_key_exchange_group().map(|g| g.name());
         let expected = if version == TLS13 { NamedGroup::X25519MLKEM768 } else { NamedGroup::X25519 };
         assert_eq!(group, Some(expected));
         // A client that speaks nothing else is told so.
         let mut client = site.client(&[version], None);
-        client.alpn_protocols = vec![b"h2".to_vec()];
+        client.alpn_protocols = vec![b"h3".to_vec()];
         let failed = connect(&tls, &Arc::new(client), "a.example").err().expect("no protocol");
         assert!(matches!(failed, Failed::Server(Error::NoApplicationProtocol)), "{failed:?}");
         // One that says nothing speaks HTTP/1.1.
