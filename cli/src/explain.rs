@@ -17,7 +17,7 @@ use crate::{load, output};
 pub(crate) struct ExplainArguments {
     /// GET, POST, …
     method: String,
-    /// The URL, https://example.com/api; or a target alone, /api.
+    /// The URL with its scheme and host, or a target alone: /api.
     url: String,
     /// A field of the request; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]

@@ -48,7 +48,7 @@ pub(crate) struct Requests {
     state: Arc<State>,
 }
 
-/// Where requests for upgrades go, and where they come from. They are refused until [`Requests::open`].
+/// Where requests for upgrades go, and where they come from. They are refused until the start is over.
 pub(crate) fn requests() -> (Ask, Requests) {
     let (to, from) = mpsc::sync_channel(1);
     let state = Arc::new(State { under_way: AtomicBool::new(true), ..State::default() });

@@ -2,8 +2,8 @@
 //! middleware does to it, which backend it goes to, and what its client gets.
 //!
 //! Nothing is judged a second time here. The request passes through a real [`Proxy`](crate::Proxy) with one
-//! shard whose sockets are byte buffers ([`rehearsal`]); its middlewares are the real ones, each with a
-//! witness around it ([`witness`]); matchers are evaluated by what routes, backends chosen by what balances.
+//! shard whose sockets are byte buffers (`rehearsal`); its middlewares are the real ones, each with a
+//! witness around it (`witness`); matchers are evaluated by what routes, backends chosen by what balances.
 //! What only a running daemon knows is taken as it is after a start: no backend has been checked, no client
 //! counted, nothing is in flight. What would have to be asked of others (directories, lists of passwords,
 //! names) is taken to be answered well, and said so.

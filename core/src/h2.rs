@@ -9,7 +9,7 @@
 //! | [`flow`], [`abuse`], [`priority`] | windows; budgets; which stream comes first |
 //! | [`head`] | requests, responses and trailers from decoded fields, and which are malformed |
 //! | [`hpack`] | field sections as bytes, and back |
-//! | [`frame`], [`write`] | frames: from bytes to meaning, and back |
+//! | [`frame`], [`mod@write`] | frames: from bytes to meaning, and back |
 //! | [`settings`], [`Reason`] | what one side lets the other do; why something ends |
 
 pub mod abuse;
