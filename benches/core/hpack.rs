@@ -79,7 +79,8 @@ fn theirs(bytes: &[u8]) -> usize {
     let mut blocks = 0;
     loop {
         match Pin::new(&mut codec).poll_next(&mut context) {
-            // Fields of HTTP/1.1's connections make some of them malformed: that is found behind the decoding.
+            // Fields of HTTP/1.1's connections make some of them malformed: that is found behind the
+            // decoding.
             Poll::Ready(Some(frame)) => {
                 black_box(&frame);
                 blocks += 1;

@@ -171,7 +171,8 @@ fn a_field_block_without_end() {
     }
 }
 
-// A block of 16 KiB that stands for 64 MiB: it is rejected, or ends the connection, and nothing of it is kept.
+// A block of 16 KiB that stands for 64 MiB: it is rejected, or ends the connection, and nothing of it is
+// kept.
 #[test]
 fn header_bombs() {
     let bomb = |repeats: usize| {
@@ -194,7 +195,8 @@ fn header_bombs() {
     assert!(matches!(server.events[..], [Event::Rejected { stream: 1, .. }]), "{:?}", server.events);
 }
 
-// A client that reads nothing makes us answer: what waits to be sent is bounded, because nothing more is read.
+// A client that reads nothing makes us answer: what waits to be sent is bounded, because nothing more is
+// read.
 #[test]
 fn a_deaf_client_is_not_listened_to() {
     let mut server = Server::new();

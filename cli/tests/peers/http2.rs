@@ -1,4 +1,5 @@
-//! HTTP/2 to clients by prior knowledge, on the plain listener: curl, nghttp and h2load, with nginx as backends.
+//! HTTP/2 to clients by prior knowledge, on the plain listener: curl, nghttp and h2load, with nginx as
+//! backends.
 
 use std::net::SocketAddr;
 use std::process::Command;

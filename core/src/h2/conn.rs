@@ -79,8 +79,8 @@ pub enum Event {
         /// Nothing follows.
         ended: bool,
     },
-    /// A request that breaks a rule of HTTP, and is to be answered; or a response that does, whose stream is to
-    /// be reset.
+    /// A request that breaks a rule of HTTP, and is to be answered; or a response that does, whose stream is
+    /// to be reset.
     Rejected {
         /// Its stream.
         stream: u32,

@@ -6,7 +6,8 @@ use super::settings::MAX_WINDOW;
 /// half of the window: one frame for many.
 #[derive(Clone, Copy, Debug)]
 pub struct RecvWindow {
-    /// Bytes that the peer may still send; negative if a setting made the window smaller than what it had sent.
+    /// Bytes that the peer may still send; negative if a setting made the window smaller than what it had
+    /// sent.
     left: i64,
     /// Bytes that it may send again, and has not been told.
     owed: u32,

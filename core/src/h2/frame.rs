@@ -243,8 +243,8 @@ impl FrameReader {
         Self { state: State::Header, block_of: None, max_frame }
     }
 
-    /// Reads the next frame of the input, or the next bytes of one. Nothing read and no frame: there has to be
-    /// more.
+    /// Reads the next frame of the input, or the next bytes of one. Nothing read and no frame: there has to
+    /// be more.
     ///
     /// # Errors
     /// An error of the connection (RFC 9113 §5.4.1).

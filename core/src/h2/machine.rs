@@ -1,5 +1,5 @@
-//! What may follow what on a stream of HTTP/2 (RFC 9113 §5.1): every transition, for both sides, in one place.
-//! Nothing is pushed, so the reserved states of the RFC's figure do not occur.
+//! What may follow what on a stream of HTTP/2 (RFC 9113 §5.1): every transition, for both sides, in one
+//! place. Nothing is pushed, so the reserved states of the RFC's figure do not occur.
 //!
 //! ```text
 //!                    ┌── head ──▶ Open ── our end ──▶ HalfLocal ──┐ their end

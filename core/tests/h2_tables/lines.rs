@@ -200,7 +200,8 @@ pub(crate) fn payload(bytes: &[u8]) -> String {
     }
 }
 
-/// What was written by a connection, a line for each frame; DATA of a stream that follows DATA of it is joined.
+/// What was written by a connection, a line for each frame; DATA of a stream that follows DATA of it is
+/// joined.
 pub(crate) fn rendered(mut bytes: &[u8], decoder: &mut Decoder) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut open: Option<(String, Vec<u8>)> = None;

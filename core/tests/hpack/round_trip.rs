@@ -59,7 +59,8 @@ proptest! {
         }
     }
 
-    // Whatever comes: no panic, no more than the limits allow, and the limits change nothing but what is kept.
+    // Whatever comes: no panic, no more than the limits allow, and the limits change nothing but what is
+    // kept.
     #[test]
     fn any_bytes(
         blocks in prop::collection::vec(

@@ -225,8 +225,8 @@ impl Rig {
         (c, stream)
     }
 
-    /// A client of HTTP/2 sends the head of a request and as much of its content as it may before it has heard
-    /// of the proxy's settings. Returns how much that was.
+    /// A client of HTTP/2 sends the head of a request and as much of its content as it may before it has
+    /// heard of the proxy's settings. Returns how much that was.
     pub(crate) fn ask_at_once(&mut self, c: ConnId, head: &str, body: &[u8]) -> (Far, usize) {
         let Some(Peer::Http2(http2)) = self.peers.get_mut(&c) else { panic!("a client of HTTP/2") };
         let stream = http2.wire.open().expect("a free stream");

@@ -1,5 +1,5 @@
-//! Frames of any bytes: at any cut the same as whole, no piece of the input read twice, and nothing handed out
-//! that is not in the input.
+//! Frames of any bytes: at any cut the same as whole, no piece of the input read twice, and nothing handed
+//! out that is not in the input.
 
 use ruststrom_core::h2::Reason;
 use ruststrom_core::h2::frame::{Frame, FrameReader};

@@ -19,16 +19,16 @@ pub struct BlockWriter<'a> {
 }
 
 impl BlockWriter<'_> {
-    /// A field; pseudo-header fields first. Capitals of the name become lower case. `never`: no table may have
-    /// it, at this hop or any other.
+    /// A field; pseudo-header fields first. Capitals of the name become lower case. `never`: no table may
+    /// have it, at this hop or any other.
     pub fn field(&mut self, name: &[u8], value: &[u8], kind: HeaderKind, never: bool) {
         self.encoder.field(name, value, kind, never, self.out);
     }
 }
 
 impl Conn {
-    /// Sends a head, whose fields `write` puts; `end`: nothing follows. `to_head`: it is a HEAD request. False
-    /// if the stream cannot take it any more.
+    /// Sends a head, whose fields `write` puts; `end`: nothing follows. `to_head`: it is a HEAD request.
+    /// False if the stream cannot take it any more.
     pub fn send_head(
         &mut self,
         stream: u32,

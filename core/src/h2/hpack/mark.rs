@@ -1,5 +1,5 @@
-//! What a field's name and value are, found once: when a literal is read. Fields of the tables carry it along,
-//! so an indexed field is not looked at again.
+//! What a field's name and value are, found once: when a literal is read. Fields of the tables carry it
+//! along, so an indexed field is not looked at again.
 
 use crate::http::HeaderKind;
 use crate::http::fields::is_token_char;

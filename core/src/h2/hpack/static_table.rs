@@ -150,8 +150,8 @@ const fn slot(name: &[u8], len: usize) -> usize {
     (len.wrapping_mul(7) ^ first.wrapping_mul(5) ^ middle.wrapping_mul(3) ^ last.wrapping_mul(37)) % SLOTS
 }
 
-/// The index of the field of this name and value, or else of the first one of this name, and whether its value
-/// is this one.
+/// The index of the field of this name and value, or else of the first one of this name, and whether its
+/// value is this one.
 pub(super) fn find(name: &[u8], value: &[u8]) -> Option<(u32, bool)> {
     if name.is_empty() {
         return None;

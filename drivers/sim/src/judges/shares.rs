@@ -73,7 +73,8 @@ impl Net {
             return Err(("round-robin", why));
         }
         // Within one of its share; where health has changed, what somebody was owed then may be left, each
-        // time again, and what was owed at the beginning of a row that follows an interrupted one is not known.
+        // time again, and what was owed at the beginning of a row that follows an interrupted one is not
+        // known.
         let most = match () {
             () if row.follows_interruption || row.changes > 1 => 2.0,
             () if row.changes > 0 || ramps => 1.5,
