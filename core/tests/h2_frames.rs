@@ -265,7 +265,9 @@ proptest! {
                 Frame::GoAway { last_stream, reason } => {
                     prop_assert_eq!((last_stream, reason), (stream, Reason(number)));
                 }
-                Frame::Reset { stream: of, reason } => prop_assert_eq!((of, reason), (stream, Reason(number))),
+                Frame::Reset { stream: of, reason } => {
+                    prop_assert_eq!((of, reason), (stream, Reason(number)));
+                }
                 Frame::WindowUpdate { stream: of, increment } => {
                     prop_assert_eq!((of, increment), (stream, stream));
                 }

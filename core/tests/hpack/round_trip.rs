@@ -77,7 +77,9 @@ proptest! {
             if a.is_err() {
                 break;
             }
-            let bytes = |block: &FieldBlock| block.iter().map(|f| f.name.len() + f.value.len() + 32).sum::<usize>();
+            let bytes = |block: &FieldBlock| {
+                block.iter().map(|f| f.name.len() + f.value.len() + 32).sum::<usize>()
+            };
             prop_assert!(some.len() <= 4 && bytes(&some) <= 200);
             prop_assert_eq!(b == Ok(Fit::Whole), all.len() <= 4 && bytes(&all) <= 200);
             prop_assert!(fields(&all).starts_with(&fields(&some)));
