@@ -65,7 +65,7 @@ struct Survey<'a> {
 }
 
 /// Fields that are about a connection of HTTP/1.1: a message that has one is malformed (RFC 9113 §8.2.2).
-const CONNECTION_SPECIFIC: u64 = HeaderKind::set(&[
+pub(crate) const CONNECTION_SPECIFIC: u64 = HeaderKind::set(&[
     HeaderKind::Connection,
     HeaderKind::KeepAlive,
     HeaderKind::ProxyConnection,

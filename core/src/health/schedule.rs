@@ -37,6 +37,8 @@ pub struct ProbedBackend {
 /// jitter either way. It is not due while a probe of it runs.
 #[derive(Debug)]
 pub struct Schedule {
+    /// What was adopted last: most reloads change none of it.
+    adopted: Vec<ProbedBackend>,
     entries: BTreeMap<u64, Entry>,
     /// When each entry that is not running is due.
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -63,19 +65,23 @@ impl Schedule {
     /// An empty schedule. `seed` is for jitter.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { entries: BTreeMap::new(), heap: BinaryHeap::new(), rng: Rng::new(seed), unprobed: 0 }
+        Self {
+            adopted: Vec::new(),
+            entries: BTreeMap::new(),
+            heap: BinaryHeap::new(),
+            rng: Rng::new(seed),
+            unprobed: 0,
+        }
     }
 
     /// From now on, exactly `backends` are probed. Those that were probed before keep their times; new ones
     /// are due at once.
     pub fn adopt(&mut self, backends: &[ProbedBackend], now: Instant) {
-        let probed = || backends.iter().filter(|item| !item.every.is_zero());
-        let is_here = |item: &ProbedBackend| {
-            self.entries.get(&item.target.identity).is_some_and(|entry| entry.item == *item)
-        };
-        if probed().count() == self.entries.len() && probed().all(is_here) {
+        if self.adopted == backends {
             return;
         }
+        self.adopted.clear();
+        self.adopted.extend_from_slice(backends);
         let before = std::mem::take(&mut self.entries);
         self.heap.clear();
         let added = backends.iter().filter(|item| !before.contains_key(&item.target.identity)).count() as u64;

@@ -4,6 +4,7 @@
 use super::{Multiplexed, Received, StreamEvent};
 use crate::h1::HeadLimits;
 use crate::h2::conn::BlockWriter;
+use crate::h2::head::CONNECTION_SPECIFIC;
 use crate::h2::hpack::FIELD_OVERHEAD;
 use crate::h2::priority::Priority;
 use crate::h2::{Conn, Limits, Reason, Role};
@@ -21,15 +22,6 @@ pub(crate) fn server(limits: &HeadLimits, now: Instant) -> Box<dyn Multiplexed> 
     };
     Box::new(Conn::new(Role::Server, limits, now))
 }
-
-/// Fields that are about a connection of HTTP/1.1 (RFC 9113 §8.2.2).
-const CONNECTION_SPECIFIC: u64 = HeaderKind::set(&[
-    HeaderKind::Connection,
-    HeaderKind::KeepAlive,
-    HeaderKind::ProxyConnection,
-    HeaderKind::TransferEncoding,
-    HeaderKind::Upgrade,
-]);
 
 /// Name, value and kind of each field line, up to the empty one.
 fn lines(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], HeaderKind)> {
