@@ -72,6 +72,32 @@ impl Server {
     }
 }
 
+/// A stream whose data may not be handed out yet holds up no other, whichever was released first.
+#[test]
+fn held_data_of_one_stream_does_not_wait_for_another() {
+    for order in [[1, 3], [3, 1]] {
+        let (mut conn, mut received) =
+            (Conn::new(Role::Server, Limits::default(), Instant::ZERO), Received::default());
+        let mut bytes = [&PREFACE[..], &frame(kind::SETTINGS, 0, 0, b"")].concat();
+        for stream in [1, 3] {
+            // Its settings are not known yet: more comes than is handed out at once.
+            let data = frame(kind::DATA, 0, stream, &[b'x'; 10_000]);
+            bytes.extend([get(stream, false), data.clone(), data].concat());
+        }
+        for part in bytes.chunks(4096) {
+            conn.recv_buf()[..part.len()].copy_from_slice(part);
+            conn.handle_recv(part.len());
+            while conn.poll_event(&mut received, Instant::ZERO).is_some() {}
+        }
+        for stream in order {
+            conn.release(stream, if stream == 1 { 5_000 } else { 0 });
+        }
+        assert_eq!(conn.poll_event(&mut received, Instant::ZERO), Some(Event::Data { stream: 1 }));
+        assert_eq!(conn.data().len(), 3_616);
+        assert_eq!(conn.poll_event(&mut received, Instant::ZERO), None);
+    }
+}
+
 /// How many steps a client comes through at full speed, up to a hundred thousand, and at so many in a second.
 fn steps(per_second: u32, mut step: impl FnMut(u32) -> Vec<u8>) -> (u32, u32) {
     let mut counted = [0, 0];

@@ -73,23 +73,29 @@ impl Conn {
 
     /// Data that could not be handed out at once, as far as some was released.
     fn hand_out_held(&mut self, received: &mut Received) -> Option<Event> {
-        let stream = *self.resumed.last()?;
-        let found = self.streams.get_mut(stream)?;
-        let n = found.held.len().min((STREAM_CREDIT - found.handed.min(STREAM_CREDIT)) as usize);
-        if n > 0 {
-            let rest = found.held.split_off(n);
-            let bytes = std::mem::replace(&mut found.held, rest);
-            found.handed += n as u32;
-            self.data = Data::Held(bytes);
-            return Some(Event::Data { stream });
+        while let Some(&stream) = self.resumed.last() {
+            let Some(found) = self.streams.get_mut(stream) else {
+                self.resumed.pop();
+                continue;
+            };
+            let n = found.held.len().min((STREAM_CREDIT - found.handed.min(STREAM_CREDIT)) as usize);
+            if n > 0 {
+                let rest = found.held.split_off(n);
+                let bytes = std::mem::replace(&mut found.held, rest);
+                found.handed += n as u32;
+                self.data = Data::Held(bytes);
+                return Some(Event::Data { stream });
+            }
+            self.resumed.pop();
+            if found.held.is_empty()
+                && let Some(trailers) = found.held_end.take()
+            {
+                received.trailers = trailers;
+                self.end_if_closed(stream);
+                return Some(Event::End { stream });
+            }
         }
-        self.resumed.pop();
-        if !found.held.is_empty() {
-            return None;
-        }
-        received.trailers = found.held_end.take()?;
-        self.end_if_closed(stream);
-        Some(Event::End { stream })
+        None
     }
 
     fn frame(&mut self, frame: Frame<'_>, from: usize, received: &mut Received, now: Instant) -> Handled {
