@@ -9,6 +9,7 @@
 //!
 //!   Open, HalfLocal, HalfRemote ── we reset ──▶ ResetByUs
 //!                               ── they reset ─▶ ResetByPeer
+//!   ResetByUs                   ── they reset ─▶ ResetByPeer
 //! ```
 //!
 //! An end is END_STREAM, on a head, on data or on trailers.
@@ -31,7 +32,7 @@ pub enum State {
     Ended,
     /// We have reset it: what the peer sent before it knew is ignored.
     ResetByUs,
-    /// The peer has reset it.
+    /// The peer has reset it, and sends no more on it, whoever was first.
     ResetByPeer,
 }
 
@@ -131,8 +132,8 @@ static NEXT: [[Next; EVENTS.len()]; STATES.len()] = [
      Ok(S::HalfRemote), Ok(S::Ended), Ok(S::HalfRemote), Ok(S::Ended), Ok(S::ResetByUs)],
     // Ended: resets and window updates may have crossed our end.
     [CLOSED, CLOSED, CLOSED, CLOSED, IGNORE, IGNORE, OURS, OURS, OURS, OURS, OURS],
-    // ResetByUs: anything may have crossed our reset.
-    [IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, OURS, OURS, OURS, OURS, OURS],
+    // ResetByUs: anything may have crossed our reset; behind a reset of its own the peer has no excuse.
+    [IGNORE, IGNORE, IGNORE, IGNORE, Ok(S::ResetByPeer), IGNORE, OURS, OURS, OURS, OURS, OURS],
     // ResetByPeer: whoever resets a stream sends no more on it.
     [CLOSED, CLOSED, STREAM_CLOSED, STREAM_CLOSED, IGNORE, IGNORE, OURS, OURS, OURS, OURS, OURS],
 ];

@@ -193,6 +193,10 @@ impl Conn {
                 write::reset(&mut self.out, stream, reason);
                 Ok(None)
             }
+            Ok(state) => {
+                self.streams.remember(stream, state);
+                self.spend(Abuse::Glitches, now).map(|()| None)
+            }
             _ => self.spend(Abuse::Glitches, now).map(|()| None),
         }
     }
