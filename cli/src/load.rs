@@ -146,7 +146,8 @@ pub(crate) fn load(
     let unread = middleware_files::read(text, &parsed.places, parsed.config.as_mut(), folder);
     parsed.diagnostics.extend(unread);
     if let Some(config) = &mut parsed.config {
-        let loaded = ServerTls::load(&config.certificates, folder, previous.map(|p| p.tls));
+        let loaded =
+            ServerTls::load(&config.certificates, config.http2.enabled, folder, previous.map(|p| p.tls));
         for (certificate, sans) in config.certificates.iter_mut().zip(loaded.sans) {
             certificate.sans = sans;
         }

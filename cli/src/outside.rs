@@ -47,7 +47,7 @@ pub(crate) fn problems(text: &str, parsed: &Parsed, folder: &Path) -> Vec<Diagno
         found.push(account_problem(text, &parsed.places, &error));
     }
     if let Some(config) = &parsed.config {
-        let problems = ServerTls::load(&config.certificates, folder, None).problems;
+        let problems = ServerTls::load(&config.certificates, config.http2.enabled, folder, None).problems;
         found.extend(certificate_problems(text, &parsed.places, &problems));
         let problems = Acme::load(config, folder).problems;
         found.extend(certificate_problems(text, &parsed.places, &problems));

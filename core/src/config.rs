@@ -18,7 +18,7 @@
 //! | `literal`, `duration`, `base64url` | byte positions within TOML strings; durations with units; keys |
 //! | `report` | collects diagnostics while reading |
 //! | `model`, `middleware_settings` | the checked values: what everything else in the core reads |
-//! | `template`, `substitution`, `tls_target` | more of them |
+//! | `template`, `substitution`, `tls_target`, `http2` | more of them |
 //! | `environment`, `secrets` | variables in strings; what no diagnostic shows |
 //! | `difference` | what a reload changes, in words |
 //! | `credential_source`, `directory`, `user_list` | the same for who knows users and passwords |
@@ -43,6 +43,7 @@ mod environment;
 mod file;
 mod file_ref;
 mod health;
+mod http2;
 mod keys;
 mod lint;
 mod listeners;
@@ -72,6 +73,7 @@ pub use difference::difference;
 pub use directory::{BindPassword, Directory, DirectoryBind};
 pub use environment::Environment;
 pub use file::{parse, parse_in};
+pub use http2::Http2;
 pub use matcher::Matcher;
 pub use middleware_settings::*;
 pub use model::*;

@@ -192,6 +192,8 @@ pub struct Head<'a> {
     pub target: &'a [u8],
     /// The version that the client spoke; `None` if no head was understood.
     pub version: Option<Version>,
+    /// The stream that it came on (RFC 9113 §5.1.1); 0 over HTTP/1.1.
+    pub stream: u32,
     /// `Host`, cut to 255 bytes: `host[:port]` (RFC 9110 §7.2), so nothing in it has to be escaped anywhere.
     pub host: &'a [u8],
     /// `User-Agent`, cut to 255 bytes.

@@ -38,6 +38,8 @@ pub struct Pages {
     small: FreePages,
     large: FreePages,
     lent_bytes: u64,
+    /// Bytes on their way that lie in other memory.
+    outside_bytes: u64,
     /// Small pages that will be needed and have not been lent yet.
     promised: usize,
     cap_bytes: u64,
@@ -51,7 +53,16 @@ impl Pages {
     pub fn new(cap_bytes: u64) -> Self {
         let (small, large) = (FreePages::default(), FreePages::default());
         let memory = vec![Box::default()];
-        let mut pages = Self { memory, small, large, lent_bytes: 0, promised: 0, cap_bytes, scarce_bytes: 0 };
+        let mut pages = Self {
+            memory,
+            small,
+            large,
+            lent_bytes: 0,
+            outside_bytes: 0,
+            promised: 0,
+            cap_bytes,
+            scarce_bytes: 0,
+        };
         pages.set_cap(cap_bytes);
         pages
     }
@@ -78,14 +89,33 @@ impl Pages {
     /// How many small pages can still be lent.
     #[must_use]
     pub fn free(&self) -> usize {
-        usize::try_from(self.cap_bytes.saturating_sub(self.lent_bytes()) / SMALL_BYTES as u64)
+        usize::try_from(self.cap_bytes.saturating_sub(self.taken_bytes()) / SMALL_BYTES as u64)
             .unwrap_or(usize::MAX)
     }
 
-    /// Bytes lent now, and those of pages that are promised.
+    /// Bytes of the cap that are taken.
+    #[inline]
+    fn taken_bytes(&self) -> u64 {
+        self.lent_bytes + self.outside_bytes
+    }
+
+    /// So many bytes lie in other memory now, and `before` did: they count as if they were lent. False if
+    /// that is more than the cap allows.
+    pub fn recount_outside(&mut self, before: usize, now: usize) -> bool {
+        self.outside_bytes = self.outside_bytes + now as u64 - before as u64;
+        now <= before || self.taken_bytes() <= self.cap_bytes
+    }
+
+    /// Bytes in other memory.
+    #[must_use]
+    pub fn outside_bytes(&self) -> u64 {
+        self.outside_bytes
+    }
+
+    /// Bytes taken now, and those of pages that are promised.
     #[inline]
     fn claimed_bytes(&self) -> u64 {
-        self.lent_bytes + self.promised as u64 * SMALL_BYTES as u64
+        self.taken_bytes() + self.promised as u64 * SMALL_BYTES as u64
     }
 
     /// Whether less than a tenth of the cap is left, so that new connections should wait.
@@ -122,7 +152,7 @@ impl Pages {
     /// Lends a page of [`SMALL_BYTES`], unless the cap is reached.
     #[inline]
     pub fn lend(&mut self) -> Option<PageId> {
-        if self.lent_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
+        if self.taken_bytes() + SMALL_BYTES as u64 > self.cap_bytes {
             return None;
         }
         self.lent_bytes += SMALL_BYTES as u64;
@@ -133,7 +163,7 @@ impl Pages {
     /// Lends a page of [`LARGE_BYTES`], unless half of the cap would be exceeded: long bodies must leave
     /// memory for the rest.
     pub fn lend_large(&mut self) -> Option<PageId> {
-        if self.lent_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
+        if self.taken_bytes() + LARGE_BYTES as u64 > self.cap_bytes / 2 {
             return None;
         }
         self.lent_bytes += LARGE_BYTES as u64;

@@ -5,6 +5,7 @@
 //! streams at once implements [`Multiplexed`].
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::buffer::ReceiveBuffer;
 use crate::h1::conn::Conn as H1;
@@ -49,6 +50,14 @@ pub(crate) struct Streams {
     pub(crate) exchanges: Vec<(u32, ExchangeId)>,
     /// Where the next round over the streams begins, so that none comes first for ever.
     pub(crate) turn: usize,
+    /// Bytes that it holds, as the pages know of them.
+    pub(crate) charged: usize,
+    /// When the peer was last heard of.
+    pub(crate) heard: Instant,
+    /// It was asked since then to show that it is there.
+    pub(crate) asked: bool,
+    /// How long it may be silent; [`Duration::MAX`]: for ever.
+    pub(crate) keepalive: Duration,
 }
 
 /// A protocol that carries many streams over one connection.
@@ -87,6 +96,16 @@ pub trait Multiplexed: Debug + Send {
     fn release(&mut self, stream: u32, bytes: usize);
     /// A stream could take data now: flow control is no hindrance.
     fn can_send(&self, stream: u32) -> bool;
+    /// Bytes that it holds beyond what it may hand out: they are memory of its own.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+    /// The stream that holds most of them.
+    fn holds_most(&self) -> Option<u32> {
+        None
+    }
+    /// Asks the peer to show that it is there: by anything that it sends.
+    fn ping(&mut self) {}
     /// Which of the streams that can send comes first.
     fn priority(&self, _stream: u32) -> Priority {
         Priority::default()
@@ -101,6 +120,10 @@ pub trait Multiplexed: Debug + Send {
     fn drain(&mut self) {}
     /// The peer knows that, and no stream is left.
     fn is_drained(&self) -> bool {
+        false
+    }
+    /// No new streams are taken, and the peer has been told so, or the other way round.
+    fn is_leaving(&self) -> bool {
         false
     }
     /// It is of no use any more. What is left to be sent says why.
@@ -257,7 +280,7 @@ impl Wire {
         }
     }
 
-    /// Gives back every page.
+    /// Gives back every page. A wire of many streams is of no use any more.
     #[inline]
     pub(crate) fn clear(&mut self, pages: &mut Pages) {
         match self {
@@ -266,7 +289,9 @@ impl Wire {
                 tunnel.buffer.clear(pages);
                 tunnel.heads.clear(pages);
             }
-            Self::Multiplexed(_) => {}
+            Self::Multiplexed(streams) => {
+                pages.recount_outside(std::mem::take(&mut streams.charged), 0);
+            }
         }
     }
 
@@ -379,7 +404,15 @@ impl Tunnel {
 
 impl Streams {
     pub(crate) fn new(protocol: Box<dyn Multiplexed>) -> Self {
-        Self { protocol, exchanges: Vec::new(), turn: 0 }
+        Self {
+            protocol,
+            exchanges: Vec::new(),
+            turn: 0,
+            charged: 0,
+            heard: Instant::NEVER,
+            asked: false,
+            keepalive: Duration::MAX,
+        }
     }
 
     /// The exchange of a stream.

@@ -83,6 +83,7 @@ fn config() -> Arc<Config> {
         user: None,
         group: None,
         access_log: model::AccessLog { enabled: false, format: model::LogFormat::Text, path: None },
+        http2: model::Http2::default(),
         watch: false,
     })
 }

@@ -10,6 +10,7 @@ use crate::scripted_backend::{Backend, ok};
 
 on_each_driver!(
     both_versions_keep_connections,
+    http2_can_be_turned_off,
     bodies_arrive_unchanged_in_both_directions,
     names_decide_about_certificates_and_requests,
 );
@@ -80,6 +81,23 @@ fn both_versions_keep_connections(driver: &str) {
         assert_eq!(seen, 6 * (i + 1));
     }
     proxy.stop();
+}
+
+fn http2_can_be_turned_off(driver: &str) {
+    let (authority, backend) = (Authority::new("ca"), echo());
+    let pair = authority.sign("a", &["a.test"]);
+    let pool = format!("[[backend_pools]]\naddresses = [\"{}\"]\n", backend.address);
+    let certificates = [("a.test", &pair, "")];
+    for (enabled, version, stream) in [(false, "1.1", None), (true, "2", Some("1"))] {
+        let top = format!("http2 = {{ enabled = {enabled} }}");
+        let proxy = Proxy::start(driver, &top, &certificates, &pool);
+        let url = format!("https://a.test:{}/", proxy.port());
+        let mut curl = curl(&authority, proxy.address, &["-o", "/dev/null", "-w", "%{http_version}", &url]);
+        assert_eq!(output(&mut curl), version);
+        let line = &proxy.logged("\"status\":200", 1)[0];
+        let logged = line.split("\"stream\":").nth(1).and_then(|rest| rest.split(',').next());
+        assert_eq!(logged, stream, "{line}");
+    }
 }
 
 fn bodies_arrive_unchanged_in_both_directions(driver: &str) {

@@ -39,6 +39,7 @@ fn settings(before: &Config, after: &Config) -> Vec<String> {
     let all = [
         ("timeouts", before.timeouts != after.timeouts),
         ("limits", before.limits != after.limits),
+        ("http2", before.http2 != after.http2),
         ("trusted_proxies", before.trusted_proxies != after.trusted_proxies),
         ("via", before.via != after.via),
         ("access_log", before.access_log != after.access_log),

@@ -58,6 +58,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         timeouts: settings::timeouts(&file, Scope::File, Default::default(), report),
         limits: settings::limits(&file, Scope::File, Default::default(), report),
     };
+    let http2 = settings::http2(&file, report);
     let mut named = Named::read(&file, report);
     let pools = pool::read_all(&file, &defaults, &mut named, report);
     // Where a part could not be read, one of its pools may use them.
@@ -91,6 +92,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
         via,
         timeouts: defaults.timeouts,
         limits: defaults.limits,
+        http2,
         workers: u16::try_from(workers).ok().filter(|&n| n > 0),
         driver,
         user,

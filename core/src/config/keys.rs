@@ -14,6 +14,7 @@ pub(super) const FILE: &[&str] = &[
     "certificates",
     "timeouts",
     "limits",
+    "http2",
     "trusted_proxies",
     "workers",
     "via",

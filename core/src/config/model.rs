@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::http2::Http2;
 use super::matcher::Matcher;
 use super::middleware_settings::Middleware;
 use super::tls_target::TlsTarget;
@@ -31,6 +32,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Limits that hold before a pool is chosen; each pool has a copy with its overrides.
     pub limits: Limits,
+    /// HTTP/2 to clients.
+    pub http2: Http2,
     /// Worker threads, 1..=1024; `None`, the default: one for each core.
     pub workers: Option<u16>,
     /// Which driver runs the core; default [`Driver::Mio`].

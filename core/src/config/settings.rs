@@ -1,7 +1,10 @@
 //! `[timeouts]` and `[limits]`: of the file, where they hold for everything, or of a pool, where some of them
-//! can be overridden.
+//! can be overridden. And `[http2]`, which only the file has.
+
+use std::time::Duration;
 
 use super::duration::{self, Unit};
+use super::http2::Http2;
 use super::model::{Limits, Timeouts};
 use super::reader::Section;
 use super::report::Report;
@@ -130,3 +133,59 @@ pub(super) fn limits(
         buffer_bytes: s.integer("buffer_bytes", 1 << 20..=1 << 40, default.buffer_bytes, report),
     }
 }
+
+const HTTP2_KEYS: &[&str] = &[
+    "enabled",
+    "initial_window",
+    "connection_window",
+    "max_concurrent_streams",
+    "max_frame_size",
+    "header_table_size",
+    "keepalive",
+];
+
+/// Reads `[http2]`; an absent key has its default.
+pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
+    let default = Http2::default();
+    let Some(s) = file.get("http2").and_then(|value| {
+        if let Some(on) = value.get_ref().as_bool() {
+            report.mistyped(value, "`http2`", "a table").write(format!("{{ enabled = {on} }}"));
+            return None;
+        }
+        Section::new(value, "`http2`", HTTP2_KEYS, report)
+    }) else {
+        return default;
+    };
+    let mut get = |key: &str, bounds, default| s.integer_u32(key, bounds, default, report);
+    let initial_window = get("initial_window", Http2::INITIAL_WINDOW, default.initial_window);
+    let connection_window = get("connection_window", Http2::CONNECTION_WINDOW, default.connection_window);
+    let max_concurrent_streams =
+        get("max_concurrent_streams", Http2::STREAMS, default.max_concurrent_streams);
+    let max_frame_size = get("max_frame_size", Http2::FRAME_SIZE, default.max_frame_size);
+    let table = 0..=Http2::MAX_HEADER_TABLE;
+    let header_table_size = get("header_table_size", table, default.header_table_size);
+    if initial_window > connection_window && s.get("initial_window").is_some() {
+        let message =
+            format!("no stream can use more than `connection_window`, which is {connection_window}");
+        report.warning(s.value_span("initial_window"), message).write(connection_window.to_string());
+    }
+    many_seconds(&s, "keepalive", report);
+    let mut keepalive = s.timeout("keepalive", Unit::Seconds, default.keepalive, report);
+    if keepalive < LEAST_KEEPALIVE {
+        report.error(s.value_span("keepalive"), "`keepalive` must be at least 1 s, or 0").help =
+            Some("0 turns it off".into());
+        keepalive = default.keepalive;
+    }
+    Http2 {
+        enabled: s.boolean("enabled", default.enabled, report),
+        initial_window,
+        connection_window,
+        max_concurrent_streams,
+        max_frame_size,
+        header_table_size,
+        keepalive,
+    }
+}
+
+/// Clients do not owe an answer more often.
+const LEAST_KEEPALIVE: Duration = Duration::from_secs(1);

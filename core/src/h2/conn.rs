@@ -17,7 +17,7 @@ use super::machine::{self, State};
 use super::priority::Priority;
 use super::reason::Reason;
 use super::settings::{DEFAULT_WINDOW, PeerSettings, id};
-use super::stream::{Stream, Streams};
+use super::stream::{Held, Stream, Streams};
 use super::write;
 use crate::http::{RequestHead, ResponseHead, Violation};
 use crate::time::Instant;
@@ -45,6 +45,8 @@ pub struct Limits {
     pub stream_window: u32,
     /// Bytes of all streams together; [`DEFAULT_WINDOW`] or more.
     pub connection_window: u32,
+    /// The longest frame of the peer, in bytes; [`MIN_MAX_FRAME_BYTES`] or more.
+    pub frame_bytes: u32,
     /// The dynamic table of what we receive, in bytes.
     pub header_table_bytes: u32,
     /// A field section, in bytes as RFC 9113 §6.5.2 counts them; up to 65 535.
@@ -61,6 +63,7 @@ impl Default for Limits {
             streams: 100,
             stream_window: 16 * 1024,
             connection_window: 1 << 20,
+            frame_bytes: MIN_MAX_FRAME_BYTES,
             header_table_bytes: DEFAULT_TABLE_BYTES,
             list_bytes: 32 * 1024,
             fields: 100,
@@ -145,7 +148,7 @@ pub const STREAM_CREDIT: u32 = 16 * 1024;
 const OUT_BYTES: usize = 64 * 1024;
 /// Bytes that may wait to be sent before nothing more is read: answers to frames of the peer count, too.
 const MAX_OUT_BYTES: usize = 96 * 1024;
-/// Bytes of the input: one frame of any kind.
+/// Bytes of the input: one frame of any kind, unless a setting of ours lets the peer send longer ones.
 const INPUT_BYTES: usize = MIN_MAX_FRAME_BYTES as usize + HEADER_BYTES;
 
 /// See the file's head.
@@ -189,6 +192,8 @@ pub struct Conn {
     early: VecDeque<(u32, Priority)>,
     /// Streams whose held data may be handed out.
     resumed: Vec<u32>,
+    /// Bytes that streams hold and have not handed out.
+    held_bytes: usize,
     pending: VecDeque<Event>,
     drain: Drain,
     /// The peer takes no streams above this one.
@@ -224,14 +229,16 @@ enum Drain {
 
 /// The PING behind the first GOAWAY: once it is answered, the peer knows.
 const DRAIN_PING: [u8; 8] = *b"draining";
+/// Of [`Conn::ping`].
+const KEEPALIVE_PING: [u8; 8] = *b"are you?";
 
 impl Conn {
     /// A new connection; our SETTINGS are to be sent.
     #[must_use]
     pub fn new(role: Role, limits: Limits, now: Instant) -> Self {
         let reader = match role {
-            Role::Server => FrameReader::server(MIN_MAX_FRAME_BYTES),
-            Role::Client => FrameReader::client(MIN_MAX_FRAME_BYTES),
+            Role::Server => FrameReader::server(limits.frame_bytes),
+            Role::Client => FrameReader::client(limits.frame_bytes),
         };
         let mut conn = Self {
             role,
@@ -261,6 +268,7 @@ impl Conn {
             budgets: Budgets::new(now),
             early: VecDeque::new(),
             resumed: Vec::new(),
+            held_bytes: 0,
             pending: VecDeque::new(),
             drain: Drain::No,
             peer_last: None,
@@ -285,6 +293,9 @@ impl Conn {
                 settings.push((id::NO_RFC7540_PRIORITIES, 1));
             }
             Role::Client => settings.push((id::ENABLE_PUSH, 0)),
+        }
+        if limits.frame_bytes != MIN_MAX_FRAME_BYTES {
+            settings.push((id::MAX_FRAME_SIZE, limits.frame_bytes));
         }
         if limits.header_table_bytes != DEFAULT_TABLE_BYTES {
             settings.push((id::HEADER_TABLE_SIZE, limits.header_table_bytes));
@@ -318,7 +329,9 @@ impl Conn {
         if self.at == self.end {
             (self.at, self.end) = (0, 0);
         }
-        self.input.resize(INPUT_BYTES, 0);
+        // Only a long frame that has to be there whole needs more.
+        let size = if self.end - self.at < INPUT_BYTES { INPUT_BYTES } else { self.most_input() };
+        self.input.resize(size.max(self.end), 0);
         if self.end == self.input.len() {
             self.input.copy_within(self.at..self.end, 0);
             (self.at, self.end) = (0, self.end - self.at);
@@ -329,7 +342,12 @@ impl Conn {
     /// Whether more may be read: there is room, and not too much waits to be sent.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.failed && self.end - self.at < INPUT_BYTES && self.pending_bytes() < MAX_OUT_BYTES
+        !self.failed && self.end - self.at < self.most_input() && self.pending_bytes() < MAX_OUT_BYTES
+    }
+
+    /// Bytes of the longest frame that the peer may send.
+    fn most_input(&self) -> usize {
+        self.limits.frame_bytes as usize + HEADER_BYTES
     }
 
     /// `n` bytes were read into the room.
@@ -410,7 +428,7 @@ impl Conn {
             recv: RecvWindow::new(window),
             send: SendWindow::new(self.peer.initial_window),
             handed: 0,
-            held: Vec::new(),
+            held: Held::default(),
             held_end: None,
             length_left: None,
             has_head: false,
@@ -431,6 +449,7 @@ impl Conn {
     /// A stream is over: what it holds is the connection's again.
     fn remove(&mut self, stream: u32, state: State) {
         if let Some(gone) = self.streams.remove(stream, state) {
+            self.held_bytes -= gone.held.len();
             self.release_connection(gone.handed + gone.held.len() as u32);
             self.resumed.retain(|id| *id != stream);
         }
@@ -440,6 +459,27 @@ impl Conn {
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Bytes that have come and wait in memory of the connection's own until more of their streams is
+    /// released. They count against its window.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The stream that holds most of them.
+    #[must_use]
+    pub fn holds_most(&self) -> Option<u32> {
+        let most = self.streams.iter().max_by_key(|stream| stream.held.len());
+        most.filter(|stream| !stream.held.is_empty()).map(|stream| stream.id)
+    }
+
+    /// Asks the peer to show that it is there.
+    pub fn ping(&mut self) {
+        if !self.failed {
+            write::ping(&mut self.out, false, KEEPALIVE_PING);
+        }
     }
 
     /// How urgent what is sent on a stream is.
@@ -558,9 +598,11 @@ impl Conn {
         assert!(self.at <= self.end && self.end <= self.input.len().max(self.end));
         assert!(self.sent <= self.out.len());
         let held: u64 = self.streams.iter().map(|s| u64::from(s.handed) + s.held.len() as u64).sum();
+        let waiting: usize = self.streams.iter().map(|s| s.held.len()).sum();
+        assert_eq!(waiting, self.held_bytes, "bytes that are held are miscounted");
         assert!(held <= u64::from(self.recv.held()), "what is held counts against the connection's window");
         for stream in self.streams.iter() {
-            assert!(stream.handed <= STREAM_CREDIT.max(self.limits.stream_window));
+            assert!(stream.handed <= STREAM_CREDIT);
             assert!(stream.handed + stream.held.len() as u32 <= stream.recv.held());
         }
     }

@@ -15,8 +15,8 @@ pub(super) struct Stream {
     pub(super) send: SendWindow,
     /// Bytes that were handed out and have not been released.
     pub(super) handed: u32,
-    /// Bytes beyond what may be handed out at once: from a peer that doesn't know our window yet.
-    pub(super) held: Vec<u8>,
+    /// Bytes beyond what may be handed out at once.
+    pub(super) held: Held,
     /// The message has ended behind them, with these trailers.
     pub(super) held_end: Option<Vec<u8>>,
     /// What `Content-Length` leaves to come, in bytes.
@@ -26,6 +26,45 @@ pub(super) struct Stream {
     /// The request is a HEAD.
     pub(super) to_head: bool,
     pub(super) priority: Priority,
+}
+
+/// Bytes that wait, first in, first out.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    /// The first that waits.
+    at: usize,
+}
+
+impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        // What has been taken makes room once it is half of all: no byte is moved more than once for each
+        // that is taken.
+        if self.at > self.bytes.len() / 2 {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes the first `n`, of which there are as many.
+    pub(super) fn take(&mut self, n: usize) -> Vec<u8> {
+        let end = self.at + n;
+        let taken = self.bytes[self.at..end].to_vec();
+        self.at = end;
+        if end == self.bytes.len() {
+            *self = Self::default();
+        }
+        taken
+    }
 }
 
 /// How many ended streams are remembered: frames that crossed the end are told from those that break a rule.

@@ -79,11 +79,12 @@ impl<O: Observer> Proxy<O> {
     /// # Panics
     /// If one is broken.
     pub fn check(&self) {
-        let mut pages = 0;
+        let (mut pages, mut held) = (0, 0);
         let mut clients = 0;
         for (c, conn) in self.tables.conns.iter() {
             conn.wire.check();
             pages += conn.wire.pages();
+            held += conn.wire.streams().map_or(0, |streams| streams.protocol.held_bytes());
             clients += usize::from(matches!(conn.role, Role::Client(_)));
             self.check_timer(c, conn);
             self.check_page_waiter(c, conn);
@@ -97,6 +98,7 @@ impl<O: Observer> Proxy<O> {
             pages += e.request.pages() + e.response.pages();
         }
         assert_eq!(pages, self.tables.pages.lent(), "pages are lost or counted twice");
+        assert_eq!(held as u64, self.tables.pages.outside_bytes(), "memory of streams is miscounted");
         let promised = self.tables.exchanges.iter().filter(|(_, e)| e.page_promised).count();
         assert_eq!(promised, self.tables.pages.promised(), "promised pages are miscounted");
         let idle: usize = self.pools.backends.iter().map(|backend| backend.idle.len() as usize).sum();

@@ -203,6 +203,7 @@ impl<O: Observer> Proxy<O> {
                 let reason = if conn_is_client { Reason::INTERNAL_ERROR } else { Reason::CANCEL };
                 streams.protocol.reset(leg.stream, reason);
                 streams.forget(leg.stream);
+                self.recount_held(leg.conn, self.timers.now);
                 self.mark_ready(leg.conn);
             }
             None => {

@@ -68,6 +68,9 @@ impl<O: Observer> Proxy<O> {
     fn speaks_http2(&mut self, c: ConnId, now: Instant) -> bool {
         let conn = &mut self.tables.conns[c];
         let (Wire::H1(h1), ListenerKind::Http) = (&conn.wire, conn.client().kind) else { return false };
+        if !self.pools.config.http2.enabled {
+            return false;
+        }
         let begun = h1.buffer().unparsed(&self.tables.pages);
         if !begun.starts_with(PREFACE) {
             let may = PREFACE.starts_with(begun);
@@ -85,8 +88,12 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn begin_http2(&mut self, c: ConnId, mut bytes: &[u8], now: Instant) {
         let conn = &mut self.tables.conns[c];
         conn.wire.clear(&mut self.tables.pages);
-        let protocol = wire::http2_server(&self.pools.head_limits, now);
-        conn.wire = Wire::Multiplexed(Streams::new(protocol));
+        let settings = &self.pools.config.http2;
+        let protocol = wire::http2_server(&self.pools.head_limits, settings, now);
+        let mut streams = Streams::new(protocol);
+        (streams.heard, streams.keepalive) = (now, settings.keepalive);
+        self.timers.file_conn(c, conn, now + settings.keepalive);
+        conn.wire = Wire::Multiplexed(streams);
         self.mark_ready(c);
         while !bytes.is_empty()
             && let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut())
@@ -149,6 +156,18 @@ impl<O: Observer> Proxy<O> {
         e.persist = false;
         record_unread(&mut self.observer, &mut e.kept, conn.client(), raw);
         self.fail_exchange(x, cause);
+    }
+
+    /// Tells the observer of a request on a stream that could not be read.
+    #[cold]
+    pub(super) fn record_rejected(&mut self, x: ExchangeId) {
+        let e = &mut self.tables.exchanges[x];
+        let client = self.tables.conns[e.client.conn].client();
+        if self.observer.wants_records() && self.observer.wants_heads() {
+            let (tls, stream) = (self.secured.get(e.client.conn).map(Secured::told), e.client.stream);
+            let head = Head { version: Some(http::Version::HTTP_2), stream, tls, ..unread(client) };
+            self.observer.head(&head, &mut e.kept);
+        }
     }
 
     /// An exchange begins, with the head that lies in `scratch.request`.
@@ -251,7 +270,8 @@ impl<O: Observer> Proxy<O> {
                 ListenerKind::Https => self.secured.get(e.client.conn).map(Secured::told),
                 _ => None,
             };
-            record_head(&mut self.observer, &mut e.kept, client, told, tls, &e.head, &e.request_id);
+            let of = (&*e.head, e.client.stream);
+            record_head(&mut self.observer, &mut e.kept, client, told, tls, of, &e.request_id);
         }
         if client.kind == ListenerKind::Http
             && let Some(answer) = self.identity.shared.http_challenge(e.head.path())
@@ -409,7 +429,7 @@ fn record_head(
     client: &Client,
     (told, told_text): (IpAddr, &IpText),
     tls: Option<Tls<'_>>,
-    request: &RequestHead,
+    (request, stream): (&RequestHead, u32),
     own_id: &RequestId,
 ) {
     let fields = request.fields();
@@ -420,6 +440,7 @@ fn record_head(
         method: cut(request.method().as_str().as_bytes(), 32),
         target: cut(request.target(), 1024),
         version: Some(request.version()),
+        stream,
         host: cut(request.host(), 255),
         user_agent: cut(field(HeaderKind::UserAgent), 255),
         referer: cut(field(HeaderKind::Referer), 255),
@@ -457,6 +478,7 @@ fn unread(client: &Client) -> Head<'_> {
         method: b"",
         target: b"",
         version: None,
+        stream: 0,
         host: b"",
         user_agent: b"",
         referer: b"",

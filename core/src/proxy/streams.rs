@@ -8,6 +8,7 @@ use crate::conn::Role;
 use crate::h1::{
     RequestForward, ResponseForward, Writer, forward_interim, forward_request, forward_response,
 };
+use crate::h2::Reason;
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
@@ -18,6 +19,9 @@ use crate::wire::{StreamEvent, Streams, Wire};
 impl<O: Observer> Proxy<O> {
     /// Bytes came on a connection of many streams.
     pub(super) fn streams_input(&mut self, c: ConnId, now: Instant) {
+        if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
+            (streams.heard, streams.asked) = (now, false);
+        }
         while let Some(conn) = self.tables.conns.get_mut(c)
             && let Wire::Multiplexed(streams) = &mut conn.wire
             && let Some(event) = streams.protocol.poll_event(&mut self.scratch.received, now)
@@ -25,7 +29,64 @@ impl<O: Observer> Proxy<O> {
             let from_client = matches!(conn.role, Role::Client(_));
             self.stream_event(c, event, from_client, now);
         }
+        self.recount_held(c, now);
         self.mark_ready(c);
+    }
+
+    /// What a connection holds beyond the pages counts as if it lay in them. Where that is too much the
+    /// stream that holds most is given up.
+    pub(super) fn recount_held(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.tables.conns.get_mut(c) else { return };
+        let Some(streams) = conn.wire.streams_mut() else { return };
+        let held = streams.protocol.held_bytes();
+        let before = std::mem::replace(&mut streams.charged, held);
+        if before == held || self.tables.pages.recount_outside(before, held) {
+            return;
+        }
+        let Some(stream) = streams.protocol.holds_most() else { return };
+        match streams.exchange(stream) {
+            Some(x) => self.abort(x, Cause::NoPages, now),
+            None => {
+                streams.protocol.reset(stream, Reason::ENHANCE_YOUR_CALM);
+                self.recount_held(c, now);
+            }
+        }
+    }
+
+    /// A client that has been silent for long is asked to show that it is there, and given up if it does not.
+    /// When it has to be looked at next; it may be gone.
+    pub(super) fn keep_alive(&mut self, c: ConnId, now: Instant) -> Instant {
+        let conn = &mut self.tables.conns[c];
+        let Some(streams) = conn.wire.streams_mut() else { return Instant::NEVER };
+        let due = streams.heard + streams.keepalive;
+        if due > now {
+            return due;
+        }
+        if std::mem::replace(&mut streams.asked, true) {
+            for x in self.exchanges_of(c) {
+                self.abort(x, Cause::ClientStalled, now);
+            }
+            self.close(c);
+            return Instant::NEVER;
+        }
+        let every = streams.keepalive;
+        // What is said from now on counts.
+        streams.heard = now;
+        streams.protocol.ping();
+        self.mark_ready(c);
+        now + every
+    }
+
+    /// A client's connection has been idle for its time: it is told before it ends. False if it has been.
+    pub(super) fn leave_streams(&mut self, c: ConnId, now: Instant) -> bool {
+        let Some(streams) = self.tables.conns[c].wire.streams_mut() else { return false };
+        if streams.protocol.is_leaving() {
+            return false;
+        }
+        streams.protocol.drain();
+        self.set_deadline(c, now + super::accept::LINGER);
+        self.mark_ready(c);
+        true
     }
 
     fn stream_event(&mut self, c: ConnId, event: StreamEvent, from_client: bool, now: Instant) {
@@ -91,7 +152,10 @@ impl<O: Observer> Proxy<O> {
         }
         match broken {
             None => self.take_request(x, now),
-            Some(violation) => self.fail_exchange(x, Cause::BadRequest(violation)),
+            Some(violation) => {
+                self.record_rejected(x);
+                self.fail_exchange(x, Cause::BadRequest(violation));
+            }
         }
     }
 
@@ -444,6 +508,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A stream of this connection is through: an idle connection may have to go.
     pub(super) fn stream_finished(&mut self, c: ConnId, now: Instant) {
+        self.recount_held(c, now);
         let conn = &self.tables.conns[c];
         if !conn.is_busy() {
             let draining = self.drain.until.is_some();

@@ -71,8 +71,12 @@ impl<O: Observer> Proxy<O> {
         conn.filed = Instant::NEVER;
         let deadline = conn.deadline;
         if deadline > now {
-            // Activity has moved it since it was filed.
-            return self.set_deadline(c, deadline);
+            // Activity has moved it since it was filed, or it is time to ask whether the peer is there.
+            let asks = self.keep_alive(c, now);
+            if let Some(conn) = self.tables.conns.get_mut(c) {
+                self.timers.file_conn(c, conn, deadline.min(asks));
+            }
+            return;
         }
         conn.deadline = Instant::NEVER;
         self.step(c, Step::Expired);
@@ -86,7 +90,9 @@ impl<O: Observer> Proxy<O> {
                     self.scratch.request.reset();
                     return self.reject(c, Cause::HeadTimeout, now);
                 }
-                self.close_idle(c);
+                if self.tables.conns[c].is_busy() || !self.leave_streams(c, now) {
+                    self.close_idle(c);
+                }
             }
             Role::Backend(backend) if !backend.connected => match conn.exchange {
                 Some(x) => {
@@ -429,6 +435,12 @@ impl Timers {
     #[inline]
     pub(super) fn set_deadline(&mut self, c: ConnId, conn: &mut Conn, at: Instant) {
         conn.deadline = at;
+        self.file_conn(c, conn, at);
+    }
+
+    /// Files a connection to be looked at then, unless it will be earlier.
+    #[inline]
+    pub(super) fn file_conn(&mut self, c: ConnId, conn: &mut Conn, at: Instant) {
         if at < conn.filed && !(planted!(9) && conn.filed != Instant::NEVER) {
             conn.filed = at;
             self.wheel.set(TimerKey::Conn(c.slot), at);

@@ -2,6 +2,7 @@
 //! the code that all wires share, and put into fields here.
 
 use super::{Multiplexed, Received, StreamEvent};
+use crate::config::Http2;
 use crate::h1::HeadLimits;
 use crate::h2::conn::BlockWriter;
 use crate::h2::head::CONNECTION_SPECIFIC;
@@ -12,13 +13,17 @@ use crate::http::HeaderKind;
 use crate::time::Instant;
 
 /// A connection to a client, whose heads have to keep the limits of any other.
-pub(crate) fn server(limits: &HeadLimits, now: Instant) -> Box<dyn Multiplexed> {
+pub(crate) fn server(limits: &HeadLimits, http2: &Http2, now: Instant) -> Box<dyn Multiplexed> {
     let list_bytes = (limits.head_bytes + limits.fields * FIELD_OVERHEAD).min(usize::from(u16::MAX));
     let limits = Limits {
+        streams: http2.max_concurrent_streams,
+        stream_window: http2.initial_window,
+        connection_window: http2.connection_window,
+        frame_bytes: http2.max_frame_size,
+        header_table_bytes: http2.header_table_size,
         list_bytes: list_bytes as u32,
         fields: limits.fields as u32,
         target_bytes: limits.target_bytes,
-        ..Limits::default()
     };
     Box::new(Conn::new(Role::Server, limits, now))
 }
@@ -119,6 +124,18 @@ impl Multiplexed for Conn {
         self.can_send(stream)
     }
 
+    fn held_bytes(&self) -> usize {
+        self.held_bytes()
+    }
+
+    fn holds_most(&self) -> Option<u32> {
+        self.holds_most()
+    }
+
+    fn ping(&mut self) {
+        self.ping();
+    }
+
     fn priority(&self, stream: u32) -> Priority {
         self.priority(stream)
     }
@@ -141,6 +158,10 @@ impl Multiplexed for Conn {
 
     fn is_drained(&self) -> bool {
         self.is_drained()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving()
     }
 
     fn is_broken(&self) -> bool {

@@ -104,6 +104,7 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
         via: false,
         timeouts: model.timeouts,
         limits: model.limits,
+        http2: config::Http2::default(),
         workers: None,
         driver: config::Driver::Mio,
         user: None,

@@ -112,6 +112,9 @@ fn limit(case: &mut Case, text: &str) {
     let value: u32 = value.parse().expect("a number");
     match what {
         "streams" => case.limits.streams = value,
+        "stream_window" => case.limits.stream_window = value,
+        "connection_window" => case.limits.connection_window = value,
+        "frame_bytes" => case.limits.frame_bytes = value,
         "list_bytes" => case.limits.list_bytes = value,
         "fields" => case.limits.fields = value,
         "target_bytes" => case.limits.target_bytes = value as usize,

@@ -162,7 +162,11 @@ impl Rig {
             Speaks::Http1 => Peer::Http1 { received: Vec::new(), closed: false },
             Speaks::Toy => Peer::Toy { wire: ToyWire::new(100), messages: BTreeMap::new() },
             Speaks::Http2 => Peer::Http2(Box::new(Http2 {
-                wire: h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO),
+                wire: h2::Conn::new(
+                    h2::Role::Client,
+                    h2::Limits { streams: u32::MAX, ..h2::Limits::default() },
+                    Instant::ZERO,
+                ),
                 received: Received::default(),
                 messages: BTreeMap::new(),
             })),
@@ -618,6 +622,19 @@ fn read_chunks(mut rest: &[u8], message: &mut Message) {
 
 /// What goes wrong, and what is slow.
 impl Rig {
+    /// A client of HTTP/2 has been told that no new streams are taken.
+    pub(crate) fn is_told_to_leave(&self, c: ConnId) -> bool {
+        matches!(&self.peers[&c], Peer::Http2(http2) if http2.wire.is_leaving())
+    }
+
+    /// Whether a client of HTTP/2 may open one more stream.
+    pub(crate) fn may_open(&mut self, c: ConnId) -> bool {
+        match self.peers.get_mut(&c) {
+            Some(Peer::Http2(http2)) => http2.wire.open().is_some(),
+            _ => false,
+        }
+    }
+
     /// From now on the far end of a connection takes bytes only when it is told to.
     pub(crate) fn slow_down(&mut self, c: ConnId) {
         self.slow.push(c);

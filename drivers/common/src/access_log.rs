@@ -346,6 +346,9 @@ fn text_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     if let Some(tls) = &h.tls {
         whole &= text_tls(tls, l, &put);
     }
+    if h.stream > 0 {
+        l.keyed_number(b" stream=", u64::from(h.stream));
+    }
     l.lit(b" host=\"");
     l.raw(h.host);
     l.lit(b"\" id=\"");
@@ -529,7 +532,10 @@ fn json_head(h: &Head<'_>, l: &mut Line<'_>, put: impl Fn(&mut Line<'_>, &[u8]) 
     match h.version {
         Some(Version::HTTP_11) => l.lit(b"\",\"version\":\"1.1\",\"host\":\""),
         Some(Version::HTTP_10) => l.lit(b"\",\"version\":\"1.0\",\"host\":\""),
-        Some(Version::HTTP_2) => l.lit(b"\",\"version\":\"2.0\",\"host\":\""),
+        Some(Version::HTTP_2) => {
+            l.keyed_number(b"\",\"version\":\"2.0\",\"stream\":", u64::from(h.stream));
+            l.lit(b",\"host\":\"");
+        }
         _ => l.lit(b"\",\"version\":null,\"host\":\""),
     }
     l.raw(h.host);

@@ -85,6 +85,7 @@ fn a_line_and_its_counts_cost_no_allocation() {
         method: b"GET",
         target: "/a?\"b\"=\u{fc}".as_bytes(),
         version: Some(Version::HTTP_11),
+        stream: 0,
         host: b"example.com",
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
         referer: b"http://example.com/",

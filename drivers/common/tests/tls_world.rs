@@ -113,7 +113,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("c.pem"), made.cert.pem()).expect("written");
     std::fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()).expect("written");
-    let loaded = ServerTls::load(&certificates(), &folder, None);
+    let loaded = ServerTls::load(&certificates(), true, &folder, None);
     std::fs::remove_dir_all(&folder).expect("removed");
     let server = SharedServer::new(loaded.server.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
     Identity { server, root: made.cert.der().clone() }
@@ -636,7 +636,7 @@ fn without_key() -> ServerTls {
         [certificates.\"a.example\"]\nACME = { email = \"a@a.example\", persist_dir = \"acme\" }\n\
         [[backend_pools]]\naddresses = [\"127.0.0.1:1\"]\n";
     let parsed = config::parse(text).config.expect("a good configuration");
-    ServerTls::load(&parsed.certificates, std::path::Path::new(""), None).server.expect("no problems")
+    ServerTls::load(&parsed.certificates, true, std::path::Path::new(""), None).server.expect("no problems")
 }
 
 /// A certificate that signs itself, and its key.

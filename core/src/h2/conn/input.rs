@@ -1,6 +1,6 @@
 //! What comes: frames, one after the other, and what they mean for streams and connection.
 
-use super::{Assembly, Conn, DRAIN_PING, Data, Drain, Event, Received, Role, STREAM_CREDIT};
+use super::{Assembly, Conn, DRAIN_PING, Data, Drain, Event, KEEPALIVE_PING, Received, Role, STREAM_CREDIT};
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{Frame, MAX_STREAM, Settings};
 use crate::h2::head::{self, HeadError};
@@ -80,10 +80,9 @@ impl Conn {
             };
             let n = found.held.len().min((STREAM_CREDIT - found.handed.min(STREAM_CREDIT)) as usize);
             if n > 0 {
-                let rest = found.held.split_off(n);
-                let bytes = std::mem::replace(&mut found.held, rest);
+                self.data = Data::Held(found.held.take(n));
                 found.handed += n as u32;
-                self.data = Data::Held(bytes);
+                self.held_bytes -= n;
                 return Some(Event::Data { stream });
             }
             self.resumed.pop();
@@ -149,7 +148,7 @@ impl Conn {
                     write::ping(&mut self.out, true, data);
                 } else if data == DRAIN_PING {
                     self.drained();
-                } else {
+                } else if data != KEEPALIVE_PING {
                     self.spend(Abuse::Glitches, now)?;
                 }
                 Ok(None)
@@ -459,7 +458,8 @@ impl Conn {
         }
         let len = bytes.len() as u32;
         if !found.held.is_empty() || found.handed + len > STREAM_CREDIT {
-            found.held.extend_from_slice(bytes);
+            found.held.put(bytes);
+            self.held_bytes += bytes.len();
             found.held_end = end_stream.then(Vec::new);
             if !self.resumed.contains(&stream) {
                 self.resumed.push(stream);

@@ -50,6 +50,7 @@ fn full<'a>() -> Notified<'a> {
             method: b"GET",
             target: b"/a?b=c",
             version: Some(Version::HTTP_11),
+            stream: 0,
             host: b"example.com",
             user_agent: b"curl/8",
             referer: b"http://example.com/",
@@ -221,6 +222,21 @@ fn tls_is_in_the_line() {
     let json = line_of(LogFormat::Json, tls("CN=a\"b"));
     assert!(json.contains(r#""sni":"a.example","client_subject":"CN=a\"b","method":"GET","#), "{json}");
     assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]));
+}
+
+#[test]
+fn the_stream_of_a_request_is_in_the_line() {
+    let Notified { head, record } = full();
+    for stream in [1, 2_147_483_647] {
+        let head = Head { version: Some(Version::HTTP_2), stream, ..head };
+        let text = line(LogFormat::Text, &Notified { head, record });
+        assert!(text.contains("\"GET /a?b=c HTTP/2.0\" 200 "), "{text}");
+        assert!(text.contains(&format!(" cause=- http stream={stream} host=\"example.com\" ")), "{text}");
+        let json = line(LogFormat::Json, &Notified { head, record });
+        let said = format!(r#""version":"2.0","stream":{stream},"host":"example.com","#);
+        assert!(json.contains(&said), "{json}");
+        assert_eq!(value(json.as_bytes()), Ok(&b"\n"[..]));
+    }
 }
 
 #[test]

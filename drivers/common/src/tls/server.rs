@@ -26,7 +26,7 @@ use super::problem::{Flaw, Part, Problem};
 use super::provider::provider;
 use super::tickets::{ClientPolicy, TicketKeys};
 
-/// What can be spoken once the handshake is over (RFC 7301), the best first.
+/// What can be spoken once the handshake is over (RFC 7301), the best first. The first may be turned off.
 pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
 
 /// Tickets for each new TLS 1.3 session: a client may use each once, and opens several connections.
@@ -98,11 +98,18 @@ pub struct Loaded {
 impl ServerTls {
     /// Reads the files of all certificates; relative paths start at `folder`. Sessions that began under
     /// `previous` go on, as far as clients have to show the same as before. A certificate of ACME is not
-    /// read here: nothing is served with it before [`ServerTls::with_certificate`].
+    /// read here: nothing is served with it before [`ServerTls::with_certificate`]. `http2`: clients are
+    /// offered it.
     #[must_use]
-    pub fn load(certificates: &[Certificate], folder: &Path, previous: Option<&ServerTls>) -> Loaded {
+    pub fn load(
+        certificates: &[Certificate],
+        http2: bool,
+        folder: &Path,
+        previous: Option<&ServerTls>,
+    ) -> Loaded {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let loader = Loader {
+            alpn: if http2 { ALPN } else { &ALPN[1..] },
             folder,
             now: i64::try_from(now).unwrap_or(i64::MAX),
             provider: provider(),
@@ -230,6 +237,7 @@ struct Served {
 }
 
 struct Loader<'l> {
+    alpn: &'static [&'static [u8]],
     folder: &'l Path,
     /// In seconds since 1970.
     now: i64,
@@ -336,7 +344,7 @@ impl<'l> Loader<'l> {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(key);
-        config.alpn_protocols = ALPN.iter().map(|p| p.to_vec()).collect();
+        config.alpn_protocols = self.alpn.iter().map(|p| p.to_vec()).collect();
         // What is best is for the server to say: a client's list may be anything.
         config.ignore_client_order = true;
         config.max_early_data_size = 0;

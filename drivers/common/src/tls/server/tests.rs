@@ -51,7 +51,7 @@ impl Site {
     }
 
     fn load(&self, previous: Option<&ServerTls>) -> ServerTls {
-        let loaded = ServerTls::load(&self.certificates, self.folder.path(), previous);
+        let loaded = ServerTls::load(&self.certificates, true, self.folder.path(), previous);
         assert_eq!(loaded.problems, []);
         loaded.server.expect("no problems")
     }
@@ -257,7 +257,7 @@ fn the_only_certificate_is_for_clients_that_name_none() {
 
 #[test]
 fn nothing_is_served_without_certificates() {
-    let tls = ServerTls::load(&[], Path::new(""), None).server.expect("no problems");
+    let tls = ServerTls::load(&[], true, Path::new(""), None).server.expect("no problems");
     assert!(tls.choose(None).is_none() && tls.choose(Some("a.example")).is_none());
 }
 
@@ -267,7 +267,7 @@ fn clients_get_the_certificate_that_they_ask_for() {
     let mut site = site.with_default(2);
     // The name of a certificate is no address: only what it is for.
     site.certificates[2].name = "c.example".into();
-    let loaded = ServerTls::load(&site.certificates, site.folder.path(), None);
+    let loaded = ServerTls::load(&site.certificates, true, site.folder.path(), None);
     let tls = loaded.server.expect("no errors");
     for version in BOTH {
         let client = Arc::new(site.client(&[version], None));
@@ -364,7 +364,9 @@ fn a_session_goes_on_over_reloads() {
         // Even if a reload failed in between, and with a new certificate.
         let Made { certificate, key } = site.ca.sign(&["a.example"]);
         site.folder.write("c0.crt", certificate);
-        assert!(ServerTls::load(&site.certificates, site.folder.path(), Some(&second)).server.is_none());
+        assert!(
+            ServerTls::load(&site.certificates, true, site.folder.path(), Some(&second)).server.is_none()
+        );
         site.folder.write("c0.key", key);
         let third = site.load(Some(&second));
         assert!(connected(&third, &client, "a.example").is_resumed());
@@ -593,7 +595,7 @@ fn files_of_client_cas() {
             Some(text) => site.folder.write("clients.pem", text),
             None => std::fs::remove_file(path).expect("removed"),
         }
-        let loaded = ServerTls::load(&site.certificates, site.folder.path(), None);
+        let loaded = ServerTls::load(&site.certificates, true, site.folder.path(), None);
         let problems: Vec<_> = loaded
             .problems
             .iter()
@@ -616,7 +618,7 @@ fn problems_say_whose_they_are() {
     let mut site = Site::new(&["a.example", "b.example", "c.example"]);
     site.folder.write("c2.key", site.folder.read("c0.key"));
     site.certificates[1].name = "other.example".into();
-    let loaded = ServerTls::load(&site.certificates, site.folder.path(), None);
+    let loaded = ServerTls::load(&site.certificates, true, site.folder.path(), None);
     let whose: Vec<_> = loaded.problems.iter().map(|p| (p.certificate, p.part, p.severity)).collect();
     assert_eq!(
         whose,
@@ -651,7 +653,7 @@ fn what_the_documentation_has_clients_made_by_is_accepted() {
     let made = Made { certificate: site.folder.read("alice.crt"), key: site.folder.read("alice.key") };
     let mut certificates = site.certificates.clone();
     certificates[0].client_ca = Some("clients-ca.crt".into());
-    let loaded = ServerTls::load(&certificates, site.folder.path(), None);
+    let loaded = ServerTls::load(&certificates, true, site.folder.path(), None);
     let done = connected(
         &loaded.server.expect("no problems"),
         &Arc::new(site.client(&BOTH, Some(&made))),

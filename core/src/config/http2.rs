@@ -1,0 +1,57 @@
+//! `[http2]`: whether and how HTTP/2 is spoken to clients.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// HTTP/2 to clients. A connection keeps the settings that it began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Whether it is spoken: over TLS where the client offers it, on plain listeners where it begins with it;
+    /// default true.
+    pub enabled: bool,
+    /// Bytes of a stream that may be under way to us (SETTINGS_INITIAL_WINDOW_SIZE), within
+    /// [`Http2::INITIAL_WINDOW`]; default 65536.
+    pub initial_window: u32,
+    /// Bytes of all streams of a connection that may be under way to us, within
+    /// [`Http2::CONNECTION_WINDOW`]; default 1 MiB.
+    pub connection_window: u32,
+    /// Streams that a client may have open at once (SETTINGS_MAX_CONCURRENT_STREAMS), within
+    /// [`Http2::STREAMS`]; default 100.
+    pub max_concurrent_streams: u32,
+    /// Bytes of the longest frame that a client may send (SETTINGS_MAX_FRAME_SIZE), within
+    /// [`Http2::FRAME_SIZE`]; default 16384.
+    pub max_frame_size: u32,
+    /// Bytes of the table by which clients compress heads (SETTINGS_HEADER_TABLE_SIZE), up to
+    /// [`Http2::MAX_HEADER_TABLE`]; default 4096.
+    pub header_table_size: u32,
+    /// A client that has been silent for so long gets a PING, and is given up if it stays silent for as long
+    /// again; at least 1 s. [`Duration::MAX`], the default: never.
+    pub keepalive: Duration,
+}
+
+impl Http2 {
+    /// Range of [`Http2::initial_window`].
+    pub const INITIAL_WINDOW: RangeInclusive<u32> = 16_384..=16 << 20;
+    /// Range of [`Http2::connection_window`]: it cannot be less than what HTTP/2 begins with.
+    pub const CONNECTION_WINDOW: RangeInclusive<u32> = 65_535..=64 << 20;
+    /// Range of [`Http2::max_concurrent_streams`].
+    pub const STREAMS: RangeInclusive<u32> = 1..=10_000;
+    /// Range of [`Http2::max_frame_size`]: HTTP/2 allows no less.
+    pub const FRAME_SIZE: RangeInclusive<u32> = 16_384..=262_144;
+    /// Most bytes of [`Http2::header_table_size`].
+    pub const MAX_HEADER_TABLE: u32 = 65_536;
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_window: 65_536,
+            connection_window: 1 << 20,
+            max_concurrent_streams: 100,
+            max_frame_size: 16_384,
+            header_table_size: 4096,
+            keepalive: Duration::MAX,
+        }
+    }
+}

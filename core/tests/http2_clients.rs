@@ -1,0 +1,241 @@
+//! What `[http2]` says holds for clients, and how their connections end.
+
+mod toy_wire;
+mod two_wires;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruststrom_core::{Cause, ConnId, Shared};
+use two_wires::{Rig, Speaks, config};
+
+const HTTP2: (Speaks, Speaks) = (Speaks::Http2, Speaks::Http1);
+const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+
+fn rig(top: &str, pool: &str, pair: (Speaks, Speaks)) -> Rig {
+    Rig::new(config(top, pool), Arc::new(Shared::new("lb", 1)), pair)
+}
+
+/// A request and its response.
+fn served(rig: &mut Rig, c: ConnId) {
+    let far = rig.ask(c, GET, true);
+    let backend = rig.asked()[0];
+    rig.respond(backend, OK, b"ok");
+    assert_eq!(rig.message(far).body, b"ok");
+    rig.forget(backend);
+}
+
+#[test]
+fn it_can_be_turned_off() {
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (enabled, expected) in [(true, ""), (false, "HTTP/1.1 505 ")] {
+        let top = format!("[http2]\nenabled = {enabled}");
+        let mut rig = rig(&top, "", (Speaks::Http1, Speaks::Http1));
+        let c = rig.client();
+        rig.ask(c, preface, true);
+        let got = String::from_utf8_lossy(rig.received(c)).into_owned();
+        if enabled {
+            assert!(got.starts_with("\0\0"), "a SETTINGS frame, not {got:?}");
+        } else {
+            assert!(got.starts_with(expected), "{got:?}");
+        }
+        assert!(rig.asked().is_empty());
+    }
+}
+
+#[test]
+fn as_many_streams_as_the_configuration_says() {
+    for streams in [1, 3, 250] {
+        let mut rig = rig(&format!("[http2]\nmax_concurrent_streams = {streams}"), "", HTTP2);
+        let c = rig.client();
+        for _ in 0..streams {
+            rig.ask(c, GET, true);
+        }
+        assert!(!rig.may_open(c), "{streams}");
+    }
+}
+
+/// How much of a long request a client may send that nobody takes, and whether all of it arrives once it is.
+fn taken(http2: &str, len: usize) -> usize {
+    let mut rig = rig(http2, "", HTTP2);
+    rig.connects_wait = true;
+    let c = rig.client();
+    let body: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+    let far = rig.ask(c, &format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {len}\r\n\r\n"), false);
+    let mut sent = 0;
+    loop {
+        match rig.send(far, &body[sent..]) {
+            0 => break,
+            n => sent += n,
+        }
+    }
+    rig.decide_connects();
+    rig.send_all(far, &body[sent..]);
+    rig.end(far, "");
+    let backend = rig.asked()[0];
+    let got = rig.message(backend);
+    assert!(got.ended && got.body == body, "{} of {len} bytes", got.body.len());
+    rig.respond(backend, OK, b"ok");
+    assert_eq!(rig.message(far).body, b"ok");
+    let counts = rig.proxy.counts();
+    assert_eq!((counts.exchanges, counts.pages), (0, 0));
+    sent
+}
+
+#[test]
+fn windows_are_those_of_the_configuration() {
+    let table = [
+        ("", 65_536),
+        ("[http2]\ninitial_window = 16384", 16_384),
+        ("[http2]\ninitial_window = 500000", 500_000),
+        ("[http2]\ninitial_window = 500000\nconnection_window = 300000", 300_000),
+        (
+            "[http2]\ninitial_window = 2000000\nconnection_window = 4000000\nmax_frame_size = 262144",
+            1_500_000,
+        ),
+    ];
+    for (http2, expected) in table {
+        assert_eq!(taken(http2, 1_500_000), expected, "{http2}");
+    }
+}
+
+// What waits outside of pages counts as if it lay in them: the cap of all buffers holds.
+#[test]
+fn what_waits_counts_as_buffers() {
+    let top =
+        "[http2]\ninitial_window = 1000000\nconnection_window = 4000000\n[limits]\nbuffer_bytes = 1048576";
+    let mut rig = rig(top, "retries = 0", HTTP2);
+    rig.connects_wait = true;
+    let mut taken = 0;
+    let clients: Vec<_> = (0..3).map(|_| rig.client()).collect();
+    let body = vec![0; 700_000];
+    let mut fars = Vec::new();
+    for c in &clients {
+        let far = rig.ask(*c, "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 700000\r\n\r\n", false);
+        let mut sent = 0;
+        while sent < body.len() && !rig.message(far).reset {
+            match rig.send(far, &body[sent..]) {
+                0 => break,
+                n => sent += n,
+            }
+        }
+        taken += if rig.message(far).reset { 0 } else { sent };
+        fars.push(far);
+    }
+    let reset = fars.iter().filter(|far| rig.message(**far).reset).count();
+    assert!(reset >= 2, "{reset} streams were given up");
+    assert!(taken <= 1 << 20, "{taken} bytes");
+    let records = &rig.proxy.observer_mut().records;
+    assert!(records.iter().all(|(_, cause)| *cause == Some(Cause::NoPages)), "{records:?}");
+    for c in clients {
+        rig.lose(c);
+    }
+    let counts = rig.proxy.counts();
+    assert_eq!((counts.exchanges, counts.pages), (0, 0));
+    // All of it is free again.
+    rig.connects_wait = false;
+    let c = rig.client();
+    served(&mut rig, c);
+}
+
+#[test]
+fn an_idle_connection_is_told_before_it_ends() {
+    let mut rig = rig("[timeouts]\nidle = 20", "", HTTP2);
+    let c = rig.client();
+    served(&mut rig, c);
+    rig.advance(Duration::from_secs(19));
+    assert!(!rig.is_told_to_leave(c));
+    // It knows at once, and nothing is under way.
+    rig.advance(Duration::from_millis(1100));
+    assert!(rig.is_told_to_leave(c));
+    rig.close(c);
+    assert_eq!(rig.proxy.counts().clients, 0);
+}
+
+#[test]
+fn who_asks_while_it_is_told_is_served() {
+    let mut rig = rig("[timeouts]\nidle = 20", "", HTTP2);
+    let c = rig.client();
+    served(&mut rig, c);
+    rig.slow_down(c);
+    rig.advance(Duration::from_secs(20));
+    // The GOAWAY is still on its way.
+    assert!(!rig.is_told_to_leave(c));
+    let far = rig.ask(c, GET, true);
+    while rig.take_once(c) {}
+    assert!(rig.is_told_to_leave(c));
+    let backend = rig.asked()[0];
+    rig.respond(backend, OK, b"ok");
+    while rig.take_once(c) {}
+    assert_eq!(rig.message(far).body, b"ok");
+    rig.advance(Duration::from_secs(3));
+    assert_eq!(rig.proxy.counts().clients, 0);
+}
+
+#[test]
+fn who_does_not_hear_it_is_closed() {
+    let mut rig = rig("[timeouts]\nidle = 20", "", HTTP2);
+    let c = rig.client();
+    served(&mut rig, c);
+    rig.slow_down(c);
+    rig.advance(Duration::from_secs(20));
+    assert_eq!(rig.proxy.counts().clients, 1);
+    rig.advance(Duration::from_secs(3));
+    assert_eq!(rig.proxy.counts().clients, 0);
+}
+
+#[test]
+fn a_silent_client_is_asked_whether_it_is_there() {
+    let top = "[http2]\nkeepalive = 10\n[timeouts]\nbackend_head = 0\nstall = 0\nidle = 0";
+    for busy in [true, false] {
+        let mut rig = rig(top, "", HTTP2);
+        let c = rig.client();
+        if busy {
+            rig.ask(c, GET, true);
+        } else {
+            served(&mut rig, c);
+        }
+        // It answers: for hours.
+        for _ in 0..1000 {
+            rig.advance(Duration::from_secs(7));
+        }
+        assert_eq!(rig.proxy.counts().clients, 1);
+        rig.slow_down(c);
+        rig.advance(Duration::from_secs(11));
+        let asked: Vec<u8> = rig.proxy.transmit(c).slices().iter().flat_map(|s| s.to_vec()).collect();
+        assert!(asked.ends_with(b"\0\0\x08\x06\0\0\0\0\0are you?"), "{}", asked.escape_ascii());
+        rig.advance(Duration::from_secs(8));
+        assert_eq!(rig.proxy.counts().clients, 1);
+        rig.advance(Duration::from_secs(3));
+        assert_eq!(rig.proxy.counts().clients, 0);
+        let last = rig.proxy.observer_mut().records.pop();
+        assert_eq!(last, Some(if busy { (0, Some(Cause::ClientStalled)) } else { (200, None) }));
+    }
+}
+
+#[test]
+fn without_the_setting_nobody_is_asked() {
+    let mut rig = rig("[timeouts]\nbackend_head = 0\nstall = 0\nidle = 0", "", HTTP2);
+    let c = rig.client();
+    rig.ask(c, GET, true);
+    rig.slow_down(c);
+    rig.advance(Duration::from_secs(100_000));
+    assert_eq!(rig.proxy.counts().clients, 1);
+    assert!(rig.proxy.transmit(c).slices().is_empty());
+}
+
+// A reload holds for connections that come, and closes none.
+#[test]
+fn a_reload_is_for_new_connections() {
+    let mut rig = rig("[http2]\nmax_concurrent_streams = 2", "", HTTP2);
+    let old = rig.client();
+    rig.ask(old, GET, true);
+    rig.reload(config("[http2]\nmax_concurrent_streams = 1", ""));
+    rig.ask(old, GET, true);
+    assert!(!rig.may_open(old));
+    let new = rig.client();
+    rig.ask(new, GET, true);
+    assert!(!rig.may_open(new));
+    assert_eq!(rig.proxy.counts().exchanges, 3);
+}
