@@ -58,6 +58,8 @@ pub enum Cause {
     TunnelTimeout,
     /// The exchange was still running at the end of a drain and was cut.
     Drained,
+    /// A call of gRPC took longer than its client gives it (`grpc-timeout`).
+    DeadlineExceeded,
 }
 
 impl Cause {
@@ -96,6 +98,7 @@ impl Cause {
         Self::ClientClosed,
         Self::TunnelTimeout,
         Self::Drained,
+        Self::DeadlineExceeded,
     ];
 
     /// A short and stable name: the label of metrics and the word in logs.
@@ -139,6 +142,7 @@ impl Cause {
             Self::ClientClosed => "client_closed",
             Self::TunnelTimeout => "tunnel_timeout",
             Self::Drained => "drained",
+            Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
 
@@ -174,7 +178,9 @@ impl Cause {
             Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::LookupFailed | Self::NoPages => {
                 503
             }
-            Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled => 504,
+            Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled | Self::DeadlineExceeded => {
+                504
+            }
             Self::HeadTimeout | Self::ClientStalled => 408,
             // Not registered, but what nginx has made usual for it.
             Self::ClientClosed => 499,
@@ -216,7 +222,8 @@ mod tests {
             | Cause::ClientStalled
             | Cause::ClientClosed
             | Cause::TunnelTimeout
-            | Cause::Drained => true,
+            | Cause::Drained
+            | Cause::DeadlineExceeded => true,
         }
     }
 
@@ -227,6 +234,6 @@ mod tests {
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "in the order of the variants");
         let tls: Vec<_> = all.iter().filter(|cause| matches!(cause, Cause::BackendTls(_))).copied().collect();
         assert_eq!(tls, TlsFault::ALL.map(Cause::BackendTls));
-        assert_eq!((all.first(), all.last()), (Some(&Cause::NoRoute), Some(&Cause::Drained)));
+        assert_eq!((all.first(), all.last()), (Some(&Cause::NoRoute), Some(&Cause::DeadlineExceeded)));
     }
 }

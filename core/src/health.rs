@@ -20,6 +20,7 @@
 //! recovery in which the backend's share of traffic grows from almost nothing to the whole.
 
 pub mod check;
+pub mod grpc;
 mod packed_state;
 pub mod schedule;
 

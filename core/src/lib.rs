@@ -49,6 +49,7 @@
 //! | [`mod@http`] | what all wires share: heads, fields, framing, targets, dates, broken rules |
 //! | [`h1`] | HTTP/1.1: parsing, bodies, what may follow what, writing, one connection |
 //! | [`h2`] | HTTP/2: frames, field compression, streams and windows, budgets, one connection |
+//! | [`grpc`] | what calls of gRPC ask of a proxy: statuses of errors, deadlines |
 //! | [`wire`] | what a socket speaks: HTTP/1.1, a tunnel, or a protocol of many streams |
 //! | `conn` | one socket's state: its role (client, backend, probe), wire and deadline |
 //! | [`proxy`] | [`Proxy`]; its files put all of this together, a step of the way each |
@@ -139,6 +140,7 @@ mod conn;
 mod endpoint;
 mod event;
 pub mod explain;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod health;

@@ -142,7 +142,7 @@ fn error_type(cause: Cause) -> &'static str {
         },
         Cause::BackendClosed | Cause::BackendReset => "connection_terminated",
         Cause::BadResponse(_) => "http_protocol_error",
-        Cause::BackendTimeout => "http_response_timeout",
+        Cause::BackendTimeout | Cause::DeadlineExceeded => "http_response_timeout",
         Cause::ResponseTruncated => "http_response_incomplete",
         Cause::BackendStalled | Cause::TunnelTimeout => "connection_read_timeout",
     }

@@ -9,6 +9,7 @@ mod check;
 mod choose;
 mod end;
 mod exchange;
+mod grpc;
 mod lookup;
 mod pipe;
 mod probe;

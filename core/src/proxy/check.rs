@@ -186,7 +186,7 @@ impl<O: Observer> Proxy<O> {
         assert!(e.backend.is_some() == attached || outlives, "{:?} and its connection", e.phase);
         assert!(e.holds_slot == e.backend.is_some(), "a slot without a connection, or the other way round");
         if !e.dirty {
-            self.timers.check_exchange(x.0.slot, e.client_due.min(e.backend_due));
+            self.timers.check_exchange(x.0.slot, e.due());
         }
     }
 }

@@ -52,6 +52,9 @@ impl<O: Observer> Proxy<O> {
 
         let body = reply.into_parts(&mut self.scratch.response).unwrap_or_default();
         let passed = self.pass_response(x, now);
+        if self.answer_call(x) {
+            return self.send_own_content(x, Body::Empty, Vec::new(), false, now);
+        }
         let body = passed.content.unwrap_or(body);
         self.send_own_content(x, body, passed.transforms, false, now);
     }

@@ -135,6 +135,8 @@ pub(crate) struct Exchange {
     pub(crate) fin_due: Instant,
     /// When the backend must have done something.
     pub(crate) backend_due: Instant,
+    /// When the client of a call does not wait any longer (`grpc-timeout`).
+    pub(crate) call_due: Instant,
     /// Since when the head of a response is waited for, over all attempts: since a request was whole with a
     /// backend, or the last interim response. [`Instant::NEVER`]: not yet.
     pub(crate) waits_since: Instant,
@@ -156,6 +158,12 @@ pub(crate) const REQUEST: usize = 0;
 pub(crate) const RESPONSE: usize = 1;
 
 impl Exchange {
+    /// The nearest of its deadlines.
+    #[inline]
+    pub(crate) fn due(&self) -> Instant {
+        self.client_due.min(self.backend_due).min(self.call_due)
+    }
+
     /// The client need not hold its content back any more. The time for the response begins when all of that
     /// has been sent.
     pub(crate) fn expectation_met(&mut self) {

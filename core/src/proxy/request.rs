@@ -231,6 +231,7 @@ impl<O: Observer> Proxy<O> {
             client_due: Instant::NEVER,
             fin_due,
             backend_due: Instant::NEVER,
+            call_due: Instant::NEVER,
             waits_since: Instant::NEVER,
             dirty: false,
             status: 0,
@@ -264,6 +265,12 @@ impl<O: Observer> Proxy<O> {
         if client.kind == ListenerKind::Admin {
             return self.admin_request(x, now);
         }
+        // Nearly every client that says so makes calls of gRPC.
+        if e.head.te_trailers {
+            self.set_call_deadline(x, now);
+        }
+        let e = &mut self.tables.exchanges[x];
+        let client = self.tables.conns[e.client.conn].client();
         if self.observer.wants_records() && self.observer.wants_heads() {
             let told = (e.client_ip, &self.scratch.client_text);
             let tls = match client.kind {

@@ -118,19 +118,21 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Files the nearer of an exchange's two deadlines, if it has come nearer.
+    /// Files the nearest of an exchange's deadlines, if it has come nearer.
     #[inline]
     pub(super) fn file_exchange(&mut self, x: ExchangeId) {
         let e = &self.tables.exchanges[x];
-        let at = e.client_due.min(e.backend_due);
-        self.timers.file_exchange(x.0.slot, at);
+        self.timers.file_exchange(x.0.slot, e.due());
     }
 
     fn expire_exchange(&mut self, slot: u32, now: Instant) {
         self.timers.exchange_filed[slot as usize] = Instant::NEVER;
         let Some(x) = self.tables.exchanges.at(slot) else { return };
         let e = &mut self.tables.exchanges[x];
-        if e.client_due <= now {
+        if e.call_due <= now {
+            e.call_due = Instant::NEVER;
+            self.call_overdue(x, now);
+        } else if e.client_due <= now {
             e.client_due = Instant::NEVER;
             self.client_overdue(x, now);
         } else if e.backend_due <= now {
@@ -188,7 +190,7 @@ impl<O: Observer> Proxy<O> {
             }
             _ => return self.rearm_both(x, stall, backend_head, now),
         }
-        self.timers.file_exchange(x.0.slot, e.client_due.min(e.backend_due));
+        self.timers.file_exchange(x.0.slot, e.due());
     }
 
     /// Sets the deadlines by what each leg can do now.
