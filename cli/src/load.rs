@@ -194,11 +194,9 @@ fn is_error(d: &Diagnostic) -> bool {
     d.severity == Severity::Error
 }
 
-/// The configuration, and all diagnostics in the order of the file. What is valid but not built yet counts
-/// as an error.
-fn in_order(mut parsed: Parsed) -> (Option<Config>, Vec<Diagnostic>) {
+/// The configuration, and all diagnostics in the order of the file.
+fn in_order(parsed: Parsed) -> (Option<Config>, Vec<Diagnostic>) {
     let mut diagnostics = parsed.diagnostics;
-    diagnostics.append(&mut parsed.not_built);
     diagnostics.sort_by_key(|d| (d.span.start, d.span.end));
     (parsed.config, diagnostics)
 }

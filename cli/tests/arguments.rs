@@ -91,7 +91,7 @@ fn checks() {
             &["compression.toml: good\n"],
         ),
         ("https", GOOD.replace("127.0.0.1:9", "https://127.0.0.1:9"), 0, &["https.toml: good\n"]),
-        ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 1, &["not built yet"]),
+        ("h2c", GOOD.replace("127.0.0.1:9", "h2c://127.0.0.1:9"), 0, &["h2c.toml: good\n"]),
         ("smol", "driver = \"smol\"\n".to_owned() + GOOD, 0, &["smol.toml: good\n"]),
         (
             "tls",

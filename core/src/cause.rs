@@ -40,6 +40,8 @@ pub enum Cause {
     BackendClosed,
     /// The backend reset the connection before the head of its response was complete.
     BackendReset,
+    /// The backend's connection of HTTP/2 is dead: neither a PING nor SETTINGS were acknowledged in time.
+    BackendLost,
     /// The backend's response violates HTTP.
     BadResponse(Violation),
     /// The head of the response did not come in time.
@@ -90,6 +92,7 @@ impl Cause {
         Self::BackendTls(TlsFault::Protocol),
         Self::BackendClosed,
         Self::BackendReset,
+        Self::BackendLost,
         Self::BackendTimeout,
         Self::ResponseTruncated,
         Self::BackendStalled,
@@ -133,6 +136,7 @@ impl Cause {
             },
             Self::BackendClosed => "backend_closed",
             Self::BackendReset => "backend_reset",
+            Self::BackendLost => "backend_lost",
             Self::BadResponse(v) => v.name(),
             Self::BackendTimeout => "backend_timeout",
             Self::ResponseTruncated => "response_truncated",
@@ -161,6 +165,7 @@ impl Cause {
                 | Self::BackendTls(_)
                 | Self::BackendClosed
                 | Self::BackendReset
+                | Self::BackendLost
                 | Self::BadResponse(_)
                 | Self::BackendTimeout
                 | Self::ResponseTruncated
@@ -178,9 +183,11 @@ impl Cause {
             Self::NoBackend | Self::QueueFull | Self::QueueTimeout | Self::LookupFailed | Self::NoPages => {
                 503
             }
-            Self::ConnectTimeout | Self::BackendTimeout | Self::BackendStalled | Self::DeadlineExceeded => {
-                504
-            }
+            Self::ConnectTimeout
+            | Self::BackendLost
+            | Self::BackendTimeout
+            | Self::BackendStalled
+            | Self::DeadlineExceeded => 504,
             Self::HeadTimeout | Self::ClientStalled => 408,
             // Not registered, but what nginx has made usual for it.
             Self::ClientClosed => 499,
@@ -215,6 +222,7 @@ mod tests {
             | Cause::BackendTls(_)
             | Cause::BackendClosed
             | Cause::BackendReset
+            | Cause::BackendLost
             | Cause::BackendTimeout
             | Cause::ResponseTruncated
             | Cause::BackendStalled

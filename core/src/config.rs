@@ -80,5 +80,5 @@ pub use model::*;
 pub use render::render;
 pub use report::{BackendTlsPlaces, CertificatePlaces, HostName, MiddlewareFile, Parsed, Places};
 pub use secrets::without_secrets;
-pub use tls_target::{BackendTls, ClientCertificate, TlsName, TlsTarget};
+pub use tls_target::{Alpn, BackendTls, ClientCertificate, TlsName, TlsTarget};
 pub use user_list::{HashKind, PasswordHash, UserList};

@@ -7,6 +7,7 @@
 //! | [`conn`] | one connection, of either side |
 //! | [`machine`] | what may follow what on a stream, in one table |
 //! | [`flow`], [`abuse`], [`priority`] | windows; budgets; which stream comes first |
+//! | [`keepalive`] | whether a peer still answers |
 //! | [`head`] | requests, responses and trailers from decoded fields, and which are malformed |
 //! | [`hpack`] | field sections as bytes, and back |
 //! | [`frame`], [`mod@write`] | frames: from bytes to meaning, and back |
@@ -18,6 +19,7 @@ pub mod flow;
 pub mod frame;
 pub mod head;
 pub mod hpack;
+pub mod keepalive;
 pub mod machine;
 pub mod priority;
 mod reason;

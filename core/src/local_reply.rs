@@ -144,6 +144,6 @@ fn error_type(cause: Cause) -> &'static str {
         Cause::BadResponse(_) => "http_protocol_error",
         Cause::BackendTimeout | Cause::DeadlineExceeded => "http_response_timeout",
         Cause::ResponseTruncated => "http_response_incomplete",
-        Cause::BackendStalled | Cause::TunnelTimeout => "connection_read_timeout",
+        Cause::BackendLost | Cause::BackendStalled | Cause::TunnelTimeout => "connection_read_timeout",
     }
 }

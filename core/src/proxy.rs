@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod backend_streams;
 mod bound;
 mod buffer_waiters;
 mod chain;
@@ -13,6 +14,7 @@ mod grpc;
 mod lookup;
 mod pipe;
 mod probe;
+mod probe_streams;
 mod request;
 mod response;
 mod secured;
@@ -209,8 +211,16 @@ impl<O: Observer> Proxy<O> {
         &mut self.observer
     }
 
-    /// A connection asked for by [`Effect::Connect`] is there.
+    /// A connection asked for by [`Effect::Connect`] is there. If it speaks TLS nothing is known of what was
+    /// agreed on: [`Proxy::handle_negotiated`] says more.
     pub fn handle_connected(&mut self, c: ConnId, now: Instant) {
+        if self.chose_http1(c, now) {
+            self.connected(c, now);
+        }
+        self.settle(now);
+    }
+
+    fn connected(&mut self, c: ConnId, now: Instant) {
         match self.tables.conns.get_mut(c).map(|conn| &mut conn.role) {
             Some(Role::Backend(b)) => {
                 b.connected = true;
@@ -223,7 +233,6 @@ impl<O: Observer> Proxy<O> {
             }
             _ => {}
         }
-        self.settle(now);
     }
 
     /// Room lent for reading; empty: do not read now. What is read is told to [`Proxy::handle_recv`] before

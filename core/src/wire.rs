@@ -11,6 +11,7 @@ use crate::buffer::ReceiveBuffer;
 use crate::h1::conn::Conn as H1;
 use crate::h1::rendered_heads::RenderedHeads;
 use crate::h2::Reason;
+use crate::h2::keepalive::{Keepalive, Patience};
 use crate::h2::priority::Priority;
 use crate::id::ExchangeId;
 use crate::page::Pages;
@@ -19,7 +20,7 @@ use crate::time::Instant;
 mod http2;
 
 pub use crate::h2::{Event as StreamEvent, Received};
-pub(crate) use http2::server as http2_server;
+pub(crate) use http2::{client as http2_client, server as http2_server};
 
 /// The protocol of one connection, and all that it has to remember.
 #[derive(Debug)]
@@ -58,6 +59,20 @@ pub(crate) struct Streams {
     pub(crate) asked: bool,
     /// How long it may be silent; [`Duration::MAX`]: for ever.
     pub(crate) keepalive: Duration,
+    /// Streams that a backend has last been seen to take; it may have said more.
+    pub(crate) most: u32,
+    /// Of a connection to a backend.
+    pub(crate) life: Option<Box<Life>>,
+}
+
+/// How long a connection of many streams to a backend is kept.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) keepalive: Keepalive,
+    /// Since when it carries no stream.
+    pub(crate) idle_since: Instant,
+    /// How long it may lie idle, as the pool says that used it last.
+    pub(crate) idle_timeout: Duration,
 }
 
 /// A protocol that carries many streams over one connection.
@@ -106,6 +121,10 @@ pub trait Multiplexed: Debug + Send {
     }
     /// Asks the peer to show that it is there: by anything that it sends.
     fn ping(&mut self) {}
+    /// The peer may send on a stream: it has been given credit.
+    fn may_receive(&self, _stream: u32) -> bool {
+        true
+    }
     /// Which of the streams that can send comes first.
     fn priority(&self, _stream: u32) -> Priority {
         Priority::default()
@@ -129,6 +148,18 @@ pub trait Multiplexed: Debug + Send {
     /// It is of no use any more. What is left to be sent says why.
     fn is_broken(&self) -> bool {
         false
+    }
+    /// It is of no use because the peer speaks another protocol.
+    fn is_foreign(&self) -> bool {
+        false
+    }
+    /// How many streams the peer takes at once, if it has said what it takes.
+    fn peer_streams(&self) -> Option<u32> {
+        Some(u32::MAX)
+    }
+    /// The peer has acknowledged what we told it first.
+    fn is_settled(&self) -> bool {
+        true
     }
 }
 
@@ -403,6 +434,31 @@ impl Tunnel {
 }
 
 impl Streams {
+    /// Of a connection to a backend that is opened now.
+    pub(crate) fn to_backend(protocol: Box<dyn Multiplexed>, idle_timeout: Duration, now: Instant) -> Self {
+        let keepalive = Keepalive::new(Patience::default(), now);
+        let life = Some(Box::new(Life { keepalive, idle_since: now, idle_timeout }));
+        Self { life, ..Self::new(protocol) }
+    }
+
+    /// Opens a stream, unless the peer has as many as it takes. `expected`: how many that will be, as long as
+    /// it has said nothing: it says so too late for those who wait for it.
+    pub(crate) fn open(&mut self, expected: u32) -> Option<u32> {
+        let said = self.protocol.peer_streams().is_some();
+        let most = if said { self.most } else { self.most.min(expected) };
+        if self.exchanges.len() >= most as usize { None } else { self.protocol.open() }
+    }
+
+    /// The peer has refused a stream, which serves no exchange any more: it has as many as it takes.
+    pub(crate) fn refused(&mut self) {
+        self.most = self.most.min(self.exchanges.len() as u32);
+    }
+
+    /// A stream has ended well: the peer may take one more than before.
+    pub(crate) fn served(&mut self) {
+        self.most = self.most.saturating_add(1);
+    }
+
     pub(crate) fn new(protocol: Box<dyn Multiplexed>) -> Self {
         Self {
             protocol,
@@ -412,6 +468,8 @@ impl Streams {
             heard: Instant::NEVER,
             asked: false,
             keepalive: Duration::MAX,
+            most: u32::MAX,
+            life: None,
         }
     }
 

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ruststrom_core::config::{
-    BackendTls, ClientCertificate, Config, Parsed, Severity, TlsName, TlsTarget, parse, render,
+    Alpn, BackendTls, ClientCertificate, Config, Http2Use, Parsed, Severity, TlsName, TlsTarget, parse,
+    render,
 };
 
 /// A file with `rest` from line 4 on, in a pool whose backends are `addresses`.
@@ -15,8 +16,7 @@ fn file(addresses: &str, rest: &str) -> String {
 }
 
 fn valid(text: &str) -> Config {
-    let Parsed { config, diagnostics, not_built, .. } = parse(text);
-    assert!(not_built.is_empty(), "{text}");
+    let Parsed { config, diagnostics, .. } = parse(text);
     config.unwrap_or_else(|| panic!("{}", render(&diagnostics, "f", text)))
 }
 
@@ -68,6 +68,7 @@ fn all_keys() {
         server_name: Some(dns("api.internal")),
         verify: true,
         client: Some(client),
+        alpn: Alpn::Http2First,
     };
     assert_eq!((&*first.settings, &first.name), (&expected, &dns("api.internal")));
     assert!(Arc::ptr_eq(&first.settings, &last.settings), "one value for the pool");
@@ -102,6 +103,29 @@ fn errors_have_places_and_suggestions() {
             9,
             "unknown key \"ca_fil\" in `tls`",
             Some("tls = { ca_file = \"x\" }"),
+        ),
+        (
+            "tls = { alpn = \"h2\" }",
+            4,
+            16,
+            "`alpn` must be a list like [\"h2\", \"http/1.1\"], found a string",
+            Some("tls = { alpn = [\"h2\"] }"),
+        ),
+        ("tls = { alpn = [] }", 4, 16, "`alpn` is an empty list", None),
+        (
+            "tls = { alpn = [\"h2\", \"http/1\"] }",
+            4,
+            23,
+            "unknown protocol \"http/1\"",
+            Some("tls = { alpn = [\"h2\", \"http/1.1\"] }"),
+        ),
+        ("tls = { alpn = [\"h2\", \"h2\"] }", 4, 23, "\"h2\" is already in this list", None),
+        (
+            "tls = { alpn = [\"http/1.1\", \"http/1.1\"] }",
+            4,
+            29,
+            "\"http/1.1\" is already in this list",
+            None,
         ),
         ("tls = { insecure = true }", 4, 9, "unknown key \"insecure\" in `tls`", None),
         ("tls = { ca_file = \" \" }", 4, 19, "`ca_file` must not be empty", None),
@@ -214,4 +238,41 @@ fn warnings() {
         assert_eq!(found, expected, "{text}");
         assert!(config.is_some() && diagnostics.iter().all(|d| d.severity == Severity::Warning), "{text}");
     }
+}
+
+#[test]
+fn what_is_offered() {
+    let cases = [
+        ("", Alpn::Http2First, &["h2", "http/1.1"][..]),
+        ("[\"h2\", \"http/1.1\"]", Alpn::Http2First, &["h2", "http/1.1"]),
+        ("[\"http/1.1\", \"h2\"]", Alpn::Http1First, &["http/1.1", "h2"]),
+        ("[\"h2\"]", Alpn::Http2, &["h2"]),
+        ("[\"http/1.1\"]", Alpn::Http1, &["http/1.1"]),
+    ];
+    for (written, alpn, names) in cases {
+        let rest = if written.is_empty() { String::new() } else { format!("tls = {{ alpn = {written} }}") };
+        let text = file("\"https://a:1\"", &rest);
+        let config = valid(&text);
+        let protocol = &config.pools[0].backends[0].protocol;
+        let target = protocol.tls().expect("TLS");
+        assert_eq!((target.settings.alpn, alpn.names()), (alpn, names), "{written}");
+        let expected = match names {
+            ["h2"] => Http2Use::Always,
+            ["http/1.1"] => Http2Use::Never,
+            _ => Http2Use::Offered,
+        };
+        assert_eq!(protocol.http2(), expected, "{written}");
+        // Where there is a choice there is a target that leaves none.
+        let single = target.for_http1();
+        let chosen = if expected == Http2Use::Always { Alpn::Http2 } else { Alpn::Http1 };
+        assert_eq!(single.settings.alpn, chosen, "{written}");
+        assert_eq!((&single.label, &single.name), (&target.label, &target.name));
+        // It is another identity: connections of before are not used, and health is learnt anew.
+        let other = valid(&file("\"https://a:1\"", "tls = { alpn = [\"h2\"] }"));
+        let same = other.pools[0].backends[0].protocol == *protocol;
+        assert_eq!(same, alpn == Alpn::Http2, "{written}");
+    }
+    let plain = valid(&file("\"h2c://a:1\", \"b:1\"", ""));
+    let spoken: Vec<Http2Use> = plain.pools[0].backends.iter().map(|b| b.protocol.http2()).collect();
+    assert_eq!(spoken, [Http2Use::Always, Http2Use::Never]);
 }

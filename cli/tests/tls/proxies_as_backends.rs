@@ -148,12 +148,11 @@ fn haproxy_resumes_sessions_after_an_idle_close(driver: &str) {
         let proxy = Proxy::start(driver, "", &[], &pool(&server, &ca, ""));
         let mut client = Client::to(proxy.address);
         let mut get = || client.get("/").expect("a response").text();
-        // HTTP/1.1, although HTTP/2 was to be had.
-        let full = format!("{version} 0 a.test 1");
+        let full = format!("{version} 0 a.test 2");
         assert_eq!([get(), get(), get()], [&*full; 3], "{version}");
         // It closes what was idle for this long.
         std::thread::sleep(Duration::from_millis(400));
-        let resumed = format!("{version} 1 a.test 1");
+        let resumed = format!("{version} 1 a.test 2");
         assert_eq!([get(), get()], [&*resumed; 2], "{version}");
         let logged = proxy.logged("\"status\":200", 5);
         let attempts: Vec<&str> = logged.iter().map(|l| field(l, "attempts")).collect();

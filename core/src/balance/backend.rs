@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
-use crate::config::{self, Address, Protocol, TlsTarget};
+use crate::config::{self, Address, Http2Use, Protocol, TlsTarget};
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::planted::planted;
@@ -93,6 +93,12 @@ impl BackendState {
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<TlsTarget>> {
         self.protocol.tls()
+    }
+
+    /// Whether HTTP/2 is spoken to it.
+    #[must_use]
+    pub fn http2(&self) -> Http2Use {
+        self.protocol.http2()
     }
 
     /// Its label in the configuration.

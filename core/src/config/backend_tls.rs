@@ -12,9 +12,9 @@ use super::model::Backend;
 use super::reader::{self, Section};
 use super::report::{BackendTlsPlaces, Report, Span, Value};
 use super::suggest;
-use super::tls_target::{BackendTls, ClientCertificate, TlsName};
+use super::tls_target::{Alpn, BackendTls, ClientCertificate, TlsName};
 
-const KEYS: &[&str] = &["ca_file", "server_name", "verify", "client_certificate", "client_key"];
+const KEYS: &[&str] = &["ca_file", "server_name", "verify", "client_certificate", "client_key", "alpn"];
 
 /// Settings, and where the file has them.
 #[derive(Default)]
@@ -49,9 +49,10 @@ pub(super) fn read(pool: &Section<'_>, report: &mut Report<'_>) -> LocatedTls {
         _ => {}
     }
     let client = certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key });
+    let alpn = s.get("alpn").and_then(|value| alpn(value, report)).unwrap_or_default();
     let span = |key| s.get(key).map(Value::span);
     LocatedTls {
-        settings: Arc::new(BackendTls { ca_file, server_name, verify, client }),
+        settings: Arc::new(BackendTls { ca_file, server_name, verify, client, alpn }),
         table: Some(s.span.clone()),
         verify: span("verify"),
         ca_file: span("ca_file"),
@@ -98,6 +99,46 @@ pub(super) fn check(
 
 fn path(s: &Section<'_>, key: &str, report: &mut Report<'_>) -> Option<Box<str>> {
     reader::non_empty_string(s.get(key)?, &format!("`{key}`"), report).map(Into::into)
+}
+
+/// What is offered to be spoken, the first one preferred.
+fn alpn(value: &Value<'_>, report: &mut Report<'_>) -> Option<Alpn> {
+    const NAMES: [(&str, bool); 2] = [("h2", true), ("http/1.1", false)];
+    let DeValue::Array(items) = value.get_ref() else {
+        let error = report.mistyped(value, "`alpn`", "a list like [\"h2\", \"http/1.1\"]");
+        if let Some(name) = value.get_ref().as_str().filter(|text| NAMES.iter().any(|(name, _)| name == text))
+        {
+            error.write(format!("[{}]", quote(name)));
+        }
+        return None;
+    };
+    if items.is_empty() {
+        report.error(value.span(), "`alpn` is an empty list").help =
+            Some("leave it out for both \"h2\" and \"http/1.1\"".into());
+        return None;
+    }
+    let mut listed = Vec::new();
+    let mut valid = true;
+    for item in items {
+        match reader::one_of(item, "protocol", &NAMES, report) {
+            Some(http2) if listed.contains(&http2) => {
+                report.error(
+                    item.span(),
+                    format!("\"{}\" is already in this list", NAMES[usize::from(!http2)].0),
+                );
+                valid = false;
+            }
+            Some(http2) => listed.push(http2),
+            None => valid = false,
+        }
+    }
+    let read = match listed[..] {
+        [true] => Alpn::Http2,
+        [false] => Alpn::Http1,
+        [false, _] => Alpn::Http1First,
+        _ => Alpn::Http2First,
+    };
+    valid.then_some(read)
 }
 
 /// The one name that certificates have to be for.

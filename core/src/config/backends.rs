@@ -13,7 +13,7 @@ use super::model::{Address, Backend, Protocol};
 use super::reader::{self, Section};
 use super::report::{HostName, Report, Span, Value};
 use super::suggest;
-use super::tls_target::{BackendTls, TlsName, TlsTarget};
+use super::tls_target::{Alpn, BackendTls, TlsName, TlsTarget};
 use super::unix_socket;
 
 const KEYS: &[&str] = &["address", "weight", "max_connections", "backup"];
@@ -87,10 +87,7 @@ fn read_one(item: &Value<'_>, tls: &Arc<BackendTls>, report: &mut Report<'_>) ->
             let protocol = match scheme {
                 Scheme::Http => Protocol::Http1,
                 Scheme::Https => Protocol::Https(Arc::new(tls_target(&label, &address, tls))),
-                Scheme::H2c => {
-                    report.not_built(span.clone(), "`h2c://` backends are");
-                    Protocol::H2c
-                }
+                Scheme::H2c => Protocol::H2c,
             };
             if let Address::Name { host, .. } = &address {
                 report.places.host_names.push(HostName { host: host.clone(), span: span.clone() });
@@ -116,7 +113,12 @@ fn tls_target(label: &str, address: &Address, settings: &Arc<BackendTls>) -> Tls
         Address::Unix(_) => TlsName::of_host("localhost"),
     };
     let name = settings.server_name.clone().unwrap_or(own);
-    TlsTarget { label: label.into(), name, settings: settings.clone() }
+    let target = |settings, http1| TlsTarget { label: label.into(), name: name.clone(), settings, http1 };
+    let http1 = matches!(settings.alpn, Alpn::Http2First | Alpn::Http1First).then(|| {
+        let settings = BackendTls { alpn: Alpn::Http1, ..(**settings).clone() };
+        Arc::new(target(Arc::new(settings), None))
+    });
+    target(settings.clone(), http1)
 }
 
 /// How a backend is spoken to.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::http2::Http2;
 use super::matcher::Matcher;
 use super::middleware_settings::Middleware;
-use super::tls_target::TlsTarget;
+use super::tls_target::{Alpn, TlsTarget};
 
 /// A whole configuration, already checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,13 +167,36 @@ pub enum Address {
 pub enum Protocol {
     /// HTTP/1.1 without TLS.
     Http1,
-    /// `https://`, HTTP/1.1 over TLS.
+    /// `https://`: HTTP/2 or HTTP/1.1 over TLS, as the backend chooses of what it is offered.
     Https(Arc<TlsTarget>),
-    /// `h2c://`, HTTP/2 without TLS. Not built yet: a start refuses it.
+    /// `h2c://`, HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
     H2c,
 }
 
+/// Whether HTTP/2 is spoken to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2Use {
+    /// HTTP/1.1 is.
+    Never,
+    /// If the backend chooses it (RFC 7301).
+    Offered,
+    /// Nothing else is.
+    Always,
+}
+
 impl Protocol {
+    /// Whether HTTP/2 is spoken.
+    #[must_use]
+    pub fn http2(&self) -> Http2Use {
+        match self {
+            Self::Http1 => Http2Use::Never,
+            Self::H2c => Http2Use::Always,
+            Self::Https(target) if target.settings.alpn == Alpn::Http2 => Http2Use::Always,
+            Self::Https(target) if target.settings.alpn.offers_http2() => Http2Use::Offered,
+            Self::Https(_) => Http2Use::Never,
+        }
+    }
+
     /// What TLS is spoken with; `None`: there is none.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<TlsTarget>> {

@@ -24,9 +24,6 @@ pub struct Parsed {
     pub config: Option<Config>,
     /// Errors and warnings in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
-    /// An error for each part of a valid file that can't be served yet, in the order of the file. A start
-    /// has to refuse such a file.
-    pub not_built: Vec<Diagnostic>,
     /// Where the file has what only the machine it is for can tell to be right.
     pub places: Places,
 }
@@ -105,7 +102,6 @@ pub(super) struct Report<'t> {
     /// The whole file.
     pub(super) text: &'t str,
     diagnostics: Vec<Diagnostic>,
-    not_built: Vec<Diagnostic>,
     /// What the core can't check.
     pub(super) places: Places,
     /// Tables with a syntax error, which may have hidden keys: what is missing in them is not reported.
@@ -119,7 +115,6 @@ impl<'t> Report<'t> {
         Self {
             text,
             diagnostics: Vec::new(),
-            not_built: Vec::new(),
             places: Places::default(),
             broken: Vec::new(),
             unknown: Vec::new(),
@@ -198,11 +193,6 @@ impl<'t> Report<'t> {
         source.starts_with('[').then(|| (span.end, format!("\n{line}")))
     }
 
-    /// Adds the error that something valid can't be served yet.
-    pub(super) fn not_built(&mut self, span: Span, what: &str) {
-        self.not_built.push(Diagnostic::new(Severity::Error, span, format!("{what} not built yet")));
-    }
-
     /// Adds an error of the form "`key` must be a string, found an integer"; the caller may set its help.
     pub(super) fn mistyped(&mut self, value: &Value<'_>, what: &str, expected: &str) -> &mut Diagnostic {
         let error =
@@ -227,9 +217,8 @@ impl<'t> Report<'t> {
             self.unknown.iter().any(|(_, error)| own == Some(*error)) || !self.unknown.iter().any(within)
         });
         lines.locate(&mut self.diagnostics);
-        lines.locate(&mut self.not_built);
-        let Self { diagnostics, not_built, places, .. } = self;
-        Parsed { config, diagnostics, not_built, places }
+        let Self { diagnostics, places, .. } = self;
+        Parsed { config, diagnostics, places }
     }
 }
 

@@ -13,6 +13,23 @@ pub struct TlsTarget {
     pub name: TlsName,
     /// How that is verified; the same value for all backends of a pool.
     pub settings: Arc<BackendTls>,
+    /// The same for connections that must not speak HTTP/2, where others may; `None`: there is no other
+    /// choice.
+    pub http1: Option<Arc<Self>>,
+}
+
+/// The protocols that are offered to a backend, the first one preferred (RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// `["h2", "http/1.1"]`
+    #[default]
+    Http2First,
+    /// `["http/1.1", "h2"]`
+    Http1First,
+    /// `["h2"]`: nothing else is spoken.
+    Http2,
+    /// `["http/1.1"]`
+    Http1,
 }
 
 /// A name that a backend's certificate has to have among its subject alternative names (RFC 9110 §4.3.4).
@@ -38,6 +55,8 @@ pub struct BackendTls {
     pub verify: bool,
     /// Shown to backends that ask for a certificate; `None`, the default: they get none.
     pub client: Option<ClientCertificate>,
+    /// What is offered to be spoken; default HTTP/2 before HTTP/1.1.
+    pub alpn: Alpn,
 }
 
 /// A certificate that is shown to backends.
@@ -47,6 +66,33 @@ pub struct ClientCertificate {
     pub certificate: Box<str>,
     /// The private key, as PEM.
     pub key: Box<str>,
+}
+
+impl Alpn {
+    /// The names of the protocols (RFC 7301 §6, RFC 9113 §3.2).
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Http2First => &["h2", "http/1.1"],
+            Self::Http1First => &["http/1.1", "h2"],
+            Self::Http2 => &["h2"],
+            Self::Http1 => &["http/1.1"],
+        }
+    }
+
+    /// HTTP/2 is offered.
+    #[must_use]
+    pub fn offers_http2(self) -> bool {
+        self != Self::Http1
+    }
+}
+
+impl TlsTarget {
+    /// To speak HTTP/1.1 with.
+    #[must_use]
+    pub fn for_http1(self: &Arc<Self>) -> &Arc<Self> {
+        self.http1.as_ref().unwrap_or(self)
+    }
 }
 
 impl TlsName {
@@ -62,6 +108,6 @@ impl TlsName {
 
 impl Default for BackendTls {
     fn default() -> Self {
-        Self { ca_file: None, server_name: None, verify: true, client: None }
+        Self { ca_file: None, server_name: None, verify: true, client: None, alpn: Alpn::default() }
     }
 }

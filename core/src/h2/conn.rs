@@ -198,6 +198,10 @@ pub struct Conn {
     drain: Drain,
     /// The peer takes no streams above this one.
     peer_last: Option<u32>,
+    /// What the peer speaks is not HTTP/2.
+    foreign: bool,
+    /// TLS is spoken below.
+    secure: bool,
     failed: bool,
 }
 
@@ -231,6 +235,8 @@ enum Drain {
 const DRAIN_PING: [u8; 8] = *b"draining";
 /// Of [`Conn::ping`].
 const KEEPALIVE_PING: [u8; 8] = *b"are you?";
+/// What an answer of HTTP/1 begins with.
+const HTTP1: &[u8] = b"HTTP/1.";
 
 impl Conn {
     /// A new connection; our SETTINGS are to be sent.
@@ -272,6 +278,8 @@ impl Conn {
             pending: VecDeque::new(),
             drain: Drain::No,
             peer_last: None,
+            foreign: false,
+            secure: false,
             failed: false,
         };
         conn.greet();
@@ -482,6 +490,12 @@ impl Conn {
         }
     }
 
+    /// The peer may send data on a stream: it has credit, there and in all.
+    #[must_use]
+    pub fn may_receive(&self, stream: u32) -> bool {
+        self.recv.left() > 0 && self.streams.get(stream).is_some_and(|found| found.recv.left() > 0)
+    }
+
     /// How urgent what is sent on a stream is.
     #[must_use]
     pub fn priority(&self, stream: u32) -> Priority {
@@ -492,6 +506,38 @@ impl Conn {
     #[must_use]
     pub fn may_connect(&self) -> bool {
         self.peer.connect_protocol
+    }
+
+    /// Requests on it are sent over TLS: their `:scheme` says so.
+    #[must_use]
+    pub fn over_tls(self) -> Self {
+        Self { secure: true, ..self }
+    }
+
+    /// The `:scheme` of requests.
+    #[must_use]
+    pub fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https" } else { b"http" }
+    }
+
+    // Whether the peer is there.
+
+    /// How many streams the peer takes at once, if its SETTINGS have come.
+    #[must_use]
+    pub fn peer_streams(&self) -> Option<u32> {
+        self.has_settings.then_some(self.peer.max_streams)
+    }
+
+    /// The peer has acknowledged our SETTINGS.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settings_acked
+    }
+
+    /// It has failed because the peer speaks something else than HTTP/2.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     // Leaving.
@@ -539,6 +585,7 @@ impl Conn {
     /// The peer broke the protocol: it is told, and nothing more is read.
     fn fail(&mut self, reason: Reason) -> Event {
         self.failed = true;
+        self.foreign = !self.has_settings && self.input[..self.end].starts_with(HTTP1);
         write::go_away(&mut self.out, self.last_peer, reason);
         self.pending.clear();
         self.resumed.clear();

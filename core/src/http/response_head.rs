@@ -183,6 +183,10 @@ impl ResponseHead {
         if ended && self.framing == Framing::Close {
             self.framing = Framing::Length(0);
         }
+        // HTTP/2 has none, and clients of HTTP/1.1 show it.
+        if self.reason().is_empty() {
+            self.reason = self.fields.append(reason_phrase(self.status));
+        }
     }
 
     /// Begins a response of our own, with content of `len` bytes.

@@ -126,4 +126,10 @@ violations! {
     UnexpectedSwitch "unexpected_101" BAD_REQUEST;
     /// More than 32 interim responses to one request.
     TooManyInterims "too_many_interims" BAD_REQUEST;
+    /// Something else than HTTP/2 where that is to be spoken, HTTP/1.1 for example (RFC 9113 §3.4).
+    NotHttp2 "not_http2" BAD_REQUEST;
+    /// A broken rule of HTTP/2 that ends the connection (RFC 9113 §5.4.1).
+    Http2Connection "http2_connection_error" BAD_REQUEST;
+    /// A broken rule of HTTP/2 that ends a stream: mostly a malformed message (RFC 9113 §5.4.2, §8.1.1).
+    Http2Stream "http2_stream_error" BAD_REQUEST;
 }

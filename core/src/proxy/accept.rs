@@ -24,7 +24,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// A drain should not be late for those who linger.
 pub(super) const BEFORE_DRAINED: Duration = Duration::from_millis(20);
 /// Refused connections are told of this often.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
+pub(super) const NOTE_EVERY: Duration = Duration::from_secs(10);
 
 impl<O: Observer> Proxy<O> {
     /// A listener accepted a connection: caps are checked and timers run from now, before its first byte.
@@ -202,7 +202,7 @@ impl<O: Observer> Proxy<O> {
                 if b.idle {
                     backend.idle.remove(&mut self.pools.links, c.slot);
                 } else if conn.wire.streams().is_some() {
-                    backend.shared_conns.retain(|shared| *shared != c);
+                    backend.unshare(c);
                 }
             }
             Role::Probe(_) => {}

@@ -105,6 +105,13 @@ impl<O: Observer> Proxy<O> {
         let is_idle = |conn: &Conn| matches!(&conn.role, Role::Backend(b) if b.idle);
         let idle_conns = self.tables.conns.iter().filter(|(_, conn)| is_idle(conn)).count();
         assert_eq!(idle, idle_conns, "idle lists");
+        for (at, backend) in self.pools.backends.iter().enumerate() {
+            for b in &backend.shared_conns {
+                let conn = &self.tables.conns[*b];
+                let leads_there = matches!(&conn.role, Role::Backend(b) if b.backend as usize == at);
+                assert!(leads_there && conn.wire.streams().is_some(), "{b:?} is shared, and should not be");
+            }
+        }
         for pool in self.pools.slots.iter().flatten() {
             let waits = |x: &ExchangeId| {
                 self.tables.exchanges.get(*x).is_some_and(|e| e.queued && e.phase == Phase::Choosing)

@@ -1,6 +1,7 @@
 //! From a request to a connection: a backend is chosen, a connection found or opened, and another one tried
 //! when that fails.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Proxy;
@@ -29,6 +30,17 @@ const MAX_ADDRESSES_FAILED: u8 = 8;
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Exchanges at the front of a queue that may be passed over, since each waits for a backend of its own.
 const MAX_PASSED_OVER: usize = 128;
+
+/// What an attempt has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Its connection, or nothing but time.
+    Connection,
+    /// A stream of a connection that goes on.
+    Stream,
+    /// A stream on which the backend has not looked at the request.
+    Refused,
+}
 
 impl<O: Observer> Proxy<O> {
     /// Chooses a backend for an exchange that has none.
@@ -170,12 +182,12 @@ impl<O: Observer> Proxy<O> {
 
     /// Finds or opens a connection to the chosen backend.
     pub(super) fn attach(&mut self, x: ExchangeId, reuse: bool, now: Instant) {
-        if self.backend_protocol.is_some() {
-            return self.attach_stream(x, now);
-        }
-        let e = &mut self.tables.exchanges[x];
+        let e = &self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
         let at = pool.backends[usize::from(e.choice.expect("chosen"))];
+        if self.goes_on_stream(x, at) {
+            return self.attach_stream(x, at, now);
+        }
         if self.pools.backends[at as usize].has_doubtful_idle() {
             self.drop_doubtful_idle(at);
         }
@@ -247,7 +259,8 @@ impl<O: Observer> Proxy<O> {
         let of = &mut self.pools.backends[at as usize];
         of.turn = of.turn.wrapping_add(1);
         let to = of.state.pick(of.turn)?;
-        let tls = of.state.tls().cloned();
+        let http1 = self.tables.exchanges[x].needs_http1();
+        let tls = of.state.tls().map(|target| if http1 { target.for_http1() } else { target }).cloned();
         let role = Role::Backend(Backend {
             backend: at,
             to: to.ip(),
@@ -259,8 +272,7 @@ impl<O: Observer> Proxy<O> {
             keep_alive_secs: u32::MAX,
         });
         // An attempt at a backend that is known to be away tries one address, for all of the time.
-        let one_of_several =
-            of.state.health().usable() && of.state.has_other_than(to.ip()) && matches!(wire, Wire::H1(_));
+        let one_of_several = of.state.health().usable() && of.state.has_other_than(to.ip());
         let b = self.tables.conns.insert(Conn::new(role, wire));
         let e = &mut self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
@@ -372,6 +384,10 @@ impl<O: Observer> Proxy<O> {
                 Some(client) => self.bind(client, leg.conn, pool, now),
             }
         }
+        if cause == Cause::BackendReset {
+            // The connection takes no new stream any more.
+            return self.attempt_failed(x, cause, now);
+        }
         self.fail_exchange(x, cause);
     }
 
@@ -414,27 +430,47 @@ impl<O: Observer> Proxy<O> {
 
     /// No connection came about.
     pub(super) fn connect_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        let e = &mut self.tables.exchanges[x];
-        let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
+        let e = &self.tables.exchanges[x];
+        let role = e.backend.map(|leg| &self.tables.conns[leg.conn].role);
+        let other = match role {
+            Some(Role::Backend(role)) => self.connect_refused_at(role.backend, role.to, cause),
+            _ => false,
+        };
+        if self.tries_next_address(x, other, now) {
+            return;
+        }
+        self.count_failed_connect(x, cause, now);
+        self.attempt_failed(x, cause, now);
+    }
+
+    /// An address of a backend has taken no connection: whether another one may be better.
+    pub(super) fn connect_refused_at(&self, at: u32, to: Option<SocketAddr>, cause: Cause) -> bool {
         let of_address = matches!(
             cause,
             Cause::ConnectRefused | Cause::ConnectUnreachable | Cause::ConnectTimeout | Cause::BackendTls(_)
         );
-        if of_address
-            && e.addresses_failed < MAX_ADDRESSES_FAILED
-            && let Some(leg) = e.backend
-            && let Role::Backend(role) = &self.tables.conns[leg.conn].role
-            && let backend = &self.pools.backends[role.backend as usize].state
-            && backend.refused(role.to)
-            && backend.health().usable()
-            && now < e.connect_until
-        {
-            // Another address of its name may be better: that is no further attempt.
-            e.attempts -= 1;
-            e.addresses_failed += 1;
-            self.detach_backend(x);
-            return self.attach(x, false, now);
+        let backend = &self.pools.backends[at as usize].state;
+        of_address && backend.refused(to) && backend.health().usable()
+    }
+
+    /// Whether the exchange goes on at another address of its backend's name, if there is one that may be
+    /// better: that is no further attempt.
+    pub(super) fn tries_next_address(&mut self, x: ExchangeId, other: bool, now: Instant) -> bool {
+        let e = &mut self.tables.exchanges[x];
+        if !other || e.addresses_failed >= MAX_ADDRESSES_FAILED || now >= e.connect_until {
+            return false;
         }
+        e.attempts -= 1;
+        e.addresses_failed += 1;
+        self.detach_backend(x);
+        self.attach(x, false, now);
+        true
+    }
+
+    /// No connection to the backend of this exchange has come about.
+    pub(super) fn count_failed_connect(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        let e = &self.tables.exchanges[x];
+        let (pool, choice) = (e.pool.expect("routed"), e.choice.expect("chosen"));
         // A shortage of our own says nothing about the backend.
         if (cause != Cause::ConnectFailed || planted!(57))
             && let Some(change) = self.pools.get(pool).state.connect_failed(choice, now)
@@ -445,28 +481,50 @@ impl<O: Observer> Proxy<O> {
             self.health_changed(pool, choice, change, cause.name());
             self.recheck_by_traffic(now);
         }
-        self.attempt_failed(x, cause, now);
+    }
+
+    /// The backend has not looked at the request: it may be sent again, whatever it is. `blameless`: that is
+    /// not even an attempt.
+    pub(super) fn attempt_unprocessed(&mut self, x: ExchangeId, cause: Cause, blameless: bool, now: Instant) {
+        let e = &mut self.tables.exchanges[x];
+        let repeatable = !e.response_seen && (!e.request_begun || e.retained);
+        if !blameless || !repeatable || e.replays >= MAX_REPLAYS {
+            return self.attempt_over(x, cause, Loss::Refused, now);
+        }
+        e.replays += 1;
+        e.attempts = e.attempts.saturating_sub(1);
+        e.rewind_request();
+        self.attach(x, false, now);
     }
 
     /// An attempt failed before any of its response reached the client: try again if that is safe, else say
     /// what went wrong.
     pub(super) fn attempt_failed(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
+        self.attempt_over(x, cause, Loss::Connection, now);
+    }
+
+    pub(super) fn attempt_over(&mut self, x: ExchangeId, cause: Cause, loss: Loss, now: Instant) {
         let e = &self.tables.exchanges[x];
         // What has not been sent has not been let go of either.
-        let idempotent = e.head.method().is_idempotent() || planted!(3);
+        let idempotent = e.head.method().is_idempotent() || loss == Loss::Refused || planted!(3);
         let repeatable = !e.request_begun || (e.retained && idempotent);
         // What authenticates a connection is worth nothing on another one.
         let bound = e.binds && e.request_begun && !planted!(79);
         let safe = (!e.response_seen || planted!(12)) && repeatable && !bound;
-        let stale = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
+        let closed = e.reused && matches!(cause, Cause::BackendClosed | Cause::BackendReset);
+        let stale = match loss {
+            Loss::Connection => closed,
+            Loss::Stream => false,
+            Loss::Refused => true,
+        };
         self.detach_backend(x);
         let e = &mut self.tables.exchanges[x];
         e.attempt_failed(cause);
         self.step_failed(x, cause);
         let e = &mut self.tables.exchanges[x];
         if safe && stale && e.replays < MAX_REPLAYS {
-            // The backend closed an idle connection as it was taken: the request was not served. The same
-            // backend, a fresh connection.
+            // The backend closed an idle connection as it was taken, or has refused the stream: the request
+            // was not served. The same backend, another connection.
             e.replays += 1;
             e.rewind_request();
             return self.attach(x, false, now);

@@ -207,7 +207,11 @@ impl<O: Observer> Proxy<O> {
                 streams.protocol.reset(leg.stream, reason);
                 streams.forget(leg.stream);
                 self.recount_held(leg.conn, self.timers.now);
-                self.mark_ready(leg.conn);
+                if conn_is_client {
+                    self.mark_ready(leg.conn);
+                } else {
+                    self.stream_gone(leg.conn, self.timers.now);
+                }
             }
             None => {
                 conn.exchange = None;
@@ -223,6 +227,12 @@ impl<O: Observer> Proxy<O> {
         let request_ended = e.request.ended;
         let owner = e.binds.then_some(leg.conn);
         if let (Some(backend), Some(pool)) = (e.backend.take(), pool) {
+            if !e.request_sent
+                && let Some(streams) = self.tables.conns[backend.conn].wire.streams_mut()
+            {
+                // Nor does the backend get the rest of the request.
+                streams.protocol.reset(backend.stream, Reason::CANCEL);
+            }
             self.free_backend(backend, pool, owner, now);
         }
         self.end(x, now);
@@ -271,7 +281,8 @@ impl<O: Observer> Proxy<O> {
         let conn = &mut self.tables.conns[b];
         if let Some(streams) = conn.wire.streams_mut() {
             streams.forget(leg.stream);
-            return self.stream_finished(b, now);
+            streams.served();
+            return self.stream_gone(b, now);
         }
         conn.exchange = None;
         let recv_ended = conn.recv_ended;

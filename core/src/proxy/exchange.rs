@@ -99,6 +99,8 @@ pub(crate) struct Exchange {
     pub(crate) reused: bool,
     /// Its connection to the backend belongs to its client alone from now on.
     pub(crate) binds: bool,
+    /// Its backend wants it over HTTP/1.1.
+    pub(crate) http1_only: bool,
     /// It will need a page for the head that its backend gets, and has it promised.
     pub(crate) page_promised: bool,
     /// All of the request that was received is still here.

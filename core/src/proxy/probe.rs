@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Proxy;
+use super::probe_streams::request_on_stream;
 use crate::cause::Cause;
-use crate::config::CheckMethod;
+use crate::config::{CheckMethod, Http2Use, TlsTarget};
 use crate::conn::{Conn, Probe, Role};
 use crate::endpoint::Endpoint;
 use crate::event::Effect;
@@ -83,13 +84,20 @@ impl<O: Observer> Proxy<O> {
         if let (Endpoint::Ip(address), Some(port)) = (&mut to, health.port) {
             address.set_port(port);
         }
-        let mut h1 = H1::new(Side::Server);
-        h1.set_lenient(pool.pool().lenient);
         let backend = usize::from(probe.target.backend);
-        let tls = pool.state.backends()[backend].tls().cloned();
+        let state = &pool.state.backends()[backend];
+        // HTTP/1.1 is enough for a check, where it is spoken.
+        let tls = state.tls().map(TlsTarget::for_http1).cloned();
         let request = &pool.probes[backend];
-        let written = h1.send_probe(&mut self.tables.pages, request);
-        let c = self.tables.conns.insert(Conn::new(Role::Probe(probe), Wire::H1(h1)));
+        let (wire, written) = if state.http2() == Http2Use::Always {
+            (request_on_stream(&pool.head_limits, request, tls.is_some(), now), Ok(()))
+        } else {
+            let mut h1 = H1::new(Side::Server);
+            h1.set_lenient(pool.pool().lenient);
+            let written = h1.send_probe(&mut self.tables.pages, request);
+            (Wire::H1(h1), written)
+        };
+        let c = self.tables.conns.insert(Conn::new(Role::Probe(probe), wire));
         if written.is_err() {
             // For want of memory: that says nothing about the backend.
             self.close(c);
@@ -108,7 +116,11 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn probe_input(&mut self, c: ConnId, now: Instant) {
         let Role::Probe(probe) = &self.tables.conns[c].role else { return };
         let mut outcome = None;
-        if probe.status == 0 {
+        if self.tables.conns[c].wire.streams().is_some() {
+            outcome = self.read_probe_stream(c, now);
+            // It may have to answer something.
+            self.mark_ready(c);
+        } else if probe.status == 0 {
             outcome = self.read_probe_head(c, now);
         }
         if let Role::Probe(probe) = &self.tables.conns[c].role
@@ -182,8 +194,12 @@ impl<O: Observer> Proxy<O> {
     /// The backend closed its direction.
     pub(super) fn probe_stream_ended(&mut self, c: ConnId, now: Instant) {
         let conn = &mut self.tables.conns[c];
-        let (Role::Probe(probe), Wire::H1(h1)) = (&conn.role, &mut conn.wire) else { return };
-        match (probe.status, h1.stream_ended()) {
+        let Role::Probe(probe) = &conn.role else { return };
+        let end = match &mut conn.wire {
+            Wire::H1(h1) => h1.stream_ended(),
+            _ => StreamEnd::Truncated,
+        };
+        match (probe.status, end) {
             (0, _) => self.probe_failed(c, Cause::BackendClosed, now),
             // All of the content is here, and the text is not in it.
             (status, StreamEnd::Message) => self.probe_over(c, &ProbeOutcome::TextMissing { status }, now),

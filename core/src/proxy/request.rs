@@ -213,6 +213,7 @@ impl<O: Observer> Proxy<O> {
             failed: Vec::new(),
             reused: false,
             binds: false,
+            http1_only: false,
             page_promised: false,
             retained: true,
             request_begun: false,

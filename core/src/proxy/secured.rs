@@ -108,9 +108,17 @@ impl<O: Observer> Proxy<O> {
                 self.secured(c, n, now);
             }
             Role::Client(_) => {}
-            Role::Backend(_) | Role::Probe(_) => {
+            Role::Backend(_) => {
                 self.step(c, Step::Negotiated { tls: told(n) });
-                return self.handle_connected(c, now);
+                if self.backend_chose(c, http2, now) {
+                    self.connected(c, now);
+                }
+            }
+            Role::Probe(_) => {
+                self.step(c, Step::Negotiated { tls: told(n) });
+                if self.probe_chose(c, http2, now) {
+                    self.connected(c, now);
+                }
             }
         }
         self.settle(now);
@@ -120,9 +128,9 @@ impl<O: Observer> Proxy<O> {
     /// and the handshake begins: its address is none that swallows connections.
     pub fn handle_handshaking(&mut self, c: ConnId, now: Instant) {
         if let Some(conn) = self.tables.conns.get(c)
-            && let (Role::Backend(_), Some(x)) = (&conn.role, conn.exchange)
+            && matches!(conn.role, Role::Backend(_))
+            && let Some(whole) = self.connect_until(c)
         {
-            let whole = self.tables.exchanges[x].connect_until;
             let until = if planted!(133) { Instant::NEVER } else { whole };
             self.set_deadline(c, until);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::balance::Balancer;
 use crate::balance::{BackendState, PoolState};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Http2Use};
 use crate::h1::HeadLimits;
 use crate::health::check::{Expectation, request_bytes};
 use crate::id::{ConnId, ExchangeId, ListenerId};
@@ -74,12 +74,27 @@ pub(crate) struct ShardPool {
     pub(crate) expected: Expectation,
 }
 
+/// What a backend is known to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Unknown,
+    Http1,
+    Http2,
+}
+
 /// A backend as one shard sees it, whichever configurations name it.
 pub(crate) struct ShardBackend {
     pub(crate) state: Arc<BackendState>,
     pub(crate) idle: IdleList,
-    /// Connections that carry many streams.
+    /// Connections that carry many streams, those that are being opened among them.
     pub(crate) shared_conns: Vec<ConnId>,
+    pub(crate) http2: Http2Use,
+    /// What it chose last of what it is offered.
+    pub(crate) spoken: Spoken,
+    /// Streams that it has said to take on a connection.
+    pub(crate) streams: u32,
+    /// When it was last said that it breaks rules.
+    pub(crate) noted: Option<Instant>,
     /// Round robin over the addresses of a name.
     pub(crate) turn: u32,
     /// The state's epoch when the idle connections were last looked through.
@@ -207,6 +222,10 @@ impl PoolTable {
                     state: state.clone(),
                     idle: IdleList::default(),
                     shared_conns: Vec::new(),
+                    http2: state.http2(),
+                    spoken: Spoken::Unknown,
+                    streams: u32::MAX,
+                    noted: None,
                     turn: 0,
                     seen_epoch: 0,
                     users: 0,
@@ -218,7 +237,8 @@ impl PoolTable {
         };
         let backend = &mut self.backends[at];
         if !Arc::ptr_eq(&backend.state, state) {
-            (backend.state, backend.turn) = (state.clone(), 0);
+            (backend.state, backend.turn, backend.noted) = (state.clone(), 0, None);
+            (backend.http2, backend.spoken, backend.streams) = (state.http2(), Spoken::Unknown, u32::MAX);
         }
         backend.users += 1;
         at as u32
@@ -275,6 +295,11 @@ impl Known {
 }
 
 impl ShardBackend {
+    /// Nobody else gets a stream on this connection.
+    pub(crate) fn unshare(&mut self, b: ConnId) {
+        self.shared_conns.retain(|shared| *shared != b);
+    }
+
     /// Idle connections that were good may not be good any more.
     #[inline]
     pub(crate) fn has_doubtful_idle(&self) -> bool {
@@ -394,6 +419,9 @@ impl<O: Observer> Proxy<O> {
                     && !self.pools.backends[at as usize].idle.is_empty()
                 {
                     self.close_oldest_idle(at);
+                }
+                if self.pools.backends[at as usize].retired() {
+                    self.close_idle_streams(at);
                 }
             }
             self.pools.retire(*slot);

@@ -1,7 +1,7 @@
 //! Connections that carry many streams: each stream is a leg of an exchange of its own, and what ends one
 //! ends no other.
 
-use super::exchange::{Leg, Phase, REQUEST, RESPONSE, Window};
+use super::exchange::{Leg, Phase, REQUEST, RESPONSE};
 use super::{Proxy, Tables};
 use crate::cause::Cause;
 use crate::conn::Role;
@@ -21,6 +21,9 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn streams_input(&mut self, c: ConnId, now: Instant) {
         if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
             (streams.heard, streams.asked) = (now, false);
+        }
+        if let Some(life) = self.life(c) {
+            life.keepalive.heard(now);
         }
         while let Some(conn) = self.tables.conns.get_mut(c)
             && let Wire::Multiplexed(streams) = &mut conn.wire
@@ -121,18 +124,20 @@ impl<O: Observer> Proxy<O> {
                     self.stream_ended(x, trailers, from_client, now);
                 }
             }
-            StreamEvent::Reset { stream, .. } => {
-                if let Some(x) = exchange(stream) {
-                    self.stream_reset(x, from_client, now);
-                }
-            }
+            StreamEvent::Reset { stream, reason, unprocessed } => match exchange(stream) {
+                Some(x) if from_client => self.abort(x, Cause::ClientClosed, now),
+                Some(x) => self.backend_reset_stream(x, reason, unprocessed, now),
+                None => {}
+            },
             StreamEvent::Writable { stream: 0 } => self.streams_sent(c, now),
             StreamEvent::Writable { stream } => match exchange(stream) {
                 Some(x) if from_client => drop(self.push_response_to_stream(x, now)),
                 Some(x) => self.push_request(x, now),
                 None => {}
             },
-            StreamEvent::GoingAway => {}
+            StreamEvent::GoingAway if from_client => {}
+            StreamEvent::GoingAway => self.stream_gone(c, now),
+            StreamEvent::Broken(reason) if !from_client => self.backend_streams_broken(c, reason, now),
             StreamEvent::Broken(_) => self.streams_broken(c, now),
         }
     }
@@ -243,33 +248,6 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// The peer ended a stream at once.
-    fn stream_reset(&mut self, x: ExchangeId, from_client: bool, now: Instant) {
-        let e = &mut self.tables.exchanges[x];
-        if from_client {
-            return self.abort(x, Cause::ClientClosed, now);
-        }
-        if let Some(leg) = e.backend.take() {
-            if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
-                streams.forget(leg.stream);
-            }
-            // The exchange still counts as attached until it is decided what becomes of it.
-            self.lose_backend_leg(x, Cause::BackendReset, now);
-        }
-    }
-
-    /// The backend leg of an exchange is gone, and its connection knows nothing of it any more.
-    fn lose_backend_leg(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
-        let e = &self.tables.exchanges[x];
-        match e.phase {
-            // All of the response lies in the exchange's own page: it only has to be sent.
-            Phase::Responding if e.response.ended => self.release_slot(x),
-            Phase::Responding => self.break_exchange(x, Cause::ResponseTruncated, now),
-            Phase::Connecting => self.connect_failed(x, cause, now),
-            _ => self.attempt_failed(x, cause, now),
-        }
-    }
-
     /// Data of a stream is needed no more: more may come, or be there already.
     pub(super) fn release_stream(&mut self, c: ConnId, stream: u32, bytes: usize) {
         if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
@@ -281,11 +259,8 @@ impl<O: Observer> Proxy<O> {
         self.mark_ready(c);
     }
 
-    /// The peer broke the protocol. A client is told before the connection ends.
+    /// A client broke the protocol. It is told before the connection ends.
     fn streams_broken(&mut self, c: ConnId, now: Instant) {
-        if !matches!(self.tables.conns[c].role, Role::Client(_)) {
-            return self.streams_lost(c, true, now);
-        }
         for x in self.exchanges_of(c) {
             self.abort(x, Cause::ClientClosed, now);
         }
@@ -293,14 +268,21 @@ impl<O: Observer> Proxy<O> {
         self.end_streams(c, now);
     }
 
-    /// Ends a client's connection that carries nothing any more, once all has been sent, if it is broken or
-    /// has been drained.
+    /// Ends a connection that carries nothing any more, once all has been sent, if it is broken or has been
+    /// drained.
     fn end_streams(&mut self, c: ConnId, now: Instant) {
         let Some(conn) = self.tables.conns.get(c).filter(|conn| !conn.is_busy()) else { return };
         let Some(streams) = conn.wire.streams() else { return };
-        let over = streams.protocol.is_broken() || streams.protocol.is_drained();
-        if over && matches!(conn.role, Role::Client(_)) && !streams.protocol.has_output() {
-            self.linger(c, now);
+        let over = match &conn.role {
+            Role::Backend(role) => !self.pools.backends[role.backend as usize].shared_conns.contains(&c),
+            Role::Client(_) => streams.protocol.is_broken() || streams.protocol.is_drained(),
+            Role::Probe(_) => false,
+        };
+        if over && !streams.protocol.has_output() {
+            match conn.role {
+                Role::Client(_) => self.linger(c, now),
+                _ => self.close(c),
+            }
         }
     }
 
@@ -318,86 +300,9 @@ impl<O: Observer> Proxy<O> {
         self.close(c);
     }
 
-    /// A connection to a backend is gone: each of its exchanges goes on as it can.
-    pub(super) fn backend_streams_lost(&mut self, b: ConnId, cause: Cause, now: Instant) {
-        let lost = self.exchanges_of(b);
-        if let Some(streams) = self.tables.conns.get_mut(b).and_then(|conn| conn.wire.streams_mut()) {
-            streams.exchanges.clear();
-        }
-        for x in &lost {
-            self.tables.exchanges[*x].backend = None;
-        }
-        self.close(b);
-        for x in lost {
-            if self.tables.exchanges.get(x).is_some() {
-                self.lose_backend_leg(x, cause, now);
-            }
-        }
-    }
-
-    fn exchanges_of(&self, c: ConnId) -> Vec<ExchangeId> {
+    pub(super) fn exchanges_of(&self, c: ConnId) -> Vec<ExchangeId> {
         let streams = self.tables.conns.get(c).and_then(|conn| conn.wire.streams());
         streams.map_or_else(Vec::new, |streams| streams.exchanges.iter().map(|(_, x)| *x).collect())
-    }
-
-    /// Finds a connection to the chosen backend that takes one more stream, or opens one.
-    pub(super) fn attach_stream(&mut self, x: ExchangeId, now: Instant) {
-        let e = &mut self.tables.exchanges[x];
-        let pool = self.pools.get(e.pool.expect("routed"));
-        let at = pool.backends[usize::from(e.choice.expect("chosen"))];
-        e.attempts = e.attempts.saturating_add(1);
-        (e.reused, e.backend_window) = (false, Window::NONE);
-        let shared = self.pools.backends[at as usize].shared_conns.clone();
-        for b in shared {
-            let conn = &mut self.tables.conns[b];
-            let Role::Backend(role) = &conn.role else { continue };
-            let state = &self.pools.backends[at as usize].state;
-            if role.epoch != state.epoch() && !state.trusts(role.to, role.epoch) {
-                // It ends with the streams that it has.
-                continue;
-            }
-            let connected = role.connected;
-            if let Some(streams) = conn.wire.streams_mut()
-                && let Some(stream) = streams.protocol.open()
-            {
-                return self.attach_to(x, Leg { conn: b, stream }, connected, now);
-            }
-        }
-        let make = self.backend_protocol.expect("backends speak a protocol of many streams");
-        let mut streams = Streams::new(make());
-        let Some(stream) = streams.protocol.open() else {
-            return self.attempt_failed(x, Cause::ConnectFailed, now);
-        };
-        match self.open_backend(at, x, Wire::Multiplexed(streams), now) {
-            Some(b) => {
-                self.pools.backends[at as usize].shared_conns.push(b);
-                self.attach_to(x, Leg { conn: b, stream }, false, now);
-            }
-            None => self.attempt_failed(x, Cause::ConnectUnreachable, now),
-        }
-    }
-
-    fn attach_to(&mut self, x: ExchangeId, leg: Leg, connected: bool, now: Instant) {
-        if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
-            streams.exchanges.push((leg.stream, x));
-        }
-        let e = &mut self.tables.exchanges[x];
-        (e.backend, e.phase) = (Some(leg), Phase::Connecting);
-        if connected {
-            return self.start_sending(x, now);
-        }
-        self.mark_dirty(x);
-    }
-
-    /// The backend took the connection: everybody who waits for it sends.
-    pub(super) fn streams_connected(&mut self, b: ConnId, now: Instant) {
-        for x in self.exchanges_of(b) {
-            if self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Connecting) {
-                self.backend_is_up(x, now);
-                self.start_sending(x, now);
-            }
-        }
-        self.mark_ready(b);
     }
 
     /// Gives a stream as much of the request as it takes; whether the connection has anything to send.
@@ -506,15 +411,12 @@ impl<O: Observer> Proxy<O> {
         self.end_streams(c, now);
     }
 
-    /// A stream of this connection is through: an idle connection may have to go.
+    /// A stream of this client is through: an idle connection may have to go.
     pub(super) fn stream_finished(&mut self, c: ConnId, now: Instant) {
         self.recount_held(c, now);
         let conn = &self.tables.conns[c];
         if !conn.is_busy() {
             let draining = self.drain.until.is_some();
-            if draining && matches!(conn.role, Role::Backend(_)) {
-                return self.close(c);
-            }
             let idle = if draining { super::accept::LINGER } else { self.pools.config.timeouts.idle };
             self.set_deadline(c, now + idle);
         }

@@ -104,8 +104,9 @@ impl<O: Observer> Proxy<O> {
                     }
                     self.connect_failed(x, Cause::ConnectTimeout, now);
                 }
-                None => self.backend_streams_lost(c, Cause::ConnectTimeout, now),
+                None => self.streams_connect_due(c, now),
             },
+            Role::Backend(_) if conn.wire.streams().is_some() => self.look_after(c, now),
             Role::Backend(_) => self.close_idle(c),
             Role::Probe(_) => self.probe_timed_out(c, now),
         }
@@ -218,7 +219,8 @@ impl<O: Observer> Proxy<O> {
         match &conn.wire {
             Wire::Multiplexed(streams) => {
                 let ready = e.response.ready_len(e.backend.map(|leg| &self.tables.conns[leg.conn].wire));
-                let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT;
+                let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT
+                    && streams.protocol.may_receive(e.client.stream);
                 let unsent = ready > 0 || streams.protocol.has_output();
                 (!e.request.ended && e.takes_request_body() && room, unsent)
             }
@@ -231,9 +233,10 @@ impl<O: Observer> Proxy<O> {
         let Some(leg) = e.backend else { return Due::Never };
         let conn = &self.tables.conns[leg.conn];
         let (recv, send) = match &conn.wire {
-            Wire::Multiplexed(_) => {
+            Wire::Multiplexed(streams) => {
                 let ready = e.request.ready_len(Some(&self.tables.conns[e.client.conn].wire));
-                let room = e.response.ready_len(None) < crate::wire::STREAM_CREDIT;
+                let room = e.response.ready_len(None) < crate::wire::STREAM_CREDIT
+                    && streams.protocol.may_receive(leg.stream);
                 (!e.response.ended && room, ready > 0)
             }
             _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),

@@ -28,6 +28,22 @@ pub(crate) fn server(limits: &HeadLimits, http2: &Http2, now: Instant) -> Box<dy
     Box::new(Conn::new(Role::Server, limits, now))
 }
 
+/// A connection to a backend. `secure`: over TLS.
+pub(crate) fn client(limits: &HeadLimits, secure: bool, now: Instant) -> Box<dyn Multiplexed> {
+    let conn = Conn::new(Role::Client, of_heads(limits), now);
+    Box::new(if secure { conn.over_tls() } else { conn })
+}
+
+fn of_heads(limits: &HeadLimits) -> Limits {
+    let list_bytes = (limits.head_bytes + limits.fields * FIELD_OVERHEAD).min(usize::from(u16::MAX));
+    Limits {
+        list_bytes: list_bytes as u32,
+        fields: limits.fields as u32,
+        target_bytes: limits.target_bytes,
+        ..Limits::default()
+    }
+}
+
 /// Name, value and kind of each field line, up to the empty one.
 fn lines(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], HeaderKind)> {
     std::iter::from_fn(move || {
@@ -41,7 +57,7 @@ fn lines(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], HeaderKind)> {
 }
 
 /// Puts a head of HTTP/1.1 into fields.
-fn put_head(start_line: &[u8], fields: &[u8], w: &mut BlockWriter<'_>) {
+fn put_head(start_line: &[u8], scheme: &[u8], fields: &[u8], w: &mut BlockWriter<'_>) {
     let mut pseudo = |name: &[u8], value: &[u8]| w.field(name, value, HeaderKind::Other, false);
     let mut words = start_line.split(|b| *b == b' ');
     let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -49,7 +65,7 @@ fn put_head(start_line: &[u8], fields: &[u8], w: &mut BlockWriter<'_>) {
         pseudo(b":status", second);
     } else {
         pseudo(b":method", first);
-        pseudo(b":scheme", b"http");
+        pseudo(b":scheme", scheme);
         pseudo(b":path", second);
         if let Some((_, host, _)) = lines(fields).find(|(_, _, kind)| *kind == HeaderKind::Host) {
             pseudo(b":authority", host);
@@ -97,7 +113,8 @@ impl Multiplexed for Conn {
     fn send_head(&mut self, stream: u32, head: &[u8]) -> bool {
         let end = memchr::memmem::find(head, b"\r\n").unwrap_or(head.len());
         let (line, fields) = (&head[..end], head.get(end + 2..).unwrap_or_default());
-        self.send_head(stream, false, line.starts_with(b"HEAD "), |w| put_head(line, fields, w))
+        let scheme = self.scheme();
+        self.send_head(stream, false, line.starts_with(b"HEAD "), |w| put_head(line, scheme, fields, w))
     }
 
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize {
@@ -136,6 +153,10 @@ impl Multiplexed for Conn {
         self.ping();
     }
 
+    fn may_receive(&self, stream: u32) -> bool {
+        self.may_receive(stream)
+    }
+
     fn priority(&self, stream: u32) -> Priority {
         self.priority(stream)
     }
@@ -166,5 +187,17 @@ impl Multiplexed for Conn {
 
     fn is_broken(&self) -> bool {
         self.is_broken()
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.is_foreign()
+    }
+
+    fn peer_streams(&self) -> Option<u32> {
+        self.peer_streams()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_settled()
     }
 }

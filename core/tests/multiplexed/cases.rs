@@ -147,7 +147,7 @@ fn a_stalled_stream_holds_up_no_other() {
 /// A backend that stops in the middle of a stream's response is given up, and only that stream.
 #[test]
 fn a_backend_stalls_on_one_stream() {
-    for pair in PAIRS.into_iter().filter(|pair| pair.1 == Speaks::Toy) {
+    for pair in PAIRS.into_iter().filter(|pair| pair.1 != Speaks::Http1) {
         let mut rig = rig("retries = 0", pair);
         let (c, other) = (rig.client(), rig.client());
         let (one, two) = (rig.ask(c, &get("/1"), true), rig.ask(other, &get("/2"), true));
@@ -170,7 +170,7 @@ fn a_backend_stalls_on_one_stream() {
 /// While the client takes nothing there is no room for more of the response: that is not the backend's delay.
 #[test]
 fn a_backend_that_may_not_send_does_not_stall() {
-    for pair in PAIRS.into_iter().filter(|pair| pair.1 == Speaks::Toy && pair.0 == Speaks::Http1) {
+    for pair in PAIRS.into_iter().filter(|pair| pair.1 != Speaks::Http1 && pair.0 == Speaks::Http1) {
         let config = config("[limits]\nmin_download_rate = 0", "retries = 0");
         let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), pair);
         rig.most = 4000;

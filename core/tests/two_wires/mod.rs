@@ -2,19 +2,19 @@
 //! buffers for sockets and a clock that only moves when it is told to.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruststrom_core::config::{self, Config, ListenerKind};
+use ruststrom_core::config::{self, Config, ListenerKind, Protocol, TlsTarget};
 use ruststrom_core::h2::{self, Reason};
-use ruststrom_core::http::ResponseHead;
+use ruststrom_core::http::{RequestHead, ResponseHead};
 use ruststrom_core::middleware::Counter;
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::wire::{Multiplexed, Received};
 use ruststrom_core::{
-    Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Observer, Proxy,
-    Query, Shared,
+    Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated,
+    Observer, Proxy, Query, Shared,
 };
 
 use crate::toy_wire::{ToyEvent, ToyWire};
@@ -23,17 +23,20 @@ use crate::toy_wire::{ToyEvent, ToyWire};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
-    /// Clients only; their requests come by prior knowledge.
+    /// By prior knowledge.
     Http2,
     Toy,
 }
 
-/// Every pair of client and backend. HTTP/2 is not among them: it spells names of fields its own way.
-pub(crate) const PAIRS: [(Speaks, Speaks); 4] = [
+/// Every pair of client and backend. Clients of HTTP/2 are not among them: it spells names of fields its own
+/// way.
+pub(crate) const PAIRS: [(Speaks, Speaks); 6] = [
     (Speaks::Http1, Speaks::Http1),
     (Speaks::Toy, Speaks::Http1),
     (Speaks::Http1, Speaks::Toy),
     (Speaks::Toy, Speaks::Toy),
+    (Speaks::Http1, Speaks::Http2),
+    (Speaks::Toy, Speaks::Http2),
 ];
 
 /// What has been observed.
@@ -41,6 +44,9 @@ pub(crate) const PAIRS: [(Speaks, Speaks); 4] = [
 pub(crate) struct Observed {
     /// Status and cause of each exchange that has ended.
     pub(crate) records: Vec<(u16, Option<Cause>)>,
+    /// Connections to backends that each has asked for.
+    pub(crate) attempts: Vec<u8>,
+    pub(crate) notes: Vec<String>,
     /// Whose request each was.
     pub(crate) users: Vec<String>,
     pub(crate) counters: Vec<(String, Counter)>,
@@ -49,6 +55,7 @@ pub(crate) struct Observed {
 impl Observer for Observed {
     fn exchange(&mut self, r: &Record<'_>) {
         self.records.push((r.status, r.cause));
+        self.attempts.push(r.attempts);
         self.users.push(r.user.to_owned());
     }
     fn count(&mut self, pool: &str, identity: u64, counter: Counter) {
@@ -56,7 +63,9 @@ impl Observer for Observed {
         self.counters.push((pool.to_owned(), counter));
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
-    fn note(&mut self, _: Level, _: &str) {}
+    fn note(&mut self, _: Level, text: &str) {
+        self.notes.push(text.to_owned());
+    }
 }
 
 /// A message as one end of a stream, or of a connection of HTTP/1.1, has received it.
@@ -80,10 +89,16 @@ enum Peer {
 
 /// The far end of a connection of HTTP/2.
 #[derive(Debug)]
-struct Http2 {
-    wire: h2::Conn,
+pub(crate) struct Http2 {
+    pub(crate) wire: h2::Conn,
     received: Received,
     messages: BTreeMap<u32, Message>,
+    /// All that has come.
+    pub(crate) events: Vec<h2::Event>,
+    /// It is a backend.
+    serves: bool,
+    /// It takes bytes, and sends none.
+    pub(crate) deaf: bool,
 }
 
 /// A leg at the far end; HTTP/1.1 has the one stream 0.
@@ -109,7 +124,12 @@ pub(crate) struct Rig {
     pub(crate) refused: usize,
     /// Backends take or refuse connections only in [`Rig::decide_connects`].
     pub(crate) connects_wait: bool,
-    connecting: Vec<ConnId>,
+    connecting: Vec<(ConnId, Option<Arc<TlsTarget>>)>,
+    closed: BTreeSet<ConnId>,
+    /// What backends of HTTP/2 let the proxy do.
+    pub(crate) backend_limits: h2::Limits,
+    /// What backends choose by TLS, as far as it is offered.
+    pub(crate) backend_alpn: Option<&'static str>,
 }
 
 /// One pool with one backend and no health checks; `pool` and `top` are further lines.
@@ -120,6 +140,16 @@ pub(crate) fn config(top: &str, pool: &str) -> Config {
          name = \"api\"\n{addresses}{pool}\n"
     );
     config::parse(&text).config.unwrap_or_else(|| panic!("a good configuration: {text}"))
+}
+
+/// The same with backends that speak this, if they are not spoken to over TLS.
+fn spoken_to(mut config: Config, backends: Speaks) -> Config {
+    if backends == Speaks::Http2 {
+        let all = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
+        all.filter(|backend| backend.protocol == Protocol::Http1)
+            .for_each(|backend| backend.protocol = Protocol::H2c);
+    }
+    config
 }
 
 impl Rig {
@@ -134,6 +164,7 @@ impl Rig {
         (clients, backends): (Speaks, Speaks),
     ) -> Self {
         let now = Instant::from_millis(1000);
+        let config = spoken_to(config, backends);
         let mut proxy = Proxy::new(Arc::new(config), shared, shard, 1, Observed::default(), now);
         if backends == Speaks::Toy {
             proxy.set_backend_protocol(ToyWire::boxed);
@@ -152,25 +183,31 @@ impl Rig {
             refused: 0,
             connects_wait: false,
             connecting: Vec::new(),
+            closed: BTreeSet::new(),
+            backend_limits: h2::Limits::default(),
+            backend_alpn: None,
         };
         rig.run();
         rig
     }
 
-    fn peer(speaks: Speaks) -> Peer {
+    fn peer(speaks: Speaks, role: h2::Role, limits: h2::Limits) -> Peer {
         match speaks {
             Speaks::Http1 => Peer::Http1 { received: Vec::new(), closed: false },
             Speaks::Toy => Peer::Toy { wire: ToyWire::new(100), messages: BTreeMap::new() },
             Speaks::Http2 => Peer::Http2(Box::new(Http2 {
-                wire: h2::Conn::new(
-                    h2::Role::Client,
-                    h2::Limits { streams: u32::MAX, ..h2::Limits::default() },
-                    Instant::ZERO,
-                ),
+                wire: h2::Conn::new(role, limits, Instant::ZERO),
                 received: Received::default(),
                 messages: BTreeMap::new(),
+                events: Vec::new(),
+                serves: role == h2::Role::Server,
+                deaf: false,
             })),
         }
+    }
+
+    fn client_peer(speaks: Speaks) -> Peer {
+        Self::peer(speaks, h2::Role::Client, h2::Limits { streams: u32::MAX, ..h2::Limits::default() })
     }
 
     pub(crate) fn client(&mut self) -> ConnId {
@@ -186,7 +223,7 @@ impl Rig {
         if self.clients == Speaks::Toy {
             self.proxy.set_client_protocol(c, Box::new(ToyWire::new(100)));
         }
-        self.peers.insert(c, Self::peer(self.clients));
+        self.peers.insert(c, Self::client_peer(self.clients));
         self.run();
         c
     }
@@ -196,7 +233,7 @@ impl Rig {
         let (peer, local) = ("192.0.2.7:5000".parse().unwrap(), "192.0.2.1:80".parse().unwrap());
         let accepted = Accepted { listener: ListenerId(0), kind: ListenerKind::Http, peer, local };
         let c = self.proxy.handle_accept(&accepted, self.now).expect("room for a client");
-        self.peers.insert(c, Self::peer(self.clients));
+        self.peers.insert(c, Self::client_peer(self.clients));
         c
     }
 
@@ -300,6 +337,9 @@ impl Rig {
             match self.peers.get(c) {
                 Some(Peer::Http1 { received, .. }) if !received.is_empty() => found.push((*c, 0)),
                 Some(Peer::Toy { messages, .. }) => found.extend(messages.keys().map(|stream| (*c, *stream))),
+                Some(Peer::Http2(http2)) => {
+                    found.extend(http2.messages.keys().map(|stream| (*c, *stream)));
+                }
                 _ => {}
             }
         }
@@ -308,6 +348,16 @@ impl Rig {
 
     /// What a far end has received, with HTTP/1.1's framing undone.
     pub(crate) fn message(&self, (c, stream): Far) -> Message {
+        let mut message = self.message_as_it_is((c, stream));
+        if self.backends == Speaks::Http2 {
+            // What came from there has no capitals.
+            message.head = in_title_case(&message.head);
+            message.trailers = in_title_case(&message.trailers);
+        }
+        message
+    }
+
+    fn message_as_it_is(&self, (c, stream): Far) -> Message {
         match &self.peers[&c] {
             Peer::Http1 { received, closed } => read_http1(received, *closed),
             Peer::Toy { messages, .. } => messages.get(&stream).cloned().unwrap_or_default(),
@@ -387,9 +437,10 @@ impl Rig {
 
     fn obey(&mut self, effect: Effect) {
         match effect {
-            Effect::Connect { conn, .. } if self.connects_wait => self.connecting.push(conn),
-            Effect::Connect { conn, .. } => self.decide_connect(conn),
+            Effect::Connect { conn, tls, .. } if self.connects_wait => self.connecting.push((conn, tls)),
+            Effect::Connect { conn, tls, .. } => self.decide_connect(conn, tls),
             Effect::Lookup { id, query } => self.lookups.push((id, query)),
+            Effect::Close(c) | Effect::Reset(c) if !self.closed.insert(c) => panic!("{c:?} is closed twice"),
             Effect::Close(c) | Effect::Reset(c) => match self.peers.get_mut(&c) {
                 Some(Peer::Http1 { closed, .. }) => *closed = true,
                 Some(Peer::Toy { messages, .. }) => {
@@ -404,14 +455,30 @@ impl Rig {
         }
     }
 
-    fn decide_connect(&mut self, conn: ConnId) {
+    fn decide_connect(&mut self, conn: ConnId, tls: Option<Arc<TlsTarget>>) {
         if self.refused > 0 {
             self.refused -= 1;
             return self.proxy.handle_fault(conn, Fault::Refused, self.now);
         }
-        self.peers.insert(conn, Self::peer(self.backends));
+        let offered = tls.as_ref().map(|target| target.settings.alpn.names());
+        let chosen = offered.and_then(|names| {
+            let chosen = self.backend_alpn?;
+            names.contains(&chosen).then_some(chosen)
+        });
+        let speaks = match (offered, chosen) {
+            (None, _) => self.backends,
+            (_, Some("h2")) => Speaks::Http2,
+            _ => Speaks::Http1,
+        };
+        self.peers.insert(conn, Self::peer(speaks, h2::Role::Server, self.backend_limits));
         self.backend_conns.push(conn);
-        self.proxy.handle_connected(conn, self.now);
+        match tls {
+            None => self.proxy.handle_connected(conn, self.now),
+            Some(_) => {
+                let n = Negotiated { alpn: chosen.map(str::as_bytes), ..Negotiated::default() };
+                self.proxy.handle_negotiated(conn, &n, self.now);
+            }
+        }
     }
 
     /// A far end takes what the proxy has to send.
@@ -443,6 +510,7 @@ impl Rig {
     fn give(&mut self, c: ConnId) -> bool {
         let wire: &mut dyn Multiplexed = match self.peers.get_mut(&c) {
             Some(Peer::Toy { wire, .. }) => wire,
+            Some(Peer::Http2(http2)) if http2.deaf => return false,
             Some(Peer::Http2(http2)) => &mut http2.wire,
             Some(Peer::Http1 { .. }) | None => return false,
         };
@@ -514,7 +582,13 @@ impl Http2 {
     }
 
     fn event(&mut self, event: h2::Event, held: impl Fn(u32) -> bool) {
+        self.events.push(event);
         match event {
+            h2::Event::Request { stream, ended } => {
+                let message = self.messages.entry(stream).or_default();
+                message.head = request_as_http1(&self.received.request);
+                message.ended = ended;
+            }
             h2::Event::Response { stream, ended } => {
                 let message = self.messages.entry(stream).or_default();
                 message.head.push_str(&as_http1(&self.received.response));
@@ -536,12 +610,23 @@ impl Http2 {
             // A reset behind a whole response only says that the rest of the request is not wanted.
             h2::Event::Reset { stream, .. } => {
                 let message = self.messages.entry(stream).or_default();
-                message.reset |= !message.ended;
+                message.reset |= !message.ended || self.serves;
             }
             h2::Event::Writable { .. } | h2::Event::GoingAway => {}
             other => panic!("the proxy broke the protocol: {other:?}"),
         }
     }
+}
+
+/// The head of a request as one of HTTP/1.1.
+fn request_as_http1(head: &RequestHead) -> String {
+    let mut text = format!("{} {} HTTP/1.1\r\n", head.method(), String::from_utf8_lossy(head.target()));
+    for field in head.fields().iter() {
+        let (name, value) = (String::from_utf8_lossy(field.name), String::from_utf8_lossy(field.value));
+        assert!(!name.bytes().any(|b| b.is_ascii_uppercase()), "{name}");
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    in_title_case(&(text + "\r\n"))
 }
 
 /// A head as one of HTTP/1.1.
@@ -570,6 +655,13 @@ fn in_title_case(text: &str) -> String {
                     c
                 })
                 .collect();
+            let name = match &*name {
+                "Etag" => "ETag",
+                "Te" => "TE",
+                "X-Real-Ip" => "X-Real-IP",
+                "X-Request-Id" => "X-Request-ID",
+                name => name,
+            };
             format!("{name}: {value}")
         }
         None => line.to_owned(),
@@ -652,9 +744,29 @@ impl Rig {
         match self.peers.get_mut(&far.0).expect("an open connection") {
             Peer::Http1 { .. } => drop(self.send_raw(far.0, head.as_bytes())),
             Peer::Toy { wire, .. } => assert!(wire.send_head(far.1, head.as_bytes())),
-            Peer::Http2(_) => unreachable!("backends do not speak HTTP/2 yet"),
+            Peer::Http2(http2) => {
+                assert!(Multiplexed::send_head(&mut http2.wire, far.1, head.as_bytes()));
+            }
         }
         self.run();
+    }
+
+    /// The far end of a connection of HTTP/2; afterwards [`Rig::run`] is to be called.
+    pub(crate) fn http2(&mut self, c: ConnId) -> &mut Http2 {
+        match self.peers.get_mut(&c) {
+            Some(Peer::Http2(http2)) => http2,
+            other => panic!("{c:?} does not speak HTTP/2: {other:?}"),
+        }
+    }
+
+    /// The proxy has closed the connection.
+    pub(crate) fn is_closed(&self, c: ConnId) -> bool {
+        self.closed.contains(&c)
+    }
+
+    /// A far end sends bytes as they are.
+    pub(crate) fn send_bytes(&mut self, c: ConnId, bytes: &[u8]) {
+        self.send_raw(c, bytes);
     }
 
     /// A far end gives no credit for what comes on this stream any more.
@@ -667,8 +779,7 @@ impl Rig {
     pub(crate) fn respond_at_once(&mut self, far: Far, head: &str, body: &[u8]) {
         match self.peers.get(&far.0).expect("an open connection") {
             Peer::Http1 { .. } => drop(self.send_raw(far.0, &[head.as_bytes(), body].concat())),
-            Peer::Http2(_) => unreachable!("backends do not speak HTTP/2 yet"),
-            Peer::Toy { .. } => {
+            Peer::Http2(_) | Peer::Toy { .. } => {
                 self.respond_head(far, head);
                 let mut given = 0;
                 while given < body.len() {
@@ -689,6 +800,7 @@ impl Rig {
     }
 
     pub(crate) fn reload(&mut self, config: Config) {
+        let config = spoken_to(config, self.backends);
         self.proxy.handle_config(Arc::new(config), self.now);
         self.run();
     }
@@ -696,10 +808,27 @@ impl Rig {
     /// Backends take or refuse the connections that have waited.
     pub(crate) fn decide_connects(&mut self) {
         self.connects_wait = false;
-        for conn in std::mem::take(&mut self.connecting) {
-            self.decide_connect(conn);
+        for (conn, tls) in std::mem::take(&mut self.connecting) {
+            self.decide_connect(conn, tls);
         }
         self.run();
+    }
+
+    /// The same with backends that send nothing.
+    pub(crate) fn decide_connects_deaf(&mut self) {
+        self.connects_wait = false;
+        for (conn, tls) in std::mem::take(&mut self.connecting) {
+            self.decide_connect(conn, tls);
+            self.http2(conn).deaf = true;
+        }
+        self.run();
+    }
+
+    /// Interim responses have been read: a client of HTTP/1.1 waits for the final one.
+    pub(crate) fn forget_if_http1(&mut self, far: Far) {
+        if self.clients == Speaks::Http1 {
+            self.forget(far);
+        }
     }
 
     /// A connection breaks.

@@ -166,7 +166,10 @@ const SECTIONS: [(&str, &[&str]); 24] = [
         &["check_every", "path", "timeout", "slow_threshold", "rise", "fall", "ramp_up", "slow_weight"],
     ),
     ("[backend_pools.client]", &["pool_idle_timeout", "pool_max_idle_per_host"]),
-    ("[backend_pools.tls]", &["ca_file", "server_name", "verify", "client_certificate", "client_key"]),
+    (
+        "[backend_pools.tls]",
+        &["ca_file", "server_name", "verify", "client_certificate", "client_key", "alpn"],
+    ),
     ("[backend_pools.timeouts]", &["connect", "backend_head", "stall", "tunnel", "queue", "head"]),
     (
         "[backend_pools.limits]",

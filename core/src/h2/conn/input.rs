@@ -212,16 +212,23 @@ impl Conn {
         let known = found.has_head || self.role == Role::Client;
         self.spend(Abuse::ResetsCaused, now)?;
         self.reset(stream, reason);
-        Ok(known.then_some(Event::Reset { stream, reason, unprocessed: false }))
+        Ok(known.then_some(match self.role {
+            Role::Server => Event::Reset { stream, reason, unprocessed: false },
+            Role::Client => Event::Rejected { stream, violation: Violation::Http2Stream, ended: true },
+        }))
     }
 
     fn peer_reset(&mut self, stream: u32, reason: Reason, now: Instant) -> Handled {
-        let Some(found) = self.streams.get(stream).filter(|found| found.state != State::Idle) else {
+        let Some(found) = self.streams.get_mut(stream).filter(|found| found.state != State::Idle) else {
             return self.not_open(stream, Step::RecvReset, now);
         };
         debug_assert!(!found.state.is_closed() || !found.held.is_empty());
         if self.role == Role::Server {
             self.spend(Abuse::Resets, now)?;
+        } else if found.held_end.is_some() {
+            // The response is whole, and the rest of the request is not wanted (RFC 9113 §8.1).
+            found.state = State::ResetByPeer;
+            return Ok(None);
         }
         self.remove(stream, State::ResetByPeer);
         let unprocessed = self.role == Role::Client && reason == Reason::REFUSED_STREAM;

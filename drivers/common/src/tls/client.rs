@@ -15,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection};
-use ruststrom_core::config::{BackendTls, Severity, TlsName, TlsTarget};
+use ruststrom_core::config::{Alpn, BackendTls, Severity, TlsName, TlsTarget};
 use ruststrom_core::{Config, TlsFault};
 
 use super::problem::{Flaw, Part};
@@ -26,9 +26,6 @@ use super::verify::Verifier;
 use super::{certificate, roots};
 
 pub use super::fault::fault_of_tls;
-
-/// What is to be spoken once the handshake is over (RFC 7301).
-const ALPN: &[&[u8]] = &[b"http/1.1"];
 
 /// Sessions that are kept for each target: so many TLS 1.3 tickets, each of which is used once, and one TLS
 /// 1.2 session.
@@ -114,7 +111,9 @@ impl ClientTls {
         let mut client = Self::default();
         let mut problems = Vec::new();
         for pool in &config.pools {
-            let targets = || pool.backends.iter().filter_map(|backend| backend.protocol.tls());
+            let https = || pool.backends.iter().filter_map(|backend| backend.protocol.tls());
+            // What is read from files is the same for connections that are not to speak HTTP/2.
+            let targets = || https().chain(https().filter_map(|target| target.http1.as_ref()));
             let Some(first) = targets().next() else { continue };
             let (material, mut flaws) = loader.read(&first.settings);
             if let Some(material) = material {
@@ -210,11 +209,11 @@ impl Loader<'_> {
                 Flaw::error(Part::Table, message, "set `server_name` of [backend_pools.tls]")
             })?,
         };
-        let config = Arc::new(self.config(material));
+        let config = Arc::new(self.config(material, target.settings.alpn));
         Ok(Target { name, config, material: material.clone() })
     }
 
-    fn config(&self, material: &Material) -> ClientConfig {
+    fn config(&self, material: &Material, alpn: Alpn) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .expect("the provider has suites of both versions");
@@ -228,7 +227,7 @@ impl Loader<'_> {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = alpn.names().iter().map(|name| name.as_bytes().to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config
     }

@@ -240,6 +240,11 @@ fn whom_a_certificate_is_believed() {
                 TlsName::Ip(_) => None,
             };
             assert_eq!(spoken.server.server_name(), asked, "{what}");
+            assert_eq!(spoken.client.alpn_protocol(), Some(&b"h2"[..]), "{what}");
+            // Connections that are not to speak HTTP/2 are verified alike.
+            let server = server_of_versions(&made, versions, None).into();
+            let spoken =
+                speak(&client, target.for_http1(), &server).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             assert_eq!(spoken.client.alpn_protocol(), Some(&b"http/1.1"[..]), "{what}");
         }
         // Whatever it is, without verification it will do.

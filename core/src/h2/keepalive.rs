@@ -1,0 +1,152 @@
+//! Whether a connection that we have opened is still of use: its peer has to know our SETTINGS in time
+//! (RFC 9113 §6.5.3), and answers a PING when it has been silent for long while streams wait for it
+//! (RFC 9113 §6.7). One that carries nothing is asked nothing: it costs nobody anything.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Silence while there are streams, before a PING.
+    pub interval: Duration,
+    /// For the answer to a PING, and to SETTINGS.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), answer: Duration::from_secs(10) }
+    }
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing before that time; [`Instant::NEVER`]: nothing.
+    Wait(Instant),
+    /// A PING is to be sent, and then to be waited until that time.
+    Ping(Instant),
+    /// It is of no use any more.
+    Lost,
+}
+
+/// See the file's head.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    patience: Patience,
+    /// Since when our SETTINGS are under way.
+    opened: Instant,
+    /// When the last bytes came, or the first stream was opened.
+    heard: Instant,
+    /// Since when a PING is under way.
+    asked: Option<Instant>,
+}
+
+impl Keepalive {
+    /// For a connection that is opened now.
+    #[must_use]
+    pub fn new(patience: Patience, now: Instant) -> Self {
+        Self { patience, opened: now, heard: now, asked: None }
+    }
+
+    /// The connection is there: only now our SETTINGS are under way.
+    pub fn connected(&mut self, now: Instant) {
+        (self.opened, self.heard) = (now, now);
+    }
+
+    /// Bytes came, whatever they are: who sends is alive. Also for the first stream after none: the silence
+    /// before it was expected.
+    pub fn heard(&mut self, now: Instant) {
+        (self.heard, self.asked) = (now, None);
+    }
+
+    /// What is to be done. `streams`: some are open; `settled`: our SETTINGS have been acknowledged.
+    pub fn look(&mut self, streams: bool, settled: bool, now: Instant) -> Verdict {
+        let Patience { interval, answer } = self.patience;
+        let settings = if settled { Instant::NEVER } else { self.opened + answer };
+        if settings <= now {
+            return Verdict::Lost;
+        }
+        if !streams {
+            self.asked = None;
+            return Verdict::Wait(settings);
+        }
+        match self.asked {
+            Some(asked) if asked + answer <= now => Verdict::Lost,
+            Some(asked) => Verdict::Wait(settings.min(asked + answer)),
+            None if self.heard + interval <= now => {
+                self.asked = Some(now);
+                Verdict::Ping(settings.min(now + answer))
+            }
+            None => Verdict::Wait(settings.min(self.heard + interval)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
+
+    /// What happens at a second.
+    enum Now {
+        Connected,
+        Heard,
+        /// With streams, with our SETTINGS acknowledged: what is to be done.
+        Look(bool, bool, Verdict),
+    }
+
+    #[test]
+    fn as_in_a_table() {
+        use Now::{Connected, Heard, Look};
+        use Verdict::{Lost, Ping, Wait};
+        let never = Wait(Instant::NEVER);
+        let tables: &[&[(u64, Now)]] = &[
+            // SETTINGS that nobody acknowledges, with streams or without.
+            &[(3, Connected), (3, Look(false, false, Wait(at(13)))), (13, Look(false, false, Lost))],
+            &[(0, Look(true, false, Wait(at(10)))), (9, Heard), (10, Look(true, false, Lost))],
+            // Without streams nothing is asked, however long.
+            &[(0, Look(false, true, never)), (9_999, Look(false, true, never))],
+            // Silence, a PING, its answer, silence again, and none.
+            &[
+                (0, Look(true, true, Wait(at(30)))),
+                (29, Look(true, true, Wait(at(30)))),
+                (30, Look(true, true, Ping(at(40)))),
+                (39, Look(true, true, Wait(at(40)))),
+                (39, Heard),
+                (40, Look(true, true, Wait(at(69)))),
+                (69, Look(true, true, Ping(at(79)))),
+                (79, Look(true, true, Lost)),
+            ],
+            // Whoever sends anything is not asked.
+            &[(0, Look(true, true, Wait(at(30)))), (20, Heard), (30, Look(true, true, Wait(at(50))))],
+            // The streams are gone before the answer: it is not waited for.
+            &[
+                (30, Look(true, true, Ping(at(40)))),
+                (31, Look(false, true, never)),
+                (100, Heard),
+                (100, Look(true, true, Wait(at(130)))),
+            ],
+            // A late look asks late, and waits as long for the answer.
+            &[(77, Look(true, true, Ping(at(87)))), (99, Look(true, true, Lost))],
+        ];
+        for (n, table) in tables.iter().enumerate() {
+            let mut keepalive = Keepalive::new(Patience::default(), at(0));
+            for (secs, now) in *table {
+                match now {
+                    Connected => keepalive.connected(at(*secs)),
+                    Heard => keepalive.heard(at(*secs)),
+                    Look(streams, settled, verdict) => {
+                        let found = keepalive.look(*streams, *settled, at(*secs));
+                        assert_eq!(found, *verdict, "table {n}, second {secs}");
+                    }
+                }
+            }
+        }
+    }
+}
