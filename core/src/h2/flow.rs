@@ -44,7 +44,8 @@ impl RecvWindow {
     /// If the peer had no credit for them.
     pub fn take(&mut self, bytes: u32) -> Result<(), Exceeded> {
         let left = self.left - i64::from(bytes);
-        if left < 0 {
+        // What is empty needs no credit, even where a setting has made the window negative (RFC 9113 §6.9).
+        if left < 0 && bytes > 0 {
             return Err(Exceeded);
         }
         self.left = left;
@@ -142,6 +143,7 @@ mod tests {
         assert_eq!(window.take(700), Ok(()));
         window.resize(200);
         assert_eq!((window.left(), window.held(), window.take(1)), (0, 700, Err(Exceeded)));
+        assert_eq!(window.take(0), Ok(()));
         window.release(99);
         assert_eq!(window.update(), None);
         window.release(501);
