@@ -214,6 +214,7 @@ impl<O: Observer> Proxy<O> {
     /// A connection asked for by [`Effect::Connect`] is there. If it speaks TLS nothing is known of what was
     /// agreed on: [`Proxy::handle_negotiated`] says more.
     pub fn handle_connected(&mut self, c: ConnId, now: Instant) {
+        self.timers.now = now;
         if self.chose_http1(c, now) {
             self.connected(c, now);
         }
@@ -256,6 +257,7 @@ impl<O: Observer> Proxy<O> {
 
     /// `n` bytes were read into the room; 0 gives it back.
     pub fn handle_recv(&mut self, c: ConnId, n: usize, now: Instant) {
+        self.timers.now = now;
         if n > 0 {
             self.step_bytes(c, Step::Received { bytes: n });
         }
@@ -288,6 +290,7 @@ impl<O: Observer> Proxy<O> {
 
     /// End of stream, after every byte before it.
     pub fn handle_recv_end(&mut self, c: ConnId, now: Instant) {
+        self.timers.now = now;
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if std::mem::replace(&mut conn.recv_ended, true) {
             return;
@@ -306,6 +309,7 @@ impl<O: Observer> Proxy<O> {
     /// The peer has closed its direction, as the poller says; what it sent before may not have been read, as
     /// long as that is not wanted. After it [`Proxy::handle_recv_end`] comes once all has been read.
     pub fn handle_peer_closing(&mut self, c: ConnId, now: Instant) {
+        self.timers.now = now;
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if matches!(conn.role, Role::Client(_)) && !std::mem::replace(&mut conn.peer_closing, true) {
             self.client_closing(c, now);
@@ -315,6 +319,7 @@ impl<O: Observer> Proxy<O> {
 
     /// `n` bytes of [`Proxy::transmit`] have been sent.
     pub fn handle_sent(&mut self, c: ConnId, n: usize, now: Instant) {
+        self.timers.now = now;
         self.step_bytes(c, Step::Sent { bytes: n });
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         match (&conn.role, conn.exchange) {
@@ -334,6 +339,7 @@ impl<O: Observer> Proxy<O> {
 
     /// The socket broke.
     pub fn handle_fault(&mut self, c: ConnId, f: Fault, now: Instant) {
+        self.timers.now = now;
         match self.tables.conns.get(c).map(|conn| (&conn.role, conn.wire.streams().is_some())) {
             Some((Role::Client(_), true)) => self.streams_lost(c, true, now),
             Some((Role::Client(_), false)) if self.is_handshaking(c) => self.handshake_failed(c, f, now),
@@ -350,6 +356,7 @@ impl<O: Observer> Proxy<O> {
 
     /// A new configuration. Exchanges under way keep theirs, no connection is cut.
     pub fn handle_config(&mut self, config: Arc<Config>, now: Instant) {
+        self.timers.now = now;
         self.adopt(&config, now);
         self.settle(now);
     }
@@ -367,6 +374,7 @@ impl<O: Observer> Proxy<O> {
 
     /// Another shard changed something shared: health, addresses, or a slot that an exchange here waits for.
     pub fn handle_shared(&mut self, now: Instant) {
+        self.timers.now = now;
         self.recheck_by_traffic(now);
         for pool in 0..self.pools.len() {
             self.serve_queue(pool, now);

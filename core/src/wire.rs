@@ -51,6 +51,8 @@ pub(crate) struct Streams {
     pub(crate) exchanges: Vec<(u32, ExchangeId)>,
     /// Where the next round over the streams begins, so that none comes first for ever.
     pub(crate) turn: usize,
+    /// Every stream is through, but not all of what they had to say has been sent.
+    pub(crate) flushing: bool,
     /// Bytes that it holds, as the pages know of them.
     pub(crate) charged: usize,
     /// When the peer was last heard of.
@@ -464,6 +466,7 @@ impl Streams {
             protocol,
             exchanges: Vec::new(),
             turn: 0,
+            flushing: false,
             charged: 0,
             heard: Instant::NEVER,
             asked: false,

@@ -204,6 +204,8 @@ impl RequestHead {
     pub(crate) fn on_stream(&mut self, ended: bool) {
         self.upgrade = None;
         match self.framing {
+            // A client that says that there is none says so to the backend, too.
+            Framing::Length(0) => {}
             _ if ended => self.framing = Framing::None,
             Framing::None => self.framing = Framing::Chunked,
             Framing::Length(_) | Framing::Chunked | Framing::Close => {}

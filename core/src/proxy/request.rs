@@ -88,6 +88,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn begin_http2(&mut self, c: ConnId, mut bytes: &[u8], now: Instant) {
         let conn = &mut self.tables.conns[c];
         conn.wire.clear(&mut self.tables.pages);
+        // The preface was the beginning of no request.
+        conn.head_started = Instant::NEVER;
         let settings = &self.pools.config.http2;
         let protocol = wire::http2_server(&self.pools.head_limits, settings, now);
         let mut streams = Streams::new(protocol);

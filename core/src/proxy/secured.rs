@@ -94,6 +94,7 @@ impl<O: Observer> Proxy<O> {
     /// of the protocol it agreed on. HTTP/1.1 is what is spoken where it did not say. A connection to a
     /// backend is connected by this.
     pub fn handle_negotiated(&mut self, c: ConnId, n: &Negotiated<'_>, now: Instant) {
+        self.timers.now = now;
         let Some(conn) = self.tables.conns.get(c) else { return };
         // Which of the two versions it is each request says itself.
         let http2 = n.alpn == Some(b"h2");
@@ -127,6 +128,7 @@ impl<O: Observer> Proxy<O> {
     /// The socket of a connection that [`Effect::Connect`](crate::Effect::Connect) asked TLS for is there,
     /// and the handshake begins: its address is none that swallows connections.
     pub fn handle_handshaking(&mut self, c: ConnId, now: Instant) {
+        self.timers.now = now;
         if let Some(conn) = self.tables.conns.get(c)
             && matches!(conn.role, Role::Backend(_))
             && let Some(whole) = self.connect_until(c)

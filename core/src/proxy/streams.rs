@@ -1,6 +1,8 @@
 //! Connections that carry many streams: each stream is a leg of an exchange of its own, and what ends one
 //! ends no other.
 
+use std::time::Duration;
+
 use super::exchange::{Leg, Phase, REQUEST, RESPONSE};
 use super::{Proxy, Tables};
 use crate::cause::Cause;
@@ -407,8 +409,18 @@ impl<O: Observer> Proxy<O> {
                 self.push_request(x, now);
             }
         }
+        self.flushed(c, now);
         self.mark_ready(c);
         self.end_streams(c, now);
+    }
+
+    /// Bytes have gone of what streams had to say that are through.
+    fn flushed(&mut self, c: ConnId, now: Instant) {
+        let Some(conn) = self.tables.conns.get(c).filter(|conn| !conn.is_busy()) else { return };
+        let over = |s: &Streams| s.flushing && !s.protocol.has_output();
+        if conn.wire.streams().is_some_and(over) {
+            self.rest_streams(c, now);
+        }
     }
 
     /// A stream of this client is through: an idle connection may have to go.
@@ -416,12 +428,29 @@ impl<O: Observer> Proxy<O> {
         self.recount_held(c, now);
         let conn = &self.tables.conns[c];
         if !conn.is_busy() {
-            let draining = self.drain.until.is_some();
-            let idle = if draining { super::accept::LINGER } else { self.pools.config.timeouts.idle };
-            self.set_deadline(c, now + idle);
+            self.rest_streams(c, now);
         }
         self.mark_ready(c);
         self.end_streams(c, now);
+    }
+
+    /// No stream is left on a connection: it rests, once all that they had to say has been sent. For that
+    /// it has the time that an exchange would have: what is left at the least rate, and a stall.
+    fn rest_streams(&mut self, c: ConnId, now: Instant) {
+        let draining = self.drain.until.is_some();
+        let config = &self.pools.config;
+        let Some(streams) = self.tables.conns[c].wire.streams_mut() else { return };
+        streams.flushing = streams.protocol.has_output();
+        let wait = if streams.flushing {
+            let unsent = streams.protocol.transmit().len() as u64;
+            let secs = unsent / u64::from(config.limits.min_download_rate.max(1));
+            config.timeouts.stall.saturating_add(Duration::from_secs(secs))
+        } else if draining {
+            super::accept::LINGER
+        } else {
+            config.timeouts.idle
+        };
+        self.set_deadline(c, now + wait);
     }
 
     /// No new streams on the connections of clients, as soon as they know.

@@ -31,6 +31,7 @@ enum Due {
 impl<O: Observer> Proxy<O> {
     /// Time has passed; late or repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.timers.now = now;
         while let Some(key) = self.timers.wheel.expire(now) {
             match key {
                 TimerKey::Conn(slot) => self.expire_conn(slot, now),
@@ -114,9 +115,15 @@ impl<O: Observer> Proxy<O> {
 
     /// Closes a connection that has waited in vain, unless it serves an exchange.
     fn close_idle(&mut self, c: ConnId) {
-        if !self.tables.conns[c].is_busy() {
-            self.close(c);
+        let conn = &self.tables.conns[c];
+        if conn.is_busy() {
+            return;
         }
+        if conn.wire.streams().is_some_and(|streams| streams.flushing) {
+            // Something of its last responses is missing.
+            return self.reset(c);
+        }
+        self.close(c);
     }
 
     /// Files the nearest of an exchange's deadlines, if it has come nearer.

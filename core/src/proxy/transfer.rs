@@ -36,7 +36,12 @@ impl<O: Observer> Proxy<O> {
             let output = match &mut self.tables.conns[leg.conn].wire {
                 Wire::H1(h1) => {
                     h1.frame(ready, last, trailers);
-                    h1.has_output(ready)
+                    let output = h1.has_output(ready);
+                    if !output {
+                        // Its end may come behind all of it.
+                        note_request_sent(e, h1, ready, &mut self.tables.pages, now);
+                    }
+                    output
                 }
                 Wire::Tunnel(_) => ready > 0,
                 Wire::Multiplexed(_) => self.push_request_to_stream(x, now),

@@ -47,6 +47,8 @@ pub(crate) struct Observed {
     /// Connections to backends that each has asked for.
     pub(crate) attempts: Vec<u8>,
     pub(crate) notes: Vec<String>,
+    /// When each began, and ended.
+    pub(crate) times: Vec<(Instant, Instant)>,
     /// Whose request each was.
     pub(crate) users: Vec<String>,
     pub(crate) counters: Vec<(String, Counter)>,
@@ -56,6 +58,7 @@ impl Observer for Observed {
     fn exchange(&mut self, r: &Record<'_>) {
         self.records.push((r.status, r.cause));
         self.attempts.push(r.attempts);
+        self.times.push((r.timings.started, r.timings.ended));
         self.users.push(r.user.to_owned());
     }
     fn count(&mut self, pool: &str, identity: u64, counter: Counter) {
