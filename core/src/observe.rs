@@ -61,6 +61,12 @@ pub trait Observer {
     fn step(&mut self, conn: ConnId, step: &Step<'_>) {
         let _ = (conn, step);
     }
+    /// An exchange of a client's connection has come so far. `stream`: the one that carries it; 0 where the
+    /// connection carries one exchange at a time.
+    fn exchange_step(&mut self, conn: ConnId, stream: u32, step: &Step<'_>) {
+        let _ = stream;
+        self.step(conn, step);
+    }
     /// Something an operator should read, once (a name that does not resolve, pages exhausted, ...).
     fn note(&mut self, level: Level, text: &str);
 }

@@ -56,7 +56,7 @@ impl<O: Observer> Proxy<O> {
             pool: pool.map(|pool| (&*pool.name, &pool.matcher)),
             passed: place.map_or(pools.len(), usize::from),
         };
-        self.observer.step(e.client.conn, &step);
+        self.observer.exchange_step(e.client.conn, e.client.stream, &step);
     }
 
     /// What came of choosing a backend.
@@ -82,7 +82,7 @@ impl<O: Observer> Proxy<O> {
             Choice::Full => Step::Full,
             Choice::None => Step::NoneLeft { tried: e.failed.len() },
         };
-        self.observer.step(e.client.conn, &step);
+        self.observer.exchange_step(e.client.conn, e.client.stream, &step);
     }
 
     /// The exchange's connection to its backend: an idle one, or a new one to this address.
@@ -102,7 +102,7 @@ impl<O: Observer> Proxy<O> {
             (None, Role::Backend(role)) => Step::Reused { backend, conn, uses: role.uses },
             (None, _) => return,
         };
-        self.observer.step(e.client.conn, &step);
+        self.observer.exchange_step(e.client.conn, e.client.stream, &step);
     }
 
     #[cold]
@@ -110,7 +110,7 @@ impl<O: Observer> Proxy<O> {
         if self.observer.wants_steps() {
             let e = &self.tables.exchanges[x];
             let step = Step::AttemptFailed { backend: label(&self.pools, e), cause };
-            self.observer.step(e.client.conn, &step);
+            self.observer.exchange_step(e.client.conn, e.client.stream, &step);
         }
     }
 
@@ -119,7 +119,7 @@ impl<O: Observer> Proxy<O> {
         if self.observer.wants_steps() {
             let e = &self.tables.exchanges[x];
             let step = Step::Responded { backend: label(&self.pools, e), status: e.status };
-            self.observer.step(e.client.conn, &step);
+            self.observer.exchange_step(e.client.conn, e.client.stream, &step);
         }
     }
 
@@ -127,7 +127,11 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn step_ended(&mut self, x: ExchangeId) {
         if self.observer.wants_steps() {
             let e = &self.tables.exchanges[x];
-            self.observer.step(e.client.conn, &Step::Ended { status: e.status, cause: e.cause });
+            self.observer.exchange_step(
+                e.client.conn,
+                e.client.stream,
+                &Step::Ended { status: e.status, cause: e.cause },
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::codings;
 use crate::credentials;
-use crate::exchanges::{ExchangeEntry, Limited};
+use crate::exchanges::{ExchangeEntry, HTTP_2, Limited};
 use crate::fields::{self, FieldList};
 use crate::http1::{BodyFraming, ParsedHead};
 use crate::scenario::{FieldChanges, MiddlewareSpec, Moved, Scenario, client_ip, error_page, is_let_in};
@@ -64,7 +64,10 @@ impl<'a> Chain<'a> {
         if !self.scenario.is_trusted(self.entry.client) {
             return None;
         }
-        fields::of_request(self.entry.id).into_iter().find(|f| f.name == name).map(|f| f.value)
+        fields::of_request(self.entry.id, self.entry.version)
+            .into_iter()
+            .find(|f| f.name == name)
+            .map(|f| f.value)
     }
 
     /// How the client speaks to whom it connected to.
@@ -261,10 +264,12 @@ impl<'a> Chain<'a> {
         mut sent: Message,
     ) -> Result<Message, String> {
         if self.specs.is_empty() {
-            return fields::difference(received, own, &sent.fields).map_or(Ok(sent), Err);
+            let lower = self.entry.version == HTTP_2;
+            return fields::difference(received, own, &sent.fields, lower).map_or(Ok(sent), Err);
         }
         // Which of its labels the backend has is looked at by the caller.
-        let backend = received.iter().find(|(name, _)| *name == "X-Served-By").map_or("", |(_, value)| value);
+        let served_by = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case("X-Served-By");
+        let backend = received.iter().find(served_by).map_or("", |(_, value)| value);
         let backend = if backend.is_empty() { "nobody" } else { backend };
         self.change_response(self.specs.len(), backend, &mut sent);
         fields::difference_in_any_order(received, own, &sent.fields).map_or(Ok(sent), Err)

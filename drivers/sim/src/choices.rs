@@ -16,36 +16,39 @@ pub(crate) use self::cookies::{Cookies, NO_COOKIE, field as cookie_field};
 pub(crate) use self::homes::{Home, Homes, Member};
 pub(crate) use self::shares::{Row, Shares};
 
+/// The connection of an exchange's client, and the stream that carries it there.
+pub(crate) type ExchangeConn = (ConnId, u32);
+
 /// What the core told of, in its order.
 #[derive(Clone, Debug)]
 pub(crate) enum ChoiceStep {
     /// The head of a request has been read.
     Routed {
-        conn: ConnId,
+        conn: ExchangeConn,
         target: String,
     },
     Chosen {
-        conn: ConnId,
+        conn: ExchangeConn,
         label: &'static str,
     },
     /// Every usable backend is at its limit.
     Full {
-        conn: ConnId,
+        conn: ExchangeConn,
     },
     /// No backend can be chosen.
     NoneLeft {
-        conn: ConnId,
+        conn: ExchangeConn,
     },
     /// A connection is taken or opened.
     Attached {
-        conn: ConnId,
+        conn: ExchangeConn,
     },
     AttemptFailed {
-        conn: ConnId,
+        conn: ExchangeConn,
     },
     /// `failed`: with a cause.
     Ended {
-        conn: ConnId,
+        conn: ExchangeConn,
         failed: bool,
     },
     Health {
@@ -93,7 +96,7 @@ pub(crate) struct Suspicion {
 /// All that is known of choices.
 #[derive(Debug, Default)]
 pub(crate) struct Choices {
-    pub(crate) by_conn: BTreeMap<(usize, ConnId), u64>,
+    pub(crate) by_conn: BTreeMap<(usize, ExchangeConn), u64>,
     pub(crate) exchanges: BTreeMap<u64, Followed>,
     pub(crate) health: BTreeMap<(&'static str, &'static str), KnownHealth>,
     /// Exchanges that gave their places up at a time that is not known.

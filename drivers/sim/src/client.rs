@@ -1,17 +1,19 @@
 //! Clients: what they send and when, and what they do wrong. How they read and check responses is in
-//! `responses`, what they ask for in `requests`.
+//! `responses`, what they ask for in `requests`; connections with many streams are in `streams`.
 
 mod admin;
 mod content;
 mod requests;
 mod responses;
 mod stranger;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use self::requests::RequestStyle;
 use self::responses::ReadState;
+use self::streams::StreamsConn;
 use crate::choices::{self, NO_COOKIE};
 use crate::coverage::Mark;
 use crate::exchanges::ClientResult;
@@ -104,13 +106,14 @@ pub(crate) struct Client {
     /// One that never sends a request over TLS has said something, and has read this.
     greeted: bool,
     reply: Vec<u8>,
+    /// Its connection, if it speaks HTTP/2.
+    http2: Option<Box<StreamsConn>>,
 }
 
 impl Client {
-    /// Draws a client with up to `max_requests` requests. `well_behaved`: it has no faults.
-    pub(crate) fn new(index: usize, net: &mut Net, well_behaved: bool, max_requests: u64) -> Self {
-        let admin = net.scenario.admin_request(index);
-        let mut client = Self {
+    /// A client without requests or faults, which is not connected.
+    fn blank(index: usize) -> Self {
+        Self {
             index,
             address: client_address(index),
             socket: None,
@@ -127,8 +130,8 @@ impl Client {
             half_closes: false,
             ends_tunnel_second: false,
             invalid_request: false,
-            authenticates: net.scenario.identities && net.rng.below(2) == 0,
-            keeps_cookies: net.rng.below(4) > 0,
+            authenticates: false,
+            keeps_cookies: false,
             cookies: BTreeMap::new(),
             continue_timeout: None,
             continue_wait_since: 0,
@@ -137,11 +140,27 @@ impl Client {
             done: false,
             read_at: 0,
             write_at: 0,
-            tls: net.scenario.client_tls(index).filter(|_| admin.is_none()).map(Box::new),
-            admin,
+            tls: None,
+            admin: None,
             greeted: false,
             reply: Vec::new(),
+            http2: None,
+        }
+    }
+
+    /// Draws a client with up to `max_requests` requests. `well_behaved`: it has no faults.
+    pub(crate) fn new(index: usize, net: &mut Net, well_behaved: bool, max_requests: u64) -> Self {
+        let admin = net.scenario.admin_request(index);
+        let mut client = Self {
+            authenticates: net.scenario.identities && net.rng.below(2) == 0,
+            keeps_cookies: net.rng.below(4) > 0,
+            tls: net.scenario.client_tls(index).filter(|_| admin.is_none()).map(Box::new),
+            admin,
+            http2: net.scenario.client_http2(index).map(|draw| Box::new(StreamsConn::new(draw))),
+            ..Self::blank(index)
         };
+        // They authenticate requests, not connections.
+        client.authenticates &= !client.speaks_http2();
         if let Some(which) = admin {
             client.queue_admin_request(which);
         }
@@ -152,16 +171,20 @@ impl Client {
         if !well_behaved {
             client.draw_faults(net);
         }
-        let count = 1 + net.rng.below(max_requests);
+        let count = 1 + net.rng.below(if client.speaks_http2() { 2 * max_requests } else { max_requests });
         let style = RequestStyle { pipelined: net.rng.below(3) == 0, well_behaved };
         let mut written = 0;
         for nth in 0..count as usize {
             let last = nth + 1 == count as usize;
             let id = client.draw_request(net, last && !client.invalid_request, style);
-            client.queue_request(net, id, nth, style.pipelined, &mut written);
+            if client.speaks_http2() {
+                client.queue_stream(net, id);
+            } else {
+                client.queue_request(net, id, nth, style.pipelined, &mut written);
+            }
         }
         net.client_requests.push(client.requests.clone());
-        if client.invalid_request {
+        if client.invalid_request && !client.speaks_http2() {
             let mut bytes = invalid_requests::pick(&mut net.rng);
             // A trusted proxy may ask for what was secured up to it.
             let secured = net.scenario.is_trusted(index) || client.tls.is_some();
@@ -203,7 +226,7 @@ impl Client {
     /// The client is done: it closes, and what has no complete response will never have one.
     fn finish(&mut self, net: &mut Net) {
         self.done = true;
-        for id in &self.requests[self.responses.min(self.requests.len())..] {
+        for id in &self.requests {
             let entry = net.ledger.get_mut(*id);
             if entry.result == ClientResult::Pending {
                 entry.result = ClientResult::Incomplete;
@@ -230,6 +253,9 @@ impl Client {
         }
         if let Some(stranger) = self.stranger() {
             return self.stranger_turn(net, socket, stranger);
+        }
+        if self.speaks_http2() {
+            return self.streams_turn(net, socket);
         }
         self.write(net, socket);
         self.read(net, socket);
@@ -301,14 +327,23 @@ impl Client {
     fn put_cookie_in(&mut self, net: &mut Net) {
         let Some(segment) = self.output.front_mut() else { return };
         let Some(id) = segment.cookie_of.take() else { return };
+        let mut head = std::mem::take(&mut segment.bytes);
+        self.put_cookie(net, id, &mut head);
+        if let Some(segment) = self.output.front_mut() {
+            segment.bytes = head;
+        }
+    }
+
+    /// The same for the head of this request.
+    fn put_cookie(&self, net: &mut Net, id: u64, head: &mut [u8]) {
         let pool = net.ledger.get(id).pool;
         let own = pool.and_then(|pool| self.cookies.get(pool).cloned());
         let other = if net.rng.below(8) == 0 { net.cookie_of_other_pool(pool) } else { None };
         let value = other.or(own).unwrap_or_else(|| NO_COOKIE.to_owned());
         let (before, after) = (choices::cookie_field(NO_COOKIE), choices::cookie_field(&value));
-        let at = segment.bytes.windows(before.len()).position(|bytes| bytes == before.as_bytes());
+        let at = head.windows(before.len()).position(|bytes| bytes == before.as_bytes());
         if let Some(at) = at {
-            segment.bytes[at..at + after.len()].copy_from_slice(after.as_bytes());
+            head[at..at + after.len()].copy_from_slice(after.as_bytes());
         }
         net.ledger.get_mut(id).cookie = Some(value);
     }
@@ -357,6 +392,7 @@ impl Client {
         if self.continue_timeout.is_none() {
             self.continue_timeout = Some(SEC);
         }
+        self.heal_streams(net);
         if let Some(socket) = self.socket {
             if self.stranger().is_some() || net.is_peer_stalled(socket) {
                 return self.finish(net);
@@ -367,6 +403,9 @@ impl Client {
 
     /// What the client waits for, for the message of a failure.
     pub(crate) fn state(&self) -> String {
+        if self.speaks_http2() {
+            return self.streams_state();
+        }
         format!(
             "client {}: {} of {} responses, {} segments unsent, {:?}",
             self.index,

@@ -193,6 +193,25 @@ marks! {
     AdminPageFailed "fault: page of the admin listener that nobody has";
     Query "target with a query";
     TooLarge "refused for more content than allowed";
+    Http2Client "client of HTTP/2";
+    Http2Response "whole response on a stream";
+    Http2Overtaken "response before that on an older stream";
+    Http2SplitBlock "field block of a client in several frames";
+    Http2RestRefused "rest of a request that is refused behind its response";
+    Http2Cut "response cut by a reset of its stream";
+    Http2Ping "PING answered";
+    Http2Settings "settings changed under traffic";
+    Http2Priority "priorities of a client";
+    Http2UnknownFrame "frame that nobody knows";
+    Http2StalledStream "stream that is given no credit";
+    Http2Reset "fault: client resets a stream";
+    Http2ClientGoes "fault: client sends GOAWAY";
+    Http2Violation "fault: client breaks a rule of HTTP/2";
+    Http2Told "client that is told of a broken rule by GOAWAY";
+    Http2Goaway "GOAWAY that announces another";
+    Http2LastStream "GOAWAY that tells the last stream";
+    Http2TooLate "stream above the last one of a GOAWAY";
+    Http2AtRest "connection at rest whose credit was counted";
     Healed "healed run";
 }
 

@@ -8,6 +8,9 @@ use std::fmt::{self, Display};
 use crate::http1::BodyFraming;
 use crate::identities::Authentication;
 
+/// The version of a request over HTTP/2.
+pub(crate) const HTTP_2: u8 = 20;
+
 /// What a client has received for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientResult {
@@ -67,7 +70,7 @@ pub(crate) struct ExchangeEntry {
     pub(crate) host: &'static str,
     /// The certificate of its connection is not for that host.
     pub(crate) misdirected: bool,
-    /// 10 or 11.
+    /// 10, 11 or [`HTTP_2`].
     pub(crate) version: u8,
     pub(crate) framing: BodyFraming,
     /// Bytes of content.
@@ -78,6 +81,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) fill: u64,
     /// How many there are in all.
     pub(crate) head_fields: u64,
+    /// Over HTTP/2: what its field section counts.
+    pub(crate) section: u64,
     /// The client sends `Expect: 100-continue`.
     pub(crate) expect: bool,
     pub(crate) upgrade: bool,
@@ -139,6 +144,12 @@ pub(crate) struct ExchangeEntry {
     pub(crate) tunnel_half_closed: bool,
     /// The client has received the 101.
     pub(crate) switched: bool,
+    /// Over HTTP/2: the client has reset its stream.
+    pub(crate) given_up: bool,
+    /// The proxy has, before the response was complete.
+    pub(crate) cut: bool,
+    /// The proxy has said that it was not processed.
+    pub(crate) refused: bool,
 }
 
 impl ExchangeEntry {

@@ -3,6 +3,7 @@
 
 use crate::codings;
 use crate::credentials;
+use crate::exchanges::HTTP_2;
 use crate::random::mix;
 
 /// A field as one end sends it.
@@ -36,8 +37,8 @@ pub(crate) fn query(id: u64) -> &'static str {
     ["", "", "", "?", "?q=/a/r2&x", "?a=1?b/../c"][mix(id ^ 0x9e7) as usize % 6]
 }
 
-/// The further fields of a request, in their order.
-pub(crate) fn of_request(id: u64) -> Vec<Field> {
+/// The further fields of a request of this version, in their order.
+pub(crate) fn of_request(id: u64, version: u8) -> Vec<Field> {
     use Fate::{Forwarding, HopByHop, Passes};
     let bits = mix(id ^ 0xf1e1d5);
     let has = |bit: u32, of: u64| (bits >> (bit * 4)) & 15 < of;
@@ -75,6 +76,10 @@ pub(crate) fn of_request(id: u64) -> Vec<Field> {
     if has(7, 3) {
         all.push(field("x_under_score", format!("{id}"), Passes));
         all.push(field("X-Empty", "", Passes));
+    }
+    if version == HTTP_2 {
+        // There are no fields of a connection (RFC 9113 §8.2.2), but for one that says what is understood.
+        all.retain(|f| f.name != "Connection" && (f.fate != HopByHop || f.name == "TE"));
     }
     all
 }
@@ -145,12 +150,32 @@ pub(crate) fn passed_trailers(id: u64, head: &[Field]) -> Vec<String> {
     if head.iter().any(|f| f.name == "Connection") { Vec::new() } else { vec![format!("X-Trailer: {id}")] }
 }
 
+/// Whether these are the trailers that should be there. Over HTTP/2 names are lower case.
+pub(crate) fn same_trailers(received: &[String], want: &[String], version: u8) -> bool {
+    let lower = |line: &String| match line.split_once(':') {
+        Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
+        None => line.clone(),
+    };
+    if version != HTTP_2 {
+        return received == want;
+    }
+    received.iter().eq(want.iter().map(lower).collect::<Vec<_>>().iter())
+}
+
 /// The fields of a head that are none of `own`, and those that should be there: what differs, if anything.
-pub(crate) fn difference(received: &[(&str, &str)], own: &[&str], want: &[(&str, String)]) -> Option<String> {
+/// `lower`: names have come over HTTP/2.
+pub(crate) fn difference(
+    received: &[(&str, &str)],
+    own: &[&str],
+    want: &[(&str, String)],
+    lower: bool,
+) -> Option<String> {
     let is_own = |name: &str| own.iter().any(|o| o.eq_ignore_ascii_case(name));
     let left: Vec<_> = received.iter().filter(|(name, _)| !is_own(name)).copied().collect();
+    // The proxy has its own spelling of what it writes itself.
+    let is = |n: &str, name: &str| n == name || lower && n == name.to_ascii_lowercase();
     let same = left.len() == want.len()
-        && left.iter().zip(want).all(|((n, v), (name, value))| n == name && v == value);
+        && left.iter().zip(want).all(|((n, v), (name, value))| is(n, name) && v == value);
     (!same).then(|| format!("fields {left:?}, not {want:?}"))
 }
 

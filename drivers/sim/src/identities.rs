@@ -35,7 +35,7 @@ pub(crate) fn of_request(id: u64, authentication: Authentication) -> Option<Fiel
     if authentication != Authentication::Credentials {
         return None;
     }
-    let has_others = fields::of_request(id).iter().any(|f| f.name == "Authorization");
+    let has_others = fields::of_request(id, 11).iter().any(|f| f.name == "Authorization");
     let name = if has_others { "Proxy-Authorization" } else { "Authorization" };
     let schemes = ["NTLM", "Negotiate", "ntlm", "NEGOTIATE"];
     let scheme = schemes[mix(id ^ 0x417) as usize % schemes.len()];

@@ -19,6 +19,7 @@
 //! | `limits` | limits of client connections |
 //! | `rate_limits` | limits of requests |
 //! | `tls` | when handshakes end, and that nothing is left lying in a session |
+//! | `streams` | requests over HTTP/2 that were refused or cut |
 //! | `results` | what clients have received, against the records |
 
 mod causes;
@@ -36,6 +37,7 @@ mod rate_limits;
 mod record;
 mod results;
 mod shares;
+mod streams;
 mod tls;
 
 pub(crate) use self::documented::{check_local_reply, named_cause, reply_text};

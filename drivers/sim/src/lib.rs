@@ -20,6 +20,7 @@
 //! | `scenario` | what a seed draws before the run |
 //! | `scenario/config`, `scenario/listeners` | the configuration among it, and where it listens |
 //! | `scenario/middlewares`, `scenario/rewriting` | the middlewares of its pools |
+//! | `scenario/http2` | who speaks HTTP/2, and how |
 //! | `scenario/admin` | what clients ask the admin listener |
 //! | `net` | the state of the network: clock, connections (`socket`), events to come (`event_queue`) |
 //! | `net/shard_world`, `net/peer_io` | how the pump, and how peers, use their ends of a connection |
@@ -32,6 +33,8 @@
 //! | `identities` | NTLM and Negotiate, which authenticate a connection |
 //! | `codings`, `credentials` | what clients of pools with such middlewares say, and what is to come of it |
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
+//! | `http2` | HTTP/2 for the peers: frames, HPACK, and a ledger of credit |
+//! | `client/streams` | clients that speak it: many requests on one connection |
 //! | `choices` | which backends were chosen, and from which |
 //! | `tls` | a security layer without cryptography, for the proxy and for its peers |
 //! | `invalid_requests` | requests that must be refused |
@@ -62,6 +65,7 @@ mod credentials;
 mod exchanges;
 mod fields;
 mod http1;
+mod http2;
 mod identities;
 mod invalid_requests;
 mod judges;

@@ -3,6 +3,7 @@
 
 mod admin;
 mod config;
+mod http2;
 mod listeners;
 mod middlewares;
 mod rewriting;
@@ -18,6 +19,7 @@ use ruststrom_core::Endpoint;
 use crate::random::SplitMix64;
 
 pub(crate) use self::admin::{ADMIN_PAGE, ADMIN_REQUESTS};
+pub(crate) use self::http2::{ClientHttp2, Http2Draw};
 pub(crate) use self::listeners::ListenPorts;
 pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, RESPOND_TEXT, error_page, is_let_in};
 pub(crate) use self::rewriting::{Moved, PathRewrite};
@@ -231,6 +233,7 @@ pub struct Scenario {
     pub(crate) backend: BackendFaults,
     pub(crate) system: SystemFaults,
     pub(crate) tls: TlsDraw,
+    pub(crate) http2: Http2Draw,
 }
 
 /// The IP address and port of a simulated backend. `second`: the other address that its name may have.
@@ -332,6 +335,7 @@ impl Scenario {
             scenario.draw_steady(rng);
         } else {
             scenario.draw_tls();
+            scenario.draw_http2();
             scenario.draw_pools(rng);
             scenario.draw_middlewares();
         }
@@ -400,6 +404,7 @@ impl Scenario {
             backend: BackendFaults::default(),
             system: SystemFaults::default(),
             tls: TlsDraw::default(),
+            http2: Http2Draw::default(),
         }
     }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use crate::chains::Chain;
 use crate::choices;
 use crate::coverage::Mark;
-use crate::exchanges::ExchangeEntry;
-use crate::fields::{self, Fate, Field};
+use crate::exchanges::{ExchangeEntry, HTTP_2};
+use crate::fields::{self, Fate, Field, FieldList};
 use crate::http1::{BodyFraming, ParsedHead};
 use crate::identities;
 use crate::net::Net;
@@ -41,7 +41,7 @@ fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net)
     let trusted = net.scenario.is_trusted(entry.client);
     let tls = net.scenario.client_tls(entry.client);
     let secure = tls.is_some();
-    let sent = fields::of_request(entry.id);
+    let sent = fields::of_request(entry.id, entry.version);
     let theirs = |name: &str| {
         // Other spellings of such a name are dropped in any case.
         let same = |f: &&Field| f.name.eq_ignore_ascii_case(name);
@@ -88,6 +88,19 @@ fn check_forwarding(head: &ParsedHead<'_>, entry: &ExchangeEntry, net: &mut Net)
     }
 }
 
+/// What HTTP/2 has in several fields is one again (RFC 9113 §8.2.3).
+fn join_cookies(fields: &mut FieldList) {
+    let is_cookie = |(name, _): &(&str, String)| *name == "Cookie";
+    let all: Vec<String> = fields.iter().filter(|f| is_cookie(f)).map(|(_, value)| value.clone()).collect();
+    let Some(first) = fields.iter().position(is_cookie) else { return };
+    let mut at = 0;
+    fields.retain(|f| {
+        at += 1;
+        at - 1 == first || !is_cookie(f)
+    });
+    fields[first].1 = all.join("; ");
+}
+
 /// Whether a head is what the proxy has to make of the client's request.
 pub(super) fn check_request_head(
     head: &ParsedHead<'_>,
@@ -114,7 +127,7 @@ pub(super) fn check_request_head(
     if let Some(value) = &entry.cookie {
         want.push(("Cookie", choices::cookie_field(value)));
     }
-    let all = fields::of_request(entry.id);
+    let all = fields::of_request(entry.id, entry.version);
     let credentials = identities::of_request(entry.id, entry.authentication);
     let (asked, codes) = (net.scenario.authenticates(entry.pool), net.scenario.compresses(entry.pool));
     let of_middlewares = fields::for_middlewares(entry.id, asked, codes);
@@ -124,13 +137,16 @@ pub(super) fn check_request_head(
     if entry.expect {
         want.push(("Expect", "100-continue".into()));
     }
+    if entry.version == HTTP_2 {
+        join_cookies(&mut want);
+    }
     let te = head.get("te")?;
     if te.is_some_and(|te| te != "trailers") || (te.is_some() && !all.iter().any(|f| f.name == "TE")) {
         return Err(format!("TE: {te:?}"));
     }
     let chain = Chain::of(&net.scenario, entry);
     let difference = if chain.specs.is_empty() {
-        fields::difference(&head.fields, OWN_FIELDS, &want)
+        fields::difference(&head.fields, OWN_FIELDS, &want, entry.version == HTTP_2)
     } else {
         chain.change_request(head, &mut want)?;
         fields::difference_in_any_order(&head.fields, OWN_FIELDS, &want)

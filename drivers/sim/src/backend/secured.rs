@@ -5,7 +5,7 @@ use crate::coverage::Mark;
 use crate::net::{BackendMode, Net, PeerTls, Tamper};
 use crate::random::{SplitMix64, mix};
 use crate::scenario::{MS, SERVER_NAME, backend_address};
-use crate::tls::{CertificateKind, Endpoint, ServerHello, ServerSide, alert};
+use crate::tls::{Alpn, CertificateKind, Endpoint, ServerHello, ServerSide, alert};
 
 /// Bytes of a handshake are about so many.
 const HANDSHAKE_BYTES: u64 = 300;
@@ -71,7 +71,7 @@ impl BackendConn {
         let names = addresses.into_iter().chain([format!("m{}.test", self.backend), SERVER_NAME.to_owned()]);
         let hello = ServerHello {
             random: rng.next_u64(),
-            alpn: true,
+            alpn: Alpn::Http1,
             asks: rng.below(3) == 0,
             certificate: CertificateKind::Good,
             names: names.collect(),

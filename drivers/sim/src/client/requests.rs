@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::streams::{request_fields, section_bytes};
 use super::{Client, Segment, SendCondition};
 use crate::chains::Chain;
 use crate::choices::{self, NO_COOKIE};
 use crate::coverage::Mark;
-use crate::exchanges::{ClientResult, ExchangeEntry};
+use crate::exchanges::{ClientResult, ExchangeEntry, HTTP_2};
 use crate::fields::{self, Fate, Field};
 use crate::http1::{self, BodyFraming};
 use crate::identities::{self, Authentication};
@@ -35,13 +36,14 @@ impl Client {
         let catch_all = net.scenario.has_catch_all;
         let rng = &mut net.rng;
         let version = if rng.below(10) == 0 { 10 } else { 11 };
+        let version = if self.http2.is_some() { HTTP_2 } else { version };
         let mut method = rng.pick(&["GET", "GET", "GET", "POST", "POST", "PATCH", "PUT", "HEAD", "DELETE"]);
         let upgrade = last && version == 11 && !well_behaved && rng.below(6) == 0;
         let with_body = matches!(method, "POST" | "PUT" | "PATCH") || rng.below(12) == 0;
         let len = if with_body && !upgrade { rng.size(max_body) } else { 0 };
         let framing = match (with_body && !upgrade, version, rng.below(2)) {
             (false, ..) => BodyFraming::None,
-            (_, 11, 0) => BodyFraming::Chunked,
+            (_, 11 | HTTP_2, 0) => BodyFraming::Chunked,
             _ => BodyFraming::Length(len),
         };
         if upgrade {
@@ -59,8 +61,8 @@ impl Client {
             BodyFraming::Chunked,
             BodyFraming::Close,
         ]);
-        let close = draw_close(rng, version, last) && (last || !pipelined);
-        let expect = framing != BodyFraming::None && len > 0 && version == 11 && rng.below(4) == 0;
+        let close = draw_close(rng, version, last) && (last || !pipelined) && version != HTTP_2;
+        let expect = framing != BodyFraming::None && len > 0 && version != 10 && rng.below(4) == 0;
         let padding = if rng.below(5) == 0 { rng.size(5_000) } else { 0 };
         let tunnel = (rng.size(max_body), rng.size(max_body));
         let trailer = framing == BodyFraming::Chunked && rng.below(3) == 0;
@@ -80,6 +82,7 @@ impl Client {
             padding,
             fill: 0,
             head_fields: 0,
+            section: 0,
             expect,
             upgrade,
             close: close && !upgrade,
@@ -113,6 +116,9 @@ impl Client {
             result: ClientResult::Pending,
             tunnel_half_closed: false,
             switched: false,
+            given_up: false,
+            cut: false,
+            refused: false,
         });
         let changes = Chain::of(&net.scenario, net.ledger.get(id)).changes_content();
         net.ledger.get_mut(id).content_changes = changes;
@@ -141,7 +147,7 @@ impl Client {
         pipelined: bool,
         written: &mut u64,
     ) {
-        let head = write_head(net, id);
+        let head = self.draw_head(net, id);
         let entry = net.ledger.get(id).clone();
         let mut body = Vec::new();
         match entry.framing {
@@ -189,7 +195,16 @@ impl Client {
         if entry.expect && net.rng.below(2) == 0 {
             self.continue_timeout = Some(net.rng.between(MS, 300 * MS));
         }
-        let drawn = fields::of_request(id);
+        if pipelined && nth > 0 {
+            net.mark(Mark::Pipelined);
+        }
+    }
+
+    /// Writes the head of a request, and marks what is in it.
+    pub(super) fn draw_head(&self, net: &mut Net, id: u64) -> Vec<u8> {
+        let head = write_head(net, id);
+        let entry = net.ledger.get(id).clone();
+        let drawn = fields::of_request(id, entry.version);
         let has = |name: &str| drawn.iter().any(|f| f.name == name);
         let marks = [
             (has("Cookie"), Mark::Cookie),
@@ -205,12 +220,12 @@ impl Client {
             (entry.method == "PATCH", Mark::Patch),
             (matches!(entry.framing, BodyFraming::Length(_)), Mark::LengthBody),
             (entry.framing == BodyFraming::Chunked, Mark::ChunkedBody),
-            (pipelined && nth > 0, Mark::Pipelined),
             (entry.len > 18_000, Mark::LongBody),
             (entry.misdirected, Mark::Misdirected),
             (entry.target.contains('?'), Mark::Query),
         ];
         marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
+        head
     }
 }
 
@@ -231,6 +246,7 @@ fn write_head(net: &mut Net, id: u64) -> Vec<u8> {
     // What the response to HEAD has behind its head depends on whether the method could be read.
     let entry = net.ledger.get_mut(id);
     let above = if entry.method == "HEAD" { 0 } else { 1 };
+    let text = entry.version != HTTP_2;
     if limits.target_bytes > 0 && rng.below(6) == 0 {
         let want = limits.target_bytes + rng.below(1 + above);
         let more = want.saturating_sub(entry.target.len() as u64);
@@ -241,12 +257,12 @@ fn write_head(net: &mut Net, id: u64) -> Vec<u8> {
         }
         head = write(net);
     }
-    if limits.fields > 0 && rng.below(6) == 0 {
+    if limits.fields > 0 && rng.below(6) == 0 && text {
         let want = limits.fields + rng.below(1 + above);
         net.ledger.get_mut(id).fill = want.saturating_sub(count(&head));
         head = write(net);
     }
-    if limits.head_bytes > 0 && rng.below(6) == 0 {
+    if limits.head_bytes > 0 && rng.below(6) == 0 && text {
         let want = limits.head_bytes + rng.below(1 + above);
         let entry = net.ledger.get_mut(id);
         entry.padding = entry.padding.max(1);
@@ -256,6 +272,10 @@ fn write_head(net: &mut Net, id: u64) -> Vec<u8> {
     }
     let entry = net.ledger.get_mut(id);
     (entry.head_len, entry.head_fields) = (head.len() as u64, count(&head));
+    if entry.version == HTTP_2 {
+        let fields = request_fields(&head, id, "http");
+        (entry.section, entry.head_fields) = (section_bytes(&fields), fields.len() as u64);
+    }
     let entry = net.ledger.get(id);
     if entry.method == "HEAD" && !net.scenario.above_limits(entry).is_empty() {
         // By what it had to say anyway: then it asks for all of it.
@@ -265,8 +285,8 @@ fn write_head(net: &mut Net, id: u64) -> Vec<u8> {
     let at = |limit: u64, is: u64| limit > 0 && limit == is;
     let entry = net.ledger.get(id);
     let marks = [
-        (at(limits.head_bytes, entry.head_len), Mark::LongestHead),
-        (at(limits.fields, entry.head_fields), Mark::MostFields),
+        (text && at(limits.head_bytes, entry.head_len), Mark::LongestHead),
+        (text && at(limits.fields, entry.head_fields), Mark::MostFields),
         (at(limits.target_bytes, entry.target.len() as u64), Mark::LongestTarget),
     ];
     marks.iter().filter(|(is, _)| *is).for_each(|(_, mark)| net.mark(*mark));
@@ -294,7 +314,7 @@ fn request_head(entry: &ExchangeEntry, forges: bool, credentials: bool, codes: b
         write!(head, "Cookie: {}\r\n", choices::cookie_field(NO_COOKIE)).expect("memory");
     }
     let of_middlewares = fields::for_middlewares(entry.id, credentials, codes);
-    let all = fields::of_request(entry.id)
+    let all = fields::of_request(entry.id, entry.version)
         .into_iter()
         .filter(|f| !credentials || f.name != "Authorization")
         .chain(identities::of_request(entry.id, entry.authentication))

@@ -5,7 +5,7 @@ use super::{Client, Segment, SendCondition};
 use crate::chains::{Chain, Message};
 use crate::codings;
 use crate::coverage::Mark;
-use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
+use crate::exchanges::{ClientResult, ExchangeEntry, HTTP_2, response_body_len};
 use crate::fields::{self, Fate};
 use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
 use crate::identities;
@@ -57,7 +57,7 @@ pub(super) struct ResponseBody {
     /// What its content is, if that is not what the maker has sent.
     changed: Option<Box<Message>>,
     status: u16,
-    until_close: bool,
+    pub(super) until_close: bool,
     /// It says that the connection ends with it.
     last: bool,
 }
@@ -172,7 +172,7 @@ impl Client {
         }
     }
 
-    fn received(&mut self, net: &mut Net, mut bytes: &[u8]) {
+    pub(super) fn received(&mut self, net: &mut Net, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.done {
             match &mut self.read_state {
                 ReadState::Head => {
@@ -325,7 +325,8 @@ impl Client {
             .filter(|f| f.fate == Fate::Passes)
             .map(|f| (f.name, f.value))
             .collect();
-        let is_sticky = |(name, value): &(&str, &str)| *name == "Set-Cookie" && value.starts_with("S=");
+        let set_cookie = if entry.version == HTTP_2 { "set-cookie" } else { "Set-Cookie" };
+        let is_sticky = |(name, value): &(&str, &str)| *name == set_cookie && value.starts_with("S=");
         let others: Vec<_> = head.fields.iter().filter(|f| !is_sticky(f)).copied().collect();
         let compressed = net.scenario.compresses(entry.pool);
         let media_type = codings::media_type(entry.id).filter(|_| compressed);
@@ -378,6 +379,7 @@ impl Client {
             return Err("a body until close without `Connection: close`".into());
         }
         self.last_response_seen |= start.last || framing == BodyFraming::Close;
+        let framing = as_carried(entry, framing);
         let body = BodyChecker::new(entry.id, PayloadKind::Response, true, framing);
         self.body_begins(net, body, framing, start, message);
         Ok(())
@@ -480,6 +482,7 @@ impl Client {
         if framing == BodyFraming::Close && message.coding.is_none() {
             return Err("a local reply without a length".into());
         }
+        let framing = as_carried(entry, framing);
         let body = BodyChecker::new(entry.id, PayloadKind::Response, false, framing);
         self.body_begins(net, body, framing, start, message);
         Ok(())
@@ -505,6 +508,14 @@ impl Client {
         }
     }
 
+    /// The stream that carries this response has ended, with these trailers.
+    pub(super) fn end_of_stream(&mut self, net: &mut Net, trailers: Vec<String>) {
+        if let ReadState::Body(response) = &mut self.read_state {
+            response.body.trailers = trailers;
+        }
+        self.response_complete(net);
+    }
+
     /// A complete final response has come.
     fn response_complete(&mut self, net: &mut Net) {
         let read_state = std::mem::replace(&mut self.read_state, ReadState::Head);
@@ -524,7 +535,7 @@ impl Client {
                 && !replaced
                 && fields::response_has_trailers(id)
                 && entry.response_framing == BodyFraming::Chunked
-                && entry.version == 11
+                && entry.version != 10
                 && entry.method != "HEAD"
                 && !matches!(status, 204 | 304);
             entry.reply_len = body.received;
@@ -542,7 +553,7 @@ impl Client {
             }
             let want =
                 if trailers_due { fields::passed_trailers(id, &fields::of_response(id)) } else { Vec::new() };
-            if body.trailers != want {
+            if !fields::same_trailers(&body.trailers, &want, net.ledger.get(id).version) {
                 let details = format!("client {}: {:?}, not {want:?}", self.index, body.trailers);
                 net.ledger.fail("right-trailers", details);
             }
@@ -566,6 +577,11 @@ impl Client {
             self.finish(net);
         }
     }
+}
+
+/// What tells where content ends: over HTTP/2 the end of the stream does, whatever the head says.
+fn as_carried(entry: &ExchangeEntry, framing: BodyFraming) -> BodyFraming {
+    if entry.version == HTTP_2 && framing != BodyFraming::None { BodyFraming::Close } else { framing }
 }
 
 /// A response of the proxy itself with this status, as it is made. `len`: of its text, if it has any.

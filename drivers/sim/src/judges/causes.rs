@@ -55,11 +55,13 @@ impl Net {
     }
 
     /// What can be said of a record without the request that it is of.
-    pub(crate) fn judge_cause_alone(&mut self, client: usize, record: &ObservedRecord) {
+    pub(crate) fn judge_cause_alone(&mut self, client: usize, id: Option<u64>, record: &ObservedRecord) {
         let Some(cause) = record.cause else { return };
         let socket = &self.sockets[self.client_sockets[client]];
         let times = &record.times;
-        let client_left = socket.times.fin.or(socket.times.reset).is_some();
+        let given_up = id.is_some_and(|id| self.ledger.get(id).given_up);
+        let left = socket.times.fin.or(socket.times.reset).or(socket.times.violated);
+        let client_left = left.is_some() || given_up;
         let why = match cause {
             "head_timeout" => {
                 let timeout = self.scenario.timeouts.head;

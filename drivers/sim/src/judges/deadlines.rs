@@ -2,7 +2,7 @@
 //! anything in that turn.
 
 use super::LATE;
-use crate::exchanges::ExchangeEntry;
+use crate::exchanges::{ExchangeEntry, HTTP_2};
 use crate::net::{Net, Peer, Sending, Socket};
 
 impl Net {
@@ -41,6 +41,10 @@ impl Net {
             let over = s.from_proxy.ended || s.broken || s.times.unsecured.is_some();
             let late = !over && self.is_late(s.times.opened, timeouts.handshake);
             return late.then_some(("handshake-fires", s.times.opened));
+        }
+        // How long what it does may take is not told from its bytes.
+        if self.scenario.client_http2(client).is_some() {
+            return None;
         }
         // It is closing, or what it sends is not read for want of pages.
         if s.from_proxy.ended || s.broken || s.times.fin.is_some() || self.scenario.page_limit > 0 {
@@ -143,7 +147,10 @@ impl Net {
             return self.is_late(since, timeouts.backend_head).then_some(("backend-head-fires", since));
         }
         let client = &self.sockets[self.client_sockets[entry.client]];
-        let taken = !self.has_no_room(client) && s.to_proxy.arrived == 0 && self.scenario.page_limit == 0;
+        let taken = entry.version != HTTP_2
+            && !self.has_no_room(client)
+            && s.to_proxy.arrived == 0
+            && self.scenario.page_limit == 0;
         let unended = plan.is_some_and(|plan| read < plan.end);
         let late = taken && unended && self.is_late(since, 2 * timeouts.stall);
         late.then_some(("backend-stall-fires", since))

@@ -1,10 +1,14 @@
 //! Limits of heads: whoever is above one is told so, and nobody else is.
 
-use crate::exchanges::ExchangeEntry;
+use crate::exchanges::{ExchangeEntry, HTTP_2};
 use crate::scenario::Scenario;
 
 /// The causes of these limits.
 const CAUSES: [&str; 3] = ["head_too_large", "too_many_fields", "target_too_long"];
+
+/// The limits by default (README).
+const DEFAULT_HEAD_BYTES: u64 = 16_384;
+const DEFAULT_FIELDS: u64 = 100;
 
 /// What may end a request before its head is there.
 const BEFORE: [&str; 4] = ["head_timeout", "no_pages", "drained", "client_stalled"];
@@ -13,6 +17,9 @@ impl Scenario {
     /// The limits that the head of a request is above, by the causes that tell of them.
     pub(crate) fn above_limits(&self, entry: &ExchangeEntry) -> Vec<&'static str> {
         let limits = &self.limits;
+        if entry.version == HTTP_2 {
+            return self.above_section_limits(entry);
+        }
         let is = [
             (limits.head_bytes, entry.head_len),
             (limits.fields, entry.head_fields),
@@ -20,6 +27,19 @@ impl Scenario {
         ];
         let above = |((limit, is), _): &((u64, u64), &str)| *limit > 0 && is > limit;
         is.into_iter().zip(CAUSES).filter(above).map(|(_, cause)| cause).collect()
+    }
+
+    /// The same over HTTP/2, where a field counts 32 bytes more than its name and value.
+    fn above_section_limits(&self, entry: &ExchangeEntry) -> Vec<&'static str> {
+        let or = |limit: u64, default: u64| if limit > 0 { limit } else { default };
+        let fields = or(self.limits.fields, DEFAULT_FIELDS);
+        let section = or(self.limits.head_bytes, DEFAULT_HEAD_BYTES) + 32 * fields;
+        let target = self.limits.target_bytes;
+        let is = [
+            (entry.section > section.min(65_535) || entry.head_fields > fields, "head_too_large"),
+            (target > 0 && entry.target.len() as u64 > target, "target_too_long"),
+        ];
+        is.into_iter().filter(|(above, _)| *above).map(|(_, cause)| cause).collect()
     }
 
     /// Whether a request may get this response: the proxy's own for a cause, or another.

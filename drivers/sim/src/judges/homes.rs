@@ -16,7 +16,7 @@ use crate::scenario::client_ip;
 impl Net {
     /// The address that a client goes by.
     pub(crate) fn client_ip(&self, entry: &ExchangeEntry) -> IpAddr {
-        let sent = fields::of_request(entry.id);
+        let sent = fields::of_request(entry.id, entry.version);
         let behind =
             sent.iter().find(|f| f.name == "X-Forwarded-For" && self.scenario.is_trusted(entry.client));
         behind.and_then(|f| f.value.parse().ok()).unwrap_or_else(|| client_ip(entry.client))

@@ -9,6 +9,7 @@ impl Net {
     pub(crate) fn judge_results(&mut self) {
         self.judge_queues();
         self.judge_cuts();
+        self.judge_streams();
         let judge = |entry: &ExchangeEntry| {
             let record = entry.record.as_ref()?;
             let secure = self.sockets.get(self.client_sockets[entry.client]).is_some_and(|s| s.secure);

@@ -226,7 +226,7 @@ impl Simulation {
         let Some(client) = id.map(|id| self.net.ledger.get(id).client).or(record.client) else {
             return self.net.ledger.fail("client-recorded", format!("{record:?}"));
         };
-        self.net.judge_cause_alone(client, &record);
+        self.net.judge_cause_alone(client, id, &record);
         if let Some(id) = id {
             self.net.ledger.add_record(id, record, now);
             self.net.judge_record(id);

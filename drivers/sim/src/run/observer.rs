@@ -71,7 +71,8 @@ impl Observer for RunObserver {
         true
     }
 
-    fn step(&mut self, conn: ConnId, step: &Step<'_>) {
+    fn exchange_step(&mut self, conn: ConnId, stream: u32, step: &Step<'_>) {
+        let conn = (conn, stream);
         self.choices.push(match *step {
             Step::Routed { target, .. } => {
                 ChoiceStep::Routed { conn, target: String::from_utf8_lossy(target).into_owned() }

@@ -318,6 +318,9 @@ impl Scenario {
             (client.tampers, client.corrupts) = (false, None);
         } else {
             side.expects = Some(host.to_owned());
+            if self.draws_http2(index).is_some() {
+                side.hello.alpn = Alpn::Http2;
+            }
         }
         client.side = side;
         Some(client)

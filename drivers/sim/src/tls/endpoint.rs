@@ -83,7 +83,7 @@ pub(crate) struct Agreed {
     pub(crate) newest: bool,
     pub(crate) resumed: bool,
     pub(crate) name: Option<String>,
-    pub(crate) alpn: bool,
+    pub(crate) alpn: Alpn,
     /// Place of the certificate.
     pub(crate) certificate: Option<u16>,
     /// Of the client's certificate.
@@ -307,7 +307,7 @@ impl Endpoint {
             let failure = Failure::Fault(TlsFault::Protocol);
             return Err(self.fail(failure, Some(alert::NO_APPLICATION_PROTOCOL)));
         }
-        answer.alpn = hello.alpn == Alpn::Http1;
+        answer.alpn = hello.alpn;
         self.agreed.newest = hello.newest;
         self.agreed.resumed = hello.resumes;
         self.agreed.name = hello.name.clone();

@@ -198,7 +198,7 @@ impl Session for SimSession {
         let agreed = self.endpoint.agreed();
         Some(Negotiated {
             server_name: agreed.name.as_deref(),
-            alpn: agreed.alpn.then_some(b"http/1.1"),
+            alpn: agreed.alpn.protocol(),
             certificate: agreed.certificate,
             version: if agreed.newest { "TLSv1.3" } else { "TLSv1.2" },
             cipher: "TLS_AES_128_GCM_SHA256",

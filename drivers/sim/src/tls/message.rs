@@ -22,10 +22,25 @@ pub(crate) enum Alpn {
     /// It does not know of the extension.
     #[default]
     None,
-    /// `http/1.1`, perhaps beside others.
+    /// `http/1.1`, perhaps beside others, but not `h2`.
     Http1,
     /// Only others.
     Others,
+    /// `h2`, before `http/1.1`.
+    Http2,
+}
+
+impl Alpn {
+    const ALL: [Self; 4] = [Self::None, Self::Http1, Self::Others, Self::Http2];
+
+    /// The protocol that is spoken where this was chosen.
+    pub(crate) fn protocol(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Http1 => Some(b"http/1.1"),
+            Self::Http2 => Some(b"h2"),
+            Self::None | Self::Others => None,
+        }
+    }
 }
 
 /// The first message of a client.
@@ -73,7 +88,7 @@ impl CertificateKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServerHello {
     pub(crate) random: u64,
-    pub(crate) alpn: bool,
+    pub(crate) alpn: Alpn,
     /// It asks for a certificate of the client.
     pub(crate) asks: bool,
     pub(crate) certificate: CertificateKind,
@@ -103,19 +118,14 @@ impl Message {
         let kind = match self {
             Self::ClientHello(hello) => {
                 content.extend(hello.random.to_be_bytes());
-                let alpn = match hello.alpn {
-                    Alpn::None => 0,
-                    Alpn::Http1 => 1,
-                    Alpn::Others => 2,
-                };
-                content.extend([u8::from(hello.newest), u8::from(hello.resumes), alpn]);
+                content.extend([u8::from(hello.newest), u8::from(hello.resumes), hello.alpn as u8]);
                 put(&mut content, hello.name.as_deref().unwrap_or_default());
                 content.resize(content.len() + hello.padding, 0xa5);
                 1
             }
             Self::ServerHello(hello) => {
                 content.extend(hello.random.to_be_bytes());
-                content.extend([u8::from(hello.alpn), u8::from(hello.asks), hello.certificate as u8]);
+                content.extend([hello.alpn as u8, u8::from(hello.asks), hello.certificate as u8]);
                 hello.names.iter().for_each(|name| put(&mut content, name));
                 2
             }
@@ -157,7 +167,7 @@ impl Message {
                     random,
                     newest: newest == 1,
                     resumes: resumes == 1,
-                    alpn: *[Alpn::None, Alpn::Http1, Alpn::Others].get(usize::from(alpn))?,
+                    alpn: *Alpn::ALL.get(usize::from(alpn))?,
                     name: (!name.is_empty()).then_some(name),
                     padding: content.len(),
                 })
@@ -172,7 +182,7 @@ impl Message {
                 }
                 Self::ServerHello(ServerHello {
                     random,
-                    alpn: alpn == 1,
+                    alpn: *Alpn::ALL.get(usize::from(alpn))?,
                     asks: asks == 1,
                     certificate,
                     names,
@@ -218,8 +228,13 @@ mod tests {
             padding: 700,
         };
         let names = vec!["a".to_owned(), String::new()];
-        let server =
-            ServerHello { random: 1, alpn: true, asks: false, certificate: CertificateKind::Expired, names };
+        let server = ServerHello {
+            random: 1,
+            alpn: Alpn::Http2,
+            asks: false,
+            certificate: CertificateKind::Expired,
+            names,
+        };
         let all = [
             Message::ClientHello(client),
             Message::ServerHello(server),

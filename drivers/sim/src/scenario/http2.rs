@@ -1,0 +1,118 @@
+//! What a seed draws of HTTP/2: which clients speak it, and what they do with it. All of it is drawn from
+//! numbers of its own: a seed without HTTP/2 is the run that it would be if there were none.
+
+use super::{MS, Scenario};
+use crate::random::{SplitMix64, mix};
+
+/// What a seed draws of HTTP/2.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Http2Draw {
+    /// Thousandths of the clients that speak it.
+    pub(crate) clients: u32,
+    /// Of the streams, in thousandths.
+    pub(crate) resets: u32,
+    pub(crate) stalls: u32,
+    /// Of the connections.
+    goaways: u32,
+    invalid: u32,
+    /// Of the chances to send a frame that nobody waits for.
+    pub(crate) pings: u32,
+    pub(crate) settings: u32,
+    pub(crate) priorities: u32,
+    pub(crate) unknown: u32,
+    /// Of the frames that can have it.
+    pub(crate) padding: u32,
+    pub(crate) splits: u32,
+}
+
+/// How one client speaks HTTP/2.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientHttp2 {
+    /// For whatever else is drawn for it.
+    pub(crate) seed: u64,
+    /// Streams that it has open at once, at most.
+    pub(crate) concurrency: usize,
+    /// What streams begin with, and what they are given room for again and again.
+    pub(crate) initial_window: u32,
+    pub(crate) stream_target: i64,
+    pub(crate) connection_target: i64,
+    /// The longest time from one time that it gives credit back to the next.
+    pub(crate) grant_delay: u64,
+    /// The longest time that it takes for the acknowledgement of SETTINGS.
+    pub(crate) ack_delay: u64,
+    pub(crate) max_frame: u32,
+    /// It waits for the proxy's SETTINGS before its first request.
+    pub(crate) waits_for_settings: bool,
+    /// It opens streams until it knows for which it is too late.
+    pub(crate) opens_in_drain: bool,
+    /// Its field blocks depend on nothing that came before.
+    pub(crate) plain_blocks: bool,
+    /// Once it has all responses it does something that no client may do.
+    pub(crate) invalid: bool,
+    /// It tells the proxy that it goes after so many streams.
+    pub(crate) goes_after: Option<usize>,
+}
+
+impl Scenario {
+    /// Draws who speaks HTTP/2: in a good third of the runs somebody.
+    pub(super) fn draw_http2(&mut self) {
+        let rng = &mut SplitMix64::new(mix(self.seed ^ 0x42));
+        if rng.below(5) > 1 {
+            return;
+        }
+        let often =
+            |rng: &mut SplitMix64, max: u64| if rng.below(2) == 0 { 0 } else { rng.between(10, max) as u32 };
+        let draw = &mut self.http2;
+        draw.clients = rng.pick(&[300, 700, 1000]);
+        draw.stalls = often(rng, 500);
+        draw.pings = often(rng, 300);
+        draw.settings = often(rng, 100);
+        draw.priorities = often(rng, 500);
+        draw.unknown = often(rng, 200);
+        draw.padding = often(rng, 500);
+        draw.splits = often(rng, 500);
+        if !self.fault_free {
+            draw.resets = often(rng, 400);
+            draw.goaways = often(rng, 300);
+            draw.invalid = often(rng, 500);
+        }
+    }
+
+    /// What is drawn from for a client that speaks HTTP/2, unless it says nothing at all over TLS.
+    pub(super) fn draws_http2(&self, index: usize) -> Option<SplitMix64> {
+        let mut rng = SplitMix64::new(mix(self.seed ^ mix(0x4242 ^ index as u64)));
+        (rng.chance(self.http2.clients) && self.admin_request(index).is_none()).then_some(rng)
+    }
+
+    /// How a client speaks HTTP/2; `None`: it does not. The same whenever it is asked.
+    pub(crate) fn client_http2(&self, index: usize) -> Option<ClientHttp2> {
+        let draw = &self.http2;
+        let rng = &mut self.draws_http2(index)?;
+        if self.client_tls(index).is_some_and(|tls| tls.stranger.is_some()) {
+            return None;
+        }
+        // Those that come last have to be served.
+        let well_behaved = self.fault_free || index >= self.clients;
+        // Few bytes at a time would take more updates than a client may send.
+        let least = (self.max_body / 100).max(64);
+        let target = |rng: &mut SplitMix64| {
+            let drawn = [least + rng.size(self.max_body), 65_535, 65_535, 200_000, 1 << 20];
+            rng.pick(&drawn) as i64
+        };
+        Some(ClientHttp2 {
+            seed: rng.next_u64(),
+            concurrency: rng.pick(&[1, 3, 8, 16]),
+            initial_window: rng.pick(&[65_535, 65_535, rng.clone().size(100_000) as u32, 1 << 20]),
+            stream_target: target(rng),
+            connection_target: target(rng),
+            grant_delay: rng.pick(&[0, 0, 2 * MS, 30 * MS]),
+            ack_delay: rng.pick(&[0, 0, 20 * MS]),
+            max_frame: rng.pick(&[16_384, 16_384, 16_385, 60_000, 1 << 20]),
+            waits_for_settings: rng.below(2) == 0,
+            opens_in_drain: rng.below(2) == 0,
+            plain_blocks: rng.below(4) == 0,
+            invalid: !well_behaved && rng.chance(draw.invalid),
+            goes_after: (!well_behaved && rng.chance(draw.goaways)).then(|| rng.below(6) as usize),
+        })
+    }
+}
