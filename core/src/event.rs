@@ -169,6 +169,9 @@ pub struct Ready {
     pub conn: ConnId,
     /// It may want to send something new, and not only to read: a hint that saves the driver a look.
     pub send: bool,
+    /// It carries many streams: what it has to send may wait for the end of the turn, and goes with what
+    /// others have to send by then.
+    pub gathers: bool,
 }
 
 /// What a connection wants of its socket now.

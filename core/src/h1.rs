@@ -19,6 +19,9 @@ pub mod trailers;
 mod upgrade;
 pub mod write;
 
+pub use crate::http::forward::{
+    ClientCertificate, ForwardedHeaders, RequestForward, RequestId, ResponseForward,
+};
 pub use crate::http::{ParsedRequest, ParsedResponse};
 pub use body::BodyReader;
 pub use body_progress::{BodyProgress, Received};
@@ -30,6 +33,5 @@ pub use machine::{Event, IllegalEvent, MessageStates, Side, State};
 pub use trailers::{TrailerIndex, Trailers, parse_trailers};
 pub use upgrade::was_offered;
 pub use write::{
-    ClientCertificate, ForwardedHeaders, RequestForward, RequestId, ResponseForward, Writer, client_framing,
-    forward_interim, forward_request, forward_response, forward_trailers,
+    Writer, client_framing, forward_interim, forward_request, forward_response, forward_trailers,
 };

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | [`conn`] | one connection, of either side |
 //! | [`machine`] | what may follow what on a stream, in one table |
-//! | [`flow`], [`abuse`], [`priority`] | windows; budgets; which stream comes first |
+//! | [`flow`], [`abuse`] | windows; budgets |
+//! | [`priority`], [`schedule`] | how urgent a stream is; which one is served next |
 //! | [`keepalive`] | whether a peer still answers |
 //! | [`head`] | requests, responses and trailers from decoded fields, and which are malformed |
 //! | [`hpack`] | field sections as bytes, and back |
@@ -23,6 +24,7 @@ pub mod keepalive;
 pub mod machine;
 pub mod priority;
 mod reason;
+pub mod schedule;
 pub mod settings;
 mod stream;
 pub mod write;

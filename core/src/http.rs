@@ -8,6 +8,7 @@ pub mod date;
 mod field_list;
 mod field_spelling;
 pub mod fields;
+pub mod forward;
 pub(crate) mod hex;
 pub mod ip;
 mod media_range;

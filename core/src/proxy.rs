@@ -252,7 +252,7 @@ impl<O: Observer> Proxy<O> {
                 None => return self.wait_for_page(c),
             }
         }
-        self.tables.conns[c].wire.room(&mut self.tables.pages)
+        self.tables.conns[c].wire.room(&mut self.tables.pages, &mut self.scratch.received)
     }
 
     /// `n` bytes were read into the room; 0 gives it back.
@@ -264,6 +264,9 @@ impl<O: Observer> Proxy<O> {
         let Some(conn) = self.tables.conns.get_mut(c) else { return };
         if n == 0 {
             conn.wire.trim(&mut self.tables.pages);
+            if let Wire::Multiplexed(streams) = &mut conn.wire {
+                streams.protocol.rest(&mut self.scratch.received);
+            }
             if let (Role::Backend(_), Some(x)) = (&conn.role, conn.exchange)
                 && self.tables.exchanges[x].response.more_follows
             {
@@ -391,7 +394,8 @@ impl<O: Observer> Proxy<O> {
     pub fn poll_conn(&mut self) -> Option<Ready> {
         while let Some(c) = self.signals.ready.pop() {
             if let Some(conn) = self.tables.conns.get_mut(c) {
-                let ready = Ready { conn: c, send: conn.ready == InReadyQueue::Send };
+                let gathers = conn.wire.gathers();
+                let ready = Ready { conn: c, send: conn.ready == InReadyQueue::Send, gathers };
                 conn.ready = InReadyQueue::No;
                 #[cfg(debug_assertions)]
                 {

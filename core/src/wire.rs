@@ -13,6 +13,9 @@ use crate::h1::rendered_heads::RenderedHeads;
 use crate::h2::Reason;
 use crate::h2::keepalive::{Keepalive, Patience};
 use crate::h2::priority::Priority;
+use crate::h2::schedule::Schedule;
+use crate::http::forward::{RequestForward, ResponseForward};
+use crate::http::{RequestHead, ResponseHead};
 use crate::id::ExchangeId;
 use crate::page::Pages;
 use crate::time::Instant;
@@ -20,7 +23,7 @@ use crate::time::Instant;
 mod http2;
 
 pub use crate::h2::{Event as StreamEvent, Received};
-pub(crate) use http2::{client as http2_client, server as http2_server};
+pub(crate) use http2::{check as http2_check, client as http2_client, server as http2_server};
 
 /// The protocol of one connection, and all that it has to remember.
 #[derive(Debug)]
@@ -47,12 +50,12 @@ pub(crate) struct Tunnel {
 #[derive(Debug)]
 pub(crate) struct Streams {
     pub(crate) protocol: Box<dyn Multiplexed>,
-    /// Which exchange each open stream serves.
+    /// Which exchange each open stream serves, by stream: they are opened in the order of their ids.
     pub(crate) exchanges: Vec<(u32, ExchangeId)>,
-    /// Where the next round over the streams begins, so that none comes first for ever.
-    pub(crate) turn: usize,
     /// Every stream is through, but not all of what they had to say has been sent.
     pub(crate) flushing: bool,
+    /// Streams that have more to send than was taken.
+    pub(crate) schedule: Box<Schedule>,
     /// Bytes that it holds, as the pages know of them.
     pub(crate) charged: usize,
     /// When the peer was last heard of.
@@ -88,6 +91,10 @@ pub trait Multiplexed: Debug + Send {
     fn recv_buf(&mut self) -> &mut [u8];
     /// Whether there is room to read into.
     fn has_room(&self) -> bool;
+    /// Before it reads: takes memory that others have left in `received`, if it has none.
+    fn wake(&mut self, _received: &mut Received) {}
+    /// If it has nothing to do it leaves its memory there.
+    fn rest(&mut self, _received: &mut Received) {}
     /// `n` bytes were read into it.
     fn handle_recv(&mut self, n: usize);
     /// The next thing that came; heads and trailers are in `received` then.
@@ -100,9 +107,12 @@ pub trait Multiplexed: Debug + Send {
     fn data(&self) -> &[u8];
     /// Opens a stream to the peer, unless it has as many as it takes.
     fn open(&mut self) -> Option<u32>;
-    /// Sends a head: start line and field lines as HTTP/1.1 has them, with an empty line at the end. False if
-    /// the stream takes none any more.
-    fn send_head(&mut self, stream: u32, head: &[u8]) -> bool;
+    /// Sends the head of a request. False if the stream takes none any more.
+    fn send_request(&mut self, stream: u32, head: &RequestHead, forward: &RequestForward<'_>) -> bool;
+    /// Sends an interim response (1xx). False if the stream takes none any more.
+    fn send_interim(&mut self, stream: u32, head: &ResponseHead) -> bool;
+    /// Sends the head of a final response. False if the stream takes none any more.
+    fn send_response(&mut self, stream: u32, head: &ResponseHead, forward: &ResponseForward<'_>) -> bool;
     /// Sends as much of the data as the peer and the send buffer have room for; returns how much that was.
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize;
     /// The message is complete; `trailers` are field lines with an empty line at the end, or nothing.
@@ -129,12 +139,16 @@ pub trait Multiplexed: Debug + Send {
     }
     /// Which of the streams that can send comes first.
     fn priority(&self, _stream: u32) -> Priority {
-        Priority::default()
+        Priority::UNSAID
     }
     /// What is to be sent.
     fn transmit(&self) -> &[u8];
+    /// How much that is, in bytes.
+    fn pending_bytes(&self) -> usize;
     /// Whether there is anything to send.
-    fn has_output(&self) -> bool;
+    fn has_output(&self) -> bool {
+        self.pending_bytes() > 0
+    }
     /// `n` bytes of it have been sent.
     fn handle_sent(&mut self, n: usize);
     /// The peer is told that no new streams are taken; those that are open go on.
@@ -164,6 +178,9 @@ pub trait Multiplexed: Debug + Send {
         true
     }
 }
+
+/// So many bytes of a connection of many streams are not kept back: they fill a record of TLS.
+const WRITE_BYTES: usize = 16 * 1024;
 
 /// Bytes of a stream that may be under way to the core at once; they fit into one page.
 pub const STREAM_CREDIT: usize = crate::h2::conn::STREAM_CREDIT as usize;
@@ -279,11 +296,14 @@ impl Wire {
 
     /// Room to read into.
     #[inline]
-    pub(crate) fn room<'a>(&'a mut self, pages: &'a mut Pages) -> &'a mut [u8] {
+    pub(crate) fn room<'a>(&'a mut self, pages: &'a mut Pages, received: &mut Received) -> &'a mut [u8] {
         match self {
             Self::H1(h1) => h1.buffer_mut().room(pages),
             Self::Tunnel(tunnel) => tunnel.buffer.room(pages),
-            Self::Multiplexed(streams) => streams.protocol.recv_buf(),
+            Self::Multiplexed(streams) => {
+                streams.protocol.wake(received);
+                streams.protocol.recv_buf()
+            }
         }
     }
 
@@ -376,6 +396,15 @@ impl Wire {
         }
     }
 
+    /// More may come to what is to be sent before it is worth a write.
+    #[inline]
+    pub(crate) fn gathers(&self) -> bool {
+        match self {
+            Self::H1(_) | Self::Tunnel(_) => false,
+            Self::Multiplexed(streams) => streams.protocol.pending_bytes() < WRITE_BYTES,
+        }
+    }
+
     /// `n` bytes have been sent; returns how many of them were payload of its one leg.
     #[inline]
     pub(crate) fn sent(&mut self, n: usize) -> usize {
@@ -465,8 +494,8 @@ impl Streams {
         Self {
             protocol,
             exchanges: Vec::new(),
-            turn: 0,
             flushing: false,
+            schedule: Box::default(),
             charged: 0,
             heard: Instant::NEVER,
             asked: false,
@@ -478,11 +507,34 @@ impl Streams {
 
     /// The exchange of a stream.
     pub(crate) fn exchange(&self, stream: u32) -> Option<ExchangeId> {
-        self.exchanges.iter().find(|(open, _)| *open == stream).map(|(_, x)| *x)
+        let place = self.exchanges.binary_search_by_key(&stream, |(open, _)| *open).ok()?;
+        Some(self.exchanges[place].1)
     }
 
     /// A stream serves no exchange any more.
     pub(crate) fn forget(&mut self, stream: u32) {
-        self.exchanges.retain(|(open, _)| *open != stream);
+        if let Ok(place) = self.exchanges.binary_search_by_key(&stream, |(open, _)| *open) {
+            self.exchanges.remove(place);
+        }
+        self.schedule.remove(stream);
+    }
+
+    /// Sends as much of `data` as there is room for; returns how much that was. A stream that is left with
+    /// some waits for its turn. `ends`: nothing comes behind the data.
+    pub(crate) fn send_data(&mut self, stream: u32, data: &[u8], ends: bool) -> usize {
+        let taken = self.protocol.send_data(stream, data);
+        if taken == data.len() {
+            self.schedule.remove(stream);
+        } else {
+            let rest = ends.then_some(data.len() - taken);
+            self.schedule.wait(stream, self.protocol.priority(stream), rest);
+        }
+        taken
+    }
+
+    /// The stream that is to send next what has waited.
+    pub(crate) fn next_waiting(&mut self) -> Option<u32> {
+        let Self { protocol, schedule, .. } = self;
+        schedule.next(|stream| protocol.can_send(stream))
     }
 }

@@ -1,15 +1,19 @@
-//! Heads on the way through: what came in, and the exact bytes that go out.
+//! Heads on the way through: what came in, and the exact bytes that go out. By HTTP/2 goes the same.
 
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use ruststrom_core::Instant;
 use ruststrom_core::h1::{
     FieldIndex, ForwardedHeaders, HeadLimits, RequestForward, ResponseContext, ResponseForward, TrailerIndex,
     Trailers, Writer, client_framing, forward_interim, forward_request, forward_response, forward_trailers,
     parse_request, parse_response, parse_trailers,
 };
+use ruststrom_core::h2::hpack::{BlockLimits, Decoder, FieldBlock, Fit};
+use ruststrom_core::h2::{self, frame};
 use ruststrom_core::http::ip::IpText;
-use ruststrom_core::http::{Framing, HeaderKind, Version};
+use ruststrom_core::http::{Framing, HeaderKind, RequestHead, ResponseHead, Version};
+use ruststrom_core::wire::Multiplexed;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 8192, fields: 100, target_bytes: 4096 };
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
@@ -33,6 +37,90 @@ fn forward() -> RequestForward<'static> {
     }
 }
 
+/// Names, lower case, and values in alphabetical order, without those that are HTTP/1.1's own.
+fn fields_of_text(text: &str) -> Vec<(String, String)> {
+    let lines = text.split("\r\n").skip(1).take_while(|line| !line.is_empty());
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':').expect("a field");
+        (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned())
+    };
+    let own = ["connection", "upgrade", "transfer-encoding", "host", "trailer"];
+    let mut fields: Vec<_> = lines.map(field).filter(|(name, _)| !own.contains(&&name[..])).collect();
+    fields.sort();
+    fields
+}
+
+/// The pseudo-header fields of the one head that a connection of HTTP/2 has to send, and its other fields as
+/// [`fields_of_text`] has them.
+fn sent_by_http2(conn: &h2::Conn, preface: usize) -> (String, Vec<(String, String)>) {
+    let mut bytes = &conn.transmit()[preface..];
+    let mut block = FieldBlock::new();
+    while let Some((header, rest)) = bytes.split_first_chunk() {
+        let header = frame::FrameHeader::parse(header);
+        let (payload, behind) = rest.split_at(header.len as usize);
+        bytes = behind;
+        if header.kind == frame::kind::HEADERS {
+            assert_eq!(header.flags & frame::flag::END_HEADERS, frame::flag::END_HEADERS);
+            let limits = BlockLimits { list_bytes: 60_000, fields: 200, hard_bytes: 60_000 };
+            assert_eq!(Decoder::new().decode(payload, &limits, &mut block), Ok(Fit::Whole));
+        }
+    }
+    let (mut pseudo, mut fields) = (String::new(), Vec::new());
+    for field in block.iter() {
+        let (name, value) = (String::from_utf8_lossy(field.name), String::from_utf8_lossy(field.value));
+        assert!(field.good_name && field.good_value, "{name}: {value}");
+        if field.pseudo.is_some() {
+            assert!(fields.is_empty(), "they come first");
+            pseudo.push_str(&format!("{name} {value}\n"));
+        } else if name != "trailer" {
+            fields.push((name.into_owned(), value.into_owned()));
+        }
+    }
+    fields.sort();
+    (pseudo, fields)
+}
+
+/// What HTTP/1.1 says to a backend, HTTP/2 says too.
+fn same_by_http2(text: &str, head: &RequestHead, f: &RequestForward<'_>) {
+    let mut conn = h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO);
+    let stream = conn.open().expect("a stream");
+    let framing = match f.own_body.unwrap_or(head.framing()) {
+        Framing::Length(n) => Framing::Length(n),
+        _ => Framing::None,
+    };
+    assert!(conn.send_request(stream, head, &RequestForward { own_body: Some(framing), ..*f }));
+    let (pseudo, fields) = sent_by_http2(&conn, frame::PREFACE.len());
+    assert_eq!(fields, fields_of_text(text));
+    let mut words = text.split(' ');
+    let (method, path) = (words.next().expect("a method"), words.next().expect("a target"));
+    let host = text.split("\r\n").find_map(|line| line.to_lowercase().strip_prefix("host:").map(str::len));
+    assert!(pseudo.contains(&format!(":method {method}\n")) && pseudo.contains(&format!(":path {path}\n")));
+    assert!(host.is_some() && pseudo.contains("\n:authority ") && pseudo.contains(":scheme http\n"));
+}
+
+/// What HTTP/1.1 says to a client, HTTP/2 says too.
+fn same_response_by_http2(text: &str, head: &ResponseHead, f: Option<&ResponseForward<'_>>) {
+    let mut conn = h2::Conn::new(h2::Role::Server, h2::Limits::default(), Instant::ZERO);
+    let mut client = h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO);
+    let stream = client.open().expect("a stream");
+    client.send_head(stream, true, false, |w| {
+        for (name, value) in [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")] {
+            w.pseudo(name.as_bytes(), value.as_bytes());
+        }
+    });
+    let asked = client.transmit();
+    conn.recv_buf()[..asked.len()].copy_from_slice(asked);
+    conn.handle_recv(asked.len());
+    while conn.poll_event(&mut h2::Received::default(), Instant::ZERO).is_some() {}
+    assert!(match f {
+        None => conn.send_interim(stream, head),
+        Some(f) => conn.send_response(stream, head, f),
+    });
+    let (pseudo, fields) = sent_by_http2(&conn, 0);
+    assert_eq!(fields, fields_of_text(text));
+    assert_eq!(pseudo, format!(":status {}\n", head.status().as_u16()));
+}
+
 fn out(raw: &[u8], f: &RequestForward<'_>) -> String {
     let (mut store, mut scratch, mut room) = (FieldIndex::new(), Vec::new(), [0; 16384]);
     let request = parse_request(raw, &mut store, &LIMITS, &mut scratch)
@@ -48,7 +136,9 @@ fn out(raw: &[u8], f: &RequestForward<'_>) -> String {
     }
     let mut w = Writer::new(&mut room[..n]);
     forward_request(&mut w, &(&request).into(), f);
-    String::from_utf8(w.written().to_vec()).unwrap()
+    let text = String::from_utf8(w.written().to_vec()).unwrap();
+    same_by_http2(&text, &(&request).into(), f);
+    text
 }
 
 /// What every forwarded request ends with.
@@ -247,24 +337,26 @@ fn back(raw: &str, asked: ResponseContext, client_version: u8, keep_alive: bool,
     let response = parse_response(raw.as_bytes(), &mut store, &LIMITS, asked)
         .unwrap_or_else(|v| panic!("{v:?}: {raw:?}"));
     let mut w = Writer::new(&mut room);
+    let head = ResponseHead::from(&response);
     if response.is_interim() {
-        forward_interim(&mut w, &(&response).into());
-    } else {
-        let framing = client_framing(response.framing, version_of(client_version));
-        forward_response(
-            &mut w,
-            &(&response).into(),
-            &ResponseForward {
-                date: DATE,
-                client_version: version_of(client_version),
-                framing,
-                keep_alive,
-                extra: extra.as_bytes(),
-            },
-        );
+        forward_interim(&mut w, &head);
+        let text = String::from_utf8(w.written().to_vec()).unwrap();
+        same_response_by_http2(&text, &head, None);
+        return text;
     }
+    let client_version = version_of(client_version);
+    let framing = client_framing(response.framing, client_version);
+    let forward =
+        ResponseForward { date: DATE, client_version, framing, keep_alive, extra: extra.as_bytes() };
+    forward_response(&mut w, &head, &forward);
     let n = w.finish().unwrap();
-    String::from_utf8(room[..n].to_vec()).unwrap()
+    let text = String::from_utf8(room[..n].to_vec()).unwrap();
+    let framing = match framing {
+        Framing::Chunked | Framing::Close => Framing::None,
+        known => known,
+    };
+    same_response_by_http2(&text, &head, Some(&ResponseForward { framing, ..forward }));
+    text
 }
 
 #[test]

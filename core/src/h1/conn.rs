@@ -14,12 +14,12 @@ use super::machine::{Event, MessageStates, Side, State};
 use super::rendered_heads::RenderedHeads;
 use super::trailers::{MAX_TRAILERS, TrailerIndex, Trailers, parse_trailers};
 use super::write::{
-    RequestForward, ResponseForward, Writer, client_framing, forward_interim, forward_request,
-    forward_response, forward_trailers,
+    Writer, client_framing, forward_interim, forward_request, forward_response, forward_trailers,
 };
 use super::{BodyProgress, BodyReader, ChunkEncoder};
 use crate::buffer::ReceiveBuffer;
 use crate::cause::Cause;
+use crate::http::forward::{RequestForward, ResponseForward};
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::http::{ParsedRequest, ParsedResponse};
 use crate::page::{PageId, Pages};

@@ -140,7 +140,19 @@ pub struct Received {
     pub trailers: Vec<u8>,
     block: FieldBlock,
     room: HeadRoom,
+    spare: Spare,
 }
+
+/// Buffers of connections that have nothing to do, for those that have.
+#[derive(Debug, Default)]
+struct Spare {
+    input: Vec<Vec<u8>>,
+    out: Vec<Vec<u8>>,
+}
+
+/// So many spare buffers of either kind are kept, and none that is longer than most.
+const MAX_SPARE: usize = 32;
+const MAX_SPARE_BYTES: usize = 2 * OUT_BYTES;
 
 /// Bytes of data that are handed out of one stream before any are released: as many as fit into a page.
 pub const STREAM_CREDIT: u32 = 16 * 1024;
@@ -441,7 +453,7 @@ impl Conn {
             length_left: None,
             has_head: false,
             to_head: false,
-            priority: Priority::default(),
+            priority: Priority::UNSAID,
         }
     }
 
@@ -499,7 +511,7 @@ impl Conn {
     /// How urgent what is sent on a stream is.
     #[must_use]
     pub fn priority(&self, stream: u32) -> Priority {
-        self.streams.get(stream).map_or_else(Priority::default, |stream| stream.priority)
+        self.streams.get(stream).map_or(Priority::UNSAID, |stream| stream.priority)
     }
 
     /// The peer lets us ask for extended CONNECT (RFC 8441).
@@ -613,7 +625,9 @@ impl Conn {
         self.sent < self.out.len()
     }
 
-    fn pending_bytes(&self) -> usize {
+    /// How much that is, in bytes.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
         self.out.len() - self.sent
     }
 
@@ -629,14 +643,37 @@ impl Conn {
             self.last_frame =
                 self.last_frame.and_then(|(at, stream)| at.checked_sub(gone).map(|at| (at, stream)));
         }
-        self.give_up_memory();
     }
 
-    /// A connection without streams keeps no buffers.
-    fn give_up_memory(&mut self) {
-        if self.streams.len() == 0 && self.out.is_empty() && self.at == self.end {
-            (self.input, self.at, self.end) = (Vec::new(), 0, 0);
-            self.out = Vec::new();
+    // Memory.
+
+    /// Takes buffers that others have left, if it has none.
+    #[inline]
+    pub fn wake(&mut self, received: &mut Received) {
+        if self.input.is_empty()
+            && let Some(input) = received.spare.input.pop()
+        {
+            self.input = input;
+        }
+        if self.out.capacity() == 0
+            && let Some(out) = received.spare.out.pop()
+        {
+            self.out = out;
+        }
+    }
+
+    /// If it has no streams and nothing to do it leaves its buffers to others.
+    pub fn rest(&mut self, received: &mut Received) {
+        if self.streams.len() > 0 || !self.out.is_empty() || self.at < self.end {
+            return;
+        }
+        (self.at, self.end) = (0, 0);
+        let Spare { input, out } = &mut received.spare;
+        for (buffer, spare) in [(&mut self.input, input), (&mut self.out, out)] {
+            let buffer = std::mem::take(buffer);
+            if (1..=MAX_SPARE_BYTES).contains(&buffer.capacity()) && spare.len() < MAX_SPARE {
+                spare.push(buffer);
+            }
         }
     }
 

@@ -157,6 +157,8 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// If it is none.
+// In its one caller, what it finds need not be moved about.
+#[inline(always)]
 pub fn request<'s>(
     room: &'s mut HeadRoom,
     block: &FieldBlock,
@@ -212,8 +214,8 @@ pub fn request<'s>(
     };
     let (max_forwards, te_trailers) = (survey.max_forwards.and_then(decimal), survey.te_trailers);
     let counts_forwards = matches!(method, Method::TRACE | Method::OPTIONS);
-    room.begin(&[method.as_str().as_bytes(), b" ", path, b" HTTP/2\r\n"]);
-    room.line(b"host", host, HeaderKind::Host)?;
+    room.begin_request(method.as_str().as_bytes(), path);
+    room.host(host)?;
     room.fields(block, &survey)?;
     let HeadRoom { text, lines, target } = room;
     let (text, lines) = (&text[..], &lines[..]);
@@ -291,7 +293,7 @@ pub fn response<'s>(
         None => (Framing::Close, None),
     };
     let has_date = survey.has_date;
-    room.begin(&[b"HTTP/2 ", status, b" \r\n"]);
+    room.begin_response(status);
     room.fields(block, &survey)?;
     Ok(ParsedResponse {
         status: code,
@@ -338,10 +340,33 @@ fn view<'s>(text: &'s [u8], lines: &'s [FieldLine]) -> Fields<'s> {
 }
 
 impl HeadRoom {
-    fn begin(&mut self, start_line: &[&[u8]]) {
+    // Pieces of known length are a few moves each.
+
+    #[inline(always)]
+    fn begin_request(&mut self, method: &[u8], path: &[u8]) {
         self.text.clear();
         self.lines.clear();
-        start_line.iter().for_each(|piece| self.text.extend_from_slice(piece));
+        self.text.extend_from_slice(method);
+        self.text.push(b' ');
+        self.text.extend_from_slice(path);
+        self.text.extend_from_slice(b" HTTP/2\r\n");
+    }
+
+    fn begin_response(&mut self, status: &[u8]) {
+        self.text.clear();
+        self.lines.clear();
+        self.text.extend_from_slice(b"HTTP/2 ");
+        self.text.extend_from_slice(status);
+        self.text.extend_from_slice(b" \r\n");
+    }
+
+    #[inline(always)]
+    fn host(&mut self, host: &[u8]) -> Result<(), Violation> {
+        let at = self.text.len();
+        self.text.extend_from_slice(b"host: ");
+        self.text.extend_from_slice(host);
+        self.text.extend_from_slice(b"\r\n");
+        self.index(at, b"host".len(), host.len(), HeaderKind::Host)
     }
 
     fn line(&mut self, name: &[u8], value: &[u8], kind: HeaderKind) -> Result<(), Violation> {
@@ -370,17 +395,17 @@ impl HeadRoom {
 
     /// The fields of a block behind the start line, without `Host`, and the empty line.
     fn fields(&mut self, block: &FieldBlock, survey: &Survey<'_>) -> Result<(), Violation> {
-        let regular = || block.iter().filter(|field| field.pseudo.is_none());
         if survey.hosts == 0 && survey.cookies <= 1 {
             if let Some(from) = survey.regular_at {
                 let shift = self.text.len();
                 self.text.extend_from_slice(&block.text()[from..]);
-                for field in regular() {
-                    self.index(field.at - from + shift, field.name.len(), field.value.len(), field.kind)?;
+                for field in block.regular() {
+                    self.index(field.at - from + shift, field.name_len, field.value_len, field.kind)?;
                 }
             }
         } else {
-            for field in regular().filter(|field| field.kind != HeaderKind::Host) {
+            let regular = block.iter().filter(|field| field.pseudo.is_none());
+            for field in regular.filter(|field| field.kind != HeaderKind::Host) {
                 if field.kind == HeaderKind::Cookie && survey.cookies > 1 {
                     self.cookie(block)?;
                 } else {

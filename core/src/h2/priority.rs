@@ -16,6 +16,9 @@ impl Default for Priority {
 }
 
 impl Priority {
+    /// Of a stream of which nothing was said. Its client may want all streams at once: they take turns.
+    pub const UNSAID: Self = Self { urgency: 3, incremental: true };
+
     /// Reads the value of a `priority` field (RFC 9218 §4), a dictionary of RFC 8941. What is not understood
     /// is ignored.
     #[must_use]

@@ -56,6 +56,11 @@ pub fn data_header(out: &mut Vec<u8>, stream: u32, len: u32, end_stream: bool) {
 pub fn finish_headers(out: &mut Vec<u8>, start: usize, stream: u32, end_stream: bool, max_frame: u32) {
     let (block, max) = (start + HEADER_BYTES, max_frame as usize);
     let len = out.len() - block;
+    if len <= max {
+        let flags = flag::END_HEADERS | if end_stream { flag::END_STREAM } else { 0 };
+        let header = FrameHeader { len: len as u32, kind: kind::HEADERS, flags, stream };
+        return out[start..block].copy_from_slice(&header.bytes());
+    }
     let more = len.saturating_sub(1) / max;
     // From the last part to the first: each moves behind the headers before it.
     out.resize(out.len() + more * HEADER_BYTES, 0);

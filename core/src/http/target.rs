@@ -261,11 +261,27 @@ impl<'a> Host<'a> {
     #[must_use]
     #[inline]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        // Most have no port and no escapes.
-        if !value.is_empty() && value.iter().fold(REG_NAME, |all, &b| all & CLASS[b as usize]) != 0 {
-            return Some(Self { name: value, port: None });
+        // Most have no escapes.
+        let end = value.iter().position(|&b| CLASS[b as usize] & REG_NAME == 0).unwrap_or(value.len());
+        match &value[end..] {
+            [] if end > 0 => Some(Self { name: value, port: None }),
+            [b':', digits @ ..] if end > 0 => Self::with_port(&value[..end], digits),
+            _ => Self::parse_slowly(value),
         }
-        Self::parse_slowly(value)
+    }
+
+    /// With the port that comes behind the colon, perhaps none.
+    #[inline]
+    fn with_port(name: &'a [u8], digits: &[u8]) -> Option<Self> {
+        if digits.len() > 5 {
+            return None;
+        }
+        let mut port = 0;
+        for &d in digits {
+            port = port * 10 + u32::from(d.is_ascii_digit().then(|| d - b'0')?);
+        }
+        let port = if digits.is_empty() { None } else { Some(u16::try_from(port).ok()?) };
+        Some(Self { name, port })
     }
 
     fn parse_slowly(value: &'a [u8]) -> Option<Self> {
@@ -293,18 +309,11 @@ impl<'a> Host<'a> {
         if name.is_empty() {
             return None;
         }
-        let port = match rest {
-            [] | [b':'] => None,
-            [b':', digits @ ..] if digits.len() <= 5 => {
-                let mut port = 0;
-                for &d in digits {
-                    port = port * 10 + u32::from(d.is_ascii_digit().then(|| d - b'0')?);
-                }
-                Some(u16::try_from(port).ok()?)
-            }
-            _ => return None,
-        };
-        Some(Self { name, port })
+        match rest {
+            [] => Some(Self { name, port: None }),
+            [b':', digits @ ..] => Self::with_port(name, digits),
+            _ => None,
+        }
     }
 }
 

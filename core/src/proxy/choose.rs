@@ -351,9 +351,7 @@ impl<O: Observer> Proxy<O> {
         if let Err(cause) = sent {
             return self.send_failed(x, cause, now);
         }
-        if e.request.ended
-            && e.request.is_direct()
-            && source.wire.payload_len() == 0
+        if e.request.is_through(&source.wire)
             && let Wire::H1(h1) = &mut conn.wire
         {
             // No content: the head is all that there is to send.

@@ -97,6 +97,17 @@ impl MessagePipe {
         matches!(self.pipe, Pipe::Lent { .. }) && self.transforms.is_none()
     }
 
+    /// Nothing is left of a message that has ended: no payload at its source, and none that is changed.
+    #[inline]
+    pub(crate) fn is_through(&self, source: &Wire) -> bool {
+        let empty = match &self.pipe {
+            Pipe::Lent { .. } => source.payload_len() == 0,
+            Pipe::Own { page, .. } => page.is_none(),
+            Pipe::Local { .. } => false,
+        };
+        empty && self.ended && self.transforms.is_none()
+    }
+
     /// It lends from the wire it comes from.
     pub(crate) fn is_lent(&self) -> bool {
         matches!(self.pipe, Pipe::Lent { .. })
@@ -363,7 +374,8 @@ impl MessagePipe {
     /// Gives back every page of its own.
     #[inline]
     pub(crate) fn drop_pages(&mut self, pages: &mut Pages) {
-        if !self.is_direct() {
+        let own = matches!(self.pipe, Pipe::Own { page: Some(_), .. });
+        if own || self.transforms.is_some() {
             self.drop_own_pages(pages);
         }
         if let Pipe::Lent { kept } = &mut self.pipe {

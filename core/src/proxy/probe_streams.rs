@@ -14,12 +14,7 @@ use crate::wire::{self, StreamEvent, Streams, Wire};
 
 /// What a check of HTTP/2 sends: `request` is what one of HTTP/1.1 would be.
 pub(super) fn request_on_stream(limits: &HeadLimits, request: &[u8], secure: bool, now: Instant) -> Wire {
-    let mut streams = Streams::new(wire::http2_client(limits, secure, now));
-    if let Some(stream) = streams.protocol.open() {
-        streams.protocol.send_head(stream, request);
-        streams.protocol.send_end(stream, &[]);
-    }
-    Wire::Multiplexed(streams)
+    Wire::Multiplexed(Streams::new(wire::http2_check(limits, request, secure, now)))
 }
 
 impl<O: Observer> Proxy<O> {

@@ -100,6 +100,7 @@ impl<O: Observer> Proxy<O> {
         while !bytes.is_empty()
             && let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut())
         {
+            streams.protocol.wake(&mut self.scratch.received);
             let room = streams.protocol.recv_buf();
             let n = room.len().min(bytes.len());
             if n == 0 {

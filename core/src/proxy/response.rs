@@ -157,7 +157,7 @@ impl<O: Observer> Proxy<O> {
             Wire::H1(h1) => h1.send_interim(&mut self.tables.pages, &self.scratch.response),
             Wire::Tunnel(_) => Ok(()),
             Wire::Multiplexed(streams) => {
-                super::streams::send_interim(streams, client.stream, &self.scratch.response);
+                streams.protocol.send_interim(client.stream, &self.scratch.response);
                 Ok(())
             }
         }
@@ -238,9 +238,9 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         e.phase = Phase::Responding;
         e.retained = false;
-        if e.request_sent && e.request.ended && e.request.is_direct() {
+        let source = &mut self.tables.conns[e.client.conn].wire;
+        if e.request_sent && (e.request.is_through(source) || (e.request.ended && e.request.is_direct())) {
             // What was retained of the request's body is needed no more.
-            let source = &mut self.tables.conns[e.client.conn].wire;
             e.request.release(Some(source), &mut self.tables.pages);
             source.trim(&mut self.tables.pages);
             debug_assert!(e.trailers_pass[REQUEST] || e.request.trailers.is_empty());

@@ -7,16 +7,16 @@ use super::exchange::{Leg, Phase, REQUEST, RESPONSE};
 use super::{Proxy, Tables};
 use crate::cause::Cause;
 use crate::conn::Role;
-use crate::h1::{
-    RequestForward, ResponseForward, Writer, forward_interim, forward_request, forward_response,
-};
 use crate::h2::Reason;
+use crate::http::forward::{RequestForward, ResponseForward};
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
-use crate::page::LARGE_BYTES;
 use crate::time::Instant;
 use crate::wire::{StreamEvent, Streams, Wire};
+
+/// How often a stream that has waited may send when there is room again: one frame each time.
+const TURNS: usize = 4;
 
 impl<O: Observer> Proxy<O> {
     /// Bytes came on a connection of many streams.
@@ -35,6 +35,7 @@ impl<O: Observer> Proxy<O> {
             self.stream_event(c, event, from_client, now);
         }
         self.recount_held(c, now);
+        self.rest_streams(c);
         self.mark_ready(c);
     }
 
@@ -92,6 +93,13 @@ impl<O: Observer> Proxy<O> {
         self.set_deadline(c, now + super::accept::LINGER);
         self.mark_ready(c);
         true
+    }
+
+    /// A connection that has nothing to do keeps no buffers.
+    fn rest_streams(&mut self, c: ConnId) {
+        if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
+            streams.protocol.rest(&mut self.scratch.received);
+        }
     }
 
     fn stream_event(&mut self, c: ConnId, event: StreamEvent, from_client: bool, now: Instant) {
@@ -318,7 +326,7 @@ impl<O: Observer> Proxy<O> {
         let Wire::Multiplexed(streams) = &mut sink.wire else { return false };
         e.request_begun = true;
         let ready = e.request.ready(Some(&source.wire), &self.tables.pages);
-        let taken = streams.protocol.send_data(leg.stream, ready);
+        let taken = streams.send_data(leg.stream, ready, e.request.is_last());
         let all = taken == ready.len();
         e.request.advance(taken);
         e.backend_window.bytes += taken as u64;
@@ -338,15 +346,19 @@ impl<O: Observer> Proxy<O> {
         if !matches!(e.phase, Phase::Responding | Phase::LocalReply) {
             return false;
         }
-        let source = e.backend.and_then(|leg| self.tables.conns.get(leg.conn)).map(|conn| &conn.wire);
-        let ready = e.response.ready(source, &self.tables.pages);
-        let (len, last) = (ready.len(), e.response.is_last());
-        // The data is copied by the protocol: it lies in a connection of the same table.
-        let data = std::mem::take(&mut self.scratch.line);
-        let data = copied(data, ready);
-        let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() else { return false };
-        let taken = streams.protocol.send_data(leg.stream, &data);
-        self.scratch.line = data;
+        let Tables { conns, exchanges, pages, .. } = &mut self.tables;
+        let e = &mut exchanges[x];
+        let (source, sink) = match e.backend {
+            Some(backend) => {
+                let Some((source, sink)) = conns.pair_mut(backend.conn, leg.conn) else { return false };
+                (Some(&source.wire), sink)
+            }
+            None => (None, &mut conns[leg.conn]),
+        };
+        let Wire::Multiplexed(streams) = &mut sink.wire else { return false };
+        let (ready, last) = (e.response.ready(source, pages), e.response.is_last());
+        let len = ready.len();
+        let taken = streams.send_data(leg.stream, ready, last);
         e.response.advance(taken);
         e.bytes_out += taken as u64;
         e.client_window.bytes += taken as u64;
@@ -354,6 +366,8 @@ impl<O: Observer> Proxy<O> {
         if taken == len && last {
             streams.protocol.send_end(leg.stream, &e.response.trailers);
             self.mark_ready(leg.conn);
+            // A backend's connection can be used again only if nothing lies in it.
+            self.release_response(x);
             self.finish(x, now);
             return false;
         }
@@ -380,36 +394,38 @@ impl<O: Observer> Proxy<O> {
         true
     }
 
-    /// Bytes of a connection of many streams have been sent: each stream gets its turn to fill the room.
+    /// Bytes of a connection of many streams have been sent: those that have waited fill the room.
     pub(super) fn streams_sent(&mut self, c: ConnId, now: Instant) {
-        let Some(conn) = self.tables.conns.get_mut(c) else { return };
+        let Some(conn) = self.tables.conns.get(c) else { return };
         let from_client = matches!(conn.role, Role::Client(_));
-        let Some(streams) = conn.wire.streams_mut() else { return };
-        let turn = streams.turn;
-        streams.turn = turn.wrapping_add(1);
-        let mut waiting: Vec<(u32, ExchangeId)> = streams
-            .exchanges
-            .iter()
-            .filter(|(stream, _)| streams.protocol.can_send(*stream))
-            .copied()
-            .collect();
-        if !waiting.is_empty() {
-            let first = turn % waiting.len();
-            waiting.rotate_left(first);
-        }
-        // The most urgent first (RFC 9218 §10); those that are equal take turns.
-        waiting.sort_by_key(|(stream, _)| streams.protocol.priority(*stream).urgency);
-        for (_, x) in waiting {
-            if self.tables.exchanges.get(x).is_none() {
-                continue;
-            }
-            if from_client {
-                self.push_response(x, now);
-            } else {
-                self.push_request(x, now);
+        // A stream that waits again has its turn again, for a while.
+        let turns = conn.wire.streams().map_or(0, |streams| TURNS * streams.schedule.len());
+        for _ in 0..turns {
+            let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) else {
+                break;
+            };
+            let Some(stream) = streams.next_waiting() else { break };
+            match streams.exchange(stream) {
+                Some(x) if from_client => drop(self.push_response(x, now)),
+                Some(x) => self.push_request(x, now),
+                None => {}
             }
         }
         self.flushed(c, now);
+        let Tables { conns, exchanges, .. } = &mut self.tables;
+        if let Some(streams) = conns.get(c).and_then(|conn| conn.wire.streams())
+            && !streams.protocol.has_output()
+        {
+            // Nobody waits for its peer any more.
+            for (_, x) in &streams.exchanges {
+                if let Some(e) = exchanges.get_mut(*x)
+                    && matches!(e.phase, Phase::Responding | Phase::LocalReply)
+                {
+                    self.signals.mark_dirty(*x, e);
+                }
+            }
+        }
+        self.rest_streams(c);
         self.mark_ready(c);
         self.end_streams(c, now);
     }
@@ -419,7 +435,7 @@ impl<O: Observer> Proxy<O> {
         let Some(conn) = self.tables.conns.get(c).filter(|conn| !conn.is_busy()) else { return };
         let over = |s: &Streams| s.flushing && !s.protocol.has_output();
         if conn.wire.streams().is_some_and(over) {
-            self.rest_streams(c, now);
+            self.await_next_stream(c, now);
         }
     }
 
@@ -428,7 +444,7 @@ impl<O: Observer> Proxy<O> {
         self.recount_held(c, now);
         let conn = &self.tables.conns[c];
         if !conn.is_busy() {
-            self.rest_streams(c, now);
+            self.await_next_stream(c, now);
         }
         self.mark_ready(c);
         self.end_streams(c, now);
@@ -436,7 +452,7 @@ impl<O: Observer> Proxy<O> {
 
     /// No stream is left on a connection: it rests, once all that they had to say has been sent. For that
     /// it has the time that an exchange would have: what is left at the least rate, and a stall.
-    fn rest_streams(&mut self, c: ConnId, now: Instant) {
+    fn await_next_stream(&mut self, c: ConnId, now: Instant) {
         let draining = self.drain.until.is_some();
         let config = &self.pools.config;
         let Some(streams) = self.tables.conns[c].wire.streams_mut() else { return };
@@ -470,22 +486,6 @@ impl<O: Observer> Proxy<O> {
     }
 }
 
-fn copied(mut buffer: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
-    buffer.clear();
-    buffer.extend_from_slice(bytes);
-    buffer
-}
-
-/// A head as text, with its empty line.
-fn rendered(write: impl FnOnce(&mut Writer<'_>)) -> Option<Vec<u8>> {
-    let mut text = vec![0; LARGE_BYTES];
-    let mut w = Writer::new(&mut text);
-    write(&mut w);
-    let len = w.finish()?;
-    text.truncate(len);
-    Some(text)
-}
-
 /// Sends the head of a request on a stream.
 pub(super) fn send_request(
     streams: &mut Streams,
@@ -499,16 +499,7 @@ pub(super) fn send_request(
         _ => Framing::None,
     };
     let forward = RequestForward { own_body: Some(framing), ..*forward };
-    let text =
-        rendered(|w| forward_request(w, head, &forward)).ok_or(Cause::BadRequest(Violation::HeadTooLarge))?;
-    if streams.protocol.send_head(stream, &text) { Ok(()) } else { Err(Cause::BackendReset) }
-}
-
-/// Sends an interim response on a stream.
-pub(super) fn send_interim(streams: &mut Streams, stream: u32, head: &ResponseHead) {
-    if let Some(text) = rendered(|w| forward_interim(w, head)) {
-        streams.protocol.send_head(stream, &text);
-    }
+    if streams.protocol.send_request(stream, head, &forward) { Ok(()) } else { Err(Cause::BackendReset) }
 }
 
 /// Sends the head of a final response on a stream.
@@ -526,7 +517,5 @@ pub(super) fn send_response(
     };
     let forward =
         ResponseForward { date, client_version: http::Version::HTTP_11, framing, keep_alive: true, extra };
-    if let Some(text) = rendered(|w| forward_response(w, head, &forward)) {
-        streams.protocol.send_head(stream, &text);
-    }
+    streams.protocol.send_response(stream, head, &forward);
 }

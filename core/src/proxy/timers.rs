@@ -228,7 +228,8 @@ impl<O: Observer> Proxy<O> {
                 let ready = e.response.ready_len(e.backend.map(|leg| &self.tables.conns[leg.conn].wire));
                 let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT
                     && streams.protocol.may_receive(e.client.stream);
-                let unsent = ready > 0 || streams.protocol.has_output();
+                let begun = matches!(e.phase, Phase::Responding | Phase::LocalReply);
+                let unsent = ready > 0 || (begun && streams.protocol.has_output());
                 (!e.request.ended && e.takes_request_body() && room, unsent)
             }
             _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),

@@ -93,6 +93,9 @@ impl<O: Observer> Proxy<O> {
             }
             None => (None, &mut conns[client.conn]),
         };
+        if let Wire::Multiplexed(_) = sink.wire {
+            return self.push_response_to_stream(x, now);
+        }
         if let (Some(source), Phase::Responding, true) = (&mut source, e.phase, e.response.ended) {
             join_response(e, source, sink, &mut self.scratch.line, pages);
         }
@@ -106,8 +109,7 @@ impl<O: Observer> Proxy<O> {
                 h1.frame(ready, last, trailers);
                 h1.has_output(ready)
             }
-            wire @ Wire::Tunnel(_) => wire.has_output(ready),
-            Wire::Multiplexed(_) => return self.push_response_to_stream(x, now),
+            wire => wire.has_output(ready),
         };
         if let (Some(leg), Some(source)) = (backend, source) {
             source.wire.trim(pages);
@@ -169,7 +171,7 @@ impl<O: Observer> Proxy<O> {
         e.request_begun = true;
         e.request.advance(payload);
         self.signals.mark_dirty(x, e);
-        if e.request.ended && e.request.is_direct() && source.wire.payload_len() == 0 {
+        if e.request.is_through(&source.wire) {
             if let Wire::H1(h1) = &mut conn.wire {
                 return note_request_sent(e, h1, 0, &mut self.tables.pages, now);
             }

@@ -1,5 +1,5 @@
-//! HTTP/2 as a wire of many streams. Heads come as what they say; those that are sent are written as text by
-//! the code that all wires share, and put into fields here.
+//! HTTP/2 as a wire of many streams. Heads come as what they say, and go as fields: which, is said by the
+//! code that all wires share.
 
 use super::{Multiplexed, Received, StreamEvent};
 use crate::config::Http2;
@@ -9,7 +9,8 @@ use crate::h2::head::CONNECTION_SPECIFIC;
 use crate::h2::hpack::FIELD_OVERHEAD;
 use crate::h2::priority::Priority;
 use crate::h2::{Conn, Limits, Reason, Role};
-use crate::http::HeaderKind;
+use crate::http::forward::{self, HeadSink, RequestForward, ResponseForward};
+use crate::http::{Fields, HeaderKind, Method, RequestHead, ResponseHead};
 use crate::time::Instant;
 
 /// A connection to a client, whose heads have to keep the limits of any other.
@@ -34,6 +35,28 @@ pub(crate) fn client(limits: &HeadLimits, secure: bool, now: Instant) -> Box<dyn
     Box::new(if secure { conn.over_tls() } else { conn })
 }
 
+/// A connection to a backend that makes one request: `request` is what one of HTTP/1.1 would be.
+pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Instant) -> Box<dyn Multiplexed> {
+    let conn = Conn::new(Role::Client, of_heads(limits), now);
+    let mut conn = if secure { conn.over_tls() } else { conn };
+    let end = memchr::memmem::find(request, b"\r\n").unwrap_or(request.len());
+    let (line, text) = (&request[..end], request.get(end + 2..).unwrap_or_default());
+    let mut words = line.split(|b| *b == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if let Some(stream) = conn.open() {
+        conn.send_head(stream, true, method == b"HEAD", |w| {
+            w.pseudo(b":method", method);
+            w.scheme();
+            w.pseudo(b":path", target);
+            if let Some((_, host, _)) = lines(text).find(|(_, _, kind)| *kind == HeaderKind::Host) {
+                w.pseudo(b":authority", host);
+            }
+            w.lines(text);
+        });
+    }
+    Box::new(conn)
+}
+
 fn of_heads(limits: &HeadLimits) -> Limits {
     let list_bytes = (limits.head_bytes + limits.fields * FIELD_OVERHEAD).min(usize::from(u16::MAX));
     Limits {
@@ -56,28 +79,77 @@ fn lines(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], HeaderKind)> {
     })
 }
 
-/// Puts a head of HTTP/1.1 into fields.
-fn put_head(start_line: &[u8], scheme: &[u8], fields: &[u8], w: &mut BlockWriter<'_>) {
-    let mut pseudo = |name: &[u8], value: &[u8]| w.field(name, value, HeaderKind::Other, false);
-    let mut words = start_line.split(|b| *b == b' ');
-    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if first.starts_with(b"HTTP/") {
-        pseudo(b":status", second);
-    } else {
-        pseudo(b":method", first);
-        pseudo(b":scheme", scheme);
-        pseudo(b":path", second);
-        if let Some((_, host, _)) = lines(fields).find(|(_, _, kind)| *kind == HeaderKind::Host) {
-            pseudo(b":authority", host);
+/// What no message of HTTP/2 has, or has as a pseudo-header field.
+const LEFT_OUT: u64 = CONNECTION_SPECIFIC | HeaderKind::set(&[HeaderKind::Host]);
+
+impl HeadSink for BlockWriter<'_> {
+    const ENDS_STREAMS: bool = true;
+
+    fn request(&mut self, request: &RequestHead, host: &[u8], pass: u64) {
+        self.method(request.method());
+        self.scheme();
+        self.pseudo(b":path", request.target());
+        if !host.is_empty() {
+            self.pseudo(b":authority", host);
+        }
+        self.pass(request.fields(), pass);
+    }
+
+    fn status(&mut self, response: &ResponseHead, _: bool) {
+        BlockWriter::status(self, response.status());
+    }
+
+    fn fields(&mut self, response: &ResponseHead, _: bool, pass: u64) {
+        self.pass(response.fields(), pass);
+    }
+
+    fn begin_field(&mut self, kind: HeaderKind, name: &[u8]) {
+        self.begin(kind, name);
+    }
+
+    fn value(&mut self, piece: &[u8]) {
+        BlockWriter::value(self, piece);
+    }
+
+    fn end_field(&mut self) {
+        BlockWriter::end(self);
+    }
+
+    fn field(&mut self, kind: HeaderKind, name: &[u8], value: &[u8]) {
+        BlockWriter::field(self, name, value, kind, false);
+    }
+
+    fn lines(&mut self, text: &[u8]) {
+        for (name, value, kind) in lines(text).filter(|(_, _, kind)| !kind.in_set(LEFT_OUT)) {
+            BlockWriter::field(self, name, value, kind, false);
         }
     }
-    put_fields(fields, w);
+
+    /// A stream ends by itself.
+    fn chunked(&mut self) {}
+
+    /// Nothing is said of a connection but what its client can take (RFC 9113 §8.2.2).
+    fn request_connection(&mut self, request: &RequestHead) {
+        if request.te_trailers {
+            BlockWriter::field(self, b"te", b"trailers", HeaderKind::Te, false);
+        }
+    }
+
+    fn response_connection(&mut self, _: &ResponseHead, _: &ResponseForward<'_>) {}
+
+    fn forwarded(&mut self, host: &[u8], f: &RequestForward<'_>) {
+        forward::forwarded_fields(self, host, f);
+    }
+
+    fn end(&mut self) {}
 }
 
-fn put_fields(fields: &[u8], w: &mut BlockWriter<'_>) {
-    let left_out = CONNECTION_SPECIFIC | HeaderKind::set(&[HeaderKind::Host]);
-    for (name, value, kind) in lines(fields).filter(|(_, _, kind)| !kind.in_set(left_out)) {
-        w.field(name, value, kind, false);
+impl BlockWriter<'_> {
+    fn pass(&mut self, fields: Fields<'_>, pass: u64) {
+        let pass = pass & !LEFT_OUT;
+        for field in fields.iter().filter(|field| field.kind.in_set(pass)) {
+            self.field(field.name, field.value, field.kind, false);
+        }
     }
 }
 
@@ -88,6 +160,14 @@ impl Multiplexed for Conn {
 
     fn has_room(&self) -> bool {
         self.has_room()
+    }
+
+    fn wake(&mut self, received: &mut Received) {
+        self.wake(received);
+    }
+
+    fn rest(&mut self, received: &mut Received) {
+        self.rest(received);
     }
 
     fn handle_recv(&mut self, n: usize) {
@@ -110,11 +190,17 @@ impl Multiplexed for Conn {
         self.open()
     }
 
-    fn send_head(&mut self, stream: u32, head: &[u8]) -> bool {
-        let end = memchr::memmem::find(head, b"\r\n").unwrap_or(head.len());
-        let (line, fields) = (&head[..end], head.get(end + 2..).unwrap_or_default());
-        let scheme = self.scheme();
-        self.send_head(stream, false, line.starts_with(b"HEAD "), |w| put_head(line, scheme, fields, w))
+    fn send_request(&mut self, stream: u32, head: &RequestHead, forward: &RequestForward<'_>) -> bool {
+        let to_head = *head.method() == Method::HEAD;
+        self.send_head(stream, false, to_head, |w| forward::pass_request(w, head, forward))
+    }
+
+    fn send_interim(&mut self, stream: u32, head: &ResponseHead) -> bool {
+        self.send_head(stream, false, false, |w| forward::pass_interim(w, head))
+    }
+
+    fn send_response(&mut self, stream: u32, head: &ResponseHead, forward: &ResponseForward<'_>) -> bool {
+        self.send_head(stream, false, false, |w| forward::pass_response(w, head, forward))
     }
 
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize {
@@ -125,7 +211,7 @@ impl Multiplexed for Conn {
         if trailers.is_empty() {
             self.send_end(stream);
         } else {
-            self.send_trailers(stream, |w| put_fields(trailers, w));
+            self.send_trailers(stream, |w| w.lines(trailers));
         }
     }
 
@@ -165,8 +251,8 @@ impl Multiplexed for Conn {
         self.transmit()
     }
 
-    fn has_output(&self) -> bool {
-        self.has_output()
+    fn pending_bytes(&self) -> usize {
+        self.pending_bytes()
     }
 
     fn handle_sent(&mut self, n: usize) {

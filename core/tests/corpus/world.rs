@@ -198,7 +198,7 @@ impl World {
     fn turn(&mut self) -> bool {
         loop {
             let conn = self.proxy.poll_conn();
-            if let Some(Ready { conn, send }) = conn {
+            if let Some(Ready { conn, send, .. }) = conn {
                 let wants = self.proxy.wants(conn);
                 let known = self.known.insert(conn, wants).unwrap_or_default();
                 assert!(

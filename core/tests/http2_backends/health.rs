@@ -7,7 +7,8 @@ use ruststrom_core::{Cause, http::Violation};
 use crate::two_wires::{Far, Rig, Speaks};
 use crate::{get, records, rig_of};
 
-const CHECKED: &str = "[backend_pools.health_config]\ncheck_every = 10\npath = \"/health\"\nbody_contains = \"well\"";
+const CHECKED: &str =
+    "[backend_pools.health_config]\ncheck_every = 10\npath = \"/health\"\nbody_contains = \"well\"";
 
 /// The leg of the check that is under way.
 fn check(rig: &mut Rig) -> Far {

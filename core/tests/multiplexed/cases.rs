@@ -64,6 +64,31 @@ fn a_request_passes_between_any_two_wires() {
     }
 }
 
+// However its content is framed, a response that has passed leaves its connection to the next request.
+#[test]
+fn a_connection_to_a_backend_is_used_again() {
+    for (clients, _) in PAIRS.into_iter().chain([BOTH]) {
+        let mut rig = rig("", (clients, Speaks::Http1));
+        let c = rig.client();
+        let heads = ["Content-Length: 3", "Transfer-Encoding: chunked", "Content-Length: 0"];
+        for (n, framing) in heads.into_iter().cycle().take(7).enumerate() {
+            let client = rig.ask(c, &get("/"), true);
+            let b = (rig.backend_conns[0], 0);
+            let body: &[u8] = match framing {
+                "Content-Length: 3" => b"abc",
+                "Content-Length: 0" => b"",
+                _ => b"3\r\nabc\r\n0\r\n\r\n",
+            };
+            rig.respond_at_once(b, &format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"), body);
+            let got = rig.message(client);
+            assert!(got.ended && !got.reset, "{clients:?} {n}: {got:?}");
+            rig.forget(client);
+            rig.forget(b);
+        }
+        assert_eq!(rig.backend_conns.len(), 1, "{clients:?}");
+    }
+}
+
 #[test]
 fn responses_interleave_and_trailers_pass() {
     let mut rig = rig("", BOTH);

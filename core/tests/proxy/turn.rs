@@ -73,7 +73,7 @@ impl World {
     /// is listed is served at once, before the next one is looked at, and effects come when nobody is listed.
     pub(crate) fn obey(&mut self, shard: usize) {
         loop {
-            if let Some(Ready { conn, send }) = self.shards[shard].poll_conn() {
+            if let Some(Ready { conn, send, .. }) = self.shards[shard].poll_conn() {
                 if let Some(&sock) = self.socks.get(&(shard, conn)) {
                     self.listed(sock, send);
                 }

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ruststrom_core::Instant;
-use ruststrom_core::h1::{self, FieldIndex, HeadLimits, ResponseContext};
+use ruststrom_core::h1::{
+    self, FieldIndex, HeadLimits, RequestForward, ResponseContext, ResponseForward, Writer,
+};
 use ruststrom_core::h2::Reason;
 use ruststrom_core::http::{RequestHead, ResponseHead, Violation};
 use ruststrom_core::wire::{Multiplexed, Received, STREAM_CREDIT, StreamEvent};
@@ -90,6 +92,12 @@ impl ToyWire {
     #[must_use]
     pub(crate) fn boxed() -> Box<dyn Multiplexed> {
         Box::new(Self::new(4))
+    }
+
+    /// Sends a head: start line and field lines as HTTP/1.1 has them, with an empty line at the end.
+    pub(crate) fn send_head(&mut self, stream: u32, head: &[u8]) -> bool {
+        self.frame(stream, HEAD, head);
+        true
     }
 
     /// Sends a head that is a whole message.
@@ -198,6 +206,16 @@ fn rejected(stream: u32, violation: Violation, ended: bool) -> StreamEvent {
     StreamEvent::Rejected { stream, violation, ended }
 }
 
+/// A head as HTTP/1.1 has it.
+fn as_text(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    let mut text = vec![0; 70_000];
+    let mut w = Writer::new(&mut text);
+    write(&mut w);
+    let len = w.finish().expect("room for every head");
+    text.truncate(len);
+    text
+}
+
 impl Multiplexed for ToyWire {
     fn recv_buf(&mut self) -> &mut [u8] {
         if self.input.len() < self.used + DATA_BYTES {
@@ -240,8 +258,8 @@ impl Multiplexed for ToyWire {
         &self.data
     }
 
-    fn has_output(&self) -> bool {
-        self.sent < self.out.len()
+    fn pending_bytes(&self) -> usize {
+        self.out.len() - self.sent
     }
 
     fn open(&mut self) -> Option<u32> {
@@ -254,9 +272,16 @@ impl Multiplexed for ToyWire {
         Some(stream)
     }
 
-    fn send_head(&mut self, stream: u32, head: &[u8]) -> bool {
-        self.frame(stream, HEAD, head);
-        true
+    fn send_request(&mut self, stream: u32, head: &RequestHead, forward: &RequestForward<'_>) -> bool {
+        self.send_head(stream, &as_text(|w| h1::forward_request(w, head, forward)))
+    }
+
+    fn send_interim(&mut self, stream: u32, head: &ResponseHead) -> bool {
+        self.send_head(stream, &as_text(|w| h1::forward_interim(w, head)))
+    }
+
+    fn send_response(&mut self, stream: u32, head: &ResponseHead, forward: &ResponseForward<'_>) -> bool {
+        self.send_head(stream, &as_text(|w| h1::forward_response(w, head, forward)))
     }
 
     fn send_data(&mut self, stream: u32, data: &[u8]) -> usize {

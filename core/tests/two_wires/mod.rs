@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ruststrom_core::config::{self, Config, ListenerKind, Protocol, TlsTarget};
 use ruststrom_core::h2::{self, Reason};
-use ruststrom_core::http::{RequestHead, ResponseHead};
+use ruststrom_core::http::{HeaderKind, RequestHead, ResponseHead};
 use ruststrom_core::middleware::Counter;
 use ruststrom_core::observe::{HealthChange, Level, Record};
 use ruststrom_core::wire::{Multiplexed, Received};
@@ -258,7 +258,7 @@ impl Rig {
             }
             Peer::Http2(http2) => {
                 let stream = http2.wire.open().expect("a free stream");
-                assert!(Multiplexed::send_head(&mut http2.wire, stream, head.as_bytes()));
+                assert!(send_head_text(&mut http2.wire, stream, head));
                 if whole {
                     http2.wire.send_end(stream);
                 }
@@ -274,7 +274,7 @@ impl Rig {
     pub(crate) fn ask_at_once(&mut self, c: ConnId, head: &str, body: &[u8]) -> (Far, usize) {
         let Some(Peer::Http2(http2)) = self.peers.get_mut(&c) else { panic!("a client of HTTP/2") };
         let stream = http2.wire.open().expect("a free stream");
-        assert!(Multiplexed::send_head(&mut http2.wire, stream, head.as_bytes()));
+        assert!(send_head_text(&mut http2.wire, stream, head));
         let mut sent = 0;
         loop {
             let n = http2.wire.send_data(stream, &body[sent..]);
@@ -568,6 +568,30 @@ fn hear(
     }
 }
 
+/// Sends the head of a request or a response that is written as HTTP/1.1 has it.
+fn send_head_text(wire: &mut h2::Conn, stream: u32, head: &str) -> bool {
+    let mut lines = head.split("\r\n").take_while(|line| !line.is_empty());
+    let line: Vec<&str> = lines.next().expect("a start line").split(' ').collect();
+    let fields: Vec<(&str, &str)> = lines.map(|line| line.split_once(':').expect("a field")).collect();
+    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+    wire.send_head(stream, false, line[0] == "HEAD", |w| {
+        if line[0].starts_with("HTTP/") {
+            w.pseudo(b":status", line[1].as_bytes());
+        } else {
+            w.pseudo(b":method", line[0].as_bytes());
+            w.pseudo(b":scheme", b"http");
+            w.pseudo(b":path", line[1].as_bytes());
+        }
+        for (_, host) in fields.iter().filter(|(name, _)| is_host(name)) {
+            w.pseudo(b":authority", host.trim().as_bytes());
+        }
+        let other = |name: &str| !is_host(name) && !["connection", "transfer-encoding"].contains(&name);
+        for (name, value) in fields.iter().filter(|(name, _)| other(&name.to_ascii_lowercase())) {
+            w.field(name.as_bytes(), value.trim().as_bytes(), HeaderKind::of(name.as_bytes()), false);
+        }
+    })
+}
+
 impl Http2 {
     /// Bytes come: as [`hear`] does it.
     fn hear(&mut self, mut bytes: &[u8], held: impl Fn(u32) -> bool) {
@@ -747,9 +771,7 @@ impl Rig {
         match self.peers.get_mut(&far.0).expect("an open connection") {
             Peer::Http1 { .. } => drop(self.send_raw(far.0, head.as_bytes())),
             Peer::Toy { wire, .. } => assert!(wire.send_head(far.1, head.as_bytes())),
-            Peer::Http2(http2) => {
-                assert!(Multiplexed::send_head(&mut http2.wire, far.1, head.as_bytes()));
-            }
+            Peer::Http2(http2) => assert!(send_head_text(&mut http2.wire, far.1, head)),
         }
         self.run();
     }

@@ -134,6 +134,7 @@ impl<O: WorkerObserver, L, B> EventLoop<O, L, B> {
         if drains {
             self.drain(sockets);
         }
+        self.pump.send_gathered(sockets);
         sockets.turn_ended();
         self.log_pending = self.pump.proxy_mut().observer_mut().turn_ended();
         if !self.stats_for.is_empty() {
@@ -233,6 +234,7 @@ impl<O: WorkerObserver, L, B> EventLoop<O, L, B> {
         self.pump.proxy_mut().observer_mut().turn(now);
         self.pump.drain(now, sockets);
         self.pump.tick(sockets);
+        self.pump.send_gathered(sockets);
         self.pump.proxy_mut().observer_mut().turn_ended();
     }
 

@@ -316,8 +316,8 @@ impl Conn {
             && let Some((_, priority)) = self.early.remove(at)
         {
             new.priority = priority;
-        } else if let Some(field) = received.block.iter().find(|field| field.name == b"priority") {
-            new.priority = Priority::parse(field.value);
+        } else if let Some(value) = received.block.other(b"priority") {
+            new.priority = Priority::parse(value);
         }
         let refused = self.streams.len() >= self.limits.streams as usize;
         self.streams.insert(new);

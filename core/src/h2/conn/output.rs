@@ -6,7 +6,7 @@ use crate::h2::frame::{HEADER_BYTES, flag};
 use crate::h2::hpack::Encoder;
 use crate::h2::machine::{Event as Step, State};
 use crate::h2::write;
-use crate::http::HeaderKind;
+use crate::http::{HeaderKind, Method, StatusCode};
 
 /// WINDOW_UPDATEs that the peer has reason for by a DATA frame of ours: of the stream and of the connection,
 /// however it counts.
@@ -16,6 +16,7 @@ const UPDATES_FOR_DATA: u32 = 4;
 pub struct BlockWriter<'a> {
     encoder: &'a mut Encoder,
     out: &'a mut Vec<u8>,
+    scheme: &'static [u8],
 }
 
 impl BlockWriter<'_> {
@@ -23,6 +24,42 @@ impl BlockWriter<'_> {
     /// have it, at this hop or any other.
     pub fn field(&mut self, name: &[u8], value: &[u8], kind: HeaderKind, never: bool) {
         self.encoder.field(name, value, kind, never, self.out);
+    }
+
+    /// A pseudo-header field.
+    pub fn pseudo(&mut self, name: &[u8], value: &[u8]) {
+        self.field(name, value, HeaderKind::Other, false);
+    }
+
+    /// `:status`
+    #[inline]
+    pub fn status(&mut self, status: StatusCode) {
+        self.encoder.status(status, self.out);
+    }
+
+    /// `:scheme`, as the connection has it.
+    pub fn scheme(&mut self) {
+        self.pseudo(b":scheme", self.scheme);
+    }
+
+    /// `:method`
+    pub fn method(&mut self, method: &Method) {
+        self.pseudo(b":method", method.as_str().as_bytes());
+    }
+
+    /// Begins a field whose value comes in pieces.
+    pub fn begin(&mut self, kind: HeaderKind, name: &[u8]) {
+        self.encoder.begin_field(kind, name);
+    }
+
+    /// A piece of the value.
+    pub fn value(&mut self, piece: &[u8]) {
+        self.encoder.value(piece);
+    }
+
+    /// The value is complete.
+    pub fn end(&mut self) {
+        self.encoder.end_field(self.out);
     }
 }
 
@@ -55,7 +92,8 @@ impl Conn {
         let start = self.out.len();
         self.out.extend_from_slice(&[0; HEADER_BYTES]);
         self.encoder.begin(&mut self.out);
-        write(&mut BlockWriter { encoder: &mut self.encoder, out: &mut self.out });
+        let scheme = self.scheme();
+        write(&mut BlockWriter { encoder: &mut self.encoder, out: &mut self.out, scheme });
         let one = self.out.len() - start - HEADER_BYTES <= self.peer.max_frame_bytes as usize;
         write::finish_headers(&mut self.out, start, stream, end, self.peer.max_frame_bytes);
         // Of several frames it is the first that would say so.

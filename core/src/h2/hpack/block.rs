@@ -23,6 +23,15 @@ struct Line {
     mark: Mark,
 }
 
+/// Where a field lies in the text.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) at: usize,
+    pub(crate) name_len: usize,
+    pub(crate) value_len: usize,
+    pub(crate) kind: HeaderKind,
+}
+
 /// A field that was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockField<'a> {
@@ -84,6 +93,28 @@ impl FieldBlock {
                 at: name_at,
             }
         })
+    }
+
+    /// Where the fields that are no pseudo-header fields lie in [`FieldBlock::text`], in order.
+    pub(crate) fn regular(&self) -> impl Iterator<Item = Place> {
+        let regular = self.fields.iter().filter(|line| line.mark.pseudo().is_none());
+        regular.map(|line| Place {
+            at: line.at as usize,
+            name_len: usize::from(line.name_len),
+            value_len: usize::from(line.value_len),
+            kind: line.mark.kind,
+        })
+    }
+
+    /// The value of the first field of this name, of which nobody else knows anything.
+    pub(crate) fn other(&self, name: &[u8]) -> Option<&[u8]> {
+        let named = |place: &Place| {
+            place.kind == HeaderKind::Other
+                && place.name_len == name.len()
+                && &self.text[place.at..place.at + name.len()] == name
+        };
+        let Place { at, name_len, value_len, .. } = self.regular().find(named)?;
+        Some(&self.text[at + name_len + 2..at + name_len + 2 + value_len])
     }
 
     /// The text of all fields, each as `name: value CRLF`.

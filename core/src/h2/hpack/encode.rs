@@ -2,9 +2,9 @@
 //! others only those that come a second time, so that one-off values don't push out what repeats. Credentials
 //! and cookies go into no table (RFC 7541 §7.1).
 
-use super::table::Table;
+use super::table::{Stored, Table};
 use super::{DEFAULT_TABLE_BYTES, huffman, integer, static_table};
-use crate::http::HeaderKind;
+use crate::http::{HeaderKind, StatusCode};
 
 /// Slots of each index, a power of two.
 const SLOTS: usize = 64;
@@ -23,8 +23,12 @@ pub struct Encoder {
     names: Box<[u32; SLOTS]>,
     /// Hashes of fields that were sent once.
     seen: Box<[u16; SLOTS]>,
-    /// `name: value CRLF` of the field at hand.
+    /// Name and value of the field whose value comes in pieces.
     text: Vec<u8>,
+    /// The name of the field at hand in lower case, if it is none that everybody knows.
+    name: Vec<u8>,
+    /// The field whose value comes in pieces: its kind, and the length of its name in `text`.
+    pieces: (HeaderKind, usize),
     /// The largest table that we use, in bytes.
     most: u32,
     /// The smallest size, in bytes, since the peer was last told one, and whether there is anything to tell.
@@ -61,6 +65,8 @@ impl Encoder {
             names: Box::new([0; SLOTS]),
             seen: Box::new([0; SLOTS]),
             text: Vec::new(),
+            name: Vec::new(),
+            pieces: (HeaderKind::Other, 0),
             most,
             lowest: DEFAULT_TABLE_BYTES,
             update_due: false,
@@ -95,34 +101,117 @@ impl Encoder {
     /// Appends a field; capitals of its name become lower case. `kind` is that of its name, and `never` says
     /// that it came as one that no table may have.
     pub fn field(&mut self, name: &[u8], value: &[u8], kind: HeaderKind, never: bool, out: &mut Vec<u8>) {
+        if let Some(known) = static_table::of_kind(kind) {
+            let name = static_table::FIELDS[known as usize - 1].name();
+            let indexing = if never { Indexing::Never } else { indexing(name, value, kind) };
+            let exact = kind == HeaderKind::AcceptEncoding && value == GZIP_DEFLATE;
+            if exact && indexing != Indexing::Never {
+                return integer::encode(known, 7, 0b1000_0000, out);
+            }
+            let of_kind = (kind as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let named = Named { name, hash: of_kind, known: Some(known) };
+            // The kind is that of one name alone.
+            return self.put(named, value, kind, indexing, |stored| stored.mark.kind == kind, out);
+        }
+        let mut lower = std::mem::take(&mut self.name);
+        lower.clear();
+        lower.extend_from_slice(name);
+        lower.make_ascii_lowercase();
+        let indexing = if never { Indexing::Never } else { indexing(&lower, value, kind) };
+        match static_table::find(&lower, value) {
+            Some((index, true)) if indexing != Indexing::Never => {
+                integer::encode(index, 7, 0b1000_0000, out);
+            }
+            known => {
+                let known = known.map(|(index, _)| index);
+                let named = Named { name: &lower, hash: hash(0, &lower), known };
+                self.put(named, value, kind, indexing, |stored| stored.name() == lower, out);
+            }
+        }
+        self.name = lower;
+    }
+
+    /// Appends `:status`.
+    #[inline]
+    pub fn status(&mut self, status: StatusCode, out: &mut Vec<u8>) {
+        let index = match status.as_u16() {
+            200 => 8,
+            204 => 9,
+            206 => 10,
+            304 => 11,
+            400 => 12,
+            404 => 13,
+            500 => 14,
+            _ => {
+                let value = status.as_str().as_bytes();
+                return self.field(b":status", value, HeaderKind::Other, false, out);
+            }
+        };
+        out.push(0b1000_0000 | index);
+    }
+
+    /// Begins a field whose value comes in pieces.
+    pub fn begin_field(&mut self, kind: HeaderKind, name: &[u8]) {
         self.text.clear();
-        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
-        let name_len = name.len();
-        for piece in [b": ", value, b"\r\n"] {
-            self.text.extend_from_slice(piece);
-        }
-        let (name, value) = (&self.text[..name_len], &self.text[name_len + 2..self.text.len() - 2]);
-        let indexing = if never { Indexing::Never } else { indexing(name, value, kind) };
-        let known = static_table::find(name, value);
-        if let Some((index, true)) = known
-            && indexing != Indexing::Never
-        {
-            return integer::encode(index, 7, 0b1000_0000, out);
-        }
-        let name_hash = hash(0, name);
-        let field_hash = hash(name_hash, value);
+        self.text.extend_from_slice(name);
+        self.pieces = (kind, name.len());
+    }
+
+    /// A piece of the value.
+    pub fn value(&mut self, piece: &[u8]) {
+        self.text.extend_from_slice(piece);
+    }
+
+    /// Appends the field.
+    pub fn end_field(&mut self, out: &mut Vec<u8>) {
+        let text = std::mem::take(&mut self.text);
+        let (kind, name_len) = self.pieces;
+        self.field(&text[..name_len], &text[name_len..], kind, false, out);
+        self.text = text;
+    }
+
+    /// Appends a field that the static table does not have. `has_name`: whether a field of the table has its
+    /// name.
+    #[inline(always)]
+    fn put(
+        &mut self,
+        named: Named<'_>,
+        value: &[u8],
+        kind: HeaderKind,
+        indexing: Indexing,
+        has_name: impl Fn(&Stored<'_>) -> bool,
+        out: &mut Vec<u8>,
+    ) {
+        let Named { name, hash: name_hash, known } = named;
         let is_indexed = matches!(indexing, Indexing::AtOnce | Indexing::Again);
+        // What goes into no table is not looked for.
+        let field_hash = if is_indexed { hash(name_hash, value) } else { 0 };
         if is_indexed
             && let Some((back, stored)) = self.table.numbered(self.fields[slot(field_hash)])
-            && stored.text == self.text
+            && has_name(&stored)
+            && stored.value() == value
         {
             return integer::encode(FIRST_DYNAMIC + back, 7, 0b1000_0000, out);
         }
-        let known_name = known.map(|(index, _)| index).or_else(|| {
+        self.put_literal(Named { name, hash: name_hash, known }, value, kind, indexing, field_hash, out);
+    }
+
+    /// Appends a field that no table has, and puts it into ours if it is to be there.
+    fn put_literal(
+        &mut self,
+        named: Named<'_>,
+        value: &[u8],
+        kind: HeaderKind,
+        indexing: Indexing,
+        field_hash: u64,
+        out: &mut Vec<u8>,
+    ) {
+        let Named { name, hash: name_hash, known } = named;
+        let known_name = known.or_else(|| {
             let (back, stored) = self.table.numbered(self.names[slot(name_hash)])?;
             (stored.name() == name).then_some(FIRST_DYNAMIC + back)
         });
-        let fits = self.text.len() - 4 + super::FIELD_OVERHEAD <= self.table.max() as usize / 2;
+        let fits = name.len() + value.len() + super::FIELD_OVERHEAD <= self.table.max() as usize / 2;
         let adds = match indexing {
             Indexing::AtOnce => fits,
             Indexing::Again => {
@@ -143,12 +232,24 @@ impl Encoder {
         string(value, out);
         if adds {
             let number = self.table.added();
-            self.table.add(&self.text, name_len, super::mark::Mark::regular(kind));
+            self.table.add_field(name, value, super::mark::Mark::regular(kind));
             self.fields[slot(field_hash)] = number;
             self.names[slot(name_hash)] = number;
         }
     }
 }
+
+/// The name of a field at hand.
+struct Named<'a> {
+    /// Lower case.
+    name: &'a [u8],
+    hash: u64,
+    /// The index of a field of this name in the static table.
+    known: Option<u32>,
+}
+
+/// The one value of a field other than the pseudo-header fields that the static table has.
+const GZIP_DEFLATE: &[u8] = b"gzip, deflate";
 
 /// The index of the dynamic table's newest field.
 const FIRST_DYNAMIC: u32 = static_table::LEN as u32 + 1;
@@ -172,6 +273,7 @@ const REPEATED: u64 = HeaderKind::set(&[
     HeaderKind::XForwardedServer,
 ]);
 
+#[inline]
 fn indexing(name: &[u8], value: &[u8], kind: HeaderKind) -> Indexing {
     match kind {
         HeaderKind::Authorization | HeaderKind::ProxyAuthorization => Indexing::Never,
@@ -201,11 +303,19 @@ fn string(text: &[u8], out: &mut Vec<u8>) {
 #[inline]
 fn hash(seed: u64, text: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    let (words, rest) = text.as_chunks::<8>();
-    let whole = words.iter().fold(seed ^ text.len() as u64, |h, w| mix(h, u64::from_le_bytes(*w)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(mix(whole, u64::from_le_bytes(last)), 0)
+    let len = text.len();
+    let four =
+        |at: usize| u64::from(u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
+    // The last word may have bytes of the one before it, too.
+    let last = match (text.last_chunk::<8>(), len) {
+        (Some(eight), _) => u64::from_le_bytes(*eight),
+        (None, 4..) => four(0) << 32 | four(len - 4),
+        (None, 1..) => u64::from(text[0]) << 16 | u64::from(text[len / 2]) << 8 | u64::from(text[len - 1]),
+        (None, _) => 0,
+    };
+    let words = text.as_chunks::<8>().0;
+    let whole = words.iter().fold(seed ^ len as u64, |h, w| mix(h, u64::from_le_bytes(*w)));
+    mix(mix(whole, last), 0)
 }
 
 fn slot(hash: u64) -> usize {

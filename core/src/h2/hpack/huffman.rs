@@ -94,23 +94,30 @@ pub(super) fn max_decoded(coded: usize) -> usize {
 /// If it holds EOS, or does not end with less than eight bits of padding, all ones.
 #[inline]
 pub(super) fn decode(coded: &[u8], out: &mut [u8]) -> Result<usize, HpackError> {
-    // The next bits, from the highest on, and how many there are.
+    // The next bits, from the highest on, and how many of them count: those behind are zero.
     let (mut bits, mut count) = (0_u64, 0_u32);
     let (mut rest, mut len) = (coded, 0);
     loop {
         if count < 32 {
-            if let Some((four, behind)) = rest.split_first_chunk::<4>() {
-                bits |= u64::from(u32::from_be_bytes(*four)) << (32 - count);
-                (rest, count) = (behind, count + 32);
-            } else if let Some((one, behind)) = rest.split_first() {
-                bits |= u64::from(*one) << (56 - count);
-                (rest, count) = (behind, count + 8);
-                continue;
-            } else if count < 8 && bits >> (64 - 8) == 0xff << (8 - count) & 0xff {
-                return Ok(len);
+            if let Some((eight, _)) = rest.split_first_chunk::<8>() {
+                // As many whole bytes as there is room for.
+                let bytes = (64 - count) / 8;
+                let word = u64::from_be_bytes(*eight) >> (64 - 8 * bytes) << (64 - 8 * bytes);
+                bits |= word >> count;
+                (rest, count) = (&rest[bytes as usize..], count + 8 * bytes);
+            } else {
+                while let Some((one, behind)) = rest.split_first()
+                    && count <= 56
+                {
+                    bits |= u64::from(*one) << (56 - count);
+                    (rest, count) = (behind, count + 8);
+                }
+                if count < 8 && bits >> (64 - 8) == 0xff << (8 - count) & 0xff {
+                    return Ok(len);
+                }
             }
         }
-        // Three short codes fit into what is there at least.
+        // Short codes, as most are: three fit into what is there at least, unless the end is near.
         let fast = CODE.fast[(bits >> (64 - FAST_BITS)) as usize];
         let (symbol, used) = if fast != 0 { (fast as u8, u32::from(fast >> 8)) } else { long(bits)? };
         if used > count {

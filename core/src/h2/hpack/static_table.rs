@@ -169,6 +169,29 @@ pub(super) fn find(name: &[u8], value: &[u8]) -> Option<(u32, bool)> {
     Some((1 + (first + exact.unwrap_or(0)) as u32, exact.is_some()))
 }
 
+/// The index of the first field of each kind that names one field alone; 0 for the others.
+static BY_KIND: [u8; 64] = {
+    let mut by_kind = [0; 64];
+    let mut i = LEN;
+    while i > 0 {
+        i -= 1;
+        let kind = FIELDS[i].mark.kind as usize;
+        if kind != HeaderKind::Other as usize {
+            by_kind[kind] = i as u8 + 1;
+        }
+    }
+    by_kind
+};
+
+/// The index of the first field whose name is that of this kind.
+#[inline]
+pub(super) fn of_kind(kind: HeaderKind) -> Option<u32> {
+    match BY_KIND[kind as usize] {
+        0 => None,
+        index => Some(u32::from(index)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +205,14 @@ mod tests {
             let (index, exact) = find(name, value).expect("it is there");
             assert_eq!(FIELDS[index as usize - 1].name(), name);
             assert_eq!((index as usize == i + 1, exact), (true, !value.is_empty()), "{i}");
+        }
+        for (i, known) in FIELDS.iter().enumerate().filter(|(_, known)| known.mark.kind != HeaderKind::Other)
+        {
+            assert_eq!(of_kind(known.mark.kind), Some(i as u32 + 1), "one field for each kind");
+            assert!(known.value().is_empty() || known.name() == b"accept-encoding", "{i}");
+        }
+        for kind in [HeaderKind::Other, HeaderKind::HopClaim, HeaderKind::ConnectionListed] {
+            assert_eq!(of_kind(kind), None, "names of several fields");
         }
         assert_eq!(find(b":method", b"PUT"), Some((2, false)));
         assert_eq!(find(b":status", b"404"), Some((13, true)));

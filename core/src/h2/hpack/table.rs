@@ -99,22 +99,35 @@ impl Table {
     /// Adds a field: `name: value CRLF`. One that is larger than the table empties it, and is not there then.
     #[inline]
     pub(super) fn add(&mut self, text: &[u8], name_len: usize, mark: Mark) {
-        let counts = text.len() - 4 + FIELD_OVERHEAD;
+        self.add_pieces([text], text.len(), name_len, mark);
+    }
+
+    /// Adds a field whose text is not there in one piece.
+    pub(super) fn add_field(&mut self, name: &[u8], value: &[u8], mark: Mark) {
+        let len = name.len() + value.len() + 4;
+        self.add_pieces([name, b": ", value, b"\r\n"], len, name.len(), mark);
+    }
+
+    #[inline(always)]
+    fn add_pieces<const N: usize>(&mut self, pieces: [&[u8]; N], len: usize, name_len: usize, mark: Mark) {
+        let counts = len - 4 + FIELD_OVERHEAD;
         if counts > self.max as usize {
             return self.evict(0);
         }
         self.evict(self.max - counts as u32);
         let most = self.max as usize;
-        if self.text.len() + text.len() > most {
+        if self.text.len() + len > most {
             self.drop_evicted_text();
         }
-        if self.text.capacity() < self.text.len() + text.len() {
-            let wanted = (2 * self.text.capacity()).clamp(self.text.len() + text.len(), most.max(256));
+        if self.text.capacity() < self.text.len() + len {
+            let wanted = (2 * self.text.capacity()).clamp(self.text.len() + len, most.max(256));
             self.text.reserve_exact(wanted - self.text.len());
         }
         let at = self.base.wrapping_add(self.text.len() as u32);
-        self.text.extend_from_slice(text);
-        let value_len = (text.len() - 4 - name_len) as u16;
+        for piece in pieces {
+            self.text.extend_from_slice(piece);
+        }
+        let value_len = (len - 4 - name_len) as u16;
         self.entries.push_back(Entry { at, name_len: name_len as u16, value_len, mark });
         self.added = self.added.wrapping_add(1);
         self.size += counts as u32;
@@ -152,7 +165,6 @@ impl<'a> Stored<'a> {
         &self.text[..usize::from(self.name_len)]
     }
 
-    #[cfg(test)]
     pub(super) fn value(&self) -> &'a [u8] {
         &self.text[usize::from(self.name_len) + 2..self.text.len() - 2]
     }

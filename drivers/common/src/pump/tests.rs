@@ -45,6 +45,8 @@ struct Relay {
     inputs: Vec<Input>,
     timeout: Option<Instant>,
     no_pages: bool,
+    /// Connections that gather what they have to send.
+    gathering: Vec<u32>,
 }
 
 fn id(slot: u32) -> ConnId {
@@ -63,6 +65,7 @@ impl Relay {
             inputs: Vec::new(),
             timeout: None,
             no_pages: false,
+            gathering: Vec::new(),
         }
     }
     fn end(&self, c: ConnId) -> Option<&End> {
@@ -146,7 +149,8 @@ impl ProxyApi for Relay {
         self.effects.push_back(Effect::Drained);
     }
     fn poll_conn(&mut self) -> Option<Ready> {
-        self.listed.pop_front().map(|conn| Ready { conn, send: true })
+        let conn = self.listed.pop_front()?;
+        Some(Ready { conn, send: true, gathers: self.gathering.contains(&conn.slot) })
     }
     fn wants(&self, c: ConnId) -> Wants {
         let Some(e) = self.end(c) else { return Wants::default() };
@@ -249,6 +253,48 @@ fn writing_stops_when_the_world_says_that_more_would_block() {
     pump.ready(id(1), WRITE, &mut world);
     assert_eq!(world.calls(), "w1");
     assert_eq!(world.at(1).outbound, b"abcdef");
+}
+
+#[test]
+fn what_is_gathered_goes_in_one_write_at_the_end_of_the_turn() {
+    let (mut pump, mut world) = relay(2, 64, 64);
+    // As if both pairs had one client.
+    pump.proxy.ends[3].peer = 0;
+    pump.proxy.gathering = vec![0];
+    for turn in 1..=3 {
+        pump.begin(Instant::from_millis(turn));
+        for (backend, bytes) in [(1, b"ab"), (3, b"cd"), (1, b"ef")] {
+            world.at(backend).inbound.extend(bytes);
+            pump.ready(id(backend), READ, &mut world);
+            pump.check();
+        }
+        assert_eq!(world.calls(), "r1 r3 r1");
+        pump.send_gathered(&mut world);
+        assert_eq!(world.calls(), "w0");
+        pump.check();
+    }
+    assert_eq!(world.at(0).outbound, b"abcdef".repeat(3));
+    // What it wants to read does not wait, and takes along what there is to send.
+    world.at(1).inbound.extend(b"gh");
+    pump.ready(id(1), READ, &mut world);
+    world.at(0).inbound.extend(b"x");
+    pump.ready(id(0), READ, &mut world);
+    assert_eq!(world.calls(), "r1 w0 r0 w1");
+    pump.send_gathered(&mut world);
+    assert_eq!(world.calls(), "");
+    // Without room it waits for the event, not for the end of a turn.
+    world.at(0).room = 1;
+    world.at(1).inbound.extend(b"ij");
+    pump.ready(id(1), READ, &mut world);
+    pump.send_gathered(&mut world);
+    world.at(1).inbound.extend(b"kl");
+    pump.ready(id(1), READ, &mut world);
+    pump.send_gathered(&mut world);
+    assert_eq!(world.calls(), "r1 w0 r1");
+    world.at(0).room = 100;
+    pump.ready(id(0), WRITE, &mut world);
+    assert_eq!(world.calls(), "w0");
+    assert!(world.at(0).outbound.ends_with(b"ghijkl"));
 }
 
 #[test]
