@@ -123,6 +123,10 @@ pub trait Multiplexed: Debug + Send {
     fn release(&mut self, stream: u32, bytes: usize);
     /// A stream could take data now: flow control is no hindrance.
     fn can_send(&self, stream: u32) -> bool;
+    /// Bytes that the peer may send on a stream, as far as it has been told; 0: on all of them together.
+    fn credit(&self, _stream: u32) -> u32 {
+        u32::MAX
+    }
     /// Bytes that it holds beyond what it may hand out: they are memory of its own.
     fn held_bytes(&self) -> usize {
         0

@@ -285,3 +285,19 @@ fn streams_are_bounded() {
     }
     assert_eq!(server.broken(), Some(Reason::ENHANCE_YOUR_CALM), "that is no mistake any more");
 }
+
+/// A stream that is reset in the middle of a DATA frame gives back all of it, whenever the rest comes.
+#[test]
+fn credit_comes_back_when_a_stream_is_reset_in_the_middle_of_a_frame() {
+    let mut server = Server::new();
+    for n in 0..300 {
+        let stream = 2 * n + 1;
+        assert!(server.feed(&get(stream, false)));
+        let data = frame(kind::DATA, 0, stream, &[b'x'; 16_384]);
+        let (before, behind) = data.split_at(5_000);
+        assert!(server.feed(before));
+        server.conn.reset(stream, Reason::NO_ERROR);
+        assert!(server.feed(behind));
+        assert_eq!((server.broken(), server.conn.open_streams()), (None, 0), "stream {stream}");
+    }
+}

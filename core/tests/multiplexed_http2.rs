@@ -127,3 +127,23 @@ fn a_response_that_a_slow_client_has_not_read_is_not_idle() {
         assert_eq!(rig.proxy.counts().clients, 0, "it was idle");
     }
 }
+
+// What has been sent of each stays for a retry, but not so long that none of them can go on.
+#[test]
+fn uploads_do_not_wait_for_the_credit_that_others_keep() {
+    let mut rig = rig("[http2]\nconnection_window = 65535\ninitial_window = 16384");
+    let c = rig.client();
+    let head = "PUT /up HTTP/1.1\r\nHost: a.test\r\nContent-Length: 12000\r\n\r\n";
+    let all: Vec<_> = (0..8).map(|_| rig.ask(c, head, false)).collect();
+    for client in &all {
+        rig.send_all(*client, &[b'x'; 8000]);
+    }
+    for client in &all {
+        rig.send_all(*client, &[b'y'; 4000]);
+        rig.end(*client, "");
+    }
+    for backend in rig.asked() {
+        let got = rig.message(backend);
+        assert!(got.ended && got.body.len() == 12_000, "{} bytes", got.body.len());
+    }
+}

@@ -20,6 +20,7 @@ use super::settings::{DEFAULT_WINDOW, PeerSettings, id};
 use super::stream::{Held, Stream, Streams};
 use super::write;
 use crate::http::{RequestHead, ResponseHead, Violation};
+use crate::planted::planted;
 use crate::time::Instant;
 
 mod input;
@@ -408,7 +409,7 @@ impl Conn {
     fn give_back(&mut self, stream: u32, bytes: u32) {
         if let Some(found) = self.streams.get_mut(stream) {
             found.recv.release(bytes);
-            if found.state.may_receive()
+            if (found.state.may_receive() || planted!(167))
                 && let Some(more) = found.recv.update()
             {
                 write::window_update(&mut self.out, stream, more);
@@ -417,10 +418,19 @@ impl Conn {
         self.release_connection(bytes);
     }
 
+    /// Bytes that the peer may send on a stream, as far as it has been told; 0: on all of them together.
+    #[must_use]
+    pub fn credit(&self, stream: u32) -> u32 {
+        if stream == 0 {
+            return self.recv.left();
+        }
+        self.streams.get(stream).map_or(0, |found| found.recv.left())
+    }
+
     fn release_connection(&mut self, bytes: u32) {
         self.recv.release(bytes);
         if let Some(more) = self.recv.update() {
-            write::window_update(&mut self.out, 0, more);
+            write::window_update(&mut self.out, 0, if planted!(163) { more + bytes } else { more });
         }
     }
 
@@ -470,7 +480,8 @@ impl Conn {
     fn remove(&mut self, stream: u32, state: State) {
         if let Some(gone) = self.streams.remove(stream, state) {
             self.held_bytes -= gone.held.len();
-            self.release_connection(gone.handed + gone.held.len() as u32);
+            let lost = planted!(162) && state != State::Ended;
+            self.release_connection(if lost { 0 } else { gone.handed + gone.held.len() as u32 });
             self.resumed.retain(|id| *id != stream);
         }
     }
@@ -572,7 +583,8 @@ impl Conn {
     fn drained(&mut self) {
         if self.drain == Drain::Announced {
             self.drain = Drain::Final(self.last_peer);
-            write::go_away(&mut self.out, self.last_peer, Reason::NO_ERROR);
+            let last = if planted!(164) { self.last_peer.saturating_sub(2) } else { self.last_peer };
+            write::go_away(&mut self.out, last, Reason::NO_ERROR);
         }
     }
 

@@ -130,14 +130,15 @@ impl<O: Observer> Proxy<O> {
         if !connected {
             return self.mark_dirty(x);
         }
-        if begins {
-            self.look_after(leg.conn, now);
-        }
         self.step_attached(x, leg.conn, None);
         if let Role::Backend(role) = &mut self.tables.conns[leg.conn].role {
             role.uses = role.uses.saturating_add(1);
         }
         self.start_sending(x, now);
+        // Last: it may turn out to be dead.
+        if begins {
+            self.look_after(leg.conn, now);
+        }
     }
 
     /// The backend took the connection: everybody who waits for it sends.
@@ -151,7 +152,7 @@ impl<O: Observer> Proxy<O> {
         }
         self.look_after(b, now);
         let all = self.exchanges_of(b);
-        if let Role::Backend(role) = &mut self.tables.conns[b].role {
+        if let Some(Role::Backend(role)) = self.tables.conns.get_mut(b).map(|conn| &mut conn.role) {
             role.uses = all.len() as u32;
         }
         for x in all {

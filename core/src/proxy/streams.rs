@@ -12,6 +12,7 @@ use crate::http::forward::{RequestForward, ResponseForward};
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::{StreamEvent, Streams, Wire};
 
@@ -34,8 +35,9 @@ impl<O: Observer> Proxy<O> {
             let from_client = matches!(conn.role, Role::Client(_));
             self.stream_event(c, event, from_client, now);
         }
+        self.let_go_for_credit(c);
         self.recount_held(c, now);
-        self.rest_streams(c);
+        self.leave_buffers(c);
         self.mark_ready(c);
     }
 
@@ -96,7 +98,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// A connection that has nothing to do keeps no buffers.
-    fn rest_streams(&mut self, c: ConnId) {
+    fn leave_buffers(&mut self, c: ConnId) {
         if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
             streams.protocol.rest(&mut self.scratch.received);
         }
@@ -135,10 +137,12 @@ impl<O: Observer> Proxy<O> {
                 }
             }
             StreamEvent::Reset { stream, reason, unprocessed } => match exchange(stream) {
+                Some(_) if from_client && planted!(176) => self.streams_lost(c, true, now),
                 Some(x) if from_client => self.abort(x, Cause::ClientClosed, now),
                 Some(x) => self.backend_reset_stream(x, reason, unprocessed, now),
                 None => {}
             },
+            StreamEvent::Writable { stream: 0 } if planted!(174) => {}
             StreamEvent::Writable { stream: 0 } => self.streams_sent(c, now),
             StreamEvent::Writable { stream } => match exchange(stream) {
                 Some(x) if from_client => drop(self.push_response_to_stream(x, now)),
@@ -358,13 +362,18 @@ impl<O: Observer> Proxy<O> {
         let Wire::Multiplexed(streams) = &mut sink.wire else { return false };
         let (ready, last) = (e.response.ready(source, pages), e.response.is_last());
         let len = ready.len();
-        let taken = streams.send_data(leg.stream, ready, last);
+        let stream = match streams.exchanges.last() {
+            Some((other, _)) if planted!(171) => *other,
+            _ => leg.stream,
+        };
+        let taken = streams.send_data(stream, ready, last);
         e.response.advance(taken);
         e.bytes_out += taken as u64;
         e.client_window.bytes += taken as u64;
         e.response_begun |= taken > 0;
         if taken == len && last {
-            streams.protocol.send_end(leg.stream, &e.response.trailers);
+            let trailers = if planted!(172) { &[] } else { &e.response.trailers[..] };
+            streams.protocol.send_end(leg.stream, trailers);
             self.mark_ready(leg.conn);
             // A backend's connection can be used again only if nothing lies in it.
             self.release_response(x);
@@ -400,7 +409,7 @@ impl<O: Observer> Proxy<O> {
         let from_client = matches!(conn.role, Role::Client(_));
         // A stream that waits again has its turn again, for a while.
         let turns = conn.wire.streams().map_or(0, |streams| TURNS * streams.schedule.len());
-        for _ in 0..turns {
+        for _ in 0..if planted!(175) { turns.min(1) } else { turns } {
             let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) else {
                 break;
             };
@@ -425,7 +434,7 @@ impl<O: Observer> Proxy<O> {
                 }
             }
         }
-        self.rest_streams(c);
+        self.leave_buffers(c);
         self.mark_ready(c);
         self.end_streams(c, now);
     }
@@ -475,6 +484,10 @@ impl<O: Observer> Proxy<O> {
             let conn = &mut self.tables.conns[c];
             let idle = !conn.is_busy();
             let Role::Client(_) = conn.role else { continue };
+            if planted!(173) && !idle {
+                self.streams_lost(c, true, now);
+                continue;
+            }
             if let Some(streams) = conn.wire.streams_mut() {
                 streams.protocol.drain();
             }

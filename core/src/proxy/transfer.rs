@@ -12,7 +12,13 @@ use crate::observe::Observer;
 use crate::page::Pages;
 use crate::planted::planted;
 use crate::time::Instant;
-use crate::wire::Wire;
+use crate::wire::{STREAM_CREDIT, Streams, Wire};
+
+/// Whether a client may wait for more credit: on a stream, or on its connection alone if that is 0.
+fn waits(streams: &Streams, stream: u32) -> bool {
+    let little = STREAM_CREDIT as u32 / 2;
+    streams.protocol.credit(0) < 2 * little || stream > 0 && streams.protocol.credit(stream) < little
+}
 
 impl<O: Observer> Proxy<O> {
     /// Frames what lies ready for the backend and lets the connections look.
@@ -29,7 +35,10 @@ impl<O: Observer> Proxy<O> {
         let (ready, last, trailers) =
             (e.request.ready_len(Some(source)), e.request.is_last(), e.request.trailers.len());
         // What has been sent stays for a retry only as long as it is not in the way of what comes.
-        if e.retained && !e.request.ended && !e.request.has_room(source) {
+        if e.retained
+            && !e.request.ended
+            && (!e.request.has_room(source) || source.streams().is_some_and(|s| waits(s, e.client.stream)))
+        {
             e.retained = false;
         }
         if let Some(leg) = e.backend.filter(|_| e.phase != Phase::Connecting) {
@@ -54,6 +63,23 @@ impl<O: Observer> Proxy<O> {
         let e = &self.tables.exchanges[x];
         if !e.request.ended {
             self.mark_readable(c);
+        }
+    }
+
+    /// What has been sent of requests on a connection stays for retries only as long as its client may send
+    /// more: else each of them could wait for what the others keep.
+    pub(super) fn let_go_for_credit(&mut self, c: ConnId) {
+        let Some(streams) = self.tables.conns.get(c).and_then(|conn| conn.wire.streams()) else { return };
+        if !waits(streams, 0) {
+            return;
+        }
+        let all: Vec<ExchangeId> = streams.exchanges.iter().map(|(_, x)| *x).collect();
+        for x in all {
+            let e = &mut self.tables.exchanges[x];
+            if e.client.conn == c && e.request_begun && !e.request.ended && e.retained {
+                e.retained = false;
+                self.release_sent_request(x);
+            }
         }
     }
 

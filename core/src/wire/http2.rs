@@ -227,6 +227,10 @@ impl Multiplexed for Conn {
         self.can_send(stream)
     }
 
+    fn credit(&self, stream: u32) -> u32 {
+        self.credit(stream)
+    }
+
     fn held_bytes(&self) -> usize {
         self.held_bytes()
     }

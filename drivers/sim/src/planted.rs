@@ -144,6 +144,21 @@ pub const BUGS: &[(u32, &str)] = &[
     (159, "IPv4 in IPv6 is another client"),
     (160, "the admin listener is subject to the limits of connections"),
     (161, "bytes of a tunnel that came before the 101 are lost"),
+    (162, "credit of a stream that was reset is lost"),
+    (163, "credit of a connection is given back twice"),
+    (164, "the last stream of a GOAWAY is one too low"),
+    (165, "a field block that is refused is not decoded"),
+    (166, "END_STREAM is put on a frame that has gone"),
+    (167, "a stream that has ended gets credit"),
+    (168, "a setting for the table of a client counts for nothing"),
+    (169, "a setting for windows counts for new streams only"),
+    (170, "a stream above the last one of a GOAWAY is served"),
+    (171, "data of one stream goes out on another"),
+    (172, "trailers on a stream are lost"),
+    (173, "a drain cuts streams"),
+    (174, "credit for all streams wakes none of them"),
+    (175, "only the most urgent stream has a turn"),
+    (176, "a client that resets a stream loses all of them"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.

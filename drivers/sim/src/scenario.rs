@@ -340,6 +340,7 @@ impl Scenario {
             scenario.draw_middlewares();
         }
         scenario.draw_settings(rng);
+        scenario.draw_http2_settings();
         scenario.draw_handshake_timeout();
         scenario.draw_pool_settings(rng);
         scenario.trusts_first = rng.below(3) == 0;

@@ -11,6 +11,7 @@ use crate::h2::reason::Reason;
 use crate::h2::settings::id;
 use crate::h2::write;
 use crate::http::{Framing, Violation};
+use crate::planted::planted;
 use crate::time::Instant;
 
 /// Frames of one field block.
@@ -263,6 +264,15 @@ impl Conn {
 
     /// A whole field block: it is decoded whatever becomes of it, because later ones build on it.
     fn block(&mut self, block: Block, bytes: &[u8], received: &mut Received, now: Instant) -> Handled {
+        if planted!(165)
+            && block.stream > self.last_peer
+            && self.streams.len() >= self.limits.streams as usize
+        {
+            self.last_peer = block.stream;
+            self.streams.remember(block.stream, State::ResetByUs);
+            write::reset(&mut self.out, block.stream, Reason::REFUSED_STREAM);
+            return Ok(None);
+        }
         let limits = BlockLimits {
             list_bytes: self.limits.list_bytes,
             fields: self.limits.fields,
@@ -304,6 +314,7 @@ impl Conn {
         self.last_peer = stream;
         if let Drain::Final(last) = self.drain
             && stream > last
+            && !planted!(170)
         {
             // It was told; what else comes on it is ignored.
             self.streams.remember(stream, State::ResetByUs);
@@ -458,8 +469,13 @@ impl Conn {
 
     /// Bytes of a DATA frame, which lie before `to` in the input.
     fn data_piece(&mut self, stream: u32, bytes: &[u8], to: usize, end_stream: bool) -> Option<Event> {
-        // The stream may be gone since the frame began.
-        let found = self.streams.get_mut(stream).filter(|_| !self.dropping)?;
+        let Some(found) = self.streams.get_mut(stream).filter(|_| !self.dropping) else {
+            // The stream is gone since the frame began: what came before was given back with it.
+            if !self.dropping {
+                self.release_connection(bytes.len() as u32);
+            }
+            return None;
+        };
         if end_stream {
             found.state = found.state.next(Step::RecvDataEnd).unwrap_or(found.state);
         }
@@ -518,12 +534,12 @@ impl Conn {
         let before = self.peer.initial_window;
         for (id, value) in settings.iter() {
             self.peer.apply(id, value, self.role == Role::Client)?;
-            if id == id::HEADER_TABLE_SIZE {
+            if id == id::HEADER_TABLE_SIZE && !planted!(168) {
                 self.encoder.set_allowed(value);
             }
         }
         let by = i64::from(self.peer.initial_window) - i64::from(before);
-        if by != 0 {
+        if by != 0 && !planted!(169) {
             for stream in self.streams.iter_mut() {
                 stream.send.change(by).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
             }

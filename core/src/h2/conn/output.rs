@@ -7,6 +7,7 @@ use crate::h2::hpack::Encoder;
 use crate::h2::machine::{Event as Step, State};
 use crate::h2::write;
 use crate::http::{HeaderKind, Method, StatusCode};
+use crate::planted::planted;
 
 /// WINDOW_UPDATEs that the peer has reason for by a DATA frame of ours: of the stream and of the connection,
 /// however it counts.
@@ -130,7 +131,7 @@ impl Conn {
         }
         match self.last_frame.take() {
             // The flag can still be set.
-            Some((at, last)) if last == stream && at >= self.lent.get() => {
+            Some((at, last)) if last == stream && (at >= self.lent.get() || planted!(166)) => {
                 self.out[at + 4] |= flag::END_STREAM
             }
             _ => write::data_header(&mut self.out, stream, 0, true),

@@ -11,16 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Client;
 use super::responses::ReadState;
 use crate::coverage::Mark;
-use crate::http2::{FrameReader, Grants, HpackDecoder, HpackEncoder, MAX_FRAME, PREFACE, Windows};
+use crate::http2::{FrameReader, Grants, HpackDecoder, HpackEncoder, MAX_FRAME, Windows};
 use crate::net::{Net, PeerRead};
 use crate::random::SplitMix64;
 use crate::scenario::{ClientHttp2, MS, SEC};
 
 pub(super) use self::head::{request_fields, section_bytes};
 use self::invalid::Violation;
-
-/// The window for all streams that the proxy gives (README).
-const PROXY_CONNECTION_WINDOW: i64 = 1 << 20;
 
 /// The connection of a client that speaks HTTP/2.
 #[derive(Debug)]
@@ -49,10 +46,13 @@ pub(super) struct StreamsConn {
     max_frame: u32,
     max_streams: u64,
     has_settings: bool,
-    /// The table of the proxy's encoder, by each of our settings that it has not acknowledged, if they say so.
+    settings_taken: bool,
+    /// The table of the proxy's encoder, by each of our settings that it has not acknowledged.
     settings_table: VecDeque<Option<u32>>,
-    /// When SETTINGS of the proxy are acknowledged.
-    acks_due: VecDeque<u64>,
+    /// When SETTINGS of the proxy are taken and acknowledged.
+    acks_due: VecDeque<(u64, Vec<(u16, u32)>)>,
+    /// Streams were opened before these were known: there may be too many.
+    opened_early: bool,
     /// The proxy knows by these which of our streams have ended.
     pings: VecDeque<Ping>,
     pings_sent: u64,
@@ -138,8 +138,10 @@ impl StreamsConn {
             max_frame: MAX_FRAME,
             max_streams: u64::MAX,
             has_settings: false,
+            settings_taken: false,
             settings_table: VecDeque::new(),
             acks_due: VecDeque::new(),
+            opened_early: false,
             pings: VecDeque::new(),
             pings_sent: 0,
             grant_at: 0,
@@ -268,12 +270,6 @@ impl Client {
                 }
                 PeerRead::End => {
                     net.trace(14, || format!("client {} reads the end", self.index));
-                    // Half a preface may be the beginning of a request of HTTP/1.1.
-                    let begun = net.sockets[socket].to_proxy.read_total >= PREFACE.len() as u64;
-                    let tampered = net.sockets[socket].tls.as_ref().is_some_and(|tls| tls.has_tampered());
-                    if begun && !tampered && !conn.reader.is_empty() {
-                        conn.fail(net, "response-incomplete", "an end in the middle of a frame");
-                    }
                     self.streams_ended(conn, net, socket);
                 }
                 PeerRead::Reset => {

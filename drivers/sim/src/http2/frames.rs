@@ -78,11 +78,6 @@ impl FrameReader {
         self.at += 9 + len;
         Some(RawFrame { kind: head[3], flags: head[4], stream, payload })
     }
-
-    /// Whether it lies between two frames.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.at == self.bytes.len()
-    }
 }
 
 /// Appends a frame.
@@ -110,7 +105,7 @@ mod tests {
         }
         let [data, ping] = &frames[..] else { panic!("{frames:?}") };
         assert_eq!((data.kind, data.stream, &data.payload[..]), (kind::DATA, 7, &b"abc"[..]));
-        assert!(data.has(flag::END_STREAM) && reader.is_empty());
+        assert!(data.has(flag::END_STREAM));
         assert_eq!((ping.number(0), ping.number(4), ping.number(5)), (Some(258), Some(5), None));
     }
 }

@@ -1,6 +1,8 @@
 //! What a seed draws of HTTP/2: which clients speak it, and what they do with it. All of it is drawn from
 //! numbers of its own: a seed without HTTP/2 is the run that it would be if there were none.
 
+use std::fmt::Write as _;
+
 use super::{MS, Scenario};
 use crate::random::{SplitMix64, mix};
 
@@ -23,6 +25,10 @@ pub(crate) struct Http2Draw {
     /// Of the frames that can have it.
     pub(crate) padding: u32,
     pub(crate) splits: u32,
+    /// Of the configuration: what all streams of a connection may have under way to the proxy, and how many
+    /// there may be.
+    pub(crate) connection_window: u32,
+    pub(crate) max_streams: u32,
 }
 
 /// How one client speaks HTTP/2.
@@ -76,6 +82,24 @@ impl Scenario {
             draw.goaways = often(rng, 300);
             draw.invalid = often(rng, 500);
         }
+    }
+
+    /// Draws the settings of HTTP/2.
+    pub(super) fn draw_http2_settings(&mut self) {
+        let draw = &mut self.http2;
+        (draw.connection_window, draw.max_streams) = (1 << 20, 100);
+        let rng = &mut SplitMix64::new(mix(self.seed ^ 0x4243));
+        if draw.clients == 0 || self.defaults || rng.below(3) == 0 {
+            return;
+        }
+        draw.connection_window = rng.pick(&[65_535, 65_535, 100_000, 1 << 20]);
+        draw.max_streams = rng.pick(&[1, 2, 5, 100]);
+        let text = &mut self.settings;
+        writeln!(text, "[http2]\nconnection_window = {}", draw.connection_window).expect("memory");
+        writeln!(text, "max_concurrent_streams = {}", draw.max_streams).expect("memory");
+        writeln!(text, "initial_window = {}", rng.pick(&[16_384, 16_384, 65_535, 200_000])).expect("memory");
+        writeln!(text, "max_frame_size = {}", rng.pick(&[16_384, 16_384, 50_000])).expect("memory");
+        writeln!(text, "header_table_size = {}", rng.pick(&[4_096, 4_096, 0, 300, 10_000])).expect("memory");
     }
 
     /// What is drawn from for a client that speaks HTTP/2, unless it says nothing at all over TLS.

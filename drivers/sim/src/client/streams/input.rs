@@ -1,7 +1,7 @@
 //! Frames of the proxy: whether they may come, and what they are of.
 
+use super::StreamsConn;
 use super::head::{check_regular, response_text};
-use super::{PROXY_CONNECTION_WINDOW, StreamsConn};
 use crate::client::Client;
 use crate::coverage::Mark;
 use crate::http1::ParsedHead;
@@ -71,7 +71,7 @@ impl Client {
             kind::SETTINGS => Self::settings_received(conn, net, frame),
             kind::PING => Self::ping_received(conn, net, frame),
             kind::GOAWAY => self.goaway_received(conn, net, frame),
-            kind::WINDOW_UPDATE => Self::window_received(conn, frame),
+            kind::WINDOW_UPDATE => Self::window_received(conn, net, frame),
             _ => Err(frames("a frame that no proxy sends")),
         }
     }
@@ -208,6 +208,9 @@ impl Client {
         let code = frame.number(0).filter(|_| frame.payload.len() == 4).ok_or_else(|| frames("its size"))?;
         let fault_free = net.scenario.fault_free;
         let Some(stream) = conn.streams.get_mut(&frame.stream) else { return Ok(()) };
+        if code == code::REFUSED_STREAM {
+            net.mark(Mark::Http2Refused);
+        }
         stream.got_reset = true;
         conn.down.windows.close(frame.stream);
         conn.up.close(frame.stream);
@@ -224,7 +227,8 @@ impl Client {
             net.mark(Mark::Http2RestRefused);
             return Ok(());
         }
-        if fault_free {
+        let refused = code == code::REFUSED_STREAM && conn.opened_early;
+        if fault_free && !refused {
             return Err(("fault-free", format!("request {id} is reset: {code}")));
         }
         if code == code::NO_ERROR {
@@ -251,18 +255,12 @@ impl Client {
             return if due { Ok(()) } else { Err(frames("an acknowledgement of nothing")) };
         }
         conn.has_settings = true;
-        for (id, value) in settings_of(&frame.payload).ok_or_else(|| frames("its size"))? {
-            match id {
-                setting::INITIAL_WINDOW_SIZE => conn.up.set_initial(i64::from(value)),
-                setting::MAX_FRAME_SIZE => conn.max_frame = value,
-                setting::MAX_CONCURRENT_STREAMS => conn.max_streams = u64::from(value),
-                setting::HEADER_TABLE_SIZE => conn.encoder.allowed = value as usize,
-                setting::ENABLE_PUSH => return Err(frames("ENABLE_PUSH of a server")),
-                _ => {}
-            }
+        let settings = settings_of(&frame.payload).ok_or_else(|| frames("its size"))?;
+        if settings.iter().any(|(id, _)| *id == setting::ENABLE_PUSH) {
+            return Err(frames("ENABLE_PUSH of a server"));
         }
         let due = net.now + conn.rng.below(conn.draw.ack_delay + 1);
-        conn.acks_due.push_back(due);
+        conn.acks_due.push_back((due, settings));
         Ok(())
     }
 
@@ -325,10 +323,11 @@ impl Client {
         Ok(())
     }
 
-    fn window_received(conn: &mut StreamsConn, frame: &RawFrame) -> Judged {
+    fn window_received(conn: &mut StreamsConn, net: &Net, frame: &RawFrame) -> Judged {
         let more = frame.number(0).filter(|n| *n > 0 && frame.payload.len() == 4);
         let more = more.ok_or_else(|| frames("its size, or no credit at all"))?;
-        let most = if frame.stream == 0 { PROXY_CONNECTION_WINDOW } else { conn.up.initial };
+        let whole = i64::from(net.scenario.http2.connection_window);
+        let most = if frame.stream == 0 { whole } else { conn.up.initial };
         match conn.up.granted(frame.stream, more) {
             Some(window) if window > most => {
                 Err((CREDIT, format!("{more} bytes more are {window}, {most} were to be had")))
@@ -343,8 +342,9 @@ impl StreamsConn {
     /// which nobody needs to be told.
     fn check_credit_at_rest(&self, net: &mut Net) -> Judged {
         net.mark(Mark::Http2AtRest);
-        let missing = PROXY_CONNECTION_WINDOW - self.up.connection;
-        if missing > PROXY_CONNECTION_WINDOW / 2 {
+        let whole = i64::from(net.scenario.http2.connection_window);
+        let missing = whole - self.up.connection;
+        if missing > whole / 2 {
             return Err((CREDIT, format!("{missing} bytes have not come back")));
         }
         Ok(())

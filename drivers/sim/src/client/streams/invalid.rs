@@ -90,7 +90,10 @@ impl StreamsConn {
                 put_frame(&mut self.out, kind::HEADERS, flags, stream, &[0xff, 0xff, 0x7f]);
             }
             Offence::LoneContinuation => put_frame(&mut self.out, kind::CONTINUATION, 4, stream, &[]),
-            Offence::FrameTooLong => put_frame(&mut self.out, kind::UNKNOWN, 0, 0, &[0; 16_385]),
+            Offence::FrameTooLong => {
+                let payload = vec![0; self.max_frame as usize + 1];
+                put_frame(&mut self.out, kind::UNKNOWN, 0, 0, &payload);
+            }
             Offence::NoCredit => put_frame(&mut self.out, kind::WINDOW_UPDATE, 0, 0, &[0; 4]),
             Offence::WindowTooLarge => {
                 put_frame(&mut self.out, kind::WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes());

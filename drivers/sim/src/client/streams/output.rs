@@ -42,7 +42,7 @@ impl Client {
         if conn.todo.is_empty()
             || open as u64 >= most
             || conn.is_leaving()
-            || conn.draw.waits_for_settings && !conn.has_settings
+            || conn.draw.waits_for_settings && !conn.settings_taken
         {
             return false;
         }
@@ -62,6 +62,7 @@ impl Client {
         let fields = request_fields(&head, id, scheme);
         let number = conn.next_stream;
         conn.next_stream += 2;
+        conn.opened_early |= !conn.settings_taken;
         let mut body = Vec::new();
         payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body);
         let nothing = match entry.framing {
@@ -146,11 +147,21 @@ impl StreamsConn {
 
     /// Acknowledges settings of the proxy, when it is time.
     fn acknowledge(&mut self, net: &mut Net, socket: usize) {
-        while let Some(due) = self.acks_due.front().copied() {
-            if due > net.now {
-                return net.wake_peer(socket, due);
+        while let Some((due, _)) = self.acks_due.front() {
+            if *due > net.now {
+                return net.wake_peer(socket, *due);
             }
-            self.acks_due.pop_front();
+            let (_, settings) = self.acks_due.pop_front().unwrap_or_default();
+            for (id, value) in settings {
+                match id {
+                    setting::INITIAL_WINDOW_SIZE => self.up.set_initial(i64::from(value)),
+                    setting::MAX_FRAME_SIZE => self.max_frame = value,
+                    setting::MAX_CONCURRENT_STREAMS => self.max_streams = u64::from(value),
+                    setting::HEADER_TABLE_SIZE => self.encoder.allowed = value as usize,
+                    _ => {}
+                }
+            }
+            self.settings_taken = true;
             net.trace(29, || "a client acknowledges settings".into());
             put_frame(&mut self.out, kind::SETTINGS, flag::ACK, 0, &[]);
         }
@@ -164,7 +175,8 @@ impl StreamsConn {
         let mut granted = false;
         let stalls = |s: &Stream| s.stalls_until > net.now;
         let more = !self.todo.is_empty() && !self.is_leaving();
-        let more = more && self.open_streams().count() < self.draw.concurrency;
+        let most = (self.draw.concurrency as u64).min(self.max_streams);
+        let more = more && (self.open_streams().count() as u64) < most;
         let others = more || self.open_streams().any(|(_, s)| !stalls(s));
         let soonest = self.open_streams().map(|(_, s)| s.stalls_until).filter(|at| *at > net.now).min();
         let connection = (self.draw.connection_target - self.down.windows.connection, 0);
