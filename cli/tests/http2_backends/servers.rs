@@ -96,7 +96,8 @@ http {{
     pub(crate) fn nghttpd(tls: Option<&Pair>, streams: u32, more: &[&str]) -> Self {
         let (folder, address) = (TempDir::new("nghttpd"), address::reserve());
         let mut command = Command::new(program("nghttpd", "nghttp2-server"));
-        command.args(["-a", "127.0.0.1", "-m", &streams.to_string(), "-d"]).arg(&folder.0).args(more);
+        let (ip, streams) = (address.ip().to_string(), streams.to_string());
+        command.args(["-a", &ip, "-m", &streams, "-d"]).arg(&folder.0).args(more);
         command.arg(address.port().to_string());
         match tls {
             None => _ = command.arg("--no-tls"),

@@ -22,6 +22,9 @@ use crate::wire::Wire;
 
 /// Stale idle connections that one exchange may meet before it counts as failing.
 const MAX_REPLAYS: u8 = 3;
+/// Connections that a backend may leave with the streams of one exchange before that counts as failing: one
+/// that takes few requests on each turns away many of a crowd.
+const MAX_LEFT_BEHIND: u8 = 16;
 /// Addresses of one backend that may take no connection before another backend is tried.
 const MAX_ADDRESSES_FAILED: u8 = 8;
 /// How long an address may take to connect before the next one of the same name is tried. (RFC 8305 §8 has
@@ -486,10 +489,10 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn attempt_unprocessed(&mut self, x: ExchangeId, cause: Cause, blameless: bool, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let repeatable = !e.response_seen && (!e.request_begun || e.retained);
-        if !blameless || !repeatable || e.replays >= MAX_REPLAYS {
+        if !blameless || !repeatable || e.left_behind >= MAX_LEFT_BEHIND {
             return self.attempt_over(x, cause, Loss::Refused, now);
         }
-        e.replays += 1;
+        e.left_behind += 1;
         e.attempts = e.attempts.saturating_sub(1);
         e.rewind_request();
         self.attach(x, false, now);

@@ -93,6 +93,8 @@ pub(crate) struct Exchange {
     pub(crate) addresses_failed: u8,
     /// Stale connections replaced so far: each costs nothing, but their number is bounded.
     pub(crate) replays: u8,
+    /// Connections that were left with its stream, through no fault of anybody's.
+    pub(crate) left_behind: u8,
     /// Attempts that failed, oldest first; only they take memory.
     pub(crate) failed: Vec<FailedAttempt>,
     /// The last attempt used an idle connection.

@@ -213,6 +213,7 @@ impl<O: Observer> Proxy<O> {
             connect_until: Instant::NEVER,
             addresses_failed: 0,
             replays: 0,
+            left_behind: 0,
             failed: Vec::new(),
             reused: false,
             binds: false,
