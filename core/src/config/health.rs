@@ -1,6 +1,7 @@
 //! `health_config` of a pool.
 
 mod expected;
+mod grpc;
 mod request;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ const KEYS: &[&str] = &[
     "headers",
     "expect",
     "body_contains",
+    "grpc",
     "timeout",
     "slow_threshold",
     "rise",
@@ -70,6 +72,7 @@ pub(super) fn read(
         headers: s.get("headers").map(|value| request::headers(value, report)).unwrap_or_default(),
         expect: s.get("expect").and_then(|value| expected::statuses(value, report)).unwrap_or(default.expect),
         body_contains: expected::body_contains(&s, method, report),
+        grpc: grpc::service(&s, backends, report),
         timeout,
         slow_threshold: s.timeout("slow_threshold", Unit::Milliseconds, default.slow_threshold, report),
         rise: s.integer_u32("rise", 1..=1000, default.rise, report),

@@ -272,6 +272,9 @@ pub struct Health {
     /// What the first 64 KiB of a good response's content have in them, 1 to 1024 bytes; default nothing.
     /// Never with [`CheckMethod::Head`].
     pub body_contains: Option<Box<str>>,
+    /// The service that is checked by `grpc.health.v1`, empty for the server as a whole; `None`, the default:
+    /// the check is a request of its own. Never with a backend that speaks HTTP/1.1.
+    pub grpc: Option<Box<str>>,
     /// Total time for connecting, the request and as much of its response as is looked at, at least 1 ms;
     /// default 500 ms.
     pub timeout: Duration,
@@ -550,6 +553,7 @@ impl Default for Health {
             headers: Vec::new(),
             expect: vec![200..=399],
             body_contains: None,
+            grpc: None,
             timeout: Duration::from_millis(500),
             slow_threshold: Duration::from_millis(300),
             rise: 1,
