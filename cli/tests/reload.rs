@@ -21,6 +21,9 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
+#[path = "support/nginx.rs"]
+#[allow(dead_code, reason = "peers.rs uses the rest")]
+mod nginx;
 #[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod scripted_backend;

@@ -6,6 +6,7 @@ mod two_wires;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruststrom_core::shared::HttpChallenge;
 use ruststrom_core::{Cause, ConnId, Shared};
 use two_wires::{Rig, Speaks, config};
 
@@ -238,4 +239,102 @@ fn a_reload_is_for_new_connections() {
     rig.ask(new, GET, true);
     assert!(!rig.may_open(new));
     assert_eq!(rig.proxy.counts().exchanges, 3);
+}
+
+// A stop says that there will be no new streams, then which was the last; what is open is served to its end.
+#[test]
+fn a_drain_serves_what_is_open_and_ends_what_is_idle() {
+    let mut rig = rig("", "", HTTP2);
+    let (idle, busy) = (rig.client(), rig.client());
+    served(&mut rig, idle);
+    let far = rig.ask(busy, GET, true);
+    let backend = rig.asked()[0];
+    let until = rig.now + Duration::from_secs(30);
+    rig.proxy.drain(until, rig.now);
+    rig.run();
+    for c in [idle, busy] {
+        assert!(rig.is_told_to_leave(c) && !rig.may_open(c));
+    }
+    rig.close(idle);
+    assert_eq!((rig.proxy.counts().clients, rig.drained), (1, false));
+    rig.respond(backend, OK, b"ok");
+    let got = rig.message(far);
+    assert!(got.ended && got.body == b"ok", "{got:?}");
+    rig.close(busy);
+    assert_eq!((rig.proxy.counts().clients, rig.drained), (0, true));
+}
+
+// What is still running then is cut, and nothing else is.
+#[test]
+fn the_end_of_a_drain_cuts_streams() {
+    let mut rig = rig("", "", HTTP2);
+    let c = rig.client();
+    let far = rig.ask(c, GET, true);
+    let until = rig.now + Duration::from_secs(10);
+    rig.proxy.drain(until, rig.now);
+    rig.run();
+    rig.advance(Duration::from_secs(9));
+    assert!(!rig.message(far).reset);
+    rig.advance(Duration::from_secs(2));
+    assert!(rig.drained);
+    assert_eq!(rig.proxy.observer_mut().records, [(0, Some(Cause::Drained))]);
+}
+
+// RFC 8555 §8.3: an authority that speaks HTTP/2 by prior knowledge gets its answer, too.
+#[test]
+fn challenges_are_answered() {
+    let shared = Arc::new(Shared::new("lb", 1));
+    let mut rig = Rig::new(config("", ""), shared.clone(), HTTP2);
+    shared.set_http_challenges(vec![HttpChallenge { token: "one".into(), answer: b"one.print"[..].into() }]);
+    let c = rig.client();
+    let get =
+        |token: &str| format!("GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: x.test\r\n\r\n");
+    let far = rig.ask(c, &get("one"), true);
+    let got = rig.message(far);
+    assert!(got.head.starts_with("HTTP/1.1 200 ") && got.ended, "{got:?}");
+    assert_eq!(got.body, b"one.print");
+    assert!(rig.asked().is_empty());
+    rig.ask(c, &get("two"), true);
+    assert_eq!(rig.asked().len(), 1, "what is not ours is routed");
+}
+
+// Limits of requests: each is refused with its status, on its stream alone.
+#[test]
+fn limits_hold_on_each_stream() {
+    let top = "[limits]\ntarget_bytes = 100\nfields = 10\nhead_bytes = 2048\n[timeouts]\nstall = 5";
+    let long = "x".repeat(2100);
+    let target = format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "a".repeat(100));
+    let fields = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{}\r\n", "a: b\r\n".repeat(10));
+    let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\na: {long}\r\nb: {long}\r\n\r\n");
+    let slow = "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\n";
+    let large = "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 90\r\n\r\n";
+    let expect = "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\nExpect: tea\r\n\r\n";
+    let table: [(&str, bool, &str, &str); 6] = [
+        (&target, true, "414", "target_too_long"),
+        (&fields, true, "431", "head_too_large"),
+        (&head, true, "431", "head_too_large"),
+        (slow, false, "408", "client_stalled"),
+        (large, false, "413", "content_too_large"),
+        (expect, false, "417", "unknown_expectation"),
+    ];
+    let pool = "[backend_pools.middlewares.MaxBodySize]\nlimit = 10";
+    let mut rig = rig(top, pool, HTTP2);
+    let c = rig.client();
+    for (request, whole, status, cause) in table {
+        let far = rig.ask(c, request, whole);
+        if cause == "client_stalled" {
+            rig.advance(Duration::from_secs(6));
+        }
+        let got = rig.message(far);
+        assert!(got.head.starts_with(&format!("HTTP/1.1 {status} ")) && got.ended, "{cause}: {got:?}");
+        let (logged, named) = rig.proxy.observer_mut().records.pop().expect("a record");
+        assert_eq!((logged.to_string().as_str(), named.map(Cause::name)), (status, Some(cause)));
+        // The connection goes on.
+        let far = rig.ask(c, GET, true);
+        let backend = *rig.asked().last().expect("a backend is asked");
+        rig.respond(backend, OK, b"ok");
+        assert_eq!(rig.message(far).body, b"ok", "{cause}");
+        rig.forget(backend);
+        rig.proxy.observer_mut().records.clear();
+    }
 }

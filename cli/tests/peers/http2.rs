@@ -2,9 +2,12 @@
 //! backends.
 
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use rustix::process::Signal;
+
+use crate::client::{Client, WAIT};
 use crate::daemon::{Daemon, TempDir};
 use crate::nginx::{Nginx, output, program, quick_start};
 
@@ -133,4 +136,65 @@ fn a_broken_protocol_ends_one_connection() {
     assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]), "200");
     drop(backends);
     daemon.stop();
+}
+
+// A stop leaves a download on a stream the time that it takes, and takes no new connections.
+#[test]
+fn a_stop_serves_streams_to_their_end() {
+    let Site { backends, mut daemon, url } = site();
+    let big: Vec<u8> = (0..3_000_000_u32).map(|n| (n ^ n >> 9) as u8).collect();
+    for b in &backends {
+        std::fs::create_dir_all(b.folder.0.join("files")).expect("a folder");
+        std::fs::write(b.folder.0.join("files/big"), &big).expect("a file");
+    }
+    let files = TempDir::new("http2-stop");
+    let got = files.0.join("got");
+    let target = format!("{url}/files/big");
+    let mut command = Command::new(program("curl", "curl"));
+    command.args(["-sS", "-m", "30", "--http2-prior-knowledge", "-H", "Host: example.com"]);
+    command.args(["--limit-rate", "2M", "-w", "%{http_code} %{http_version}", "-o"]).arg(&got).arg(&target);
+    let child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let begun = Instant::now();
+    while std::fs::metadata(&got).map_or(0, |file| file.len()) == 0 {
+        assert!(begun.elapsed() < WAIT, "nothing comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    daemon.signal(Signal::TERM);
+    let told = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "200 2");
+    assert!(std::fs::read(&got).expect("a file") == big, "the bytes differ");
+    assert!(daemon.wait().success(), "{}", daemon.output());
+}
+
+// Each request is counted once, and logged once with its stream.
+#[test]
+fn requests_are_counted_and_logged_once() {
+    let Site { backends, daemon, url } = site();
+    let mut command = Command::new(program("h2load", "nghttp2-client"));
+    let load = ["-n", "40", "-c", "2", "-m", "5", "-t", "1", "-H", ":authority: example.com"];
+    let stdout = output(command.args(load).arg(&url));
+    assert!(stdout.contains("40 succeeded"), "{stdout}");
+    let admin = daemon.listens("admin");
+    let begun = Instant::now();
+    let counted = || {
+        let page = Client::to(admin).get("/metrics").expect("the page").text();
+        let requests = page.lines().filter(|line| line.starts_with("ruststrom_requests_total{"));
+        requests.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    while counted() < 40 {
+        assert!(begun.elapsed() < WAIT, "{} requests", counted());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(counted(), 40);
+    drop(backends);
+    daemon.signal(Signal::TERM);
+    daemon.wait_for("stopped");
+    let output = daemon.output();
+    let logged: Vec<&str> = output.lines().filter(|line| line.contains(" HTTP/2.0\" 200 ")).collect();
+    assert_eq!(logged.len(), 40, "{output}");
+    // Streams of clients are odd, and each is there once on each of both connections.
+    for stream in (1..=39).step_by(2) {
+        let of = format!(" stream={stream} host=\"example.com\" ");
+        assert_eq!(logged.iter().filter(|line| line.contains(&of)).count(), 2, "{stream}: {output}");
+    }
 }

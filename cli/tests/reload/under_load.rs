@@ -1,14 +1,16 @@
 //! Two hundred reloads while everything is in use: no request fails, and nothing that runs is cut.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::address::reserve;
 use crate::client::{Client, connect};
 use crate::daemon::Daemon;
+use crate::nginx::{output, program};
 use crate::scripted_backend::{Backend, Peer};
 use crate::site::{ask, start};
 
@@ -106,6 +108,8 @@ fn nothing_fails_and_nothing_is_cut(driver: &str) {
         let stream = scope.spawn(|| events(http, &over));
         let echo = scope.spawn(|| echoes(http, &over));
         let upload = scope.spawn(|| uploads(http, &over));
+        let loads = scope.spawn(|| loads_of_http2(http, &over));
+        let stream_of_http2 = scope.spawn(|| events_over_http2(http, &over));
         let mut after_ten = 0;
         for nth in 1..=RELOADS {
             if nth % 10 == 0 {
@@ -124,6 +128,8 @@ fn nothing_fails_and_nothing_is_cut(driver: &str) {
         assert!(stream.join().expect("the stream was not cut") > 20);
         assert!(echo.join().expect("the tunnel was not cut") > 20);
         upload.join().expect("the upload was not cut");
+        assert!(loads.join().expect("no stream failed") > 1);
+        assert!(stream_of_http2.join().expect("the stream of HTTP/2 was not cut") > 20);
         assert!(after < before + (8 << 20), "{before} bytes after 40 reloads, {after} after {RELOADS}");
     });
     assert!(requests.load(Ordering::SeqCst) > 100);
@@ -145,6 +151,45 @@ fn events(http: SocketAddr, over: &AtomicBool) -> usize {
             next += 1;
         }
     }
+    next
+}
+
+/// Requests over HTTP/2, many at once on each connection, until `over`; how many times.
+fn loads_of_http2(http: SocketAddr, over: &AtomicBool) -> usize {
+    let mut times = 0;
+    while !over.load(Ordering::SeqCst) {
+        let mut command = Command::new(program("h2load", "nghttp2-client"));
+        let url = format!("http://{http}/");
+        let stdout = output(command.args(["-n", "100", "-c", "2", "-m", "16", "-t", "1"]).arg(url));
+        let good = "100 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert!(stdout.contains(good) && stdout.contains("status codes: 100 2xx"), "{stdout}");
+        times += 1;
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    times
+}
+
+/// The same as [`events`] on a stream of HTTP/2.
+fn events_over_http2(http: SocketAddr, over: &AtomicBool) -> usize {
+    let mut command = Command::new(program("curl", "curl"));
+    let url = format!("http://{http}/events");
+    let mut child = command
+        .args(["-sSN", "-m", "300", "--http2-prior-knowledge", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    let mut next = 0;
+    while !over.load(Ordering::SeqCst) {
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("text");
+        assert_eq!(line, format!("data: {next}\n"), "cut after {next} events");
+        lines.read_line(&mut line).expect("text");
+        next += 1;
+    }
+    assert_eq!(child.try_wait().expect("a child"), None, "it still reads");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
     next
 }
 

@@ -6,12 +6,18 @@ use ruststrom_core::Shared;
 use ruststrom_core::config::ListenerKind;
 
 use crate::hooks::{get, nothing_left};
-use crate::two_wires::{PAIRS, Rig, Speaks, config};
+use crate::two_wires::{PAIRS, Rig, Speaks, config, in_title_case};
 
 /// A rig whose pool has `Headers` with these lines.
 fn rig_with(pair: (Speaks, Speaks), top: &str, headers: &str) -> Rig {
     let pool = format!("retries = 0\n[backend_pools.middlewares.Headers]\n{headers}");
     Rig::new(config(top, &pool), Arc::new(Shared::new("lb", 1)), pair)
+}
+
+/// A line as the rig shows it.
+fn spelt(pair: (Speaks, Speaks), line: &str) -> String {
+    let http2 = pair.0 == Speaks::Http2 || pair.1 == Speaks::Http2;
+    if http2 { in_title_case(line) } else { line.to_owned() }
 }
 
 /// The field lines of a head with this name, as they are written.
@@ -37,8 +43,7 @@ fn requests_and_responses_are_changed() {
         let asked = rig.asked()[0];
         let sent = rig.message(asked).head;
         assert_eq!(lines(&sent, "x-client"), ["X-Client: 192.0.2.7 {by} http"], "{pair:?}: {sent}");
-        let old = if pair.1 == Speaks::Http2 { "X-Old: new" } else { "x-old: new" };
-        assert_eq!(lines(&sent, "x-old"), [old], "{pair:?}: {sent}");
+        assert_eq!(lines(&sent, "x-old"), [spelt(pair, "x-old: new")], "{pair:?}: {sent}");
         assert_eq!(lines(&sent, "x-more"), ["X-More: 0", "X-More: 1", "X-More: a.test:8080"], "{sent}");
         assert!(lines(&sent, "x-secret").is_empty(), "{sent}");
         // Only what is said here, and not what a client says.
@@ -104,15 +109,21 @@ fn what_a_trusted_proxy_says_of_its_client_counts() {
 fn security_fields_stand_where_a_backend_has_none() {
     for pair in PAIRS {
         for kind in [ListenerKind::Http, ListenerKind::Https] {
+            if (pair.0, kind) == (Speaks::Http2, ListenerKind::Https) {
+                // It needs a certificate there.
+                continue;
+            }
             let mut rig = rig_with(pair, "", "security = true");
             let c = rig.client_of(kind);
             let far = rig.ask(c, &get("/"), true);
             let asked = rig.asked()[0];
             rig.respond(asked, "HTTP/1.1 200 OK\r\nx-frame-options: DENY\r\nContent-Length: 0\r\n\r\n", b"");
             let got = rig.message(far).head;
-            let theirs =
-                if pair.1 == Speaks::Http2 { "X-Frame-Options: DENY" } else { "x-frame-options: DENY" };
-            assert_eq!(lines(&got, "x-frame-options"), [theirs], "{pair:?}: {got}");
+            assert_eq!(
+                lines(&got, "x-frame-options"),
+                [spelt(pair, "x-frame-options: DENY")],
+                "{pair:?}: {got}"
+            );
             assert_eq!(lines(&got, "x-content-type-options"), ["X-Content-Type-Options: nosniff"]);
             assert_eq!(lines(&got, "referrer-policy"), ["Referrer-Policy: strict-origin-when-cross-origin"]);
             let hsts = lines(&got, "strict-transport-security");

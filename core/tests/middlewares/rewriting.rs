@@ -165,6 +165,10 @@ fn redirects_go_by_the_whole_url() {
         for (status, expected) in [("", "302"), ("status = 308", "308")] {
             let mut rig = rig_with(pair, "", &format!("{redirect}{status}"));
             for (kind, scheme) in [(ListenerKind::Http, "http"), (ListenerKind::Https, "https")] {
+                if (pair.0, kind) == (Speaks::Http2, ListenerKind::Https) {
+                    // It needs a certificate there.
+                    continue;
+                }
                 for method in ["GET", "HEAD", "POST"] {
                     let c = rig.client_of(kind);
                     let head = format!("{method} /a/b?c=%7E&d HTTP/1.1\r\nHost: old.test:8080\r\n\r\n");

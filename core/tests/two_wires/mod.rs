@@ -28,15 +28,17 @@ pub(crate) enum Speaks {
     Toy,
 }
 
-/// Every pair of client and backend. Clients of HTTP/2 are not among them: it spells names of fields its own
-/// way.
-pub(crate) const PAIRS: [(Speaks, Speaks); 6] = [
+/// Every pair of client and backend.
+pub(crate) const PAIRS: [(Speaks, Speaks); 9] = [
     (Speaks::Http1, Speaks::Http1),
     (Speaks::Toy, Speaks::Http1),
     (Speaks::Http1, Speaks::Toy),
     (Speaks::Toy, Speaks::Toy),
     (Speaks::Http1, Speaks::Http2),
     (Speaks::Toy, Speaks::Http2),
+    (Speaks::Http2, Speaks::Http1),
+    (Speaks::Http2, Speaks::Toy),
+    (Speaks::Http2, Speaks::Http2),
 ];
 
 /// What has been observed.
@@ -133,6 +135,8 @@ pub(crate) struct Rig {
     pub(crate) backend_limits: h2::Limits,
     /// What backends choose by TLS, as far as it is offered.
     pub(crate) backend_alpn: Option<&'static str>,
+    /// The drain is over.
+    pub(crate) drained: bool,
 }
 
 /// One pool with one backend and no health checks; `pool` and `top` are further lines.
@@ -189,6 +193,7 @@ impl Rig {
             closed: BTreeSet::new(),
             backend_limits: h2::Limits::default(),
             backend_alpn: None,
+            drained: false,
         };
         rig.run();
         rig
@@ -352,8 +357,8 @@ impl Rig {
     /// What a far end has received, with HTTP/1.1's framing undone.
     pub(crate) fn message(&self, (c, stream): Far) -> Message {
         let mut message = self.message_as_it_is((c, stream));
-        if self.backends == Speaks::Http2 {
-            // What came from there has no capitals.
+        if self.backends == Speaks::Http2 || self.clients == Speaks::Http2 {
+            // HTTP/2 has no capitals in names: they are spelt as they mostly are.
             message.head = in_title_case(&message.head);
             message.trailers = in_title_case(&message.trailers);
         }
@@ -454,7 +459,8 @@ impl Rig {
                 }
                 None => {}
             },
-            Effect::Shutdown(_) | Effect::Nudge(_) | Effect::Drained => {}
+            Effect::Drained => self.drained = true,
+            Effect::Shutdown(_) | Effect::Nudge(_) => {}
         }
     }
 
@@ -631,7 +637,7 @@ impl Http2 {
             }
             h2::Event::End { stream } => {
                 let message = self.messages.entry(stream).or_default();
-                message.trailers = in_title_case(&String::from_utf8_lossy(&self.received.trailers));
+                message.trailers = String::from_utf8_lossy(&self.received.trailers).into_owned();
                 message.ended = true;
             }
             // A reset behind a whole response only says that the rest of the request is not wanted.
@@ -659,18 +665,21 @@ fn request_as_http1(head: &RequestHead) -> String {
 /// A head as one of HTTP/1.1.
 fn as_http1(head: &ResponseHead) -> String {
     let status = head.status();
-    let mut text =
-        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    let reason = match status.as_u16() {
+        413 => "Content Too Large",
+        _ => status.canonical_reason().unwrap_or_default(),
+    };
+    let mut text = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16());
     for field in head.fields().iter() {
         let (name, value) = (String::from_utf8_lossy(field.name), String::from_utf8_lossy(field.value));
         assert!(!name.bytes().any(|b| b.is_ascii_uppercase()), "{name}");
         text.push_str(&format!("{name}: {value}\r\n"));
     }
-    in_title_case(&(text + "\r\n"))
+    text + "\r\n"
 }
 
 /// The names of fields as HTTP/1.1 has them mostly.
-fn in_title_case(text: &str) -> String {
+pub(crate) fn in_title_case(text: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
         Some((name, value)) => {
             let mut begins = true;
@@ -682,13 +691,9 @@ fn in_title_case(text: &str) -> String {
                     c
                 })
                 .collect();
-            let name = match &*name {
-                "Etag" => "ETag",
-                "Te" => "TE",
-                "X-Real-Ip" => "X-Real-IP",
-                "X-Request-Id" => "X-Request-ID",
-                name => name,
-            };
+            let known = ["WWW-Authenticate", "ETag", "Content-MD5", "X-Request-ID", "X-Real-IP", "TE"];
+            let name =
+                known.iter().find(|known| known.eq_ignore_ascii_case(&name)).map_or(&*name, |known| known);
             format!("{name}: {value}")
         }
         None => line.to_owned(),
