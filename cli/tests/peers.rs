@@ -1,5 +1,5 @@
-//! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client` and `websockets` as clients of
-//! the built binary. If a peer is not installed its tests fail with the name of its Debian package.
+//! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client`, `websockets` and `grpc` as
+//! clients of the built binary. If a peer is not installed its tests fail with the name of its Debian package.
 
 #[path = "support/address.rs"]
 mod address;
@@ -11,6 +11,8 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod daemon;
+#[path = "peers/grpc.rs"]
+mod grpc;
 #[path = "peers/http2.rs"]
 mod http2;
 #[path = "support/nginx.rs"]
