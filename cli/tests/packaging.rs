@@ -71,6 +71,7 @@ fn every_example_is_good() {
         "behind-a-cdn.toml",
         "blue-green.toml",
         "container.toml",
+        "grpc.toml",
         "https-acme.toml",
         "pools.toml",
         "quick-start.toml",

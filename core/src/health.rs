@@ -103,6 +103,13 @@ pub enum ProbeOutcome {
         /// Its status code.
         status: u16,
     },
+    /// A server of gRPC said that the service takes no calls.
+    NotServing,
+    /// The call that asks a server of gRPC failed.
+    CallFailed {
+        /// Its `grpc-status`; `None`: what came is no answer to such a call.
+        status: Option<u32>,
+    },
     /// It took longer than a check may.
     TimedOut {
         /// How long that is.
@@ -154,6 +161,7 @@ impl ProbeOutcome {
             Self::Good { .. } => "check_passed",
             Self::UnexpectedStatus { .. } => "check_status",
             Self::TextMissing { .. } => "check_body",
+            Self::NotServing | Self::CallFailed { .. } => "check_grpc",
             Self::TimedOut { .. } => "check_timeout",
             Self::Failed { why } => why.name(),
         }
@@ -167,6 +175,9 @@ impl fmt::Display for ProbeOutcome {
             Self::Good { status, after } => write!(f, "HTTP {status} after {} ms", after.as_millis()),
             Self::UnexpectedStatus { status } => write!(f, "HTTP {status}"),
             Self::TextMissing { status } => write!(f, "HTTP {status} without the text of body_contains"),
+            Self::NotServing => f.write_str("NOT_SERVING"),
+            Self::CallFailed { status: Some(status) } => write!(f, "grpc-status {status}"),
+            Self::CallFailed { status: None } => f.write_str("no answer of grpc.health.v1"),
             Self::TimedOut { limit, reached } => {
                 let ms = limit.as_millis();
                 match reached {

@@ -2,17 +2,21 @@
 
 use std::ops::RangeInclusive;
 
+use super::grpc;
 use crate::config;
 
 /// So many bytes of a response's content are searched for a text.
 pub const MAX_SEARCHED_BYTES: u32 = 64 << 10;
 
-/// What a check of a backend sends.
+/// What a check of a backend sends, with its content behind the head.
 #[must_use]
 pub fn request_bytes(health: &config::Health, backend: &config::Backend) -> Box<[u8]> {
     let host = health.host.as_ref().unwrap_or(&backend.host);
-    let mut out =
-        format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", health.method.name(), health.path).into_bytes();
+    let (method, path) = match health.grpc {
+        Some(_) => ("POST", grpc::PATH),
+        None => (health.method.name(), &*health.path),
+    };
+    let mut out = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
     let mut put = |name: &str, value: &str| {
         for part in [name, ": ", value, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
@@ -26,8 +30,18 @@ pub fn request_bytes(health: &config::Health, backend: &config::Backend) -> Box<
     for (name, value) in &health.headers {
         put(name, value);
     }
-    put("Connection", "close");
-    out.extend_from_slice(b"\r\n");
+    match &health.grpc {
+        Some(service) => {
+            put("Content-Type", "application/grpc");
+            put("TE", "trailers");
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(&grpc::request_content(service));
+        }
+        None => {
+            put("Connection", "close");
+            out.extend_from_slice(b"\r\n");
+        }
+    }
     out.into_boxed_slice()
 }
 

@@ -341,6 +341,9 @@ fn outcomes_as_text() {
             "HTTP 200 after 12 ms",
         ),
         (ProbeOutcome::UnexpectedStatus { status: 500 }, "check_status", "HTTP 500"),
+        (ProbeOutcome::NotServing, "check_grpc", "NOT_SERVING"),
+        (ProbeOutcome::CallFailed { status: Some(5) }, "check_grpc", "grpc-status 5"),
+        (ProbeOutcome::CallFailed { status: None }, "check_grpc", "no answer of grpc.health.v1"),
         (ProbeOutcome::TextMissing { status }, "check_body", "HTTP 200 without the text of body_contains"),
         (
             ProbeOutcome::TimedOut { limit, reached: Reached::Nothing },

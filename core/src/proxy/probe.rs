@@ -12,6 +12,7 @@ use crate::event::Effect;
 use crate::h1::Side;
 use crate::h1::conn::{Conn as H1, HeadRead, StreamEnd};
 use crate::health::check::{Found, Search};
+use crate::health::grpc::Answer;
 use crate::health::{Change, ProbeOutcome, ProbeTarget, Reached};
 use crate::http::RequestHead;
 use crate::id::ConnId;
@@ -37,6 +38,8 @@ struct ProbeRound {
 pub(super) struct ProbeRounds {
     rounds: BTreeMap<u32, ProbeRound>,
     last: u32,
+    /// What has come of the answers of servers of gRPC.
+    pub(super) answers: BTreeMap<ConnId, Answer>,
 }
 
 impl<O: Observer> Proxy<O> {
@@ -86,10 +89,11 @@ impl<O: Observer> Proxy<O> {
         }
         let backend = usize::from(probe.target.backend);
         let state = &pool.state.backends()[backend];
-        // HTTP/1.1 is enough for a check, where it is spoken.
-        let tls = state.tls().map(TlsTarget::for_http1).cloned();
+        // HTTP/1.1 is enough for a check, where it is spoken, but not for gRPC.
+        let over_http2 = health.grpc.is_some() || state.http2() == Http2Use::Always;
+        let tls = if over_http2 { state.tls() } else { state.tls().map(TlsTarget::for_http1) }.cloned();
         let request = &pool.probes[backend];
-        let (wire, written) = if state.http2() == Http2Use::Always {
+        let (wire, written) = if over_http2 {
             (request_on_stream(&pool.head_limits, request, tls.is_some(), now), Ok(()))
         } else {
             let mut h1 = H1::new(Side::Server);
@@ -229,6 +233,7 @@ impl<O: Observer> Proxy<O> {
         if self.observer.wants_steps() {
             self.observer.step(c, &Step::Checked { seen: &outcome.to_string() });
         }
+        self.probe_rounds.answers.remove(&c);
         self.close(c);
         // A shortage of our own says nothing about the backend, nor does the end of a drain.
         let own = matches!(outcome, ProbeOutcome::Failed { why: Cause::ConnectFailed | Cause::NoPages });

@@ -39,12 +39,14 @@ pub(crate) fn client(limits: &HeadLimits, secure: bool, now: Instant) -> Box<dyn
 pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Instant) -> Box<dyn Multiplexed> {
     let conn = Conn::new(Role::Client, of_heads(limits), now);
     let mut conn = if secure { conn.over_tls() } else { conn };
-    let end = memchr::memmem::find(request, b"\r\n").unwrap_or(request.len());
-    let (line, text) = (&request[..end], request.get(end + 2..).unwrap_or_default());
+    let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
+    let (head, content) = request.split_at(head);
+    let end = memchr::memmem::find(head, b"\r\n").unwrap_or(head.len());
+    let (line, text) = (&head[..end], head.get(end + 2..).unwrap_or_default());
     let mut words = line.split(|b| *b == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if let Some(stream) = conn.open() {
-        conn.send_head(stream, true, method == b"HEAD", |w| {
+        conn.send_head(stream, content.is_empty(), method == b"HEAD", |w| {
             w.pseudo(b":method", method);
             w.scheme();
             w.pseudo(b":path", target);
@@ -53,6 +55,11 @@ pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Inst
             }
             w.lines(text);
         });
+        if !content.is_empty() {
+            // It is a few hundred bytes at most, which any peer takes.
+            conn.send_data(stream, content);
+            conn.send_end(stream);
+        }
     }
     Box::new(conn)
 }

@@ -1,7 +1,7 @@
 //! `grpc`: a check by gRPC's own protocol.
 
 use crate::config::diagnostic::clip;
-use crate::config::model::{Backend, Protocol};
+use crate::config::model::{Backend, Http2Use};
 use crate::config::reader::{self, Section};
 use crate::config::report::Report;
 
@@ -30,13 +30,12 @@ pub(super) fn service(s: &Section<'_>, backends: &[Backend], report: &mut Report
         let message = format!("`{key}` has no meaning for a check by gRPC");
         report.error(s.key_span(key), message).help = Some("leave it out".into());
     }
-    if let Some(plain) = backends.iter().find(|backend| backend.protocol == Protocol::Http1) {
+    if let Some(plain) = backends.iter().find(|backend| backend.protocol.http2() == Http2Use::Never) {
         let label = clip(&plain.label);
         let message = format!("gRPC needs HTTP/2, which is not spoken to backend \"{label}\"");
         report.error(value.span(), message).help =
             Some("gRPC is spoken to addresses with `h2c://`, or with `https://`".into());
         return None;
     }
-    report.not_built(value.span(), "checks by gRPC are");
     Some(service.into())
 }
