@@ -20,7 +20,8 @@ fn rig(top: &str, pool: &str, pair: (Speaks, Speaks)) -> Rig {
 
 fn call(more: &str) -> String {
     format!(
-        "POST /a.B/C HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc+proto\r\nTE: trailers\r\n{more}\r\n"
+        "POST /a.B/C HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc+proto\r\n\
+         TE: trailers\r\n{more}\r\n"
     )
 }
 

@@ -9,7 +9,8 @@ use crate::daemon::{Daemon, TempDir};
 use crate::nginx::{output, program};
 use crate::scripted_backend::{Backend, ok};
 
-/// Calls a method that streams both ways, twice, and says how that ended. Arguments: address, messages to send.
+/// Calls a method that streams both ways, twice, and says how that ended. Arguments: address, messages to
+/// send.
 const CLIENT: &str = r#"
 import sys
 import grpc
@@ -80,7 +81,8 @@ fn grpcio_understands_errors_of_ours() {
     let script = folder.write("client.py", CLIENT);
     for (address, more, messages, expected) in table {
         let config = format!(
-            "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n\
+            "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n\
+             health_interval = {{ check_every = 0 }}\n\
              [[backend_pools]]\naddresses = [\"{address}\"]\n{more}\n"
         );
         let daemon = Daemon::start(&config, &[]);
@@ -183,7 +185,8 @@ fn servers_are_checked_by_their_own_protocol() {
     };
     let start = |service: &str| {
         let config = format!(
-            "http_address = \"127.0.0.1:0\"\nmetrics_address = false\nhealth_interval = {{ check_every = \"100ms\" }}\n\
+            "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n\
+             health_interval = {{ check_every = \"100ms\" }}\n\
              [[backend_pools]]\naddresses = [\"h2c://{sick}\", \"h2c://{well}\"]\n\
              health_config = {{ grpc = \"{service}\", timeout = 5000, slow_threshold = 0 }}\n"
         );
