@@ -220,7 +220,7 @@ impl HeadSink for Writer<'_> {
         Writer::field(self, b"Upgrade", protocols);
     }
 
-    /// As [`forward::forwarded_fields`], in few pieces.
+    /// As `forward::forwarded_fields`, in few pieces.
     #[inline(always)]
     fn forwarded(&mut self, host: &[u8], f: &RequestForward<'_>) {
         // Worked on here, and not through a reference: place and room stay in registers.

@@ -1,5 +1,5 @@
 //! What a head says when it is passed on, whatever wire it leaves by: which fields pass, which are made anew
-//! and which are added. It is said once, to a [`HeadSink`]: HTTP/1.1 makes text of it, HTTP/2 fields.
+//! and which are added. It is said once, to a `HeadSink`: HTTP/1.1 makes text of it, HTTP/2 fields.
 
 use super::ip::IpText;
 use super::{Framing, HeaderKind, RequestHead, ResponseHead, StatusCode, Version};
@@ -142,7 +142,8 @@ pub struct ResponseForward<'a> {
     pub date: &'a [u8; 29],
     /// The version that the client speaks.
     pub client_version: Version,
-    /// How the content goes out: [`client_framing`] of the response's, or what a transform made of it.
+    /// How the content goes out: [`client_framing`](crate::h1::client_framing) of the response's, or what a
+    /// transform made of it.
     pub framing: Framing,
     /// Whether the client may send another request. Ignored with [`Framing::Close`]: then it may not.
     pub keep_alive: bool,

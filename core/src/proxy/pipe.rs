@@ -98,7 +98,7 @@ impl MessagePipe {
     }
 
     /// Nothing is left of a message that has ended: no payload at its source, and none that is changed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_through(&self, source: &Wire) -> bool {
         let empty = match &self.pipe {
             Pipe::Lent { .. } => source.payload_len() == 0,

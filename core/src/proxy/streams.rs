@@ -467,7 +467,7 @@ impl<O: Observer> Proxy<O> {
         let Some(streams) = self.tables.conns[c].wire.streams_mut() else { return };
         streams.flushing = streams.protocol.has_output();
         let wait = if streams.flushing {
-            let unsent = streams.protocol.transmit().len() as u64;
+            let unsent = streams.protocol.pending_bytes() as u64;
             let secs = unsent / u64::from(config.limits.min_download_rate.max(1));
             config.timeouts.stall.saturating_add(Duration::from_secs(secs))
         } else if draining {
