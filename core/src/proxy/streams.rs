@@ -88,7 +88,8 @@ impl<O: Observer> Proxy<O> {
     /// A client's connection has been idle for its time: it is told before it ends. False if it has been.
     pub(super) fn leave_streams(&mut self, c: ConnId, now: Instant) -> bool {
         let Some(streams) = self.tables.conns[c].wire.streams_mut() else { return false };
-        if streams.protocol.is_leaving() {
+        // Who has not read what came before will not read that either.
+        if streams.protocol.is_leaving() || streams.flushing {
             return false;
         }
         streams.protocol.drain();
@@ -137,7 +138,7 @@ impl<O: Observer> Proxy<O> {
                 }
             }
             StreamEvent::Reset { stream, reason, unprocessed } => match exchange(stream) {
-                Some(_) if from_client && planted!(176) => self.streams_lost(c, true, now),
+                Some(_) if from_client && planted!(175) => self.streams_lost(c, true, now),
                 Some(x) if from_client => self.abort(x, Cause::ClientClosed, now),
                 Some(x) => self.backend_reset_stream(x, reason, unprocessed, now),
                 None => {}
@@ -409,7 +410,7 @@ impl<O: Observer> Proxy<O> {
         let from_client = matches!(conn.role, Role::Client(_));
         // A stream that waits again has its turn again, for a while.
         let turns = conn.wire.streams().map_or(0, |streams| TURNS * streams.schedule.len());
-        for _ in 0..if planted!(175) { turns.min(1) } else { turns } {
+        for _ in 0..turns {
             let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) else {
                 break;
             };

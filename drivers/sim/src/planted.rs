@@ -157,8 +157,7 @@ pub const BUGS: &[(u32, &str)] = &[
     (172, "trailers on a stream are lost"),
     (173, "a drain cuts streams"),
     (174, "credit for all streams wakes none of them"),
-    (175, "only the most urgent stream has a turn"),
-    (176, "a client that resets a stream loses all of them"),
+    (175, "a client that resets a stream loses all of them"),
 ];
 
 /// Runs seeds with each bug until it is found, and prints a line for each. True if all were found.

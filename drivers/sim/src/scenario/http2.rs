@@ -60,10 +60,10 @@ pub(crate) struct ClientHttp2 {
 }
 
 impl Scenario {
-    /// Draws who speaks HTTP/2: in a good third of the runs somebody.
+    /// Draws who speaks HTTP/2: in a third of the runs somebody.
     pub(super) fn draw_http2(&mut self) {
         let rng = &mut SplitMix64::new(mix(self.seed ^ 0x42));
-        if rng.below(5) > 1 {
+        if rng.below(3) > 0 {
             return;
         }
         let often =
