@@ -57,6 +57,14 @@ struct Listening<L> {
     slot: ListenerSlot<L>,
     /// There may be connections until accepting would block.
     ready: bool,
+    /// No configuration names it any more: it closes as soon as nobody waits there.
+    leaving: bool,
+}
+
+impl<L> Listening<L> {
+    fn new(slot: ListenerSlot<L>) -> Self {
+        Self { slot, ready: true, leaving: false }
+    }
 }
 
 /// The listeners of one worker, and when to accept from them.
@@ -106,7 +114,7 @@ impl<L> Acceptor<L> {
     /// worker's share of the descriptors.
     pub(crate) fn new(listeners: Vec<ListenerSlot<L>>, files: usize) -> Self {
         Self {
-            listeners: listeners.into_iter().map(|slot| Some(Listening { slot, ready: true })).collect(),
+            listeners: listeners.into_iter().map(|slot| Some(Listening::new(slot))).collect(),
             max_open: files - (files / 4).min(1024),
             paused_until: None,
             pause_logged: None,
@@ -144,8 +152,10 @@ impl<L> Acceptor<L> {
         }
         self.paused_until = None;
         for place in 0..self.listeners.len() {
-            let l = self.listeners[place].as_ref();
-            if l.is_some_and(|l| l.ready && pump.accepting(l.slot.kind)) {
+            let Some(l) = &self.listeners[place] else { continue };
+            if l.leaving {
+                self.leave(place, pump, sockets);
+            } else if l.ready && pump.accepting(l.slot.kind) {
                 self.accept_from(place, MAX_ACCEPTS, last, pump, sockets);
             }
         }
@@ -157,7 +167,7 @@ impl<L> Acceptor<L> {
             let socket = sockets.lend(&l.slot.listener)?;
             Ok(LentSocket { kind: l.slot.kind, socket })
         };
-        self.listeners.iter().flatten().map(lent).collect()
+        self.listeners.iter().flatten().filter(|l| !l.leaving).map(lent).collect()
     }
 
     /// Takes everybody who waits, then closes the listeners: whoever had connected is served.
@@ -178,7 +188,7 @@ impl<L> Acceptor<L> {
     }
 
     /// From now on there are these listeners. Whoever had connected to another one is taken, then it is
-    /// closed.
+    /// closed; if descriptors are missing for that, once there are some.
     pub(crate) fn replace<P: ProxyApi, S: Sockets<Listener = L>>(
         &mut self,
         listeners: Vec<Placed<S::Bound>>,
@@ -187,13 +197,11 @@ impl<L> Acceptor<L> {
     ) {
         let kept = |id| listeners.iter().any(|l| matches!(l, Placed::Kept(kept) if *kept == id));
         for place in 0..self.listeners.len() {
-            if self.listeners[place].as_ref().is_some_and(|l| !kept(l.slot.id)) {
-                if !crate::planted::planted!(153) {
-                    self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
-                }
-                if let Some(l) = self.listeners[place].take() {
-                    sockets.close_listener(place, l.slot.listener);
-                }
+            if let Some(l) = self.listeners[place].as_mut().filter(|l| !kept(l.slot.id)) {
+                l.leaving = true;
+                // An event of the last connections may be under way.
+                l.ready = !crate::planted::planted!(153);
+                self.leave(place, pump, sockets);
             }
         }
         for placed in listeners {
@@ -202,7 +210,7 @@ impl<L> Acceptor<L> {
             match sockets.listen(place, listener) {
                 Ok(listener) => {
                     let slot = ListenerSlot { id, kind, address, listener };
-                    let new = Some(Listening { slot, ready: true });
+                    let new = Some(Listening::new(slot));
                     match self.listeners.get_mut(place) {
                         Some(gap) => *gap = new,
                         None => self.listeners.push(new),
@@ -213,6 +221,21 @@ impl<L> Acceptor<L> {
             }
         }
         self.paused_until = None;
+    }
+
+    /// Takes everybody who waits at a listener that leaves, and closes it if that was all.
+    fn leave<P: ProxyApi, S: Sockets<Listener = L>>(
+        &mut self,
+        place: usize,
+        pump: &mut Pump<P>,
+        sockets: &mut S,
+    ) {
+        if self.listeners[place].as_ref().is_some_and(|l| l.ready) {
+            self.accept_from(place, MAX_LAST_ACCEPTS, true, pump, sockets);
+        }
+        if let Some(l) = self.listeners[place].take_if(|l| !l.ready) {
+            sockets.close_listener(place, l.slot.listener);
+        }
     }
 
     fn accept_from<P: ProxyApi, S: Sockets<Listener = L>>(

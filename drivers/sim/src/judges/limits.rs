@@ -80,9 +80,9 @@ impl Net {
         }
     }
 
-    /// A listener has closed before it took a client: only a drain does that, or a lack of descriptors.
+    /// A listener has closed before it took a client: only a drain does that.
     pub(crate) fn judge_turned_away(&mut self, client: usize) {
-        if !self.drains() && self.scenario.system.files == 0 {
+        if !self.drains() {
             self.ledger.fail("connected-is-taken", format!("client {client} was not"));
         }
     }
