@@ -27,7 +27,10 @@ pub(crate) fn read(
         contents.entry(&file.path).or_insert_with(|| read_one(&folder.join(&*file.path)));
     }
     let pools = config.iter_mut().flat_map(|config| &mut config.pools);
-    for file in pools.flat_map(|pool| &mut pool.middlewares).flat_map(|middleware| middleware.files_mut()) {
+    for file in pools
+        .flat_map(|pool| &mut Arc::make_mut(pool).middlewares)
+        .flat_map(|middleware| middleware.files_mut())
+    {
         if let Some(Ok(content)) = contents.get(&*file.path) {
             file.content = content.clone();
         }

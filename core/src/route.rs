@@ -9,6 +9,7 @@ mod hosts;
 mod listener_ids;
 mod verdict;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -99,17 +100,18 @@ impl Router {
     /// A router for these pools; only the first 65536 can be chosen, and a checked configuration has fewer.
     /// Listeners have their places in the configuration as ids.
     #[must_use]
-    pub fn new(pools: &[Pool]) -> Self {
+    pub fn new<P: Borrow<Pool>>(pools: &[P]) -> Self {
         Self::with_listeners(pools, &|place| ListenerId(place))
     }
 
     /// [`Router::new`] where `id` gives the id of the listener at a place of the configuration.
     #[must_use]
-    pub fn with_listeners(pools: &[Pool], id: &dyn Fn(u16) -> ListenerId) -> Self {
+    pub fn with_listeners<P: Borrow<Pool>>(pools: &[P], id: &dyn Fn(u16) -> ListenerId) -> Self {
         let mut known: Vec<(&str, u16)> = Vec::new();
         let mut rest = Vec::new();
         let mut rules = Vec::new();
         for (index, pool) in (0..=u16::MAX).zip(pools) {
+            let pool = pool.borrow();
             match needed_hosts(&pool.matcher) {
                 Some(hosts) => known.extend(hosts.into_iter().map(|host| (host, index))),
                 None => rest.push(index),

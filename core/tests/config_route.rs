@@ -1,6 +1,8 @@
 //! Which pool takes a request, by its matcher and by the table of hosts; and that the table never changes the
 //! result.
 
+use std::sync::Arc;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 
@@ -17,13 +19,13 @@ impl FieldLookup for List<'_> {
     }
 }
 
-fn pools(text: &str) -> Vec<Pool> {
+fn pools(text: &str) -> Vec<Arc<Pool>> {
     let text = format!("http_address = \"[::]:80\"\n{text}");
     let parsed = parse(&text);
     parsed.config.unwrap_or_else(|| panic!("{}", render(&parsed.diagnostics, "f", &text))).pools
 }
 
-fn with_matchers<S: AsRef<str>>(matchers: &[S]) -> Vec<Pool> {
+fn with_matchers<S: AsRef<str>>(matchers: &[S]) -> Vec<Arc<Pool>> {
     pools(
         &matchers
             .iter()
@@ -122,7 +124,7 @@ fn the_first_in_the_file_with_the_right_scheme() {
     for (https, host, path, wanted) in cases {
         assert_eq!(router.route(&RouteInput { https, ..input(host, path) }), wanted, "{https} {host} {path}");
     }
-    assert_eq!(Router::new(&[]).route(&input("a", "/")), None);
+    assert_eq!(Router::new::<Pool>(&[]).route(&input("a", "/")), None);
 }
 
 #[test]
@@ -178,7 +180,7 @@ proptest! {
         let pools = with_matchers(&matchers);
         let input = input(&host, &path);
         // A router of one pool has no table.
-        let takes_it = |pool: &Pool| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
+        let takes_it = |pool: &Arc<Pool>| Router::new(std::slice::from_ref(pool)).route(&input).is_some();
         let one_by_one = pools.iter().position(takes_it);
         let router = Router::new(&pools);
         prop_assert_eq!(router.route(&input).map(usize::from), one_by_one);

@@ -55,7 +55,7 @@ fn config() -> Arc<Config> {
             kind: model::ListenerKind::Http,
             explicit: true,
         }],
-        pools: vec![model::Pool {
+        pools: vec![Arc::new(model::Pool {
             name: "pool-1".into(),
             listeners: None,
             matcher: model::matcher::Matcher::Any,
@@ -72,7 +72,7 @@ fn config() -> Arc<Config> {
             retries_on_timeout: false,
             lenient: false,
             middlewares: vec![],
-        }],
+        })],
         certificates: vec![],
         trusted_proxies: vec![],
         via: true,

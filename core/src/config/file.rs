@@ -1,6 +1,8 @@
 //! The whole file: errors of its TOML syntax, the order in which its parts are read, and the settings at its
 //! top.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -86,7 +88,7 @@ fn read<'d>(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Option<Config> {
     }
     Some(Config {
         listeners: listeners.all,
-        pools: pools.into_iter().map(|p| Some(p?.pool)).collect::<Option<_>>()?,
+        pools: pools.into_iter().map(|p| Some(Arc::new(p?.pool))).collect::<Option<_>>()?,
         certificates: certificates.into_iter().collect::<Option<_>>()?,
         trusted_proxies,
         via,

@@ -21,7 +21,9 @@ pub struct Config {
     /// HTTPS are absent without a certificate. At most 1025.
     pub listeners: Vec<Listener>,
     /// In the order of the file: the first whose scheme and matcher fit takes the request. At most 65535.
-    pub pools: Vec<Pool>,
+    ///
+    /// Each by itself: whoever uses one keeps it over reloads, and not all of the configuration.
+    pub pools: Vec<Arc<Pool>>,
     /// `[certificates]` in the order of the file. At most 65535.
     pub certificates: Vec<Certificate>,
     /// Clients whose `X-Forwarded-*` and `X-Request-ID` are believed; default none.

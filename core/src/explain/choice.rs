@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -168,7 +169,7 @@ impl<'p> Bench<'p> {
     /// `alone` is a configuration without pools.
     fn new(alone: &Config, pool: &'p Pool, strategy: &Strategy) -> Self {
         let with = Pool { strategy: strategy.clone(), ..pool.clone() };
-        let only = Config { pools: vec![with], ..alone.clone() };
+        let only = Config { pools: vec![Arc::new(with)], ..alone.clone() };
         let state = Shared::new("localhost", 1).adopt(&only).remove(0);
         for (place, backend) in (0..).zip(&pool.backends) {
             if let Address::Name { port, .. } = backend.address {

@@ -64,7 +64,7 @@ impl Rehearsal {
         let mut config = config.clone();
         for pool in &mut config.pools {
             // Checks are no part of a request's way.
-            pool.health.check_every = Duration::ZERO;
+            Arc::make_mut(pool).health.check_every = Duration::ZERO;
         }
         let deeds = Deeds::default();
         let factory = Arc::new(Witnessed(deeds.clone()));
@@ -124,7 +124,10 @@ impl Rehearsal {
     /// Lets everything happen that happens by itself.
     pub(super) fn run(mut self) -> Seen {
         while self.inputs < MAX_INPUTS && self.step() {}
-        let witnesses = std::mem::replace(self.proxy.observer_mut(), Witnesses::new(Router::new(&[])));
+        let witnesses = std::mem::replace(
+            self.proxy.observer_mut(),
+            Witnesses::new(Router::new::<crate::config::Pool>(&[])),
+        );
         Seen {
             witnesses,
             deeds: self.deeds.all(),

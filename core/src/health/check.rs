@@ -150,7 +150,7 @@ mod tests {
         );
         let parsed = config::parse(&text);
         let pool = parsed.config.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics)).pools.remove(0);
-        (pool.health, pool.backends[0].clone())
+        (pool.health.clone(), pool.backends[0].clone())
     }
 
     #[test]

@@ -49,9 +49,8 @@ pub(crate) struct PoolTable {
 
 /// A pool as one shard runs it. It lives as long as an exchange uses it: a reload closes nothing.
 pub(crate) struct ShardPool {
-    config: Arc<Config>,
-    /// Place in `config.pools`.
-    index: u16,
+    /// What the configuration that it was adopted from says of it, and every one since that says the same.
+    pool: Arc<config::Pool>,
     /// Of the heads of its backends' responses.
     pub(crate) head_limits: HeadLimits,
     pub(crate) state: Arc<PoolState>,
@@ -113,7 +112,7 @@ impl PoolTable {
             head_limits: head_limits(&config.limits),
             listeners: ListenerIds::new(&config.listeners),
             config,
-            router: Router::new(&[]),
+            router: Router::new::<config::Pool>(&[]),
             certificate_names: Arc::new(CertificateNames::new(&[])),
             generation: 0,
             current: Box::new([]),
@@ -314,10 +313,10 @@ impl ShardBackend {
 }
 
 impl ShardPool {
-    /// What the configuration that it was adopted from says of it.
+    /// What its configuration says of it.
     #[inline]
     pub(crate) fn pool(&self) -> &config::Pool {
-        &self.config.pools[self.index as usize]
+        &self.pool
     }
 
     /// A request more: a fifth of a retry is saved up.
@@ -361,9 +360,7 @@ impl<O: Observer> Proxy<O> {
         table.place_listeners(config);
         table.generation = table.generation.wrapping_add(1);
         table.head_limits = head_limits(&config.limits);
-        table.config = config.clone();
-        // The one before goes where it is freed by somebody else.
-        prepared.exchange_router(shard, &mut table.router);
+        prepared.exchange(shard, &mut table.config, &mut table.router);
         table.certificate_names = prepared.certificate_names.clone();
         self.leave_pools(&left);
         self.close_bound_to_retired();
@@ -376,10 +373,15 @@ impl<O: Observer> Proxy<O> {
         let old = std::mem::take(&mut self.pools.current);
         let numbers = std::mem::replace(&mut self.pools.definitions, prepared.definitions.clone());
         let mut kept = vec![false; old.len()];
+        // Numbers are given once: one above all of those is new.
+        let newest = numbers.iter().copied().max().unwrap_or(0);
         let mut elsewhere: Option<BTreeMap<u64, usize>> = None;
         let mut find = |place: usize, number: u64| {
             if numbers.get(place) == Some(&number) {
                 return Some(place);
+            }
+            if number > newest {
+                return None;
             }
             let all = || numbers.iter().enumerate().map(|(at, number)| (*number, at)).collect();
             elsewhere.get_or_insert_with(all).get(&number).copied()
@@ -391,8 +393,6 @@ impl<O: Observer> Proxy<O> {
                 Some(at) => {
                     kept[at] = true;
                     current[place] = old[at];
-                    let pool = self.pools.get_mut(old[at]);
-                    (pool.config, pool.index) = (prepared.config.clone(), place as u16);
                 }
                 None => changed.push(place),
             }
@@ -441,8 +441,7 @@ impl<O: Observer> Proxy<O> {
         let mut rng = self.identity.rng.clone();
         let seed = [rng.next_u64(), rng.next_u64()];
         let adopted = ShardPool {
-            config: config.clone(),
-            index: place as u16,
+            pool: pool.clone(),
             head_limits: head_limits(&pool.limits),
             balancer: Balancer::new(pool, state.clone(), self.identity.rng.next_u64()),
             chain: self.identity.shared.chain(config, pool, seed),

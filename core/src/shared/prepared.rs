@@ -32,8 +32,8 @@ struct ForShard {
     names: Box<[(u16, u16)]>,
     /// Regular expressions keep scratch memory: each shard has its own. Then the one that it had before.
     router: Mutex<Option<Router>>,
-    /// The one that it had before, until it is freed with this.
-    old: Mutex<Option<Router>>,
+    /// What it had before, until that is freed with this: off the shards, for there may be much of it.
+    old: Mutex<Option<(Router, Arc<Config>)>>,
 }
 
 impl Prepared {
@@ -79,13 +79,13 @@ impl Prepared {
         self.shards.get(usize::from(shard)).map_or(&[], |shard| &shard.names)
     }
 
-    /// Gives a shard its router for the one that it had. If it takes the configuration again, after another
-    /// one or as a fresh proxy, there is none left for it, and one is made.
-    pub(crate) fn exchange_router(&self, shard: u16, router: &mut Router) {
+    /// Gives a shard the configuration and its router for those that it had. If it takes the configuration
+    /// again, after another one or as a fresh proxy, there is no router left for it, and one is made.
+    pub(crate) fn exchange(&self, shard: u16, config: &mut Arc<Config>, router: &mut Router) {
         let Some(own) = self.shards.get(usize::from(shard)) else { return };
         let take = |from: &Mutex<Option<Router>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
         let new = take(&own.router).unwrap_or_else(|| Router::new(&self.config.pools));
-        let old = std::mem::replace(router, new);
+        let old = (std::mem::replace(router, new), std::mem::replace(config, self.config.clone()));
         *own.old.lock().unwrap_or_else(PoisonError::into_inner) = Some(old);
     }
 
@@ -109,13 +109,14 @@ impl Prepared {
                 by_name.get_or_insert_with(all).get(&*pool.name).copied()
             })?;
             let old = &before.config.pools[at];
-            let but_for_chain = || Pool { middlewares: pool.middlewares.clone(), ..old.clone() } == *pool;
-            let alike = *old == *pool || planted!(154) && but_for_chain();
+            let but_for_chain =
+                || Pool { middlewares: pool.middlewares.clone(), ..Pool::clone(old) } == *pool;
+            let alike = **old == *pool || planted!(154) && but_for_chain();
             let same = alike && Arc::ptr_eq(&before.states[at], state);
             same.then(|| before.definitions[at])
         };
         let pools = config.pools.iter().zip(states).enumerate();
-        let number = |(place, (pool, state)): (usize, (&Pool, &Arc<PoolState>))| {
+        let number = |(place, (pool, state)): (usize, (&Arc<Pool>, &Arc<PoolState>))| {
             known(place, pool, state).unwrap_or_else(|| {
                 *given += 1;
                 *given

@@ -98,7 +98,7 @@ pub(crate) fn config(pools: Vec<config::Pool>) -> Config {
     let model = pool(Strategy::Random, Vec::new());
     Config {
         listeners: Vec::new(),
-        pools,
+        pools: pools.into_iter().map(Arc::new).collect(),
         certificates: Vec::new(),
         trusted_proxies: Vec::new(),
         via: false,

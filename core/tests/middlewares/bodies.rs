@@ -1,5 +1,7 @@
 //! Transforms: several in a row on either body, one that refuses a request's body at a limit, and slow peers.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use ruststrom_core::local_reply::LocalReply;
 use ruststrom_core::middleware::Action;
@@ -171,7 +173,7 @@ pub(crate) fn two_backends(mut config: model::Config) -> model::Config {
         label: "127.0.0.1:82".into(),
         ..one.clone()
     };
-    config.pools[0].backends.push(other);
+    Arc::make_mut(&mut config.pools[0]).backends.push(other);
     config
 }
 

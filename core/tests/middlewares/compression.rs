@@ -1,6 +1,8 @@
 //! `Compression` in a proxy: which responses are compressed, what becomes of their heads, and that what a
 //! backend has sent can be decoded at once.
 
+use std::sync::Arc;
+
 use std::io::Read;
 
 use ruststrom_core::middleware::Counter;
@@ -506,7 +508,7 @@ fn content_that_turns_out_to_be_empty_is_empty_in_every_coding() {
 fn a_second_compression_in_a_chain_leaves_what_the_first_has_compressed() {
     let mut config = config("", "retries = 0\n[backend_pools.middlewares.Compression]");
     let one = config.pools[0].middlewares[0].clone();
-    config.pools[0].middlewares.push(one);
+    Arc::make_mut(&mut config.pools[0]).middlewares.push(one);
     let mut rig = Rig::new(config, Shared::new("lb", 1).into(), HTTP1);
     let c = rig.client();
     let far: Far = rig.ask(c, &get("gzip"), true);

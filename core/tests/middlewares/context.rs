@@ -236,17 +236,18 @@ fn shared_state_is_that_of_all_shards_and_outlives_reloads() {
     assert_eq!(ask(&mut shards[1]), "api 0: 2");
     // Other backends, another limit: the middleware is what it was.
     let mut changed = config("", "retries = 0", 1);
-    changed.pools[0].middlewares = vec![stand_in(5)];
+    Arc::make_mut(&mut changed.pools[0]).middlewares = vec![stand_in(5)];
     shards[0].reload(changed);
     assert_eq!(ask(&mut shards[0]), "api 0: 3");
     assert_eq!(ask(&mut shards[1]), "api 0: 4");
     // Another kind, another pool: another state.
     let mut other_kind = config("", "", 1);
-    other_kind.pools[0].middlewares = vec![model::Middleware::Compression(model::Compression::default())];
+    Arc::make_mut(&mut other_kind.pools[0]).middlewares =
+        vec![model::Middleware::Compression(model::Compression::default())];
     shards[0].reload(other_kind);
     assert_eq!(ask(&mut shards[0]), "api 0: 1");
     let mut other_pool = config("", "", 1);
-    other_pool.pools[0].name = "web".into();
+    Arc::make_mut(&mut other_pool.pools[0]).name = "web".into();
     shards[0].reload(other_pool);
     assert_eq!(ask(&mut shards[0]), "web 0: 1");
     // And back: it has not been forgotten.
@@ -266,7 +267,7 @@ fn two_of_a_kind_have_states_of_their_own() {
     });
     let shared = Arc::new(Shared::with_middlewares("lb", 1, Arc::new(factory)));
     let mut config = plain_config("", "");
-    config.pools[0].middlewares =
+    Arc::make_mut(&mut config.pools[0]).middlewares =
         vec![stand_in(0), model::Middleware::Compression(model::Compression::default()), stand_in(1)];
     let mut rig = Rig::new(config, shared, TOY);
     let c = rig.client();
@@ -323,7 +324,7 @@ fn a_reload_keeps_the_chain_and_exchanges_keep_theirs() {
         // The same again, then another chain: what has begun ends as it began.
         rig.reload(config("", "", 2));
         let mut changed = config("", "retries = 0", 0);
-        changed.pools[0].middlewares = vec![stand_in(2), stand_in(0)];
+        Arc::make_mut(&mut changed.pools[0]).middlewares = vec![stand_in(2), stand_in(0)];
         rig.reload(changed);
         rig.respond(backend, &ok(1), b"1");
         assert_eq!(rig.message(before).body, b"1");
@@ -341,7 +342,7 @@ fn a_reload_keeps_the_chain_and_exchanges_keep_theirs() {
 
         // A middleware that nobody can make lets nothing through; without it requests pass again.
         let mut unknown = config("", "", 0);
-        unknown.pools[0].middlewares = vec![stand_in(0), stand_in(9)];
+        Arc::make_mut(&mut unknown.pools[0]).middlewares = vec![stand_in(0), stand_in(9)];
         rig.reload(unknown);
         let refused = rig.ask(c, &get("/"), true);
         assert!(rig.message(refused).head.starts_with("HTTP/1.1 500 "), "{pair:?}");
@@ -367,7 +368,7 @@ fn a_request_that_waits_over_a_reload_goes_on_in_its_old_chain() {
         let c = rig.client();
         let far = rig.ask(c, &get("/"), true);
         let mut changed = config("", "retries = 0", 0);
-        changed.pools[0].middlewares = vec![stand_in(2)];
+        Arc::make_mut(&mut changed.pools[0]).middlewares = vec![stand_in(2)];
         rig.reload(changed);
         rig.answer_lookup(ruststrom_core::LookupResult::Failed("no matter".into()));
         assert_eq!(trace.take(), ["b in"]);

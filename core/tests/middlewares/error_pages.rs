@@ -19,7 +19,7 @@ fn with_pages(pool: &str) -> Config {
     let pages = "[backend_pools.middlewares.CustomErrorPages]\n401 = \"a.html\"\n404 = \"a.html\"\n\
                  413 = \"a.html\"\n500 = \"e.json\"\n502 = \"e.txt\"\n";
     let mut config = plain_config("", &format!("retries = 0\n{pool}\n{pages}"));
-    for file in config.pools[0].middlewares[0].files_mut() {
+    for file in Arc::make_mut(&mut config.pools[0]).middlewares[0].files_mut() {
         file.content = PAGE.into();
     }
     config
@@ -270,8 +270,8 @@ fn what_stands_after_it_gets_pages_and_what_stands_before_it_sees_them() {
     for pair in PAIRS {
         let mut config = with_pages("");
         let stand_in = |limit| config::Middleware::MaxBodySize { limit };
-        config.pools[0].middlewares.insert(0, stand_in(0));
-        config.pools[0].middlewares.push(stand_in(1));
+        Arc::make_mut(&mut config.pools[0]).middlewares.insert(0, stand_in(0));
+        Arc::make_mut(&mut config.pools[0]).middlewares.push(stand_in(1));
         let factory = Arc::new(Around(vec![outer.clone(), inner.clone()]));
         let mut rig = Rig::new(config, Arc::new(Shared::with_middlewares("lb", 1, factory)), pair);
         let c = rig.client();

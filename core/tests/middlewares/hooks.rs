@@ -109,7 +109,7 @@ pub(crate) fn shared(shards: u16, chain: Vec<Hooks>) -> Arc<Shared> {
 /// A configuration whose one pool has so many test middlewares; `pool` and `top` are further lines.
 pub(crate) fn config(top: &str, pool: &str, middlewares: usize) -> Config {
     let mut config = two_wires::config(top, pool);
-    config.pools[0].middlewares = (0..middlewares).map(stand_in).collect();
+    Arc::make_mut(&mut config.pools[0]).middlewares = (0..middlewares).map(stand_in).collect();
     config
 }
 

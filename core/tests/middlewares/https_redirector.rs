@@ -14,7 +14,7 @@ const HTTP1: (Speaks, Speaks) = (Speaks::Http1, Speaks::Http1);
 
 fn redirecting(top: &str, pool: &str) -> Config {
     let mut config = plain_config(top, pool);
-    config.pools[0].middlewares = vec![model::Middleware::HttpsRedirector];
+    Arc::make_mut(&mut config.pools[0]).middlewares = vec![model::Middleware::HttpsRedirector];
     config
 }
 
@@ -147,8 +147,8 @@ fn the_port_is_that_of_the_pools_https_listener() {
         for port in *ports {
             https(&mut config, &format!("https-{port}"), *port);
         }
-        config.pools[0].listeners = taken.map(<[u16]>::to_vec);
-        config.pools[0].https = *pool_https;
+        Arc::make_mut(&mut config.pools[0]).listeners = taken.map(<[u16]>::to_vec);
+        Arc::make_mut(&mut config.pools[0]).https = *pool_https;
         let mut rig = rig(HTTP1, config);
         let (_, location) = answer(&mut rig, "GET /x HTTP/1.1\r\nHost: a.test:80\r\n\r\n");
         assert_eq!(location, Some(format!("https://a.test{expected}/x")), "{ports:?} {taken:?}");

@@ -14,7 +14,7 @@ const TOO_LARGE: Cause = Cause::BadRequest(Violation::ContentTooLarge);
 /// A proxy whose one pool has a `MaxBodySize` of each of these limits.
 fn limited(pair: (Speaks, Speaks), limits: &[u64]) -> Rig {
     let mut config = plain_config("", "retries = 1");
-    config.pools[0].middlewares =
+    Arc::make_mut(&mut config.pools[0]).middlewares =
         limits.iter().map(|&limit| model::Middleware::MaxBodySize { limit }).collect();
     Rig::new(two_backends(config), Arc::new(Shared::new("lb", 1)), pair)
 }

@@ -12,7 +12,8 @@ use crate::two_wires::{PAIRS, Rig, Speaks, config as plain_config};
 
 fn limited(top: &str, limit: u32, secs: u64) -> Config {
     let mut config = plain_config(top, "");
-    config.pools[0].middlewares = vec![Middleware::RateLimiter { limit, window: Duration::from_secs(secs) }];
+    Arc::make_mut(&mut config.pools[0]).middlewares =
+        vec![Middleware::RateLimiter { limit, window: Duration::from_secs(secs) }];
     config
 }
 
@@ -123,7 +124,7 @@ fn a_changed_limit_keeps_the_history_and_another_pool_has_its_own() {
     rig.advance(Duration::from_secs(50));
     assert_eq!(ask(&mut rig, ""), Some(10), "the two of the larger limit");
     let mut other = limited("", 1, 60);
-    other.pools[0].name = "web".into();
+    Arc::make_mut(&mut other.pools[0]).name = "web".into();
     rig.reload(other);
     assert_eq!((ask(&mut rig, ""), ask(&mut rig, "")), (None, Some(60)));
     // Nothing is kept of a pool that was gone.

@@ -260,7 +260,7 @@ fn without_a_backend_the_error_passes_the_middlewares_and_without_a_route_it_doe
         let trace = Trace::default();
         let chain = vec![tracing("a", &trace), error_page(&page)];
         let mut config = config("", "matcher = \"Path('/here')\"", chain.len());
-        config.pools[0].backends.clear();
+        Arc::make_mut(&mut config.pools[0]).backends.clear();
         let mut rig = Rig::new(config, shared(1, chain), pair);
         let c = rig.client();
         let far = rig.ask(c, &get("/here"), true);

@@ -206,7 +206,7 @@ fn respond_says_what_is_configured() {
         for (keys, status, length, body, content_type) in table {
             let mut config =
                 config("", &format!("addresses = []\n[backend_pools.middlewares.Respond]\n{keys}"));
-            for file in config.pools[0].middlewares[0].files_mut() {
+            for file in Arc::make_mut(&mut config.pools[0]).middlewares[0].files_mut() {
                 file.content = b"the file".as_slice().into();
             }
             let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), pair);
@@ -258,9 +258,11 @@ fn a_file_belongs_to_its_middleware() {
     let place = &parsed.places.middleware_files[0];
     assert_eq!((&*place.path, &text[place.span.clone()]), ("a/robots.txt", "\"a/robots.txt\""));
     let mut config = parsed.config.expect("valid");
-    let config::Middleware::Respond(respond) = &mut config.pools[0].middlewares[0] else { panic!("Respond") };
+    let config::Middleware::Respond(respond) = &mut Arc::make_mut(&mut config.pools[0]).middlewares[0] else {
+        panic!("Respond")
+    };
     assert!(matches!(respond.content, RespondContent::File(_)));
-    assert_eq!(config.pools[0].middlewares[0].files_mut().count(), 1);
+    assert_eq!(Arc::make_mut(&mut config.pools[0]).middlewares[0].files_mut().count(), 1);
 }
 
 /// Targets of characters that mean something to some rule.

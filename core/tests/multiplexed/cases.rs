@@ -257,7 +257,7 @@ fn a_stream_does_not_switch() {
 #[test]
 fn two_wait_in_the_queue_with_deadlines_of_their_own() {
     let mut config = config("", "[backend_pools.timeouts]\nqueue = 5");
-    config.pools[0].backends[0].max_connections = Some(1);
+    Arc::make_mut(&mut config.pools[0]).backends[0].max_connections = Some(1);
     let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), BOTH);
     let c = rig.client();
     let first = rig.ask(c, &get("/1"), true);
@@ -320,7 +320,7 @@ fn a_client_that_leaves_takes_all_its_streams_along() {
 #[test]
 fn two_lookups_are_outstanding_at_once_and_come_back_in_any_order() {
     let mut config = config("", "");
-    config.pools[0].middlewares = vec![Middleware::Compression(Default::default())];
+    Arc::make_mut(&mut config.pools[0]).middlewares = vec![Middleware::Compression(Default::default())];
     let shared = Shared::with_middlewares("lb", 1, Arc::new(LookupFactory));
     let mut rig = Rig::new(config, Arc::new(shared), BOTH);
     let c = rig.client();
@@ -400,7 +400,8 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let mut config = config("", "retries = 0");
-        config.pools[0].backends[0].max_connections = [None, Some(2), Some(5)][rng.below(3) as usize];
+        Arc::make_mut(&mut config.pools[0]).backends[0].max_connections =
+            [None, Some(2), Some(5)][rng.below(3) as usize];
         let mut rig = Rig::new(config, Arc::new(Shared::new("lb", 1)), BOTH);
         rig.most = [usize::MAX, 4000, 300][rng.below(3) as usize];
         let clients = [rig.client(), rig.client()];

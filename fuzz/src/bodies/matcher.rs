@@ -31,7 +31,7 @@ fn plain_pool() -> &'static Pool {
         let parsed = config::parse(
             "http_address = \"192.0.2.1:80\"\n[[backend_pools]]\naddresses = [\"192.0.2.20:80\"]\n",
         );
-        Pool { backends: Vec::new(), ..parsed.config.expect("a good text").pools.swap_remove(0) }
+        Pool { backends: Vec::new(), ..Pool::clone(&parsed.config.expect("a good text").pools[0]) }
     })
 }
 

@@ -261,7 +261,7 @@ static BACKENDS: LazyLock<Vec<Backend>> = LazyLock::new(|| {
     let label = |n: usize| if n == 0 { "first:80".to_owned() } else { "\u{7f}".repeat(255) };
     let text =
         "http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
-    let mut backends = config::parse(text).config.expect("a good configuration").pools.remove(0).backends;
+    let mut backends = config::parse(text).config.expect("a good configuration").pools[0].backends.clone();
     backends.iter_mut().enumerate().for_each(|(n, b)| b.label = label(n).into());
     backends
 });

@@ -99,7 +99,7 @@ pub fn pools(config: &Config, shared: &Shared, reports: &[Option<WorkerReport>])
     }
     let states = shared.pools();
     let states: BTreeMap<&str, _> = states.iter().map(|state| (state.name(), state)).collect();
-    let pool_facts = |pool: &config::Pool| {
+    let pool_facts = |pool: &Arc<config::Pool>| {
         let state = states.get(&*pool.name);
         let known = state.map(|state| state.backends()).unwrap_or_default();
         // Nearly always they are at the same places.
@@ -164,7 +164,7 @@ pub fn names(config: &Config) -> impl Iterator<Item = Arc<super::counted::Names>
     let name = |pool: &str, backend: &str| {
         Arc::new(super::counted::Names { pool: pool.into(), backend: backend.into() })
     };
-    let of_pool = move |pool: &'_ config::Pool| {
+    let of_pool = move |pool: &'_ Arc<config::Pool>| {
         let backends = pool.backends.iter().map(|backend| name(&pool.name, &backend.label));
         std::iter::once(name(&pool.name, "")).chain(backends).collect::<Vec<_>>()
     };

@@ -222,7 +222,12 @@ impl Scenario {
             // Less than the least that a file may ask for.
             config.limits.buffer_bytes = self.page_limit * SMALL_BYTES as u64;
         }
-        for file in config.pools.iter_mut().flat_map(|p| &mut p.middlewares).flat_map(|m| m.files_mut()) {
+        for file in config
+            .pools
+            .iter_mut()
+            .flat_map(|p| &mut Arc::make_mut(p).middlewares)
+            .flat_map(|m| m.files_mut())
+        {
             let status = file.path.split_once('.').and_then(|(status, _)| status.parse().ok());
             file.content = error_page(status.expect("drawn")).into();
         }
@@ -231,8 +236,9 @@ impl Scenario {
             let witness = (!spec.chains.is_empty()).then(|| witness(spec.chain));
             let stand_ins = chain.iter().filter(|(drawn, _)| *drawn).map(|(_, m)| m.clone());
             let stand_ins = witness.into_iter().chain(stand_ins);
-            let built_in = std::mem::take(&mut pool.middlewares);
-            pool.middlewares = stand_ins.chain(built_in).collect();
+            let middlewares = &mut Arc::make_mut(pool).middlewares;
+            let built_in = std::mem::take(middlewares);
+            *middlewares = stand_ins.chain(built_in).collect();
         }
         Arc::new(config)
     }
