@@ -152,7 +152,7 @@ pub(crate) fn config(top: &str, pool: &str) -> Config {
 /// The same with backends that speak this, if they are not spoken to over TLS.
 fn spoken_to(mut config: Config, backends: Speaks) -> Config {
     if backends == Speaks::Http2 {
-        let all = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
+        let all = config.pools.iter_mut().flat_map(|pool| &mut Arc::make_mut(pool).backends);
         all.filter(|backend| backend.protocol == Protocol::Http1)
             .for_each(|backend| backend.protocol = Protocol::H2c);
     }
