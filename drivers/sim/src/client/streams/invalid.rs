@@ -158,7 +158,8 @@ impl StreamsConn {
     pub(super) fn judge_violation(&self, net: &mut Net, socket: usize) {
         let Some(violation) = &self.violation else { return };
         let read = net.sockets[socket].to_proxy.read_total >= violation.end;
-        if !violation.told && read && !net.drains() {
+        // A stream above the last one is ignored, whatever comes on it.
+        if !violation.told && read && self.last_taken.is_none() && !net.drains() {
             self.fail(net, "http2-violation-told", &format!("{:?}", violation.what));
         }
     }

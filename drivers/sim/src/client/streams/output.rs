@@ -182,7 +182,7 @@ impl StreamsConn {
         let connection = (self.draw.connection_target - self.down.windows.connection, 0);
         let due: Vec<(i64, u32)> = self
             .open_streams()
-            .filter(|(_, s)| !s.got_end && !(stalls(s) && others))
+            .filter(|(_, s)| !(s.got_end || others && stalls(s)))
             .filter_map(|(number, _)| {
                 let window = self.down.windows.streams.get(number)?;
                 Some((self.draw.stream_target - window, *number))
