@@ -48,6 +48,7 @@ fn serve(mut peer: Peer) {
     }
 }
 
+/// Only HUP reloads: a watcher may read a file that is being written.
 fn config(http: SocketAddr, more: SocketAddr, backends: &[SocketAddr], nth: usize) -> String {
     let addresses: Vec<String> = backends.iter().map(|a| format!("\"{a}\"")).collect();
     let strategy = ["RoundRobin", "Random", "LeastConnection", "IPHash"][nth % 4];
@@ -56,7 +57,7 @@ fn config(http: SocketAddr, more: SocketAddr, backends: &[SocketAddr], nth: usiz
         _ => format!("[[listeners]]\nname = \"more\"\naddress = \"{more}\"\nkind = \"http\"\n"),
     };
     format!(
-        "http_address = \"{http}\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n{listener}\
+        "http_address = \"{http}\"\nwatch = false\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n{listener}\
          [[backend_pools]]\nname = \"pool-{}\"\nstrategy = \"{strategy}\"\nretries = {}\naddresses = [{}]\n",
         nth % 2,
         nth % 5,
@@ -78,6 +79,15 @@ fn write(folder: &Path, text: &str, nth: usize) {
             std::fs::remove_file(&file).expect("removed");
             put(&file, text);
         }
+    }
+}
+
+/// Says that it is over when it is dropped.
+struct EndsWith<'a>(&'a AtomicBool);
+
+impl Drop for EndsWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -110,6 +120,8 @@ fn nothing_fails_and_nothing_is_cut(driver: &str) {
         let upload = scope.spawn(|| uploads(http, &over));
         let loads = scope.spawn(|| loads_of_http2(http, &over));
         let stream_of_http2 = scope.spawn(|| events_over_http2(http, &over));
+        // If something fails here, the clients end too.
+        let _clients = EndsWith(&over);
         let mut after_ten = 0;
         for nth in 1..=RELOADS {
             if nth % 10 == 0 {
