@@ -1,5 +1,5 @@
 //! Real peers: nginx as backends; curl, wrk, h2load, Python's `http.client`, `websockets` and `grpc` as
-//! clients of the built binary. If a peer is not installed its tests fail with the name of its Debian package.
+//! clients of the built binary. If a peer is not installed its tests fail with the name of its package.
 
 #[path = "support/address.rs"]
 mod address;

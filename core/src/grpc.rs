@@ -38,7 +38,8 @@ pub enum Status {
 
 impl Status {
     /// That of an error of our own with this status of HTTP. It is what gRPC's table says of errors without a
-    /// status, but that what is too large or too often says so, and that a time that has passed is a deadline.
+    /// status, but that what is too large or too often says so, and that a time that has passed is a
+    /// deadline.
     #[must_use]
     pub fn of(http: u16, cause: Option<Cause>) -> Self {
         match http {
