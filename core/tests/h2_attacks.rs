@@ -301,3 +301,62 @@ fn credit_comes_back_when_a_stream_is_reset_in_the_middle_of_a_frame() {
         assert_eq!((server.broken(), server.conn.open_streams()), (None, 0), "stream {stream}");
     }
 }
+
+/// What a backend sends before it knows that streams were reset harms no other stream, however much it is and
+/// however many streams have ended meanwhile: else whoever cancels requests would end those of others.
+#[test]
+fn what_crosses_our_resets_harms_no_other_stream() {
+    let mut client = Server::new();
+    client.conn = Conn::new(Role::Client, Limits::default(), client.now);
+    let greeting = frame(kind::SETTINGS, 0, 0, &[&[0, 3][..], &1_000_u32.to_be_bytes()].concat());
+    client.feed(&[greeting, frame(kind::SETTINGS, 1, 0, b"")].concat());
+    let open = |client: &mut Server| {
+        let stream = client.conn.open().expect("a stream");
+        assert!(client.conn.send_head(stream, true, false, |w| w.pseudo(b":method", b"GET")));
+        stream
+    };
+    let kept = open(&mut client);
+    for _ in 0..20 {
+        let streams: Vec<u32> = (0..99).map(|_| open(&mut client)).collect();
+        for stream in &streams {
+            client.conn.reset(*stream, Reason::CANCEL);
+        }
+        for stream in streams {
+            client.feed(&frame(kind::HEADERS, flag::END_HEADERS, stream, b"\x88"));
+            for _ in 0..40 {
+                client.feed(&frame(kind::DATA, 0, stream, &[b'x'; 400]));
+            }
+            client.feed(&frame(kind::DATA, flag::END_STREAM, stream, b"x"));
+        }
+        assert_eq!(client.broken(), None);
+    }
+    client.feed(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, kept, b"\x88"));
+    assert!(matches!(client.events[..], [Event::Response { stream: 1, ended: true }]), "{:?}", client.events);
+}
+
+/// Nor does it matter how small the messages of a backend are, or that a client gives credit to a stream
+/// whose end is under way to it.
+#[test]
+fn small_messages_of_backends_and_late_credit_are_no_attack() {
+    let mut client = Server::new();
+    client.conn = Conn::new(Role::Client, Limits::default(), client.now);
+    client.feed(&[frame(kind::SETTINGS, 0, 0, b""), frame(kind::SETTINGS, 1, 0, b"")].concat());
+    let stream = client.conn.open().expect("a stream");
+    client.conn.send_head(stream, true, false, |w| w.pseudo(b":method", b"GET"));
+    client.feed(&frame(kind::HEADERS, flag::END_HEADERS, stream, b"\x88"));
+    for _ in 0..50_000 {
+        client.feed(&frame(kind::DATA, 0, stream, b"message"));
+    }
+    assert_eq!(client.broken(), None);
+    let mut server = Server::new();
+    server.feed(&frame(kind::WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()));
+    for n in 0..5_000 {
+        let stream = 2 * n + 1;
+        server.feed(&get(stream, true));
+        server.conn.send_head(stream, false, false, |w| w.pseudo(b":status", b"200"));
+        assert_eq!(server.conn.send_data(stream, &[b'x'; 10_000]), 10_000);
+        server.conn.send_end(stream);
+        server.feed(&frame(kind::WINDOW_UPDATE, 0, stream, &10_000_u32.to_be_bytes()));
+    }
+    assert_eq!(server.broken(), None);
+}

@@ -244,6 +244,10 @@ enum Drain {
     Final(u32),
 }
 
+/// Frames without a budget of their own that may cross a reset of ours on their way: head, trailers or end,
+/// reset, priority.
+const CROSSING: u32 = 4;
+
 /// The PING behind the first GOAWAY: once it is answered, the peer knows.
 const DRAIN_PING: [u8; 8] = *b"draining";
 /// Of [`Conn::ping`].
@@ -472,6 +476,8 @@ impl Conn {
         let Some(found) = self.streams.get(stream) else { return };
         if found.state.next(machine::Event::SendReset).is_ok() && !self.failed {
             write::reset(&mut self.out, stream, reason);
+            // Until the peer knows, it goes on.
+            self.budgets.allow(Abuse::Glitches, CROSSING);
         }
         self.remove(stream, State::ResetByUs);
     }
