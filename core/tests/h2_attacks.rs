@@ -327,6 +327,9 @@ fn what_crosses_our_resets_harms_no_other_stream() {
                 client.feed(&frame(kind::DATA, 0, stream, &[b'x'; 400]));
             }
             client.feed(&frame(kind::DATA, flag::END_STREAM, stream, b"x"));
+            // Servers of gRPC send a status behind a reset of their own.
+            client.feed(&frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+            client.feed(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, b"\x88"));
         }
         assert_eq!(client.broken(), None);
     }
