@@ -433,7 +433,7 @@ impl Conn {
 
     fn release_connection(&mut self, bytes: u32) {
         self.recv.release(bytes);
-        if let Some(more) = self.recv.update() {
+        if let Some(more) = self.recv.update_shared() {
             write::window_update(&mut self.out, 0, if planted!(163) { more + bytes } else { more });
         }
     }

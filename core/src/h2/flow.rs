@@ -15,6 +15,9 @@ pub struct RecvWindow {
     size: u32,
 }
 
+/// Less than a frame of data is not told of a window that streams share.
+const MIN_SHARED_UPDATE: u32 = 16 * 1024;
+
 /// The peer sent more than it might.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded;
@@ -60,7 +63,19 @@ impl RecvWindow {
 
     /// What to tell the peer now, in bytes: it counts as told.
     pub fn update(&mut self) -> Option<u32> {
-        if self.owed == 0 || self.owed < self.size.div_ceil(2) {
+        self.tell(self.size.div_ceil(2))
+    }
+
+    /// The same of a window that streams share: what some of them hold, and may hold for long, is not waited
+    /// for. Of the rest, half is told.
+    pub fn update_shared(&mut self) -> Option<u32> {
+        let rest = self.size.saturating_sub(self.held()).div_ceil(2);
+        self.tell(rest.max(MIN_SHARED_UPDATE).min(self.size.div_ceil(2)))
+    }
+
+    /// Tells what is owed, if it is as much as that.
+    fn tell(&mut self, least: u32) -> Option<u32> {
+        if self.owed == 0 || self.owed < least {
             return None;
         }
         let owed = std::mem::take(&mut self.owed);
@@ -134,6 +149,28 @@ mod tests {
         assert_eq!((window.update(), window.left(), window.update()), (Some(500), 500, None));
         window.grow(2000);
         assert_eq!((window.update(), window.left(), window.held()), (Some(2000), 2500, 500));
+    }
+
+    // Three quarters are held and stay so: what else comes and goes is told nevertheless.
+    #[test]
+    fn what_some_streams_hold_keeps_no_credit_from_others() {
+        let mut window = RecvWindow::new(1 << 20);
+        assert_eq!(window.take(3 << 18), Ok(()));
+        for _ in 0..1_000 {
+            assert_eq!(window.take(16_384), Ok(()));
+            window.release(16_384);
+            window.update_shared();
+            assert_eq!(window.held(), 3 << 18);
+        }
+        // Without that it is as with any other.
+        let mut windows = [RecvWindow::new(1 << 20); 2];
+        for _ in 0..1_000 {
+            for window in &mut windows {
+                assert_eq!(window.take(1_000), Ok(()));
+                window.release(1_000);
+            }
+            assert_eq!(windows[0].update(), windows[1].update_shared());
+        }
     }
 
     // The peer has sent more than the new window when it learns of it: it has to wait until that is released.

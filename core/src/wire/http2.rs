@@ -8,6 +8,7 @@ use crate::h2::conn::BlockWriter;
 use crate::h2::head::CONNECTION_SPECIFIC;
 use crate::h2::hpack::FIELD_OVERHEAD;
 use crate::h2::priority::Priority;
+use crate::h2::settings::DEFAULT_WINDOW;
 use crate::h2::{Conn, Limits, Reason, Role};
 use crate::http::forward::{self, HeadSink, RequestForward, ResponseForward};
 use crate::http::{Fields, HeaderKind, Method, RequestHead, ResponseHead};
@@ -66,7 +67,10 @@ pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Inst
 
 fn of_heads(limits: &HeadLimits) -> Limits {
     let list_bytes = (limits.head_bytes + limits.fields * FIELD_OVERHEAD).min(usize::from(u16::MAX));
+    let Limits { streams, stream_window, .. } = Limits::default();
     Limits {
+        // The streams are those of many clients: however many of those read nothing, the others go on.
+        connection_window: streams * stream_window + DEFAULT_WINDOW,
         list_bytes: list_bytes as u32,
         fields: limits.fields as u32,
         target_bytes: limits.target_bytes,
@@ -296,5 +300,57 @@ impl Multiplexed for Conn {
 
     fn is_settled(&self) -> bool {
         self.is_settled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h2::Event;
+    use crate::h2::frame::{FrameHeader, flag, kind};
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        [&FrameHeader { len: payload.len() as u32, kind, flags, stream }.bytes()[..], payload].concat()
+    }
+
+    /// Feeds bytes of a backend; how many bytes of data came by that, none of which is released.
+    fn feed(conn: &mut Conn, received: &mut Received, bytes: &[u8]) -> usize {
+        let mut data = 0;
+        for part in bytes.chunks(4096) {
+            conn.recv_buf()[..part.len()].copy_from_slice(part);
+            conn.handle_recv(part.len());
+            while let Some(event) = conn.poll_event(received, Instant::ZERO) {
+                assert!(!matches!(event, Event::Broken(_)), "{event:?}");
+                data += conn.data().len();
+            }
+        }
+        data
+    }
+
+    #[test]
+    fn clients_that_read_nothing_hold_up_no_other_on_the_connection_to_their_backend() {
+        let limits = of_heads(&HeadLimits { head_bytes: 16 * 1024, fields: 100, target_bytes: 8 * 1024 });
+        let (mut conn, mut received) = (Conn::new(Role::Client, limits, Instant::ZERO), Received::default());
+        feed(
+            &mut conn,
+            &mut received,
+            &[frame(kind::SETTINGS, 0, 0, b""), frame(kind::SETTINGS, 1, 0, b"")].concat(),
+        );
+        let mut streams = 0;
+        while let Some(stream) = conn.open() {
+            streams += 1;
+            conn.send_head(stream, true, false, |w| w.pseudo(b":method", b"GET"));
+            let head = frame(kind::HEADERS, flag::END_HEADERS, stream, b"\x88");
+            let content = frame(kind::DATA, 0, stream, &vec![b'x'; conn.credit(stream) as usize]);
+            assert!(conn.may_receive(stream), "stream {streams} has to wait for the others");
+            assert_eq!(feed(&mut conn, &mut received, &[head, content].concat()), 16 * 1024);
+            // One goes on, and what it needs no more comes back.
+            let before = conn.credit(0);
+            conn.release(stream, 16 * 1024);
+            let content = frame(kind::DATA, 0, stream, &[b'x'; 16 * 1024]);
+            feed(&mut conn, &mut received, &content);
+            assert!(conn.credit(0) >= before.min(16 * 1024), "stream {streams} can go on but once");
+        }
+        assert_eq!(streams, limits.streams);
     }
 }
