@@ -404,6 +404,24 @@ fn the_cookie_names_the_backend() {
     assert_eq!((choice.backend, &*choice.why), (Some(chosen), "the cookie S names it"));
 }
 
+/// What is spoken to a backend does not matter: heads are shown as those of HTTP/1.1.
+#[test]
+fn backends_of_http2_are_explained_like_others() {
+    for (addresses, tls) in [
+        ("h2c://10.0.0.1:80", ""),
+        ("https://10.0.0.1:443", ""),
+        ("https://10.0.0.1:443", "[backend_pools.tls]\nalpn = [\"h2\"]\n"),
+    ] {
+        let config = pool(&format!("addresses = [\"{addresses}\"]\n{tls}"));
+        let told = ask(&config, "GET http://example.com/x", &[]);
+        assert!(told.local_reply.is_none(), "{addresses} {tls}: {told}");
+        assert!(
+            told.to_string().contains("the backend gets\n  GET /x HTTP/1.1\n"),
+            "{addresses} {tls}: {told}"
+        );
+    }
+}
+
 /// The whole text, once.
 #[test]
 fn the_text() {

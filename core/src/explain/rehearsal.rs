@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::asked::Sent;
 use super::witness::{Deed, Deeds, Witnessed, Witnesses};
-use crate::config::{Config, ListenerKind};
+use crate::config::{Alpn, Config, Http2Use, ListenerKind, Protocol, TlsTarget};
 use crate::event::{Accepted, Effect, Fault, LookupResult, Negotiated, Query};
 use crate::id::{ConnId, ListenerId, LookupId};
 use crate::proxy::Proxy;
@@ -58,13 +58,30 @@ pub(super) struct Seen {
     pub(super) no_certificate: bool,
 }
 
+/// The same backend, if it spoke HTTP/1.1.
+fn in_http1(protocol: &Protocol) -> Protocol {
+    match protocol {
+        Protocol::Https(target) => {
+            let mut target = TlsTarget::clone(target);
+            Arc::make_mut(&mut target.settings).alpn = Alpn::Http1;
+            Protocol::Https(Arc::new(target))
+        }
+        Protocol::Http1 | Protocol::H2c => Protocol::Http1,
+    }
+}
+
 impl Rehearsal {
     /// A proxy with this configuration, to which the request's client is connected.
     pub(super) fn of(config: &Config, sent: &Sent<'_>) -> Self {
         let mut config = config.clone();
         for pool in &mut config.pools {
+            let pool = Arc::make_mut(pool);
             // Checks are no part of a request's way.
-            Arc::make_mut(pool).health.check_every = Duration::ZERO;
+            pool.health.check_every = Duration::ZERO;
+            // Heads are shown as those of HTTP/1.1, whatever is spoken.
+            for backend in pool.backends.iter_mut().filter(|b| b.protocol.http2() == Http2Use::Always) {
+                backend.protocol = in_http1(&backend.protocol);
+            }
         }
         let deeds = Deeds::default();
         let factory = Arc::new(Witnessed(deeds.clone()));
