@@ -77,6 +77,13 @@ pub enum Step<'a> {
         /// Where to.
         to: &'a Endpoint,
     },
+    /// A connection that is being opened for others will carry the request too.
+    Joined {
+        /// The backend's label.
+        backend: &'a str,
+        /// The connection.
+        conn: ConnId,
+    },
     /// It has come about.
     Connected,
     /// An attempt failed.
@@ -166,6 +173,9 @@ impl fmt::Display for Step<'_> {
             }
             Self::Connecting { backend, conn, to } => {
                 write!(f, "backend {backend} by new connection {} to {to}", Name(conn))
+            }
+            Self::Joined { backend, conn } => {
+                write!(f, "backend {backend} by connection {}, which is being opened", Name(conn))
             }
             Self::Connected => f.write_str("connected"),
             Self::AttemptFailed { backend, cause } => {

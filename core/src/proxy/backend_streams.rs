@@ -77,6 +77,9 @@ impl<O: Observer> Proxy<O> {
             let expected = &mut self.pools.backends[at as usize].streams;
             *expected = streams.protocol.peer_streams().unwrap_or(*expected);
             if let Some(stream) = streams.open(*expected) {
+                if !connected {
+                    self.step_attached(x, b, None);
+                }
                 return self.attach_to(x, Leg { conn: b, stream }, connected, now);
             }
         }
@@ -340,17 +343,21 @@ impl<O: Observer> Proxy<O> {
         let Role::Backend(role) = &conn.role else { return };
         let of = &mut self.pools.backends[role.backend as usize];
         let doubtful = role.epoch != of.state.epoch() && !of.state.trusts(role.to, role.epoch);
-        let shared = of.shared_conns.contains(&b);
+        let (shared, connected) = (of.shared_conns.contains(&b), role.connected);
         let Some(streams) = conn.wire.streams_mut() else { return };
         let over = streams.protocol.is_leaving() || streams.most == 0;
         if over || doubtful || !shared || of.retired() || self.drain.until.is_some() {
-            if !streams.protocol.has_output() {
+            if !connected || !streams.protocol.has_output() {
                 self.close(b);
             } else {
                 // What the backend is to be told of the last stream goes first, for a moment.
                 of.unshare(b);
                 self.set_deadline(b, now + super::accept::LINGER);
             }
+            return;
+        }
+        if !connected {
+            // Whoever wants it next finds it under way: its time to come about goes on.
             return;
         }
         if let Some(life) = &mut streams.life {

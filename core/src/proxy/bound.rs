@@ -80,6 +80,7 @@ impl<O: Observer> Proxy<O> {
         e.times.chosen = e.times.chosen.min(now);
         e.attempts = e.attempts.saturating_add(1);
         (e.backend, e.backend_window) = (Some(Leg::only(b)), Window::NONE);
+        self.step_attached(x, b, None);
         self.start_sending(x, now);
         true
     }

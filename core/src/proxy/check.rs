@@ -15,8 +15,10 @@ pub struct Counts {
     pub clients: usize,
     /// Those of them that are of the admin listener.
     pub admin_clients: usize,
-    /// Connections to backends that carry an exchange.
+    /// Connections to backends that carry an exchange, or more.
     pub backends_busy: usize,
+    /// Exchanges that they carry, or will when they have come about.
+    pub exchanges_on_backends: usize,
     /// Connections to backends that are idle.
     pub backends_idle: usize,
     /// Health checks under way.
@@ -53,7 +55,11 @@ impl<O: Observer> Proxy<O> {
                     counts.admin_clients += usize::from(client.kind == ListenerKind::Admin);
                 }
                 Role::Backend(b) if b.idle || !conn.is_busy() => counts.backends_idle += 1,
-                Role::Backend(_) => counts.backends_busy += 1,
+                Role::Backend(_) => {
+                    counts.backends_busy += 1;
+                    let streams = conn.wire.streams().map_or(0, |streams| streams.exchanges.len());
+                    counts.exchanges_on_backends += usize::from(conn.exchange.is_some()) + streams;
+                }
                 Role::Probe(_) => counts.probes += 1,
             }
         }

@@ -85,7 +85,7 @@ impl<O: Observer> Proxy<O> {
         self.observer.exchange_step(e.client.conn, e.client.stream, &step);
     }
 
-    /// The exchange's connection to its backend: an idle one, or a new one to this address.
+    /// The exchange's connection to its backend: a new one to this address, or one that is there already.
     #[inline]
     pub(super) fn step_attached(&mut self, x: ExchangeId, b: ConnId, to: Option<&Endpoint>) {
         if self.observer.wants_steps() {
@@ -99,6 +99,7 @@ impl<O: Observer> Proxy<O> {
         let backend = label(&self.pools, e);
         let step = match (to, &self.tables.conns[conn].role) {
             (Some(to), _) => Step::Connecting { backend, conn, to },
+            (None, Role::Backend(role)) if !role.connected => Step::Joined { backend, conn },
             (None, Role::Backend(role)) => Step::Reused { backend, conn, uses: role.uses },
             (None, _) => return,
         };

@@ -21,6 +21,7 @@ fn many_clients_share_one_connection() {
             .collect();
         rig.decide_connects();
         assert_eq!(rig.backend_conns.len(), 1, "one connection is made for all who wait");
+        assert_eq!(rig.proxy.observer_mut().joined, 49);
         let legs = rig.asked();
         assert_eq!(legs.len(), 50);
         for leg in legs.iter().rev() {
@@ -251,6 +252,28 @@ fn a_client_that_leaves_cancels_its_stream_alone() {
     assert_eq!(rig.message(two).body, b"ok");
     assert_eq!(records(&mut rig), [(499, Some(Cause::ClientClosed)), (200, None)]);
     nothing_left(&rig);
+}
+
+#[test]
+fn a_connection_that_nobody_waits_for_has_no_more_time_than_others() {
+    for joins in [false, true] {
+        let mut rig = rig("[backend_pools.timeouts]\nconnect = 300");
+        rig.connects_wait = true;
+        let c = rig.client();
+        let far = rig.ask(c, &get("/1"), true);
+        rig.reset(far);
+        rig.advance(Duration::from_millis(250));
+        assert_eq!(rig.proxy.counts().backends_idle, 1, "who comes next finds it under way");
+        if joins {
+            rig.ask(c, &get("/2"), true);
+        }
+        rig.advance(Duration::from_millis(100));
+        let counts = rig.proxy.counts();
+        assert_eq!(counts.exchanges_on_backends, usize::from(joins));
+        assert_eq!(counts.backends_busy + counts.backends_idle, usize::from(joins), "its time is over");
+        rig.advance(Duration::from_millis(250));
+        assert_eq!(rig.proxy.counts().exchanges_on_backends, 0, "and that of whoever has joined");
+    }
 }
 
 // One connection that does not come about is one failure, however many wait for it.

@@ -10,7 +10,7 @@ use ruststrom_core::config::{self, Config, ListenerKind, Protocol, TlsTarget};
 use ruststrom_core::h2::{self, Reason};
 use ruststrom_core::http::{HeaderKind, RequestHead, ResponseHead};
 use ruststrom_core::middleware::Counter;
-use ruststrom_core::observe::{HealthChange, Level, Record};
+use ruststrom_core::observe::{HealthChange, Level, Record, Step};
 use ruststrom_core::wire::{Multiplexed, Received};
 use ruststrom_core::{
     Accepted, Cause, ConnId, Effect, Fault, Instant, ListenerId, LookupId, LookupResult, Negotiated,
@@ -54,6 +54,8 @@ pub(crate) struct Observed {
     /// Whose request each was.
     pub(crate) users: Vec<String>,
     pub(crate) counters: Vec<(String, Counter)>,
+    /// How often an exchange joined those that wait for a connection.
+    pub(crate) joined: usize,
 }
 
 impl Observer for Observed {
@@ -68,6 +70,12 @@ impl Observer for Observed {
         self.counters.push((pool.to_owned(), counter));
     }
     fn health(&mut self, _: &HealthChange<'_>) {}
+    fn wants_steps(&self) -> bool {
+        true
+    }
+    fn step(&mut self, _: ConnId, step: &Step<'_>) {
+        self.joined += usize::from(matches!(step, Step::Joined { .. }));
+    }
     fn note(&mut self, _: Level, text: &str) {
         self.notes.push(text.to_owned());
     }

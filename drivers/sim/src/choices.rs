@@ -39,9 +39,12 @@ pub(crate) enum ChoiceStep {
     NoneLeft {
         conn: ExchangeConn,
     },
-    /// A connection is taken or opened.
+    /// This connection to the backend is to carry it.
     Attached {
         conn: ExchangeConn,
+        to: ConnId,
+        /// It has not come about yet: it is opened for this exchange, or for another one before.
+        connects: bool,
     },
     AttemptFailed {
         conn: ExchangeConn,
@@ -72,6 +75,8 @@ pub(crate) struct Followed {
     pub(crate) held: Option<&'static str>,
     pub(crate) last: Option<&'static str>,
     pub(crate) waits: bool,
+    /// When it began to wait for a connection to the backend that was chosen last.
+    pub(crate) connects_since: Option<u64>,
 }
 
 /// What the log said last of a backend.
@@ -99,6 +104,9 @@ pub(crate) struct Choices {
     pub(crate) by_conn: BTreeMap<(usize, ExchangeConn), u64>,
     pub(crate) exchanges: BTreeMap<u64, Followed>,
     pub(crate) health: BTreeMap<(&'static str, &'static str), KnownHealth>,
+    /// Connections of shards to backends: since when the first and the last of their exchanges have waited for
+    /// one.
+    pub(crate) awaited_since: BTreeMap<(usize, ConnId), (u64, u64)>,
     /// Exchanges that gave their places up at a time that is not known.
     pub(crate) unclear: BTreeSet<u64>,
     pub(crate) suspicions: Vec<Suspicion>,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::{self, Display};
 
+use ruststrom_core::ConnId;
+
 use crate::http1::BodyFraming;
 use crate::identities::Authentication;
 
@@ -115,6 +117,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) attempts: Vec<Attempt>,
     /// The same as the proxy's end saw it: numbers in `Net::sendings`.
     pub(crate) sendings: Vec<usize>,
+    /// The connections to backends that were to carry it, as the core told.
+    pub(crate) connections: Vec<ConnId>,
     /// The connection on which its backend has accepted the upgrade.
     pub(crate) tunnelled: Option<usize>,
     /// Bytes of the client's connection up to the end of this request.

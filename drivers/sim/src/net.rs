@@ -16,8 +16,8 @@ mod tap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use ruststrom_core::Endpoint;
 use ruststrom_core::observe::HealthState;
+use ruststrom_core::{ConnId, Endpoint};
 
 use self::event_queue::EventQueue;
 use crate::choices::Choices;
@@ -135,6 +135,7 @@ pub(crate) struct ConnectError {
     /// The number of the simulated backend.
     pub(crate) backend: usize,
     pub(crate) errno: i32,
+    pub(crate) conn: ConnId,
 }
 
 /// A backend's health changed.
@@ -296,9 +297,9 @@ impl Net {
     }
 
     /// Connecting failed at once.
-    fn connect_error(&mut self, shard: usize, to: &Endpoint, errno: i32) {
+    fn connect_error(&mut self, shard: usize, conn: ConnId, to: &Endpoint, errno: i32) {
         if let Some(backend) = backend_at(to) {
-            self.connect_errors.push(ConnectError { at: self.now, shard, backend, errno });
+            self.connect_errors.push(ConnectError { at: self.now, shard, backend, errno, conn });
         }
     }
 

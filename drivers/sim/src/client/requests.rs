@@ -98,6 +98,7 @@ impl Client {
             head_len: 0,
             attempts: Vec::new(),
             sendings: Vec::new(),
+            connections: Vec::new(),
             tunnelled: None,
             request_end: 0,
             cookie: None,

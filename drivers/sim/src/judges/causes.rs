@@ -1,10 +1,11 @@
 //! A cause needs a reason in the simulated world, and a timeout that is named is not early.
 
+use ruststrom_core::ConnId;
 use ruststrom_core::observe::HealthState;
 
 use crate::chains::Chain;
 use crate::exchanges::{ExchangeEntry, ObservedRecord};
-use crate::net::{ConnectError, Net, Peer, Sending, Socket};
+use crate::net::{ConnectError, Net, Sending, Socket};
 use crate::scenario::SEC;
 
 /// An attempt to connect that has come to nothing.
@@ -29,11 +30,11 @@ impl FailedConnect<'_> {
         matches!(self, Self::Later(socket) if socket.times.established(socket.secure).is_some())
     }
 
-    /// It was given up after this time without a result.
-    fn waited(&self) -> Option<u64> {
+    /// When it was given up without a result.
+    fn given_up(&self) -> Option<u64> {
         match self {
             Self::Later(s) if s.times.failed.is_none() && s.times.established(s.secure).is_none() => {
-                s.times.closed.map(|closed| closed - s.times.opened)
+                s.times.closed
             }
             _ => None,
         }
@@ -41,17 +42,25 @@ impl FailedConnect<'_> {
 }
 
 impl Net {
-    /// The connects that the shard of an exchange began in its time, to any backend, on which no request has
-    /// been sent.
-    pub(super) fn failed_connects(&self, record: &ObservedRecord) -> impl Iterator<Item = FailedConnect<'_>> {
-        let (from, shard) = (record.times.head.unwrap_or(record.times.started), record.shard);
-        let at_once = self.connect_errors.iter().rev().take_while(move |e| e.at >= from);
-        let later = self.sockets.iter().rev().filter(move |s| s.times.opened >= from && s.shard == shard);
-        let later = later.filter(|s| matches!(s.peer, Peer::Backend(_)) && s.last_sending.is_none());
-        at_once
-            .filter(move |e| e.shard == shard)
-            .map(FailedConnect::AtOnce)
-            .chain(later.map(FailedConnect::Later))
+    /// The connections that were to carry an exchange, opened for it or for another one that wanted the same
+    /// backend, and on which no request has been sent.
+    pub(super) fn failed_connects<'a>(
+        &'a self,
+        entry: &'a ExchangeEntry,
+        record: &ObservedRecord,
+    ) -> impl Iterator<Item = FailedConnect<'a>> {
+        let shard = record.shard;
+        let its = move |of: usize, conn: ConnId| of == shard && entry.connections.contains(&conn);
+        let at_once = self.connect_errors.iter().filter(move |e| its(e.shard, e.conn));
+        let later = self.sockets.iter().filter(move |s| its(s.shard, s.conn) && s.last_sending.is_none());
+        at_once.map(FailedConnect::AtOnce).chain(later.map(FailedConnect::Later))
+    }
+
+    /// How long an exchange, or another one that wanted the same connection, has waited for it in vain.
+    fn waited_in_vain(&self, connect: &FailedConnect<'_>) -> Option<u64> {
+        let FailedConnect::Later(socket) = connect else { return None };
+        let since = self.choices.awaited_since.get(&(socket.shard, socket.conn));
+        Some(connect.given_up()? - since.map_or(socket.times.opened, |(first, _)| *first))
     }
 
     /// What can be said of a record without the request that it is of.
@@ -135,7 +144,7 @@ impl Net {
         let timeouts = &self.scenario.timeouts;
         let times = &record.times;
         let errno = |codes: &[i32]| {
-            self.failed_connects(record).any(|c| c.errno().is_some_and(|e| codes.contains(&e)))
+            self.failed_connects(entry, record).any(|c| c.errno().is_some_and(|e| codes.contains(&e)))
         };
         Ok(match kind {
             "connect_refused" => errno(&[libc::ECONNREFUSED]),
@@ -148,25 +157,23 @@ impl Net {
             "connect_failed" => errno(&[libc::EMFILE]),
             "connect_timeout" => {
                 let enough = |waited| timeouts.connect > 0 && waited >= timeouts.connect;
-                // The addresses of a name share the time.
-                let chosen = times.chosen.unwrap_or(times.ended);
-                let of_name = |(label, kind): &(String, &'static str)| {
-                    *kind == "connect_timeout" && label.starts_with('m')
-                };
                 errno(&[libc::ETIMEDOUT])
-                    || record.failed.iter().any(of_name) && enough(times.ended - chosen)
-                    || self.failed_connects(record).any(|c| c.waited().is_some_and(enough))
+                    || self
+                        .failed_connects(entry, record)
+                        .any(|c| self.waited_in_vain(&c).is_some_and(enough))
             }
             "backend_closed" => {
                 let left = |s: &Socket| s.times.fin.is_some();
                 self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
-                    || self.failed_connects(record).any(|c| matches!(c, FailedConnect::Later(s) if left(s)))
+                    || self
+                        .failed_connects(entry, record)
+                        .any(|c| matches!(c, FailedConnect::Later(s) if left(s)))
             }
             "backend_reset" => {
                 let left = |s: &Socket| s.times.reset.is_some() || s.times.violated.is_some();
                 self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
                     || self
-                        .failed_connects(record)
+                        .failed_connects(entry, record)
                         .any(|c| c.took() || matches!(c, FailedConnect::Later(s) if left(s)))
             }
             "bad_response" => self
@@ -210,7 +217,9 @@ impl Net {
                     s.blame.contains(&kind) || kind == "backend_tls_closed" && s.secure && left(s)
                 };
                 self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(blamed)
-                    || self.failed_connects(record).any(|c| matches!(c, FailedConnect::Later(s) if blamed(s)))
+                    || self
+                        .failed_connects(entry, record)
+                        .any(|c| matches!(c, FailedConnect::Later(s) if blamed(s)))
             }
             "queue_full" => self.queue_was_full(entry),
             _ => true,

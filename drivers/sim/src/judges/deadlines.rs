@@ -96,10 +96,12 @@ impl Net {
             return None;
         }
         if s.connecting || s.secure && s.times.secured.is_none() {
-            // It may be a probe.
+            // It may be a probe, and whoever has joined others waits as long as they.
             let most = timeouts.connect.max(self.scenario.pool.probe_timeout);
-            let late = timeouts.connect > 0 && self.is_late(opened, most);
-            return late.then_some(("connect-fires", opened));
+            let joined = self.choices.awaited_since.get(&(s.shard, s.conn));
+            let since = joined.map_or(opened, |(_, last)| opened.max(*last));
+            let late = timeouts.connect > 0 && self.is_late(since, most);
+            return late.then_some(("connect-fires", since));
         }
         let sending = self.sendings[s.last_sending?];
         let entry = self.ledger.get(sending.id);

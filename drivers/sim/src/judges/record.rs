@@ -103,7 +103,9 @@ impl Net {
             return Err("a backend without an attempt, or an attempt without one".into());
         }
         let sent: Vec<&Sending> = self.sendings_of(entry).collect();
-        let not_sent = self.failed_connects(record).count() + self.stale_connections(entry, record).count();
+        let not_sent = self.failed_connects(entry, record).count()
+            + self.stale_connections(entry, record).count()
+            + usize::from(self.has_left(entry, record));
         if usize::from(record.attempts) < sent.len() {
             return Err(format!("it was sent {} times", sent.len()));
         }
@@ -146,8 +148,21 @@ impl Net {
         Ok(())
     }
 
-    /// Connections that others had used and that were closed in the time of an exchange: it may have taken
-    /// them, and sent nothing or not a whole head.
+    /// Whether an exchange has ended while it waited for a connection that goes on with others.
+    fn has_left(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> bool {
+        let unfailed = record.failed.len() < usize::from(record.attempts);
+        let last = entry.connections.last();
+        let of_others = |s: &Socket| {
+            s.shard == record.shard
+                && Some(&s.conn) == last
+                && s.times.closed.is_none()
+                && s.last_sending.is_some_and(|at| self.sendings[at].id != entry.id)
+        };
+        record.cause.is_some() && unfailed && self.sockets.iter().rev().any(of_others)
+    }
+
+    /// Connections that an exchange has taken, that others had used, and that were closed in its time: it may
+    /// have sent nothing on them, or not a whole head.
     pub(super) fn stale_connections<'a>(
         &'a self,
         entry: &'a ExchangeEntry,
@@ -156,7 +171,9 @@ impl Net {
         let from = record.times.head.unwrap_or(record.times.started);
         let of_others = move |s: &&Socket| {
             let id = s.last_sending.map(|at| self.sendings[at].id);
-            s.shard == record.shard && id.is_some_and(|id| id != entry.id)
+            s.shard == record.shard
+                && entry.connections.contains(&s.conn)
+                && id.is_some_and(|id| id != entry.id)
         };
         self.sockets.iter().filter(of_others).filter(move |s| s.times.closed.is_some_and(|at| at >= from))
     }

@@ -24,7 +24,8 @@ impl Net {
                 self.choices.by_conn.insert((shard, conn), id);
                 let version = self.shard_version[shard];
                 let (tried, held, last, waits) = (Vec::new(), None, None, false);
-                let followed = Followed { shard, pool, version, tried, held, last, waits };
+                let connects_since = None;
+                let followed = Followed { shard, pool, version, tried, held, last, waits, connects_since };
                 self.choices.exchanges.insert(id, followed);
             }
             ChoiceStep::Health { pool, label, to, by_check } => {
@@ -37,6 +38,7 @@ impl Net {
                 self.ledger.get_mut(id).chosen = Some(label);
                 let Some(e) = self.choices.exchanges.get_mut(&id) else { return };
                 (e.waits, e.last, e.held) = (false, Some(label), Some(label));
+                e.connects_since = None;
             }
             ChoiceStep::Full { conn } => {
                 let Some(id) = id_of(&self.choices, conn) else { return };
@@ -52,13 +54,17 @@ impl Net {
                     e.waits = false;
                 }
             }
-            ChoiceStep::Attached { conn } => {
-                let id = id_of(&self.choices, conn);
-                let e = id.and_then(|id| self.choices.exchanges.get_mut(&id));
+            ChoiceStep::Attached { conn, to, connects } => {
+                let Some(id) = id_of(&self.choices, conn) else { return };
+                self.ledger.get_mut(id).connections.push(to);
+                let Some(e) = self.choices.exchanges.get_mut(&id) else { return };
+                if connects {
+                    let since = *e.connects_since.get_or_insert(self.now);
+                    let all = self.choices.awaited_since.entry((shard, to)).or_insert((since, since));
+                    *all = (since.min(all.0), since.max(all.1));
+                }
                 // A connection that was stale is replaced without another choice.
-                if let Some(e) = e
-                    && e.held.is_none()
-                {
+                if e.held.is_none() {
                     e.held = e.last;
                     if e.tried.last().copied() == e.last {
                         e.tried.pop();
@@ -111,7 +117,8 @@ impl Net {
         let version = self.shard_version[e.shard];
         let settled = !self.situation_changed(id);
         let spec = self.config_versions[version].iter().find(|p| p.name == e.pool)?;
-        // Which addresses a name has when is not followed; connections of clients alone are not told of.
+        // Which addresses a name has when is not followed; connections of clients alone are taken without a
+        // choice.
         if !settled || spec.backends.iter().any(|b| b.is_named()) || self.scenario.identities {
             return None;
         }

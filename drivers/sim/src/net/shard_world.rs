@@ -146,7 +146,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
         let files = net.scenario.system.files as usize;
         if net.faults_on && files > 0 && net.open_sockets[self.shard] >= files {
             net.mark(Mark::NoDescriptor);
-            net.connect_error(self.shard, to, libc::EMFILE);
+            net.connect_error(self.shard, c, to, libc::EMFILE);
             return Err(errno(libc::EMFILE));
         }
         let Some(backend) = backend_at(to).filter(|backend| *backend < net.backend_modes.len()) else {
@@ -165,7 +165,7 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             unreachable.then_some(libc::ENETUNREACH)
         };
         if let Some(code) = failed {
-            net.connect_error(self.shard, to, code);
+            net.connect_error(self.shard, c, to, code);
             return Err(errno(code));
         }
         let socket = net.insert(self.shard, c, Peer::Backend(backend), true);

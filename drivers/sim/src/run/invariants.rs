@@ -261,7 +261,7 @@ impl Simulation {
         }
     }
 
-    /// As many connections carry exchanges as the backends' counters of requests in flight say.
+    /// Connections carry as many exchanges as the backends' counters of requests in flight say.
     fn check_counts(&mut self, counts: Counts) {
         let page_limit = self.net.scenario.page_limit;
         if page_limit > 0 && counts.pages as u64 >= page_limit {
@@ -270,11 +270,11 @@ impl Simulation {
         if self.net.scenario.system.reloads > 0 {
             return;
         }
-        let busy: usize = self.shards.iter().map(|s| s.proxy().counts().backends_busy).sum();
-        if busy != counts.in_flight {
+        let carried: usize = self.shards.iter().map(|s| s.proxy().counts().exchanges_on_backends).sum();
+        if carried != counts.in_flight {
             self.net.ledger.fail(
                 "in-flight",
-                format!("{busy} connections carry exchanges, {} are counted in flight", counts.in_flight),
+                format!("connections carry {carried} exchanges, {} are counted in flight", counts.in_flight),
             );
         }
     }

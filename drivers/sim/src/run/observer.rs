@@ -83,7 +83,10 @@ impl Observer for RunObserver {
             },
             Step::Full => ChoiceStep::Full { conn },
             Step::NoneLeft { .. } => ChoiceStep::NoneLeft { conn },
-            Step::Reused { .. } | Step::Connecting { .. } => ChoiceStep::Attached { conn },
+            Step::Reused { conn: to, .. } => ChoiceStep::Attached { conn, to, connects: false },
+            Step::Connecting { conn: to, .. } | Step::Joined { conn: to, .. } => {
+                ChoiceStep::Attached { conn, to, connects: true }
+            }
             Step::AttemptFailed { .. } => ChoiceStep::AttemptFailed { conn },
             Step::Ended { cause, .. } => ChoiceStep::Ended { conn, failed: cause.is_some() },
             _ => return,

@@ -269,6 +269,10 @@ impl Scenario {
             }
             self.pools[at].middlewares = chain;
         }
+        // Whoever cannot be asked about a password would be rare.
+        if !self.fault_free && self.asks_for_passwords() && rng.below(2) == 0 {
+            self.system.failed_lookup = self.system.failed_lookup.max(400);
+        }
     }
 
     /// Draws what a chain may become by a reload: its rate limits stay, because they go on counting.
@@ -314,6 +318,13 @@ impl Scenario {
     /// Whether requests of a pool may need names and passwords.
     pub(crate) fn authenticates(&self, pool: Option<&str>) -> bool {
         self.may_have(pool, |spec| matches!(spec, MiddlewareSpec::Authentication { .. }))
+    }
+
+    /// Whether somebody is asked about names and passwords.
+    fn asks_for_passwords(&self) -> bool {
+        let asks =
+            |spec: &MiddlewareSpec| matches!(spec, MiddlewareSpec::Authentication { listed: false, .. });
+        self.chains().flatten().any(asks)
     }
 
     /// Whether some requests wait for a lookup before they are sent on.
