@@ -257,7 +257,7 @@ fn a_client_that_leaves_cancels_its_stream_alone() {
 #[test]
 fn a_connection_that_nobody_waits_for_has_no_more_time_than_others() {
     for joins in [false, true] {
-        let mut rig = rig("[backend_pools.timeouts]\nconnect = 300");
+        let mut rig = rig("[backend_pools.timeouts]\nconnect = \"300ms\"");
         rig.connects_wait = true;
         let c = rig.client();
         let far = rig.ask(c, &get("/1"), true);

@@ -104,8 +104,8 @@ pub(crate) struct Choices {
     pub(crate) by_conn: BTreeMap<(usize, ExchangeConn), u64>,
     pub(crate) exchanges: BTreeMap<u64, Followed>,
     pub(crate) health: BTreeMap<(&'static str, &'static str), KnownHealth>,
-    /// Connections of shards to backends: since when the first and the last of their exchanges have waited for
-    /// one.
+    /// Connections of shards to backends: since when the first and the last of their exchanges have waited
+    /// for one.
     pub(crate) awaited_since: BTreeMap<(usize, ConnId), (u64, u64)>,
     /// Exchanges that gave their places up at a time that is not known.
     pub(crate) unclear: BTreeSet<u64>,

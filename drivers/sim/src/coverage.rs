@@ -273,8 +273,8 @@ impl Coverage {
     #[must_use]
     pub fn table(&self) -> Vec<(String, u64)> {
         let marks = Mark::ALL.iter().map(|m| (m.name().to_owned(), self.of(*m)));
-        // Calls of gRPC, which alone have deadlines of their own, have their own tests, and so have backends of
-        // HTTP/2, which alone are asked whether they are there.
+        // Calls of gRPC, which alone have deadlines of their own, have their own tests, and so have backends
+        // of HTTP/2, which alone are asked whether they are there.
         let elsewhere = ["deadline_exceeded", "backend_lost"];
         let met = Cause::WITHOUT_VIOLATIONS.iter().map(|c| c.name()).filter(|c| !elsewhere.contains(c));
         let names = met.chain([BAD_REQUEST, BAD_RESPONSE]);

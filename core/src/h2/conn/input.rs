@@ -178,7 +178,8 @@ impl Conn {
             return Err(Reason::PROTOCOL_ERROR);
         }
         // A backend may be slow to see that we have reset a stream, and some send a head even behind a reset
-        // of their own. It carries the requests of others too: what comes of streams that are over is nothing.
+        // of their own. It carries the requests of others too: what comes of streams that are over is
+        // nothing.
         if self.role == Role::Client {
             return Ok(None);
         }
