@@ -3,9 +3,10 @@
 
 use crate::codings;
 use crate::credentials;
-use crate::exchanges::{ExchangeEntry, HTTP_2, Limited};
+use crate::exchanges::{ExchangeEntry, Limited};
 use crate::fields::{self, FieldList};
 use crate::http1::{BodyFraming, ParsedHead};
+use crate::http2::HTTP_2;
 use crate::scenario::{FieldChanges, MiddlewareSpec, Moved, Scenario, client_ip, error_page, is_let_in};
 
 /// What a browser is told where `security` is on, if nobody has told it otherwise.

@@ -10,9 +10,6 @@ use ruststrom_core::ConnId;
 use crate::http1::BodyFraming;
 use crate::identities::Authentication;
 
-/// The version of a request over HTTP/2.
-pub(crate) const HTTP_2: u8 = 20;
-
 /// What a client has received for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientResult {
@@ -72,7 +69,7 @@ pub(crate) struct ExchangeEntry {
     pub(crate) host: &'static str,
     /// The certificate of its connection is not for that host.
     pub(crate) misdirected: bool,
-    /// 10, 11 or [`HTTP_2`].
+    /// 10, 11 or [`HTTP_2`](crate::http2::HTTP_2).
     pub(crate) version: u8,
     pub(crate) framing: BodyFraming,
     /// Bytes of content.

@@ -3,7 +3,7 @@
 
 use crate::codings;
 use crate::credentials;
-use crate::exchanges::HTTP_2;
+use crate::http2::HTTP_2;
 use crate::random::mix;
 
 /// A field as one end sends it.

@@ -10,6 +10,9 @@ pub(crate) use self::frames::{FrameReader, MAX_FRAME, PREFACE, RawFrame, flag, k
 pub(crate) use self::hpack::{FieldPairs, HpackDecoder, HpackEncoder};
 pub(crate) use self::windows::{Grants, Windows};
 
+/// The version of a request over HTTP/2.
+pub(crate) const HTTP_2: u8 = 20;
+
 /// Error codes (RFC 9113 §7).
 pub(crate) mod code {
     pub(crate) const NO_ERROR: u32 = 0;

@@ -2,7 +2,8 @@
 //! anything in that turn.
 
 use super::LATE;
-use crate::exchanges::{ExchangeEntry, HTTP_2};
+use crate::exchanges::ExchangeEntry;
+use crate::http2::HTTP_2;
 use crate::net::{Net, Peer, Sending, Socket};
 
 impl Net {

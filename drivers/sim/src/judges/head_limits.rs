@@ -1,6 +1,7 @@
 //! Limits of heads: whoever is above one is told so, and nobody else is.
 
-use crate::exchanges::{ExchangeEntry, HTTP_2};
+use crate::exchanges::ExchangeEntry;
+use crate::http2::HTTP_2;
 use crate::scenario::Scenario;
 
 /// The causes of these limits.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::exchanges::{ExchangeEntry, HTTP_2, ObservedRecord, response_body_len};
+use crate::exchanges::{ExchangeEntry, ObservedRecord, response_body_len};
 use crate::http1::BodyFraming;
+use crate::http2::HTTP_2;
 use crate::net::{Net, Sending, Socket};
 use crate::scenario::UNIX_PREFIX;
 

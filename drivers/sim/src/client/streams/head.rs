@@ -6,7 +6,7 @@ use crate::http2::{FieldPairs, OF_CONNECTION, reason_phrase};
 use crate::random::mix;
 
 /// The fields of a request with this head. The same for the same id.
-pub(in crate::client) fn request_fields(head: &[u8], id: u64, scheme: &str) -> FieldPairs {
+pub(crate) fn request_fields(head: &[u8], id: u64, scheme: &str) -> FieldPairs {
     let head = ParsedHead::parse(head).expect("a head of a client");
     let mut words = head.start.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -38,7 +38,7 @@ pub(in crate::client) fn request_fields(head: &[u8], id: u64, scheme: &str) -> F
 }
 
 /// What a field section counts (RFC 9113 §6.5.2).
-pub(in crate::client) fn section_bytes(fields: &FieldPairs) -> u64 {
+pub(crate) fn section_bytes(fields: &FieldPairs) -> u64 {
     fields.iter().map(|(name, value)| (name.len() + value.len() + 32) as u64).sum()
 }
 
