@@ -161,8 +161,9 @@ fn turns_are_taken_once() {
 #[test]
 fn the_last_slot_of_the_least_loaded_goes_to_one() {
     let mut config = config(TWO);
-    Arc::make_mut(&mut config.pools[0]).strategy = Strategy::LeastConnection;
-    config.pools[0].backends.iter_mut().for_each(|backend| backend.max_connections = Some(1));
+    let only = Arc::make_mut(&mut config.pools[0]);
+    only.strategy = Strategy::LeastConnection;
+    only.backends.iter_mut().for_each(|backend| backend.max_connections = Some(1));
     both_ways(move |order| {
         let pool = pool(&config);
         let (mut other, mut mine) = (balancer(&config, &pool), balancer(&config, &pool));
