@@ -35,6 +35,7 @@ use crate::conn::{Conn, InReadyQueue, Role};
 use crate::event::{Effect, Fault, Ready, TlsFault, Transmit, Wants};
 use crate::h1::conn::HeadParser;
 use crate::h1::{ForwardedHeaders, RequestId};
+use crate::h2::keepalive::Patience;
 use crate::health::Schedule;
 use crate::http::ip::IpText;
 use crate::http::{RequestHead, ResponseHead, date};
@@ -48,7 +49,7 @@ use crate::shared::Shared;
 use crate::slab::Slab;
 use crate::time::{Instant, Wall};
 use crate::wheel::Wheel;
-use crate::wire::{Multiplexed, Received, Wire};
+use crate::wire::{Multiplexed, Received, Streams, Wire};
 
 pub use check::Counts;
 use exchange::{Exchange, Phase};
@@ -495,7 +496,7 @@ impl<O: Observer> Proxy<O> {
     #[doc(hidden)]
     pub fn set_client_protocol(&mut self, c: ConnId, protocol: Box<dyn Multiplexed>) {
         if let Some(conn) = self.tables.conns.get_mut(c) {
-            conn.wire = Wire::Multiplexed(crate::wire::Streams::new(protocol));
+            conn.wire = Wire::Multiplexed(Streams::new(protocol, Patience::ENDLESS, self.timers.now));
         }
     }
 

@@ -58,12 +58,8 @@ pub(crate) struct Streams {
     pub(crate) schedule: Box<Schedule>,
     /// Bytes that it holds, as the pages know of them.
     pub(crate) charged: usize,
-    /// When the peer was last heard of.
-    pub(crate) heard: Instant,
-    /// It was asked since then to show that it is there.
-    pub(crate) asked: bool,
-    /// How long it may be silent; [`Duration::MAX`]: for ever.
-    pub(crate) keepalive: Duration,
+    /// Whether the peer still answers.
+    pub(crate) keepalive: Box<Keepalive>,
     /// Streams that a backend has last been seen to take; it may have said more.
     pub(crate) most: u32,
     /// Of a connection to a backend.
@@ -73,7 +69,6 @@ pub(crate) struct Streams {
 /// How long a connection of many streams to a backend is kept.
 #[derive(Debug)]
 pub(crate) struct Life {
-    pub(crate) keepalive: Keepalive,
     /// Since when it carries no stream.
     pub(crate) idle_since: Instant,
     /// How long it may lie idle, as the pool says that used it last.
@@ -137,10 +132,6 @@ pub trait Multiplexed: Debug + Send {
     }
     /// Asks the peer to show that it is there: by anything that it sends.
     fn ping(&mut self) {}
-    /// The peer may send on a stream: it has been given credit.
-    fn may_receive(&self, _stream: u32) -> bool {
-        true
-    }
     /// Which of the streams that can send comes first.
     fn priority(&self, _stream: u32) -> Priority {
         Priority::UNSAID
@@ -471,9 +462,8 @@ impl Tunnel {
 impl Streams {
     /// Of a connection to a backend that is opened now.
     pub(crate) fn to_backend(protocol: Box<dyn Multiplexed>, idle_timeout: Duration, now: Instant) -> Self {
-        let keepalive = Keepalive::new(Patience::default(), now);
-        let life = Some(Box::new(Life { keepalive, idle_since: now, idle_timeout }));
-        Self { life, ..Self::new(protocol) }
+        let life = Some(Box::new(Life { idle_since: now, idle_timeout }));
+        Self { life, ..Self::new(protocol, Patience::default(), now) }
     }
 
     /// Opens a stream, unless the peer has as many as it takes. `expected`: how many that will be, as long as
@@ -494,19 +484,22 @@ impl Streams {
         self.most = self.most.saturating_add(1);
     }
 
-    pub(crate) fn new(protocol: Box<dyn Multiplexed>) -> Self {
+    pub(crate) fn new(protocol: Box<dyn Multiplexed>, patience: Patience, now: Instant) -> Self {
         Self {
             protocol,
             exchanges: Vec::new(),
             flushing: false,
             schedule: Box::default(),
             charged: 0,
-            heard: Instant::NEVER,
-            asked: false,
-            keepalive: Duration::MAX,
+            keepalive: Box::new(Keepalive::new(patience, now)),
             most: u32::MAX,
             life: None,
         }
+    }
+
+    /// The peer may send on a stream: it has credit, there and in all.
+    pub(crate) fn may_receive(&self, stream: u32) -> bool {
+        self.protocol.credit(0).min(self.protocol.credit(stream)) > 0
     }
 
     /// The exchange of a stream.

@@ -150,6 +150,9 @@ fn floods_end_the_connection() {
     });
     flood("malformed requests", 150, 15, |n| frame(kind::HEADERS, 5, 2 * n + 1, b"\x82"));
     flood("pings", 1_050, 90, |_| frame(kind::PING, 0, 0, b"12345678"));
+    for payload in [b"12345678", b"draining", b"are you?"] {
+        flood("answers to no ping", 550, 40, |_| frame(kind::PING, flag::ACK, 0, payload));
+    }
     flood("settings", 60, 4, |_| frame(kind::SETTINGS, 0, 0, b""));
     flood("empty data", 250, 150, |n| {
         if n == 0 {

@@ -57,6 +57,27 @@ fn as_many_streams_as_the_configuration_says() {
     }
 }
 
+// A proxy that has ended the TLS passes the scheme on; from anybody else it would be a lie (RFC 9110 §7.4).
+#[test]
+fn trusted_proxies_may_say_that_the_scheme_is_https() {
+    for (trusted, status) in [("203.0.113.0/24", "421"), ("192.0.2.0/24", "200")] {
+        let mut rig = rig(&format!("trusted_proxies = [\"{trusted}\"]"), "", HTTP2);
+        let c = rig.client();
+        let wire = &mut rig.http2(c).wire;
+        let stream = wire.open().expect("a free stream");
+        wire.send_head(stream, true, false, |w| {
+            let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a.test")];
+            fields.iter().for_each(|(name, value)| w.pseudo(name.as_bytes(), value.as_bytes()));
+        });
+        rig.run();
+        if let Some(backend) = rig.asked().first() {
+            rig.respond(*backend, OK, b"ok");
+        }
+        let head = rig.message((c, stream)).head;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{trusted}: {head}");
+    }
+}
+
 /// How much of a long request a client may send that nobody takes, and whether all of it arrives once it is.
 fn taken(http2: &str, len: usize) -> usize {
     let mut rig = rig(http2, "", HTTP2);

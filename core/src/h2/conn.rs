@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::abuse::{Abuse, Budgets, UsedUp};
 use super::flow::{RecvWindow, SendWindow};
-use super::frame::{FrameReader, HEADER_BYTES, MAX_STREAM, MIN_MAX_FRAME_BYTES, PREFACE};
+use super::frame::{FrameReader, MAX_STREAM, MIN_MAX_FRAME_BYTES, PREFACE};
 use super::head::HeadRoom;
 use super::hpack::{DEFAULT_TABLE_BYTES, Decoder, Encoder, FieldBlock};
 use super::machine::{self, State};
@@ -23,9 +23,13 @@ use crate::http::{RequestHead, ResponseHead, Violation};
 use crate::planted::planted;
 use crate::time::Instant;
 
+mod buffers;
 mod input;
+mod leaving;
 mod output;
 
+use buffers::Spare;
+use leaving::Drain;
 pub use output::BlockWriter;
 
 /// What we are to the peer.
@@ -144,26 +148,8 @@ pub struct Received {
     spare: Spare,
 }
 
-/// Buffers of connections that have nothing to do, for those that have.
-#[derive(Debug, Default)]
-struct Spare {
-    input: Vec<Vec<u8>>,
-    out: Vec<Vec<u8>>,
-}
-
-/// So many spare buffers of either kind are kept, and none that is longer than most.
-const MAX_SPARE: usize = 32;
-const MAX_SPARE_BYTES: usize = 2 * OUT_BYTES;
-
 /// Bytes of data that are handed out of one stream before any are released: as many as fit into a page.
 pub const STREAM_CREDIT: u32 = 16 * 1024;
-/// Bytes that may wait to be sent before streams are told to wait.
-const OUT_BYTES: usize = 64 * 1024;
-/// Bytes that may wait to be sent before nothing more is read: answers to frames of the peer count, too.
-const MAX_OUT_BYTES: usize = 96 * 1024;
-/// Bytes of the input: one frame of any kind, unless a setting of ours lets the peer send longer ones.
-const INPUT_BYTES: usize = MIN_MAX_FRAME_BYTES as usize + HEADER_BYTES;
-
 /// See the file's head.
 #[derive(Debug)]
 pub struct Conn {
@@ -193,6 +179,8 @@ pub struct Conn {
     peer: PeerSettings,
     has_settings: bool,
     settings_acked: bool,
+    /// A PING is under way that asks whether the peer is there.
+    pinged: bool,
     decoder: Decoder,
     encoder: Encoder,
     block: Option<Assembly>,
@@ -234,22 +222,10 @@ struct Assembly {
     depends_on_itself: bool,
 }
 
-/// How far we are with leaving (RFC 9113 §6.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    No,
-    /// The peer was told that it will be told.
-    Announced,
-    /// No stream above this one is taken.
-    Final(u32),
-}
-
 /// Frames without a budget of their own that may cross a reset of ours on their way: head, trailers or end,
 /// reset, priority.
 const CROSSING: u32 = 4;
 
-/// The PING behind the first GOAWAY: once it is answered, the peer knows.
-const DRAIN_PING: [u8; 8] = *b"draining";
 /// Of [`Conn::ping`].
 const KEEPALIVE_PING: [u8; 8] = *b"are you?";
 /// What an answer of HTTP/1 begins with.
@@ -282,6 +258,7 @@ impl Conn {
             peer: PeerSettings::default(),
             has_settings: false,
             settings_acked: false,
+            pinged: false,
             decoder: Decoder::new(),
             encoder: Encoder::default(),
             block: None,
@@ -345,40 +322,6 @@ impl Conn {
     }
 
     // Receiving.
-
-    /// Room to read into; empty: do not read now.
-    pub fn recv_buf(&mut self) -> &mut [u8] {
-        if !self.has_room() {
-            return &mut [];
-        }
-        if self.at == self.end {
-            (self.at, self.end) = (0, 0);
-        }
-        // Only a long frame that has to be there whole needs more.
-        let size = if self.end - self.at < INPUT_BYTES { INPUT_BYTES } else { self.most_input() };
-        self.input.resize(size.max(self.end), 0);
-        if self.end == self.input.len() {
-            self.input.copy_within(self.at..self.end, 0);
-            (self.at, self.end) = (0, self.end - self.at);
-        }
-        &mut self.input[self.end..]
-    }
-
-    /// Whether more may be read: there is room, and not too much waits to be sent.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        !self.failed && self.end - self.at < self.most_input() && self.pending_bytes() < MAX_OUT_BYTES
-    }
-
-    /// Bytes of the longest frame that the peer may send.
-    fn most_input(&self) -> usize {
-        self.limits.frame_bytes as usize + HEADER_BYTES
-    }
-
-    /// `n` bytes were read into the room.
-    pub fn handle_recv(&mut self, n: usize) {
-        self.end += n;
-    }
 
     /// Whether there are events that wait for no input: data that was held can be handed out now.
     #[must_use]
@@ -514,15 +457,9 @@ impl Conn {
 
     /// Asks the peer to show that it is there.
     pub fn ping(&mut self) {
-        if !self.failed {
+        if !self.failed && !std::mem::replace(&mut self.pinged, true) {
             write::ping(&mut self.out, false, KEEPALIVE_PING);
         }
-    }
-
-    /// The peer may send data on a stream: it has credit, there and in all.
-    #[must_use]
-    pub fn may_receive(&self, stream: u32) -> bool {
-        self.recv.left() > 0 && self.streams.get(stream).is_some_and(|found| found.recv.left() > 0)
     }
 
     /// How urgent what is sent on a stream is.
@@ -569,43 +506,6 @@ impl Conn {
         self.foreign
     }
 
-    // Leaving.
-
-    /// No new streams, as soon as the peer knows; those that are open go on (RFC 9113 §6.8).
-    pub fn drain(&mut self) {
-        if self.drain != Drain::No || self.failed {
-            return;
-        }
-        if self.role == Role::Client {
-            self.drain = Drain::Final(0);
-            return write::go_away(&mut self.out, 0, Reason::NO_ERROR);
-        }
-        self.drain = Drain::Announced;
-        write::go_away(&mut self.out, MAX_STREAM, Reason::NO_ERROR);
-        write::ping(&mut self.out, false, DRAIN_PING);
-    }
-
-    /// The peer knows that we leave: streams from now on are not taken.
-    fn drained(&mut self) {
-        if self.drain == Drain::Announced {
-            self.drain = Drain::Final(self.last_peer);
-            let last = if planted!(164) { self.last_peer.saturating_sub(2) } else { self.last_peer };
-            write::go_away(&mut self.out, last, Reason::NO_ERROR);
-        }
-    }
-
-    /// It has told the peer that it takes no more streams, and none is left.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        matches!(self.drain, Drain::Final(_)) && self.streams.len() == 0
-    }
-
-    /// The peer takes no new streams, or we don't.
-    #[must_use]
-    pub fn is_leaving(&self) -> bool {
-        self.failed || self.peer_last.is_some() || self.drain != Drain::No
-    }
-
     /// It has failed: once what is to be sent has been, it can be closed.
     #[must_use]
     pub fn is_broken(&self) -> bool {
@@ -626,73 +526,6 @@ impl Conn {
     /// Takes tokens of a budget.
     fn spend(&mut self, what: Abuse, now: Instant) -> Result<(), Reason> {
         self.budgets.take(what, 1, now).map_err(|UsedUp(_)| Reason::ENHANCE_YOUR_CALM)
-    }
-
-    // Sending.
-
-    /// What is to be sent.
-    #[must_use]
-    pub fn transmit(&self) -> &[u8] {
-        self.lent.set(self.out.len());
-        &self.out[self.sent..]
-    }
-
-    /// Whether there is anything to send.
-    #[must_use]
-    pub fn has_output(&self) -> bool {
-        self.sent < self.out.len()
-    }
-
-    /// How much that is, in bytes.
-    #[must_use]
-    pub fn pending_bytes(&self) -> usize {
-        self.out.len() - self.sent
-    }
-
-    /// `n` bytes of it have been sent.
-    pub fn handle_sent(&mut self, n: usize) {
-        self.sent += n;
-        debug_assert!(self.sent <= self.out.len());
-        let gone = if self.sent == self.out.len() || self.sent >= OUT_BYTES { self.sent } else { 0 };
-        if gone > 0 {
-            self.out.drain(..gone);
-            self.sent = 0;
-            self.lent.set(self.lent.get().saturating_sub(gone));
-            self.last_frame =
-                self.last_frame.and_then(|(at, stream)| at.checked_sub(gone).map(|at| (at, stream)));
-        }
-    }
-
-    // Memory.
-
-    /// Takes buffers that others have left, if it has none.
-    #[inline]
-    pub fn wake(&mut self, received: &mut Received) {
-        if self.input.is_empty()
-            && let Some(input) = received.spare.input.pop()
-        {
-            self.input = input;
-        }
-        if self.out.capacity() == 0
-            && let Some(out) = received.spare.out.pop()
-        {
-            self.out = out;
-        }
-    }
-
-    /// If it has no streams and nothing to do it leaves its buffers to others.
-    pub fn rest(&mut self, received: &mut Received) {
-        if self.streams.len() > 0 || !self.out.is_empty() || self.at < self.end {
-            return;
-        }
-        (self.at, self.end) = (0, 0);
-        let Spare { input, out } = &mut received.spare;
-        for (buffer, spare) in [(&mut self.input, input), (&mut self.out, out)] {
-            let buffer = std::mem::take(buffer);
-            if (1..=MAX_SPARE_BYTES).contains(&buffer.capacity()) && spare.len() < MAX_SPARE {
-                spare.push(buffer);
-            }
-        }
     }
 
     /// Its invariants; for tests and debug builds.

@@ -1,6 +1,6 @@
-//! Whether a connection that we have opened is still of use: its peer has to know our SETTINGS in time
-//! (RFC 9113 §6.5.3), and answers a PING when it has been silent for long while streams wait for it
-//! (RFC 9113 §6.7). One that carries nothing is asked nothing: it costs nobody anything.
+//! Whether a connection is still of use: its peer has to know our SETTINGS in time (RFC 9113 §6.5.3), and
+//! answers a PING when it has been silent for long while streams wait for it (RFC 9113 §6.7). One that
+//! carries nothing is asked nothing: it costs nobody anything.
 
 use std::time::Duration;
 
@@ -13,6 +13,11 @@ pub struct Patience {
     pub interval: Duration,
     /// For the answer to a PING, and to SETTINGS.
     pub answer: Duration,
+}
+
+impl Patience {
+    /// Nothing is ever asked.
+    pub const ENDLESS: Self = Self { interval: Duration::MAX, answer: Duration::MAX };
 }
 
 impl Default for Patience {

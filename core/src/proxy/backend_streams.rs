@@ -123,11 +123,11 @@ impl<O: Observer> Proxy<O> {
         if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
             begins = streams.exchanges.is_empty();
             streams.exchanges.push((leg.stream, x));
+            if begins {
+                streams.keepalive.heard(now);
+            }
             if let Some(life) = &mut streams.life {
                 life.idle_timeout = idle_timeout;
-                if begins {
-                    life.keepalive.heard(now);
-                }
             }
         }
         if !connected {
@@ -149,9 +149,11 @@ impl<O: Observer> Proxy<O> {
         if let Role::Backend(role) = &self.tables.conns[b].role {
             self.pools.backends[role.backend as usize].state.connected_to(role.to);
         }
-        if let Some(life) = self.life(b) {
-            life.keepalive.connected(now);
-            life.idle_since = now;
+        if let Some(streams) = self.tables.conns.get_mut(b).and_then(|conn| conn.wire.streams_mut()) {
+            streams.keepalive.connected(now);
+            if let Some(life) = &mut streams.life {
+                life.idle_since = now;
+            }
         }
         self.look_after(b, now);
         let all = self.exchanges_of(b);
@@ -185,10 +187,6 @@ impl<O: Observer> Proxy<O> {
             Some(whole) if now < whole && !others => self.set_deadline(b, whole),
             _ => self.backend_streams_lost(b, Cause::ConnectTimeout, now),
         }
-    }
-
-    pub(super) fn life(&mut self, b: ConnId) -> Option<&mut wire::Life> {
-        self.tables.conns.get_mut(b)?.wire.streams_mut()?.life.as_deref_mut()
     }
 
     // What TLS has agreed on.
@@ -380,7 +378,7 @@ impl<O: Observer> Proxy<O> {
         }
         let settled = streams.protocol.is_settled();
         let Some(life) = &mut streams.life else { return };
-        let verdict = life.keepalive.look(busy, settled, now);
+        let verdict = streams.keepalive.look(busy, settled, now);
         let idle_until = if busy { Instant::NEVER } else { life.idle_since + life.idle_timeout };
         match verdict {
             Verdict::Lost => self.backend_streams_lost(b, Cause::BackendLost, now),

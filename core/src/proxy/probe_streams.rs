@@ -7,6 +7,7 @@ use crate::cause::Cause;
 use crate::conn::Role;
 use crate::grpc::STATUS_FIELD;
 use crate::h1::HeadLimits;
+use crate::h2::keepalive::Patience;
 use crate::health::ProbeOutcome;
 use crate::health::check::Found;
 use crate::health::grpc::{Answer, Verdict};
@@ -18,7 +19,8 @@ use crate::wire::{self, StreamEvent, Streams, Wire};
 
 /// What a check of HTTP/2 sends: `request` is what one of HTTP/1.1 would be.
 pub(super) fn request_on_stream(limits: &HeadLimits, request: &[u8], secure: bool, now: Instant) -> Wire {
-    Wire::Multiplexed(Streams::new(wire::http2_check(limits, request, secure, now)))
+    // A check has a timeout of its own.
+    Wire::Multiplexed(Streams::new(wire::http2_check(limits, request, secure, now), Patience::ENDLESS, now))
 }
 
 /// What the answer of a server of gRPC says of it.

@@ -15,6 +15,7 @@ use crate::conn::{Client, Role};
 use crate::h1::conn::HeadRead;
 use crate::h1::{ForwardedHeaders, RequestId};
 use crate::h2::frame::PREFACE;
+use crate::h2::keepalive::Patience;
 use crate::http::ip::IpText;
 use crate::http::{HeaderKind, RequestHead, Scheme, Violation};
 use crate::id::{ConnId, ExchangeId, ListenerId};
@@ -92,8 +93,8 @@ impl<O: Observer> Proxy<O> {
         conn.head_started = Instant::NEVER;
         let settings = &self.pools.config.http2;
         let protocol = wire::http2_server(&self.pools.head_limits, settings, now);
-        let mut streams = Streams::new(protocol);
-        (streams.heard, streams.keepalive) = (now, settings.keepalive);
+        let patience = Patience { interval: settings.keepalive, answer: settings.keepalive };
+        let streams = Streams::new(protocol, patience, now);
         self.timers.file_conn(c, conn, now + settings.keepalive);
         conn.wire = Wire::Multiplexed(streams);
         self.mark_ready(c);

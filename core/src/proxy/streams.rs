@@ -8,6 +8,7 @@ use super::{Proxy, Tables};
 use crate::cause::Cause;
 use crate::conn::Role;
 use crate::h2::Reason;
+use crate::h2::keepalive::Verdict;
 use crate::http::forward::{RequestForward, ResponseForward};
 use crate::http::{Framing, RequestHead, ResponseHead, Violation};
 use crate::id::{ConnId, ExchangeId};
@@ -23,10 +24,7 @@ impl<O: Observer> Proxy<O> {
     /// Bytes came on a connection of many streams.
     pub(super) fn streams_input(&mut self, c: ConnId, now: Instant) {
         if let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut()) {
-            (streams.heard, streams.asked) = (now, false);
-        }
-        if let Some(life) = self.life(c) {
-            life.keepalive.heard(now);
+            streams.keepalive.heard(now);
         }
         while let Some(conn) = self.tables.conns.get_mut(c)
             && let Wire::Multiplexed(streams) = &mut conn.wire
@@ -65,24 +63,25 @@ impl<O: Observer> Proxy<O> {
     /// When it has to be looked at next; it may be gone.
     pub(super) fn keep_alive(&mut self, c: ConnId, now: Instant) -> Instant {
         let conn = &mut self.tables.conns[c];
-        let Some(streams) = conn.wire.streams_mut() else { return Instant::NEVER };
-        let due = streams.heard + streams.keepalive;
-        if due > now {
-            return due;
-        }
-        if std::mem::replace(&mut streams.asked, true) {
-            for x in self.exchanges_of(c) {
-                self.abort(x, Cause::ClientStalled, now);
-            }
-            self.close(c);
+        let (Role::Client(_), Wire::Multiplexed(streams)) = (&conn.role, &mut conn.wire) else {
             return Instant::NEVER;
+        };
+        // It is asked even if it carries nothing. It is given no time of its own for our SETTINGS.
+        match streams.keepalive.look(true, true, now) {
+            Verdict::Wait(until) => until,
+            Verdict::Ping(until) => {
+                streams.protocol.ping();
+                self.mark_ready(c);
+                until
+            }
+            Verdict::Lost => {
+                for x in self.exchanges_of(c) {
+                    self.abort(x, Cause::ClientStalled, now);
+                }
+                self.close(c);
+                Instant::NEVER
+            }
         }
-        let every = streams.keepalive;
-        // What is said from now on counts.
-        streams.heard = now;
-        streams.protocol.ping();
-        self.mark_ready(c);
-        now + every
     }
 
     /// A client's connection has been idle for its time: it is told before it ends. False if it has been.

@@ -227,7 +227,7 @@ impl<O: Observer> Proxy<O> {
             Wire::Multiplexed(streams) => {
                 let ready = e.response.ready_len(e.backend.map(|leg| &self.tables.conns[leg.conn].wire));
                 let room = e.request.ready_len(None) < crate::wire::STREAM_CREDIT
-                    && streams.protocol.may_receive(e.client.stream);
+                    && streams.may_receive(e.client.stream);
                 let begun = matches!(e.phase, Phase::Responding | Phase::LocalReply);
                 let unsent = ready > 0 || (begun && streams.protocol.has_output());
                 (!e.request.ended && e.takes_request_body() && room, unsent)
@@ -244,7 +244,7 @@ impl<O: Observer> Proxy<O> {
             Wire::Multiplexed(streams) => {
                 let ready = e.request.ready_len(Some(&self.tables.conns[e.client.conn].wire));
                 let room = e.response.ready_len(None) < crate::wire::STREAM_CREDIT
-                    && streams.protocol.may_receive(leg.stream);
+                    && streams.may_receive(leg.stream);
                 (!e.response.ended && room, ready > 0)
             }
             _ => (super::wants_recv(conn, Some(e)), self.wants_send(conn)),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ruststrom_core::h2::{Event, Limits, Reason};
-use ruststrom_core::{Cause, http::Violation};
+use ruststrom_core::{Cause, ConnId, http::Violation};
 
-use crate::two_wires::Speaks;
+use crate::two_wires::{Far, Rig, Speaks};
 use crate::{OK, TWO, get, nothing_left, post, records, rig, rig_of};
 
 #[test]
@@ -179,14 +179,20 @@ fn a_silent_connection_is_asked_and_left() {
     }
 }
 
-#[test]
-fn settings_have_to_be_acknowledged() {
+/// A client's request, and the connection to a backend that takes everything and says nothing.
+fn deaf_backend() -> (Rig, Far, ConnId) {
     let mut rig = rig("retries = 0");
     rig.connects_wait = true;
     let c = rig.client();
     let far = rig.ask(c, &get("/"), true);
     rig.decide_connects_deaf();
     let b = rig.backend_conns[0];
+    (rig, far, b)
+}
+
+#[test]
+fn settings_have_to_be_acknowledged() {
+    let (mut rig, far, b) = deaf_backend();
     rig.advance(Duration::from_millis(9_900));
     assert!(!rig.is_closed(b));
     rig.advance(Duration::from_millis(200));
@@ -222,12 +228,7 @@ fn a_broken_connection_breaks_no_other() {
 
 #[test]
 fn whoever_speaks_http1_is_named() {
-    let mut rig = rig("retries = 0");
-    rig.connects_wait = true;
-    let c = rig.client();
-    let far = rig.ask(c, &get("/"), true);
-    rig.decide_connects_deaf();
-    let b = rig.backend_conns[0];
+    let (mut rig, far, b) = deaf_backend();
     rig.send_bytes(b, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     assert_eq!(records(&mut rig), [(502, Some(Cause::BadResponse(Violation::NotHttp2)))]);
     let got = rig.message(far);

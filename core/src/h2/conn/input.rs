@@ -1,6 +1,7 @@
 //! What comes: frames, one after the other, and what they mean for streams and connection.
 
-use super::{Assembly, Conn, DRAIN_PING, Data, Drain, Event, KEEPALIVE_PING, Received, Role, STREAM_CREDIT};
+use super::leaving::{DRAIN_PING, Drain};
+use super::{Assembly, Conn, Data, Event, KEEPALIVE_PING, Received, Role, STREAM_CREDIT};
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{Frame, MAX_STREAM, Settings};
 use crate::h2::head::{self, HeadError};
@@ -147,9 +148,11 @@ impl Conn {
                 if !ack {
                     self.spend(Abuse::Pings, now)?;
                     write::ping(&mut self.out, true, data);
-                } else if data == DRAIN_PING {
+                } else if data == DRAIN_PING && self.drain == Drain::Announced {
                     self.drained();
-                } else if data != KEEPALIVE_PING {
+                } else if data == KEEPALIVE_PING && self.pinged {
+                    self.pinged = false;
+                } else {
                     self.spend(Abuse::Glitches, now)?;
                 }
                 Ok(None)

@@ -1,6 +1,7 @@
 //! What is sent: heads, data, ends.
 
-use super::{Conn, OUT_BYTES};
+use super::Conn;
+use super::buffers::OUT_BYTES;
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{HEADER_BYTES, flag};
 use crate::h2::hpack::Encoder;
