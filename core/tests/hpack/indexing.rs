@@ -72,3 +72,16 @@ fn one_off_values_leave_the_table_alone() {
     encode(&mut encoder, &pairs(&[("server", &"x".repeat(3000))]));
     assert_eq!(encode(&mut encoder, &steady).len(), 3);
 }
+
+// Else the ids of requests fill the table one by one, and push out what repeats.
+#[test]
+fn no_one_off_value_passes_for_one_that_came_again() {
+    let mut encoder = Encoder::default();
+    let mut out = Vec::new();
+    for n in 0..200_000_u64 {
+        let id = format!("{:016x} by a backend", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        out.clear();
+        encoder.field(b"x-id", id.as_bytes(), HeaderKind::Other, false, &mut out);
+        assert_eq!(out[0], 0, "{id} goes into the table");
+    }
+}

@@ -21,8 +21,9 @@ pub struct Encoder {
     fields: Box<[u32; SLOTS]>,
     /// The same by hash of the name.
     names: Box<[u32; SLOTS]>,
-    /// Hashes of fields that were sent once.
-    seen: Box<[u16; SLOTS]>,
+    /// Hashes of fields that were sent once; wide enough that of a million one-off values none passes for one
+    /// that came again.
+    seen: Box<[u32; SLOTS]>,
     /// Name and value of the field whose value comes in pieces.
     text: Vec<u8>,
     /// The name of the field at hand in lower case, if it is none that everybody knows.
@@ -215,7 +216,7 @@ impl Encoder {
         let adds = match indexing {
             Indexing::AtOnce => fits,
             Indexing::Again => {
-                let tag = (field_hash >> 32) as u16 | 1;
+                let tag = (field_hash >> 32) as u32 | 1;
                 fits && std::mem::replace(&mut self.seen[slot(field_hash)], tag) == tag
             }
             Indexing::No | Indexing::Never => false,
