@@ -1,7 +1,7 @@
 //! A real Prometheus scrapes a daemon through an outage, and evaluates the queries and alert rules of the
 //! specification.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -50,8 +50,15 @@ impl Prometheus {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begun.elapsed() < WAIT, "Prometheus does not listen");
+        // It listens before it can be asked.
+        let ready = format!("http://{address}/-/ready");
+        let is_ready = || {
+            let mut curl = Command::new(program("curl", "curl"));
+            curl.args(["-sf", "--max-time", "5", "-o", "/dev/null", &ready]);
+            curl.status().expect("it starts").success()
+        };
+        while !is_ready() {
+            assert!(begun.elapsed() < WAIT, "Prometheus is not ready");
             assert!(child.try_wait().expect("our child").is_none(), "Prometheus has ended");
             std::thread::sleep(Duration::from_millis(20));
         }
