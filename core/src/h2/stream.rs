@@ -73,8 +73,8 @@ const MAX_ENDED: usize = 64;
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// By id.
-    open: Vec<Stream>,
+    /// By id: most end in the order in which they were opened.
+    open: VecDeque<Stream>,
     ended: VecDeque<(u32, State)>,
 }
 
@@ -85,7 +85,7 @@ impl Streams {
 
     fn place(&self, id: u32) -> Result<usize, usize> {
         // The newest is asked for most.
-        match self.open.last() {
+        match self.open.back() {
             Some(last) if last.id == id => Ok(self.open.len() - 1),
             Some(last) if last.id < id => Err(self.open.len()),
             _ => self.open.binary_search_by_key(&id, |stream| stream.id),
@@ -118,7 +118,7 @@ impl Streams {
     pub(super) fn remove(&mut self, id: u32, state: State) -> Option<Stream> {
         let at = self.place(id).ok()?;
         self.remember(id, state);
-        Some(self.open.remove(at))
+        self.open.remove(at)
     }
 
     /// A stream has ended in this state; it may be one that was never added.

@@ -183,18 +183,28 @@ impl Encoder {
         has_name: impl Fn(&Stored<'_>) -> bool,
         out: &mut Vec<u8>,
     ) {
-        let Named { name, hash: name_hash, known } = named;
         let is_indexed = matches!(indexing, Indexing::AtOnce | Indexing::Again);
         // What goes into no table is not looked for.
-        let field_hash = if is_indexed { hash(name_hash, value) } else { 0 };
-        if is_indexed
-            && let Some((back, stored)) = self.table.numbered(self.fields[slot(field_hash)])
-            && has_name(&stored)
-            && stored.value() == value
-        {
-            return integer::encode(FIRST_DYNAMIC + back, 7, 0b1000_0000, out);
+        if !is_indexed {
+            return self.put_literal(named, value, kind, indexing, 0, out);
         }
-        self.put_literal(Named { name, hash: name_hash, known }, value, kind, indexing, field_hash, out);
+        // Most fields have the value that their name had last.
+        let last = self.names[slot(named.hash)];
+        let found = |number| {
+            let (back, stored) = self.table.numbered(number)?;
+            (has_name(&stored) && stored.value() == value).then_some(FIRST_DYNAMIC + back)
+        };
+        if let Some(index) = found(last) {
+            return integer::encode(index, 7, 0b1000_0000, out);
+        }
+        let field_hash = hash(named.hash, value);
+        let number = self.fields[slot(field_hash)];
+        if number != last
+            && let Some(index) = found(number)
+        {
+            return integer::encode(index, 7, 0b1000_0000, out);
+        }
+        self.put_literal(named, value, kind, indexing, field_hash, out);
     }
 
     /// Appends a field that no table has, and puts it into ours if it is to be there.
