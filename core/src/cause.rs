@@ -42,6 +42,8 @@ pub enum Cause {
     BackendReset,
     /// The backend's connection of HTTP/2 is dead: neither a PING nor SETTINGS were acknowledged in time.
     BackendLost,
+    /// The backend speaks HTTP/2 alone and has not announced that it takes WebSockets (RFC 8441 §3).
+    NoWebSockets,
     /// The backend's response violates HTTP.
     BadResponse(Violation),
     /// The head of the response did not come in time.
@@ -93,6 +95,7 @@ impl Cause {
         Self::BackendClosed,
         Self::BackendReset,
         Self::BackendLost,
+        Self::NoWebSockets,
         Self::BackendTimeout,
         Self::ResponseTruncated,
         Self::BackendStalled,
@@ -137,6 +140,7 @@ impl Cause {
             Self::BackendClosed => "backend_closed",
             Self::BackendReset => "backend_reset",
             Self::BackendLost => "backend_lost",
+            Self::NoWebSockets => "websocket_not_announced",
             Self::BadResponse(v) => v.name(),
             Self::BackendTimeout => "backend_timeout",
             Self::ResponseTruncated => "response_truncated",
@@ -166,6 +170,7 @@ impl Cause {
                 | Self::BackendClosed
                 | Self::BackendReset
                 | Self::BackendLost
+                | Self::NoWebSockets
                 | Self::BadResponse(_)
                 | Self::BackendTimeout
                 | Self::ResponseTruncated
@@ -223,6 +228,7 @@ mod tests {
             | Cause::BackendClosed
             | Cause::BackendReset
             | Cause::BackendLost
+            | Cause::NoWebSockets
             | Cause::BackendTimeout
             | Cause::ResponseTruncated
             | Cause::BackendStalled

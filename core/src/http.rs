@@ -18,6 +18,7 @@ mod response_head;
 pub mod target;
 mod trailer_fields;
 mod violation;
+pub(crate) mod websocket;
 
 pub use ::http::{Method, StatusCode, Version};
 pub(crate) use connection_credentials::{asks_for_connection_credentials, has_connection_credentials};

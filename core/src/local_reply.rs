@@ -141,6 +141,7 @@ fn error_type(cause: Cause) -> &'static str {
             TlsFault::Closed => "connection_terminated",
         },
         Cause::BackendClosed | Cause::BackendReset => "connection_terminated",
+        Cause::NoWebSockets => "http_upgrade_failed",
         Cause::BadResponse(_) => "http_protocol_error",
         Cause::BackendTimeout | Cause::DeadlineExceeded => "http_response_timeout",
         Cause::ResponseTruncated => "http_response_incomplete",

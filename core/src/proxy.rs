@@ -24,6 +24,7 @@ mod streams;
 mod timers;
 mod transfer;
 mod tunnel;
+mod websockets;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -73,6 +73,8 @@ pub(crate) struct Life {
     pub(crate) idle_since: Instant,
     /// How long it may lie idle, as the pool says that used it last.
     pub(crate) idle_timeout: Duration,
+    /// What the backend takes is known.
+    pub(crate) announced: bool,
 }
 
 /// A protocol that carries many streams over one connection.
@@ -167,6 +169,10 @@ pub trait Multiplexed: Debug + Send {
     /// How many streams the peer takes at once, if it has said what it takes.
     fn peer_streams(&self) -> Option<u32> {
         Some(u32::MAX)
+    }
+    /// Whether the peer takes requests for WebSockets, if it has said what it takes.
+    fn takes_websockets(&self) -> Option<bool> {
+        Some(false)
     }
     /// The peer has acknowledged what we told it first.
     fn is_settled(&self) -> bool {
@@ -462,7 +468,7 @@ impl Tunnel {
 impl Streams {
     /// Of a connection to a backend that is opened now.
     pub(crate) fn to_backend(protocol: Box<dyn Multiplexed>, idle_timeout: Duration, now: Instant) -> Self {
-        let life = Some(Box::new(Life { idle_since: now, idle_timeout }));
+        let life = Some(Box::new(Life { idle_since: now, idle_timeout, announced: false }));
         Self { life, ..Self::new(protocol, Patience::default(), now) }
     }
 
@@ -472,6 +478,13 @@ impl Streams {
         let said = self.protocol.peer_streams().is_some();
         let most = if said { self.most } else { self.most.min(expected) };
         if self.exchanges.len() >= most as usize { None } else { self.protocol.open() }
+    }
+
+    /// Whether it is known from now on, and was not before, what the peer takes.
+    pub(crate) fn has_announced(&mut self) -> bool {
+        let Some(life) = self.life.as_mut().filter(|life| !life.announced) else { return false };
+        life.announced = self.protocol.peer_streams().is_some();
+        life.announced
     }
 
     /// The peer has refused a stream, which serves no exchange any more: it has as many as it takes.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::abuse::{Abuse, Budgets, UsedUp};
 use super::flow::{RecvWindow, SendWindow};
 use super::frame::{FrameReader, MAX_STREAM, MIN_MAX_FRAME_BYTES, PREFACE};
-use super::head::HeadRoom;
+use super::head::{Asked, HeadRoom};
 use super::hpack::{DEFAULT_TABLE_BYTES, Decoder, Encoder, FieldBlock};
 use super::machine::{self, State};
 use super::priority::Priority;
@@ -60,6 +60,8 @@ pub struct Limits {
     pub fields: u32,
     /// Bytes of a request's target.
     pub target_bytes: usize,
+    /// A server takes extended CONNECT (RFC 8441).
+    pub extended_connect: bool,
 }
 
 impl Default for Limits {
@@ -73,6 +75,7 @@ impl Default for Limits {
             list_bytes: 32 * 1024,
             fields: 100,
             target_bytes: 8 * 1024,
+            extended_connect: true,
         }
     }
 }
@@ -293,6 +296,9 @@ impl Conn {
             Role::Server => {
                 settings.push((id::MAX_CONCURRENT_STREAMS, limits.streams));
                 settings.push((id::NO_RFC7540_PRIORITIES, 1));
+                if limits.extended_connect {
+                    settings.push((id::ENABLE_CONNECT_PROTOCOL, 1));
+                }
             }
             Role::Client => settings.push((id::ENABLE_PUSH, 0)),
         }
@@ -409,7 +415,7 @@ impl Conn {
             held_end: None,
             length_left: None,
             has_head: false,
-            to_head: false,
+            asked: Asked::Other,
             priority: Priority::UNSAID,
         }
     }
@@ -468,10 +474,10 @@ impl Conn {
         self.streams.get(stream).map_or(Priority::UNSAID, |stream| stream.priority)
     }
 
-    /// The peer lets us ask for extended CONNECT (RFC 8441).
+    /// Whether the peer lets us ask for extended CONNECT (RFC 8441), once its SETTINGS have come.
     #[must_use]
-    pub fn may_connect(&self) -> bool {
-        self.peer.connect_protocol
+    pub fn may_connect(&self) -> Option<bool> {
+        self.has_settings.then_some(self.peer.connect_protocol)
     }
 
     /// Requests on it are sent over TLS: their `:scheme` says so.

@@ -7,7 +7,7 @@ use crate::http::fields::FieldLine;
 use crate::http::target::valid_host;
 use crate::http::{
     Field, Fields, Framing, HeaderKind, Method, ParsedRequest, ParsedResponse, RequestTarget, Scheme,
-    StatusCode, Version, Violation, may_trail,
+    StatusCode, Version, Violation, may_trail, websocket,
 };
 
 /// Why there is no head.
@@ -153,7 +153,8 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     text.parse().ok().filter(|n| *n < 1 << 63)
 }
 
-/// A request of these fields; `ended`: without content. Its target has `target_bytes` at most.
+/// A request of these fields; `ended`: without content. Its target has `target_bytes` at most. Extended
+/// CONNECT (RFC 8441) becomes what it stands for: a GET with `Upgrade`.
 ///
 /// # Errors
 /// If it is none.
@@ -172,15 +173,17 @@ pub fn request<'s>(
     }
     let method = pseudo.method.ok_or(MALFORMED)?;
     let method = Method::from_bytes(method).map_err(|_| MALFORMED)?;
-    if method == Method::CONNECT {
-        // The tunnel of RFC 9113 §8.5 has neither of both, that of RFC 8441 all.
-        let extended = pseudo.protocol.is_some();
-        let well_formed = pseudo.scheme.is_some() == extended && pseudo.path.is_some() == extended;
-        return Err(if well_formed { Violation::Connect.into() } else { MALFORMED });
-    }
-    let (Some(scheme), Some(path), None) = (pseudo.scheme, pseudo.path, pseudo.protocol) else {
-        return Err(MALFORMED);
+    let upgrade = pseudo.protocol;
+    let method = match (method == Method::CONNECT, upgrade) {
+        (false, None) => method,
+        (true, Some(_)) => Method::GET,
+        // The tunnel of RFC 9113 §8.5 has neither of both, that of RFC 8441 has them like any request.
+        (true, None) if pseudo.scheme.is_none() && pseudo.path.is_none() => {
+            return Err(Violation::Connect.into());
+        }
+        (true, None) | (false, Some(_)) => return Err(MALFORMED),
     };
+    let (Some(scheme), Some(path)) = (pseudo.scheme, pseudo.path) else { return Err(MALFORMED) };
     let scheme = match scheme {
         b"http" => Some(Scheme::Http),
         b"https" => Some(Scheme::Https),
@@ -197,8 +200,12 @@ pub fn request<'s>(
     }
     let host = host(&survey)?;
     let length = survey.length()?;
-    if length.is_some_and(|n| n > 0) && ended {
+    // What follows a CONNECT is no content (RFC 9110 §9.3.6).
+    if length.is_some_and(|n| n > 0) && ended || length.is_some() && upgrade.is_some() {
         return Err(MALFORMED);
+    }
+    if upgrade.is_some_and(|protocol| !protocol.eq_ignore_ascii_case(websocket::PROTOCOL)) {
+        return Err(Violation::Protocol.into());
     }
     let expects = survey.expects;
     if expects.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
@@ -209,13 +216,16 @@ pub fn request<'s>(
     }
     let framing = match length {
         Some(n) => Framing::Length(n),
-        None if ended => Framing::None,
+        None if ended || upgrade.is_some() => Framing::None,
         None => Framing::Chunked,
     };
     let (max_forwards, te_trailers) = (survey.max_forwards.and_then(decimal), survey.te_trailers);
     let counts_forwards = matches!(method, Method::TRACE | Method::OPTIONS);
     room.begin_request(method.as_str().as_bytes(), path);
     room.host(host)?;
+    if upgrade.is_some() {
+        room.line(b"upgrade", websocket::PROTOCOL, HeaderKind::Upgrade)?;
+    }
     room.fields(block, &survey)?;
     let HeadRoom { text, lines, target } = room;
     let (text, lines) = (&text[..], &lines[..]);
@@ -230,8 +240,8 @@ pub fn request<'s>(
         framing,
         host: lines[0].value(text),
         keep_alive: true,
-        expect_continue: expects.is_some() && !ended,
-        upgrade: None,
+        expect_continue: expects.is_some() && !ended && upgrade.is_none(),
+        upgrade: upgrade.map(|_| lines[1].value(text)),
         te_trailers,
         max_forwards: max_forwards.filter(|_| counts_forwards),
         lists_fields: false,
@@ -251,7 +261,19 @@ fn host<'a>(survey: &Survey<'a>) -> Result<&'a [u8], Violation> {
     if host.is_empty() || !valid_host(host) { Err(Violation::Host) } else { Ok(host) }
 }
 
-/// A response of these fields, to a HEAD request or another one; `ended`: without content.
+/// What a response answers, as far as that says whether it has content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// HEAD.
+    Head,
+    /// Extended CONNECT: what follows success is a tunnel's, whatever the response says of its length
+    /// (RFC 9110 §8.6).
+    Tunnel,
+    /// Any other request.
+    Other,
+}
+
+/// A response of these fields to such a request; `ended`: without content.
 ///
 /// # Errors
 /// If it is none.
@@ -259,7 +281,7 @@ pub fn response<'s>(
     room: &'s mut HeadRoom,
     block: &FieldBlock,
     ended: bool,
-    to_head: bool,
+    asked: Asked,
 ) -> Result<ParsedResponse<'s>, HeadError> {
     let survey = Survey::of(block)?;
     let PseudoFields {
@@ -279,13 +301,14 @@ pub fn response<'s>(
     if code == StatusCode::SWITCHING_PROTOCOLS || (interim && ended) {
         return Err(MALFORMED);
     }
-    let length = survey.length()?;
-    let no_content = to_head || matches!(code.as_u16(), 204 | 304);
+    let opens = asked == Asked::Tunnel && code.is_success();
+    let length = if opens { None } else { survey.length()? };
+    let no_content = asked == Asked::Head || (matches!(code.as_u16(), 204 | 304) && !opens);
     if length.is_some_and(|n| n > 0) && ended && !no_content {
         return Err(MALFORMED);
     }
     let (framing, content_length) = match length {
-        _ if interim || code == StatusCode::NO_CONTENT => (Framing::None, None),
+        _ if interim || (code == StatusCode::NO_CONTENT && !opens) => (Framing::None, None),
         Some(n) if no_content => (Framing::None, Some(n)),
         Some(n) => (Framing::Length(n), Some(n)),
         None if no_content => (Framing::None, None),

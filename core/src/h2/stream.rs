@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::flow::{RecvWindow, SendWindow};
+use super::head::Asked;
 use super::machine::State;
 use super::priority::Priority;
 
@@ -23,8 +24,9 @@ pub(super) struct Stream {
     pub(super) length_left: Option<u64>,
     /// The head of the peer's message has come; an interim one is none.
     pub(super) has_head: bool,
-    /// The request is a HEAD.
-    pub(super) to_head: bool,
+    /// What the request is, as far as its response depends on it. [`Asked::Tunnel`] no longer if it is
+    /// refused.
+    pub(super) asked: Asked,
     pub(super) priority: Priority,
 }
 

@@ -42,6 +42,8 @@ pub enum HeaderKind {
     XForwardedServer,
     XRealIp,
     XRequestId,
+    SecWebSocketKey,
+    SecWebSocketAccept,
     /// What else tells of a hop before this one, or asks for another resource than the target does:
     /// `Forwarded`, `X-Forwarded-Ssl`, `X-Forwarded-Scheme`, `X-Forwarded-Prefix`, `X-Client-IP`,
     /// `True-Client-IP`, `X-Original-URL`, `X-Rewrite-URL`, and `Proxy`, which CGI takes for its own proxy.
@@ -263,10 +265,12 @@ impl HeaderKind {
             16 if is!(n, b"proxy-connection") => Self::ProxyConnection,
             17 if is!(n, b"transfer-encoding") => Self::TransferEncoding,
             17 if is!(n, b"x-forwarded-proto") => Self::XForwardedProto,
+            17 if is!(n, b"sec-websocket-key") => Self::SecWebSocketKey,
             18 if is!(n, b"x-forwarded-server") => Self::XForwardedServer,
             18 if is!(n, b"x-forwarded-scheme") || is!(n, b"x-forwarded-prefix") => Self::HopClaim,
             18 if is!(n, b"proxy-authenticate") => Self::ProxyAuthenticate,
             19 if is!(n, b"proxy-authorization") => Self::ProxyAuthorization,
+            20 if is!(n, b"sec-websocket-accept") => Self::SecWebSocketAccept,
             _ => Self::Other,
         }
     }
@@ -437,6 +441,8 @@ mod tests {
             ("X-Forwarded-Server", HeaderKind::XForwardedServer),
             ("Proxy-Authenticate", HeaderKind::ProxyAuthenticate),
             ("Proxy-Authorization", HeaderKind::ProxyAuthorization),
+            ("Sec-WebSocket-Key", HeaderKind::SecWebSocketKey),
+            ("Sec-WebSocket-Accept", HeaderKind::SecWebSocketAccept),
             // Other spellings of what we set.
             ("Content_Length", HeaderKind::UnderscoreAlias),
             ("transfer_encoding", HeaderKind::UnderscoreAlias),

@@ -3,7 +3,7 @@
 
 use super::field_list::{FieldList, HeadFull, Span, WrittenField};
 use super::target::Form;
-use super::{Fields, Framing, HeaderKind, Method, ParsedRequest, Scheme, Version};
+use super::{Fields, Framing, HeaderKind, Method, ParsedRequest, Scheme, Version, websocket};
 
 /// The head of a request.
 #[derive(Clone, Debug)]
@@ -115,6 +115,27 @@ impl RequestHead {
         self.upgrade.map(|protocols| protocols.get(&self.fields.bytes))
     }
 
+    /// It asks for a WebSocket and for nothing else (RFC 6455 §4.1), as any wire can have it.
+    #[inline]
+    pub(crate) fn opens_websocket(&self) -> bool {
+        self.upgrade.is_some() && self.is_websocket_handshake()
+    }
+
+    #[cold]
+    fn is_websocket_handshake(&self) -> bool {
+        let mut protocols = self.upgrade().unwrap_or_default().split(|b| *b == b',');
+        self.method == Method::GET
+            && self.framing.is_empty()
+            && protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(websocket::PROTOCOL))
+            && websocket::has_key(self.fields())
+    }
+
+    /// It came as an extended CONNECT of HTTP/2 (RFC 8441).
+    #[inline]
+    pub(crate) fn is_extended_connect(&self) -> bool {
+        self.upgrade.is_some() && self.version == Version::HTTP_2
+    }
+
     /// Its fields in order.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
@@ -200,8 +221,12 @@ impl RequestHead {
         self.lists_fields = parsed.lists_fields;
     }
 
-    /// It came on a stream: that cannot become a tunnel, and ends by itself.
+    /// It came on a stream, which ends by itself. Only extended CONNECT makes a tunnel of one: what
+    /// follows that is no content.
     pub(crate) fn on_stream(&mut self, ended: bool) {
+        if self.is_extended_connect() {
+            return;
+        }
         self.upgrade = None;
         match self.framing {
             // A client that says that there is none says so to the backend, too.

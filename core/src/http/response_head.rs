@@ -2,7 +2,7 @@
 //! too.
 
 use super::field_list::{FieldList, HeadFull, Span, WrittenField};
-use super::{Fields, Framing, HeaderKind, ParsedResponse, StatusCode, Version};
+use super::{Fields, Framing, HeaderKind, ParsedResponse, StatusCode, Version, websocket};
 
 /// The head of a response.
 #[derive(Clone, Debug)]
@@ -187,6 +187,18 @@ impl ResponseHead {
         if self.reason().is_empty() {
             self.reason = self.fields.append(reason_phrase(self.status));
         }
+    }
+
+    /// A WebSocket was asked for by extended CONNECT, and is there: what HTTP/1.1 says of that, with this
+    /// answer to the key of the request (RFC 8441 §5).
+    ///
+    /// # Errors
+    /// If the head has no room for it.
+    pub(crate) fn opens_websocket(&mut self, accept: &[u8]) -> Result<(), HeadFull> {
+        self.set_status(StatusCode::SWITCHING_PROTOCOLS);
+        (self.framing, self.content_length) = (Framing::None, None);
+        self.upgrade = Some(self.fields.append(websocket::PROTOCOL));
+        self.set_field(websocket::ACCEPT_FIELD, accept)
     }
 
     /// Begins a response of our own, with content of `len` bytes.

@@ -87,6 +87,8 @@ violations! {
     PlainHttpOnTls "plain_http_on_tls_port" BAD_REQUEST;
     /// CONNECT, which only forward proxies serve (RFC 9110 §9.3.6).
     Connect "connect_method" NOT_IMPLEMENTED;
+    /// Extended CONNECT for another protocol than `websocket` (RFC 8441 §4, RFC 9220 §3).
+    Protocol "unknown_protocol" NOT_IMPLEMENTED;
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
     MissingHost "missing_host" BAD_REQUEST;
     /// More than one `Host` (RFC 9112 §3.2).
@@ -124,6 +126,11 @@ violations! {
     TrailersTooLarge "trailers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// A 101 that the request did not ask for (RFC 9110 §15.2.2).
     UnexpectedSwitch "unexpected_101" BAD_REQUEST;
+    /// A response of success that is no 101, to a WebSocket of a client of HTTP/2, which would take it for
+    /// one (RFC 8441 §5).
+    NotSwitched "websocket_not_switched" BAD_REQUEST;
+    /// A 101 whose `Sec-WebSocket-Accept` does not fit the key of the request (RFC 6455 §4.1).
+    WebSocketAccept "bad_websocket_accept" BAD_REQUEST;
     /// More than 32 interim responses to one request.
     TooManyInterims "too_many_interims" BAD_REQUEST;
     /// Something else than HTTP/2 where that is to be spoken, HTTP/1.1 for example (RFC 9113 §3.4).

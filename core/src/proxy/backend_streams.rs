@@ -22,10 +22,11 @@ use crate::wire::{self, Multiplexed, Streams, Wire};
 
 impl Exchange {
     /// Its connection to the backend must be one of HTTP/1.1, where there is a choice: HTTP/2 knows neither
-    /// upgrades nor credentials of a connection.
+    /// credentials of a connection nor upgrades, but for WebSockets where the backend takes them.
     #[inline]
-    pub(super) fn needs_http1(&self) -> bool {
-        self.binds || self.http1_only || self.head.upgrade().is_some()
+    pub(super) fn needs_http1(&self, websockets: bool) -> bool {
+        let upgrades = self.head.upgrade().is_some() && !(websockets && self.head.opens_websocket());
+        self.binds || self.http1_only || upgrades
     }
 }
 
@@ -39,7 +40,9 @@ impl<O: Observer> Proxy<O> {
             Http2Use::Always => true,
             // As long as nobody knows, one connection is made for all who wait: it will be one of HTTP/2 or
             // tell that there is none.
-            Http2Use::Offered => of.spoken != Spoken::Http1 && !self.tables.exchanges[x].needs_http1(),
+            Http2Use::Offered => {
+                of.spoken != Spoken::Http1 && !self.tables.exchanges[x].needs_http1(of.websockets)
+            }
         }
     }
 
@@ -270,7 +273,7 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// The exchange needs another connection to the same backend, through no fault of anybody's.
-    fn attach_anew(&mut self, x: ExchangeId, now: Instant) {
+    pub(super) fn attach_anew(&mut self, x: ExchangeId, now: Instant) {
         if let Some(e) = self.tables.exchanges.get_mut(x) {
             e.attempts = e.attempts.saturating_sub(1);
             self.attach(x, true, now);
@@ -297,7 +300,7 @@ impl<O: Observer> Proxy<O> {
             }
         }
         let e = &mut self.tables.exchanges[x];
-        let responded = e.phase == Phase::Responding;
+        let responded = matches!(e.phase, Phase::Responding | Phase::Tunnel);
         if reason == Reason::HTTP_1_1_REQUIRED && !responded && self.may_speak_http1(x) {
             self.tables.exchanges[x].http1_only = true;
             self.attempt_unprocessed(x, Cause::BackendReset, true, now);
@@ -311,7 +314,7 @@ impl<O: Observer> Proxy<O> {
         self.stream_gone(leg.conn, now);
     }
 
-    fn may_speak_http1(&self, x: ExchangeId) -> bool {
+    pub(super) fn may_speak_http1(&self, x: ExchangeId) -> bool {
         let e = &self.tables.exchanges[x];
         let pool = self.pools.get(e.pool.expect("routed"));
         let at = pool.backends[usize::from(e.choice.expect("chosen"))];
@@ -324,6 +327,8 @@ impl<O: Observer> Proxy<O> {
         match e.phase {
             // All of the response lies in the exchange's own page: it only has to be sent.
             Phase::Responding if e.response.ended => self.release_slot(x),
+            Phase::Tunnel if e.response.ended && e.request_sent => self.release_slot(x),
+            Phase::Tunnel => self.abort(x, cause, now),
             // Why it broke is known.
             Phase::Responding if matches!(cause, Cause::BadResponse(_)) => self.break_exchange(x, cause, now),
             Phase::Responding => self.break_exchange(x, Cause::ResponseTruncated, now),

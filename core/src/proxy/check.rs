@@ -193,7 +193,8 @@ impl<O: Observer> Proxy<O> {
         assert!(serves(e.client), "an exchange without its client");
         assert!(e.backend.is_none_or(serves), "an exchange without its backend");
         // A response that is complete and lies in the exchange's own page outlives its stream.
-        let outlives = e.phase == Phase::Responding && e.response.ended && !e.response.is_lent();
+        let outlives =
+            matches!(e.phase, Phase::Responding | Phase::Tunnel) && e.response.ended && !e.response.is_lent();
         let attached =
             matches!(e.phase, Phase::Connecting | Phase::Sending | Phase::Responding | Phase::Tunnel);
         assert!(e.backend.is_some() == attached || outlives, "{:?} and its connection", e.phase);

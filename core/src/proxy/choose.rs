@@ -262,7 +262,7 @@ impl<O: Observer> Proxy<O> {
         let of = &mut self.pools.backends[at as usize];
         of.turn = of.turn.wrapping_add(1);
         let to = of.state.pick(of.turn)?;
-        let http1 = self.tables.exchanges[x].needs_http1();
+        let http1 = self.tables.exchanges[x].needs_http1(of.websockets);
         let tls = of.state.tls().map(|target| if http1 { target.for_http1() } else { target }).cloned();
         let role = Role::Backend(Backend {
             backend: at,
@@ -317,6 +317,9 @@ impl<O: Observer> Proxy<O> {
     /// The request is sent on the exchange's connection.
     pub(super) fn start_sending(&mut self, x: ExchangeId, now: Instant) {
         self.redeem_page(x);
+        if !self.may_be_sent(x, now) {
+            return;
+        }
         let e = &mut self.tables.exchanges[x];
         let leg = e.backend.expect("attached");
         e.phase = Phase::Sending;

@@ -101,7 +101,7 @@ impl<O: Observer> Proxy<O> {
                 h1.buffer_mut().drop_payload();
                 read.is_ok_and(|read| read.ended)
             }
-            Wire::Multiplexed(_) => e.response.ended,
+            Wire::Multiplexed(_) => e.response.ended && !e.head.opens_websocket(),
             Wire::Tunnel(_) => false,
         }
     }
@@ -118,6 +118,10 @@ impl<O: Observer> Proxy<O> {
     ) {
         let head = &mut self.scratch.response;
         let e = &mut self.tables.exchanges[x];
+        if e.head.is_extended_connect() && head.status().is_success() {
+            // Success would say that the tunnel is there (RFC 8441 §5).
+            head.set_status(http::StatusCode::NOT_IMPLEMENTED);
+        }
         e.status = head.status().as_u16();
         let head_only = *e.head.method() == http::Method::HEAD;
         let mut streamed = Vec::new();
@@ -185,25 +189,25 @@ impl<O: Observer> Proxy<O> {
     /// Cuts both legs of an exchange.
     pub(super) fn abort(&mut self, x: ExchangeId, cause: Cause, now: Instant) {
         self.leave_phase(x);
-        let client = self.tables.exchanges[x].client;
         let e = &mut self.tables.exchanges[x];
+        let (client, tunnel) = (e.client, e.phase == Phase::Tunnel);
         let cause = *e.cause.get_or_insert(cause);
         if cause == Cause::ClientClosed && !e.response_begun {
             e.status = cause.status();
         }
         self.detach_backend(x);
         self.end(x, now);
-        self.reset_leg(client);
+        // RFC 8441 §5.
+        self.reset_leg(client, if tunnel { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
     }
 
-    /// Ends a leg so that its peer notices that something is missing: a stream, or the connection where it
-    /// has but one.
-    pub(super) fn reset_leg(&mut self, leg: Leg) {
+    /// Ends a leg so that its peer notices that something is missing: a stream, for this reason, or the
+    /// connection where it has but one.
+    pub(super) fn reset_leg(&mut self, leg: Leg, reason: Reason) {
         let Some(conn) = self.tables.conns.get_mut(leg.conn) else { return };
         let conn_is_client = matches!(conn.role, Role::Client(_));
         match conn.wire.streams_mut() {
             Some(streams) => {
-                let reason = if conn_is_client { Reason::INTERNAL_ERROR } else { Reason::CANCEL };
                 streams.protocol.reset(leg.stream, reason);
                 streams.forget(leg.stream);
                 self.recount_held(leg.conn, self.timers.now);
@@ -224,7 +228,7 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn finish(&mut self, x: ExchangeId, now: Instant) {
         let e = &mut self.tables.exchanges[x];
         let (leg, tunnel, pool) = (e.client, e.phase == Phase::Tunnel, e.pool);
-        let request_ended = e.request.ended;
+        let request_ended = e.request.has_source_ended();
         let owner = e.binds.then_some(leg.conn);
         if let (Some(backend), Some(pool)) = (e.backend.take(), pool) {
             if !e.request_sent
@@ -349,7 +353,7 @@ impl<O: Observer> Proxy<O> {
         let Some(leg) = e.backend.take() else { return };
         let conn = &mut self.tables.conns[leg.conn];
         if conn.wire.streams().is_some() || (tunnel && !planted!(21)) {
-            return self.reset_leg(leg);
+            return self.reset_leg(leg, Reason::CANCEL);
         }
         conn.exchange = None;
         self.close(leg.conn);

@@ -111,6 +111,8 @@ pub(crate) struct Exchange {
     pub(crate) request_begun: bool,
     /// The whole request has been sent.
     pub(crate) request_sent: bool,
+    /// The client's stream of a tunnel has been told that nothing more comes.
+    pub(crate) tunnel_end_sent: bool,
     /// A byte of the backend's response has been seen.
     pub(crate) response_seen: bool,
     /// Bytes of the final response have been sent.

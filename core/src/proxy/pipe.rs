@@ -15,8 +15,13 @@ pub(crate) struct MessagePipe {
     transforms: Option<Box<Transforms>>,
     /// The source's message is complete: nothing comes after what lies here.
     pub(crate) ended: bool,
-    /// Transforms need not flush: the last read filled the room that it had, so another one follows at once,
-    /// and says so if there is nothing more.
+    /// What comes is for a tunnel that is not there yet. Until it is, the message counts as ended, without
+    /// what has come.
+    waits: bool,
+    /// The source has ended meanwhile.
+    ended_early: bool,
+    /// Transforms need not flush: the last read filled the room that it had, so another one follows at
+    /// once, and says so if there is nothing more.
     pub(crate) more_follows: bool,
     /// Payload received from the source, in bytes.
     pub(crate) payload_bytes: u64,
@@ -75,10 +80,43 @@ impl MessagePipe {
             pipe,
             transforms: None,
             ended: false,
+            waits: false,
+            ended_early: false,
             more_follows: false,
             payload_bytes: 0,
             trailers: Vec::new(),
         }
+    }
+
+    /// What comes from now on waits for a tunnel; `ended`: nothing comes.
+    pub(crate) fn wait(&mut self, ended: bool) {
+        (self.ended, self.waits, self.ended_early) = (true, true, ended);
+    }
+
+    /// The tunnel is there.
+    pub(crate) fn open(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.ended = self.ended_early;
+        }
+    }
+
+    /// What comes waits for a tunnel.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waits
+    }
+
+    /// The source has ended, behind all that it has sent.
+    pub(crate) fn source_ended(&mut self) {
+        if self.waits {
+            self.ended_early = true;
+        } else {
+            self.ended = true;
+        }
+    }
+
+    /// Whether the source has ended.
+    pub(crate) fn has_source_ended(&self) -> bool {
+        if self.waits { self.ended_early } else { self.ended }
     }
 
     fn steps(&self) -> &[TransformStep] {
@@ -102,7 +140,7 @@ impl MessagePipe {
     pub(crate) fn is_through(&self, source: &Wire) -> bool {
         let empty = match &self.pipe {
             Pipe::Lent { .. } => source.payload_len() == 0,
-            Pipe::Own { page, .. } => page.is_none(),
+            Pipe::Own { page, .. } => page.is_none() || self.waits,
             Pipe::Local { .. } => false,
         };
         empty && self.ended && self.transforms.is_none()
@@ -177,6 +215,7 @@ impl MessagePipe {
     fn source_len(&self, source: Option<&Wire>) -> usize {
         match &self.pipe {
             Pipe::Lent { kept } => source.map_or(0, |wire| wire.payload_len() - *kept as usize),
+            Pipe::Own { .. } if self.waits => 0,
             Pipe::Own { start, end, kept, .. } => (end - start - kept) as usize,
             Pipe::Local { body, sent } => body.bytes().len() - sent,
         }
@@ -207,10 +246,10 @@ impl MessagePipe {
                 &wire.payload(pages)[*kept as usize..]
             }
             (Pipe::Lent { .. }, _) => &[],
-            (Pipe::Own { page: Some(page), start, end, kept }, _) => {
+            (Pipe::Own { page: Some(page), start, end, kept }, _) if !self.waits => {
                 &pages.bytes(page)[(start + kept) as usize..*end as usize]
             }
-            (Pipe::Own { page: None, .. }, _) => &[],
+            (Pipe::Own { .. }, _) => &[],
             (Pipe::Local { body, sent }, _) => &body.bytes()[*sent..],
         }
     }

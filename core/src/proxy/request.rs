@@ -223,6 +223,7 @@ impl<O: Observer> Proxy<O> {
             retained: true,
             request_begun: false,
             request_sent: false,
+            tunnel_end_sent: false,
             response_seen: false,
             response_begun: false,
             awaits_continue: false,

@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::conn::{Conn, Role};
 use crate::h1::conn::{HeadRead, SendResponse, StreamEnd};
 use crate::h1::was_offered;
-use crate::http::{Framing, ResponseHead, Violation};
+use crate::http::{Framing, ResponseHead, StatusCode, Violation, websocket};
 use crate::id::{ConnId, ExchangeId};
 use crate::middleware::Transform;
 use crate::observe::{Level, Observer};
@@ -114,11 +114,16 @@ impl<O: Observer> Proxy<O> {
             self.mark_ready(c);
             return Ok(());
         }
-        let switches = head.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        let switches = head.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switches {
             let offered = self.tables.exchanges[x].head.upgrade().unwrap_or_default();
             if !head.upgrade().is_some_and(|protocols| was_offered(offered, protocols)) {
                 return Err(Cause::BadResponse(Violation::UnexpectedSwitch));
+            }
+            let asked = &self.tables.exchanges[x].head;
+            // The key is ours: the client knows nothing of it.
+            if asked.is_extended_connect() && !websocket::is_accepted(asked.fields(), head.fields()) {
+                return Err(Cause::BadResponse(Violation::WebSocketAccept));
             }
         }
         if let Some(passed) = self.pass_head(x, now)? {
@@ -172,6 +177,15 @@ impl<O: Observer> Proxy<O> {
         let backend = e.backend.expect("a response comes from a backend");
         let (source, sink) = conns.pair_mut(backend.conn, e.client.conn).expect("both legs are there");
         e.status = head.status().as_u16();
+        if e.head.is_extended_connect() {
+            // Any success would tell the client that the tunnel is there.
+            if head.status().is_success() {
+                return Err(Cause::BadResponse(Violation::NotSwitched));
+            }
+            if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+                e.status = StatusCode::OK.as_u16();
+            }
+        }
         if matches!(e.status, 401 | 407) {
             e.binds |= crate::http::asks_for_connection_credentials(e.status, head.fields());
         }
@@ -238,6 +252,15 @@ impl<O: Observer> Proxy<O> {
         let e = &mut self.tables.exchanges[x];
         e.phase = Phase::Responding;
         e.retained = false;
+        if e.head.opens_websocket()
+            && let Some(leg) = e.backend
+            && let Wire::Multiplexed(streams) = &mut self.tables.conns[leg.conn].wire
+        {
+            // It is refused: nothing follows the request.
+            streams.protocol.send_end(leg.stream, &[]);
+            self.mark_ready(leg.conn);
+        }
+        let e = &mut self.tables.exchanges[x];
         let source = &mut self.tables.conns[e.client.conn].wire;
         if e.request_sent && (e.request.is_through(source) || (e.request.ended && e.request.is_direct())) {
             // What was retained of the request's body is needed no more.

@@ -90,6 +90,8 @@ pub(crate) struct ShardBackend {
     pub(crate) http2: Http2Use,
     /// What it chose last of what it is offered.
     pub(crate) spoken: Spoken,
+    /// It has announced that it takes WebSockets over HTTP/2, on the newest connection.
+    pub(crate) websockets: bool,
     /// Streams that it has said to take on a connection.
     pub(crate) streams: u32,
     /// When it was last said that it breaks rules.
@@ -223,6 +225,7 @@ impl PoolTable {
                     shared_conns: Vec::new(),
                     http2: state.http2(),
                     spoken: Spoken::Unknown,
+                    websockets: false,
                     streams: u32::MAX,
                     noted: None,
                     turn: 0,
@@ -238,6 +241,7 @@ impl PoolTable {
         if !Arc::ptr_eq(&backend.state, state) {
             (backend.state, backend.turn, backend.noted) = (state.clone(), 0, None);
             (backend.http2, backend.spoken, backend.streams) = (state.http2(), Spoken::Unknown, u32::MAX);
+            backend.websockets = false;
         }
         backend.users += 1;
         at as u32

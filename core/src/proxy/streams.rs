@@ -10,7 +10,7 @@ use crate::conn::Role;
 use crate::h2::Reason;
 use crate::h2::keepalive::Verdict;
 use crate::http::forward::{RequestForward, ResponseForward};
-use crate::http::{Framing, RequestHead, ResponseHead, Violation};
+use crate::http::{Framing, RequestHead, ResponseHead, Violation, websocket};
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
 use crate::planted::planted;
@@ -32,6 +32,10 @@ impl<O: Observer> Proxy<O> {
         {
             let from_client = matches!(conn.role, Role::Client(_));
             self.stream_event(c, event, from_client, now);
+        }
+        let streams = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut());
+        if streams.is_some_and(Streams::has_announced) {
+            self.backend_announced(c, now);
         }
         self.let_go_for_credit(c);
         self.recount_held(c, now);
@@ -162,7 +166,18 @@ impl<O: Observer> Proxy<O> {
         self.scratch.request.on_stream(ended);
         let x = self.begin_exchange(leg, now);
         let e = &mut self.tables.exchanges[x];
-        e.request.ended = ended;
+        let mut broken = broken;
+        if e.head.is_extended_connect() {
+            e.request.wait(ended);
+            let random =
+                u128::from(self.identity.rng.next_u64()) << 64 | u128::from(self.identity.rng.next_u64());
+            let key = websocket::key(random.to_be_bytes());
+            if e.head.set_field(websocket::KEY_FIELD, &key).is_err() {
+                broken = Some(Violation::HeadTooLarge);
+            }
+        } else {
+            e.request.ended = ended;
+        }
         if !e.persist
             && let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut()
         {
@@ -187,6 +202,13 @@ impl<O: Observer> Proxy<O> {
         e.response_seen = true;
         std::mem::swap(&mut self.scratch.response, &mut self.scratch.received.response);
         self.scratch.response.on_stream(ended);
+        if self.scratch.response.status().is_success() && e.head.opens_websocket() {
+            let accept = websocket::accept(e.head.fields()).unwrap_or_default();
+            if self.scratch.response.opens_websocket(&accept).is_err() {
+                return self.break_exchange(x, Cause::BadResponse(Violation::HeadTooLarge), now);
+            }
+        }
+        let e = &mut self.tables.exchanges[x];
         // It may be that nobody wants to see the rest.
         e.response.ended = ended;
         match self.take_response(x, now) {
@@ -195,7 +217,8 @@ impl<O: Observer> Proxy<O> {
             Ok(()) if ended => self.stream_ended(x, Vec::new(), false, now),
             Ok(()) => {
                 // The head of a final response goes out before any of its content has come.
-                if self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Responding) {
+                let phase = self.tables.exchanges.get(x).map(|e| e.phase);
+                if matches!(phase, Some(Phase::Responding | Phase::Tunnel)) {
                     self.push_response(x, now);
                 }
                 self.mark_dirty(x);
@@ -214,9 +237,11 @@ impl<O: Observer> Proxy<O> {
             return self.release_stream(leg.conn, leg.stream, len);
         };
         let (pipe, window, takes) = if from_client {
-            (&mut e.request, &mut e.client_window, e.phase != Phase::LocalReply)
+            let refused = e.phase == Phase::Responding && e.request.is_waiting();
+            (&mut e.request, &mut e.client_window, e.phase != Phase::LocalReply && !refused)
         } else {
-            (&mut e.response, &mut e.backend_window, e.phase == Phase::Responding)
+            let takes = matches!(e.phase, Phase::Responding | Phase::Tunnel);
+            (&mut e.response, &mut e.backend_window, takes)
         };
         window.bytes += data.len() as u64;
         if !takes {
@@ -228,7 +253,8 @@ impl<O: Observer> Proxy<O> {
         }
         if from_client {
             e.expectation_met();
-            if e.body_too_large() {
+            let content = e.phase != Phase::Tunnel && !e.request.is_waiting();
+            if content && e.body_too_large() {
                 return self.break_exchange(x, Cause::BadRequest(Violation::ContentTooLarge), now);
             }
             self.push_request(x, now);
@@ -242,9 +268,11 @@ impl<O: Observer> Proxy<O> {
     fn stream_ended(&mut self, x: ExchangeId, trailers: Vec<u8>, from_client: bool, now: Instant) {
         let Some(e) = self.tables.exchanges.get_mut(x) else { return };
         let pipe = if from_client { &mut e.request } else { &mut e.response };
-        pipe.ended = true;
+        pipe.source_ended();
         pipe.trailers = trailers;
-        if from_client {
+        if e.phase == Phase::Tunnel {
+            self.tunnel_ended(x, now);
+        } else if from_client {
             if !e.trailers_pass[REQUEST] {
                 e.request.trailers.clear();
             }
@@ -329,6 +357,12 @@ impl<O: Observer> Proxy<O> {
         let Some((sink, source)) = self.tables.conns.pair_mut(leg.conn, e.client.conn) else { return false };
         let Wire::Multiplexed(streams) = &mut sink.wire else { return false };
         e.request_begun = true;
+        if e.phase != Phase::Tunnel && e.head.opens_websocket() {
+            // All that is to be said before the backend answers has been.
+            e.request_sent = true;
+            e.sent_at(now);
+            return streams.protocol.has_output();
+        }
         let ready = e.request.ready(Some(&source.wire), &self.tables.pages);
         let taken = streams.send_data(leg.stream, ready, e.request.is_last());
         let all = taken == ready.len();
@@ -347,7 +381,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn push_response_to_stream(&mut self, x: ExchangeId, now: Instant) -> bool {
         let e = &mut self.tables.exchanges[x];
         let leg = e.client;
-        if !matches!(e.phase, Phase::Responding | Phase::LocalReply) {
+        let tunnel = e.phase == Phase::Tunnel && !e.tunnel_end_sent;
+        if !tunnel && !matches!(e.phase, Phase::Responding | Phase::LocalReply) {
             return false;
         }
         let Tables { conns, exchanges, pages, .. } = &mut self.tables;
@@ -377,6 +412,10 @@ impl<O: Observer> Proxy<O> {
             self.mark_ready(leg.conn);
             // A backend's connection can be used again only if nothing lies in it.
             self.release_response(x);
+            if tunnel {
+                self.tables.exchanges[x].tunnel_end_sent = true;
+                return !self.tunnel_sent(x, now);
+            }
             self.finish(x, now);
             return false;
         }
@@ -399,7 +438,10 @@ impl<O: Observer> Proxy<O> {
             }
             return self.push_response_to_stream(x, now);
         }
-        self.mark_dirty(x);
+        // A tunnel waits for bytes, not for credit.
+        if taken > 0 || !tunnel {
+            self.mark_dirty(x);
+        }
         true
     }
 
@@ -506,9 +548,9 @@ pub(super) fn send_request(
     head: &RequestHead,
     forward: &RequestForward<'_>,
 ) -> Result<(), Cause> {
-    // The stream has an end of its own: a length is but a statement.
+    // The stream has an end of its own: a length is but a statement, and of a tunnel there is none.
     let framing = match forward.own_body.unwrap_or(head.framing()) {
-        Framing::Length(n) => Framing::Length(n),
+        Framing::Length(n) if !head.opens_websocket() => Framing::Length(n),
         _ => Framing::None,
     };
     let forward = RequestForward { own_body: Some(framing), ..*forward };

@@ -11,7 +11,7 @@ use crate::h2::priority::Priority;
 use crate::h2::settings::DEFAULT_WINDOW;
 use crate::h2::{Conn, Limits, Reason, Role};
 use crate::http::forward::{self, HeadSink, RequestForward, ResponseForward};
-use crate::http::{Fields, HeaderKind, Method, RequestHead, ResponseHead};
+use crate::http::{Fields, HeaderKind, Method, RequestHead, ResponseHead, StatusCode, websocket};
 use crate::time::Instant;
 
 /// A connection to a client, whose heads have to keep the limits of any other.
@@ -26,6 +26,7 @@ pub(crate) fn server(limits: &HeadLimits, http2: &Http2, now: Instant) -> Box<dy
         list_bytes: list_bytes as u32,
         fields: limits.fields as u32,
         target_bytes: limits.target_bytes,
+        extended_connect: true,
     };
     Box::new(Conn::new(Role::Server, limits, now))
 }
@@ -96,8 +97,15 @@ const LEFT_OUT: u64 = CONNECTION_SPECIFIC | HeaderKind::set(&[HeaderKind::Host])
 impl HeadSink for BlockWriter<'_> {
     const ENDS_STREAMS: bool = true;
 
-    fn request(&mut self, request: &RequestHead, host: &[u8], pass: u64) {
-        self.method(request.method());
+    /// A WebSocket is asked for by extended CONNECT, which has no key (RFC 8441 §5).
+    fn request(&mut self, request: &RequestHead, host: &[u8], mut pass: u64) {
+        if request.opens_websocket() {
+            self.method(&Method::CONNECT);
+            self.pseudo(b":protocol", websocket::PROTOCOL);
+            pass &= !HeaderKind::set(&[HeaderKind::SecWebSocketKey]);
+        } else {
+            self.method(request.method());
+        }
         self.scheme();
         self.pseudo(b":path", request.target());
         if !host.is_empty() {
@@ -106,11 +114,19 @@ impl HeadSink for BlockWriter<'_> {
         self.pass(request.fields(), pass);
     }
 
+    /// There is no 101 (RFC 9113 §8.6): what a tunnel is asked for by succeeds (RFC 8441 §5).
     fn status(&mut self, response: &ResponseHead, _: bool) {
-        BlockWriter::status(self, response.status());
+        let status = match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => StatusCode::OK,
+            other => other,
+        };
+        BlockWriter::status(self, status);
     }
 
-    fn fields(&mut self, response: &ResponseHead, _: bool, pass: u64) {
+    fn fields(&mut self, response: &ResponseHead, _: bool, mut pass: u64) {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            pass &= !HeaderKind::set(&[HeaderKind::SecWebSocketAccept]);
+        }
         self.pass(response.fields(), pass);
     }
 
@@ -202,6 +218,9 @@ impl Multiplexed for Conn {
     }
 
     fn send_request(&mut self, stream: u32, head: &RequestHead, forward: &RequestForward<'_>) -> bool {
+        if head.opens_websocket() {
+            return self.send_connect(stream, |w| forward::pass_request(w, head, forward));
+        }
         let to_head = *head.method() == Method::HEAD;
         self.send_head(stream, false, to_head, |w| forward::pass_request(w, head, forward))
     }
@@ -292,6 +311,10 @@ impl Multiplexed for Conn {
 
     fn peer_streams(&self) -> Option<u32> {
         self.peer_streams()
+    }
+
+    fn takes_websockets(&self) -> Option<bool> {
+        self.may_connect()
     }
 
     fn is_settled(&self) -> bool {

@@ -253,7 +253,7 @@ impl World {
                 let mut line = format!("request {stream}{} {} {target} {host}", ends(ended), head.method());
                 match head.framing() {
                     Framing::Length(n) => line += &format!(" length={n}"),
-                    framing => assert_eq!(framing == Framing::None, ended),
+                    framing => assert_eq!(framing == Framing::None, ended || head.upgrade().is_some()),
                 }
                 let fields = head.fields();
                 line + &shown(fields.iter().filter(|f| f.kind != HeaderKind::Host).map(|f| (f.name, f.value)))
@@ -314,6 +314,7 @@ impl World {
                     self.events.push(format!("not sent {stream}"));
                 }
             }
+            "connect" => assert!(self.conn.send_connect(stream, put)),
             "data" => {
                 let data = bytes(rest[0]);
                 let mut taken = 0;

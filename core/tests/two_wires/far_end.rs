@@ -36,6 +36,8 @@ pub(crate) struct Http2 {
     pub(super) messages: BTreeMap<u32, Message>,
     /// All that has come.
     pub(crate) events: Vec<h2::Event>,
+    /// Bytes of streams for which no credit was given.
+    pub(super) owed: BTreeMap<u32, u32>,
     /// It is a backend.
     pub(super) serves: bool,
     /// It takes bytes, and sends none.
@@ -80,28 +82,45 @@ pub(super) fn hear(
     }
 }
 
-/// Sends the head of a request or a response that is written as HTTP/1.1 has it.
+/// Sends the head of a request or a response that is written as HTTP/1.1 has it. A WebSocket is asked for,
+/// and there, as RFC 8441 has it.
 pub(super) fn send_head_text(wire: &mut h2::Conn, stream: u32, head: &str) -> bool {
     let mut lines = head.split("\r\n").take_while(|line| !line.is_empty());
     let line: Vec<&str> = lines.next().expect("a start line").split(' ').collect();
     let fields: Vec<(&str, &str)> = lines.map(|line| line.split_once(':').expect("a field")).collect();
     let is_host = |name: &str| name.eq_ignore_ascii_case("host");
-    wire.send_head(stream, false, line[0] == "HEAD", |w| {
-        if line[0].starts_with("HTTP/") {
-            w.pseudo(b":status", line[1].as_bytes());
+    let asks = !line[0].starts_with("HTTP/");
+    let protocol =
+        fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("upgrade")).map(|(_, to)| to.trim());
+    let put = |w: &mut h2::conn::BlockWriter<'_>| {
+        if !asks {
+            w.pseudo(b":status", if protocol.is_some() { b"200" } else { line[1].as_bytes() });
         } else {
-            w.pseudo(b":method", line[0].as_bytes());
+            match protocol {
+                None => w.pseudo(b":method", line[0].as_bytes()),
+                Some(protocol) => {
+                    w.pseudo(b":method", b"CONNECT");
+                    w.pseudo(b":protocol", protocol.as_bytes());
+                }
+            }
             w.pseudo(b":scheme", b"http");
             w.pseudo(b":path", line[1].as_bytes());
         }
         for (_, host) in fields.iter().filter(|(name, _)| is_host(name)) {
             w.pseudo(b":authority", host.trim().as_bytes());
         }
-        let other = |name: &str| !is_host(name) && !["connection", "transfer-encoding"].contains(&name);
+        let of_http1 =
+            ["connection", "transfer-encoding", "upgrade", "sec-websocket-key", "sec-websocket-accept"];
+        let other = |name: &str| !is_host(name) && !of_http1.contains(&name);
         for (name, value) in fields.iter().filter(|(name, _)| other(&name.to_ascii_lowercase())) {
             w.field(name.as_bytes(), value.trim().as_bytes(), HeaderKind::of(name.as_bytes()), false);
         }
-    })
+    };
+    if asks && protocol.is_some() {
+        wire.send_connect(stream, put)
+    } else {
+        wire.send_head(stream, false, line[0] == "HEAD", put)
+    }
 }
 
 impl Http2 {
@@ -117,6 +136,16 @@ impl Http2 {
             while let Some(event) = self.wire.poll_event(&mut self.received, Instant::ZERO) {
                 self.event(event, &held);
             }
+        }
+    }
+
+    /// Gives credit for what has come on a stream.
+    pub(super) fn pay(&mut self, stream: u32) {
+        if let Some(owed) = self.owed.remove(&stream) {
+            self.wire.release(stream, owed);
+        }
+        while let Some(event) = self.wire.poll_event(&mut self.received, Instant::ZERO) {
+            self.event(event, |_| false);
         }
     }
 
@@ -137,7 +166,9 @@ impl Http2 {
                 let data = self.wire.data();
                 let len = data.len() as u32;
                 self.messages.entry(stream).or_default().body.extend_from_slice(data);
-                if !held(stream) {
+                if held(stream) {
+                    *self.owed.entry(stream).or_default() += len;
+                } else {
                     self.wire.release(stream, len);
                 }
             }

@@ -52,6 +52,8 @@ pub(crate) struct Observed {
     pub(crate) records: Vec<(u16, Option<Cause>)>,
     /// Connections to backends that each has asked for.
     pub(crate) attempts: Vec<u8>,
+    /// Bytes of content, or of a tunnel, from the client and to it.
+    pub(crate) bytes: Vec<(u64, u64)>,
     pub(crate) notes: Vec<String>,
     /// When each began, and ended.
     pub(crate) times: Vec<(Instant, Instant)>,
@@ -66,6 +68,7 @@ impl Observer for Observed {
     fn exchange(&mut self, r: &Record<'_>) {
         self.records.push((r.status, r.cause));
         self.attempts.push(r.attempts);
+        self.bytes.push((r.bytes_in, r.bytes_out));
         self.times.push((r.timings.started, r.timings.ended));
         self.users.push(r.user.to_owned());
     }
@@ -110,6 +113,10 @@ pub(crate) struct Rig {
     pub(crate) connects_wait: bool,
     connecting: Vec<(ConnId, Option<Arc<TlsTarget>>)>,
     closed: BTreeSet<ConnId>,
+    /// Connections whose sending half the proxy has shut down.
+    pub(crate) shut: BTreeSet<ConnId>,
+    /// Connections that the proxy has reset.
+    pub(crate) torn: BTreeSet<ConnId>,
     /// What backends of HTTP/2 let the proxy do.
     pub(crate) backend_limits: h2::Limits,
     /// What backends choose by TLS, as far as it is offered.
@@ -170,6 +177,8 @@ impl Rig {
             connects_wait: false,
             connecting: Vec::new(),
             closed: BTreeSet::new(),
+            shut: BTreeSet::new(),
+            torn: BTreeSet::new(),
             backend_limits: h2::Limits::default(),
             backend_alpn: None,
             drained: false,
@@ -187,6 +196,7 @@ impl Rig {
                 received: Received::default(),
                 messages: BTreeMap::new(),
                 events: Vec::new(),
+                owed: BTreeMap::new(),
                 serves: role == h2::Role::Server,
                 deaf: false,
             })),
@@ -427,6 +437,7 @@ impl Rig {
             Effect::Connect { conn, tls, .. } if self.connects_wait => self.connecting.push((conn, tls)),
             Effect::Connect { conn, tls, .. } => self.decide_connect(conn, tls),
             Effect::Lookup { id, query } => self.lookups.push((id, query)),
+            Effect::Reset(c) if self.torn.insert(c) => self.obey(Effect::Close(c)),
             Effect::Close(c) | Effect::Reset(c) if !self.closed.insert(c) => panic!("{c:?} is closed twice"),
             Effect::Close(c) | Effect::Reset(c) => match self.peers.get_mut(&c) {
                 Some(Peer::Http1 { closed, .. }) => *closed = true,
@@ -439,7 +450,8 @@ impl Rig {
                 None => {}
             },
             Effect::Drained => self.drained = true,
-            Effect::Shutdown(_) | Effect::Nudge(_) => {}
+            Effect::Shutdown(c) => drop(self.shut.insert(c)),
+            Effect::Nudge(_) => {}
         }
     }
 
@@ -572,6 +584,24 @@ impl Rig {
     /// A far end gives no credit for what comes on this stream any more.
     pub(crate) fn hold(&mut self, (c, stream): Far) {
         self.held.push((c, stream));
+    }
+
+    /// It gives credit again, for all that has come, too.
+    pub(crate) fn unhold(&mut self, far: Far) {
+        self.held.retain(|held| *held != far);
+        self.http2(far.0).pay(far.1);
+        self.run();
+    }
+
+    /// A backend sends the head of a response and what follows it, over HTTP/1.1 in one piece.
+    pub(crate) fn respond_at_once_open(&mut self, far: Far, head: &str, body: &[u8]) {
+        match self.peers.get(&far.0).expect("an open connection") {
+            Peer::Http1 { .. } => drop(self.send_raw(far.0, &[head.as_bytes(), body].concat())),
+            Peer::Http2(_) | Peer::Toy { .. } => {
+                self.respond_head(far, head);
+                self.send_all(far, body);
+            }
+        }
     }
 
     /// A backend sends a whole response, as far as it is taken; over HTTP/1.1 its head and the first of its

@@ -4,7 +4,7 @@ use super::leaving::{DRAIN_PING, Drain};
 use super::{Assembly, Conn, Data, Event, KEEPALIVE_PING, Received, Role, STREAM_CREDIT};
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{Frame, MAX_STREAM, Settings};
-use crate::h2::head::{self, HeadError};
+use crate::h2::head::{self, Asked, HeadError};
 use crate::h2::hpack::{BlockLimits, Fit, HpackError};
 use crate::h2::machine::{Event as Step, Fault, State};
 use crate::h2::priority::Priority;
@@ -361,8 +361,15 @@ impl Conn {
             Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
             Err(HeadError::Violation(_)) => None,
         };
+        let tunnel = parsed.as_ref().is_ok_and(|request| request.upgrade.is_some());
+        if tunnel && !self.limits.extended_connect {
+            return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
+        }
         if let Some(new) = self.streams.get_mut(stream) {
             (new.has_head, new.length_left) = (true, length);
+            if tunnel {
+                new.asked = Asked::Tunnel;
+            }
         }
         Ok(Some(match parsed {
             Ok(request) => {
@@ -379,9 +386,9 @@ impl Conn {
 
     fn response(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let Block { stream, end_stream: ended, .. } = *block;
-        let to_head = self.streams.get(stream).is_some_and(|found| found.to_head);
+        let asked = self.streams.get(stream).map_or(Asked::Other, |found| found.asked);
         let parsed = match fit {
-            Fit::Whole => head::response(&mut received.room, &received.block, ended, to_head),
+            Fit::Whole => head::response(&mut received.room, &received.block, ended, asked),
             Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
         };
         let response = match parsed {
@@ -394,6 +401,9 @@ impl Conn {
         let Some(found) = self.streams.get_mut(stream) else { return Ok(None) };
         if !response.is_interim() {
             found.has_head = true;
+            if asked == Asked::Tunnel && !response.status.is_success() {
+                found.asked = Asked::Other;
+            }
             found.length_left = match response.framing {
                 Framing::Length(n) => Some(n),
                 Framing::None => Some(0),
@@ -408,9 +418,12 @@ impl Conn {
     fn trailers(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let stream = block.stream;
         let Some(found) = self.streams.get_mut(stream) else { return Ok(None) };
-        // A second head that does not end the stream is none, nor is the end of a message that lacks some.
-        let complete =
-            block.end_stream && fit == Fit::Whole && found.length_left.is_none_or(|left| left == 0);
+        // A second head that does not end the stream is none, nor is the end of a message that lacks some,
+        // and a tunnel has nothing but data (RFC 9113 §8.5).
+        let complete = block.end_stream
+            && fit == Fit::Whole
+            && found.asked != Asked::Tunnel
+            && found.length_left.is_none_or(|left| left == 0);
         if !complete || head::trailers(&received.block, &mut received.trailers).is_err() {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }

@@ -4,6 +4,7 @@ use super::Conn;
 use super::buffers::OUT_BYTES;
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{HEADER_BYTES, flag};
+use crate::h2::head::Asked;
 use crate::h2::hpack::Encoder;
 use crate::h2::machine::{Event as Step, State};
 use crate::h2::write;
@@ -75,6 +76,22 @@ impl Conn {
         to_head: bool,
         write: impl FnOnce(&mut BlockWriter<'_>),
     ) -> bool {
+        self.send_head_of(stream, end, if to_head { Asked::Head } else { Asked::Other }, write)
+    }
+
+    /// The same with the head of an extended CONNECT (RFC 8441): nothing but data follows, either way, if
+    /// the peer says that it succeeds.
+    pub fn send_connect(&mut self, stream: u32, write: impl FnOnce(&mut BlockWriter<'_>)) -> bool {
+        self.send_head_of(stream, false, Asked::Tunnel, write)
+    }
+
+    fn send_head_of(
+        &mut self,
+        stream: u32,
+        end: bool,
+        asked: Asked,
+        write: impl FnOnce(&mut BlockWriter<'_>),
+    ) -> bool {
         let step = if end { Step::SendHeadEnd } else { Step::SendHead };
         let last_sent = self.last_sent;
         let Some(found) = self.streams.get_mut(stream) else { return false };
@@ -83,7 +100,10 @@ impl Conn {
             return false;
         }
         let Ok(state) = found.state.next(step) else { return false };
-        (found.state, found.to_head) = (state, found.to_head || to_head);
+        found.state = state;
+        if asked != Asked::Other {
+            found.asked = asked;
+        }
         self.last_sent = last_sent.max(stream);
         self.put_block(stream, end, write);
         self.end_if_closed(stream);
