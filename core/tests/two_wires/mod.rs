@@ -574,6 +574,14 @@ impl Rig {
         self.held.push((c, stream));
     }
 
+    /// The far end of HTTP/2 gives credit on this stream again.
+    pub(crate) fn let_go(&mut self, (c, stream): Far) {
+        self.held.retain(|held| *held != (c, stream));
+        let held = self.message((c, stream)).body.len() as u32;
+        self.http2(c).wire.release(stream, held);
+        self.run();
+    }
+
     /// A backend sends a whole response, as far as it is taken; over HTTP/1.1 its head and the first of its
     /// content come in one piece.
     pub(crate) fn respond_at_once(&mut self, far: Far, head: &str, body: &[u8]) {
