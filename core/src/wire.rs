@@ -124,6 +124,10 @@ pub trait Multiplexed: Debug + Send {
     fn credit(&self, _stream: u32) -> u32 {
         u32::MAX
     }
+    /// Data of a stream is under way that the peer needs no more credit for.
+    fn is_receiving(&self, _stream: u32) -> bool {
+        false
+    }
     /// Bytes that it holds beyond what it may hand out: they are memory of its own.
     fn held_bytes(&self) -> usize {
         0
@@ -510,9 +514,9 @@ impl Streams {
         }
     }
 
-    /// The peer may send on a stream: it has credit, there and in all.
+    /// The peer may send on a stream: it has credit, there and in all, or is in the middle of a frame.
     pub(crate) fn may_receive(&self, stream: u32) -> bool {
-        self.protocol.credit(0).min(self.protocol.credit(stream)) > 0
+        self.protocol.is_receiving(stream) || self.protocol.credit(0).min(self.protocol.credit(stream)) > 0
     }
 
     /// The exchange of a stream.

@@ -380,6 +380,12 @@ impl Conn {
         self.streams.get(stream).map_or(0, |found| found.recv.left())
     }
 
+    /// Data of the stream is under way: a frame of it has begun, which the peer needs no more credit for.
+    #[must_use]
+    pub fn is_receiving(&self, stream: u32) -> bool {
+        self.reader.data_of() == Some(stream)
+    }
+
     fn release_connection(&mut self, bytes: u32) {
         self.recv.release(bytes);
         if let Some(more) = self.recv.update_shared() {

@@ -243,6 +243,15 @@ impl FrameReader {
         Self { state: State::Header, block_of: None, max_frame }
     }
 
+    /// The stream whose DATA frame has begun, and has not come whole.
+    #[must_use]
+    pub fn data_of(&self) -> Option<u32> {
+        match self.state {
+            State::Data { stream, .. } => Some(stream),
+            _ => None,
+        }
+    }
+
     /// Reads the next frame of the input, or the next bytes of one. Nothing read and no frame: there has to
     /// be more.
     ///

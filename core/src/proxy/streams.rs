@@ -372,6 +372,11 @@ impl<O: Observer> Proxy<O> {
             streams.protocol.send_end(leg.stream, &e.request.trailers);
             e.request_sent = true;
             e.sent_at(now);
+            // What is waited for is another thing from now on.
+            self.signals.mark_dirty(x, e);
+        } else if e.awaits_continue && e.times.sent == Instant::NEVER {
+            // The backend has all that it gets before it says something.
+            e.sent_at(now);
         }
         streams.protocol.has_output()
     }

@@ -261,6 +261,10 @@ impl Multiplexed for Conn {
         self.credit(stream)
     }
 
+    fn is_receiving(&self, stream: u32) -> bool {
+        self.is_receiving(stream)
+    }
+
     fn held_bytes(&self) -> usize {
         self.held_bytes()
     }

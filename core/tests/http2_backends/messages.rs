@@ -1,5 +1,7 @@
 //! Messages between HTTP/1.1 and HTTP/2 in all four pairings: what passes, and what does not.
 
+use std::time::Duration;
+
 use ruststrom_core::Cause;
 use ruststrom_core::http::Violation;
 
@@ -239,5 +241,81 @@ fn uploads_and_downloads_pass_whole() {
             assert!(rig.message(far).body == body, "{pair:?}");
             nothing_left(&rig);
         }
+    }
+}
+
+// A client that holds its content back waits for a backend that says nothing no longer than any other.
+#[test]
+fn a_backend_that_never_says_100_has_no_more_time_than_others() {
+    for pair in PAIRINGS {
+        let mut rig = rig_of("", "retries = 0\n[backend_pools.timeouts]\nbackend_head = 7", pair);
+        let c = rig.client();
+        let expects = post("/", 9).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+        let far = rig.ask(c, &expects, false);
+        rig.advance(Duration::from_millis(6_900));
+        assert!(records(&mut rig).is_empty(), "{pair:?}");
+        rig.advance(Duration::from_millis(200));
+        assert_eq!(records(&mut rig), [(504, Some(Cause::BackendTimeout))], "{pair:?}");
+        assert!(rig.message(far).head.starts_with("HTTP/1.1 504 "), "{pair:?}");
+        nothing_left(&rig);
+    }
+}
+
+// The time for the response begins when the last of a request has gone, however long the rest of it had to
+// wait before.
+#[test]
+fn a_request_that_had_to_wait_for_credit_leaves_the_response_all_of_its_time() {
+    for pair in PAIRINGS.into_iter().filter(|pair| pair.1 == Speaks::Http2) {
+        let timeouts = "retries = 0\n[backend_pools.timeouts]\nbackend_head = 20\nstall = 10";
+        let mut rig = rig_of("", timeouts, pair);
+        let c = rig.client();
+        let far = rig.ask(c, &post("/", 20_000), false);
+        let leg = rig.asked()[0];
+        rig.hold(leg);
+        rig.send_all(far, &[b'x'; 20_000]);
+        rig.advance(Duration::from_secs(6));
+        assert_eq!(rig.message(leg).body.len(), 16_384, "{pair:?}");
+        rig.unhold(leg);
+        assert_eq!(rig.message(leg).body.len(), 20_000, "{pair:?}");
+        rig.advance(Duration::from_secs(19));
+        assert!(records(&mut rig).is_empty(), "{pair:?}");
+        rig.respond(leg, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok");
+        assert_eq!(rig.message(far).body, b"ok", "{pair:?}");
+        assert_eq!(records(&mut rig), [(200, None)], "{pair:?}");
+        nothing_left(&rig);
+    }
+}
+
+/// The beginning of a DATA frame that takes all credit of its stream.
+fn half_a_frame(stream: u32) -> Vec<u8> {
+    let mut bytes = vec![0, 0x40, 0, 0, 0];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(&[b'x'; 100]);
+    bytes
+}
+
+// What a frame has announced needs no more credit: whoever stops in the middle of it is waited for as long as
+// anybody else.
+#[test]
+fn whoever_stops_in_the_middle_of_a_frame_is_given_up() {
+    let top = "[http2]\ninitial_window = 16384\n[timeouts]\nstall = 10\n[limits]\nmin_upload_rate = 1";
+    for backend in [true, false] {
+        let mut rig = rig_of(top, "retries = 0", (Speaks::Http2, Speaks::Http2));
+        let c = rig.client();
+        let head = if backend { get("/") } else { post("/", 16_384) };
+        let far = rig.ask(c, &head, backend);
+        let leg = rig.asked()[0];
+        if backend {
+            rig.respond_head(leg, "HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n");
+        }
+        let (conn, stream) = if backend { leg } else { far };
+        rig.send_bytes(conn, &half_a_frame(stream));
+        rig.advance(Duration::from_millis(10_100));
+        assert!(records(&mut rig).is_empty(), "something has come in that time");
+        rig.advance(Duration::from_millis(10_100));
+        let cause = if backend { Cause::BackendStalled } else { Cause::ClientStalled };
+        let found = records(&mut rig);
+        assert!(matches!(found[..], [(_, Some(found))] if found == cause), "{found:?}");
+        nothing_left(&rig);
     }
 }
