@@ -363,6 +363,7 @@ impl Conn {
         if let Some(found) = self.streams.get_mut(stream) {
             found.recv.release(bytes);
             if (found.state.may_receive() || planted!(167))
+                && !self.failed
                 && let Some(more) = found.recv.update()
             {
                 write::window_update(&mut self.out, stream, more);
@@ -388,7 +389,10 @@ impl Conn {
 
     fn release_connection(&mut self, bytes: u32) {
         self.recv.release(bytes);
-        if let Some(more) = self.recv.update_shared() {
+        // Nothing comes behind the last GOAWAY.
+        if !self.failed
+            && let Some(more) = self.recv.update_shared()
+        {
             write::window_update(&mut self.out, 0, if planted!(163) { more + bytes } else { more });
         }
     }
@@ -528,7 +532,9 @@ impl Conn {
     fn fail(&mut self, reason: Reason) -> Event {
         self.failed = true;
         self.foreign = !self.has_settings && self.input[..self.end].starts_with(HTTP1);
-        write::go_away(&mut self.out, self.last_peer, reason);
+        // A last stream that was told before only becomes less (RFC 9113 §6.8).
+        let last = if let Drain::Final(last) = self.drain { last } else { self.last_peer };
+        write::go_away(&mut self.out, last, reason);
         self.pending.clear();
         self.resumed.clear();
         (self.at, self.end) = (0, 0);
