@@ -67,6 +67,12 @@ impl Keepalive {
         (self.heard, self.asked) = (now, None);
     }
 
+    /// Whether something has come since then.
+    #[must_use]
+    pub fn heard_since(&self, since: Instant) -> bool {
+        self.heard > since
+    }
+
     /// What is to be done. `streams`: some are open; `settled`: our SETTINGS have been acknowledged.
     pub fn look(&mut self, streams: bool, settled: bool, now: Instant) -> Verdict {
         let Patience { interval, answer } = self.patience;

@@ -411,6 +411,18 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
+    /// A stream has been waited for in vain. If nothing at all has come on its connection since then, that
+    /// gets no further streams, as a connection of HTTP/1.1 gets no further requests: it may be dead, and who
+    /// asks one thing after another would wait each time.
+    pub(super) fn distrust_silence(&mut self, x: ExchangeId, since: Instant) {
+        let Some(leg) = self.tables.exchanges[x].backend else { return };
+        let conn = &self.tables.conns[leg.conn];
+        let (Role::Backend(role), Some(streams)) = (&conn.role, conn.wire.streams()) else { return };
+        if !streams.keepalive.heard_since(since) && !planted!(188) {
+            self.pools.backends[role.backend as usize].unshare(leg.conn);
+        }
+    }
+
     /// The backend broke the protocol. It is told, and nothing else is spoken with it.
     pub(super) fn backend_streams_broken(&mut self, b: ConnId, reason: Reason, now: Instant) {
         let Some(streams) = self.tables.conns[b].wire.streams() else { return };

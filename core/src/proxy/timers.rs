@@ -294,12 +294,18 @@ impl<O: Observer> Proxy<O> {
         match e.phase {
             Phase::Tunnel => self.abort(x, Cause::TunnelTimeout, now),
             Phase::Responding if e.backend_window.is_over(0, now) => {
+                let since = e.backend_window.start;
+                self.distrust_silence(x, since);
                 self.break_exchange(x, Cause::BackendStalled, now);
             }
             Phase::Sending if e.times.sent != Instant::NEVER => {
+                let since = e.times.sent;
+                self.distrust_silence(x, since);
                 self.attempt_failed(x, Cause::BackendTimeout, now);
             }
             Phase::Sending if e.backend_window.is_over(0, now) => {
+                let since = e.backend_window.start;
+                self.distrust_silence(x, since);
                 self.attempt_failed(x, Cause::BackendStalled, now);
             }
             _ => self.rearm(x, now),

@@ -293,3 +293,32 @@ fn all_who_wait_for_a_connection_are_told_that_there_is_none() {
     assert_eq!(rig.backend_conns.len(), 1);
     nothing_left(&rig);
 }
+
+// A dead connection is found out by the first who waits for it in vain, and not by all who come after.
+#[test]
+fn a_connection_that_has_said_nothing_gets_no_further_requests() {
+    for dead in [true, false] {
+        let mut rig = rig("retries = 0\n[backend_pools.timeouts]\nbackend_head = 7");
+        let c = rig.client();
+        let slow = rig.ask(c, &get("/slow"), true);
+        let first = rig.asked()[0];
+        rig.http2(first.0).deaf = dead;
+        rig.advance(Duration::from_secs(3));
+        if !dead {
+            // It answers others, just not this one.
+            let _other = rig.ask(c, &get("/other"), true);
+            let leg = *rig.asked().last().expect("asked");
+            rig.respond(leg, OK, b"ok");
+        }
+        rig.advance(Duration::from_millis(4_200));
+        assert!(rig.message(slow).head.starts_with("HTTP/1.1 504 "), "{:?}", rig.message(slow));
+        let far = rig.ask(c, &get("/next"), true);
+        let leg = *rig.asked().last().expect("asked");
+        assert_eq!(leg.0 != first.0, dead, "the same connection only if something has come on it");
+        rig.respond(leg, OK, b"ok");
+        assert_eq!(rig.message(far).body, b"ok");
+        rig.advance(Duration::from_secs(3));
+        assert_eq!(rig.is_closed(first.0), dead);
+        nothing_left(&rig);
+    }
+}

@@ -238,6 +238,7 @@ marks! {
     Http2AboveLast "stream above the last one of a backend";
     Http2Frozen "fault: backend freezes a connection of HTTP/2";
     Http2FrozenInFrame "fault: backend freezes in the middle of content";
+    Http2Distrusted "silent connection that gets no further requests";
     Http2Deaf "fault: backend acknowledges no SETTINGS";
     Http2BackendCuts "fault: backend cuts a connection of HTTP/2 at some byte";
     Http2SlowBackend "fault: backend slow to write";

@@ -117,7 +117,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) attempts: Vec<Attempt>,
     /// The same as the proxy's end saw it: numbers in `Net::sendings`.
     pub(crate) sendings: Vec<usize>,
-    /// The connections to backends that were to carry it, as the core told, and whether each of them was there.
+    /// The connections to backends that were to carry it, as the core told, and whether each of them was
+    /// there.
     pub(crate) connections: Vec<ConnId>,
     pub(crate) reused: Vec<bool>,
     /// The connection on which its backend has accepted the upgrade.

@@ -170,6 +170,7 @@ pub const BUGS: &[(u32, &str)] = &[
     (185, "whoever stops in the middle of a frame is waited for"),
     (186, "a backend that never says 100 has all the time of the world"),
     (187, "a silent backend is not asked whether it is there"),
+    (188, "a connection that has said nothing for so long gets further requests"),
 ];
 
 /// Runs seeds with each bug, from the one with this number on, until it is found, and prints a line for each.

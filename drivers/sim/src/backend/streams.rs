@@ -1,7 +1,7 @@
-//! Connections of backends that speak HTTP/2: many streams, of many clients, each of which carries one request.
-//! How what comes is read is in `input`, what is sent in `output`, what a request is answered with in
-//! `answer`, what no backend may do in `offence`, how a connection is left in `leaving`, and how fields become
-//! heads in `head`.
+//! Connections of backends that speak HTTP/2: many streams, of many clients, each of which carries one
+//! request. How what comes is read is in `input`, what is sent in `output`, what a request is answered with
+//! in `answer`, what no backend may do in `offence`, how a connection is left in `leaving`, and how fields
+//! become heads in `head`.
 
 mod answer;
 mod head;

@@ -1,7 +1,10 @@
 //! Streams of connections to backends: what is sent again, when a connection is dead, and what has to happen
 //! on a stream in its time.
 
+use ruststrom_core::ConnId;
+
 use super::LATE;
+use crate::coverage::Mark;
 use crate::exchanges::{ExchangeEntry, ObservedRecord};
 use crate::net::{Net, Sending, Socket};
 use crate::scenario::{MS, SEC};
@@ -51,6 +54,35 @@ impl Net {
             return Err(format!("the backend has left {} with stream {}", last.socket, last.stream));
         }
         Ok(())
+    }
+
+    /// An exchange has ended: if its backend was waited for in vain, and nothing at all has come on the
+    /// connection meanwhile, that gets no further requests.
+    pub(crate) fn note_silence(&mut self, id: u64) {
+        let entry = self.ledger.get(id);
+        let Some(record) = &entry.record else { return };
+        let in_vain = ["backend_timeout", "backend_stalled"].map(Some).contains(&record.cause);
+        let Some(last) = self.sendings_of(entry).last().filter(|_| in_vain && record.attempts == 1) else {
+            return;
+        };
+        let (socket, began) = (last.socket, last.began);
+        let silent = self.sockets[socket].reads.last().is_none_or(|read| read.1 < began);
+        let now = self.now;
+        if let Some(log) = self.sockets[socket].streams.as_mut().filter(|_| silent) {
+            log.distrusted.get_or_insert(now);
+            self.mark(Mark::Http2Distrusted);
+        }
+    }
+
+    /// An exchange is to go on a connection.
+    pub(crate) fn judge_trust(&mut self, id: u64, shard: usize, to: ConnId) {
+        let Some(socket) = self.socket_of(shard, to) else { return };
+        let log = self.sockets[socket].streams.as_ref();
+        let Some(since) = log.and_then(|log| log.distrusted).filter(|since| *since < self.now) else {
+            return;
+        };
+        let details = format!("request {id} is to go on {socket}, which has been silent up to {since}");
+        self.ledger.fail("silence-is-left", details);
     }
 
     /// Connections that an exchange was to go on.

@@ -56,6 +56,7 @@ impl Net {
             }
             ChoiceStep::Attached { conn, to, connects } => {
                 let Some(id) = id_of(&self.choices, conn) else { return };
+                self.judge_trust(id, shard, to);
                 self.trace(54 << 20 | id, || format!("{id} is to go on {to:?} of shard {shard}"));
                 let entry = self.ledger.get_mut(id);
                 entry.connections.push(to);

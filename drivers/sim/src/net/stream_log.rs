@@ -17,6 +17,8 @@ pub(crate) struct StreamLog {
     pub(crate) settled: Option<u64>,
     /// It neither reads nor writes from then on.
     pub(crate) frozen: Option<u64>,
+    /// When somebody had waited in vain for it, while nothing at all came.
+    pub(crate) distrusted: Option<u64>,
     /// Taken out while it reads.
     tap: Option<Box<StreamTap>>,
 }
@@ -58,6 +60,7 @@ impl StreamLog {
             goaways: Vec::new(),
             settled: None,
             frozen: None,
+            distrusted: None,
             tap: Some(Box::new(StreamTap {
                 preface: PREFACE.len(),
                 reader: FrameReader::default(),

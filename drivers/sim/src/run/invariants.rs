@@ -239,6 +239,7 @@ impl Simulation {
         if let Some(id) = id {
             self.net.ledger.add_record(id, record, now);
             self.net.judge_record(id);
+            self.net.note_silence(id);
         }
         let exchanges = &mut self.net.client_exchanges[client];
         exchanges.ended += 1;

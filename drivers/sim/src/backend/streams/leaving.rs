@@ -1,5 +1,5 @@
-//! How a backend leaves a connection (RFC 9113 §6.8): it says which was the last stream that it has taken, at
-//! once or in two steps, and what is above that has not been processed.
+//! How a backend leaves a connection (RFC 9113 §6.8): it says which was the last stream that it has taken,
+//! at once or in two steps, and what is above that has not been processed.
 
 use super::StreamsConn;
 use crate::coverage::Mark;
