@@ -243,7 +243,8 @@ impl World {
                 let interim = response.status().is_informational();
                 let framing = response.framing();
                 let message = self.message(stream);
-                assert!(!message.head && !(interim && ended), "a second response on {stream}");
+                assert!(!message.head, "a second response on {stream}");
+                assert!(!interim || !ended, "an interim response ends nothing");
                 (message.head, message.ended) = (!interim, ended);
                 if let (false, Framing::Length(n)) = (ended, framing) {
                     message.length = Some(n);

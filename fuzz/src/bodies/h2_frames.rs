@@ -128,7 +128,7 @@ fn refused(kind: u8, flags: u8, stream: u32, len: usize, block_of: Option<u32>) 
             return Some(Reason::PROTOCOL_ERROR);
         }
         kind::RST_STREAM | kind::WINDOW_UPDATE => len == 4,
-        kind::SETTINGS => len % 6 == 0 && (flags & flag::ACK == 0 || len == 0),
+        kind::SETTINGS => len.is_multiple_of(6) && (flags & flag::ACK == 0 || len == 0),
         kind::PING => len == 8,
         kind::GOAWAY => len >= 8,
         kind::PRIORITY_UPDATE => len >= 4,

@@ -147,7 +147,8 @@ fn is_plain(eight: &[u8; 8]) -> bool {
     let word = u64::from_ne_bytes(*eight);
     // A borrow can only come from a byte that is found itself.
     let low = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = (word ^ ONES * 0x7f).wrapping_sub(ONES) & !(word ^ ONES * 0x7f);
+    let deletes = word ^ (ONES * 0x7f);
+    let delete = deletes.wrapping_sub(ONES) & !deletes;
     (low | delete) & HIGH == 0
 }
 
