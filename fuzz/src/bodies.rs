@@ -13,12 +13,22 @@ mod config;
 mod connection;
 #[path = "bodies/differential.rs"]
 mod differential;
+#[path = "bodies/far_end.rs"]
+mod far_end;
+#[path = "bodies/frames.rs"]
+mod frames;
+#[path = "bodies/h2_connection.rs"]
+mod h2_connection;
 #[path = "bodies/h2_frames.rs"]
 mod h2_frames;
+#[path = "bodies/h2_proxy.rs"]
+mod h2_proxy;
 #[path = "bodies/head.rs"]
 mod head;
 #[path = "bodies/hpack_decode.rs"]
 mod hpack_decode;
+#[path = "bodies/hpack_differential.rs"]
+mod hpack_differential;
 #[path = "bodies/hpack_round_trip.rs"]
 mod hpack_round_trip;
 #[path = "bodies/input.rs"]
@@ -29,6 +39,8 @@ mod matcher;
 mod naive;
 #[path = "bodies/play.rs"]
 mod play;
+#[path = "bodies/received.rs"]
+mod received;
 #[path = "bodies/rewriting.rs"]
 mod rewriting;
 #[path = "bodies/words.rs"]
@@ -38,7 +50,7 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 13] = [
+pub(crate) const TARGETS: [&str; 16] = [
     "head",
     "chunked",
     "differential",
@@ -51,7 +63,10 @@ pub(crate) const TARGETS: [&str; 13] = [
     "basic_credentials",
     "hpack_decode",
     "hpack_round_trip",
+    "hpack_differential",
     "h2_frames",
+    "h2_connection",
+    "h2_proxy",
 ];
 
 /// Plays `data` through the body of a target.
@@ -72,7 +87,10 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "basic_credentials" => basic_credentials::run(data),
         "hpack_decode" => hpack_decode::run(data),
         "hpack_round_trip" => hpack_round_trip::run(data),
+        "hpack_differential" => hpack_differential::run(data),
         "h2_frames" => h2_frames::run(data),
+        "h2_connection" => h2_connection::run(data),
+        "h2_proxy" => h2_proxy::run(data),
         other => panic!("there is no target {other}"),
     }
 }

@@ -5,13 +5,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ruststrom_core::h1::HeadLimits;
-use ruststrom_core::http::Framing;
 use ruststrom_core::proxy::Counts;
 use ruststrom_core::{Config, config};
 
 use super::input::Input;
-use super::naive;
+use super::received;
 use crate::format::{Case, Side, Step};
 use crate::wire::World;
 
@@ -61,46 +59,14 @@ pub(super) fn run(data: &[u8]) {
     }
     for (side, peer) in &world.peers {
         if let Side::Backend(_) = side {
-            requests(&peer.received);
+            received::requests(&peer.received);
         }
     }
     everybody_goes(&mut world);
 }
 
-/// What a backend's connection received: whole requests that keep the rules, the last one perhaps cut.
-fn requests(mut received: &[u8]) {
-    let wide = HeadLimits { head_bytes: usize::MAX, fields: 1000, target_bytes: usize::MAX };
-    while let Some(end) = naive::end(received) {
-        let request = naive::request(&received[..end], &wide);
-        let Some(request) = request else { panic!("a backend got {}", received[..end].escape_ascii()) };
-        received = &received[end..];
-        if request.upgrade.is_some() {
-            // What follows may be a tunnel.
-            return;
-        }
-        let length = match request.framing {
-            Framing::None | Framing::Close => 0,
-            Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
-            Framing::Chunked => match naive::chunked(received) {
-                Ok(Some((_, end))) => match naive::end(&[b"T: t\r\n", &received[end..]].concat()) {
-                    Some(trailers) => end + trailers - 6,
-                    None => return,
-                },
-                Ok(None) => return,
-                Err(()) => panic!("a backend got bad chunks: {}", received.escape_ascii()),
-            },
-        };
-        match received.get(length..) {
-            Some(rest) => received = rest,
-            None => return,
-        }
-    }
-    let start = received.iter().take(16).take_while(|&&b| b != b' ').all(u8::is_ascii_graphic);
-    assert!(start, "a backend got {}", received.escape_ascii());
-}
-
 /// Whatever was going on: once all peers have gone, and the longest timeout has passed, nothing is left.
-fn everybody_goes(world: &mut World) {
+pub(super) fn everybody_goes(world: &mut World) {
     world.refuse_next = false;
     let sides: Vec<Side> = world.peers.keys().copied().collect();
     for side in &sides {

@@ -1,7 +1,8 @@
-//! Field blocks of any bytes: limits change nothing but what is kept, a block that is cut is broken or begins
-//! with the same fields, and what was decoded is encoded so that it decodes to the same.
+//! Field blocks of any bytes: limits change nothing but what is kept, and no more than they say is ever read
+//! or kept; a block that is cut is broken or begins with the same fields; and what was decoded is encoded so
+//! that it decodes to the same.
 
-use ruststrom_core::h2::hpack::{BlockLimits, Decoder, Encoder, FieldBlock, Fit};
+use ruststrom_core::h2::hpack::{BlockLimits, Decoder, Encoder, FieldBlock, Fit, HpackError};
 
 use super::input::Input;
 
@@ -24,6 +25,7 @@ pub(super) fn run(data: &[u8]) {
     let (mut wide, mut narrow, mut back) = (Decoder::new(), Decoder::new(), Decoder::new());
     let (mut all, mut some, mut again) = (FieldBlock::new(), FieldBlock::new(), FieldBlock::new());
     let mut encoder = Encoder::default();
+    let mut history = History::default();
     while !input.is_empty() {
         let setting = input.byte();
         if setting & 7 == 0 {
@@ -32,13 +34,21 @@ pub(super) fn run(data: &[u8]) {
                 decoder.set_allowed(bytes);
             }
             encoder.set_allowed(bytes);
+            history.set_allowed(bytes);
         }
         let block = input.piece();
+        history.blocks.push(block);
         let (full, kept) = (wide.decode(block, &WIDE, &mut all), narrow.decode(block, &tight, &mut some));
         assert_eq!(full.err(), kept.err());
         let (fields_all, fields_some) = (fields(&all), fields(&some));
+        assert!(counted(&fields_all) <= WIDE.hard_bytes as usize);
         if full.is_err() {
             return;
+        }
+        // One of many: it reads everything again.
+        if block.len() % 4 == 1 && history.blocks.len() <= 16 && full == Ok(Fit::Whole) {
+            history.cut(usize::from(setting), &fields_all);
+            history.hard_limit(counted(&fields_all) as u32);
         }
         assert!(counted(&fields_some) <= list_bytes as usize && fields_some.len() <= most as usize);
         assert!(fields_all.starts_with(&fields_some));
@@ -66,5 +76,57 @@ pub(super) fn run(data: &[u8]) {
             assert!(field.never_indexed || !never, "what may not be indexed stays so");
         }
         assert_eq!(again.len(), lower.len());
+    }
+}
+
+/// What a decoder was given: the settings before each block.
+#[derive(Default)]
+struct History<'a> {
+    allowed: Vec<(usize, u32)>,
+    blocks: Vec<&'a [u8]>,
+}
+
+impl History<'_> {
+    fn set_allowed(&mut self, bytes: u32) {
+        self.allowed.push((self.blocks.len(), bytes));
+    }
+
+    /// Another decoder, before the last block.
+    fn before_last(&self) -> (Decoder, &[u8]) {
+        let (mut decoder, mut into) = (Decoder::new(), FieldBlock::new());
+        for (n, block) in self.blocks.iter().enumerate() {
+            for (_, bytes) in self.allowed.iter().filter(|(before, _)| *before == n) {
+                decoder.set_allowed(*bytes);
+            }
+            if n + 1 < self.blocks.len() {
+                decoder.decode(block, &WIDE, &mut into).expect("it was decoded before");
+            }
+        }
+        (decoder, self.blocks.last().expect("a block"))
+    }
+
+    /// The last block, whose fields are known, ends too early.
+    fn cut(&self, at: usize, whole: &Fields) {
+        let (mut decoder, block) = self.before_last();
+        let mut into = FieldBlock::new();
+        let fit = decoder.decode(&block[..at % block.len()], &WIDE, &mut into);
+        let kept = fields(&into);
+        match fit {
+            Ok(fit) => assert!(fit == Fit::Whole && whole.starts_with(&kept)),
+            Err(why) => assert!(
+                matches!(why, HpackError::Truncated | HpackError::Huffman) && whole.starts_with(&kept),
+                "{why:?}"
+            ),
+        }
+    }
+
+    /// The last block, which comes to so many bytes, is read if that is allowed, and not if one less is.
+    fn hard_limit(&self, bytes: u32) {
+        let Some(less) = bytes.checked_sub(1) else { return };
+        for (hard_bytes, expected) in [(bytes, Ok(Fit::Whole)), (less, Err(HpackError::TooLarge))] {
+            let (mut decoder, block) = self.before_last();
+            let limits = BlockLimits { hard_bytes, ..WIDE };
+            assert_eq!(decoder.decode(block, &limits, &mut FieldBlock::new()), expected);
+        }
     }
 }
