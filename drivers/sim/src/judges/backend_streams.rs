@@ -85,6 +85,17 @@ impl Net {
         self.ledger.fail("silence-is-left", details);
     }
 
+    /// Whether the stream of an exchange, or all of its connection, was lost: if its response was whole, its
+    /// backend is free before the exchange ends.
+    pub(crate) fn has_lost_stream(&self, entry: &ExchangeEntry) -> bool {
+        let lost = |s: &Sending| {
+            let times = &self.sockets[s.socket].times;
+            let broken = times.fin.or(times.reset).or(times.violated).or(times.closed).is_some();
+            s.stream > 0 && (broken || self.reset_read(s.socket, s.stream).is_some())
+        };
+        self.sendings_of(entry).any(lost)
+    }
+
     /// Connections that an exchange was to go on.
     pub(super) fn attached<'a>(
         &'a self,
@@ -228,7 +239,10 @@ impl Net {
         if plan.is_none_or(|plan| read < plan.head_end) {
             // Nothing but the head of the request has come, which its client does not go on with before it is
             // told to.
-            let awaits = entry.expect && sending.body == 0 && client.to_proxy.read_total <= entry.head_end;
+            let awaits = entry.expect
+                && sending.body == 0
+                && moved == sending.moved
+                && client.to_proxy.read_total <= entry.head_end;
             let since = since.or(awaits.then_some(moved))?;
             return over(since, timeouts.backend_head).then_some(("backend-head-fires", since));
         }

@@ -203,10 +203,12 @@ impl Net {
                     let sent = sent.or(entry.expect.then_some(s.began));
                     sent.is_some_and(|at| times.ended >= at + timeouts.backend_head)
                 };
-                // For want of room it may not have been written.
-                let unsent = entry.sendings.is_empty()
+                // For want of room it may not have been written, or nobody knows of it yet.
+                let several = entry.connections.len() > 1;
+                let since = times.connected.filter(|_| several).or(times.sent);
+                let unsent = (several || entry.sendings.is_empty())
                     && self.attached(entry, record).any(|s| s.streams.is_some())
-                    && times.sent.is_some_and(|sent| times.ended >= sent + timeouts.backend_head);
+                    && since.is_some_and(|since| times.ended >= since + timeouts.backend_head);
                 timeouts.backend_head > 0 && (unsent || self.sendings_of(entry).any(waited))
             }
             "response_truncated" => {

@@ -118,7 +118,9 @@ impl Net {
         if usize::from(record.attempts) > sent.len() + not_sent && self.scenario.page_limit == 0 {
             return Err(format!("it was sent {} times, {not_sent} connects failed", sent.len()));
         }
-        let most = 2 * (1 + self.scenario.pool.retries) + unprocessed as u64;
+        // Several shared connections may turn out to be stale, one after the other.
+        let stale = if self.attached(entry, record).any(|s| s.streams.is_some()) { 3 } else { 0 };
+        let most = 2 * (1 + self.scenario.pool.retries) + unprocessed as u64 + stale;
         if u64::from(record.attempts) > most {
             return Err(format!("at most {most} attempts are allowed"));
         }

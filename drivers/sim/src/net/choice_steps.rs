@@ -86,7 +86,8 @@ impl Net {
                 let ended = self.choices.exchanges.remove(&id);
                 let held = ended.is_some_and(|e| e.held.is_some());
                 // A backend whose error is replaced by a page is free before the exchange ends.
-                let freed = self.scenario.has_error_pages(self.ledger.get(id).pool);
+                let entry = self.ledger.get(id);
+                let freed = self.scenario.has_error_pages(entry.pool) || self.has_lost_stream(entry);
                 if held && (failed || freed) {
                     self.choices.unclear.insert(id);
                 }
