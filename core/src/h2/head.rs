@@ -171,8 +171,12 @@ pub fn request<'s>(
     if pseudo.status.is_some() {
         return Err(MALFORMED);
     }
-    let method = pseudo.method.ok_or(MALFORMED)?;
-    let method = Method::from_bytes(method).map_err(|_| MALFORMED)?;
+    let method = match pseudo.method {
+        // Most are.
+        Some(b"GET") => Method::GET,
+        Some(method) => Method::from_bytes(method).map_err(|_| MALFORMED)?,
+        None => return Err(MALFORMED),
+    };
     let upgrade = pseudo.protocol;
     let method = match (method == Method::CONNECT, upgrade) {
         (false, None) => method,
@@ -230,7 +234,11 @@ pub fn request<'s>(
     let HeadRoom { text, lines, target } = room;
     let (text, lines) = (&text[..], &lines[..]);
     let path_at = method.as_str().len() + 1;
-    let target = RequestTarget::parse(&method, &text[path_at..path_at + path.len()], target)?;
+    let path = &text[path_at..path_at + path.len()];
+    let target = match RequestTarget::plain_path(path) {
+        Some(target) => target,
+        None => RequestTarget::parse(&method, path, target)?,
+    };
     Ok(ParsedRequest {
         is_head: method == Method::HEAD,
         method,

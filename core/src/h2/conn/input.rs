@@ -349,19 +349,29 @@ impl Conn {
         if depends_on_itself {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
-        let parsed = match fit {
-            Fit::Whole => head::request(&mut received.room, &received.block, ended, self.limits.target_bytes),
+        let read = match fit {
+            Fit::Whole => {
+                let Received { room, block, request: head, .. } = received;
+                match head::request(room, block, ended, self.limits.target_bytes) {
+                    Ok(request) => {
+                        // Taken over at once: it is large to be moved about.
+                        head.assign(&request);
+                        let length = match request.framing {
+                            Framing::Length(n) if !ended => Some(n),
+                            _ => None,
+                        };
+                        Ok((length, request.upgrade.is_some()))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
         };
-        let length = match &parsed {
-            Ok(request) => match request.framing {
-                Framing::Length(n) if !ended => Some(n),
-                _ => None,
-            },
+        let (length, tunnel, violation) = match read {
+            Ok((length, tunnel)) => (length, tunnel, None),
+            Err(HeadError::Violation(violation)) => (None, false, Some(violation)),
             Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
-            Err(HeadError::Violation(_)) => None,
         };
-        let tunnel = parsed.as_ref().is_ok_and(|request| request.upgrade.is_some());
         if tunnel && !self.limits.extended_connect {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
@@ -371,16 +381,12 @@ impl Conn {
                 new.asked = Asked::Tunnel;
             }
         }
-        Ok(Some(match parsed {
-            Ok(request) => {
-                received.request.assign(&request);
-                Event::Request { stream, ended }
-            }
-            Err(HeadError::Violation(violation)) => {
+        Ok(Some(match violation {
+            None => Event::Request { stream, ended },
+            Some(violation) => {
                 received.request.reset();
                 Event::Rejected { stream, violation, ended }
             }
-            Err(HeadError::Malformed) => return Ok(None),
         }))
     }
 
