@@ -1,6 +1,6 @@
-//! TLS with real peers: curl, `openssl s_client` and Python's `ssl` as clients of the built binary, `openssl
-//! s_server`, nginx, HAProxy and Python's `ssl` as its backends; and attacks on its handshakes. If a peer is
-//! not installed its tests fail with the name of its Debian package.
+//! TLS with real peers: curl, Chromium, `openssl s_client` and Python's `ssl` as clients of the built binary,
+//! `openssl s_server`, nginx, HAProxy and Python's `ssl` as its backends; and attacks on its handshakes. If a
+//! peer is not installed its tests fail with the name of its Debian package.
 //!
 //! A test is a function of the driver; [`on_each_driver!`] makes two tests of it, one for each driver.
 
@@ -16,6 +16,8 @@ mod attacks;
 mod authority;
 #[path = "tls/backends.rs"]
 mod backends;
+#[path = "tls/chromium.rs"]
+mod chromium;
 #[path = "support/client.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod client;

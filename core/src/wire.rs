@@ -136,6 +136,8 @@ pub trait Multiplexed: Debug + Send {
     fn holds_most(&self) -> Option<u32> {
         None
     }
+    /// Its invariants; for tests and debug builds.
+    fn check(&self) {}
     /// Asks the peer to show that it is there: by anything that it sends.
     fn ping(&mut self) {}
     /// Which of the streams that can send comes first.
@@ -448,6 +450,9 @@ impl Wire {
         if let Some(buffer) = self.buffer() {
             buffer.check();
         }
+        if let Some(streams) = self.streams() {
+            streams.protocol.check();
+        }
     }
 }
 
@@ -516,7 +521,8 @@ impl Streams {
 
     /// The peer may send on a stream: it has credit, there and in all, or is in the middle of a frame.
     pub(crate) fn may_receive(&self, stream: u32) -> bool {
-        self.protocol.is_receiving(stream) || self.protocol.credit(0).min(self.protocol.credit(stream)) > 0
+        (self.protocol.is_receiving(stream) && !crate::planted::planted!(185))
+            || self.protocol.credit(0).min(self.protocol.credit(stream)) > 0
     }
 
     /// The exchange of a stream.

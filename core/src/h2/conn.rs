@@ -403,6 +403,7 @@ impl Conn {
     pub fn open(&mut self) -> Option<u32> {
         let most = self.peer.max_streams.min(self.limits.streams) as usize;
         let closed = self.failed || self.peer_last.is_some() || self.drain != Drain::No;
+        let most = most + usize::from(planted!(182));
         if closed || self.role == Role::Server || self.streams.len() >= most || self.next_own > MAX_STREAM {
             return None;
         }
@@ -445,7 +446,11 @@ impl Conn {
     fn remove(&mut self, stream: u32, state: State) {
         if let Some(gone) = self.streams.remove(stream, state) {
             self.held_bytes -= gone.held.len();
-            let lost = planted!(162) && state != State::Ended;
+            let forgets = match self.role {
+                Role::Client => planted!(180),
+                Role::Server => planted!(162),
+            };
+            let lost = forgets && state != State::Ended;
             self.release_connection(if lost { 0 } else { gone.handed + gone.held.len() as u32 });
             self.resumed.retain(|id| *id != stream);
         }
@@ -554,6 +559,10 @@ impl Conn {
         let waiting: usize = self.streams.iter().map(|s| s.held.len()).sum();
         assert_eq!(waiting, self.held_bytes, "bytes that are held are miscounted");
         assert!(held <= u64::from(self.recv.held()), "what is held counts against the connection's window");
+        // Of a frame that is under way all has been counted at its beginning.
+        if self.reader.data_of().is_none() && !self.failed {
+            assert_eq!(held, u64::from(self.recv.held()), "credit of the connection is lost");
+        }
         for stream in self.streams.iter() {
             assert!(stream.handed <= STREAM_CREDIT);
             assert!(stream.handed + stream.held.len() as u32 <= stream.recv.held());

@@ -17,6 +17,7 @@ use crate::h2::keepalive::Verdict;
 use crate::http::Violation;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::{Level, Observer};
+use crate::planted::planted;
 use crate::time::Instant;
 use crate::wire::{self, Multiplexed, Streams, Wire};
 
@@ -290,6 +291,7 @@ impl<O: Observer> Proxy<O> {
         unprocessed: bool,
         now: Instant,
     ) {
+        let unprocessed = unprocessed || planted!(176);
         let Some(leg) = self.tables.exchanges[x].backend.take() else { return };
         let mut leaving = false;
         if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
@@ -298,6 +300,9 @@ impl<O: Observer> Proxy<O> {
             if unprocessed && !leaving {
                 streams.refused();
             }
+        }
+        if planted!(179) && unprocessed && !leaving {
+            self.count_failed_connect(x, Cause::BackendReset, now);
         }
         let e = &mut self.tables.exchanges[x];
         let responded = matches!(e.phase, Phase::Responding | Phase::Tunnel);
@@ -389,6 +394,7 @@ impl<O: Observer> Proxy<O> {
             Verdict::Lost => self.backend_streams_lost(b, Cause::BackendLost, now),
             _ if idle_until <= now => self.close(b),
             Verdict::Wait(until) => self.set_deadline(b, until.min(idle_until)),
+            Verdict::Ping(_) if planted!(187) => self.set_deadline(b, idle_until),
             Verdict::Ping(until) => {
                 streams.protocol.ping();
                 self.set_deadline(b, until.min(idle_until));

@@ -373,8 +373,10 @@ impl<O: Observer> Proxy<O> {
             e.request_sent = true;
             e.sent_at(now);
             // What is waited for is another thing from now on.
-            self.signals.mark_dirty(x, e);
-        } else if e.awaits_continue && e.times.sent == Instant::NEVER {
+            if !planted!(184) {
+                self.signals.mark_dirty(x, e);
+            }
+        } else if e.awaits_continue && e.times.sent == Instant::NEVER && !planted!(186) {
             // The backend has all that it gets before it says something.
             e.sent_at(now);
         }

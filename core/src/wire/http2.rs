@@ -273,6 +273,10 @@ impl Multiplexed for Conn {
         self.holds_most()
     }
 
+    fn check(&self) {
+        self.check();
+    }
+
     fn ping(&mut self) {
         self.ping();
     }

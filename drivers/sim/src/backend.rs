@@ -4,16 +4,19 @@
 mod request;
 mod response;
 mod secured;
+mod streams;
 
 use std::collections::VecDeque;
 
 use self::request::check_request_head;
 use self::response::ResponseKind;
+use self::streams::StreamsConn;
 use crate::chains::Chain;
 use crate::coverage::Mark;
 use crate::exchanges::{Attempt, ExchangeEntry};
 use crate::fields;
 use crate::http1::{BodyChecker, BodyFraming, HeadReader, ParsedHead};
+use crate::http2::HTTP_2;
 use crate::net::{BackendMode, Net, Peer, PeerRead, SimEvent};
 use crate::payload::PayloadKind;
 use crate::scenario::MS;
@@ -65,7 +68,7 @@ pub(crate) struct BackendConn {
     /// The response to the current request is in the output, or there will be none.
     response_queued: bool,
     /// The id of the newest request; 0: none has come.
-    pub(crate) current: u64,
+    current: u64,
     /// Closes as soon as it is used again.
     closes_on_reuse: bool,
     stops_reading: bool,
@@ -80,6 +83,8 @@ pub(crate) struct BackendConn {
     head_offset: u64,
     /// It does not speak the TLS that is spoken to it.
     speaks_plainly: bool,
+    /// What it speaks HTTP/2 with, if it does.
+    http2: Option<Box<StreamsConn>>,
 }
 
 impl BackendConn {
@@ -105,6 +110,7 @@ impl BackendConn {
             read_bytes: 0,
             head_offset: 0,
             speaks_plainly: false,
+            http2: None,
         };
         conn.secure(net);
         conn
@@ -114,6 +120,10 @@ impl BackendConn {
     pub(crate) fn turn(&mut self, net: &mut Net) {
         if self.closed {
             return;
+        }
+        self.begin_streams(net);
+        if self.http2.is_some() {
+            return self.streams_turn(net);
         }
         let idle = !self.responding && self.output.is_empty() && matches!(self.read_state, ReadState::Head);
         if self.idle_until <= net.now && idle {
@@ -197,7 +207,7 @@ impl BackendConn {
                         Ok(n) => {
                             self.read_bytes += n as u64;
                             bytes = &bytes[n..];
-                            net.ledger.received_up(id, self.socket, body.received);
+                            net.ledger.received_up(id, (self.socket, 0), body.received);
                         }
                         Err(why) => {
                             return net
@@ -207,14 +217,14 @@ impl BackendConn {
                     }
                     if body.is_complete() {
                         let trailers = std::mem::take(&mut body.trailers);
-                        self.check_trailers(net, id, &trailers);
+                        self.check_trailers(net, id, &trailers, false);
                         self.request_complete(net, id);
                     }
                 }
                 ReadState::Tunnel { id, body } => match body.read(bytes) {
                     Ok(n) => {
                         bytes = &bytes[n..];
-                        net.ledger.received_up(*id, self.socket, body.received);
+                        net.ledger.received_up(*id, (self.socket, 0), body.received);
                     }
                     Err(why) => {
                         return net
@@ -271,8 +281,9 @@ impl BackendConn {
             net.ledger.fail("kept-out", format!("backend {}, request {id}: {why}", self.backend));
         }
         net.scenario.judge_head_limits(&entry, None)?;
-        check_request_head(&head, &entry, net)?;
-        self.add_attempt(net, &entry)?;
+        check_request_head(&head, &entry, net, false)?;
+        let sent_at = net.written_at(self.socket, self.head_offset);
+        self.add_attempt(net, &entry, 0, sent_at)?;
         if self.served > 0 {
             net.mark(Mark::Reused);
         }
@@ -302,14 +313,15 @@ impl BackendConn {
     }
 
     /// The trailers of a request are those that its client has sent, but for those that must not pass.
-    fn check_trailers(&self, net: &mut Net, id: u64, trailers: &[String]) {
+    /// `streams`: they have come over HTTP/2.
+    fn check_trailers(&self, net: &mut Net, id: u64, trailers: &[String], streams: bool) {
         let version = net.ledger.get(id).version;
         let want = if net.ledger.get(id).trailer {
             fields::passed_trailers(id, &fields::of_request(id, version))
         } else {
             Vec::new()
         };
-        if !fields::same_trailers(trailers, &want, version) {
+        if !fields::same_trailers(trailers, &want, version == HTTP_2 || streams) {
             let details = format!("backend {}, request {id}: {trailers:?}, not {want:?}", self.backend);
             net.ledger.fail("right-request-trailers", details);
         }
@@ -319,13 +331,23 @@ impl BackendConn {
         if net.rng.below(2) == 0 { AfterResponse::Close } else { AfterResponse::Reset }
     }
 
-    /// Enters the request into the ledger as sent to this backend. `Err`: it must not be sent once more.
-    fn add_attempt(&self, net: &mut Net, entry: &ExchangeEntry) -> Result<(), String> {
-        if entry.attempts.iter().any(|a| a.socket == self.socket) {
+    /// Enters the request into the ledger as sent to this backend, on this stream. `Err`: it must not be sent
+    /// once more.
+    fn add_attempt(
+        &self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        stream: u32,
+        sent_at: u64,
+    ) -> Result<(), String> {
+        if entry.attempts.iter().any(|a| (a.socket, a.stream) == (self.socket, stream)) {
             return Err("twice on one connection".into());
         }
-        let sent_at = net.written_at(self.socket, self.head_offset);
         for other in &entry.attempts {
+            if net.unprocessed_since(other.socket, other.stream).is_some() {
+                net.mark(Mark::Http2Unprocessed);
+                continue;
+            }
             if !entry.is_idempotent() {
                 return Err(format!("{} {} was sent once more", entry.method, entry.id));
             }
@@ -340,8 +362,10 @@ impl BackendConn {
             }
             net.mark(Mark::Retried);
         }
-        let response_offset = net.sockets[self.socket].to_proxy.written_total;
-        let attempt = Attempt { socket: self.socket, sent_at, response_offset, response: None, up: 0 };
+        let written = net.sockets[self.socket].to_proxy.written_total;
+        let response_offset = if stream > 0 { u64::MAX } else { written };
+        let socket = self.socket;
+        let attempt = Attempt { socket, stream, sent_at, response_offset, response: None, up: 0 };
         if let Some(why) = net.backend_choice_error(self.socket, self.backend, entry, self.served) {
             net.ledger
                 .fail("allowed-backend", format!("backend {}, request {}: {why}", self.backend, entry.id));
@@ -355,10 +379,19 @@ impl BackendConn {
 
     /// A health probe has come.
     fn probed(&mut self, net: &mut Net) {
-        let mode = net.probed_mode(self.backend);
-        net.trace(24, || format!("backend {} is probed: {mode:?}", self.backend));
         self.read_state = ReadState::Head;
         self.after_response = AfterResponse::Close;
+        match self.probe_answer(net) {
+            (0, _) => self.after_response = AfterResponse::KeepOpen,
+            (200, at) => self.reply_to_probe(net, 200, "3\r\n\r\n", "up\n", at),
+            (status, at) => self.reply_to_probe(net, status, "0\r\n\r\n", "", at),
+        }
+    }
+
+    /// The status that a health check is answered with, and when; 0: with nothing.
+    fn probe_answer(&mut self, net: &mut Net) -> (u16, u64) {
+        let mode = net.probed_mode(self.backend);
+        net.trace(24, || format!("backend {} is probed: {mode:?}", self.backend));
         let at = net.now
             + if net.fault(net.scenario.backend.slow, Mark::SlowResponse) {
                 net.rng.below(700 * MS)
@@ -380,12 +413,10 @@ impl BackendConn {
         match mode {
             BackendMode::FailingProbes => {
                 net.mark(Mark::FailingProbes);
-                self.reply_to_probe(net, 503, "0\r\n\r\n", "", at);
+                (503, at)
             }
-            _ if net.fault(net.scenario.backend.never / 4, Mark::NoResponse) => {
-                self.after_response = AfterResponse::KeepOpen;
-            }
-            _ => self.reply_to_probe(net, 200, "3\r\n\r\n", "up\n", at),
+            _ if net.fault(net.scenario.backend.never / 4, Mark::NoResponse) => (0, at),
+            _ => (200, at),
         }
     }
 
@@ -468,15 +499,24 @@ impl BackendConn {
         }
     }
 
-    /// Whether it has a request that the proxy has not given up.
-    pub(crate) fn is_busy(&self, net: &Net) -> bool {
-        self.responding && !self.closed && net.sockets[self.socket].open
+    /// Ids of the requests that it has and that the proxy has not given up.
+    pub(crate) fn busy(&self, net: &Net) -> Vec<u64> {
+        if self.closed || !net.sockets[self.socket].open {
+            return Vec::new();
+        }
+        match &self.http2 {
+            Some(conn) => conn.busy().filter(|id| net.is_in_flight(*id)).collect(),
+            None => self.responding.then_some(self.current).into_iter().collect(),
+        }
     }
 
     /// The run heals: requests that would never get a response are reset.
     pub(crate) fn heal(&mut self, net: &mut Net) {
         if self.closed {
             return;
+        }
+        if self.http2.is_some() {
+            return self.heal_streams(net);
         }
         self.closes_on_reuse = false;
         self.idle_until = u64::MAX;

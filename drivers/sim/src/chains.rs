@@ -258,14 +258,16 @@ impl<'a> Chain<'a> {
     }
 
     /// The response that a client should get for a backend's; `Err`: what differs in the head from that.
+    /// `streams`: the backend speaks HTTP/2.
     pub(crate) fn response(
         &self,
         received: &[(&str, &str)],
         own: &[&str],
         mut sent: Message,
+        streams: bool,
     ) -> Result<Message, String> {
         if self.specs.is_empty() {
-            let lower = self.entry.version == HTTP_2;
+            let lower = self.entry.version == HTTP_2 || streams;
             return fields::difference(received, own, &sent.fields, lower).map_or(Ok(sent), Err);
         }
         // Which of its labels the backend has is looked at by the caller.

@@ -213,6 +213,35 @@ marks! {
     Http2LastStream "GOAWAY that tells the last stream";
     Http2TooLate "stream above the last one of a GOAWAY";
     Http2AtRest "connection at rest whose credit was counted";
+    Http2Backend "connection to a backend by HTTP/2";
+    Http2SharedBackend "stream beside others to a backend";
+    Http2MostStreams "as many streams as a backend takes";
+    Http2RequestOvertaken "request whole before one on an older stream";
+    Http2Probe "health check by HTTP/2";
+    Http2Alone "connection of HTTP/2 for one request with credentials";
+    Http2BackendTrailers "trailers of a backend by HTTP/2";
+    Http2SplitBlockOfBackend "field block of a backend in several frames";
+    Http2BackendSettings "settings of a backend changed in mid-connection";
+    Http2StalledRequest "request whose backend gives it no credit";
+    Http2BesideStalled "request whole beside one that is given no credit";
+    Http2GivenUp "stream to a backend that is given up";
+    Http2LongThought "backend that takes longer than anybody keeps silent";
+    Http2Asked "backend asked whether it is there";
+    Http2BackendAtRest "connection to a backend at rest whose credit was counted";
+    Http2Unprocessed "request again that a backend has not looked at";
+    Http2RefusedByBackend "fault: backend refuses a stream";
+    Http11Required "fault: backend wants HTTP/1.1";
+    Http2ResetByBackend "fault: backend resets a stream";
+    Http2Malformed "fault: backend answers a stream by what is no response";
+    Http2LeavesGracefully "fault: backend leaves in two steps";
+    Http2LeavesAtOnce "fault: backend leaves at once";
+    Http2AboveLast "stream above the last one of a backend";
+    Http2Frozen "fault: backend freezes a connection of HTTP/2";
+    Http2Deaf "fault: backend acknowledges no SETTINGS";
+    Http2BackendCuts "fault: backend cuts a connection of HTTP/2 at some byte";
+    Http2SlowBackend "fault: backend slow to write";
+    Http2Offence "fault: backend breaks a rule of HTTP/2";
+    Http2OffenceTold "backend that is told of a broken rule by GOAWAY";
     Healed "healed run";
 }
 
@@ -273,10 +302,9 @@ impl Coverage {
     #[must_use]
     pub fn table(&self) -> Vec<(String, u64)> {
         let marks = Mark::ALL.iter().map(|m| (m.name().to_owned(), self.of(*m)));
-        // Calls of gRPC, which alone have deadlines of their own, have their own tests, and so have backends
-        // of HTTP/2, which alone are asked whether they are there.
-        let elsewhere = ["deadline_exceeded", "backend_lost"];
-        let met = Cause::WITHOUT_VIOLATIONS.iter().map(|c| c.name()).filter(|c| !elsewhere.contains(c));
+        // Calls of gRPC, which alone have deadlines of their own, have their own tests.
+        let elsewhere = "deadline_exceeded";
+        let met = Cause::WITHOUT_VIOLATIONS.iter().map(|c| c.name()).filter(|c| *c != elsewhere);
         let names = met.chain([BAD_REQUEST, BAD_RESPONSE]);
         let causes = names.map(|c| (format!("cause: {c}"), self.causes.get(c).copied().unwrap_or(0)));
         marks.chain(causes).collect()

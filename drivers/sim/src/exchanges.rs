@@ -37,9 +37,12 @@ pub(crate) enum Limited {
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) socket: usize,
+    /// 0: its connection carries one request at a time.
+    pub(crate) stream: u32,
     /// When the proxy wrote its first byte.
     pub(crate) sent_at: u64,
-    /// How many bytes the backend had written on the connection before the response to it.
+    /// How many bytes the backend had written on the connection before the response to it; on a stream, up to
+    /// the end of the first head there.
     pub(crate) response_offset: u64,
     /// What the backend sends back, once that is known, if it is well-formed at its beginning.
     pub(crate) response: Option<ResponsePlan>,
@@ -114,8 +117,9 @@ pub(crate) struct ExchangeEntry {
     pub(crate) attempts: Vec<Attempt>,
     /// The same as the proxy's end saw it: numbers in `Net::sendings`.
     pub(crate) sendings: Vec<usize>,
-    /// The connections to backends that were to carry it, as the core told.
+    /// The connections to backends that were to carry it, as the core told, and whether each of them was there.
     pub(crate) connections: Vec<ConnId>,
+    pub(crate) reused: Vec<bool>,
     /// The connection on which its backend has accepted the upgrade.
     pub(crate) tunnelled: Option<usize>,
     /// Bytes of the client's connection up to the end of this request.
@@ -134,6 +138,8 @@ pub(crate) struct ExchangeEntry {
     pub(crate) limited: Vec<(usize, Limited)>,
     /// The number of the backend whose response the client has got.
     pub(crate) answered_by: Option<u64>,
+    /// Over HTTP/2.
+    pub(crate) answered_on_stream: bool,
     /// Bytes of content of the response, or of the tunnel, that the client has read.
     pub(crate) down: u64,
     /// What the core's observer was given at the end of the exchange.
@@ -154,6 +160,11 @@ pub(crate) struct ExchangeEntry {
 }
 
 impl ExchangeEntry {
+    /// The attempt on this connection and stream.
+    pub(crate) fn attempt_at(&mut self, place: (usize, u32)) -> Option<&mut Attempt> {
+        self.attempts.iter_mut().find(|a| (a.socket, a.stream) == place)
+    }
+
     /// Whether the proxy may send it to a second backend.
     pub(crate) fn is_idempotent(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE")
@@ -251,10 +262,9 @@ impl ExchangeLedger {
         &mut self.entries[id as usize - 1]
     }
 
-    /// A backend has read so many bytes of content, or of the tunnel, on this connection.
-    pub(crate) fn received_up(&mut self, id: u64, socket: usize, up: u64) {
-        let attempts = &mut self.get_mut(id).attempts;
-        if let Some(attempt) = attempts.iter_mut().find(|a| a.socket == socket) {
+    /// A backend has read so many bytes of content, or of the tunnel, on this connection and stream.
+    pub(crate) fn received_up(&mut self, id: u64, place: (usize, u32), up: u64) {
+        if let Some(attempt) = self.get_mut(id).attempt_at(place) {
             attempt.up = up;
         }
     }

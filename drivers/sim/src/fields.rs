@@ -150,16 +150,16 @@ pub(crate) fn passed_trailers(id: u64, head: &[Field]) -> Vec<String> {
     if head.iter().any(|f| f.name == "Connection") { Vec::new() } else { vec![format!("X-Trailer: {id}")] }
 }
 
-/// Whether these are the trailers that should be there. Over HTTP/2 names are lower case.
-pub(crate) fn same_trailers(received: &[String], want: &[String], version: u8) -> bool {
-    let lower = |line: &String| match line.split_once(':') {
+/// Whether these are the trailers that should be there. `lower`: they have come over HTTP/2.
+pub(crate) fn same_trailers(received: &[String], want: &[String], lower: bool) -> bool {
+    let lowered = |line: &String| match line.split_once(':') {
         Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
         None => line.clone(),
     };
-    if version != HTTP_2 {
+    if !lower {
         return received == want;
     }
-    received.iter().eq(want.iter().map(lower).collect::<Vec<_>>().iter())
+    received.iter().eq(want.iter().map(lowered).collect::<Vec<_>>().iter())
 }
 
 /// The fields of a head that are none of `own`, and those that should be there: what differs, if anything.

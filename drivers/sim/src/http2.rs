@@ -1,11 +1,15 @@
 //! A second and naive implementation of HTTP/2 for the peers of the proxy: it shares no code with the core,
 //! and accepts only what a proxy should send.
 
+mod blocks;
+mod fields;
 mod frames;
 mod hpack;
 mod huffman;
 mod windows;
 
+pub(crate) use self::blocks::{BlockDraw, put_block};
+pub(crate) use self::fields::{OF_CONNECTION, check_regular};
 pub(crate) use self::frames::{FrameReader, MAX_FRAME, PREFACE, RawFrame, flag, kind, put_frame};
 pub(crate) use self::hpack::{FieldPairs, HpackDecoder, HpackEncoder};
 pub(crate) use self::windows::{Grants, Windows};
@@ -17,12 +21,15 @@ pub(crate) const HTTP_2: u8 = 20;
 pub(crate) mod code {
     pub(crate) const NO_ERROR: u32 = 0;
     pub(crate) const PROTOCOL_ERROR: u32 = 1;
+    pub(crate) const INTERNAL_ERROR: u32 = 2;
     pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
     pub(crate) const STREAM_CLOSED: u32 = 5;
     pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
     pub(crate) const REFUSED_STREAM: u32 = 7;
     pub(crate) const CANCEL: u32 = 8;
     pub(crate) const COMPRESSION_ERROR: u32 = 9;
+    pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
+    pub(crate) const HTTP_1_1_REQUIRED: u32 = 13;
 }
 
 /// Identifiers of settings (RFC 9113 §6.5.2).
@@ -49,16 +56,17 @@ pub(crate) fn settings_payload(settings: &[(u16, u32)]) -> Vec<u8> {
     settings.iter().flat_map(bytes).collect()
 }
 
-/// Fields that are about a connection of HTTP/1.1 (RFC 9113 §8.2.2).
-pub(crate) const OF_CONNECTION: &[&str] =
-    &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
-
 /// The reason phrase of a status, which HTTP/2 does not carry, as texts of the proxy have it.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         411 => "Length Required",
         413 => "Payload Too Large",

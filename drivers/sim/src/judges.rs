@@ -5,6 +5,7 @@
 //! | file | what it judges |
 //! |---|---|
 //! | `documented` | the table of causes in the documentation, and the form of local replies |
+//! | `backend_streams` | streams of connections to backends |
 //! | `record` | the record of an exchange: times, bytes, attempts, backend, status |
 //! | `chains` | middlewares over reloads |
 //! | `causes` | a cause needs a reason in the simulated world |
@@ -22,6 +23,7 @@
 //! | `streams` | requests over HTTP/2 that were refused or cut |
 //! | `results` | what clients have received, against the records |
 
+mod backend_streams;
 mod causes;
 mod chains;
 mod choices;

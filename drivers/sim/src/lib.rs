@@ -26,6 +26,7 @@
 //! | `net/shard_world`, `net/peer_io` | how the pump, and how peers, use their ends of a connection |
 //! | `net/plaintext_world` | the sockets as the event loop sees them, with the security layer between |
 //! | `net/peer_tls` | how peers speak TLS, and what they do wrong with it |
+//! | `net/stream_log` | what has happened to the streams of a connection to a backend |
 //! | `net/backend_choice` | which backend a request may be sent to |
 //! | `shard` | a worker: when its event loop has turns, and in which order it is told what has happened |
 //! | `client`, `backend` | the peers: what they send, what they do wrong, what they check |
@@ -35,6 +36,7 @@
 //! | `http1`, `payload` | HTTP/1.1 for the peers, and body bytes that can be checked anywhere |
 //! | `http2` | HTTP/2 for the peers: frames, HPACK, and a ledger of credit |
 //! | `client/streams` | clients that speak it: many requests on one connection |
+//! | `backend/streams` | backends that do: requests of many clients on one connection |
 //! | `choices` | which backends were chosen, and from which |
 //! | `tls` | a security layer without cryptography, for the proxy and for its peers |
 //! | `invalid_requests` | requests that must be refused |

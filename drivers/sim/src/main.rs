@@ -24,7 +24,7 @@ struct Args {
     /// How many seeds a sweep runs.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = number)]
     seeds: u64,
-    /// The first seed of a sweep.
+    /// The first seed of a sweep; with --planted, the first bug.
     #[arg(long, value_name = "SEED", default_value = "1", value_parser = number)]
     from: u64,
     /// Run this one seed, and print its scenario and the end of its trace.
@@ -64,7 +64,7 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
 fn main() -> ExitCode {
     let args = Args::parse();
     let clean = match args.seed {
-        _ if args.planted => planted::check(&mut |line| say!("{line}")),
+        _ if args.planted => planted::check(args.from, &mut |line| say!("{line}")),
         Some(seed) => replay(seed, args.trace),
         None => sweep(&args),
     };

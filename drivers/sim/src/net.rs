@@ -11,6 +11,7 @@ mod peer_tls;
 mod plaintext_world;
 mod shard_world;
 mod socket;
+mod stream_log;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -19,7 +19,7 @@ use ruststrom_core::Endpoint;
 use crate::random::SplitMix64;
 
 pub(crate) use self::admin::{ADMIN_PAGE, ADMIN_REQUESTS};
-pub(crate) use self::http2::{ClientHttp2, Http2Draw};
+pub(crate) use self::http2::{BackendHttp2, ClientHttp2, Http2Draw, Leaving};
 pub(crate) use self::listeners::ListenPorts;
 pub(crate) use self::middlewares::{FieldChanges, MiddlewareSpec, RESPOND_TEXT, error_page, is_let_in};
 pub(crate) use self::rewriting::{Moved, PathRewrite};
@@ -126,6 +126,8 @@ pub(crate) struct BackendSpec {
     pub(crate) backup: bool,
     /// Spoken to over TLS.
     pub(crate) tls: bool,
+    /// It speaks HTTP/2: from the first byte on, or over TLS because it chooses that.
+    pub(crate) http2: bool,
 }
 
 impl BackendSpec {
@@ -336,6 +338,7 @@ impl Scenario {
         } else {
             scenario.draw_tls();
             scenario.draw_http2();
+            scenario.draw_http2_backends();
             scenario.draw_pools(rng);
             scenario.draw_middlewares();
         }
@@ -496,6 +499,7 @@ impl Scenario {
                         max_connections: 0,
                         backup: false,
                         tls: self.tls.is_backend(backend),
+                        http2: self.http2.backends.is_backend(backend),
                     };
                     backends.push(if equal { plain } else { drawn });
                 }
@@ -527,6 +531,7 @@ impl Scenario {
             max_connections: if rng.below(4) == 0 { rng.between(1, 4) as u32 } else { 0 },
             backup: rng.below(8) == 0,
             tls: address != AddressKind::Unix && self.tls.is_backend(backend),
+            http2: address != AddressKind::Unix && self.http2.backends.is_backend(backend),
         }
     }
 }

@@ -565,7 +565,11 @@ impl Conn {
         let before = self.peer.initial_window;
         for (id, value) in settings.iter() {
             self.peer.apply(id, value, self.role == Role::Client)?;
-            if id == id::HEADER_TABLE_SIZE && !planted!(168) {
+            let forgets = match self.role {
+                Role::Client => planted!(181),
+                Role::Server => planted!(168),
+            };
+            if id == id::HEADER_TABLE_SIZE && !forgets {
                 self.encoder.set_allowed(value);
             }
         }
@@ -587,7 +591,12 @@ impl Conn {
         if self.role == Role::Server {
             return Some(Event::GoingAway);
         }
-        let lost: Vec<u32> = self.streams.iter().map(|s| s.id).filter(|id| *id > last).collect();
+        let above = |id: &u32| match () {
+            () if planted!(177) => false,
+            () if planted!(178) => *id >= last,
+            () => *id > last,
+        };
+        let lost: Vec<u32> = self.streams.iter().map(|s| s.id).filter(above).collect();
         for stream in lost {
             self.remove(stream, State::ResetByPeer);
             self.pending.push_back(Event::Reset {

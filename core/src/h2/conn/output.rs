@@ -1,7 +1,7 @@
 //! What is sent: heads, data, ends.
 
-use super::Conn;
 use super::buffers::OUT_BYTES;
+use super::{Conn, Role};
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{HEADER_BYTES, flag};
 use crate::h2::head::Asked;
@@ -153,7 +153,9 @@ impl Conn {
         match self.last_frame.take() {
             // The flag can still be set.
             Some((at, last)) if last == stream && (at >= self.lent.get() || planted!(166)) => {
-                self.out[at + 4] |= flag::END_STREAM
+                if !(planted!(183) && self.role == Role::Client) {
+                    self.out[at + 4] |= flag::END_STREAM;
+                }
             }
             _ => write::data_header(&mut self.out, stream, 0, true),
         }

@@ -102,12 +102,27 @@ fn join_cookies(fields: &mut FieldList) {
     fields[first].1 = all.join("; ");
 }
 
-/// Whether a head is what the proxy has to make of the client's request.
+/// The values of all cookie fields as one.
+fn joined_cookie(fields: &[(&str, &str)]) -> String {
+    let all = fields.iter().filter(|(name, _)| *name == "cookie").map(|(_, value)| *value);
+    all.collect::<Vec<_>>().join("; ")
+}
+
+/// These fields with all cookies in the place of the first (RFC 9113 §8.2.3).
+fn with_one_cookie<'a>(fields: &[(&'a str, &'a str)], joined: &'a str) -> Vec<(&'a str, &'a str)> {
+    let first = fields.iter().position(|(name, _)| *name == "cookie");
+    let kept = fields.iter().enumerate().filter(|(at, (name, _))| *name != "cookie" || Some(*at) == first);
+    kept.map(|(at, field)| if Some(at) == first { (field.0, joined) } else { *field }).collect()
+}
+
+/// Whether a head is what the proxy has to make of the client's request. `streams`: it has come over HTTP/2.
 pub(super) fn check_request_head(
     head: &ParsedHead<'_>,
     entry: &ExchangeEntry,
     net: &mut Net,
+    streams: bool,
 ) -> Result<(), String> {
+    let lower = entry.version == HTTP_2 || streams;
     let target = Chain::of(&net.scenario, entry).target();
     if target != entry.target {
         net.mark(Mark::Rewritten);
@@ -138,7 +153,7 @@ pub(super) fn check_request_head(
     if entry.expect {
         want.push(("Expect", "100-continue".into()));
     }
-    if entry.version == HTTP_2 {
+    if lower {
         join_cookies(&mut want);
     }
     let te = head.get("te")?;
@@ -146,11 +161,13 @@ pub(super) fn check_request_head(
         return Err(format!("TE: {te:?}"));
     }
     let chain = Chain::of(&net.scenario, entry);
+    let joined = joined_cookie(&head.fields);
+    let received = if streams { with_one_cookie(&head.fields, &joined) } else { head.fields.clone() };
     let difference = if chain.specs.is_empty() {
-        fields::difference(&head.fields, OWN_FIELDS, &want, entry.version == HTTP_2)
+        fields::difference(&received, OWN_FIELDS, &want, lower)
     } else {
         chain.change_request(head, &mut want)?;
-        fields::difference_in_any_order(&head.fields, OWN_FIELDS, &want)
+        fields::difference_in_any_order(&received, OWN_FIELDS, &want)
     };
     if let Some(difference) = difference {
         return Err(difference);
@@ -159,10 +176,13 @@ pub(super) fn check_request_head(
         return Err("a Via that nobody asked for".into());
     }
     let framing = head.framing(BodyFraming::None)?;
-    if framing != entry.framing {
-        return Err(format!("framed as {framing:?}, not {:?}", entry.framing));
+    // A stream has an end of its own, and there is nothing to upgrade.
+    let want =
+        if streams && entry.framing == BodyFraming::Chunked { BodyFraming::None } else { entry.framing };
+    if framing != want {
+        return Err(format!("framed as {framing:?}, not {want:?}"));
     }
-    if head.lists("connection", "upgrade") != entry.upgrade {
+    if head.lists("connection", "upgrade") != (entry.upgrade && !streams) {
         return Err("Connection".into());
     }
     Ok(())

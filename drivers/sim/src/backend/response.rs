@@ -14,7 +14,7 @@ use crate::payload::{self, PayloadKind};
 use crate::scenario::MS;
 
 /// So many interim responses the proxy takes (README).
-const MAX_INTERIMS: u64 = 32;
+pub(super) const MAX_INTERIMS: u64 = 32;
 
 /// How a backend responds to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +184,7 @@ impl BackendConn {
 
     /// Enters into the ledger where the response to the current request lies.
     fn plan_response(&self, net: &mut Net, plan: ResponsePlan) {
-        let socket = self.socket;
-        let attempts = &mut net.ledger.get_mut(self.current).attempts;
-        if let Some(attempt) = attempts.iter_mut().find(|a| a.socket == socket) {
+        if let Some(attempt) = net.ledger.get_mut(self.current).attempt_at((self.socket, 0)) {
             attempt.response = Some(plan);
         }
     }

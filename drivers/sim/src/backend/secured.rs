@@ -76,7 +76,8 @@ impl BackendConn {
             certificate: CertificateKind::Good,
             names: names.collect(),
         };
-        let mut side = ServerSide { hello, tickets: rng.below(3), ..ServerSide::default() };
+        let http1_only = !net.scenario.http2.backends.is_backend(self.backend);
+        let mut side = ServerSide { hello, tickets: rng.below(3), http1_only, ..ServerSide::default() };
         let mut tamper = None;
         let mut trickle = None;
         let mut corrupts = None;

@@ -8,7 +8,7 @@ use crate::coverage::Mark;
 use crate::exchanges::{ClientResult, ExchangeEntry, response_body_len};
 use crate::fields::{self, Fate};
 use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
-use crate::http2::HTTP_2;
+use crate::http2::{HTTP_2, reason_phrase};
 use crate::identities;
 use crate::judges;
 use crate::net::{Net, PeerRead};
@@ -17,7 +17,7 @@ use crate::scenario::{MiddlewareSpec, RESPOND_TEXT};
 
 /// Fields of a response that the proxy sets itself, and those that the check of the head looks at.
 const OWN_FIELDS: &[&str] =
-    &["x-sim", "x-backend", "connection", "content-length", "transfer-encoding", "date", "via"];
+    &["x-sim", "x-backend", "x-wire", "connection", "content-length", "transfer-encoding", "date", "via"];
 
 /// Fields that the proxy gives its own responses, which have checks of their own.
 const REPLY_FIELDS: &[&str] = &[
@@ -59,6 +59,8 @@ pub(super) struct ResponseBody {
     changed: Option<Box<Message>>,
     status: u16,
     pub(super) until_close: bool,
+    /// Its backend speaks HTTP/2.
+    streams: bool,
     /// It says that the connection ends with it.
     last: bool,
 }
@@ -68,6 +70,7 @@ struct ResponseStart {
     status: u16,
     maker: Maker,
     last: bool,
+    streams: bool,
 }
 
 impl Client {
@@ -241,6 +244,7 @@ impl Client {
                     changed: None,
                     status,
                     until_close: false,
+                    streams: false,
                     last: true,
                 });
                 return Ok(());
@@ -254,13 +258,15 @@ impl Client {
         let cause = head.get("proxy-status")?.map(judges::named_cause).transpose()?;
         net.scenario.judge_head_limits(&entry, cause)?;
         let last = head.lists("connection", "close");
-        let start = ResponseStart { status, maker, last };
+        let streams = head.get("x-wire")?.is_some();
+        let start = ResponseStart { status, maker, last, streams };
         match maker {
             Maker::Proxy => return self.local_reply_received(net, &entry, &head, start),
             Maker::Middleware => return self.middleware_reply_received(net, &entry, &head, start),
             Maker::Backend => {}
         }
         net.ledger.get_mut(id).answered_by = head.number("x-backend")?;
+        net.ledger.get_mut(id).answered_on_stream = streams;
         if head.number("x-sim")? != Some(id) {
             return Err(format!("not the response to {id}"));
         }
@@ -317,7 +323,10 @@ impl Client {
         start: ResponseStart,
     ) -> Result<(), String> {
         let status = start.status;
-        if head.start.get(12..) != Some(" X") {
+        // Over HTTP/2 there is none: it gets that of its status.
+        let streams = start.streams;
+        let reason = if streams && entry.version != HTTP_2 { reason_phrase(status) } else { "X" };
+        if head.start.get(13..) != Some(reason) {
             return Err("another reason phrase".into());
         }
         let want: Vec<_> = fields::of_response(entry.id)
@@ -338,7 +347,7 @@ impl Client {
             len: announced.then_some(entry.response_len),
             ..Message::default()
         };
-        let message = Chain::of(&net.scenario, entry).response(&others, OWN_FIELDS, sent)?;
+        let message = Chain::of(&net.scenario, entry).response(&others, OWN_FIELDS, sent, streams)?;
         let served_by = head.get("x-served-by")?.map(judges::backend_of);
         if served_by
             .is_some_and(|served_by| served_by.map(|n| n as u64) != head.number("x-backend").ok().flatten())
@@ -501,9 +510,10 @@ impl Client {
         let body = if changed { BodyChecker::collecting(framing) } else { body };
         let changed = changed.then(|| Box::new(message));
         let complete = body.is_complete();
-        let ResponseStart { status, maker, last } = start;
+        let ResponseStart { status, maker, last, streams } = start;
         let until_close = framing == BodyFraming::Close;
-        self.read_state = ReadState::Body(ResponseBody { body, maker, changed, status, until_close, last });
+        self.read_state =
+            ReadState::Body(ResponseBody { body, maker, changed, status, until_close, streams, last });
         if complete {
             self.response_complete(net);
         }
@@ -520,7 +530,8 @@ impl Client {
     /// A complete final response has come.
     fn response_complete(&mut self, net: &mut Net) {
         let read_state = std::mem::replace(&mut self.read_state, ReadState::Head);
-        let ReadState::Body(ResponseBody { body, maker, changed, status, last, .. }) = read_state else {
+        let ReadState::Body(ResponseBody { body, maker, changed, status, streams, last, .. }) = read_state
+        else {
             return;
         };
         let local_reply = maker != Maker::Backend;
@@ -552,9 +563,11 @@ impl Client {
                     format!("client {}: {} of {want} bytes for {id}", self.index, body.received),
                 );
             }
-            let want =
-                if trailers_due { fields::passed_trailers(id, &fields::of_response(id)) } else { Vec::new() };
-            if !fields::same_trailers(&body.trailers, &want, net.ledger.get(id).version) {
+            // Over HTTP/2 no `Connection` names any of them.
+            let named = if streams { Vec::new() } else { fields::of_response(id) };
+            let want = if trailers_due { fields::passed_trailers(id, &named) } else { Vec::new() };
+            let lower = net.ledger.get(id).version == HTTP_2 || streams;
+            if !fields::same_trailers(&body.trailers, &want, lower) {
                 let details = format!("client {}: {:?}, not {want:?}", self.index, body.trailers);
                 net.ledger.fail("right-trailers", details);
             }

@@ -68,6 +68,11 @@ impl FrameReader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether no byte of the next frame has come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
     /// The next frame that is complete.
     pub(crate) fn next(&mut self) -> Option<RawFrame> {
         let rest = &self.bytes[self.at..];

@@ -52,7 +52,7 @@ impl Net {
         let shard = record.shard;
         let its = move |of: usize, conn: ConnId| of == shard && entry.connections.contains(&conn);
         let at_once = self.connect_errors.iter().filter(move |e| its(e.shard, e.conn));
-        let later = self.sockets.iter().filter(move |s| its(s.shard, s.conn) && s.last_sending.is_none());
+        let later = self.sockets.iter().filter(move |s| its(s.shard, s.conn) && s.sendings.is_empty());
         at_once.map(FailedConnect::AtOnce).chain(later.map(FailedConnect::Later))
     }
 
@@ -170,31 +170,63 @@ impl Net {
                         .any(|c| matches!(c, FailedConnect::Later(s) if left(s)))
             }
             "backend_reset" => {
-                let left = |s: &Socket| s.times.reset.is_some() || s.times.violated.is_some();
-                self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
+                let left = |s: &Socket| {
+                    let leaves = s.streams.as_ref().is_some_and(|log| !log.goaways.is_empty());
+                    s.times.reset.is_some() || s.times.violated.is_some() || leaves
+                };
+                self.was_reset(entry)
+                    || self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(left)
                     || self
                         .failed_connects(entry, record)
                         .any(|c| c.took() || matches!(c, FailedConnect::Later(s) if left(s)))
             }
-            "bad_response" => self
-                .sending_sockets(entry)
-                .chain(self.stale_connections(entry, record))
-                .any(|s| s.times.violated.is_some()),
+            "bad_response" => {
+                self.sending_sockets(entry)
+                    .chain(self.stale_connections(entry, record))
+                    .chain(self.attached(entry, record).filter(|s| s.streams.is_some()))
+                    .any(|s| s.times.violated.is_some())
+                    || self
+                        .sendings_of(entry)
+                        .any(|s| self.said_on(s.socket, s.stream).is_some_and(|said| said.violated.is_some()))
+            }
+            "backend_lost" => self.attached(entry, record).any(|s| self.is_lost(s)),
             "backend_timeout" => {
                 let waited = |s: &Sending| {
+                    // On a stream it counts as sent before it is written.
+                    let on_stream = times.sent.map_or(s.began, |sent| sent.min(s.began));
+                    // When an attempt before the last one was sent is not told.
+                    let first = times.connected.filter(|_| entry.sendings.len() > 1);
+                    let on_stream = first.map_or(on_stream, |first| first.min(on_stream));
+                    let sent = if s.stream > 0 { Some(on_stream) } else { s.complete };
                     // A client that waits for a 100 (continue) has sent what it sends.
-                    let sent = s.complete.or(entry.expect.then_some(s.began));
+                    let sent = sent.or(entry.expect.then_some(s.began));
                     sent.is_some_and(|at| times.ended >= at + timeouts.backend_head)
                 };
-                timeouts.backend_head > 0 && self.sendings_of(entry).any(waited)
+                // For want of room it may not have been written.
+                let unsent = entry.sendings.is_empty()
+                    && self.attached(entry, record).any(|s| s.streams.is_some())
+                    && times.sent.is_some_and(|sent| times.ended >= sent + timeouts.backend_head);
+                timeouts.backend_head > 0 && (unsent || self.sendings_of(entry).any(waited))
             }
             "response_truncated" => {
-                self.sending_sockets(entry).any(|s| s.times.fin.or(s.times.reset).is_some())
+                let ended = |s: &Socket| s.times.fin.or(s.times.reset).is_some() || self.is_lost(s);
+                self.was_reset(entry) || self.sending_sockets(entry).any(ended)
             }
             "backend_stalled" => {
                 let waited = |s: &Socket| stalled(s, s.times.closed.unwrap_or(self.now), timeouts.stall);
-                timeouts.stall > 0
-                    && self.sending_sockets(entry).chain(self.stale_connections(entry, record)).any(waited)
+                // What is written of a request may have been taken before.
+                let taken = times.connected.is_some_and(|at| times.ended >= at + timeouts.stall);
+                let stream_waited = |s: &Sending| {
+                    let waited = self.now >= self.stream_moved(s) + timeouts.stall;
+                    s.stream > 0 && if s.complete.is_some() { waited } else { taken }
+                };
+                // For want of room it may not have been written.
+                let unsent = entry.sendings.is_empty()
+                    && self.attached(entry, record).any(|s| s.streams.is_some())
+                    && taken;
+                let sockets = self.sending_sockets(entry).chain(self.stale_connections(entry, record));
+                let stalls = unsent || self.sendings_of(entry).any(stream_waited);
+                timeouts.stall > 0 && (stalls || { sockets }.any(waited))
             }
             "tunnel_timeout" => {
                 timeouts.tunnel > 0
@@ -224,6 +256,11 @@ impl Net {
             "queue_full" => self.queue_was_full(entry),
             _ => true,
         })
+    }
+
+    /// Whether a backend has reset a stream of an exchange.
+    fn was_reset(&self, entry: &ExchangeEntry) -> bool {
+        self.sendings_of(entry).any(|s| self.reset_read(s.socket, s.stream).is_some())
     }
 
     /// The connections on which an exchange was sent.

@@ -27,7 +27,7 @@ impl Net {
     }
 
     /// Whether the proxy has something to write that its peer does not take.
-    fn has_no_room(&self, s: &Socket) -> bool {
+    pub(super) fn has_no_room(&self, s: &Socket) -> bool {
         (if s.secure { s.send_blocked } else { s.write_blocked }) && !self.is_writable(s)
     }
 
@@ -104,7 +104,10 @@ impl Net {
             let late = timeouts.connect > 0 && self.is_late(since, most);
             return late.then_some(("connect-fires", since));
         }
-        let sending = self.sendings[s.last_sending?];
+        if s.streams.is_some() {
+            return self.late_streams(s);
+        }
+        let sending = self.sendings[*s.sendings.last()?];
         let entry = self.ledger.get(sending.id);
         let last_read = s.reads.last().map_or(opened, |r| r.1);
         let last_write = s.writes.last().map_or(opened, |w| w.1);

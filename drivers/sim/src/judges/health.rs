@@ -155,7 +155,7 @@ impl Net {
     fn failures_since(&self, backend: usize, named: bool, since: u64) -> u64 {
         let in_vain = |s: &&Socket| {
             let failed = s.times.failed.or(s.times.reset.map(|at| (at, 0)));
-            let given_up = s.times.closed.filter(|_| s.last_sending.is_none());
+            let given_up = s.times.closed.filter(|_| s.sendings.is_empty());
             // A failure counts when it is heard of, and then the connection is closed.
             let heard = s.times.closed.filter(|_| failed.is_some() || given_up.is_some());
             let ended = heard.or(failed.map(|(at, _)| at)).is_some_and(|at| at >= since);

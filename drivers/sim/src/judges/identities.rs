@@ -10,9 +10,11 @@ impl Net {
     /// The client that a connection to a backend belongs to, if it is not everybody's.
     pub(crate) fn owner(&self, s: &Socket) -> Option<usize> {
         s.owner.or_else(|| {
-            let entry = self.ledger.get(self.sendings[s.last_sending?].id);
+            // Who asks for credentials on a stream asks nobody else.
+            let last = *s.sendings.last().filter(|_| s.streams.is_none())?;
+            let entry = self.ledger.get(self.sendings[last].id);
             let asked = entry.authentication == Authentication::Challenge
-                && self.response_head_read(entry, self.sendings[s.last_sending?].socket).is_some();
+                && self.response_head_read(entry, self.sendings[last].socket).is_some();
             asked.then_some(entry.client)
         })
     }
@@ -21,7 +23,7 @@ impl Net {
     /// its backend holds such a request up.
     pub(crate) fn is_reused_by_owner(&self, socket: usize) -> bool {
         let s = &self.sockets[socket];
-        s.owner.is_some() && s.last_sending.is_some_and(|at| self.sendings[at].nth > 0)
+        s.owner.is_some() && s.sendings.last().is_some_and(|at| self.sendings[*at].nth > 0)
     }
 
     /// The head of a request has been written to a connection. True if nothing else may carry the request.
@@ -33,6 +35,9 @@ impl Net {
         let client = entry.client;
         let has_credentials = entry.authentication == Authentication::Credentials;
         let owner = self.owner(&self.sockets[socket]);
+        if self.sockets[socket].streams.is_some() {
+            return self.judge_identity_on_stream(socket, id, owner.is_some() || has_credentials);
+        }
         let left = owner.is_none().then(|| self.left_for(socket, entry)).flatten();
         let shared = owner
             .filter(|owner| *owner != client)
@@ -54,11 +59,27 @@ impl Net {
         owner.is_some() || has_credentials
     }
 
+    /// Credentials that might authenticate a connection go on one that carries nothing else, before or after.
+    fn judge_identity_on_stream(&mut self, socket: usize, id: u64, alone: bool) -> bool {
+        let client = self.ledger.get(id).client;
+        if alone && !self.sockets[socket].sendings.is_empty() {
+            let details = format!("request {id} of client {client} on socket {socket} is not alone there");
+            self.ledger.fail("identity-shared", details);
+        }
+        if alone {
+            self.mark(Mark::Http2Alone);
+            self.sockets[socket].owner = Some(client);
+        }
+        // Nor is it said there that the connection is authenticated.
+        false
+    }
+
     /// The connection over which a request should have gone instead of this one.
     fn left_for(&self, socket: usize, entry: &ExchangeEntry) -> Option<usize> {
         let own = |at: &&usize| {
             let s = &self.sockets[**at];
-            let last = s.last_sending.map(|last| self.ledger.get(self.sendings[last].id));
+            let last = s.sendings.last().filter(|_| s.streams.is_none());
+            let last = last.map(|last| self.ledger.get(self.sendings[*last].id));
             // It lies idle, and is of the same pool.
             let fits = last.is_some_and(|last| last.record.is_some() && last.pool == entry.pool);
             **at != socket && fits && self.owner(s) == Some(entry.client)
@@ -82,7 +103,8 @@ impl Net {
         }
         let gone = |at: &&usize| {
             let s = &self.sockets[**at];
-            let Peer::Backend(_) = s.peer else { return false };
+            // What goes on a stream ends by itself.
+            let (Peer::Backend(_), None) = (s.peer, &s.streams) else { return false };
             self.owner(s).is_some_and(|client| !self.sockets[self.client_sockets[client]].open)
         };
         if let Some(at) = self.open_by_shard[shard].iter().find(gone) {

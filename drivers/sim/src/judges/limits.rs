@@ -25,8 +25,10 @@ impl Net {
     pub(crate) fn judge_idle(&mut self, shard: usize) {
         let mut idle: BTreeMap<(&str, usize), u64> = BTreeMap::new();
         for s in self.open_by_shard[shard].iter().map(|at| &self.sockets[*at]) {
-            let (Peer::Backend(backend), Some(sending)) = (s.peer, s.last_sending) else { continue };
-            let sending = &self.sendings[sending];
+            // Those that carry streams are for all.
+            let last = s.sendings.last().filter(|_| s.streams.is_none());
+            let (Peer::Backend(backend), Some(sending)) = (s.peer, last) else { continue };
+            let sending = &self.sendings[*sending];
             let entry = self.ledger.get(sending.id);
             // Bytes of a new request may wait for room.
             let taken = s.write_blocked || s.tap.head_begun();

@@ -36,6 +36,7 @@ impl Net {
             .map_err(|why| ("times-recorded", why))
             .and_then(|()| self.judge_attempts(entry, record).map_err(|why| ("attempts-recorded", why)))
             .and_then(|()| self.judge_bytes(entry, record).map_err(|why| ("bytes-recorded", why)))
+            .and_then(|()| self.judge_left_behind(entry, record).map_err(|why| ("left-behind-goes-on", why)))
             .and_then(|()| self.judge_cause(entry, record).map_err(|why| ("cause-has-reason", why)));
         if let Err((invariant, why)) = judged {
             let details = format!("exchange {id}: {why}: {record:?}");
@@ -50,7 +51,7 @@ impl Net {
 
     /// When the head of the final response to a request was read; `None`: it was not, or is not one.
     pub(super) fn response_head_read(&self, entry: &ExchangeEntry, socket: usize) -> Option<u64> {
-        let plan = entry.attempts.iter().find(|a| a.socket == socket)?.response?;
+        let plan = entry.attempts.iter().rfind(|a| a.socket == socket)?.response?;
         self.read_at(socket, plan.head_end - 1)
     }
 
@@ -80,12 +81,12 @@ impl Net {
         if t.head.is_some_and(|head| !within(entry.head_end - 1, head)) {
             return Err(format!("its head was read at {:?}", self.read_at(client, entry.head_end - 1)));
         }
-        let Some(last) = self.sendings_of(entry).last().filter(|_| record.cause.is_none()) else {
-            return Ok(());
-        };
+        let Some(last) = self.answered(entry).filter(|_| record.cause.is_none()) else { return Ok(()) };
         // Over HTTP/2 the end of a request may come behind its last byte, or behind its response.
         let by_length = entry.version == HTTP_2 && matches!(entry.framing, BodyFraming::Length(_));
         let late = by_length && t.sent.is_none_or(|sent| Some(sent) > last.complete);
+        // To a stream it counts as sent before it is written.
+        let late = late || last.stream > 0 && t.sent <= last.complete;
         if last.complete.is_some() && t.sent != last.complete && !late {
             return Err(format!("it was sent at {:?}", last.complete));
         }
@@ -106,25 +107,35 @@ impl Net {
         let sent: Vec<&Sending> = self.sendings_of(entry).collect();
         let not_sent = self.failed_connects(entry, record).count()
             + self.stale_connections(entry, record).count()
+            + self.left_unsent(entry, record)
             + usize::from(self.has_left(entry, record));
-        if usize::from(record.attempts) < sent.len() {
+        // What nobody has looked at may be no attempt.
+        let unprocessed = self.unprocessed(entry).count();
+        if usize::from(record.attempts) + unprocessed < sent.len() {
             return Err(format!("it was sent {} times", sent.len()));
         }
         // For want of a page nothing may have been sent on a connection that is kept.
         if usize::from(record.attempts) > sent.len() + not_sent && self.scenario.page_limit == 0 {
             return Err(format!("it was sent {} times, {not_sent} connects failed", sent.len()));
         }
-        let most = 2 * (1 + self.scenario.pool.retries);
+        let most = 2 * (1 + self.scenario.pool.retries) + unprocessed as u64;
         if u64::from(record.attempts) > most {
             return Err(format!("at most {most} attempts are allowed"));
         }
         // For want of a page one may have been reused that had carried nothing.
         let few_pages = self.scenario.page_limit > 0;
+        // The head of a request that was given up may be written behind the next one.
+        let mut sent = sent;
+        sent.sort_by_key(|s| self.taken_at(entry, s));
         for (at, first) in sent.iter().enumerate() {
             let again = sent[at + 1..].iter().position(|s| s.backend == first.backend);
             // But for a reused connection that was stale: then it is asked at once on a fresh one.
+            let refused = self.unprocessed_since(first.socket, first.stream).is_some();
             if let Some(again) = again
-                && !(again == 0 && (first.nth > 0 || few_pages) && sent[at + 1].nth == 0)
+                && !refused
+                && !(again == 0
+                    && (self.was_used(entry, first) || few_pages)
+                    && (first.stream > 0 || sent[at + 1].nth == 0))
             {
                 return Err(format!("backend {} was asked again", first.backend));
             }
@@ -137,16 +148,37 @@ impl Net {
         if record.failed.len() > usize::from(record.attempts) {
             return Err("more attempts failed than there were".into());
         }
-        let Some(last) = sent.last().filter(|_| record.cause.is_none()) else { return Ok(()) };
+        let Some(last) = self.answered(entry).filter(|_| record.cause.is_none()) else { return Ok(()) };
         if backend_of(&record.backend) != Some(last.backend) {
             return Err(format!("backend {} has responded", last.backend));
         }
         // For want of a page the head of a request may not have been written on a fresh connection.
         let unused = self.scenario.page_limit > 0 && record.reused;
-        if record.reused != (last.nth > 0) && !unused {
+        if record.reused != self.was_used(entry, last) && !unused {
             return Err(format!("its connection had carried {} requests before", last.nth));
         }
         Ok(())
+    }
+
+    /// Whether the connection that a request was sent on was there before.
+    fn was_used(&self, entry: &ExchangeEntry, sending: &Sending) -> bool {
+        match sending.stream {
+            0 => sending.nth > 0,
+            _ => self.was_reused(entry, sending).unwrap_or(sending.nth > 0),
+        }
+    }
+
+    /// On how many connections that go on an exchange was not sent: for want of room, or because the backend
+    /// leaves them.
+    fn left_unsent(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> usize {
+        let left =
+            |s: &&Socket| s.streams.is_some() && s.times.closed.is_none() && !self.carries(s, entry.id);
+        self.attached(entry, record).filter(left).count()
+    }
+
+    /// Whether a request was sent on a connection.
+    fn carries(&self, s: &Socket, id: u64) -> bool {
+        s.sendings.iter().any(|at| self.sendings[*at].id == id)
     }
 
     /// Whether an exchange has ended while it waited for a connection that goes on with others.
@@ -157,7 +189,7 @@ impl Net {
             s.shard == record.shard
                 && Some(&s.conn) == last
                 && s.times.closed.is_none()
-                && s.last_sending.is_some_and(|at| self.sendings[at].id != entry.id)
+                && self.is_of_others(s, entry.id)
         };
         record.cause.is_some() && unfailed && self.sockets.iter().rev().any(of_others)
     }
@@ -171,12 +203,17 @@ impl Net {
     ) -> impl Iterator<Item = &'a Socket> {
         let from = record.times.head.unwrap_or(record.times.started);
         let of_others = move |s: &&Socket| {
-            let id = s.last_sending.map(|at| self.sendings[at].id);
-            s.shard == record.shard
-                && entry.connections.contains(&s.conn)
-                && id.is_some_and(|id| id != entry.id)
+            s.shard == record.shard && entry.connections.contains(&s.conn) && self.is_of_others(s, entry.id)
         };
         self.sockets.iter().filter(of_others).filter(move |s| s.times.closed.is_some_and(|at| at >= from))
+    }
+
+    /// Whether others have used a connection, and the request with this id has not been sent on it since.
+    fn is_of_others(&self, s: &Socket, id: u64) -> bool {
+        match s.streams {
+            Some(_) => !s.sendings.is_empty() && !self.carries(s, id),
+            None => s.sendings.last().is_some_and(|at| self.sendings[*at].id != id),
+        }
     }
 
     fn judge_bytes(&self, entry: &ExchangeEntry, record: &ObservedRecord) -> Result<(), String> {

@@ -61,7 +61,7 @@ impl Net {
                 && !(entry.status >= 400 && self.scenario.has_error_pages(entry.pool));
             let complete = matches!(entry.result, ClientResult::Response(status) if status == entry.status);
             let last = entry.sendings.last().map(|at| &self.sockets[self.sendings[*at].socket]);
-            ends_with_connection && complete && last.is_some_and(|s| s.cut && s.secure)
+            ends_with_connection && complete && last.is_some_and(|s| s.cut && s.secure && s.streams.is_none())
         };
         if let Some(entry) = self.ledger.entries.iter().find(|entry| whole(entry)) {
             let details = format!("exchange {} is whole: {:?}", entry.id, entry.record);

@@ -56,7 +56,10 @@ impl Net {
             }
             ChoiceStep::Attached { conn, to, connects } => {
                 let Some(id) = id_of(&self.choices, conn) else { return };
-                self.ledger.get_mut(id).connections.push(to);
+                self.trace(54 << 20 | id, || format!("{id} is to go on {to:?} of shard {shard}"));
+                let entry = self.ledger.get_mut(id);
+                entry.connections.push(to);
+                entry.reused.push(!connects);
                 let Some(e) = self.choices.exchanges.get_mut(&id) else { return };
                 if connects {
                     let since = *e.connects_since.get_or_insert(self.now);
@@ -88,6 +91,11 @@ impl Net {
                 }
             }
         }
+    }
+
+    /// Whether an exchange is in flight at a backend, as the core tells.
+    pub(crate) fn is_in_flight(&self, id: u64) -> bool {
+        self.choices.exchanges.get(&id).is_some_and(|e| e.held.is_some())
     }
 
     fn health_known(&mut self, pool: &'static str, label: &'static str, to: HealthState, by_check: bool) {

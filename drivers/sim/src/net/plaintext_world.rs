@@ -18,7 +18,7 @@ use super::shard_world::{ListenerHandle, ShardWorld};
 use super::{Net, Peer};
 use crate::coverage::Mark;
 use crate::scenario::backend_at;
-use crate::tls::{SessionStatus, SimLayer};
+use crate::tls::{Alpn, SessionStatus, SimLayer};
 
 /// Stands for the `errno` of a connect whose handshake has failed.
 pub(crate) const HANDSHAKE_FAILED: i32 = libc::EPROTO;
@@ -218,7 +218,12 @@ impl<C: ClientSource> World for PlaintextWorld<'_, C> {
             Err(fault) => Err(fault),
         };
         if let Some(socket) = self.socket(c) {
-            self.net().handshake_over(socket, result.err());
+            let streams = result.is_ok() && self.agreed.alpn.as_deref() == Alpn::Http2.protocol();
+            let net = self.net();
+            net.handshake_over(socket, result.err());
+            if streams && matches!(net.sockets[socket].peer, Peer::Backend(_)) {
+                net.carries_streams(socket);
+            }
         }
         result?;
         let agreed = &self.agreed;

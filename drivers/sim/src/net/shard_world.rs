@@ -169,7 +169,14 @@ impl<C: ClientSource> World for ShardWorld<'_, C> {
             return Err(errno(code));
         }
         let socket = net.insert(self.shard, c, Peer::Backend(backend), true);
-        if net.known_unhealthy(backend) && net.replay_allowed != (net.turn, self.shard, backend) {
+        let scenario = &net.scenario;
+        if !is_unix && scenario.http2.backends.is_backend(backend) && !scenario.tls.is_backend(backend) {
+            net.carries_streams(socket);
+        }
+        if net.known_unhealthy(backend)
+            && net.replay_allowed != (net.turn, self.shard, backend)
+            && !net.is_left_now(self.shard, backend)
+        {
             net.sockets[socket].suspect = true;
             net.suspect_connects.push(socket);
         }

@@ -8,6 +8,7 @@ use ruststrom_core::ConnId;
 use ruststrom_driver::event::Readiness;
 
 use super::peer_tls::PeerTls;
+use super::stream_log::StreamLog;
 use super::tap::RequestTap;
 use super::{Net, SimEvent};
 use crate::tls::SessionStatus;
@@ -90,8 +91,10 @@ pub(crate) struct Socket {
     pub(crate) probe: bool,
     /// The status that a backend gives to a probe, and how many bytes its head has.
     pub(crate) probe_reply: Option<(u16, u64)>,
-    /// Of a connection to a backend: the newest request on it, by its number in `Net::sendings`.
-    pub(crate) last_sending: Option<usize>,
+    /// Of a connection to a backend: the requests on it, by their numbers in `Net::sendings`.
+    pub(crate) sendings: Vec<usize>,
+    /// Of a connection to a backend that speaks HTTP/2.
+    pub(crate) streams: Option<Box<StreamLog>>,
     /// Of a connection to a backend: the client that has authenticated it.
     pub(crate) owner: Option<usize>,
     /// Of a connection to a backend: what the proxy has written, as requests.
@@ -164,6 +167,12 @@ impl Net {
         (self.scenario.sockets.window as usize).saturating_sub(stream.bytes.len())
     }
 
+    /// Whether nothing is under way on a connection, in either direction.
+    pub(crate) fn is_quiet(&self, socket: usize) -> bool {
+        let s = &self.sockets[socket];
+        s.to_proxy.bytes.is_empty() && s.from_proxy.bytes.is_empty() && !s.write_blocked && !s.secure
+    }
+
     /// Whether the poller would say that the proxy may write.
     pub(crate) fn is_writable(&self, s: &Socket) -> bool {
         self.space(&s.from_proxy) * 3 >= self.scenario.sockets.window as usize
@@ -200,7 +209,8 @@ impl Net {
             times: SocketTimes { opened: self.now, ..SocketTimes::default() },
             probe: false,
             probe_reply: None,
-            last_sending: None,
+            sendings: Vec::new(),
+            streams: None,
             owner: None,
             tap: RequestTap::default(),
             suspect: false,

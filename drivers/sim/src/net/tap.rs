@@ -12,6 +12,8 @@ use crate::payload::PayloadKind;
 pub(crate) struct Sending {
     pub(crate) id: u64,
     pub(crate) socket: usize,
+    /// 0: the connection carries one request at a time.
+    pub(crate) stream: u32,
     /// The number of the simulated backend.
     pub(crate) backend: usize,
     /// When its first byte was written.
@@ -20,6 +22,9 @@ pub(crate) struct Sending {
     pub(crate) complete: Option<u64>,
     /// Bytes of content so far.
     pub(crate) body: u64,
+    /// On a stream: when some of it was written last, and when the proxy has reset that.
+    pub(crate) moved: u64,
+    pub(crate) given_up: Option<u64>,
     /// How many requests came before it on the connection.
     pub(crate) nth: u32,
     /// From it on, or from before, the connection is its client's alone.
@@ -61,6 +66,10 @@ impl Net {
         for slice in slices {
             let mut bytes = &slice[..slice.len().min(left)];
             left -= bytes.len();
+            if self.sockets[socket].streams.is_some() {
+                self.tap_streams(socket, bytes);
+                continue;
+            }
             while !bytes.is_empty() {
                 let n = self.tap_piece(&mut tap, socket, bytes);
                 bytes = &bytes[n..];
@@ -88,7 +97,7 @@ impl Net {
                 if tap.head.is_empty() {
                     tap.began = self.now;
                 }
-                let last = self.sockets[socket].last_sending.map(|at| self.sendings[at].id);
+                let last = self.sockets[socket].sendings.last().map(|at| self.sendings[*at].id);
                 if last.is_some_and(|id| self.ledger.get(id).tunnelled == Some(socket)) {
                     tap.state = TapState::Opaque;
                     return bytes.len();
@@ -117,9 +126,23 @@ impl Net {
         let owned = self.judge_identity(socket, id);
         let at = self.sendings.len();
         let (began, nth) = (tap.began, tap.requests);
-        self.sendings.push(Sending { id, socket, backend, began, complete, body: 0, nth, owned });
+        let (stream, moved, given_up) = (0, self.now, None);
+        self.sendings.push(Sending {
+            id,
+            socket,
+            stream,
+            backend,
+            began,
+            complete,
+            body: 0,
+            moved,
+            given_up,
+            nth,
+            owned,
+        });
         self.ledger.get_mut(id).sendings.push(at);
-        self.sockets[socket].last_sending = Some(at);
+        self.sockets[socket].sendings.push(at);
+        self.judge_sent_again(at);
         tap.requests += 1;
         tap.state = if complete.is_some() { TapState::Head } else { TapState::Body(at, Box::new(body)) };
     }

@@ -2,6 +2,8 @@
 //! are served, and when all is over. The others are checked where the bytes are: by clients, by backends, in
 //! the ledger and in the sockets.
 
+use std::collections::BTreeSet;
+
 use ruststrom_core::Cause;
 use ruststrom_core::http::Violation;
 use ruststrom_core::observe::HealthState;
@@ -159,20 +161,27 @@ impl Simulation {
         else {
             return;
         };
-        if !conn.is_busy(&self.net) || self.net.is_reused_by_owner(socket) {
+        if self.net.is_reused_by_owner(socket) {
             return;
         }
-        let Some(pool) = self.net.ledger.get(conn.current).pool else { return };
+        let pools: BTreeSet<_> =
+            conn.busy(&self.net).into_iter().filter_map(|id| self.net.ledger.get(id).pool).collect();
+        for pool in pools {
+            self.check_max_connections_of(backend, pool);
+        }
+    }
+
+    fn check_max_connections_of(&mut self, backend: usize, pool: &'static str) {
         let spec = self.net.scenario.pools.iter().find(|p| p.name == pool);
         let spec = spec.and_then(|p| p.backends.iter().find(|b| b.backend == backend));
         let Some(limit) = spec.map(|b| b.max_connections as usize).filter(|limit| *limit > 0) else { return };
-        let busy = self.backend_conns.iter().flatten().filter(|conn| {
-            conn.is_busy(&self.net)
-                && self.net.sockets[conn.socket].peer == Peer::Backend(backend)
+        let conns = self.backend_conns.iter().flatten().filter(|conn| {
+            self.net.sockets[conn.socket].peer == Peer::Backend(backend)
                 && !self.net.is_reused_by_owner(conn.socket)
-                && self.net.ledger.get(conn.current).pool == Some(pool)
         });
-        let busy = busy.count();
+        let of_pool = |id: &u64| self.net.ledger.get(*id).pool == Some(pool);
+        let busy = conns.map(|conn| conn.busy(&self.net).into_iter().filter(of_pool).count());
+        let busy: usize = busy.sum();
         if busy > limit {
             let details = format!("backend {backend} of pool {pool}: {busy} at once, {limit} allowed");
             self.net.ledger.fail("max-connections", details);

@@ -110,6 +110,9 @@ impl Simulation {
     pub(super) fn start_final_clients(&mut self) {
         self.net.mark(Mark::Healed);
         self.phase = RunPhase::FinalClients;
+        for conn in self.backend_conns.iter_mut().flatten() {
+            conn.bury(&mut self.net);
+        }
         self.phase_until = self.net.now + 120 * SEC;
         let mut at = self.net.now;
         for _ in 0..FINAL_CLIENTS {

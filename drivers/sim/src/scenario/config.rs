@@ -177,7 +177,12 @@ impl Scenario {
             }
             text.push_str("addresses = [");
             for b in &pool.backends {
-                let address = format!("{}{}", if b.tls { "https://" } else { "" }, b.label());
+                let scheme = match (b.tls, b.http2) {
+                    (true, _) => "https://",
+                    (false, true) => "h2c://",
+                    (false, false) => "",
+                };
+                let address = format!("{scheme}{}", b.label());
                 write!(
                     text,
                     "{{ address = \"{address}\", weight = {}, max_connections = {}, backup = {} }}, ",

@@ -28,6 +28,7 @@ impl Scenario {
                 max_connections: 0,
                 backup: false,
                 tls: false,
+                http2: false,
             }
         };
         let backends = (0..self.backend_count).map(backend).collect();

@@ -61,6 +61,8 @@ pub(crate) struct ServerSide {
     pub(crate) refuses_late: bool,
     /// How many tickets follow the handshake.
     pub(crate) tickets: u64,
+    /// It chooses HTTP/1.1 where it is offered HTTP/2 too.
+    pub(crate) http1_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -307,7 +309,10 @@ impl Endpoint {
             let failure = Failure::Fault(TlsFault::Protocol);
             return Err(self.fail(failure, Some(alert::NO_APPLICATION_PROTOCOL)));
         }
-        answer.alpn = hello.alpn;
+        answer.alpn = match hello.alpn {
+            Alpn::Http2 if side.http1_only => Alpn::Http1,
+            offered => offered,
+        };
         self.agreed.newest = hello.newest;
         self.agreed.resumed = hello.resumes;
         self.agreed.name = hello.name.clone();

@@ -81,7 +81,7 @@ impl Layer for SimLayer {
             random: self.rng.next_u64(),
             newest: self.rng.below(2) == 0,
             resumes: false,
-            alpn: Alpn::Http1,
+            alpn: if target.settings.alpn.offers_http2() { Alpn::Http2 } else { Alpn::Http1 },
             name,
             padding: 0,
         };

@@ -2,7 +2,7 @@
 //! are written for.
 
 use crate::http1::ParsedHead;
-use crate::http2::{FieldPairs, OF_CONNECTION, reason_phrase};
+use crate::http2::{FieldPairs, OF_CONNECTION, check_regular, reason_phrase};
 use crate::random::mix;
 
 /// The fields of a request with this head. The same for the same id.
@@ -62,16 +62,4 @@ pub(super) fn response_text(fields: &FieldPairs) -> Result<(u16, Vec<u8>), Strin
     }
     text.push_str("\r\n");
     Ok((status, text.into_bytes()))
-}
-
-/// Whether fields, or trailers, may be in a message of HTTP/2.
-pub(super) fn check_regular(fields: &[(String, String)]) -> Result<(), String> {
-    for (name, value) in fields {
-        let lower = !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase() || b == b':');
-        let trimmed = value.trim_matches([' ', '\t']) == value;
-        if !lower || !trimmed || OF_CONNECTION.contains(&&**name) || name == "te" {
-            return Err(format!("the field {name}: {value:?}"));
-        }
-    }
-    Ok(())
 }

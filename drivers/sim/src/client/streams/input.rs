@@ -1,11 +1,11 @@
 //! Frames of the proxy: whether they may come, and what they are of.
 
 use super::StreamsConn;
-use super::head::{check_regular, response_text};
+use super::head::response_text;
 use crate::client::Client;
 use crate::coverage::Mark;
 use crate::http1::ParsedHead;
-use crate::http2::{RawFrame, code, flag, kind, setting, settings_of};
+use crate::http2::{RawFrame, check_regular, code, flag, kind, setting, settings_of};
 use crate::net::Net;
 
 /// An invariant that does not hold, and what there is instead.

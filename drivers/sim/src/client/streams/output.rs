@@ -5,10 +5,12 @@ use crate::client::Client;
 use crate::coverage::Mark;
 use crate::fields;
 use crate::http1::BodyFraming;
-use crate::http2::{FieldPairs, PREFACE, code, flag, kind, put_frame, setting, settings_payload};
+use crate::http2::{
+    BlockDraw, FieldPairs, PREFACE, code, flag, kind, put_block, put_frame, setting, settings_payload,
+};
 use crate::net::Net;
 use crate::payload::{self, PayloadKind};
-use crate::scenario::{MS, SEC};
+use crate::scenario::{Http2Draw, MS, SEC};
 
 /// No more frames are put together while so many bytes wait to be written.
 const ENOUGH_OUT: usize = 8_000;
@@ -269,45 +271,10 @@ impl StreamsConn {
     fn put_block(&mut self, net: &mut Net, stream: u32, fields: &FieldPairs, end: bool) {
         let mut block = Vec::new();
         self.encoder.encode(fields, &mut self.rng, &mut block);
-        let draw = net.scenario.http2.clone();
-        let end = if end { flag::END_STREAM } else { 0 };
-        let mut parts: Vec<&[u8]> = Vec::new();
-        let mut rest = &block[..];
-        if self.rng.chance(draw.splits) {
+        let Http2Draw { splits, padding, priorities, .. } = net.scenario.http2;
+        let draw = BlockDraw { splits, padding, priorities };
+        if put_block(&mut self.out, &block, &mut self.rng, stream, end, draw) {
             net.mark(Mark::Http2SplitBlock);
-            while !rest.is_empty() && parts.len() < 20 {
-                let (part, behind) = rest.split_at(self.rng.below(rest.len() as u64 + 1) as usize);
-                parts.push(part);
-                rest = behind;
-            }
-        }
-        while parts.is_empty() || !rest.is_empty() {
-            let (part, behind) = rest.split_at(rest.len().min(16_000));
-            parts.push(part);
-            rest = behind;
-        }
-        let last = parts.len() - 1;
-        for (at, part) in parts.into_iter().enumerate() {
-            let end_headers = if at == last { flag::END_HEADERS } else { 0 };
-            if at > 0 {
-                put_frame(&mut self.out, kind::CONTINUATION, end_headers, stream, part);
-                continue;
-            }
-            let mut flags = end | end_headers;
-            let mut payload = Vec::new();
-            let padding = if self.rng.chance(draw.padding) { self.rng.below(200) as u8 } else { 0 };
-            if padding > 0 {
-                flags |= flag::PADDED;
-                payload.push(padding);
-            }
-            if self.rng.chance(draw.priorities) {
-                flags |= flag::PRIORITY;
-                payload.extend_from_slice(&(stream + 2).to_be_bytes());
-                payload.push(self.rng.below(256) as u8);
-            }
-            payload.extend_from_slice(part);
-            payload.resize(payload.len() + usize::from(padding), 0);
-            put_frame(&mut self.out, kind::HEADERS, flags, stream, &payload);
         }
     }
 
