@@ -29,4 +29,5 @@ mod outages;
 #[allow(dead_code, reason = "tls.rs uses the rest")]
 mod proxy;
 #[path = "http2_backends/servers.rs"]
+#[allow(dead_code, reason = "websockets.rs uses the rest")]
 mod servers;

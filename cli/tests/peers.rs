@@ -24,3 +24,5 @@ mod outages;
 mod scripted_backend;
 #[path = "peers/upgrades.rs"]
 mod upgrades;
+#[path = "support/websocket_server.rs"]
+mod websocket_server;

@@ -92,6 +92,18 @@ http {{
         Self::spawn(command, folder, address)
     }
 
+    /// HAProxy that speaks HTTP/1.1 here and HTTP/2 to a server behind it.
+    pub(crate) fn haproxy_to(behind: SocketAddr) -> Self {
+        let (folder, address) = (TempDir::new("haproxy-to-h2"), address::reserve());
+        let timeouts = ["client", "server", "connect"].map(|what| format!("  timeout {what} 20s\n")).concat();
+        let proxy = format!("listen all\n  bind {address}\n  server s {behind} proto h2\n");
+        let config = format!("global\n  nbthread 1\ndefaults\n  mode http\n{timeouts}{proxy}");
+        let file = folder.write("haproxy.cfg", config);
+        let mut command = Command::new(program("haproxy", "haproxy"));
+        command.arg("-f").arg(file);
+        Self::spawn(command, folder, address)
+    }
+
     /// nghttpd, which serves its directory, by `streams` streams on a connection.
     pub(crate) fn nghttpd(tls: Option<&Pair>, streams: u32, more: &[&str]) -> Self {
         let (folder, address) = (TempDir::new("nghttpd"), address::reserve());

@@ -292,7 +292,12 @@ impl<O: Observer> Proxy<O> {
         now: Instant,
     ) {
         let unprocessed = unprocessed || planted!(176);
-        let Some(leg) = self.tables.exchanges[x].backend.take() else { return };
+        let e = &mut self.tables.exchanges[x];
+        let Some(leg) = e.backend.take() else { return };
+        // It has said all that it has to say, and reads nothing any more: both directions of a tunnel are
+        // closed. (HAProxy says so with CANCEL.)
+        let quiet = matches!(reason, Reason::NO_ERROR | Reason::CANCEL);
+        e.request_sent |= quiet && e.phase == Phase::Tunnel && e.response.ended;
         let mut leaving = false;
         if let Some(streams) = self.tables.conns[leg.conn].wire.streams_mut() {
             streams.forget(leg.stream);
@@ -332,7 +337,10 @@ impl<O: Observer> Proxy<O> {
         match e.phase {
             // All of the response lies in the exchange's own page: it only has to be sent.
             Phase::Responding if e.response.ended => self.release_slot(x),
-            Phase::Tunnel if e.response.ended && e.request_sent => self.release_slot(x),
+            Phase::Tunnel if e.response.ended && e.request_sent => {
+                self.release_slot(x);
+                self.finish_if_done(x, now);
+            }
             Phase::Tunnel => self.abort(x, cause, now),
             // Why it broke is known.
             Phase::Responding if matches!(cause, Cause::BadResponse(_)) => self.break_exchange(x, cause, now),

@@ -253,7 +253,8 @@ impl<O: Observer> Proxy<O> {
         conn.exchange = None;
         conn.wire.drop_payload();
         if tunnel {
-            return self.close(c);
+            // A backend may have closed both directions: its last words must not be lost to a reset.
+            return if request_ended { self.close(c) } else { self.linger(c, now) };
         }
         let Wire::H1(h1) = &mut conn.wire else { return };
         let request_ended = h1.message_ended();

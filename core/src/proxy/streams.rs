@@ -236,15 +236,21 @@ impl<O: Observer> Proxy<O> {
             let len = data.len();
             return self.release_stream(leg.conn, leg.stream, len);
         };
-        let (pipe, window, takes) = if from_client {
-            let refused = e.phase == Phase::Responding && e.request.is_waiting();
-            (&mut e.request, &mut e.client_window, e.phase != Phase::LocalReply && !refused)
+        let (pipe, window, wanted) = if from_client {
+            let wanted = match e.phase {
+                Phase::LocalReply => false,
+                // A tunnel that is refused.
+                Phase::Responding => !e.request.is_waiting(),
+                Phase::Tunnel => e.backend.is_some(),
+                _ => true,
+            };
+            (&mut e.request, &mut e.client_window, wanted)
         } else {
-            let takes = matches!(e.phase, Phase::Responding | Phase::Tunnel);
-            (&mut e.response, &mut e.backend_window, takes)
+            let wanted = matches!(e.phase, Phase::Responding | Phase::Tunnel);
+            (&mut e.response, &mut e.backend_window, wanted)
         };
         window.bytes += data.len() as u64;
-        if !takes {
+        if !wanted {
             let len = data.len();
             return self.release_stream(leg.conn, leg.stream, len);
         }

@@ -152,6 +152,50 @@ fn what_is_complete_outlives_its_backend() {
     }
 }
 
+// A backend that has ended its direction and then resets the stream has closed both, as HAProxy does it.
+#[test]
+fn a_backend_may_close_both_directions() {
+    for clients in [Speaks::Http1, Speaks::Http2] {
+        for (reason, clean) in
+            [(Reason::NO_ERROR, true), (Reason::CANCEL, true), (Reason::INTERNAL_ERROR, false)]
+        {
+            for slow in [false, true] {
+                let mut rig = rig((clients, Speaks::Http2));
+                let c = rig.client();
+                let (client, backend) = opened(&mut rig, c);
+                rig.send_all(client, b"bye");
+                if slow {
+                    rig.slow_down(c);
+                }
+                rig.send_all(backend, &[b'x'; 10_000]);
+                rig.end(backend, "");
+                rig.http2(backend.0).wire.reset(backend.1, reason);
+                rig.run();
+                let what = format!("{clients:?} {reason} {slow}");
+                if slow && clean {
+                    // Nobody listens any more.
+                    rig.send(client, &[b'?'; 20_000]);
+                }
+                if clean {
+                    while slow && rig.take_once(c) {}
+                    assert_eq!(bytes_at(&rig, client).len(), 10_000, "{what}");
+                    assert!(is_ended(&rig, client) && !is_broken(&mut rig, client), "{what}");
+                    assert_eq!(records(&mut rig), [(status_for(clients), None)], "{what}");
+                } else {
+                    while slow && rig.take_once(c) {}
+                    assert!(is_broken(&mut rig, client), "{what}");
+                    let cause = Some(Cause::BackendReset);
+                    assert_eq!(records(&mut rig), [(status_for(clients), cause)], "{what}");
+                }
+                if clients == Speaks::Http2 {
+                    assert_eq!(rig.http2(c).wire.open_streams(), 0, "{what}");
+                }
+                nothing_left(&rig);
+            }
+        }
+    }
+}
+
 // A stop cuts no tunnel before its time.
 #[test]
 fn a_drain_leaves_tunnels_their_time() {

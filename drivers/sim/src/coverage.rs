@@ -237,6 +237,7 @@ marks! {
     Http2LeavesAtOnce "fault: backend leaves at once";
     Http2AboveLast "stream above the last one of a backend";
     Http2Frozen "fault: backend freezes a connection of HTTP/2";
+    Http2FrozenInFrame "fault: backend freezes in the middle of content";
     Http2Deaf "fault: backend acknowledges no SETTINGS";
     Http2BackendCuts "fault: backend cuts a connection of HTTP/2 at some byte";
     Http2SlowBackend "fault: backend slow to write";

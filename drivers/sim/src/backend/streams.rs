@@ -64,6 +64,8 @@ pub(super) struct StreamsConn {
     grant_at: u64,
     credit_since: u64,
     departure: Departure,
+    /// Where it freezes is in the middle of content.
+    freezes_in_frame: bool,
     /// It has done what no backend may do: nothing else follows.
     offence: Option<Offence>,
     /// How many frames nobody had asked for.
@@ -158,6 +160,7 @@ impl StreamsConn {
             grant_at: 0,
             credit_since: 0,
             departure: Departure::No,
+            freezes_in_frame: false,
             offence: None,
             extras: 0,
             rests: false,
@@ -270,7 +273,7 @@ impl BackendConn {
                 self.close(net, reset);
             }
             None => {
-                net.mark(Mark::Http2Frozen);
+                net.mark(if conn.freezes_in_frame { Mark::Http2FrozenInFrame } else { Mark::Http2Frozen });
                 net.trace(45, || format!("backend {} freezes {}", self.backend, self.socket));
                 let now = net.now;
                 if let Some(log) = &mut net.sockets[self.socket].streams {

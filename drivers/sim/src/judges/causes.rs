@@ -193,10 +193,10 @@ impl Net {
             "backend_timeout" => {
                 let waited = |s: &Sending| {
                     // On a stream it counts as sent before it is written.
-                    let on_stream = times.sent.map_or(s.began, |sent| sent.min(s.began));
                     // When an attempt before the last one was sent is not told.
-                    let first = times.connected.filter(|_| entry.sendings.len() > 1);
-                    let on_stream = first.map_or(on_stream, |first| first.min(on_stream));
+                    let earlier = times.connected.filter(|_| record.attempts > 1);
+                    let on_stream = earlier.or(times.sent).map_or(s.began, |at| at.min(s.began));
+                    let on_stream = times.sent.filter(|_| record.attempts == 1).unwrap_or(on_stream);
                     let sent = if s.stream > 0 { Some(on_stream) } else { s.complete };
                     // A client that waits for a 100 (continue) has sent what it sends.
                     let sent = sent.or(entry.expect.then_some(s.began));

@@ -66,6 +66,9 @@ impl BackendsHttp2 {
     }
 }
 
+/// More bytes than any connection carries.
+const IN_A_FRAME: u64 = 1 << 40;
+
 /// How a backend leaves a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaving {
@@ -95,7 +98,8 @@ pub(crate) struct BackendHttp2 {
     pub(crate) plain_blocks: bool,
     /// It leaves behind so many streams.
     pub(crate) leaves: Option<(usize, Leaving)>,
-    /// It neither reads nor writes behind so many bytes that it has written.
+    /// It neither reads nor writes behind so many bytes that it has written, or in the middle of a frame that
+    /// takes all the credit of its stream.
     pub(crate) freezes: Option<u64>,
     /// It never acknowledges SETTINGS.
     pub(crate) deaf: bool,
@@ -218,7 +222,10 @@ impl Scenario {
                 let how = if rng.below(2) == 0 { Leaving::Gracefully } else { Leaving::AtOnce };
                 (rng.below(6) as usize, how)
             }),
-            freezes: fault(rng, draw.freezes).then(|| rng.size(20_000)),
+            freezes: fault(rng, draw.freezes).then(|| {
+                let within = rng.size(20_000);
+                if rng.below(2) == 0 { IN_A_FRAME } else { within }
+            }),
             deaf: fault(rng, draw.deaf),
             cut: fault(rng, draw.cuts).then(|| (rng.size(50_000), rng.below(2) == 0)),
             slow: fault(rng, draw.slow).then(|| (1 + rng.size(2_000) as usize, rng.between(MS, 100 * MS))),

@@ -344,7 +344,8 @@ impl StreamsConn {
         }
         if self.down.left(number) == payload.len() as u64 && self.draw.freezes.is_some() {
             // It freezes in the middle of a frame that takes all the credit of its stream.
-            self.draw.freezes = Some(self.offset() + 9 + self.rng.below(payload.len() as u64));
+            self.draw.freezes = Some(self.offset() + 9 + self.rng.size(payload.len() as u64 - 1));
+            self.freezes_in_frame = true;
         }
         put_frame(&mut self.out, kind::DATA, flags, number, &payload);
         if let Err(why) = self.down.sent(number, payload.len() as u64) {
