@@ -23,8 +23,7 @@ struct Story {
     blocks: usize,
 }
 
-/// The longest stories of an encoder that both read. In others, fields of HTTP/1.1's connections make
-/// messages malformed for the `h2` crate.
+/// The longest stories of an encoder, which both read whole.
 fn stories(encoder: &str) -> Vec<Story> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/hpack").join(encoder);
     let files = std::fs::read_dir(folder).expect("stories").map(|file| file.expect("a file").path());
@@ -35,10 +34,10 @@ fn stories(encoder: &str) -> Vec<Story> {
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
             Story { name, bytes, blocks }
         })
-        .filter(|story| theirs(&story.bytes) == story.blocks)
+        .inspect(|story| assert_eq!(theirs(&story.bytes), story.blocks, "{}", story.name))
         .collect();
     stories.sort_by(|a, b| (b.bytes.len(), &a.name).cmp(&(a.bytes.len(), &b.name)));
-    assert!(stories.len() >= STORIES, "both read {} of {encoder}", stories.len());
+    assert!(stories.len() >= STORIES, "{} stories of {encoder}", stories.len());
     stories.truncate(STORIES);
     stories
 }
@@ -108,7 +107,11 @@ fn theirs(bytes: &[u8]) -> usize {
                 black_box(&frame);
                 blocks += 1;
             }
-            Poll::Ready(Some(Err(_)) | None) => return blocks,
+            // The messages of the stories have fields of HTTP/1.1's connections. They are malformed, and
+            // their blocks are read like any other: the tables have to stay in step.
+            Poll::Ready(Some(Err(h2::proto::Error::Reset(..)))) => blocks += 1,
+            Poll::Ready(Some(Err(error))) => panic!("{error:?}"),
+            Poll::Ready(None) => return blocks,
             Poll::Pending => panic!("there is always something to read"),
         }
     }

@@ -213,7 +213,7 @@ fn string(block: &[u8], at: &mut usize, into: &mut FieldBlock) -> Result<(), Hpa
     let bytes = at.checked_add(len).and_then(|end| block.get(*at..end)).ok_or(HpackError::Truncated)?;
     *at += len;
     if coded {
-        let decoded = huffman::decode(bytes, into.room(huffman::max_decoded(len)))?;
+        let decoded = huffman::decode(bytes, into.room(huffman::room_for(len)))?;
         into.wrote(decoded);
     } else {
         into.put(bytes);

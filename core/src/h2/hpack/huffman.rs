@@ -22,8 +22,8 @@ const LENGTHS: [u8; 257] = [
 /// Shortest and longest code in bits.
 const SHORTEST: usize = 5;
 const LONGEST: usize = 30;
-/// Codes of so many bits are found by one look-up; they are those of nearly all text.
-const FAST_BITS: u32 = 10;
+/// One look-up finds the codes in so many bits: one, or two of the short ones that nearly all text has.
+const FAST_BITS: u32 = 12;
 
 /// What [`LENGTHS`] make.
 struct Code {
@@ -37,9 +37,39 @@ struct Code {
     limit: [u64; LONGEST + 1],
     /// For each length, which of `symbols` its first code has.
     rank: [u16; LONGEST + 1],
-    /// By the next [`FAST_BITS`] bits: the symbol, and above its eight bits the length of its code. Zero: the
-    /// code is longer.
-    fast: [u16; 1 << FAST_BITS],
+    /// By the next [`FAST_BITS`] bits.
+    fast: [Fast; 1 << FAST_BITS],
+}
+
+/// What one look-up finds. From the low byte on: bits of the codes; bits of the symbols, eight each; one or
+/// two symbols. All zero: the code is longer.
+#[derive(Clone, Copy)]
+struct Fast(u32);
+
+impl Fast {
+    const NONE: Self = Self(0);
+
+    const fn new(symbols: u32, used: u32, number: u32) -> Self {
+        Self(used | (8 * number) << 8 | symbols << 16)
+    }
+
+    fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    fn symbols(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// Bits of the codes, below 64; what is above the low byte is to be ignored.
+    fn used(self) -> u32 {
+        self.0
+    }
+
+    /// Both numbers of bits, in a byte each.
+    fn bits(self) -> u32 {
+        self.0 & 0xffff
+    }
 }
 
 static CODE: Code = make();
@@ -51,7 +81,7 @@ const fn make() -> Code {
         first: [0; LONGEST + 1],
         limit: [0; LONGEST + 1],
         rank: [0; LONGEST + 1],
-        fast: [0; 1 << FAST_BITS],
+        fast: [Fast::NONE; 1 << FAST_BITS],
     };
     let (mut code, mut rank, mut len) = (0_u32, 0, SHORTEST);
     while len <= LONGEST {
@@ -62,14 +92,6 @@ const fn make() -> Code {
             if LENGTHS[symbol] as usize == len {
                 made.codes[symbol] = code;
                 made.symbols[rank] = symbol as u16;
-                if len <= FAST_BITS as usize {
-                    let spare = FAST_BITS - len as u32;
-                    let mut i = 0;
-                    while i < 1 << spare {
-                        made.fast[(code << spare) as usize + i] = (len as u16) << 8 | symbol as u16;
-                        i += 1;
-                    }
-                }
                 code += 1;
                 rank += 1;
             }
@@ -79,55 +101,114 @@ const fn make() -> Code {
         code <<= 1;
         len += 1;
     }
+    // Codes are short in the order of their ranks: those that are too long are behind all others.
+    let mut first = 0;
+    while LENGTHS[made.symbols[first] as usize] as u32 <= FAST_BITS {
+        let a = made.symbols[first] as usize;
+        let spare = FAST_BITS - LENGTHS[a] as u32;
+        fill(&mut made.fast, made.codes[a] << spare, spare, Fast::new(a as u32, LENGTHS[a] as u32, 1));
+        let mut second = 0;
+        while LENGTHS[made.symbols[second] as usize] as u32 <= spare {
+            let b = made.symbols[second] as usize;
+            let used = (LENGTHS[a] + LENGTHS[b]) as u32;
+            let code = (made.codes[a] << LENGTHS[b] | made.codes[b]) << (FAST_BITS - used);
+            fill(&mut made.fast, code, FAST_BITS - used, Fast::new((a | b << 8) as u32, used, 2));
+            second += 1;
+        }
+        first += 1;
+    }
     made
 }
 
-/// Bytes that `coded` bytes can stand for, and that [`decode`] must have room for.
-#[inline]
-pub(super) fn max_decoded(coded: usize) -> usize {
-    coded * 8 / SHORTEST + 1
+/// The entries from `code` on, whatever their last `spare` bits are.
+const fn fill(fast: &mut [Fast; 1 << FAST_BITS], code: u32, spare: u32, entry: Fast) {
+    let mut i = 0;
+    while i < 1 << spare {
+        fast[code as usize + i] = entry;
+        i += 1;
+    }
 }
 
-/// Decodes a string into `out`, which has room for [`max_decoded`]; returns how long it is.
+/// So many look-ups need no more bits than are there after more have been read.
+const ROUND: u32 = 4;
+/// Bytes that those can make; they are written at once.
+const ROUND_BYTES: usize = 2 * ROUND as usize;
+
+/// The room that [`decode`] needs for `coded` bytes: what they can stand for, and what is written at once.
+#[inline]
+pub(super) fn room_for(coded: usize) -> usize {
+    coded * 8 / SHORTEST + ROUND_BYTES
+}
+
+/// Decodes a string into `out`, which has [`room_for`] it; returns how long it is.
 ///
 /// # Errors
 /// If it holds EOS, or does not end with less than eight bits of padding, all ones.
 #[inline]
 pub(super) fn decode(coded: &[u8], out: &mut [u8]) -> Result<usize, HpackError> {
-    // The next bits, from the highest on, and how many of them count: those behind are zero.
+    // The next bits, from the highest on, and how many of them count, less than 64. What is behind those is
+    // zero, or what comes next: to read it again changes nothing.
     let (mut bits, mut count) = (0_u64, 0_u32);
     let (mut rest, mut len) = (coded, 0);
     loop {
-        if count < 32 {
-            if let Some((eight, _)) = rest.split_first_chunk::<8>() {
-                // As many whole bytes as there is room for.
-                let bytes = (64 - count) / 8;
-                let word = u64::from_be_bytes(*eight) >> (64 - 8 * bytes) << (64 - 8 * bytes);
-                bits |= word >> count;
-                (rest, count) = (&rest[bytes as usize..], count + 8 * bytes);
-            } else {
-                while let Some((one, behind)) = rest.split_first()
-                    && count <= 56
-                {
-                    bits |= u64::from(*one) << (56 - count);
-                    (rest, count) = (behind, count + 8);
-                }
-                if count < 8 && bits >> (64 - 8) == 0xff << (8 - count) & 0xff {
-                    return Ok(len);
-                }
+        if let Some((eight, _)) = rest.split_first_chunk::<8>() {
+            bits |= u64::from_be_bytes(*eight) >> count;
+            rest = &rest[((63 - count) / 8) as usize..];
+            // As many whole bytes as there is room for: 56 to 63 bits are there.
+            count |= 56;
+        } else if !rest.is_empty() {
+            bits |= last_bytes(coded, rest.len()) >> count;
+            let bytes = rest.len().min((63 - count) as usize / 8);
+            (rest, count) = (&rest[bytes..], count + 8 * bytes as u32);
+        }
+        let room = out.get_mut(len..).and_then(<[u8]>::first_chunk_mut::<ROUND_BYTES>);
+        let room = room.ok_or(HpackError::Huffman)?;
+        // Bits of codes and of symbols: neither sum leaves its byte.
+        let (mut sums, mut symbols) = (0, 0_u64);
+        for _ in 0..(count / FAST_BITS).min(ROUND) {
+            let fast = CODE.fast[(bits >> (64 - FAST_BITS)) as usize];
+            if fast.is_none() {
+                break;
             }
+            symbols |= u64::from(fast.symbols()) << (sums >> 8 & 63);
+            sums += fast.bits();
+            bits <<= fast.used() & 63;
         }
-        // Short codes, as most are: three fit into what is there at least, unless the end is near.
-        let fast = CODE.fast[(bits >> (64 - FAST_BITS)) as usize];
-        let (symbol, used) = if fast != 0 { (fast as u8, u32::from(fast >> 8)) } else { long(bits)? };
-        if used > count {
-            return Err(HpackError::Huffman);
+        *room = symbols.to_le_bytes();
+        len += sums as usize >> 11;
+        count -= sums & 0xff;
+        if sums > 0 {
+            continue;
         }
-        *out.get_mut(len).ok_or(HpackError::Huffman)? = symbol;
-        len += 1;
+        // A long code, or the last bits. What is behind them counts as padding, all ones: so no code that
+        // they end in the middle of seems to be whole.
+        let padded = bits | u64::MAX >> count;
+        let fast = CODE.fast[(padded >> (64 - FAST_BITS)) as usize];
+        let used = if !fast.is_none() {
+            room[..2].copy_from_slice(&(fast.symbols() as u16).to_le_bytes());
+            len += fast.bits() as usize >> 11;
+            fast.bits() & 0xff
+        } else if padded == u64::MAX && count < 8 {
+            return Ok(len);
+        } else {
+            let (symbol, used) = long(padded)?;
+            room[0] = symbol;
+            len += 1;
+            used
+        };
+        count = count.checked_sub(used).ok_or(HpackError::Huffman)?;
         bits <<= used;
-        count -= used;
     }
+}
+
+/// The last `n` bytes, less than eight, from the highest bit on.
+#[inline]
+fn last_bytes(coded: &[u8], n: usize) -> u64 {
+    let word = match coded.last_chunk::<8>() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => coded.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    word << (64 - 8 * n)
 }
 
 /// The symbol of a long code and the length of that.
@@ -178,7 +259,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decoded(coded: &[u8]) -> Result<Vec<u8>, HpackError> {
-        let mut out = vec![0; max_decoded(coded.len())];
+        let mut out = vec![0; room_for(coded.len())];
         let len = decode(coded, &mut out)?;
         out.truncate(len);
         Ok(out)

@@ -68,8 +68,7 @@ impl Mark {
     /// Of a field with the same name and this value.
     pub(super) fn with_value(self, value: &[u8]) -> Self {
         let edge = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-        let good =
-            value.iter().all(|&b| VALUE[usize::from(b)]) && !edge(value.first()) && !edge(value.last());
+        let good = is_value(value) && !edge(value.first()) && !edge(value.last());
         let flags = self.flags & !(BAD_VALUE | NEVER_INDEXED) | if good { 0 } else { BAD_VALUE };
         Self { flags, ..self }
     }
@@ -128,6 +127,30 @@ static VALUE: [bool; 256] = {
     allowed
 };
 
+/// Whether a value has only what [`VALUE`] allows.
+#[inline]
+fn is_value(value: &[u8]) -> bool {
+    // Eight bytes at once; the last ones overlap.
+    let (eights, rest) = value.as_chunks::<8>();
+    let plain = match value.last_chunk::<8>() {
+        Some(last) => eights.iter().all(is_plain) && is_plain(last),
+        None => rest.iter().all(|&b| VALUE[usize::from(b)]),
+    };
+    plain || value.iter().all(|&b| VALUE[usize::from(b)])
+}
+
+/// Whether none of the bytes is a control character. A tab is one here.
+#[inline]
+fn is_plain(eight: &[u8; 8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(*eight);
+    // A borrow can only come from a byte that is found itself.
+    let low = word.wrapping_sub(ONES * 0x20) & !word;
+    let delete = (word ^ ONES * 0x7f).wrapping_sub(ONES) & !(word ^ ONES * 0x7f);
+    (low | delete) & HIGH == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +193,19 @@ mod tests {
         ];
         for (name, expected) in pseudo {
             assert_eq!(Mark::of_name(name.as_bytes()).pseudo(), Some(expected));
+        }
+        // Every byte at every place of values of any length.
+        for b in 0..=u8::MAX {
+            for len in 1..40 {
+                for at in 0..len {
+                    let mut value = vec![b'a'; len];
+                    value[at] = b;
+                    let blank = matches!(b, b' ' | b'\t') && (at == 0 || at + 1 == len);
+                    let good = (b == b'\t' || b >= 0x20 && b != 0x7f) && !blank;
+                    let mark = Mark::of_name(b"a").with_value(&value);
+                    assert_eq!(mark.has_good_value(), good, "{}", value.escape_ascii());
+                }
+            }
         }
         let never = Mark::of_name(b"authorization").with_value(b"x").never_indexed(true);
         assert!(never.is_never_indexed() && never.has_good_name() && never.kind == HeaderKind::Authorization);
