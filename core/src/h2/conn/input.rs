@@ -349,27 +349,23 @@ impl Conn {
         if depends_on_itself {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
+        let Received { room, block, request: head, .. } = received;
         let read = match fit {
-            Fit::Whole => {
-                let Received { room, block, request: head, .. } = received;
-                match head::request(room, block, ended, self.limits.target_bytes) {
-                    Ok(request) => {
-                        // Taken over at once: it is large to be moved about.
-                        head.assign(&request);
-                        let length = match request.framing {
-                            Framing::Length(n) if !ended => Some(n),
-                            _ => None,
-                        };
-                        Ok((length, request.upgrade.is_some()))
-                    }
-                    Err(error) => Err(error),
-                }
-            }
+            Fit::Whole => head::request(room, block, ended, self.limits.target_bytes, head),
             Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
         };
-        let (length, tunnel, violation) = match read {
-            Ok((length, tunnel)) => (length, tunnel, None),
-            Err(HeadError::Violation(violation)) => (None, false, Some(violation)),
+        let (violation, length, tunnel) = match read {
+            Ok(()) => {
+                let length = match head.framing() {
+                    Framing::Length(n) if !ended => Some(n),
+                    _ => None,
+                };
+                (None, length, head.is_extended_connect())
+            }
+            Err(HeadError::Violation(violation)) => {
+                head.reset();
+                (Some(violation), None, false)
+            }
             Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
         };
         if tunnel && !self.limits.extended_connect {
@@ -383,10 +379,7 @@ impl Conn {
         }
         Ok(Some(match violation {
             None => Event::Request { stream, ended },
-            Some(violation) => {
-                received.request.reset();
-                Event::Rejected { stream, violation, ended }
-            }
+            Some(violation) => Event::Rejected { stream, violation, ended },
         }))
     }
 
