@@ -6,8 +6,8 @@ use super::hpack::{BlockField, FieldBlock, Pseudo};
 use crate::http::fields::FieldLine;
 use crate::http::target::valid_host;
 use crate::http::{
-    Field, Fields, Framing, HeaderKind, Method, ParsedRequest, ParsedResponse, RequestTarget, Scheme,
-    StatusCode, Version, Violation, may_trail, websocket,
+    Field, Fields, Framing, HeaderKind, Method, ParsedRequest, ParsedResponse, RequestHead, RequestTarget,
+    Scheme, StatusCode, Version, Violation, may_trail, websocket,
 };
 
 /// Why there is no head.
@@ -153,26 +153,29 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     text.parse().ok().filter(|n| *n < 1 << 63)
 }
 
-/// A request of these fields; `ended`: without content. Its target has `target_bytes` at most. Extended
-/// CONNECT (RFC 8441) becomes what it stands for: a GET with `Upgrade`.
+/// Puts the head of a request of these fields `into` one; `ended`: without content. Its target has
+/// `target_bytes` at most. Extended CONNECT (RFC 8441) becomes what it stands for: a GET with `Upgrade`.
 ///
 /// # Errors
-/// If it is none.
-// In its one caller, what it finds need not be moved about.
-#[inline(always)]
-pub fn request<'s>(
-    room: &'s mut HeadRoom,
+/// If it is none; `into` is as it was.
+pub fn request(
+    room: &mut HeadRoom,
     block: &FieldBlock,
     ended: bool,
     target_bytes: usize,
-) -> Result<ParsedRequest<'s>, HeadError> {
+    into: &mut RequestHead,
+) -> Result<(), HeadError> {
     let survey = Survey::of(block)?;
     let pseudo = survey.pseudo;
     if pseudo.status.is_some() {
         return Err(MALFORMED);
     }
-    let method = pseudo.method.ok_or(MALFORMED)?;
-    let method = Method::from_bytes(method).map_err(|_| MALFORMED)?;
+    let method = match pseudo.method {
+        // Most are.
+        Some(b"GET") => Method::GET,
+        Some(method) => Method::from_bytes(method).map_err(|_| MALFORMED)?,
+        None => return Err(MALFORMED),
+    };
     let upgrade = pseudo.protocol;
     let method = match (method == Method::CONNECT, upgrade) {
         (false, None) => method,
@@ -230,8 +233,12 @@ pub fn request<'s>(
     let HeadRoom { text, lines, target } = room;
     let (text, lines) = (&text[..], &lines[..]);
     let path_at = method.as_str().len() + 1;
-    let target = RequestTarget::parse(&method, &text[path_at..path_at + path.len()], target)?;
-    Ok(ParsedRequest {
+    let path = &text[path_at..path_at + path.len()];
+    let target = match RequestTarget::plain_path(path) {
+        Some(target) => target,
+        None => RequestTarget::parse(&method, path, target)?,
+    };
+    into.assign(&ParsedRequest {
         is_head: method == Method::HEAD,
         method,
         target: RequestTarget { scheme, ..target },
@@ -245,7 +252,8 @@ pub fn request<'s>(
         te_trailers,
         max_forwards: max_forwards.filter(|_| counts_forwards),
         lists_fields: false,
-    })
+    });
+    Ok(())
 }
 
 /// The authority that a request is for: two that differ are none (RFC 9113 §8.3.1).

@@ -85,13 +85,19 @@ impl Streams {
         self.open.len()
     }
 
+    #[inline]
     fn place(&self, id: u32) -> Result<usize, usize> {
-        // The newest is asked for most.
-        match self.open.back() {
-            Some(last) if last.id == id => Ok(self.open.len() - 1),
-            Some(last) if last.id < id => Err(self.open.len()),
-            _ => self.open.binary_search_by_key(&id, |stream| stream.id),
+        // The newest is asked for most, then the oldest.
+        match (self.open.front(), self.open.back()) {
+            (_, Some(last)) if last.id == id => Ok(self.open.len() - 1),
+            (_, Some(last)) if last.id < id => Err(self.open.len()),
+            (Some(first), _) if first.id == id => Ok(0),
+            _ => self.search(id),
         }
+    }
+
+    fn search(&self, id: u32) -> Result<usize, usize> {
+        self.open.binary_search_by_key(&id, |stream| stream.id)
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Stream> {

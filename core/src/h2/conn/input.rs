@@ -349,19 +349,25 @@ impl Conn {
         if depends_on_itself {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
-        let parsed = match fit {
-            Fit::Whole => head::request(&mut received.room, &received.block, ended, self.limits.target_bytes),
+        let Received { room, block, request: head, .. } = received;
+        let read = match fit {
+            Fit::Whole => head::request(room, block, ended, self.limits.target_bytes, head),
             Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
         };
-        let length = match &parsed {
-            Ok(request) => match request.framing {
-                Framing::Length(n) if !ended => Some(n),
-                _ => None,
-            },
+        let (violation, length, tunnel) = match read {
+            Ok(()) => {
+                let length = match head.framing() {
+                    Framing::Length(n) if !ended => Some(n),
+                    _ => None,
+                };
+                (None, length, head.is_extended_connect())
+            }
+            Err(HeadError::Violation(violation)) => {
+                head.reset();
+                (Some(violation), None, false)
+            }
             Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
-            Err(HeadError::Violation(_)) => None,
         };
-        let tunnel = parsed.as_ref().is_ok_and(|request| request.upgrade.is_some());
         if tunnel && !self.limits.extended_connect {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
@@ -371,16 +377,9 @@ impl Conn {
                 new.asked = Asked::Tunnel;
             }
         }
-        Ok(Some(match parsed {
-            Ok(request) => {
-                received.request.assign(&request);
-                Event::Request { stream, ended }
-            }
-            Err(HeadError::Violation(violation)) => {
-                received.request.reset();
-                Event::Rejected { stream, violation, ended }
-            }
-            Err(HeadError::Malformed) => return Ok(None),
+        Ok(Some(match violation {
+            None => Event::Request { stream, ended },
+            Some(violation) => Event::Rejected { stream, violation, ended },
         }))
     }
 
