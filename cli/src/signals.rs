@@ -50,10 +50,10 @@ pub(crate) fn hold() -> Result<Signals, String> {
     Signals::new([SIGHUP, SIGUSR1, SIGUSR2]).map_err(|e| format!("cannot handle signals: {e}"))
 }
 
-/// Handles signals from now on; those that were `held` have been handled when it returns. TERM, QUIT and the
-/// first INT stop gracefully; an INT while that goes on cuts what runs, another one ends the process. `log` is
-/// flushed before that. USR1 opens the file of the `access` log anew, HUP asks for a reload, USR2 for an
-/// upgrade.
+/// Handles signals from now on; those that were `held` have been handled when it returns. TERM, QUIT and
+/// the first INT stop gracefully; an INT while that goes on cuts what runs, another one ends the process.
+/// `log` is flushed before that. USR1 opens the file of the `access` log anew, HUP asks for a reload, USR2
+/// for an upgrade.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be installed.

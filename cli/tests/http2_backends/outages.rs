@@ -66,7 +66,8 @@ fn connections_end_under_load(driver: &str) {
     let connections = log.iter().map(|line| &line[0]).collect::<BTreeSet<_>>().len();
     assert!(log.len() == 6000 && connections >= 50, "{} requests, {connections} connections", log.len());
     let output = proxy.daemon.output();
-    // A client of HTTP/1.1 leaves once it has all that Content-Length says, perhaps before nginx ends the stream.
+    // A client of HTTP/1.1 leaves once it has all that Content-Length says, perhaps before nginx ends the
+    // stream.
     let ours = |l: &&str| l.contains("\"cause\":\"") && !l.contains("\"cause\":\"client_closed\"");
     let failed: Vec<&str> = output.lines().filter(ours).collect();
     assert!(failed.is_empty(), "{failed:#?}");

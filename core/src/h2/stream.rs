@@ -75,8 +75,8 @@ const MAX_ENDED: usize = 64;
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// By id: most end in the order in which they were opened.
-    open: VecDeque<Stream>,
+    /// By id.
+    open: Vec<Stream>,
     ended: VecDeque<(u32, State)>,
 }
 
@@ -85,19 +85,13 @@ impl Streams {
         self.open.len()
     }
 
-    #[inline]
     fn place(&self, id: u32) -> Result<usize, usize> {
-        // The newest is asked for most, then the oldest.
-        match (self.open.front(), self.open.back()) {
-            (_, Some(last)) if last.id == id => Ok(self.open.len() - 1),
-            (_, Some(last)) if last.id < id => Err(self.open.len()),
-            (Some(first), _) if first.id == id => Ok(0),
-            _ => self.search(id),
+        // The newest is asked for most.
+        match self.open.last() {
+            Some(last) if last.id == id => Ok(self.open.len() - 1),
+            Some(last) if last.id < id => Err(self.open.len()),
+            _ => self.open.binary_search_by_key(&id, |stream| stream.id),
         }
-    }
-
-    fn search(&self, id: u32) -> Result<usize, usize> {
-        self.open.binary_search_by_key(&id, |stream| stream.id)
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Stream> {
@@ -126,7 +120,7 @@ impl Streams {
     pub(super) fn remove(&mut self, id: u32, state: State) -> Option<Stream> {
         let at = self.place(id).ok()?;
         self.remember(id, state);
-        self.open.remove(at)
+        Some(self.open.remove(at))
     }
 
     /// A stream has ended in this state; it may be one that was never added.
