@@ -1,7 +1,7 @@
 //! Connections of backends that speak HTTP/2: many streams, of many clients, each of which carries one
 //! request. How what comes is read is in `input`, what is sent in `output`, what a request is answered with
-//! in `answer`, what no backend may do in `offence`, how a connection is left in `leaving`, and how fields
-//! become heads in `head`.
+//! in `answer`, and the parts of that in `piece`, what no backend may do in `offence`, how a connection is
+//! left in `leaving`, and how fields become heads in `head`.
 
 mod answer;
 mod head;
@@ -9,12 +9,13 @@ mod input;
 mod leaving;
 mod offence;
 mod output;
+mod piece;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::answer::Piece;
 use self::leaving::Departure;
 use self::offence::Offence;
+use self::piece::Piece;
 use super::BackendConn;
 use crate::coverage::Mark;
 use crate::http1::BodyChecker;

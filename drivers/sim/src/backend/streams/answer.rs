@@ -1,39 +1,18 @@
 //! What a backend answers a request on a stream with, right or wrong.
 
-use super::StreamsConn;
 use super::head::{pair, response_fields, trailer_fields};
 use super::offence::malformed;
-use crate::backend::BackendConn;
+use super::piece::Piece;
+use super::{BackendConn, StreamsConn};
 use crate::backend::response::MAX_INTERIMS;
 use crate::coverage::Mark;
 use crate::exchanges::{ExchangeEntry, response_body_len};
 use crate::fields;
 use crate::http1::BodyFraming;
-use crate::http2::{FieldPairs, code};
+use crate::http2::code;
 use crate::net::{BackendMode, Net};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::MS;
-
-/// A part of what a stream is answered with.
-#[derive(Clone, Debug)]
-pub(super) enum Piece {
-    /// Nothing for so long.
-    Pause(u64),
-    Interim(FieldPairs),
-    /// The head of the final response. `good`: it is one.
-    Head {
-        fields: FieldPairs,
-        good: bool,
-    },
-    /// The content up to this place.
-    Data(usize),
-    /// Trailers, which end the stream.
-    Trailers(FieldPairs),
-    /// The end of the stream.
-    End,
-    /// RST_STREAM with this code.
-    Reset(u32),
-}
 
 /// How a request on a stream is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use super::head::request_text;
-use super::{Stream, StreamsConn};
-use crate::backend::BackendConn;
+use super::{BackendConn, Stream, StreamsConn};
 use crate::backend::request::check_request_head;
 use crate::chains::Chain;
 use crate::coverage::Mark;

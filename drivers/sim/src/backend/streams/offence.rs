@@ -1,8 +1,8 @@
 //! What no backend may do: of a stream, it ends that alone; of the connection, the proxy says so and ends it.
 
 use super::StreamsConn;
-use super::answer::Piece;
 use super::head::pair;
+use super::piece::Piece;
 use crate::coverage::Mark;
 use crate::http2::{FieldPairs, RawFrame, code, flag, kind, put_frame, setting, settings_payload};
 use crate::net::Net;

@@ -1,6 +1,6 @@
 //! What a backend sends over HTTP/2, frame by frame, and all that it may send besides.
 
-use super::answer::Piece;
+use super::piece::Piece;
 use super::{Ping, StreamsConn};
 use crate::coverage::Mark;
 use crate::exchanges::ResponsePlan;
