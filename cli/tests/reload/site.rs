@@ -22,9 +22,18 @@ pub(crate) fn reload(daemon: &Daemon, text: &str) -> String {
 
 /// Has it read its file again; the line of the log that says what came of it.
 pub(crate) fn ask(daemon: &Daemon) -> String {
-    let before = reloads(daemon).len();
+    // Of a daemon under load the log is long: only what is new in it is looked at.
+    let from = daemon.output().len();
     daemon.signal(Signal::HUP);
-    nth_reload(daemon, before)
+    let begun = std::time::Instant::now();
+    loop {
+        let new = daemon.output_from(from);
+        if let Some(line) = new.lines().find(|line| ENDS.iter().any(|end| line.contains(end))) {
+            return line.to_owned();
+        }
+        assert!(begun.elapsed() < crate::client::WAIT, "no reload: {}", daemon.output());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// The lines of the log that say what came of reloads.

@@ -146,7 +146,12 @@ impl Daemon {
 
     /// Standard output and standard error so far.
     pub(crate) fn output(&self) -> String {
-        self.output.lock().expect("no panic").clone()
+        self.output_from(0)
+    }
+
+    /// The same without its first bytes, which end with a line.
+    pub(crate) fn output_from(&self, from: usize) -> String {
+        self.output.lock().expect("no panic")[from..].to_owned()
     }
 
     /// Waits for a line that contains `start`; the rest of that line.
