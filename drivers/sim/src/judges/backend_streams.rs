@@ -178,11 +178,13 @@ impl Net {
                 && self.is_in_flight(sending.id)
         };
         let settled = log.settled.is_some_and(|end| s.to_proxy.read_total >= end);
-        if !settled && self.now > established + ANSWER + LATE {
-            return Some(("settings-time-out", established));
-        }
         let sendings = || s.sendings.iter().map(|at| &self.sendings[*at]);
         let open: Vec<&Sending> = sendings().filter(is_open).collect();
+        // One that carries nothing any more may be about to be closed.
+        let last_words = if open.is_empty() { LAST_WORDS } else { 0 };
+        if !settled && self.now > established + ANSWER + last_words + LATE {
+            return Some(("settings-time-out", established));
+        }
         if open.is_empty() {
             return self.late_idle_streams(s, established);
         }

@@ -1,6 +1,6 @@
 //! Which backend a request may be sent to, by the configuration and the health at that time.
 
-use super::Net;
+use super::{Net, Socket};
 use crate::exchanges::ExchangeEntry;
 use crate::scenario::PoolSpec;
 
@@ -38,7 +38,7 @@ impl Net {
         served: u32,
     ) -> Option<String> {
         let s = &self.sockets[socket];
-        if s.suspect && served == 0 {
+        if s.suspect && served == 0 && !self.was_there(s, entry) {
             return Some("the backend was known to be unhealthy".into());
         }
         let Some(pool) = entry.pool else { return Some("no pool takes it".into()) };
@@ -49,6 +49,18 @@ impl Net {
         let versions = &self.config_versions[began..=self.shard_version[s.shard]];
         (!versions.iter().any(names_backend)).then(|| {
             format!("not in pool {pool} in configurations {began}..={}", self.shard_version[s.shard])
+        })
+    }
+
+    /// Whether a connection was opened because the one that the request had waited for had just turned out to
+    /// speak HTTP/1.1: its backend is there, whatever others know of it.
+    fn was_there(&self, s: &Socket, entry: &ExchangeEntry) -> bool {
+        let Some(at) = entry.connections.iter().rposition(|conn| *conn == s.conn) else { return false };
+        let before = at.checked_sub(1).map(|before| entry.connections[before]);
+        self.sockets.iter().any(|other| {
+            Some(other.conn) == before
+                && (other.shard, other.peer) == (s.shard, s.peer)
+                && other.times.secured == Some(s.times.opened)
         })
     }
 
