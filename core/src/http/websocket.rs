@@ -2,6 +2,7 @@
 //! has a key in it and an answer to the key, HTTP/2 has neither. Who leads from one to the other makes the
 //! key up, or answers it.
 
+use base64ct::{Base64, Encoding as _};
 use sha1::{Digest as _, Sha1};
 
 use super::{Fields, HeaderKind};
@@ -22,7 +23,7 @@ pub(crate) type Key = [u8; 24];
 /// The key of these bytes, which should be unpredictable.
 pub(crate) fn key(bytes: [u8; 16]) -> Key {
     let mut key = [0; 24];
-    write_base64(&bytes, &mut key);
+    Base64::encode(&bytes, &mut key).expect("as long as 16 bytes become");
     key
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn accept(request: Fields<'_>) -> Option<[u8; 28]> {
     let key = single(request, HeaderKind::SecWebSocketKey)?;
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; 28];
-    write_base64(&digest, &mut accept);
+    Base64::encode(&digest, &mut accept).expect("as long as a digest becomes");
     Some(accept)
 }
 
@@ -60,20 +61,6 @@ fn is_key(text: &[u8]) -> bool {
     digits.iter().all(is_digit) && matches!(digits[21], b'A' | b'Q' | b'g' | b'w')
 }
 
-/// Base64 with padding (RFC 4648 §4); `out` is as long as that is.
-fn write_base64(bytes: &[u8], out: &mut [u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (from, to) in bytes.chunks(3).zip(out.chunks_mut(4)) {
-        let bits = from.iter().fold(0, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - from.len()));
-        for (place, digit) in (0..).zip(to) {
-            *digit = match place {
-                place if place > from.len() => b'=',
-                place => DIGITS[(bits >> (18 - 6 * place)) as usize & 63],
-            };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,17 +80,6 @@ mod tests {
         assert_eq!(&key(*b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(&key((1..=16).collect::<Vec<_>>().try_into().expect("16")), b"AQIDBAUGBwgJCgsMDQ4PEA==");
         assert!(has_key(with_keys(&["AQIDBAUGBwgJCgsMDQ4PEA=="]).fields()));
-    }
-
-    #[test]
-    fn padding_and_digits() {
-        for (bytes, text) in
-            [(&b"f"[..], "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"\xfb\xff\xbf", "+/+/")]
-        {
-            let mut out = vec![0; text.len()];
-            write_base64(bytes, &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), text);
-        }
     }
 
     #[test]
