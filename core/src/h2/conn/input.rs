@@ -349,6 +349,14 @@ impl Conn {
         }
     }
 
+    /// The peer has as many streams open as it may (RFC 9113 §5.1.2). Those that have ended both ways, of which
+    /// some waits to be handed out, are not open, but there is no more room for them than for the others.
+    fn has_too_many(&self) -> bool {
+        let (all, most) = (self.streams.len(), self.limits.streams as usize);
+        let open = || self.streams.iter().filter(|stream| !stream.state.is_closed()).count();
+        all >= most && (all >= 2 * most || open() >= most)
+    }
+
     /// The head of a request, on a new stream.
     fn request(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let Block { stream, end_stream: ended, depends_on_itself } = *block;
@@ -371,7 +379,7 @@ impl Conn {
         } else if let Some(value) = received.block.other(b"priority") {
             new.priority = Priority::parse(value);
         }
-        let refused = self.streams.len() >= self.limits.streams as usize;
+        let refused = self.has_too_many();
         self.streams.insert(new);
         if refused {
             return self.stream_error(stream, Reason::REFUSED_STREAM, now);
