@@ -39,6 +39,27 @@ fn a_backend_that_leaves_ends_what_it_has() {
     assert!(rig.is_closed(other.0));
 }
 
+// Its backend had taken a connection in time: that this is long ago says nothing of the next one.
+#[test]
+fn who_is_left_behind_has_all_of_its_time_to_connect() {
+    let mut rig = rig("retries = 0\n[backend_pools.timeouts]\nconnect = 5\nbackend_head = 60");
+    let c = rig.client();
+    let far = rig.ask(c, &get("/"), true);
+    let leg = rig.asked()[0];
+    rig.advance(Duration::from_secs(10));
+    rig.connects_wait = true;
+    go_away(&mut rig, leg.0, 0, Reason::NO_ERROR);
+    rig.advance(Duration::from_secs(4));
+    assert!(records(&mut rig).is_empty());
+    rig.decide_connects();
+    let again = *rig.asked().last().expect("asked again");
+    rig.respond(again, OK, b"ok");
+    assert_eq!(rig.message(far).body, b"ok");
+    assert_eq!(rig.proxy.observer_mut().attempts, [1]);
+    assert_eq!(records(&mut rig), [(200, None)]);
+    nothing_left(&rig);
+}
+
 #[test]
 fn streams_above_the_last_one_go_elsewhere_whatever_the_method() {
     let mut rig = rig("retries = 0");
