@@ -451,7 +451,7 @@ impl Conn {
                 Role::Client => planted!(180),
                 Role::Server => planted!(162),
             };
-            let lost = forgets && state != State::Ended;
+            let lost = (forgets || planted!(192) && gone.asked == Asked::Tunnel) && state != State::Ended;
             self.release_connection(if lost { 0 } else { gone.handed + gone.held.len() as u32 });
             self.resumed.retain(|id| *id != stream);
         }

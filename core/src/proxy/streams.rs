@@ -203,7 +203,7 @@ impl<O: Observer> Proxy<O> {
         std::mem::swap(&mut self.scratch.response, &mut self.scratch.received.response);
         self.scratch.response.on_stream(ended);
         if self.scratch.response.status().is_success() && e.head.opens_websocket() {
-            let accept = websocket::accept(e.head.fields()).unwrap_or_default();
+            let accept = websocket::accept(e.head.fields()).filter(|_| !planted!(191)).unwrap_or_default();
             if self.scratch.response.opens_websocket(&accept).is_err() {
                 return self.break_exchange(x, Cause::BadResponse(Violation::HeadTooLarge), now);
             }
@@ -370,12 +370,18 @@ impl<O: Observer> Proxy<O> {
             return streams.protocol.has_output();
         }
         let ready = e.request.ready(Some(&source.wire), &self.tables.pages);
-        let taken = streams.send_data(leg.stream, ready, e.request.is_last());
+        let stream = match streams.exchanges.last() {
+            Some((other, _)) if planted!(190) && e.phase == Phase::Tunnel => *other,
+            _ => leg.stream,
+        };
+        let taken = streams.send_data(stream, ready, e.request.is_last());
         let all = taken == ready.len();
         e.request.advance(taken);
         e.backend_window.bytes += taken as u64;
         if all && e.request.is_last() {
-            streams.protocol.send_end(leg.stream, &e.request.trailers);
+            if !(planted!(189) && e.phase == Phase::Tunnel) {
+                streams.protocol.send_end(leg.stream, &e.request.trailers);
+            }
             e.request_sent = true;
             e.sent_at(now);
             // What is waited for is another thing from now on.
@@ -548,6 +554,13 @@ impl<O: Observer> Proxy<O> {
             }
             if let Some(streams) = conn.wire.streams_mut() {
                 streams.protocol.drain();
+            }
+            if planted!(195) {
+                for x in self.exchanges_of(c) {
+                    if self.tables.exchanges[x].phase == Phase::Tunnel {
+                        self.abort(x, Cause::Drained, now);
+                    }
+                }
             }
             if idle {
                 self.set_deadline(c, now + super::accept::LINGER);

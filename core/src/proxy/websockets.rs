@@ -9,6 +9,7 @@ use crate::conn::Role;
 use crate::h2::Reason;
 use crate::id::{ConnId, ExchangeId};
 use crate::observe::Observer;
+use crate::planted::planted;
 use crate::time::Instant;
 
 impl<O: Observer> Proxy<O> {
@@ -25,6 +26,7 @@ impl<O: Observer> Proxy<O> {
         let Some(streams) = self.tables.conns[leg.conn].wire.streams() else { return true };
         match streams.protocol.takes_websockets() {
             Some(true) => true,
+            _ if planted!(193) => true,
             Some(false) => {
                 self.detach_backend(x);
                 if self.may_speak_http1(x) {

@@ -83,6 +83,8 @@ pub(crate) struct BackendConn {
     head_offset: u64,
     /// It does not speak the TLS that is spoken to it.
     speaks_plainly: bool,
+    /// The key of the current request, if it has one.
+    websocket_key: String,
     /// What it speaks HTTP/2 with, if it does.
     http2: Option<Box<StreamsConn>>,
 }
@@ -110,6 +112,7 @@ impl BackendConn {
             read_bytes: 0,
             head_offset: 0,
             speaks_plainly: false,
+            websocket_key: String::new(),
             http2: None,
         };
         conn.secure(net);
@@ -171,8 +174,11 @@ impl BackendConn {
             // A connection that the proxy has given up for another one may be read only now.
             let newest =
                 entry.attempts.iter().max_by_key(|a| a.sent_at).is_some_and(|a| a.socket == self.socket);
-            let client_goes_on =
-                entry.switched && (!net.sockets[client].to_proxy.ended || net.sockets[client].cut);
+            let client_goes_on = entry.switched
+                && match entry.version {
+                    HTTP_2 => !entry.tunnel_half_closed,
+                    _ => !net.sockets[client].to_proxy.ended || net.sockets[client].cut,
+                };
             if newest && (client_goes_on || (received != entry.tunnel.0 && entry.tunnel_half_closed)) {
                 let details = format!(
                     "backend {}: {received} of {} bytes of {id}, then an end",
@@ -289,6 +295,7 @@ impl BackendConn {
         }
         self.served += 1;
         (self.responding, self.response_queued, self.current) = (true, false, id);
+        self.websocket_key = head.get("sec-websocket-key")?.unwrap_or_default().to_owned();
         let faults = net.scenario.backend.clone();
         let framing = entry.framing;
         let has_body = framing != BodyFraming::None;

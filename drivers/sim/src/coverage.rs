@@ -156,6 +156,16 @@ marks! {
     Interim "interim response passed";
     Tunnel "tunnel";
     TunnelHalfClose "half-close through a tunnel";
+    TunnelReset "fault: client resets the stream of a tunnel";
+    TunnelResetByBackend "fault: backend resets the stream of a tunnel";
+    TunnelClosedByBackend "backend closes both directions of the stream of a tunnel";
+    TunnelStalled "tunnel whose backend gives it no credit";
+    WebSocketHttp1 "WebSocket over HTTP/1.1";
+    WebSocketToHttp2 "WebSocket from HTTP/1.1 to HTTP/2";
+    WebSocketToHttp1 "WebSocket from HTTP/2 to HTTP/1.1";
+    WebSocketHttp2 "WebSocket over HTTP/2";
+    WebSocketUnannounced "WebSocket that no backend of HTTP/2 takes";
+    WebSocketRefused "WebSocket that a backend of HTTP/2 refuses";
     Queued "waited for a backend below its limit";
     Refused "client connection refused";
     NoPageToRead "read without a free page";

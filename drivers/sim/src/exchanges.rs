@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 use ruststrom_core::ConnId;
 
 use crate::http1::BodyFraming;
+use crate::http2::HTTP_2;
 use crate::identities::Authentication;
 
 /// What a client has received for a request.
@@ -87,7 +88,10 @@ pub(crate) struct ExchangeEntry {
     pub(crate) section: u64,
     /// The client sends `Expect: 100-continue`.
     pub(crate) expect: bool,
+    /// It asks for an upgrade, or for what that is over HTTP/2.
     pub(crate) upgrade: bool,
+    /// It is for a WebSocket.
+    pub(crate) websocket: bool,
     pub(crate) close: bool,
     pub(crate) trailer: bool,
     pub(crate) authentication: Authentication,
@@ -121,8 +125,8 @@ pub(crate) struct ExchangeEntry {
     /// there.
     pub(crate) connections: Vec<ConnId>,
     pub(crate) reused: Vec<bool>,
-    /// The connection on which its backend has accepted the upgrade.
-    pub(crate) tunnelled: Option<usize>,
+    /// The connection and stream on which its backend has accepted the upgrade.
+    pub(crate) tunnelled: Option<(usize, u32)>,
     /// Bytes of the client's connection up to the end of this request.
     pub(crate) request_end: u64,
     /// The value of the sticky cookie that was sent.
@@ -150,7 +154,7 @@ pub(crate) struct ExchangeEntry {
     pub(crate) result: ClientResult,
     /// The client ended its half of the tunnel cleanly after all its bytes.
     pub(crate) tunnel_half_closed: bool,
-    /// The client has received the 101.
+    /// The client has received the 101, or over HTTP/2 the 200.
     pub(crate) switched: bool,
     /// Over HTTP/2: the client has reset its stream.
     pub(crate) given_up: bool,
@@ -195,6 +199,12 @@ pub(crate) struct ObservedRecord {
 }
 
 impl ObservedRecord {
+    /// Whether it is of a tunnel.
+    pub(crate) fn is_of_tunnel(&self, entry: &ExchangeEntry) -> bool {
+        let by_stream = entry.version == HTTP_2 && entry.websocket && self.status == 200 && self.attempts > 0;
+        self.status == 101 || by_stream
+    }
+
     /// Whether a middleware has responded.
     pub(crate) fn is_by_middleware(&self) -> bool {
         self.cause.is_none() && self.attempts == 0

@@ -38,6 +38,7 @@
 //! | `client/streams` | clients that speak it: many requests on one connection |
 //! | `backend/streams` | backends that do: requests of many clients on one connection |
 //! | `choices` | which backends were chosen, and from which |
+//! | `websockets` | the handshake of WebSocket |
 //! | `tls` | a security layer without cryptography, for the proxy and for its peers |
 //! | `invalid_requests` | requests that must be refused |
 //! | `stages` | middlewares that some scenarios configure |
@@ -81,6 +82,7 @@ pub mod scripted;
 mod shard;
 mod stages;
 mod tls;
+mod websockets;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -171,6 +171,13 @@ pub const BUGS: &[(u32, &str)] = &[
     (186, "a backend that never says 100 has all the time of the world"),
     (187, "a silent backend is not asked whether it is there"),
     (188, "a connection that has said nothing for so long gets further requests"),
+    (189, "the end of a client's half of a tunnel is lost on its stream"),
+    (190, "bytes of a tunnel go out on the stream of a neighbour"),
+    (191, "a WebSocket of a client of HTTP/1.1 has no answer to its key"),
+    (192, "credit of a tunnel that was reset is lost"),
+    (193, "backends are asked for WebSockets that they have not announced"),
+    (194, "a tunnel that its client has reset ends as if it had ended it"),
+    (195, "a drain cuts tunnels on streams at once"),
 ];
 
 /// Runs seeds with each bug, from the one with this number on, until it is found, and prints a line for each.

@@ -339,6 +339,7 @@ impl Scenario {
             scenario.draw_tls();
             scenario.draw_http2();
             scenario.draw_http2_backends();
+            scenario.draw_websockets();
             scenario.draw_pools(rng);
             scenario.draw_middlewares();
         }

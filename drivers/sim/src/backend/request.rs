@@ -13,12 +13,14 @@ use crate::identities;
 use crate::net::Net;
 use crate::payload;
 use crate::scenario::client_ip;
+use crate::websockets;
 
 /// Fields of a request that the proxy sets itself, those of the connection among them.
 const OWN_FIELDS: &[&str] = &[
     "host",
     "connection",
     "upgrade",
+    "sec-websocket-key",
     "te",
     "content-length",
     "transfer-encoding",
@@ -153,6 +155,9 @@ pub(super) fn check_request_head(
     if entry.expect {
         want.push(("Expect", "100-continue".into()));
     }
+    if entry.websocket {
+        want.push(("Sec-WebSocket-Version", "13".into()));
+    }
     if lower {
         join_cookies(&mut want);
     }
@@ -182,8 +187,27 @@ pub(super) fn check_request_head(
     if framing != want {
         return Err(format!("framed as {framing:?}, not {want:?}"));
     }
-    if head.lists("connection", "upgrade") != (entry.upgrade && !streams) {
+    if head.lists("connection", "upgrade") != (entry.upgrade && (!streams || entry.websocket)) {
         return Err("Connection".into());
     }
-    Ok(())
+    check_websocket(head, entry, streams)
+}
+
+/// Whether a WebSocket is asked for as it has to be, and nothing else is.
+fn check_websocket(head: &ParsedHead<'_>, entry: &ExchangeEntry, streams: bool) -> Result<(), String> {
+    let protocol = match (entry.websocket, entry.upgrade && !streams) {
+        (true, _) => Some(websockets::PROTOCOL),
+        (false, upgrade) => upgrade.then_some("sim"),
+    };
+    if head.get("upgrade")? != protocol {
+        return Err(format!("Upgrade: {:?}", head.get("upgrade")?));
+    }
+    let key = head.get("sec-websocket-key")?;
+    let right = match key {
+        None => !entry.websocket || streams,
+        // Over HTTP/2 there is none: the proxy has made it up.
+        Some(key) if entry.version == HTTP_2 => websockets::is_key(key) && entry.websocket && !streams,
+        Some(key) => key == websockets::key(entry.id) && entry.websocket && !streams,
+    };
+    if right { Ok(()) } else { Err(format!("Sec-WebSocket-Key: {key:?}")) }
 }

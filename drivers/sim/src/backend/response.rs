@@ -12,6 +12,7 @@ use crate::identities;
 use crate::net::{BackendMode, Net};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::MS;
+use crate::websockets;
 
 /// So many interim responses the proxy takes (README).
 pub(super) const MAX_INTERIMS: u64 = 32;
@@ -223,7 +224,13 @@ impl BackendConn {
     /// Accepts an upgrade: the 101 and all bytes of the tunnel follow what is in `bytes`.
     fn begin_tunnel(&mut self, net: &mut Net, entry: &ExchangeEntry, mut bytes: Vec<u8>, begins: u64) {
         let id = entry.id;
-        let fields = "Upgrade: sim\r\nConnection: upgrade";
+        let fields = match entry.websocket {
+            false => "Upgrade: sim\r\nConnection: upgrade".to_owned(),
+            true => format!(
+                "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: {}",
+                websockets::accept(&self.websocket_key)
+            ),
+        };
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nX-Sim: {id}\r\nX-Backend: {}\r\n{fields}\r\n\r\n",
             self.backend
@@ -231,7 +238,7 @@ impl BackendConn {
         bytes.extend(head.bytes());
         let head_end = self.output_end(net) + bytes.len() as u64;
         self.plan_response(net, ResponsePlan { head_end, end: head_end + entry.tunnel.1 });
-        net.ledger.get_mut(id).tunnelled = Some(self.socket);
+        net.ledger.get_mut(id).tunnelled = Some((self.socket, 0));
         payload::fill(id, PayloadKind::TunnelDown, 0, entry.tunnel.1, &mut bytes);
         self.send(bytes, begins);
         let body = BodyChecker::new(id, PayloadKind::TunnelUp, true, BodyFraming::Close);

@@ -101,6 +101,12 @@ struct Stream {
     sent_reset: bool,
     /// The proxy knows that we have.
     known_reset: bool,
+    /// It is for a WebSocket, and that is there. It has a head, at least.
+    websocket: bool,
+    switched: bool,
+    sent_head: bool,
+    /// It ends its half of a tunnel only after the client has ended the other.
+    ends_second: bool,
     /// It is above the last stream that is taken: nothing of it is looked at.
     ignored: bool,
     /// What it is still answered with, and not before when.
@@ -192,7 +198,7 @@ impl BackendConn {
         if self.http2.is_some() || net.sockets[self.socket].streams.is_none() {
             return;
         }
-        let draw = net.scenario.backend_http2(self.socket, net.faults_on);
+        let draw = net.scenario.backend_http2(self.backend, self.socket, net.faults_on);
         net.mark(Mark::Http2Backend);
         self.http2 = Some(Box::new(StreamsConn::new(draw)));
     }

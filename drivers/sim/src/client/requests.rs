@@ -16,6 +16,7 @@ use crate::net::Net;
 use crate::payload::{self, PayloadKind};
 use crate::random::{SplitMix64, mix};
 use crate::scenario::{MS, PoolSpec};
+use crate::websockets;
 
 /// What all requests of a client have in common.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,8 @@ impl Client {
         if upgrade {
             method = "GET";
         }
+        let websocket = (upgrade || version == HTTP_2 && !well_behaved)
+            && net.scenario.is_websocket(id, version == HTTP_2);
         let no_pool = !fault_free && !well_behaved && !catch_all && rng.below(10) == 0;
         let prefix = if no_pool { "none" } else { rng.pick(&names) };
         let fallback = if catch_all { names.last().copied() } else { None };
@@ -67,6 +70,14 @@ impl Client {
         let padding = if rng.below(5) == 0 { rng.size(5_000) } else { 0 };
         let tunnel = (rng.size(max_body), rng.size(max_body));
         let trailer = framing == BodyFraming::Chunked && rng.below(3) == 0;
+        // What is drawn for others stays the same.
+        let streams = websocket && version == HTTP_2;
+        let upgrade = upgrade || streams;
+        let (method, len, framing) =
+            if streams { ("GET", 0, BodyFraming::None) } else { (method, len, framing) };
+        let (expect, trailer) = (expect && !streams, trailer && !streams);
+        // Another 2xx would be a WebSocket that is there.
+        let status = if websocket { 403 + u16::from(status == 200) } else { status };
         let (host, misdirected) = net.scenario.host_of(self.index, id, well_behaved || fault_free);
         let pool = pool.filter(|_| !misdirected);
         net.ledger.entries.push(ExchangeEntry {
@@ -86,6 +97,7 @@ impl Client {
             section: 0,
             expect,
             upgrade,
+            websocket,
             close: close && !upgrade,
             trailer,
             authentication: Authentication::None,
@@ -129,6 +141,8 @@ impl Client {
         // With a name and a password in the request there is no place for others.
         if self.authenticates && !net.scenario.authenticates(pool) {
             let authentication = Authentication::draw(&mut net.rng, upgrade);
+            let websocket = net.ledger.get(id).websocket;
+            let authentication = if websocket { Authentication::None } else { authentication };
             let entry = net.ledger.get_mut(id);
             entry.authentication = authentication;
             if authentication == Authentication::Challenge {
@@ -332,7 +346,11 @@ fn request_head(entry: &ExchangeEntry, forges: bool, credentials: bool, codes: b
     if entry.expect {
         head.push_str("Expect: 100-continue\r\n");
     }
-    if entry.upgrade {
+    if entry.websocket {
+        let key = websockets::key(entry.id);
+        write!(head, "Connection: upgrade\r\nUpgrade: {}\r\n", websockets::PROTOCOL).expect("memory");
+        write!(head, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n").expect("memory");
+    } else if entry.upgrade {
         head.push_str("Connection: upgrade\r\nUpgrade: sim\r\n");
     } else if entry.close && entry.version == 11 {
         head.push_str("Connection: close\r\n");

@@ -11,9 +11,10 @@ use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
 use crate::http2::{HTTP_2, reason_phrase};
 use crate::identities;
 use crate::judges;
-use crate::net::{Net, PeerRead};
+use crate::net::{Net, Peer, PeerRead};
 use crate::payload::{self, PayloadKind};
 use crate::scenario::{MiddlewareSpec, RESPOND_TEXT};
+use crate::websockets;
 
 /// Fields of a response that the proxy sets itself, and those that the check of the head looks at.
 const OWN_FIELDS: &[&str] =
@@ -120,23 +121,8 @@ impl Client {
                 "response-incomplete",
                 format!("client {}: an end in the middle of a body", self.index),
             ),
-            ReadState::Tunnel(body) => {
-                let id = self.requests[self.responses];
-                let entry = net.ledger.get(id);
-                let want = entry.tunnel.1;
-                if entry.tunnelled.is_some_and(|backend| net.sockets[backend].cut) {
-                    let details = format!("client {}: the backend's end was none", self.index);
-                    net.ledger.fail("cut-is-no-end", details);
-                }
-                if body.received != want {
-                    net.ledger.fail(
-                        "tunnel-incomplete",
-                        format!("client {}: {} of {want} bytes, then an end", self.index, body.received),
-                    );
-                }
-                net.mark(Mark::TunnelHalfClose);
-                net.ledger.get_mut(id).result = ClientResult::Response(101);
-                self.responses += 1;
+            ReadState::Tunnel(_) => {
+                self.tunnel_ended(net);
                 if !self.output.is_empty() {
                     // The other direction goes on.
                     self.read_state = ReadState::Head;
@@ -151,6 +137,28 @@ impl Client {
             }
         }
         self.finish(net);
+    }
+
+    /// The backend has ended its half of a tunnel, as far as the proxy says: it has said all.
+    pub(super) fn tunnel_ended(&mut self, net: &mut Net) {
+        let ReadState::Tunnel(body) = &self.read_state else { return };
+        let id = self.requests[self.responses];
+        let entry = net.ledger.get(id);
+        let want = entry.tunnel.1;
+        let status = if entry.version == HTTP_2 { 200 } else { 101 };
+        if net.is_tunnel_cut(entry) {
+            let details = format!("client {}: the backend's end was none", self.index);
+            net.ledger.fail("cut-is-no-end", details);
+        }
+        if body.received != want {
+            net.ledger.fail(
+                "tunnel-incomplete",
+                format!("client {}: {} of {want} bytes, then an end", self.index, body.received),
+            );
+        }
+        net.mark(Mark::TunnelHalfClose);
+        net.ledger.get_mut(id).result = ClientResult::Response(status);
+        self.responses += 1;
     }
 
     /// An end while the client waits for a head: a request that the proxy has read whole must not be lost.
@@ -273,9 +281,12 @@ impl Client {
         if head.get("date")?.is_none() {
             return Err("no Date".into());
         }
-        if status == 101 && entry.upgrade {
-            self.tunnel_begins(net, &entry);
-            return Ok(());
+        let switches = match entry.version {
+            HTTP_2 => entry.websocket && status == 200,
+            _ => entry.upgrade && status == 101,
+        };
+        if switches {
+            return self.tunnel_begins(net, &entry, &head);
         }
         self.response_received(net, &entry, &head, start)
     }
@@ -300,18 +311,48 @@ impl Client {
         Ok(())
     }
 
-    fn tunnel_begins(&mut self, net: &mut Net, entry: &ExchangeEntry) {
-        let id = entry.id;
-        net.mark(Mark::Tunnel);
+    fn tunnel_begins(
+        &mut self,
+        net: &mut Net,
+        entry: &ExchangeEntry,
+        head: &ParsedHead<'_>,
+    ) -> Result<(), String> {
+        let (id, streams) = (entry.id, entry.version == HTTP_2);
+        let (socket, stream) = entry.tunnelled.ok_or("a tunnel that no backend has opened")?;
+        if Peer::Backend(head.number("x-backend")?.ok_or("no backend")? as usize) != net.sockets[socket].peer
+        {
+            return Err("another backend has opened the tunnel".into());
+        }
+        let accept = (entry.websocket && !streams).then(|| websockets::accept(&websockets::key(id)));
+        if head.get("sec-websocket-accept")? != accept.as_deref() || head.get("sec-websocket-key")?.is_some()
+        {
+            return Err(format!("not the answer to the key, {accept:?}"));
+        }
+        let protocol = if entry.websocket { websockets::PROTOCOL } else { "sim" };
+        if head.get("upgrade")? != (!streams).then_some(protocol)
+            || head.lists("connection", "upgrade") == streams
+        {
+            return Err("not switched to what was asked for".into());
+        }
+        net.mark(match (entry.websocket, streams, stream > 0) {
+            (false, ..) => Mark::Tunnel,
+            (_, false, false) => Mark::WebSocketHttp1,
+            (_, false, true) => Mark::WebSocketToHttp2,
+            (_, true, false) => Mark::WebSocketToHttp1,
+            (_, true, true) => Mark::WebSocketHttp2,
+        });
         net.trace(15, || format!("client {} switches for {id}", self.index));
-        let mut bytes = Vec::new();
-        payload::fill(id, PayloadKind::TunnelUp, entry.early, entry.tunnel.0 - entry.early, &mut bytes);
-        let condition = SendCondition::Immediately;
-        self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
+        if !streams {
+            let mut bytes = Vec::new();
+            payload::fill(id, PayloadKind::TunnelUp, entry.early, entry.tunnel.0 - entry.early, &mut bytes);
+            let condition = SendCondition::Immediately;
+            self.output.push_back(Segment { bytes, sent: 0, condition, is_head: false, cookie_of: None });
+        }
         self.tunnel = Some(id);
         net.ledger.get_mut(id).switched = true;
         let body = BodyChecker::new(id, PayloadKind::TunnelDown, true, BodyFraming::Close);
         self.read_state = ReadState::Tunnel(body);
+        Ok(())
     }
 
     /// The head of a backend's final response has come.
@@ -405,7 +446,14 @@ impl Client {
     ) -> Result<(), String> {
         let too_large = Chain::of(&net.scenario, entry).is_too_large();
         let above_limits = !net.scenario.above_limits(entry).is_empty();
-        if net.scenario.fault_free && !(too_large && start.status == 413) && !above_limits {
+        let cause = judges::named_cause(head.get("proxy-status")?.unwrap_or_default())?;
+        let unannounced = entry.websocket && cause == "websocket_not_announced";
+        if unannounced {
+            net.mark(Mark::WebSocketUnannounced);
+        }
+        let unannounced = unannounced && net.scenario.http2.backends.refuses_websockets();
+        let rightly = above_limits || unannounced || too_large && start.status == 413;
+        if net.scenario.fault_free && !rightly {
             net.ledger.fail(
                 "fault-free",
                 format!(
@@ -417,7 +465,6 @@ impl Client {
                 ),
             );
         }
-        let cause = judges::named_cause(head.get("proxy-status")?.unwrap_or_default())?;
         let text = judges::reply_text(head, start.status, cause);
         let made = reply_message(start.status, Some(text.len() as u64));
         let message = Chain::of(&net.scenario, entry).reply(&head.fields, REPLY_FIELDS, &made, None)?;

@@ -47,6 +47,8 @@ pub(super) struct StreamsConn {
     max_streams: u64,
     has_settings: bool,
     settings_taken: bool,
+    /// It lets us ask for WebSockets.
+    may_connect: bool,
     /// The table of the proxy's encoder, by each of our settings that it has not acknowledged.
     settings_table: VecDeque<Option<u32>>,
     /// When SETTINGS of the proxy are taken and acknowledged.
@@ -90,6 +92,13 @@ struct Stream {
     body: Vec<u8>,
     at: usize,
     trailer: bool,
+    /// It is for a WebSocket: then it ends, and sends what is not early, when that is there, or refused.
+    websocket: bool,
+    /// So much of its content may be sent, and its end.
+    limit: usize,
+    may_end: bool,
+    /// It ends its half of a tunnel only after the backend has ended the other.
+    ends_second: bool,
     /// Its content waits for a 100 (continue), at most up to this time.
     continue_by: Option<u64>,
     /// It is reset after so many bytes in both directions.
@@ -115,6 +124,21 @@ impl Stream {
     fn is_over(&self) -> bool {
         self.sent_reset || self.got_reset || self.sent_end && self.got_end
     }
+
+    /// Its end may be sent, behind all of its content. `faults`: some wait for the other end of a tunnel.
+    fn ends_now(&self, faults: bool) -> bool {
+        let waits = self.ends_second && faults && self.reader.tunnel.is_some() && !self.got_end;
+        self.at == self.body.len() && self.may_end && !waits
+    }
+
+    /// What a WebSocket has become of is known.
+    fn settled(&mut self) {
+        (self.limit, self.may_end) = (usize::MAX, true);
+        if self.reader.tunnel.is_none() {
+            // What was sent early has gone in vain.
+            self.body.truncate(self.at);
+        }
+    }
 }
 
 impl StreamsConn {
@@ -139,6 +163,7 @@ impl StreamsConn {
             max_streams: u64::MAX,
             has_settings: false,
             settings_taken: false,
+            may_connect: false,
             settings_table: VecDeque::new(),
             acks_due: VecDeque::new(),
             opened_early: false,

@@ -238,14 +238,20 @@ impl Net {
         let read = s.to_proxy.read_total;
         let moved = self.stream_moved(sending);
         let since = sending.complete.map(|complete| complete.max(moved));
-        if plan.is_none_or(|plan| read < plan.head_end) {
+        let began = plan.is_some_and(|plan| read >= plan.head_end);
+        if began && entry.tunnelled == Some((sending.socket, sending.stream)) {
+            let last = |log: &[(u64, u64)]| log.last().map_or(0, |l| l.1);
+            let since = moved.max(last(&client.reads)).max(last(&client.writes));
+            return over(since, timeouts.tunnel).then_some(("tunnel-fires", since));
+        }
+        if !began {
             // Nothing but the head of the request has come, which its client does not go on with before it is
             // told to.
             let awaits = entry.expect
                 && sending.body == 0
                 && moved == sending.moved
                 && client.to_proxy.read_total <= entry.head_end;
-            let since = since.or(awaits.then_some(moved))?;
+            let since = since.or((awaits || entry.websocket).then_some(moved))?;
             return over(since, timeouts.backend_head).then_some(("backend-head-fires", since));
         }
         let unended = plan.is_some_and(|plan| read < plan.end);
@@ -258,7 +264,9 @@ impl Net {
             .said_on(sending.socket, sending.stream)
             .is_some_and(|said| said.frames.last().is_some_and(|end| *end > read));
         let last_read = s.reads.last().map_or(0, |read| read.1);
-        let since = since?.max(if partly { last_read } else { 0 });
+        // A slow client may have had room for more only now.
+        let last_write = client.writes.last().map_or(0, |write| write.1);
+        let since = since?.max(if partly { last_read } else { 0 }).max(last_write);
         (taken && unended && over(since, 2 * timeouts.stall)).then_some(("backend-stall-fires", since))
     }
 }

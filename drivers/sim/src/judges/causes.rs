@@ -5,6 +5,7 @@ use ruststrom_core::observe::HealthState;
 
 use crate::chains::Chain;
 use crate::exchanges::{ExchangeEntry, ObservedRecord};
+use crate::http2::HTTP_2;
 use crate::net::{ConnectError, Net, Sending, Socket};
 use crate::scenario::SEC;
 
@@ -232,10 +233,22 @@ impl Net {
                 timeouts.stall > 0 && (stalls || { sockets }.any(waited))
             }
             "tunnel_timeout" => {
+                let stalled = |s: &Socket| stalled(s, self.now, timeouts.tunnel);
+                // What a stream takes may be written later than it was taken, and others move beside it.
+                let since = times.responded.unwrap_or(times.started);
+                let backend_stalled = |s: &Sending| match s.stream {
+                    0 => stalled(&self.sockets[s.socket]),
+                    _ => self.now >= since + timeouts.tunnel,
+                };
+                let client = &self.sockets[self.client_sockets[entry.client]];
                 timeouts.tunnel > 0
-                    && record.status == 101
-                    && self.sending_sockets(entry).any(|s| stalled(s, self.now, timeouts.tunnel))
-                    && stalled(&self.sockets[self.client_sockets[entry.client]], self.now, timeouts.tunnel)
+                    && record.is_of_tunnel(entry)
+                    && self.sendings_of(entry).any(backend_stalled)
+                    && (entry.version == HTTP_2 || stalled(client))
+            }
+            "websocket_not_announced" => {
+                let silent = |s: &Socket| s.streams.as_ref().is_some_and(|log| log.websockets.is_none());
+                entry.websocket && self.attached(entry, record).any(silent)
             }
             "client_stalled" => self.client_may_have_stalled(entry, record),
             "bad_request" => match record.cause {

@@ -127,7 +127,7 @@ impl Net {
             return late.then_some(("backend-stall-fires", last_write));
         };
         let switched = self.response_head_read(entry, sending.socket).is_some();
-        if switched && entry.tunnelled == Some(sending.socket) {
+        if switched && entry.tunnelled == Some((sending.socket, 0)) {
             let client = &self.sockets[self.client_sockets[entry.client]];
             let of_client = |log: &[(u64, u64)]| log.last().map_or(0, |l| l.1);
             let moved = [last_read, last_write, of_client(&client.reads), of_client(&client.writes)];

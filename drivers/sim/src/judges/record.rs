@@ -225,13 +225,14 @@ impl Net {
         if record.bytes_in > most || record.bytes_in < sent.max(up) {
             return Err(format!("{most} bytes were to go up, {sent} were sent, {up} received"));
         }
-        let switched = record.status == 101;
+        let switched = record.is_of_tunnel(entry);
         let complete = record.cause.is_none() && !record.is_by_middleware();
         let changes = entry.content_changes;
         if complete
             && !switched
             && self.sendings_of(entry).any(|s| s.complete.is_some())
             && record.bytes_in != entry.len
+            && !(entry.websocket && record.bytes_in <= entry.early)
         {
             return Err(format!("{} bytes went up", entry.len));
         }

@@ -26,11 +26,12 @@ fn judge_result(entry: &ExchangeEntry, record: &ObservedRecord, secure: bool) ->
     match entry.result {
         ClientResult::Response(status) => {
             // A backend may have ended no stream whose content has come whole.
-            let cut = record.cause.is_some() && status != 101;
+            let tunnel = record.is_of_tunnel(entry);
+            let cut = record.cause.is_some() && !tunnel;
             if record.status != status || cut && !entry.answered_on_stream {
                 return Err("the client has a whole response".into());
             }
-            if record.bytes_out != entry.reply_len && !matches!(entry.method, "HEAD") && status != 101 {
+            if record.bytes_out != entry.reply_len && !matches!(entry.method, "HEAD") && !tunnel {
                 return Err(format!("the client has {} bytes", entry.reply_len));
             }
             let answered_by = entry.answered_by.map(|n| n as usize);

@@ -38,7 +38,7 @@ impl Net {
         served: u32,
     ) -> Option<String> {
         let s = &self.sockets[socket];
-        if s.suspect && served == 0 && !self.was_there(s, entry) {
+        if s.suspect && served == 0 && !self.was_there(s, entry) && !self.had_no_room(s) {
             return Some("the backend was known to be unhealthy".into());
         }
         let Some(pool) = entry.pool else { return Some("no pool takes it".into()) };
@@ -62,6 +62,22 @@ impl Net {
                 && (other.shard, other.peer) == (s.shard, s.peer)
                 && other.times.secured == Some(s.times.opened)
         })
+    }
+
+    /// Whether a connection was opened because the backend's SETTINGS, which a WebSocket had waited for on
+    /// another one, had just left it no room there: whatever others know, the backend has said something.
+    fn had_no_room(&self, s: &Socket) -> bool {
+        let spoke = |other: &Socket| {
+            (other.shard, other.peer) == (s.shard, s.peer)
+                && other.streams.is_some()
+                && other.reads.iter().any(|(_, at)| *at == s.times.opened)
+        };
+        let left = |entry: &ExchangeEntry| {
+            let at = entry.connections.iter().rposition(|conn| *conn == s.conn);
+            let before = at.and_then(|at| Some(entry.connections[at.checked_sub(1)?]));
+            self.sockets.iter().any(|other| Some(other.conn) == before && spoke(other))
+        };
+        self.ledger.entries.iter().any(|entry| entry.websocket && left(entry))
     }
 
     /// Whether every pool that names a backend has known since an earlier turn that it is unhealthy.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Net, Sending};
+use crate::exchanges::ExchangeEntry;
 use crate::http2::{FieldPairs, FrameReader, HpackDecoder, PREFACE, RawFrame, flag, kind};
 
 /// See the file's head.
@@ -15,6 +16,8 @@ pub(crate) struct StreamLog {
     pub(crate) goaways: Vec<(u64, u32)>,
     /// Where its first acknowledgement of SETTINGS ends.
     pub(crate) settled: Option<u64>,
+    /// Where the SETTINGS end by which it announces that it takes WebSockets.
+    pub(crate) websockets: Option<u64>,
     /// It neither reads nor writes from then on.
     pub(crate) frozen: Option<u64>,
     /// When somebody had waited in vain for it, while nothing at all came.
@@ -59,6 +62,7 @@ impl StreamLog {
             said: BTreeMap::new(),
             goaways: Vec::new(),
             settled: None,
+            websockets: None,
             frozen: None,
             distrusted: None,
             tap: Some(Box::new(StreamTap {
@@ -191,6 +195,25 @@ impl Net {
         }
     }
 
+    /// A WebSocket is asked for: the proxy knows that the backend takes it.
+    fn judge_announced(&mut self, socket: usize, stream: u32) {
+        let announced = self.sockets[socket].streams.as_ref().and_then(|log| log.websockets);
+        if announced.is_none_or(|end| self.sockets[socket].to_proxy.read_total < end) {
+            let details = format!("stream {stream} of {socket}: announced at {announced:?}");
+            self.ledger.fail("websocket-announced", details);
+        }
+    }
+
+    /// Whether the other end of a tunnel was cut off at the backend's: an end is none then.
+    pub(crate) fn is_tunnel_cut(&self, entry: &ExchangeEntry) -> bool {
+        let Some((socket, stream)) = entry.tunnelled else { return false };
+        let attempt = entry.attempts.iter().find(|a| (a.socket, a.stream) == (socket, stream));
+        match stream {
+            0 => self.sockets[socket].cut,
+            _ => attempt.and_then(|a| a.response).is_none_or(|plan| plan.end == u64::MAX),
+        }
+    }
+
     /// A head has been written on a stream: of a request, or trailers.
     fn tap_stream_head(
         &mut self,
@@ -214,6 +237,9 @@ impl Net {
             return;
         }
         let super::Peer::Backend(backend) = self.sockets[socket].peer else { return };
+        if value(":method") == Some("CONNECT") {
+            self.judge_announced(socket, stream);
+        }
         let id = value("x-sim").and_then(|id| id.parse().ok()).filter(|id| self.ledger.find(*id).is_some());
         let Some(id) = id else { return };
         let owned = self.judge_identity(socket, id);

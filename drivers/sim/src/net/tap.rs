@@ -98,7 +98,7 @@ impl Net {
                     tap.began = self.now;
                 }
                 let last = self.sockets[socket].sendings.last().map(|at| self.sendings[*at].id);
-                if last.is_some_and(|id| self.ledger.get(id).tunnelled == Some(socket)) {
+                if last.is_some_and(|id| self.ledger.get(id).tunnelled == Some((socket, 0))) {
                     tap.state = TapState::Opaque;
                     return bytes.len();
                 }

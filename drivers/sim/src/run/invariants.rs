@@ -128,8 +128,9 @@ impl Simulation {
         if !scenario.fault_free || scenario.identities || !scenario.has_good_probes_only() {
             return;
         }
-        // What a middleware cuts off has had its turn.
-        if scenario.has_middlewares() {
+        // What a middleware cuts off has had its turn, and so has a backend that takes no WebSockets.
+        let websockets = self.net.ledger.entries.iter().any(|entry| entry.websocket);
+        if scenario.has_middlewares() || websockets && scenario.http2.backends.refuses_websockets() {
             return;
         }
         for pool in &self.net.scenario.pools {

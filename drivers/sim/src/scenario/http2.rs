@@ -30,6 +30,8 @@ pub(crate) struct Http2Draw {
     pub(crate) connection_window: u32,
     pub(crate) max_streams: u32,
     pub(crate) backends: BackendsHttp2,
+    /// Of the requests over HTTP/2, and of the upgrades over HTTP/1.1, in thousandths: those for WebSockets.
+    websockets: (u32, u32),
 }
 
 /// What a seed draws of backends that speak HTTP/2.
@@ -43,6 +45,10 @@ pub(crate) struct BackendsHttp2 {
     pub(crate) resets: u32,
     pub(crate) stalls: u32,
     pub(crate) malformed: u32,
+    /// A bit for each backend that takes WebSockets, and how many connections say something else, in
+    /// thousandths.
+    websockets: u64,
+    websockets_change: u32,
     /// Of the connections.
     goaways: u32,
     freezes: u32,
@@ -63,6 +69,11 @@ impl BackendsHttp2 {
     /// Whether this backend speaks HTTP/2, where it is not connected to by a Unix socket.
     pub(crate) fn is_backend(&self, backend: usize) -> bool {
         self.backends >> (backend & 63) & 1 == 1
+    }
+
+    /// Some may not take WebSockets.
+    pub(crate) fn refuses_websockets(&self) -> bool {
+        self.websockets != u64::MAX || self.websockets_change > 0
     }
 }
 
@@ -109,6 +120,8 @@ pub(crate) struct BackendHttp2 {
     pub(crate) slow: Option<(usize, u64)>,
     /// It does what no backend may do behind so many streams.
     pub(crate) offends: Option<usize>,
+    /// It announces that it takes WebSockets.
+    pub(crate) websockets: bool,
 }
 
 /// How one client speaks HTTP/2.
@@ -164,6 +177,24 @@ impl Scenario {
         }
     }
 
+    /// Draws who opens WebSockets, and which backends of HTTP/2 take them.
+    pub(super) fn draw_websockets(&mut self) {
+        let rng = &mut SplitMix64::new(mix(self.seed ^ 0x6455));
+        self.http2.websockets = (rng.pick(&[0, 100, 400]), rng.pick(&[0, 500, 1000]));
+        let draw = &mut self.http2.backends;
+        draw.websockets = rng.pick(&[u64::MAX, u64::MAX, 0, rng.clone().next_u64()]);
+        if !self.fault_free {
+            draw.websockets_change = rng.pick(&[0, 0, 100]);
+        }
+    }
+
+    /// Whether a request that can be one is for a WebSocket. The same whenever it is asked.
+    pub(crate) fn is_websocket(&self, id: u64, streams: bool) -> bool {
+        let (over_http2, over_http1) = self.http2.websockets;
+        let rng = &mut SplitMix64::new(mix(self.seed ^ mix(0x6456 ^ id << 8)));
+        rng.chance(if streams { over_http2 } else { over_http1 })
+    }
+
     /// Draws which backends speak HTTP/2: in a third of the runs some do.
     pub(super) fn draw_http2_backends(&mut self) {
         let rng = &mut SplitMix64::new(mix(self.seed ^ 0x4244));
@@ -196,9 +227,9 @@ impl Scenario {
         }
     }
 
-    /// How the backend speaks HTTP/2 on the connection with this number. The same whenever it is asked.
+    /// How a backend speaks HTTP/2 on the connection with this number. The same whenever it is asked.
     /// `faults`: it may do something wrong.
-    pub(crate) fn backend_http2(&self, socket: usize, faults: bool) -> BackendHttp2 {
+    pub(crate) fn backend_http2(&self, backend: usize, socket: usize, faults: bool) -> BackendHttp2 {
         let draw = &self.http2.backends;
         let rng = &mut SplitMix64::new(mix(self.seed ^ mix(0x4245 ^ socket as u64)));
         let fault = |rng: &mut SplitMix64, permille: u32| rng.chance(permille) && faults;
@@ -207,6 +238,8 @@ impl Scenario {
             let drawn = [least + rng.size(self.max_body), 65_535, 65_535, 200_000, 1 << 20];
             rng.pick(&drawn) as i64
         };
+        let changes =
+            SplitMix64::new(mix(self.seed ^ mix(0x6457 ^ socket as u64))).chance(draw.websockets_change);
         BackendHttp2 {
             seed: rng.next_u64(),
             max_streams: rng.pick(&[None, None, Some(100), Some(1), Some(2), Some(3), Some(5)]),
@@ -230,6 +263,7 @@ impl Scenario {
             cut: fault(rng, draw.cuts).then(|| (rng.size(50_000), rng.below(2) == 0)),
             slow: fault(rng, draw.slow).then(|| (1 + rng.size(2_000) as usize, rng.between(MS, 100 * MS))),
             offends: fault(rng, draw.offences).then(|| rng.below(6) as usize),
+            websockets: (draw.websockets >> (backend & 63) & 1 == 1) != changes,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a backend answers a request on a stream with, right or wrong.
 
-use super::head::{pair, response_fields, trailer_fields};
+use super::head::{pair, response_fields, switch_fields, trailer_fields};
 use super::offence::malformed;
 use super::piece::Piece;
 use super::{BackendConn, StreamsConn};
@@ -92,6 +92,65 @@ impl BackendConn {
             return true;
         }
         false
+    }
+
+    /// A WebSocket is asked for.
+    pub(super) fn websocket_asked(
+        &mut self,
+        conn: &mut StreamsConn,
+        net: &mut Net,
+        number: u32,
+        entry: &ExchangeEntry,
+    ) {
+        if let Some(pool) = entry.pool {
+            *net.ledger.executed.entry((pool, self.backend)).or_default() += 1;
+        }
+        let may = net.faults_on || net.scenario.fault_free;
+        if may && conn.rng.chance(net.scenario.http2.backends.stalls) {
+            net.mark(Mark::TunnelStalled);
+            let until = net.now + conn.rng.between(MS, 3_000 * MS);
+            if let Some(stream) = conn.streams.get_mut(&number) {
+                stream.stalls_until = until;
+            }
+        }
+        self.answer(conn, net, number, entry);
+    }
+
+    /// Accepts a WebSocket: all bytes of the tunnel follow, or a part of them and the end of something.
+    fn accept_websocket(
+        &self,
+        conn: &mut StreamsConn,
+        net: &mut Net,
+        number: u32,
+        entry: &ExchangeEntry,
+        answer: Answer,
+    ) {
+        let (id, len) = (entry.id, entry.tunnel.1);
+        let Some(stream) = conn.streams.get_mut(&number) else { return };
+        net.ledger.get_mut(id).tunnelled = Some((self.socket, number));
+        payload::fill(id, PayloadKind::TunnelDown, 0, len, &mut stream.content);
+        stream.pieces.push_back(Piece::Head { fields: switch_fields(id, self.backend), good: true });
+        if answer == Answer::Stalls {
+            stream.pieces.push_back(Piece::Data(conn.rng.below(len + 1) as usize));
+            stream.pieces.push_back(Piece::Pause(conn.rng.between(100, 6_000) * MS));
+        }
+        if answer == Answer::Truncated || net.faults_on && conn.rng.below(8) == 0 {
+            net.mark(Mark::TunnelResetByBackend);
+            stream.pieces.push_back(Piece::Data(conn.rng.below(len + 1) as usize));
+            return stream.pieces.push_back(Piece::Reset(conn.rng.pick(&CODES)));
+        }
+        stream.pieces.push_back(Piece::Data(len as usize));
+        // Some end their half at once, some when the client has ended its half.
+        stream.ends_second = conn.rng.below(3) == 0;
+        if stream.ends_second {
+            return;
+        }
+        stream.pieces.push_back(Piece::End);
+        if net.faults_on && conn.rng.below(6) == 0 {
+            net.mark(Mark::TunnelClosedByBackend);
+            let code = conn.rng.pick(&[code::NO_ERROR, code::CANCEL, code::INTERNAL_ERROR]);
+            stream.pieces.push_back(Piece::Reset(code));
+        }
     }
 
     /// The content of a request is still to come.
@@ -204,6 +263,19 @@ impl BackendConn {
         for _ in 0..interims {
             stream.pieces.push_back(Piece::Interim(vec![pair(":status", "103"), pair("link", "</x>")]));
         }
+        // A 100 (continue) counts too.
+        let too_many = interims + u64::from(entry.expect) > MAX_INTERIMS;
+        if (too_many || answer == Answer::Malformed)
+            && let Some(log) = &mut net.sockets[self.socket].streams
+        {
+            log.on(number).violated.get_or_insert(net.now);
+        }
+        if entry.websocket && answer != Answer::Malformed && conn.rng.below(3) > 0 {
+            return self.accept_websocket(conn, net, number, entry, answer);
+        }
+        if entry.websocket {
+            net.mark(Mark::WebSocketRefused);
+        }
         let fields = response_fields(net, entry, self.backend);
         let len = response_body_len(entry);
         payload::fill(id, PayloadKind::Response, 0, len, &mut stream.content);
@@ -235,13 +307,6 @@ impl BackendConn {
                 _ if has_trailers => stream.pieces.push_back(Piece::Trailers(trailer_fields(id))),
                 _ => stream.pieces.push_back(Piece::End),
             }
-        }
-        // A 100 (continue) counts too.
-        let too_many = interims + u64::from(entry.expect) > MAX_INTERIMS;
-        if (too_many || answer == Answer::Malformed)
-            && let Some(log) = &mut net.sockets[self.socket].streams
-        {
-            log.on(number).violated.get_or_insert(net.now);
         }
         if net.faults_on && answer == Answer::Correct && net.rng.chance(net.scenario.backend.closes_idle / 4)
         {

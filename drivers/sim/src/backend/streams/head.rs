@@ -8,6 +8,7 @@ use crate::http1::BodyFraming;
 use crate::http2::{FieldPairs, check_regular};
 use crate::identities;
 use crate::net::Net;
+use crate::websockets;
 
 /// The head of a request as text. `Err`: it is none. `secure`: it came over TLS.
 pub(super) fn request_text(fields: &FieldPairs, secure: bool) -> Result<Vec<u8>, String> {
@@ -20,10 +21,13 @@ pub(super) fn request_text(fields: &FieldPairs, secure: bool) -> Result<Vec<u8>,
             _ => Err(format!("{wanted} in {pseudo:?}")),
         }
     };
-    if pseudo.len() != 4 {
+    let (method, scheme, path, host) = (one(":method")?, one(":scheme")?, one(":path")?, one(":authority")?);
+    // RFC 8441 §4.
+    let websocket = method == "CONNECT" && one(":protocol")? == websockets::PROTOCOL;
+    if pseudo.len() != 4 + usize::from(websocket) {
         return Err(format!("pseudo-header fields {pseudo:?}"));
     }
-    let (method, scheme, path, host) = (one(":method")?, one(":scheme")?, one(":path")?, one(":authority")?);
+    let method = if websocket { "GET" } else { method };
     if scheme != if secure { "https" } else { "http" } {
         return Err(format!("the scheme {scheme}"));
     }
@@ -39,6 +43,9 @@ pub(super) fn request_text(fields: &FieldPairs, secure: bool) -> Result<Vec<u8>,
         text.push_str(": ");
         text.push_str(value);
         text.push_str("\r\n");
+    }
+    if websocket {
+        text.push_str("connection: upgrade\r\nupgrade: websocket\r\n");
     }
     text.push_str("\r\n");
     Ok(text.into_bytes())
@@ -69,6 +76,16 @@ pub(super) fn response_fields(net: &Net, entry: &ExchangeEntry, backend: usize) 
         all.push(pair("content-length", &entry.response_len.to_string()));
     }
     all
+}
+
+/// The fields of the response by which a WebSocket is there.
+pub(super) fn switch_fields(id: u64, backend: usize) -> FieldPairs {
+    vec![
+        pair(":status", "200"),
+        pair("x-sim", &id.to_string()),
+        pair("x-backend", &backend.to_string()),
+        pair("x-wire", "h2"),
+    ]
 }
 
 /// Trailers as fields.

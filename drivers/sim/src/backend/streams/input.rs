@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::head::request_text;
+use super::piece::Piece;
 use super::{BackendConn, Stream, StreamsConn};
 use crate::backend::request::check_request_head;
 use crate::chains::Chain;
 use crate::coverage::Mark;
 use crate::http1::{BodyChecker, BodyFraming, ParsedHead};
-use crate::http2::{PREFACE, RawFrame, check_regular, flag, kind, setting, settings_of};
+use crate::http2::{HTTP_2, PREFACE, RawFrame, check_regular, flag, kind, setting, settings_of};
 use crate::net::Net;
 use crate::payload::PayloadKind;
 
@@ -112,15 +113,20 @@ impl BackendConn {
             return Ok(());
         }
         let id = stream.exchange;
+        let end = frame.has(flag::END_STREAM);
+        if stream.websocket && !stream.sent_head && (len > 0 || end) {
+            return Err(("tunnel-waits", format!("{len} bytes of {id} before the 200")));
+        }
         stream.body.read(&frame.payload).map_err(|why| ("right-request-bytes", why))?;
         if id > 0 {
-            let most = net.ledger.get(id).len;
+            let entry = net.ledger.get(id);
+            let most = if stream.switched { entry.tunnel.0 } else { entry.len };
             if stream.body.received > most {
                 return Err(("right-request-bytes", format!("more than the {most} bytes of {id}")));
             }
             net.ledger.received_up(id, (self.socket, number), stream.body.received);
         }
-        if frame.has(flag::END_STREAM) {
+        if end {
             self.stream_request_ended(conn, net, number, &[])?;
         }
         Ok(())
@@ -137,8 +143,8 @@ impl BackendConn {
             if stream.sent_reset || stream.ignored {
                 return Ok(());
             }
-            if !end {
-                return Err(frames("a second head"));
+            if !end || stream.websocket {
+                return Err(frames("a second head, or trailers of a tunnel"));
             }
             check_regular(&fields).map_err(frames)?;
             let trailers: Vec<String> =
@@ -189,6 +195,10 @@ impl BackendConn {
                 sent_end: false,
                 sent_reset: false,
                 known_reset: false,
+                websocket: false,
+                switched: false,
+                sent_head: false,
+                ends_second: false,
                 ignored,
                 pieces: VecDeque::new(),
                 not_before: 0,
@@ -237,8 +247,17 @@ impl BackendConn {
         self.served = conn.served as u32;
         let Some(stream) = conn.streams.get_mut(&number) else { return Ok(()) };
         stream.exchange = id;
-        stream.body = BodyChecker::new(id, PayloadKind::Request, true, BodyFraming::Close);
+        let body = if entry.websocket { PayloadKind::TunnelUp } else { PayloadKind::Request };
+        stream.body = BodyChecker::new(id, body, true, BodyFraming::Close);
+        stream.websocket = entry.websocket;
+        if entry.websocket && (end || !conn.draw.websockets) {
+            return Err("a WebSocket that ends with its head, or was not announced".into());
+        }
         if self.stream_served(conn, net, number, &entry) {
+            return Ok(());
+        }
+        if entry.websocket {
+            self.websocket_asked(conn, net, number, &entry);
             return Ok(());
         }
         if end {
@@ -264,6 +283,9 @@ impl BackendConn {
         if id == 0 {
             return Ok(());
         }
+        if stream.websocket {
+            return Self::tunnel_ended(stream, net, self.socket);
+        }
         let entry = net.ledger.get(id).clone();
         if received != entry.len {
             let why = format!("{received} of {} bytes of {id}, then the end of its stream", entry.len);
@@ -286,6 +308,32 @@ impl BackendConn {
         }
         if !answered {
             self.answer(conn, net, number, &entry);
+        }
+        Ok(())
+    }
+
+    /// The client has ended its half of a tunnel, as far as the proxy says; or the WebSocket was refused.
+    fn tunnel_ended(stream: &mut Stream, net: &mut Net, socket: usize) -> Judged {
+        let (id, received) = (stream.exchange, stream.body.received);
+        let entry = net.ledger.get(id);
+        if !stream.switched {
+            return Ok(());
+        }
+        let client = &net.sockets[net.client_sockets[entry.client]];
+        let client_goes_on = match entry.version {
+            HTTP_2 => !entry.tunnel_half_closed,
+            _ => !client.to_proxy.ended || client.cut,
+        };
+        if entry.switched && client_goes_on {
+            return Err(("cut-is-no-end", format!("the client's end of {id} was none")));
+        }
+        if received != entry.tunnel.0 && entry.tunnel_half_closed {
+            let why = format!("{received} of {} bytes of {id}, then an end", entry.tunnel.0);
+            return Err(("tunnel-incomplete", why));
+        }
+        if stream.ends_second {
+            stream.pieces.push_back(Piece::End);
+            net.wake_peer(socket, net.now);
         }
         Ok(())
     }

@@ -67,7 +67,8 @@ impl StreamsConn {
         net.trace(52, || format!("the backend of {socket} breaks a rule: {what:?}"));
         net.violates(socket);
         self.offence = Some(what);
-        let idle = self.last_stream + 20;
+        // Streams that the proxy has opened may be on their way.
+        let idle = self.last_stream + 2_000;
         let out = &mut self.out;
         match what {
             Offence::DataOnIdleStream => put_frame(out, kind::DATA, 0, idle, b"x"),

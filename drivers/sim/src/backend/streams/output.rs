@@ -22,7 +22,7 @@ impl StreamsConn {
         if self.offence.is_some() {
             return;
         }
-        self.begin();
+        self.begin(net, socket);
         while self.out.len() < ENOUGH_OUT {
             self.acknowledge(net, socket);
             self.grant(net, socket);
@@ -36,18 +36,26 @@ impl StreamsConn {
     }
 
     /// Our settings come first.
-    fn begin(&mut self) {
+    fn begin(&mut self, net: &mut Net, socket: usize) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
         let draw = self.draw.clone();
         self.send_settings(draw.initial_window, draw.max_frame, draw.table, draw.max_streams);
+        let end = self.offset();
+        if let Some(log) = net.sockets[socket].streams.as_mut().filter(|_| draw.websockets) {
+            log.websockets = Some(end);
+        }
     }
 
     fn send_settings(&mut self, initial: u32, max_frame: u32, table: Option<u32>, streams: Option<u32>) {
         let mut settings =
             vec![(setting::INITIAL_WINDOW_SIZE, initial), (setting::MAX_FRAME_SIZE, max_frame)];
         settings.extend(table.map(|table| (setting::HEADER_TABLE_SIZE, table)));
+        // Once is enough (RFC 8441 §3).
+        if self.offset() == 0 && self.draw.websockets {
+            settings.push((setting::ENABLE_CONNECT_PROTOCOL, 1));
+        }
         settings.extend(streams.map(|streams| (setting::MAX_CONCURRENT_STREAMS, streams)));
         if self.rng.below(4) == 0 {
             settings.push((setting::ENABLE_PUSH, 0));
@@ -139,7 +147,9 @@ impl StreamsConn {
             return;
         }
         for (number, stream) in self.open_streams() {
-            let open = stream.exchange > 0 && !stream.got_end && stream.stalls_until == 0;
+            // Bytes of a tunnel may have to wait until it is there.
+            let open =
+                stream.exchange > 0 && !stream.websocket && !stream.got_end && stream.stalls_until == 0;
             if open && self.up.windows.left(*number) > 0 {
                 let since = stream.credit_since.max(self.credit_since);
                 net.judge_independence(stream.exchange, (socket, *number), since);
@@ -205,7 +215,9 @@ impl StreamsConn {
 
     /// The run heals: streams that would never be answered are reset.
     pub(super) fn reset_unanswered(&mut self, net: &mut Net, socket: usize) {
-        let unanswered = |stream: &super::Stream| stream.answered && stream.pieces.is_empty();
+        // A tunnel ends when its client has ended it.
+        let unanswered =
+            |stream: &super::Stream| stream.answered && stream.pieces.is_empty() && !stream.switched;
         let due: Vec<u32> = self
             .open_streams()
             .filter(|(_, s)| unanswered(s) && !s.sent_end)
@@ -265,6 +277,8 @@ impl StreamsConn {
             }
             Piece::Head { fields, good } => {
                 let probe = stream.exchange == 0;
+                stream.sent_head = true;
+                stream.switched = stream.websocket && fields[0].1 == "200";
                 // Behind nothing at all the end may come with the head.
                 let empty = matches!(stream.pieces.front(), Some(Piece::Data(0)));
                 if empty {

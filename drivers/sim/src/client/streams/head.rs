@@ -4,6 +4,7 @@
 use crate::http1::ParsedHead;
 use crate::http2::{FieldPairs, OF_CONNECTION, check_regular, reason_phrase};
 use crate::random::mix;
+use crate::websockets;
 
 /// The fields of a request with this head. The same for the same id.
 pub(crate) fn request_fields(head: &[u8], id: u64, scheme: &str) -> FieldPairs {
@@ -14,10 +15,17 @@ pub(crate) fn request_fields(head: &[u8], id: u64, scheme: &str) -> FieldPairs {
     let bits = mix(id ^ 0x41e1d);
     let mut fields = FieldPairs::new();
     let mut put = |name: &str, value: &str| fields.push((name.to_ascii_lowercase(), value.to_owned()));
-    put(":method", method);
+    // RFC 8441 §4.
+    let websocket = head.get("upgrade") == Ok(Some(websockets::PROTOCOL));
+    if websocket {
+        put(":method", "CONNECT");
+        put(":protocol", websockets::PROTOCOL);
+    } else {
+        put(":method", method);
+    }
     put(":scheme", scheme);
     // One of both is enough, and both may be there.
-    if bits & 7 > 0 {
+    if bits & 7 > 0 || websocket {
         put(":authority", host);
     }
     put(":path", target);
@@ -28,6 +36,8 @@ pub(crate) fn request_fields(head: &[u8], id: u64, scheme: &str) -> FieldPairs {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
             "host" => {}
+            // Some send one all the same, which passes neither way.
+            "sec-websocket-key" if bits & 0x60 > 0 => {}
             _ if OF_CONNECTION.contains(&&*lower) => {}
             "te" => put(&lower, "trailers"),
             "cookie" if bits & 0x10 > 0 => value.split("; ").for_each(|crumb| put(&lower, crumb)),

@@ -145,6 +145,9 @@ impl Client {
             if !end {
                 return Err(frames("a second head"));
             }
+            if stream.reader.tunnel.is_some() {
+                return Err(frames("trailers of a tunnel"));
+            }
             check_regular(&fields).map_err(frames)?;
             let trailers = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             return self.stream_ended(conn, net, number, trailers);
@@ -163,6 +166,9 @@ impl Client {
             }
         }
         stream.reader.received(net, &text);
+        if stream.websocket && status >= 200 {
+            stream.settled();
+        }
         let cookies = std::mem::take(&mut stream.reader.cookies);
         self.cookies.extend(cookies);
         if end {
@@ -188,7 +194,10 @@ impl Client {
             let why = format!("{} bytes, {:?} announced", stream.received, stream.announced);
             return Err(("right-length", why));
         }
-        if stream.reader.reads_until_end() {
+        if stream.reader.tunnel.is_some() {
+            stream.reader.tunnel_ended(net);
+            stream.reader.finish(net);
+        } else if stream.reader.reads_until_end() {
             stream.reader.end_of_stream(net, trailers);
         } else if !trailers.is_empty() {
             return Err(("right-trailers", format!("{trailers:?} behind no content")));
@@ -219,7 +228,11 @@ impl Client {
         }
         let id = stream.exchange;
         net.trace(18 << 20 | id, || format!("stream {} with {id} is reset: {code}", frame.stream));
-        if stream.got_end {
+        let tunnel = stream.reader.tunnel.is_some();
+        if tunnel && ![code::CANCEL, code::NO_ERROR].contains(&code) {
+            return Err(frames(format!("code {code} for a tunnel")));
+        }
+        if stream.got_end && !(tunnel && code == code::CANCEL) {
             // There is no need for the rest of the request.
             if code != code::NO_ERROR {
                 return Err(frames(format!("code {code} behind a whole response")));
@@ -241,7 +254,7 @@ impl Client {
         if code == code::REFUSED_STREAM {
             entry.refused = true;
         }
-        self.responses += 1;
+        self.responses += usize::from(!stream.got_end);
         Ok(())
     }
 
@@ -258,6 +271,10 @@ impl Client {
         let settings = settings_of(&frame.payload).ok_or_else(|| frames("its size"))?;
         if settings.iter().any(|(id, _)| *id == setting::ENABLE_PUSH) {
             return Err(frames("ENABLE_PUSH of a server"));
+        }
+        conn.may_connect |= settings.contains(&(setting::ENABLE_CONNECT_PROTOCOL, 1));
+        if !conn.may_connect {
+            return Err(("websocket-announced", format!("SETTINGS {settings:?}")));
         }
         let due = net.now + conn.rng.below(conn.draw.ack_delay + 1);
         conn.acks_due.push_back((due, settings));

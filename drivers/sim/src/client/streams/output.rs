@@ -34,7 +34,7 @@ impl Client {
             }
         }
         conn.reset_some(net);
-        conn.rest(net);
+        conn.rest(net, socket);
     }
 
     /// Sends the head of the next request, if it is time for that.
@@ -55,6 +55,11 @@ impl Client {
             put_frame(&mut conn.out, kind::GOAWAY, 0, 0, &payload);
             return false;
         }
+        let first = conn.todo.front().map(|(id, _)| net.ledger.get(*id).websocket);
+        if first == Some(true) && !conn.may_connect {
+            // Nobody asks before he knows (RFC 8441 §3).
+            return false;
+        }
         let Some((id, mut head)) = conn.todo.pop_front() else { return false };
         if net.ledger.get(id).sends_cookie {
             self.put_cookie(net, id, &mut head);
@@ -66,9 +71,14 @@ impl Client {
         conn.next_stream += 2;
         conn.opened_early |= !conn.settings_taken;
         let mut body = Vec::new();
-        payload::fill(id, PayloadKind::Request, 0, entry.len, &mut body);
+        let websocket = entry.websocket;
+        let (kind, len) = match websocket {
+            true => (PayloadKind::TunnelUp, entry.tunnel.0),
+            false => (PayloadKind::Request, entry.len),
+        };
+        payload::fill(id, kind, 0, len, &mut body);
         let nothing = match entry.framing {
-            BodyFraming::None => true,
+            BodyFraming::None => !websocket,
             BodyFraming::Length(0) => conn.rng.below(2) == 0,
             _ => false,
         };
@@ -84,6 +94,10 @@ impl Client {
         let waits = if conn.rng.below(2) == 0 { 3_600 * SEC } else { conn.rng.between(MS, 300 * MS) };
         let resets = net.faults_on && conn.rng.chance(net.scenario.http2.resets);
         let stalls = conn.rng.chance(net.scenario.http2.stalls);
+        let early = if websocket { conn.draw_early(net, id) } else { 0 };
+        let moves = if websocket { entry.tunnel.0 + entry.tunnel.1 } else { entry.len + entry.response_len };
+        let ends_second = websocket && conn.rng.below(3) == 0;
+        let resets = resets || websocket && net.faults_on && conn.rng.below(8) == 0;
         if stalls {
             net.mark(Mark::Http2StalledStream);
         }
@@ -103,8 +117,12 @@ impl Client {
                 body,
                 at: 0,
                 trailer: entry.trailer,
+                websocket,
+                limit: if websocket { early as usize } else { usize::MAX },
+                may_end: !websocket,
+                ends_second,
                 continue_by: entry.expect.then_some(net.now + waits),
-                reset_after: resets.then(|| conn.rng.size(entry.len + entry.response_len)),
+                reset_after: resets.then(|| conn.rng.size(moves)),
                 moved: 0,
                 sent_end: nothing,
                 sent_reset: false,
@@ -123,6 +141,18 @@ impl Client {
 }
 
 impl StreamsConn {
+    /// How much of a tunnel is sent before anybody has said that it is there.
+    fn draw_early(&mut self, net: &mut Net, id: u64) -> u64 {
+        let all = net.ledger.get(id).tunnel.0;
+        if all == 0 || self.rng.below(3) > 0 {
+            return 0;
+        }
+        let early = 1 + self.rng.size(all - 1);
+        net.ledger.get_mut(id).early = early;
+        net.mark(Mark::EarlyTunnelBytes);
+        early
+    }
+
     /// The preface, and our settings.
     fn begin(&mut self, net: &mut Net) {
         if std::mem::replace(&mut self.begun, true) {
@@ -294,7 +324,8 @@ impl StreamsConn {
                 }
                 stream.continue_by = None;
             }
-            if stream.at == stream.body.len() || self.up.left(*number) > 0 {
+            let more = stream.at < stream.body.len().min(stream.limit);
+            if stream.ends_now(net.faults_on) || more && self.up.left(*number) > 0 {
                 ready.push(*number);
             }
         }
@@ -316,7 +347,7 @@ impl StreamsConn {
         let drawn = if small { 1 + self.rng.size(16_384) } else { most };
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let id = stream.exchange;
-        let left = (stream.body.len() - stream.at) as u64;
+        let left = (stream.body.len().min(stream.limit) - stream.at) as u64;
         let n = left.min(drawn).min(most);
         // Padding counts as much as content (RFC 9113 §6.1).
         let padding = padding.min((most - n).saturating_sub(1));
@@ -331,7 +362,7 @@ impl StreamsConn {
         payload.resize(payload.len() + padding as usize, 0);
         stream.at += n as usize;
         stream.moved += n;
-        let all = stream.at == stream.body.len();
+        let all = stream.ends_now(net.faults_on);
         // The end may come behind the content, too.
         let ends = all && !stream.trailer && (n == 0 || self.rng.below(2) == 0);
         if ends {
@@ -364,7 +395,9 @@ impl StreamsConn {
             }
         }
         if self.streams.get(&number).is_some_and(|stream| stream.sent_end) {
-            net.ledger.get_mut(id).request_end = self.offset();
+            let entry = net.ledger.get_mut(id);
+            entry.request_end = self.offset();
+            entry.tunnel_half_closed = entry.switched;
         }
     }
 
@@ -376,8 +409,9 @@ impl StreamsConn {
                 continue;
             }
             let gives_up = stream.reset_after.is_some_and(|after| stream.moved >= after) && net.faults_on;
-            if gives_up || stream.got_end && self.draw.seed & 1 == 0 {
-                due.push((*number, !stream.got_end));
+            let tunnel = stream.reader.tunnel.is_some();
+            if gives_up || stream.got_end && !tunnel && self.draw.seed & 1 == 0 {
+                due.push((*number, gives_up && (tunnel || !stream.got_end)));
             }
         }
         for (number, gives_up) in due {
@@ -389,7 +423,7 @@ impl StreamsConn {
             if gives_up {
                 let id = stream.exchange;
                 net.trace(21 << 20 | id, || format!("stream {number} with {id} is given up"));
-                net.mark(Mark::Http2Reset);
+                net.mark(if stream.reader.tunnel.is_some() { Mark::TunnelReset } else { Mark::Http2Reset });
                 net.ledger.get_mut(id).given_up = true;
                 stream.reader.finish(net);
             }
@@ -397,9 +431,15 @@ impl StreamsConn {
     }
 
     /// When all is over, asks the proxy whether it has said everything.
-    fn rest(&mut self, net: &Net) {
+    fn rest(&mut self, net: &mut Net, socket: usize) {
         let ready = self.has_settings && self.acks_due.is_empty() && self.down.unacknowledged.is_empty();
         if ready && self.is_through() && !self.resting && net.ledger.violation.is_none() {
+            // What both sides of a tunnel have said may still be on its way to the backend.
+            let passes =
+                |s: &Stream| s.reader.tunnel.is_some() && net.ledger.get(s.exchange).record.is_none();
+            if net.faults_on && self.streams.values().any(passes) {
+                return net.wake_peer(socket, net.now + 10 * MS);
+            }
             self.resting = true;
             self.send_ping(true);
         }
