@@ -27,11 +27,11 @@ use signal_hook::iterator::Signals;
 use crate::load::Loaded;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
-use crate::predecessor::Predecessor;
+use crate::predecessor::{Predecessor, Turn};
 use crate::privileges::Identity;
 use crate::reload::{self, CERTIFICATES_TIMEOUT, Daemon, Open, Reload};
 use crate::upgrade::{self, Program, Successor, Upgrade};
-use crate::{FAILED, FORCED, access_file, activation, daemon_log, privileges, signals};
+use crate::{FAILED, FORCED, access_file, activation, daemon_log, knowledge, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -121,6 +121,11 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     let certificates = Arc::new(Mutex::new(certificates));
     let client = SharedClient::new(backend_tls);
     let config = Arc::new(config);
+    if let Some(health) = predecessor.as_deref_mut().and_then(Predecessor::take_health) {
+        // The first probes go on from there.
+        drop(shared.prepare(&config));
+        knowledge::take_over(health, &shared);
+    }
     let open = listeners.iter().map(Open::of).collect();
     let (own, target) = (stdout.clone(), access.clone());
     let sources = Sources {
@@ -158,8 +163,12 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
         .start(waiting, running.mailboxes())
         .map_err(|e| format!("cannot start the thread of the admin pages: {e}"))?;
     if let Some(predecessor) = &predecessor
-        && predecessor.wait(&stop)?
+        && let Turn::Serve(all) = predecessor.wait(&stop)?
     {
+        // Before anybody is accepted, while the process before this one still serves.
+        if let Some(all) = all {
+            knowledge::take_over(all, &shared);
+        }
         running.reloader().reload(&config, &[], later);
         written = pid_file.and_then(|path| PidFile::write(&path, None).map_err(|e| log::error!("{e}")).ok());
         predecessor.serving();
@@ -174,6 +183,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
             program,
             stop: stop.clone(),
             workers: running.workers(),
+            shared: shared.clone(),
             notifier: notifier.clone(),
             access: access.clone(),
             reload: Box::new({
