@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use ruststrom_core::Shared;
 use ruststrom_core::shared::{Extent, Restore, Restored};
+use ruststrom_core::{Instant, Shared};
 use ruststrom_driver::clock;
 
 /// As much is written at most, and a little more is read: a million clients that have all used their limit.
@@ -16,12 +16,18 @@ const MOST: usize = 128 << 20;
 /// Bytes that are written or read at once.
 const AT_ONCE: usize = 64 << 10;
 
-/// Memory with all that is known now; `None`: this system has no such memory. Workers go on meanwhile.
+/// What is known, and when.
+pub(crate) struct Knowledge {
+    pub(crate) memory: OwnedFd,
+    pub(crate) taken: Instant,
+}
+
+/// Writes what is known now; `None`: this system has no such memory. Workers go on meanwhile.
 ///
 /// # Errors
 /// If there is not enough of it.
 #[cfg(target_os = "linux")]
-pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<Knowledge>> {
     use std::io::Write as _;
 
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -55,7 +61,7 @@ pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<OwnedF
         snapshot.clients(),
         clock::now().since(taken)
     );
-    Ok(Some(file.into()))
+    Ok(Some(Knowledge { memory: file.into(), taken }))
 }
 
 /// How long a file of this process may be.
@@ -64,12 +70,12 @@ fn room() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
-/// Memory with all that is known now; there is none of a kind that could be passed on.
+/// Nothing: this system has no memory that could be passed on.
 ///
 /// # Errors
 /// None.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn write(_: &Shared, _: Extent) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn write(_: &Shared, _: Extent) -> io::Result<Option<Knowledge>> {
     Ok(None)
 }
 
@@ -152,7 +158,7 @@ mod tests {
         let (old, new) = (process(), process());
         let state = |process: &(Shared, _)| process.0.pools()[0].backends()[0].health().state();
         (0..3).for_each(|_| _ = old.0.pools()[0].connect_failed(0, clock::now()));
-        let memory = write(&old.0, Extent::Everything).expect("written").expect("Linux has it");
+        let memory = write(&old.0, Extent::Everything).expect("written").expect("Linux has it").memory;
         let seals = fcntl_get_seals(&memory).expect("sealed");
         assert!(seals.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW));
         assert!((&File::from(memory.try_clone().expect("a descriptor"))).write_all(b"x").is_err());
@@ -182,7 +188,8 @@ mod tests {
         let large = memory(b"");
         large.set_len(1 << 40).expect("nothing is written");
         assert!(refused(&large).contains("nothing that one has"));
-        let good = File::from(write(&shared, Extent::Health).expect("written").expect("Linux has it"));
+        let good = write(&shared, Extent::Everything).expect("written").expect("Linux has it");
+        let good = File::from(good.memory);
         let mut bytes = vec![0; good.metadata().expect("a file").len() as usize];
         good.read_exact_at(&mut bytes, 0).expect("whole");
         bytes[12..20].copy_from_slice(&u64::MAX.to_le_bytes());

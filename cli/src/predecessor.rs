@@ -21,13 +21,13 @@ pub(crate) struct Predecessor {
     link: UnixStream,
     sockets: Vec<Inherited>,
     access_log: Option<(PathBuf, File)>,
-    /// What it has found out about the backends, when this process was started.
-    health: Option<OwnedFd>,
+    /// What it had found out when this process was started.
+    knowledge: Option<OwnedFd>,
 }
 
 /// What this process is to do when it is ready.
 pub(crate) enum Turn {
-    /// To serve; what the process before it has found out, if that goes along.
+    /// To serve; what the process before it has found out meanwhile, if that goes along.
     Serve(Option<OwnedFd>),
     /// To stop.
     Stop,
@@ -56,7 +56,7 @@ impl Predecessor {
         let link = UnixStream::from(stdin);
         // Nobody else is to have it.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let (estate, health): (Estate, _) = handover::hear_with(&link, Some(Instant::now() + SOON))?;
+        let (estate, knowledge): (Estate, _) = handover::hear_with(&link, Some(Instant::now() + SOON))?;
         let count = estate.listeners.len() + usize::from(estate.access_log.is_some());
         link.set_read_timeout(Some(SOON))?;
         let mut passed = handover::take(&link, count)?;
@@ -66,7 +66,7 @@ impl Predecessor {
         for (kind, socket) in estate.listeners.iter().zip(passed) {
             sockets.push(inherited(kind, socket)?);
         }
-        Ok(Self { link, sockets, access_log, health })
+        Ok(Self { link, sockets, access_log, knowledge })
     }
 
     /// Its sockets, once.
@@ -79,9 +79,9 @@ impl Predecessor {
         self.access_log.take().filter(|(known, _)| known == path).map(|(_, file)| file)
     }
 
-    /// What it has found out about the backends ([`knowledge`](crate::knowledge)), once.
-    pub(crate) fn take_health(&mut self) -> Option<OwnedFd> {
-        self.health.take()
+    /// What it had found out when this process was started ([`crate::knowledge`]), once.
+    pub(crate) fn take_knowledge(&mut self) -> Option<OwnedFd> {
+        self.knowledge.take()
     }
 
     /// Tells why this process cannot serve.
@@ -101,7 +101,7 @@ impl Predecessor {
         stop.on_advance(Box::new(move || _ = link.shutdown(std::net::Shutdown::Both)));
         match handover::hear_with(&self.link, None) {
             _ if stop.stage() != Stage::Run => Ok(Turn::Stop),
-            Ok((Word::Go, all)) => Ok(Turn::Serve(all)),
+            Ok((Word::Go, new)) => Ok(Turn::Serve(new)),
             Ok(_) => Err(lost(io::Error::other("it says something else"))),
             Err(e) => Err(lost(e)),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
+use ruststrom_core::shared::HeldLimiters;
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::acme::Acme;
@@ -96,9 +97,8 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     let certificates = obtain(acme, &shared, &server, &stop)?;
     let (config, client) = (Arc::new(config), SharedClient::new(backend_tls));
     let parts = Parts { config, shared, stop, server, client, certificates, notifier, access, stdout };
-    if let Some(health) = predecessor.as_deref_mut().and_then(Predecessor::take_health) {
-        parts.take_over_health(health);
-    }
+    let known = predecessor.as_deref_mut().and_then(Predecessor::take_knowledge);
+    let held = known.map(|known| parts.take_over(known));
     // While another process serves nobody is accepted: what becomes of this one is not known yet.
     let (now, later) = match predecessor {
         Some(_) => (Vec::new(), opened.listeners),
@@ -108,6 +108,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     if let Some(predecessor) = &predecessor {
         opened.pid_file = parts.succeed(predecessor, &running, later, pid_file.as_deref())?;
     }
+    drop(held);
     let watched = parts.notifier.start(&parts.stop, parts.shared.clone(), running.workers());
     watched.map_err(no_thread("that tells the service manager"))?;
     let mut successor = Successor::default();
@@ -237,11 +238,13 @@ impl Parts {
         Ok((running, metrics))
     }
 
-    /// Takes over what the process before this one has found out about the backends: the first probes go on
-    /// from there.
-    fn take_over_health(&self, health: OwnedFd) {
+    /// Takes over what the process before this one has found out: the first probes go on from there. What
+    /// clients had stays for as long as what is returned, or somebody counts with it.
+    fn take_over(&self, known: OwnedFd) -> HeldLimiters {
         drop(self.shared.prepare(&self.config));
-        knowledge::take_over(health, &self.shared);
+        let held = self.shared.hold_limiters([clock::entropy(), clock::entropy()]);
+        knowledge::take_over(known, &self.shared);
+        held
     }
 
     /// Waits until the process before this one gives way, and takes whoever comes to these listeners; the PID
@@ -253,10 +256,10 @@ impl Parts {
         listeners: Vec<BoundListener>,
         pid_file: Option<&Path>,
     ) -> Result<Option<PidFile>, String> {
-        let Turn::Serve(all) = predecessor.wait(&self.stop)? else { return Ok(None) };
+        let Turn::Serve(new) = predecessor.wait(&self.stop)? else { return Ok(None) };
         // Before anybody is accepted, while the process before this one still serves.
-        if let Some(all) = all {
-            knowledge::take_over(all, &self.shared);
+        if let Some(new) = new {
+            knowledge::take_over(new, &self.shared);
         }
         running.reloader().reload(&self.config, &[], listeners);
         let written =

@@ -21,7 +21,7 @@ use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::workers::Workers;
 
 use crate::handover::{self, Estate, Word};
-use crate::knowledge;
+use crate::knowledge::{self, Knowledge};
 use crate::notify::Notifier;
 
 /// A new process is ready within this time, probes and lookups of names included, or is given up.
@@ -267,11 +267,12 @@ impl Upgrade {
         };
         let mut descriptors: Vec<_> = lent.iter().map(|lent| lent.socket.as_fd()).collect();
         descriptors.extend(log.as_ref().map(|(_, file)| file.as_fd()));
-        // Its probes go on from there.
-        let health = self.knowledge(Extent::Health);
-        let given = handover::say_with(to, &estate, health.as_ref().map(AsFd::as_fd));
+        // Its probes go on from there, and it has time to read what clients had.
+        let before = self.knowledge(Extent::Everything);
+        let given = handover::say_with(to, &estate, before.as_ref().map(|known| known.memory.as_fd()));
         let given = given.and_then(|()| handover::pass(to, &descriptors));
         given.map_err(|e| format!("does not take the sockets: {e}"))?;
+        let since = before.map_or(Extent::Everything, |known| Extent::Since(known.taken));
         drop(descriptors);
         drop((lent, log));
         match handover::hear(to, Some(until)) {
@@ -281,13 +282,13 @@ impl Upgrade {
             Err(e) => return Err(silence(&e, READY_WITHIN)),
         }
         // As late as can be: what is counted here from now on the new process does not know of.
-        let all = self.knowledge(Extent::Everything);
+        let new = self.knowledge(since);
         // From here on it may have clients.
         successor.keep();
         self.notifier.main_process(id);
-        let gone = handover::say_with(to, &Word::Go, all.as_ref().map(AsFd::as_fd));
+        let gone = handover::say_with(to, &Word::Go, new.as_ref().map(|known| known.memory.as_fd()));
         gone.map_err(|e| silence(&e, SOON))?;
-        drop(all);
+        drop(new);
         match handover::hear(to, Some(Instant::now() + SERVING_WITHIN)) {
             Ok(Word::Serving) => Ok(()),
             Ok(_) => Err("says something else".into()),
@@ -296,7 +297,7 @@ impl Upgrade {
     }
 
     /// What this process has found out; the new one can do without it.
-    fn knowledge(&self, extent: Extent) -> Option<OwnedFd> {
+    fn knowledge(&self, extent: Extent) -> Option<Knowledge> {
         knowledge::write(&self.shared, extent).unwrap_or_else(|e| {
             log::warn!("what this process has found out does not go along: {e}");
             None

@@ -21,7 +21,7 @@ pub use clients::TooMany;
 pub use http_challenges::HttpChallenge;
 pub use prepared::Prepared;
 pub use restore::{Restore, Restored};
-pub use snapshot::{Extent, Snapshot};
+pub use snapshot::{Extent, HeldLimiters, Snapshot};
 
 use crate::balance::{BackendState, PoolCounters, PoolState};
 use crate::config::{self, Config};

@@ -24,6 +24,7 @@ use crate::succession::Succession;
 
 on_each_driver!(
     a_used_limit_stays_used,
+    what_comes_while_the_new_one_starts_counts_too,
     an_ill_backend_is_not_tried,
     a_broken_circuit_stays_broken,
     after_a_process_that_passes_nothing,
@@ -68,6 +69,40 @@ fn a_used_limit_stays_used(driver: &str) {
     assert_eq!(admitted("127.0.0.3", address, 30), 20, "another client has a window of its own");
     let output = succession.daemon.output();
     assert!(!output.contains("cannot be used"), "{output}");
+    succession.stop();
+}
+
+/// Most of what goes along does so when the new process starts; it takes a while until that is ready.
+fn what_comes_while_the_new_one_starts_counts_too(driver: &str) {
+    let backend = Backend::start(|mut peer| {
+        while let Some(head) = peer.request() {
+            if head.starts_with("get /slow ") {
+                std::thread::sleep(Duration::from_millis(1_500));
+            }
+            if !peer.send(ok("here")) {
+                return;
+            }
+        }
+    });
+    let checks = "[backend_pools.health_config]\npath = \"/slow\"\ntimeout = 15000\n";
+    let config = config(&[backend.address], &format!("{checks}{LIMIT}"));
+    let mut succession = Succession::start(&config, &["--driver", driver, "--workers", "2"]);
+    let address = succession.address();
+    assert_eq!(admitted("127.0.0.1", address, 25), 20);
+    assert_eq!(admitted("127.0.0.2", address, 5), 5);
+    // So long that only the first time that knowledge goes along it has these in it.
+    std::thread::sleep(Duration::from_millis(1_200));
+    succession.signal(Signal::USR2);
+    succession.wait_for_nth("what 2 clients of RateLimiter had", 0);
+    assert_eq!(admitted("127.0.0.2", address, 5), 5);
+    assert_eq!(admitted("127.0.0.3", address, 25), 20);
+    assert_eq!(succession.daemon.output().matches("upgraded: process").count(), 0, "too slow to tell");
+    succession.is_upgraded();
+    succession.wait_for_the_old();
+    assert_eq!(admitted("127.0.0.1", address, 5), 0);
+    assert_eq!(admitted("127.0.0.2", address, 25), 10);
+    assert_eq!(admitted("127.0.0.3", address, 5), 0);
+    succession.wait_for_nth("what 2 clients of RateLimiter had", 1);
     succession.stop();
 }
 

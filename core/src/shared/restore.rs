@@ -69,7 +69,8 @@ impl Restore {
 
     /// Takes records of a snapshot into the configuration that was prepared last
     /// ([`Shared::prepare`]). `taken` is the moment to which its times relate, on the clock of this process,
-    /// and not after `now`. Clients are counted where a shard has made the middleware already.
+    /// and not after `now`. Clients are counted where a shard has made the middleware, or
+    /// [`Shared::hold_limiters`] has made what it counts with.
     #[must_use]
     pub fn new(shared: &Shared, taken: Instant, now: Instant) -> Self {
         let (mut backends, mut limiters) = (BTreeMap::new(), BTreeMap::new());

@@ -39,13 +39,13 @@ pub(super) const END: u8 = 0;
 pub(super) const BACKEND: u8 = 1;
 pub(super) const CLIENTS: u8 = 2;
 
-/// What is to be in a snapshot.
+/// Whose windows are to be in a snapshot; the health of all backends always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// The health of backends: it takes no time.
-    Health,
-    /// The health of backends, and the windows of `RateLimiter`: up to 109 bytes for each client.
+    /// Of all clients: up to 109 bytes for each.
     Everything,
+    /// Of those that have been seen since an earlier snapshot of everything was taken.
+    Since(Instant),
 }
 
 /// What a process knows, a part at a time. Nobody waits for it longer than for a copy of a few hundred
@@ -53,6 +53,8 @@ pub enum Extent {
 #[derive(Debug)]
 pub struct Snapshot {
     taken: Instant,
+    /// Clients that have not been seen since then are left out.
+    since: Instant,
     /// Bytes that may still be written.
     left: usize,
     first: Vec<u8>,
@@ -99,12 +101,15 @@ impl Shared {
                     });
                 }
             }
-            if extent == Extent::Everything {
-                limiters = self.limiters(&prepared.config);
-            }
+            limiters = self.limiters(&prepared.config);
         }
+        let since = match extent {
+            Extent::Everything => Instant::ZERO,
+            Extent::Since(since) => since,
+        };
         Snapshot {
             taken,
+            since,
             left: most.saturating_sub(first.len()),
             first,
             limiters: limiters.into_iter(),
@@ -118,19 +123,37 @@ impl Shared {
 
     /// Every `RateLimiter` that this configuration has and a shard has made.
     pub(super) fn limiters(&self, config: &Config) -> Vec<Limiter> {
-        let of_pool = |pool: &Arc<config::Pool>| {
-            let limits = pool.middlewares.iter().filter_map(|middleware| match middleware {
-                Middleware::RateLimiter { limit, window } => Some(RequestLimit::new(*limit, *window)),
-                _ => None,
-            });
-            let limiters = limits.enumerate().filter_map(|(nth, limit)| {
-                let windows = self.middlewares.request_windows(&pool.name, nth)?;
-                Some(Limiter { pool: pool.name.clone(), nth: u16::try_from(nth).ok()?, limit, windows })
-            });
-            limiters.collect::<Vec<_>>()
-        };
-        config.pools.iter().flat_map(of_pool).collect()
+        limiters(config, |pool, nth| self.middlewares.request_windows(pool, nth))
     }
+
+    /// Makes what every `RateLimiter` of the configuration that was prepared last counts with, before a shard
+    /// has made the middleware: it stays for as long as what is returned. `seed` is random.
+    #[must_use]
+    pub fn hold_limiters(&self, seed: [u64; 2]) -> HeldLimiters {
+        let prepared = self.registry().prepared.clone();
+        let make = |pool: &str, nth| Some(self.middlewares.make_request_windows(pool, nth, seed));
+        HeldLimiters(prepared.map_or_else(Vec::new, |prepared| limiters(&prepared.config, make)))
+    }
+}
+
+/// What `RateLimiter`s count with stays while this does.
+#[derive(Debug)]
+pub struct HeldLimiters(#[expect(dead_code, reason = "it is there to be kept")] Vec<Limiter>);
+
+/// The `RateLimiter`s of a configuration for which there is something to count with.
+fn limiters(config: &Config, windows: impl Fn(&str, usize) -> Option<Arc<RequestWindows>>) -> Vec<Limiter> {
+    let of_pool = |pool: &Arc<config::Pool>| {
+        let limits = pool.middlewares.iter().filter_map(|middleware| match middleware {
+            Middleware::RateLimiter { limit, window } => Some(RequestLimit::new(*limit, *window)),
+            _ => None,
+        });
+        let limiters = limits.enumerate().filter_map(|(nth, limit)| {
+            let windows = windows(&pool.name, nth)?;
+            Some(Limiter { pool: pool.name.clone(), nth: u16::try_from(nth).ok()?, limit, windows })
+        });
+        limiters.collect::<Vec<_>>()
+    };
+    config.pools.iter().flat_map(of_pool).collect()
 }
 
 impl Snapshot {
@@ -152,7 +175,8 @@ impl Snapshot {
             return true;
         };
         self.copied.clear();
-        if !limiter.windows.copy_some(position, &limiter.limit, self.taken, &mut self.copied) {
+        let times = (self.since, self.taken);
+        if !limiter.windows.copy_some(position, &limiter.limit, times, &mut self.copied) {
             self.current = None;
         } else if !self.copied.is_empty() {
             let before = into.len();

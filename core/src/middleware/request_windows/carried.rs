@@ -46,25 +46,25 @@ pub(crate) enum Put {
 
 impl RequestWindows {
     /// Copies some of the clients that are behind `position`, which moves on; false if there were none. Those
-    /// that have been quiet for a window are left out. A client may come twice, the later time as it was
-    /// later.
+    /// that have been quiet for a window are left out, and those that have not been seen since the moment
+    /// `since`, but for as much as clocks are apart. A client may come twice, the later time as it was later.
     pub(crate) fn copy_some(
         &self,
         position: &mut Position,
         limit: &RequestLimit,
-        now: Instant,
+        (since, now): (Instant, Instant),
         into: &mut Vec<CarriedClient>,
     ) -> bool {
         let Some(stripe) = self.stripes.get(position.stripe) else { return false };
         // Nothing is allocated while requests wait.
         into.reserve(AT_ONCE * BUCKET);
-        let now_ms = now.as_nanos() / 1_000_000;
+        let [since_ms, now_ms] = [since, now].map(|time| time.as_nanos() / 1_000_000);
         let stripe = stripe.0.lock().unwrap_or_else(PoisonError::into_inner);
         // If buckets are added meanwhile, clients move on to later ones.
         let until = (position.bucket + AT_ONCE).min(stripe.buckets());
         for at in position.bucket * BUCKET..until * BUCKET {
             let (key, seen_ms) = (stripe.keys[at], stripe.seen[at]);
-            if key != 0 && now_ms < stripe.free_at(at, limit) {
+            if key != 0 && seen_ms + SLACK_MS >= since_ms && now_ms < stripe.free_at(at, limit) {
                 into.push(CarriedClient { key, seen_ms, cells: stripe.cells[at] });
             }
         }

@@ -124,20 +124,30 @@ fn health_and_windows_go_on() {
     }
 }
 
+/// What comes in a second snapshot is newer where nothing else says how things are.
 #[test]
-fn health_alone_goes_without_windows() {
-    let bytes = old().snapshot(Extent::Health);
-    let new = Process::new(TEXT);
-    let restored = new.restore(&bytes[HEAD..], 1000, TAKEN, TAKEN);
-    assert_eq!((restored.backends, restored.clients, restored.complete), (4, 0, true));
-    // What comes later is newer where nothing else says how things are.
-    let later = old();
-    later.pool("unchecked").connected(0, TAKEN);
-    later.pool("web").probed(1, &GOOD, TAKEN);
-    let restored = new.restore(&later.snapshot(Extent::Everything)[HEAD..], 1000, TAKEN, TAKEN);
-    assert_eq!((restored.backends, restored.unhealthy, restored.clients), (1, 0, 1));
+fn a_second_snapshot_has_what_is_new() {
+    let old = old();
+    let shared = Shared::new("host", 1);
+    drop(shared.prepare(&old.config));
+    let held = shared.hold_limiters([5, 6]);
+    let mut new = Process { shared, config: old.config.clone(), _chains: Vec::new() };
+    let first = new.restore(&old.snapshot(Extent::Everything)[HEAD..], 1000, TAKEN, TAKEN);
+    assert_eq!((first.backends, first.clients, first.complete), (4, 1, true));
+    // A shard finds what is held.
+    new._chains = new.config.pools.iter().map(|pool| new.shared.chain(&new.config, pool, [3, 4])).collect();
+    drop(held);
+    old.pool("unchecked").connected(0, TAKEN);
+    old.pool("web").probed(1, &GOOD, TAKEN);
+    let since = Extent::Since(TAKEN);
+    let second = new.restore(&old.snapshot(since)[HEAD..], 1000, TAKEN, TAKEN);
+    assert_eq!((second.backends, second.unhealthy, second.clients), (1, 0, 0), "the client was quiet");
     assert_eq!(new.states("unchecked"), [HealthState::Healthy]);
     assert_eq!(new.states("web")[1], HealthState::Unhealthy, "its own checks decide");
+    assert_eq!(old.admitted(TAKEN, 1), 1);
+    let third = new.restore(&old.snapshot(since)[HEAD..], 1000, TAKEN, TAKEN);
+    assert_eq!((third.backends, third.clients), (0, 1));
+    assert_eq!(new.admitted(TAKEN, 5), 1, "of 20: 18 were in the first, and one in the last");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn address(n: u32) -> IpAddr {
 
 fn bytes(windows: &RequestWindows, limit: &RequestLimit, taken: Instant) -> Vec<u8> {
     let (mut position, mut clients, mut bytes) = (Position::default(), Vec::new(), Vec::new());
-    while windows.copy_some(&mut position, limit, taken, &mut clients) {
+    while windows.copy_some(&mut position, limit, (Instant::ZERO, taken), &mut clients) {
         clients.drain(..).for_each(|client| client.write(taken, &mut bytes));
     }
     bytes
@@ -126,13 +126,24 @@ fn clients_without_a_place_are_told_of() {
     assert!((900..=1024).contains(&known), "{known}");
 }
 
+#[test]
+fn whoever_was_seen_since_then_is_copied_again() {
+    let (old, limit) = (RequestWindows::with_room(1024, HERE), limit(3, 60));
+    (0..10).for_each(|n| _ = old.admit(address(n), &limit, ms(10_000 + u64::from(n) * 1_000)));
+    for (since, expected) in [(0, 10), (10_000, 10), (11_001, 9), (20_000, 1), (20_001, 0)] {
+        let (mut position, mut clients) = (Position::default(), Vec::new());
+        while old.copy_some(&mut position, &limit, (ms(since), ms(21_000)), &mut clients) {}
+        assert_eq!(clients.len(), expected, "{since}");
+    }
+}
+
 /// Requests that come while clients are copied move them: none is left out.
 #[test]
 fn places_that_are_added_meanwhile_lose_nobody() {
     let (old, limit) = (RequestWindows::with_room(1 << 18, HERE), limit(3, 60));
     (0..40_000).for_each(|n| _ = old.admit(address(n), &limit, ms(5)));
     let (mut position, mut clients, mut next) = (Position::default(), Vec::new(), 100_000);
-    while old.copy_some(&mut position, &limit, ms(6), &mut clients) {
+    while old.copy_some(&mut position, &limit, (Instant::ZERO, ms(6)), &mut clients) {
         (next..next + 700).for_each(|n| _ = old.admit(address(n), &limit, ms(6)));
         next += 700;
     }
