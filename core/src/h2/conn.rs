@@ -424,6 +424,7 @@ impl Conn {
             handed: 0,
             held: Held::default(),
             held_end: None,
+            reset: None,
             length_left: None,
             has_head: false,
             asked: Asked::Other,

@@ -6,6 +6,7 @@ use super::flow::{RecvWindow, SendWindow};
 use super::head::Asked;
 use super::machine::State;
 use super::priority::Priority;
+use super::reason::Reason;
 
 /// One open stream.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     pub(super) held: Held,
     /// The message has ended behind them, with these trailers.
     pub(super) held_end: Option<Vec<u8>>,
+    /// It was reset behind that end.
+    pub(super) reset: Option<Reason>,
     /// What `Content-Length` leaves to come, in bytes.
     pub(super) length_left: Option<u64>,
     /// The head of the peer's message has come; an interim one is none.

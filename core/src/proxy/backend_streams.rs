@@ -278,6 +278,8 @@ impl<O: Observer> Proxy<O> {
     pub(super) fn attach_anew(&mut self, x: ExchangeId, now: Instant) {
         if let Some(e) = self.tables.exchanges.get_mut(x) {
             e.attempts = e.attempts.saturating_sub(1);
+            // The backend has taken a connection in time: for the next one there is as much.
+            (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
             self.attach(x, true, now);
         }
     }

@@ -497,6 +497,8 @@ impl<O: Observer> Proxy<O> {
         }
         e.left_behind += 1;
         e.attempts = e.attempts.saturating_sub(1);
+        // The backend has taken a connection in time: for the next one there is as much.
+        (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
         e.rewind_request();
         self.attach(x, false, now);
     }

@@ -382,6 +382,9 @@ impl<O: Observer> Proxy<O> {
             if !planted!(184) {
                 self.signals.mark_dirty(x, e);
             }
+        } else if taken > 0 && e.phase == Phase::Tunnel {
+            // Some of it may have waited for credit: it moves now.
+            self.signals.mark_dirty(x, e);
         } else if e.awaits_continue && e.times.sent == Instant::NEVER && !planted!(186) {
             // The backend has all that it gets before it says something.
             e.sent_at(now);

@@ -74,7 +74,7 @@ impl<O: Observer> Proxy<O> {
             }
             None => {
                 self.tables.exchanges[x].backend = None;
-                self.attach_anew(x, now);
+                self.attempt_unprocessed(x, Cause::ConnectFailed, true, now);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ruststrom_core::Cause;
 use ruststrom_core::h2::{Reason, write};
 
-use crate::two_wires;
-use crate::{OK, TWO, get, nothing_left, post, records, rig};
+use crate::two_wires::{self, Speaks};
+use crate::{OK, TWO, get, nothing_left, post, records, rig, rig_of};
 
 /// Sends GOAWAY from a backend as it is.
 fn go_away(rig: &mut two_wires::Rig, b: ruststrom_core::ConnId, last: u32, reason: Reason) {
@@ -37,6 +37,27 @@ fn a_backend_that_leaves_ends_what_it_has() {
     // One that has none goes at once.
     go_away(&mut rig, other.0, other.1, Reason::NO_ERROR);
     assert!(rig.is_closed(other.0));
+}
+
+// Its backend had taken a connection in time: that this is long ago says nothing of the next one.
+#[test]
+fn who_is_left_behind_has_all_of_its_time_to_connect() {
+    let mut rig = rig("retries = 0\n[backend_pools.timeouts]\nconnect = 5\nbackend_head = 60");
+    let c = rig.client();
+    let far = rig.ask(c, &get("/"), true);
+    let leg = rig.asked()[0];
+    rig.advance(Duration::from_secs(10));
+    rig.connects_wait = true;
+    go_away(&mut rig, leg.0, 0, Reason::NO_ERROR);
+    rig.advance(Duration::from_secs(4));
+    assert!(records(&mut rig).is_empty());
+    rig.decide_connects();
+    let again = *rig.asked().last().expect("asked again");
+    rig.respond(again, OK, b"ok");
+    assert_eq!(rig.message(far).body, b"ok");
+    assert_eq!(rig.proxy.observer_mut().attempts, [1]);
+    assert_eq!(records(&mut rig), [(200, None)]);
+    nothing_left(&rig);
 }
 
 #[test]
@@ -118,6 +139,45 @@ fn a_whole_response_is_one_whatever_becomes_of_the_request() {
     assert_eq!(records(&mut rig), [(413, None)]);
     assert!(!rig.is_closed(leg.0), "the connection goes on");
     nothing_left(&rig);
+}
+
+/// A DATA frame as it is, which ends nothing.
+fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write::data_header(&mut frame, stream, bytes.len() as u32, false);
+    [frame, bytes.to_vec()].concat()
+}
+
+// What a backend does wrong behind a response that is whole is no fault of the response (RFC 9113 §8.1),
+// however much of it the client has not read yet.
+#[test]
+fn a_whole_response_is_one_whatever_comes_behind_it() {
+    for client in [Speaks::Http1, Speaks::Http2] {
+        let mut rig = rig_of("", "retries = 0", (client, Speaks::Http2));
+        let (c, other) = (rig.client(), rig.client());
+        let far = rig.ask(c, &post("/", 100_000), false);
+        rig.send_all(far, &[b'x'; 1000]);
+        let well = rig.ask(other, &get("/well"), true);
+        let (leg, leg_well) = (rig.asked()[0], rig.asked()[1]);
+        let body: Vec<u8> = (0..15_000_u32).map(|n| (n % 251) as u8).collect();
+        rig.slow_down(c);
+        rig.respond(leg, "HTTP/1.1 403 Forbidden\r\nContent-Length: 15000\r\n\r\n", &body);
+        // As much as one takes at once: the rest lies in the proxy.
+        rig.most = 100;
+        rig.take_once(c);
+        rig.send_bytes(leg.0, &data(leg.1, b"more"));
+        assert!(rig.message(leg).reset, "{client:?}: the backend hears of it");
+        rig.most = usize::MAX;
+        while rig.take_once(c) {}
+        let got = rig.message(far);
+        assert!(got.head.starts_with("HTTP/1.1 403 ") && got.ended && !got.reset, "{client:?}: {got:?}");
+        assert!(got.body == body, "{client:?}: {} bytes", got.body.len());
+        rig.respond(leg_well, OK, b"ok");
+        assert_eq!(rig.message(well).body, b"ok", "others go on");
+        assert_eq!(records(&mut rig), [(403, None), (200, None)], "{client:?}");
+        assert!(!rig.is_closed(leg.0), "{client:?}");
+        nothing_left(&rig);
+    }
 }
 
 #[test]

@@ -138,6 +138,50 @@ fn who_waits_may_leave_and_streams_may_be_few() {
     }
 }
 
+// What they need next is another connection, which has its own time to come about.
+#[test]
+fn who_finds_no_room_after_long_may_connect_again() {
+    for clients in CLIENTS {
+        let timeouts = "retries = 0\n[backend_pools.timeouts]\nconnect = 3";
+        let mut rig = rig_of("", timeouts, (clients, Speaks::Http2));
+        rig.backend_limits = h2::Limits { streams: 1, ..h2::Limits::default() };
+        rig.connects_wait = true;
+        let all: Vec<_> = (0..2).map(|_| rig.client()).collect();
+        let waits: Vec<_> = all.iter().map(|c| rig.ask(*c, ASK, false)).collect();
+        rig.decide_connects_deaf();
+        rig.advance(Duration::from_secs(5));
+        rig.connects_wait = true;
+        rig.http2(rig.backend_conns[0]).deaf = false;
+        rig.run();
+        rig.advance(Duration::from_secs(2));
+        assert!(records(&mut rig).is_empty(), "{clients:?}");
+        rig.decide_connects();
+        assert_eq!((rig.backend_conns.len(), rig.asked().len()), (2, 2), "{clients:?}");
+        for backend in rig.asked() {
+            let head = head_of(&rig, backend);
+            rig.respond_head(backend, &switch(&head));
+        }
+        for client in waits {
+            assert!(head_of(&rig, client).starts_with(&format!("HTTP/1.1 {} ", status_for(clients))));
+        }
+    }
+}
+
+// Nobody connects for ever to a backend that takes no streams at all.
+#[test]
+fn a_backend_without_room_is_given_up() {
+    for clients in CLIENTS {
+        let mut rig = rig_of("", "retries = 0", (clients, Speaks::Http2));
+        rig.backend_limits = h2::Limits { streams: 0, ..h2::Limits::default() };
+        let c = rig.client();
+        let client = rig.ask(c, ASK, false);
+        assert!(head_of(&rig, client).starts_with("HTTP/1.1 502 "), "{clients:?}");
+        assert_eq!(records(&mut rig), [(502, Some(Cause::ConnectFailed))], "{clients:?}");
+        assert!(rig.backend_conns.len() <= 20, "{clients:?}: {}", rig.backend_conns.len());
+        nothing_left(&rig);
+    }
+}
+
 // An `https://` backend is asked over HTTP/1.1 until it has announced something else.
 #[test]
 fn http1_is_what_all_take() {

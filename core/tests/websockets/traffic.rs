@@ -172,6 +172,37 @@ fn a_quiet_tunnel_ends_in_time() {
     }
 }
 
+// Bytes that have waited for credit move when it comes, as others do when they come.
+#[test]
+fn credit_keeps_a_tunnel_alive() {
+    let top = "[timeouts]\ntunnel = 20\nstall = 5\n[http2]\ninitial_window = 16384";
+    for pair in PAIRS {
+        for by_client in [true, false] {
+            let mut rig = rig_of(top, "", pair);
+            let c = rig.client();
+            let (client, backend) = opened(&mut rig, c);
+            let (stalls, sends) = if by_client { (client, backend) } else { (backend, client) };
+            if stalls.1 == 0 {
+                continue;
+            }
+            rig.hold(stalls);
+            let bytes = pattern(1 << 20, 251);
+            while rig.send(sends, &bytes) > 0 {}
+            let before = bytes_at(&rig, stalls).len();
+            rig.advance(Duration::from_secs(15));
+            rig.unhold(stalls);
+            rig.hold(stalls);
+            assert!(bytes_at(&rig, stalls).len() > before, "{pair:?} {by_client}");
+            rig.advance(Duration::from_secs(15));
+            assert_eq!(rig.proxy.counts().exchanges, 1, "{pair:?} {by_client}");
+            rig.advance(Duration::from_secs(6));
+            let cause = Some(Cause::TunnelTimeout);
+            assert_eq!(records(&mut rig), [(status_for(pair.0), cause)], "{pair:?} {by_client}");
+            nothing_left(&rig);
+        }
+    }
+}
+
 // What limits content is not for tunnels.
 #[test]
 fn limits_of_content_are_not_for_tunnels() {

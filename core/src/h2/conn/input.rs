@@ -92,6 +92,9 @@ impl Conn {
                 && let Some(trailers) = found.held_end.take()
             {
                 received.trailers = trailers;
+                if let Some(reason) = found.reset {
+                    self.pending.push_back(Event::Reset { stream, reason, unprocessed: false });
+                }
                 self.end_if_closed(stream);
                 return Some(Event::End { stream });
             }
@@ -212,8 +215,22 @@ impl Conn {
         }
     }
 
-    /// The peer broke a rule of a stream (RFC 9113 §5.4.2).
+    /// The peer broke a rule of a stream (RFC 9113 §5.4.2). What it has said in full before stays said.
     fn stream_error(&mut self, stream: u32, reason: Reason, now: Instant) -> Handled {
+        let state = self.streams.get(stream).map_or(State::Idle, |found| found.state);
+        if self.role == Role::Server || state == State::Idle || state.may_receive() {
+            return self.malformed(stream, reason, now);
+        }
+        // A response that is whole is a valid one whatever comes behind it (RFC 9113 §8.1).
+        self.spend(Abuse::ResetsCaused, now)?;
+        if state.next(Step::SendReset).is_ok() {
+            write::reset(&mut self.out, stream, reason);
+        }
+        Ok(self.end_behind_message(stream, State::ResetByUs, reason))
+    }
+
+    /// The same, in a message that is not whole or by its last frame.
+    fn malformed(&mut self, stream: u32, reason: Reason, now: Instant) -> Handled {
         let Some(found) = self.streams.get(stream).filter(|found| found.state != State::Idle) else {
             if self.is_idle(stream) {
                 return Err(reason);
@@ -230,6 +247,20 @@ impl Conn {
         }))
     }
 
+    /// A stream was reset behind a whole response: that is known once all of the response has been handed
+    /// out.
+    fn end_behind_message(&mut self, stream: u32, state: State, reason: Reason) -> Option<Event> {
+        if let Some(found) = self.streams.get_mut(stream)
+            && found.held_end.is_some()
+        {
+            found.state = state;
+            found.reset.get_or_insert(reason);
+            return None;
+        }
+        self.remove(stream, state);
+        Some(Event::Reset { stream, reason, unprocessed: false })
+    }
+
     fn peer_reset(&mut self, stream: u32, reason: Reason, now: Instant) -> Handled {
         let Some(found) = self.streams.get_mut(stream).filter(|found| found.state != State::Idle) else {
             return self.not_open(stream, Step::RecvReset, now);
@@ -239,8 +270,7 @@ impl Conn {
             self.spend(Abuse::Resets, now)?;
         } else if found.held_end.is_some() {
             // The response is whole, and the rest of the request is not wanted (RFC 9113 §8.1).
-            found.state = State::ResetByPeer;
-            return Ok(None);
+            return Ok(self.end_behind_message(stream, State::ResetByPeer, reason));
         }
         self.remove(stream, State::ResetByPeer);
         let unprocessed = self.role == Role::Client && reason == Reason::REFUSED_STREAM;
@@ -319,6 +349,14 @@ impl Conn {
         }
     }
 
+    /// The peer has as many streams open as it may (RFC 9113 §5.1.2). Those that have ended both ways, of which
+    /// some waits to be handed out, are not open, but there is no more room for them than for the others.
+    fn has_too_many(&self) -> bool {
+        let (all, most) = (self.streams.len(), self.limits.streams as usize);
+        let open = || self.streams.iter().filter(|stream| !stream.state.is_closed()).count();
+        all >= most && (all >= 2 * most || open() >= most)
+    }
+
     /// The head of a request, on a new stream.
     fn request(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let Block { stream, end_stream: ended, depends_on_itself } = *block;
@@ -341,7 +379,7 @@ impl Conn {
         } else if let Some(value) = received.block.other(b"priority") {
             new.priority = Priority::parse(value);
         }
-        let refused = self.streams.len() >= self.limits.streams as usize;
+        let refused = self.has_too_many();
         self.streams.insert(new);
         if refused {
             return self.stream_error(stream, Reason::REFUSED_STREAM, now);
@@ -392,7 +430,7 @@ impl Conn {
         };
         let response = match parsed {
             Ok(response) => response,
-            Err(HeadError::Malformed) => return self.stream_error(stream, Reason::PROTOCOL_ERROR, now),
+            Err(HeadError::Malformed) => return self.malformed(stream, Reason::PROTOCOL_ERROR, now),
             Err(HeadError::Violation(violation)) => {
                 return Ok(Some(Event::Rejected { stream, violation, ended }));
             }
@@ -424,7 +462,7 @@ impl Conn {
             && found.asked != Asked::Tunnel
             && found.length_left.is_none_or(|left| left == 0);
         if !complete || head::trailers(&received.block, &mut received.trailers).is_err() {
-            return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
+            return self.malformed(stream, Reason::PROTOCOL_ERROR, now);
         }
         if !found.held.is_empty() {
             found.held_end = Some(std::mem::take(&mut received.trailers));
@@ -460,7 +498,10 @@ impl Conn {
             }
             Some(state) => match state.next(step) {
                 Err(Fault::Stream(reason) | Fault::Connection(reason)) => Some(reason),
-                Err(_) => None,
+                Err(Fault::Ignore | Fault::Ours) => {
+                    self.release_connection(counts);
+                    return Ok(None);
+                }
                 Ok(_) => self.take_data(stream, counts, payload, end_stream).err(),
             },
         };
