@@ -10,7 +10,7 @@ use ruststrom_driver::log_writer::{self, LogWriter};
 use crate::outside;
 
 /// A file that is open, and its path.
-type Opened = Option<(File, PathBuf)>;
+pub(crate) type Opened = Option<(File, PathBuf)>;
 
 /// What a reload does with the access log.
 pub(crate) enum Change {

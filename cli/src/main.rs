@@ -16,6 +16,7 @@ mod daemon_log;
 mod demo;
 mod explain;
 mod handover;
+mod knowledge;
 mod load;
 mod manual;
 mod middleware_files;

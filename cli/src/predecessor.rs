@@ -21,6 +21,16 @@ pub(crate) struct Predecessor {
     link: UnixStream,
     sockets: Vec<Inherited>,
     access_log: Option<(PathBuf, File)>,
+    /// What it had found out when this process was started.
+    knowledge: Option<OwnedFd>,
+}
+
+/// What this process is to do when it is ready.
+pub(crate) enum Turn {
+    /// To serve; what the process before it has found out meanwhile, if that goes along.
+    Serve(Option<OwnedFd>),
+    /// To stop.
+    Stop,
 }
 
 impl Predecessor {
@@ -46,7 +56,7 @@ impl Predecessor {
         let link = UnixStream::from(stdin);
         // Nobody else is to have it.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let estate: Estate = handover::hear(&link, Some(Instant::now() + SOON))?;
+        let (estate, knowledge): (Estate, _) = handover::hear_with(&link, Some(Instant::now() + SOON))?;
         let count = estate.listeners.len() + usize::from(estate.access_log.is_some());
         link.set_read_timeout(Some(SOON))?;
         let mut passed = handover::take(&link, count)?;
@@ -56,7 +66,7 @@ impl Predecessor {
         for (kind, socket) in estate.listeners.iter().zip(passed) {
             sockets.push(inherited(kind, socket)?);
         }
-        Ok(Self { link, sockets, access_log })
+        Ok(Self { link, sockets, access_log, knowledge })
     }
 
     /// Its sockets, once.
@@ -69,24 +79,29 @@ impl Predecessor {
         self.access_log.take().filter(|(known, _)| known == path).map(|(_, file)| file)
     }
 
+    /// What it had found out when this process was started ([`crate::knowledge`]), once.
+    pub(crate) fn take_knowledge(&mut self) -> Option<OwnedFd> {
+        self.knowledge.take()
+    }
+
     /// Tells why this process cannot serve.
     pub(crate) fn refuse(&self, why: &str) {
         let _ = handover::say(&self.link, &Word::Failed(why.to_owned()));
     }
 
-    /// Tells it when this process is ready, and waits until it gives way; false if a stop comes first.
+    /// Tells it when this process is ready, and waits until it gives way, or a stop comes.
     ///
     /// # Errors
     /// A message if it ends, or has given this process up.
-    pub(crate) fn wait(&self, stop: &Stop) -> Result<bool, String> {
+    pub(crate) fn wait(&self, stop: &Stop) -> Result<Turn, String> {
         let lost = |e: io::Error| format!("the process that was to be replaced does not wait any more: {e}");
         let link = self.link.try_clone().map_err(lost)?;
         stop.on_probed(Box::new(move || _ = handover::say(&link, &Word::Ready)));
         let link = self.link.try_clone().map_err(lost)?;
         stop.on_advance(Box::new(move || _ = link.shutdown(std::net::Shutdown::Both)));
-        match handover::hear(&self.link, None) {
-            _ if stop.stage() != Stage::Run => Ok(false),
-            Ok(Word::Go) => Ok(true),
+        match handover::hear_with(&self.link, None) {
+            _ if stop.stage() != Stage::Run => Ok(Turn::Stop),
+            Ok((Word::Go, new)) => Ok(Turn::Serve(new)),
             Ok(_) => Err(lost(io::Error::other("it says something else"))),
             Err(e) => Err(lost(e)),
         }

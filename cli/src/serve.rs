@@ -1,5 +1,7 @@
 //! The daemon: everything that can fail is done first, then the workers run until a signal stops them.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,31 +9,34 @@ use std::time::Duration;
 
 use ruststrom_core::Shared;
 use ruststrom_core::config::{Config, Driver, ListenerKind};
+use ruststrom_core::shared::HeldLimiters;
 use ruststrom_driver::access_log::LogObserver;
 use ruststrom_driver::access_target::SharedAccessTarget;
+use ruststrom_driver::acme::Acme;
 use ruststrom_driver::daemon_observer::DaemonObserver;
 use ruststrom_driver::inherited::{Inherited, take_over};
 use ruststrom_driver::listen::{BoundListener, ListenError, bind_others};
+use ruststrom_driver::log_writer::LogWriter;
 use ruststrom_driver::lookup::Lookups;
 use ruststrom_driver::metrics::hub::{Hub, Sources};
 use ruststrom_driver::stop::Stop;
 use ruststrom_driver::tls::session::RustlsLayer;
 use ruststrom_driver::tls::shared_client::SharedClient;
 use ruststrom_driver::tls::shared_server::SharedServer;
-use ruststrom_driver::watch::Contents;
+use ruststrom_driver::watch::{Contents, Watch};
 use ruststrom_driver::worker::WorkerExit;
-use ruststrom_driver::workers::Setup;
+use ruststrom_driver::workers::{Reloader, Running, Setup};
 use ruststrom_driver::{clock, limits};
 use signal_hook::iterator::Signals;
 
 use crate::load::Loaded;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
-use crate::predecessor::Predecessor;
+use crate::predecessor::{Predecessor, Turn};
 use crate::privileges::Identity;
-use crate::reload::{self, CERTIFICATES_TIMEOUT, Daemon, Open, Reload};
+use crate::reload::{self, CERTIFICATES_TIMEOUT, Certificates, Daemon, Open, Reload};
 use crate::upgrade::{self, Program, Successor, Upgrade};
-use crate::{FAILED, FORCED, access_file, activation, daemon_log, privileges, signals};
+use crate::{FAILED, FORCED, access_file, activation, daemon_log, knowledge, privileges, signals};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,171 +69,268 @@ pub(crate) struct Start<'p> {
 /// # Errors
 /// A message if the daemon cannot start.
 pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> Result<ExitCode, String> {
-    let Start {
-        loaded: Loaded { config, tls, mut acme, backend_tls, identity, warnings },
-        file,
-        folder,
-        workers,
-        driver,
-        pid_file,
-        signals,
-        mut predecessor,
-    } = start;
+    let Start { loaded, file, folder, workers, driver, pid_file, signals, mut predecessor } = start;
     let program = Program::of_this_process();
     let (notifier, problem) = Notifier::from_environment();
-    let mut problems: Vec<String> = problem.into_iter().collect();
-    let format = config.access_log.format;
-    let workers = workers.or(config.workers).unwrap_or_else(cores);
+    let workers = workers.or(loaded.config.workers).unwrap_or_else(cores);
+    let driver = driver.unwrap_or(loaded.config.driver);
     let files = limits::raise_files();
-    // What may need root comes first, before any thread is started: then its rights are given up.
-    let (listeners, left_out) = listen(&config, workers, predecessor.as_deref_mut(), &mut problems)?;
+    let mut opened = open(&loaded, workers, &folder, pid_file.as_deref(), predecessor.as_deref_mut())?;
+    let Loaded { config, tls, mut acme, backend_tls, warnings, .. } = loaded;
+    let stdout = daemon_log::start(config.access_log.format)?;
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    problem.iter().chain(&opened.problems).for_each(|problem| log::error!("{problem}"));
+    let access = SharedAccessTarget::new(access_file::target(&config, opened.access_file, &stdout)?);
+    log::debug!("open files: {files:?}");
+    warn_of_listeners(&opened.listeners, &opened.left_out);
+    let stop = Arc::new(Stop::default());
+    let (ask, requests) = reload::requests();
+    let (ask_upgrade, upgrades) = upgrade::requests();
+    let asks = file.is_some().then(|| (ask.clone(), ask_upgrade));
+    signals::listen(signals, stop.clone(), stdout.clone(), access.clone(), asks)
+        .map_err(|e| format!("cannot handle signals: {e}"))?;
+    bound(&opened.listeners);
+    log_listeners(&opened.listeners, &config, workers);
+    let open = opened.listeners.iter().map(Open::of).collect();
+    let shared = Arc::new(Shared::new(&clock::hostname(), workers));
+    let server = SharedServer::new(acme.serve_stored(tls)?);
+    let certificates = obtain(acme, &shared, &server, &stop)?;
+    let (config, client) = (Arc::new(config), SharedClient::new(backend_tls));
+    let parts = Parts { config, shared, stop, server, client, certificates, notifier, access, stdout };
+    let known = predecessor.as_deref_mut().and_then(Predecessor::take_knowledge);
+    let held = known.map(|known| parts.take_over(known));
+    // While another process serves nobody is accepted: what becomes of this one is not known yet.
+    let (now, later) = match predecessor {
+        Some(_) => (Vec::new(), opened.listeners),
+        None => (opened.listeners, Vec::new()),
+    };
+    let (running, metrics) = parts.start_workers(driver, now, files.files())?;
+    if let Some(predecessor) = &predecessor {
+        opened.pid_file = parts.succeed(predecessor, &running, later, pid_file.as_deref())?;
+    }
+    drop(held);
+    let watched = parts.notifier.start(&parts.stop, parts.shared.clone(), running.workers());
+    watched.map_err(no_thread("that tells the service manager"))?;
+    let mut successor = Successor::default();
+    if let Some((file, contents)) = file {
+        let upgrade = parts.upgrade(program, &running, ask.clone());
+        let watch = ask.on_changes().map_err(no_thread("that watches files"))?;
+        let daemon = parts.daemon((file, folder), (workers, driver), running.reloader(), watch, metrics);
+        let reload = Reload::new(daemon, parts.config.clone(), open, contents);
+        reload.listen(requests).map_err(no_thread("for reloads"))?;
+        successor = upgrade.listen(upgrades).map_err(no_thread("for upgrades"))?;
+    }
+    let exit = running.join();
+    successor.give_up();
+    let code = parts.end(exit);
+    drop(opened.pid_file);
+    parts.access.flush(FLUSH_TIMEOUT);
+    parts.stdout.flush(FLUSH_TIMEOUT);
+    Ok(code)
+}
+
+/// What is open before root's rights are given up.
+struct Opened {
+    listeners: Vec<BoundListener>,
+    /// What could not be bound, and need not be.
+    left_out: Vec<ListenError>,
+    access_file: access_file::Opened,
+    pid_file: Option<PidFile>,
+    /// For the log, once there is one.
+    problems: Vec<String>,
+}
+
+/// Opens what may need root: that comes first, before any thread is started, and then root's rights are given
+/// up.
+fn open(
+    loaded: &Loaded,
+    workers: u16,
+    folder: &Path,
+    pid_file: Option<&Path>,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<Opened, String> {
+    let mut problems = Vec::new();
+    let config = &loaded.config;
+    let (listeners, left_out) = listen(config, workers, predecessor.as_deref_mut(), &mut problems)?;
     // Root's rights may be gone; the file that the process before this one has open is not.
     let lent = |path: &Path| predecessor.as_deref_mut().and_then(|p| p.take_access_log(path));
-    let access_file = access_file::open(&config, &folder, lent)?;
-    let owner = identity.as_ref().map(Identity::owner);
-    let mut written = match (&pid_file, &predecessor) {
+    let access_file = access_file::open(config, folder, lent)?;
+    let owner = loaded.identity.as_ref().map(Identity::owner);
+    let pid_file = match (pid_file, &predecessor) {
         (Some(path), None) => Some(PidFile::write(path, owner)?),
         _ => None,
     };
-    acme.make_folders(owner)?;
-    if let Some(identity) = &identity {
+    loaded.acme.make_folders(owner)?;
+    if let Some(identity) = &loaded.identity {
         privileges::drop_to(identity)?;
     }
-    let stdout = daemon_log::start(format)?;
-    for warning in warnings {
-        log::warn!("{warning}");
+    Ok(Opened { listeners, left_out, access_file, pid_file, problems })
+}
+
+/// Obtains certificates, if the configuration has any that are.
+fn obtain(
+    acme: Acme,
+    shared: &Arc<Shared>,
+    server: &SharedServer,
+    stop: &Stop,
+) -> Result<Certificates, String> {
+    let running = (!acme.is_empty()).then(|| acme.start(shared.clone(), server, stop)).transpose();
+    Ok(Arc::new(Mutex::new(running.map_err(no_thread("that obtains certificates"))?)))
+}
+
+/// What it is to the user that a thread cannot be started.
+fn no_thread(which: &'static str) -> impl FnOnce(io::Error) -> String {
+    move |e| format!("cannot start the thread {which}: {e}")
+}
+
+/// What the threads of a daemon share.
+struct Parts {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    stop: Arc<Stop>,
+    server: SharedServer,
+    client: SharedClient,
+    certificates: Certificates,
+    notifier: Arc<Notifier>,
+    access: SharedAccessTarget,
+    /// Where the daemon's own log goes.
+    stdout: LogWriter,
+}
+
+impl Parts {
+    /// Starts the workers, and the thread of the admin pages.
+    fn start_workers(
+        &self,
+        driver: Driver,
+        listeners: Vec<BoundListener>,
+        files: usize,
+    ) -> Result<(Running, Hub), String> {
+        let (own, target) = (self.stdout.clone(), self.access.clone());
+        let sources = Sources {
+            version: env!("CARGO_PKG_VERSION"),
+            shared: self.shared.clone(),
+            stop: self.stop.clone(),
+            server: self.server.clone(),
+            dropped_lines: Box::new(move || own.dropped() + target.dropped()),
+        };
+        let (metrics, waiting) = Hub::new(sources, self.config.clone());
+        let setup = Setup {
+            config: self.config.clone(),
+            shared: self.shared.clone(),
+            listeners,
+            seed: clock::entropy(),
+            files,
+            stop: self.stop.clone(),
+            lookups: Lookups::default().with_pages(Arc::new(metrics.clone())),
+            tls: RustlsLayer::new(self.server.clone(), self.client.clone()),
+        };
+        let (target, counts) = (self.access.clone(), metrics.clone());
+        let observer = move |worker| {
+            let log = LogObserver::writing_to(target.clone()).of_worker(worker);
+            DaemonObserver::new(log, counts.worker())
+        };
+        let running = match driver {
+            Driver::Mio => ruststrom_mio::start(setup, observer),
+            Driver::Smol => ruststrom_smol::start(setup, observer),
+        };
+        let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
+        metrics.start(waiting, &running.workers()).map_err(no_thread("of the admin pages"))?;
+        Ok((running, metrics))
     }
-    for problem in problems {
-        log::error!("{problem}");
+
+    /// Takes over what the process before this one has found out: the first probes go on from there. What
+    /// clients had stays for as long as what is returned, or somebody counts with it.
+    fn take_over(&self, known: OwnedFd) -> HeldLimiters {
+        drop(self.shared.prepare(&self.config));
+        let held = self.shared.hold_limiters([clock::entropy(), clock::entropy()]);
+        knowledge::take_over(known, &self.shared);
+        held
     }
-    let access = SharedAccessTarget::new(access_file::target(&config, access_file, &stdout)?);
-    log::debug!("open files: {files:?}");
-    warn_of_listeners(&listeners, &left_out);
-    let stop = Arc::new(Stop::default());
-    let (ask, requests) = reload::requests();
-    let (upgrade, upgrades) = upgrade::requests();
-    let asks = file.is_some().then(|| (ask.clone(), upgrade));
-    signals::listen(signals, stop.clone(), stdout.clone(), access.clone(), asks)
-        .map_err(|e| format!("cannot handle signals: {e}"))?;
-    bound(&listeners);
-    log_listeners(&listeners, &config, workers);
-    let driver = driver.unwrap_or(config.driver);
-    let shared = Arc::new(Shared::new(&clock::hostname(), workers));
-    let server = SharedServer::new(acme.serve_stored(tls)?);
-    let certificates = (!acme.is_empty()).then(|| acme.start(shared.clone(), &server, &stop)).transpose();
-    let certificates =
-        certificates.map_err(|e| format!("cannot start the thread that obtains certificates: {e}"))?;
-    let certificates = Arc::new(Mutex::new(certificates));
-    let client = SharedClient::new(backend_tls);
-    let config = Arc::new(config);
-    let open = listeners.iter().map(Open::of).collect();
-    let (own, target) = (stdout.clone(), access.clone());
-    let sources = Sources {
-        version: env!("CARGO_PKG_VERSION"),
-        shared: shared.clone(),
-        stop: stop.clone(),
-        server: server.clone(),
-        dropped_lines: Box::new(move || own.dropped() + target.dropped()),
-    };
-    let (metrics, waiting) = Hub::new(sources, config.clone());
-    // While another process serves nobody is accepted: what becomes of this one is not known yet.
-    let (listeners, later) =
-        if predecessor.is_some() { (Vec::new(), listeners) } else { (listeners, Vec::new()) };
-    let setup = Setup {
-        config: config.clone(),
-        shared: shared.clone(),
-        listeners,
-        seed: clock::entropy(),
-        files: files.files(),
-        stop: stop.clone(),
-        lookups: Lookups::default().with_pages(Arc::new(metrics.clone())),
-        tls: RustlsLayer::new(server.clone(), client.clone()),
-    };
-    let (target, counts) = (access.clone(), metrics.clone());
-    let observer = move |worker| {
-        let log = LogObserver::writing_to(target.clone()).of_worker(worker);
-        DaemonObserver::new(log, counts.worker())
-    };
-    let running = match driver {
-        Driver::Mio => ruststrom_mio::start(setup, observer),
-        Driver::Smol => ruststrom_smol::start(setup, observer),
-    };
-    let running = running.map_err(|e| format!("cannot start the workers: {e}"))?;
-    metrics
-        .start(waiting, running.mailboxes())
-        .map_err(|e| format!("cannot start the thread of the admin pages: {e}"))?;
-    if let Some(predecessor) = &predecessor
-        && predecessor.wait(&stop)?
-    {
-        running.reloader().reload(&config, &[], later);
-        written = pid_file.and_then(|path| PidFile::write(&path, None).map_err(|e| log::error!("{e}")).ok());
+
+    /// Waits until the process before this one gives way, and takes whoever comes to these listeners; the PID
+    /// file is this process's then. If a stop comes first nothing is done.
+    fn succeed(
+        &self,
+        predecessor: &Predecessor,
+        running: &Running,
+        listeners: Vec<BoundListener>,
+        pid_file: Option<&Path>,
+    ) -> Result<Option<PidFile>, String> {
+        let Turn::Serve(new) = predecessor.wait(&self.stop)? else { return Ok(None) };
+        // Before anybody is accepted, while the process before this one still serves.
+        if let Some(new) = new {
+            knowledge::take_over(new, &self.shared);
+        }
+        running.reloader().reload(&self.config, &[], listeners);
+        let written =
+            pid_file.and_then(|path| PidFile::write(path, None).map_err(|e| log::error!("{e}")).ok());
         predecessor.serving();
         log::info!("the process before this one gives way");
+        Ok(written)
     }
-    notifier
-        .start(&stop, shared.clone(), running.workers())
-        .map_err(|e| format!("cannot start the thread that tells the service manager: {e}"))?;
-    let mut successor = Successor::default();
-    if let Some((file, contents)) = file {
-        let upgrade = Upgrade {
+
+    /// Upgrades of this daemon.
+    fn upgrade(&self, program: io::Result<Program>, running: &Running, ask: reload::Ask) -> Upgrade {
+        Upgrade {
             program,
-            stop: stop.clone(),
+            stop: self.stop.clone(),
             workers: running.workers(),
-            notifier: notifier.clone(),
-            access: access.clone(),
-            reload: Box::new({
-                let ask = ask.clone();
-                move || ask.always()
-            }),
-        };
-        let watch =
-            ask.on_changes().map_err(|e| format!("cannot start the thread that watches files: {e}"))?;
-        let daemon = Daemon {
+            shared: self.shared.clone(),
+            notifier: self.notifier.clone(),
+            access: self.access.clone(),
+            reload: Box::new(move || ask.always()),
+        }
+    }
+
+    /// What reloads read and change.
+    fn daemon(
+        &self,
+        (file, folder): (PathBuf, PathBuf),
+        (workers, driver): (u16, Driver),
+        reloader: Reloader,
+        watch: Watch,
+        metrics: Hub,
+    ) -> Daemon {
+        Daemon {
             file,
             folder,
             workers,
             driver,
-            shared,
-            stop,
-            server,
-            client,
-            certificates: certificates.clone(),
-            notifier,
-            reloader: running.reloader(),
+            shared: self.shared.clone(),
+            stop: self.stop.clone(),
+            server: self.server.clone(),
+            client: self.client.clone(),
+            certificates: self.certificates.clone(),
+            notifier: self.notifier.clone(),
+            reloader,
             watch,
-            access: access.clone(),
-            stdout: stdout.clone(),
+            access: self.access.clone(),
+            stdout: self.stdout.clone(),
             metrics,
-        };
-        let reload = Reload::new(daemon, config, open, contents);
-        reload.listen(requests).map_err(|e| format!("cannot start the thread for reloads: {e}"))?;
-        successor =
-            upgrade.listen(upgrades).map_err(|e| format!("cannot start the thread for upgrades: {e}"))?;
+        }
     }
-    let exit = running.join();
-    successor.give_up();
-    let obtaining = certificates.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(obtaining) = obtaining {
-        obtaining.stop(CERTIFICATES_TIMEOUT);
+
+    /// All workers have ended: the exit code.
+    fn end(&self, exit: WorkerExit) -> ExitCode {
+        let obtaining = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(obtaining) = obtaining {
+            obtaining.stop(CERTIFICATES_TIMEOUT);
+        }
+        match exit {
+            WorkerExit::Finished => {
+                log::info!("stopped: everything was finished");
+                ExitCode::SUCCESS
+            }
+            WorkerExit::Cut => {
+                log::warn!("stopped: what was left was cut");
+                ExitCode::from(FORCED)
+            }
+            WorkerExit::Failed => {
+                log::error!("stopped: a worker failed");
+                ExitCode::from(FAILED)
+            }
+        }
     }
-    let code = match exit {
-        WorkerExit::Finished => {
-            log::info!("stopped: everything was finished");
-            ExitCode::SUCCESS
-        }
-        WorkerExit::Cut => {
-            log::warn!("stopped: what was left was cut");
-            ExitCode::from(FORCED)
-        }
-        WorkerExit::Failed => {
-            log::error!("stopped: a worker failed");
-            ExitCode::from(FAILED)
-        }
-    };
-    drop(written);
-    access.flush(FLUSH_TIMEOUT);
-    stdout.flush(FLUSH_TIMEOUT);
-    Ok(code)
 }
 
 /// Listeners with the sockets that were open before, and new ones where there was none; what could not be

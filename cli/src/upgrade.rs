@@ -14,17 +14,22 @@ use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
+use ruststrom_core::Shared;
+use ruststrom_core::shared::Extent;
 use ruststrom_driver::access_target::SharedAccessTarget;
 use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::workers::Workers;
 
 use crate::handover::{self, Estate, Word};
+use crate::knowledge::{self, Knowledge};
 use crate::notify::Notifier;
 
 /// A new process is ready within this time, probes and lookups of names included, or is given up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// For what takes no time: a turn of each worker, a response of the new process.
+/// For what takes no time: a turn of each worker.
 const SOON: Duration = Duration::from_secs(10);
+/// It has read what this process has found out within this time, and serves, or is given up.
+const SERVING_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is being done, as signals see it.
 #[derive(Debug, Default)]
@@ -155,6 +160,8 @@ pub(crate) struct Upgrade {
     pub(crate) program: io::Result<Program>,
     pub(crate) stop: Arc<Stop>,
     pub(crate) workers: Workers,
+    /// What goes along of what it knows.
+    pub(crate) shared: Arc<Shared>,
     pub(crate) notifier: Arc<Notifier>,
     /// Its file goes along.
     pub(crate) access: SharedAccessTarget,
@@ -260,8 +267,12 @@ impl Upgrade {
         };
         let mut descriptors: Vec<_> = lent.iter().map(|lent| lent.socket.as_fd()).collect();
         descriptors.extend(log.as_ref().map(|(_, file)| file.as_fd()));
-        let given = handover::say(to, &estate).and_then(|()| handover::pass(to, &descriptors));
+        // Its probes go on from there, and it has time to read what clients had.
+        let before = self.knowledge(Extent::Everything);
+        let given = handover::say_with(to, &estate, before.as_ref().map(|known| known.memory.as_fd()));
+        let given = given.and_then(|()| handover::pass(to, &descriptors));
         given.map_err(|e| format!("does not take the sockets: {e}"))?;
+        let since = before.map_or(Extent::Everything, |known| Extent::Since(known.taken));
         drop(descriptors);
         drop((lent, log));
         match handover::hear(to, Some(until)) {
@@ -270,15 +281,27 @@ impl Upgrade {
             Ok(_) => return Err("says something else".into()),
             Err(e) => return Err(silence(&e, READY_WITHIN)),
         }
+        // As late as can be: what is counted here from now on the new process does not know of.
+        let new = self.knowledge(since);
         // From here on it may have clients.
         successor.keep();
         self.notifier.main_process(id);
-        handover::say(to, &Word::Go).map_err(|e| silence(&e, SOON))?;
-        match handover::hear(to, Some(Instant::now() + SOON)) {
+        let gone = handover::say_with(to, &Word::Go, new.as_ref().map(|known| known.memory.as_fd()));
+        gone.map_err(|e| silence(&e, SOON))?;
+        drop(new);
+        match handover::hear(to, Some(Instant::now() + SERVING_WITHIN)) {
             Ok(Word::Serving) => Ok(()),
             Ok(_) => Err("says something else".into()),
-            Err(e) => Err(silence(&e, SOON)),
+            Err(e) => Err(silence(&e, SERVING_WITHIN)),
         }
+    }
+
+    /// What this process has found out; the new one can do without it.
+    fn knowledge(&self, extent: Extent) -> Option<Knowledge> {
+        knowledge::write(&self.shared, extent).unwrap_or_else(|e| {
+            log::warn!("what this process has found out does not go along: {e}");
+            None
+        })
     }
 }
 

@@ -14,6 +14,8 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
+#[path = "upgrade/knowledge.rs"]
+mod knowledge;
 #[path = "upgrade/refused.rs"]
 mod refused;
 #[path = "support/scripted_backend.rs"]

@@ -47,6 +47,9 @@ const MIN_HALF_OPEN_PAUSE_MS: u64 = 1_000;
 /// The longest pause between two half-open attempts.
 const MAX_HALF_OPEN_PAUSE_MS: u64 = 60_000;
 
+/// What goes to another process of a [`PackedState`] beside the stamp.
+const CARRIED_BITS: u64 = 0xff_ffff;
+
 /// The part of a pool's configuration that health depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -368,6 +371,34 @@ impl Health {
             HealthState::Unhealthy => packed,
             _ => PackedState { failures: 0, ..packed },
         })
+    }
+
+    /// What is known, for another process: everything but the stamp in the lower 24 bits of a word, as
+    /// [`PackedState`] has it, and the stamp in milliseconds. `None`: nothing is.
+    pub(crate) fn carried(&self) -> Option<(u32, u64)> {
+        let bits = self.packed.load(Ordering::Acquire);
+        let known = bits != PackedState::UNKNOWN.to_bits();
+        known.then(|| ((bits & CARRIED_BITS) as u32, PackedState::from_bits(bits).stamp_ms))
+    }
+
+    /// Takes what another process has known ([`Health::carried`]), with the stamp on this one's clock,
+    /// unless a probe of this one has said something already. The state then, if that changed it. A stamp
+    /// that lies ahead by more than any pause lies ahead by that.
+    pub(crate) fn restore(
+        &self,
+        bits: u32,
+        stamp_ms: u64,
+        rules: &Rules,
+        now: Instant,
+    ) -> Option<HealthState> {
+        let known = PackedState::from_bits(u64::from(bits) & CARRIED_BITS);
+        let latest = PackedState::UNKNOWN.stamped(now, MAX_HALF_OPEN_PAUSE_MS * 11 / 10 + 1).stamp_ms;
+        let known = PackedState { stamp_ms: stamp_ms.min(latest), ..known };
+        let (_, to) = self.step_states(|packed| {
+            let own = packed.state != HealthState::Unknown && !rules.check_every.is_zero();
+            if own { packed } else { known }
+        })?;
+        Some(to.state)
     }
 
     fn marked_unhealthy(&self, now: Instant) -> PackedState {

@@ -112,8 +112,8 @@ pub struct Ctx<'a> {
     pub request: &'a mut RequestHead,
     /// The backend whose response passes, as configured: nothing on the way in, nor with a local reply.
     pub backend: Option<&'a str>,
-    /// The text of `client`, where it lies ready.
-    pub(crate) client_text: Option<&'a IpText>,
+    /// The peer's address, and its text.
+    pub(crate) peer: (&'a IpAddr, &'a IpText),
     /// What `X-Request-ID` says, unless a trusted peer has said it.
     pub(crate) request_id: &'a [u8],
     /// What each middleware keeps of the exchange: only those that keep something take memory.
@@ -186,9 +186,9 @@ impl Ctx<'_> {
 
     /// Gives the text of [`Ctx::client`] to `f`.
     pub fn with_client_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        match self.client_text {
-            Some(text) => f(text.as_bytes()),
-            None => f(IpText::write(self.client, &mut [0; IpText::MAX_BYTES])),
+        match self.peer {
+            (peer, text) if *peer == self.client => f(text.as_bytes()),
+            _ => f(IpText::write(self.client, &mut [0; IpText::MAX_BYTES])),
         }
     }
 

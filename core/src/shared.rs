@@ -10,6 +10,8 @@
 mod clients;
 mod http_challenges;
 mod prepared;
+mod restore;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +20,8 @@ use std::sync::{Arc, PoisonError, Weak};
 pub use clients::TooMany;
 pub use http_challenges::HttpChallenge;
 pub use prepared::Prepared;
+pub use restore::{Restore, Restored};
+pub use snapshot::{Extent, HeldLimiters, Snapshot};
 
 use crate::balance::{BackendState, PoolCounters, PoolState};
 use crate::config::{self, Config};

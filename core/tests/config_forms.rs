@@ -579,6 +579,7 @@ fn the_reference_names_every_key() {
         "max_concurrent_streams",
         "max_frame_size",
         "header_table_size",
+        "backend_window",
         "keepalive",
         "trusted_proxies",
         "via",

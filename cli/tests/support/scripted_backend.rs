@@ -33,7 +33,11 @@ pub(crate) struct Backend {
 impl Backend {
     /// Listens on a free port and calls `serve` for each connection, on a thread of its own.
     pub(crate) fn start(serve: impl Fn(Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), serve)
+    }
+
+    /// As [`Backend::start`], with this listener.
+    pub(crate) fn on(listener: TcpListener, serve: impl Fn(Peer) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("bound");
         let backend = Self { address, stats: Arc::default(), stop: Arc::default() };
         let (stats, stop, serve) = (backend.stats.clone(), backend.stop.clone(), Arc::new(serve));

@@ -62,6 +62,11 @@ impl Succession {
     /// One more takes the place of the last one.
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
+        self.is_upgraded();
+    }
+
+    /// Waits until another one has taken the place of the last one.
+    pub(crate) fn is_upgraded(&mut self) {
         let line = self.wait_for_nth("upgraded: process ", self.later.len());
         let id = line.split("process ").nth(1).and_then(|rest| rest.split(' ').next());
         let id = id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);

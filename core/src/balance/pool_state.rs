@@ -227,6 +227,20 @@ impl PoolState {
         self.changed(index, self.backends.get(usize::from(index))?.health().connected(&self.rules, now))
     }
 
+    /// Another process has known this of the health of backend `index`: see
+    /// [`Health::restore`](crate::health::Health::restore).
+    pub(crate) fn restore(
+        &self,
+        index: u16,
+        (bits, stamp_ms): (u32, u64),
+        now: Instant,
+    ) -> Option<HealthState> {
+        let health = self.backends.get(usize::from(index))?.health();
+        let state = health.restore(bits, stamp_ms, &self.rules, now)?;
+        self.bump();
+        Some(state)
+    }
+
     /// A lookup found these addresses of backend `index`; an empty list keeps the last good ones. True if the
     /// backend has become usable by this: nudge the other shards.
     pub fn resolved(&self, index: u16, found: &[SocketAddr]) -> bool {

@@ -1,9 +1,9 @@
-//! `[http2]`: whether and how HTTP/2 is spoken to clients.
+//! `[http2]`: whether and how HTTP/2 is spoken to clients, and how much of it backends may send.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// HTTP/2 to clients. A connection keeps the settings that it began with.
+/// HTTP/2 to clients, and a size for backends. A connection keeps the settings that it began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2 {
     /// Whether it is spoken: over TLS where the client offers it, on plain listeners where it begins with it;
@@ -24,13 +24,16 @@ pub struct Http2 {
     /// Bytes of the table by which clients compress heads (SETTINGS_HEADER_TABLE_SIZE), up to
     /// [`Http2::MAX_HEADER_TABLE`]; default 4096.
     pub header_table_size: u32,
+    /// Bytes of a response that may be under way from a backend, within [`Http2::INITIAL_WINDOW`]; default
+    /// 16384, which lie in pages: no response is given up because its client is slow.
+    pub backend_window: u32,
     /// A client that has been silent for so long gets a PING, and is given up if it stays silent for as long
     /// again; at least 1 s. [`Duration::MAX`], the default: never.
     pub keepalive: Duration,
 }
 
 impl Http2 {
-    /// Range of [`Http2::initial_window`].
+    /// Range of [`Http2::initial_window`] and [`Http2::backend_window`].
     pub const INITIAL_WINDOW: RangeInclusive<u32> = 16_384..=16 << 20;
     /// Range of [`Http2::connection_window`]: it cannot be less than what HTTP/2 begins with.
     pub const CONNECTION_WINDOW: RangeInclusive<u32> = 65_535..=64 << 20;
@@ -51,6 +54,7 @@ impl Default for Http2 {
             max_concurrent_streams: 100,
             max_frame_size: 16_384,
             header_table_size: 4096,
+            backend_window: 16_384,
             keepalive: Duration::MAX,
         }
     }

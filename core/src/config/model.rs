@@ -149,7 +149,7 @@ pub struct Backend {
 }
 
 /// Where a backend listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An IP address and a port from 1 to 65535; the address is not unspecified.
     Ip(SocketAddr),
@@ -165,7 +165,7 @@ pub enum Address {
 }
 
 /// The protocol that is spoken to a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1 without TLS.
     Http1,
@@ -252,7 +252,7 @@ pub enum SameSite {
 }
 
 /// Health checks of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     /// Time from one check of a backend to the next, at most 366 days; default that of `[health_interval]`,
     /// or else 10 s. Zero: no checks.
@@ -294,7 +294,7 @@ pub struct Health {
 }
 
 /// The method of a health check: one without effect and without content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CheckMethod {
     /// GET.
     Get,

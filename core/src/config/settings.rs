@@ -141,6 +141,7 @@ const HTTP2_KEYS: &[&str] = &[
     "max_concurrent_streams",
     "max_frame_size",
     "header_table_size",
+    "backend_window",
     "keepalive",
 ];
 
@@ -164,6 +165,7 @@ pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
     let max_frame_size = get("max_frame_size", Http2::FRAME_SIZE, default.max_frame_size);
     let table = 0..=Http2::MAX_HEADER_TABLE;
     let header_table_size = get("header_table_size", table, default.header_table_size);
+    let backend_window = get("backend_window", Http2::INITIAL_WINDOW, default.backend_window);
     if initial_window > connection_window && s.get("initial_window").is_some() {
         let message =
             format!("no stream can use more than `connection_window`, which is {connection_window}");
@@ -183,6 +185,7 @@ pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
         max_concurrent_streams,
         max_frame_size,
         header_table_size,
+        backend_window,
         keepalive,
     }
 }

@@ -135,8 +135,11 @@ impl FieldList {
 
     /// Removes every field of this name, in any case.
     pub(crate) fn remove(&mut self, name: &[u8]) {
-        // Most have none.
-        if self.lines.iter().any(|line| line.name(&self.bytes).eq_ignore_ascii_case(name)) {
+        // Most have none, as the lengths of the names show.
+        let named = |line: &FieldLine| {
+            usize::from(line.name_len) == name.len() && line.name(&self.bytes).eq_ignore_ascii_case(name)
+        };
+        if self.lines.iter().any(named) {
             self.remove_any(&[name]);
         }
     }

@@ -11,6 +11,8 @@
 //! Where there are none but those of others the number of buckets doubles, up to a limit: memory follows the
 //! clients that there have been at once.
 
+pub(crate) mod carried;
+
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -190,7 +192,7 @@ impl Stripe {
         if self.keys[at] == 0 { 0 } else { self.seen[at] + 1 + limit.window_ms + SLACK_MS }
     }
 
-    /// A client that is not known takes a place in that of its buckets that has more of them free.
+    /// A client that is not known takes a place, and its first request is counted.
     #[cold]
     fn take_place(
         &mut self,
@@ -200,6 +202,24 @@ impl Stripe {
         now: Instant,
     ) -> Decision {
         let now_ms = now.as_nanos() / 1_000_000;
+        match self.find_place(client, keys, limit, now_ms) {
+            Ok(at) => {
+                (self.keys[at], self.seen[at], self.cells[at]) = (client.key, now_ms, [0; CELLS]);
+                self.count(at, limit, now)
+            }
+            Err(free_at) => Decision::NoPlace { retry_after: Duration::from_millis(free_at - now_ms) },
+        }
+    }
+
+    /// A place that can be taken, in that of the client's buckets that has more of them; buckets are added
+    /// for it if need be. Or else when there is one, in milliseconds.
+    fn find_place(
+        &mut self,
+        client: &Client,
+        keys: &[u64; 2],
+        limit: &RequestLimit,
+        now_ms: u64,
+    ) -> Result<usize, u64> {
         loop {
             let own = match self.buckets() {
                 0 => [0; 2],
@@ -213,13 +233,11 @@ impl Stripe {
             let more_in_second = second.clone().count() > first.clone().count();
             let free = if more_in_second { second.next() } else { first.next() };
             if let Some(at) = free {
-                (self.keys[at], self.seen[at], self.cells[at]) = (client.key, now_ms, [0; CELLS]);
-                return self.count(at, limit, now);
+                return Ok(at);
             }
             if self.buckets() == self.most {
                 let next = own.into_iter().flat_map(places).map(|at| self.free_at(at, limit)).min();
-                let next = next.unwrap_or(now_ms);
-                return Decision::NoPlace { retry_after: Duration::from_millis(next - now_ms) };
+                return Err(next.unwrap_or(now_ms));
             }
             self.grow(keys);
         }

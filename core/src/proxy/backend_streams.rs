@@ -109,7 +109,8 @@ impl<O: Observer> Proxy<O> {
             Some(make) => make(),
             None => {
                 let secure = self.pools.backends[at as usize].state.tls().is_some();
-                wire::http2_client(&pool.head_limits, secure, now)
+                let window = self.pools.config.http2.backend_window;
+                wire::http2_client(&pool.head_limits, window, secure, now)
             }
         };
         Streams::to_backend(protocol, idle_timeout(pool.pool()), now)

@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::config::{Config, ListenerKind};
 use crate::conn::Client;
 use crate::event::LookupResult;
-use crate::http::{HeaderKind, RequestHead, Violation};
+use crate::http::{HeaderKind, RequestHead, ResponseHead, Violation};
 use crate::id::ExchangeId;
 use crate::local_reply::{Body, LocalReply};
 use crate::middleware::{Action, Chain, Connection, Ctx, Put, Transform};
@@ -26,7 +26,7 @@ impl<O: Observer> Proxy<O> {
     ) -> bool {
         let mut result = result;
         loop {
-            let (stopped, put) = self.call(x, now, |ctx, chain, received| {
+            let (stopped, put) = self.call(x, false, now, |ctx, chain, received, _| {
                 // Most have nothing to be done between one and the next.
                 while let Some(middleware) = chain.get(ctx.stage) {
                     let action = match result.take() {
@@ -79,14 +79,16 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Lets middlewares of its pool's chain see an exchange: `f` gets it, the chain, and how much of the
-    /// request's content has come. How far it has passed the chain is what `f` leaves in [`Ctx::stage`].
+    /// Lets middlewares of its pool's chain see an exchange: `f` gets it, the chain, how much of the request's
+    /// content has come, and the response in `scratch.response`. How far it has passed the chain is what `f`
+    /// leaves in [`Ctx::stage`]. `responded`: what passes is a response.
     #[inline(always)]
     fn call<R>(
         &mut self,
         x: ExchangeId,
+        responded: bool,
         now: Instant,
-        f: impl FnOnce(&mut Ctx<'_>, &Chain, u64) -> R,
+        f: impl FnOnce(&mut Ctx<'_>, &Chain, u64, &mut ResponseHead) -> R,
     ) -> (R, Option<Box<Put>>) {
         let e = &mut self.tables.exchanges[x];
         let stage = usize::from(e.stage);
@@ -94,7 +96,7 @@ impl<O: Observer> Proxy<O> {
         let shard_pool = self.pools.get(e.pool.expect("routed"));
         let pool = shard_pool.pool();
         let identity = shard_pool.state.identity();
-        let choice = e.choice.filter(|_| e.backend.is_some());
+        let choice = e.choice.filter(|_| responded && e.backend.is_some());
         let mut put = None;
         let observer = &mut self.observer;
         let mut ctx = Ctx {
@@ -107,7 +109,7 @@ impl<O: Observer> Proxy<O> {
             },
             request: &mut e.head,
             backend: choice.map(|choice| &*pool.backends[usize::from(choice)].label),
-            client_text: (client.ip == e.client_ip).then_some(&client.peer_text),
+            peer: (&client.ip, &client.peer_text),
             request_id: &e.request_id,
             states: &mut e.states,
             stage,
@@ -117,7 +119,7 @@ impl<O: Observer> Proxy<O> {
             user: &mut e.user,
             rng: &mut self.identity.rng,
         };
-        let result = f(&mut ctx, &shard_pool.chain, e.request.payload_bytes);
+        let result = f(&mut ctx, &shard_pool.chain, e.request.payload_bytes, &mut self.scratch.response);
         e.stage = ctx.stage as u8;
         (result, put)
     }
@@ -147,29 +149,36 @@ impl<O: Observer> Proxy<O> {
         PassedResponse::default()
     }
 
-    #[cold]
+    #[inline(never)]
     fn pass_response_chain(&mut self, x: ExchangeId, passed: u8, now: Instant) -> PassedResponse {
-        let chain = self.pools.get(self.tables.exchanges[x].pool.expect("routed")).chain.clone();
-        let mut head = std::mem::take(&mut self.scratch.response);
         let mut response = PassedResponse::default();
-        for stage in chain.seeing_responses(passed) {
-            self.tables.exchanges[x].stage = stage;
-            let ((), put) =
-                self.call(x, now, |ctx, chain, _| chain[usize::from(stage)].on_response(ctx, &mut head));
-            let Some(put) = put else { continue };
+        let mut left = passed;
+        loop {
+            let (stopped, put) = self.call(x, true, now, |ctx, chain, _, head| {
+                for stage in chain.seeing_responses(left) {
+                    ctx.stage = usize::from(stage);
+                    chain[ctx.stage].on_response(ctx, head);
+                    // Most leave nothing to be done before the next.
+                    if ctx.put.is_some() {
+                        return Some(stage);
+                    }
+                }
+                None
+            });
+            let (Some(stage), Some(put)) = (stopped, put) else { break };
+            left = stage;
             if put.content.is_some() {
                 (response.content, response.transforms) = (put.content, Vec::new());
             }
             if let Some(transform) = put.transform {
                 // Those that see it next must not take the length of what came for that of what goes.
-                head.length_unknown();
+                self.scratch.response.length_unknown();
                 response.transforms.push(transform);
             }
             self.warn(put.warning);
         }
         // An error that comes later passes them again only if nothing of this one has been sent.
         self.tables.exchanges[x].stage = passed;
-        self.scratch.response = head;
         response
     }
 

@@ -8,7 +8,7 @@ use crate::h2::conn::BlockWriter;
 use crate::h2::head::CONNECTION_SPECIFIC;
 use crate::h2::hpack::FIELD_OVERHEAD;
 use crate::h2::priority::Priority;
-use crate::h2::settings::DEFAULT_WINDOW;
+use crate::h2::settings::{DEFAULT_WINDOW, MAX_WINDOW};
 use crate::h2::{Conn, Limits, Reason, Role};
 use crate::http::forward::{self, HeadSink, RequestForward, ResponseForward};
 use crate::http::{Fields, HeaderKind, Method, RequestHead, ResponseHead, StatusCode, websocket};
@@ -31,15 +31,16 @@ pub(crate) fn server(limits: &HeadLimits, http2: &Http2, now: Instant) -> Box<dy
     Box::new(Conn::new(Role::Server, limits, now))
 }
 
-/// A connection to a backend. `secure`: over TLS.
-pub(crate) fn client(limits: &HeadLimits, secure: bool, now: Instant) -> Box<dyn Multiplexed> {
-    let conn = Conn::new(Role::Client, of_heads(limits), now);
+/// A connection to a backend, which may send `window` bytes of a response before any have been sent on.
+/// `secure`: over TLS.
+pub(crate) fn client(limits: &HeadLimits, window: u32, secure: bool, now: Instant) -> Box<dyn Multiplexed> {
+    let conn = Conn::new(Role::Client, to_backend(limits, window), now);
     Box::new(if secure { conn.over_tls() } else { conn })
 }
 
 /// A connection to a backend that makes one request: `request` is what one of HTTP/1.1 would be.
 pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Instant) -> Box<dyn Multiplexed> {
-    let conn = Conn::new(Role::Client, of_heads(limits), now);
+    let conn = Conn::new(Role::Client, to_backend(limits, Limits::default().stream_window), now);
     let mut conn = if secure { conn.over_tls() } else { conn };
     let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
     let (head, content) = request.split_at(head);
@@ -66,12 +67,14 @@ pub(crate) fn check(limits: &HeadLimits, request: &[u8], secure: bool, now: Inst
     Box::new(conn)
 }
 
-fn of_heads(limits: &HeadLimits) -> Limits {
+fn to_backend(limits: &HeadLimits, window: u32) -> Limits {
     let list_bytes = (limits.head_bytes + limits.fields * FIELD_OVERHEAD).min(usize::from(u16::MAX));
-    let Limits { streams, stream_window, .. } = Limits::default();
+    let Limits { streams, .. } = Limits::default();
+    // The streams are those of many clients: however many of those read nothing, the others go on.
+    let connection_window = u64::from(streams) * u64::from(window) + u64::from(DEFAULT_WINDOW);
     Limits {
-        // The streams are those of many clients: however many of those read nothing, the others go on.
-        connection_window: streams * stream_window + DEFAULT_WINDOW,
+        stream_window: window,
+        connection_window: connection_window.min(u64::from(MAX_WINDOW)) as u32,
         list_bytes: list_bytes as u32,
         fields: limits.fields as u32,
         target_bytes: limits.target_bytes,
@@ -356,7 +359,8 @@ mod tests {
 
     #[test]
     fn clients_that_read_nothing_hold_up_no_other_on_the_connection_to_their_backend() {
-        let limits = of_heads(&HeadLimits { head_bytes: 16 * 1024, fields: 100, target_bytes: 8 * 1024 });
+        let heads = HeadLimits { head_bytes: 16 * 1024, fields: 100, target_bytes: 8 * 1024 };
+        let limits = to_backend(&heads, Limits::default().stream_window);
         let (mut conn, mut received) = (Conn::new(Role::Client, limits, Instant::ZERO), Received::default());
         feed(
             &mut conn,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ruststrom_core::Cause;
 use ruststrom_core::http::Violation;
 
-use crate::two_wires::{Rig, Speaks};
+use crate::two_wires::{self, Rig, Speaks};
 use crate::{get, nothing_left, post, records, rig_of};
 
 const PAIRINGS: [(Speaks, Speaks); 4] = [
@@ -318,4 +318,77 @@ fn whoever_stops_in_the_middle_of_a_frame_is_given_up() {
         assert!(matches!(found[..], [(_, Some(found))] if found == cause), "{found:?}");
         nothing_left(&rig);
     }
+}
+
+/// How much of a long response a backend may send of which a client takes nothing, and whether all of it
+/// arrives once the client does.
+fn taken(http2: &str, len: usize) -> usize {
+    let mut rig = rig_of(http2, "retries = 0", (Speaks::Http1, Speaks::Http2));
+    let c = rig.client();
+    let far = rig.ask(c, &get("/"), true);
+    let leg = rig.asked()[0];
+    rig.slow_down(c);
+    rig.respond_head(leg, &format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n"));
+    let body: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+    let send = |rig: &mut Rig, sent: &mut usize| loop {
+        match rig.send(leg, &body[*sent..]) {
+            0 => break,
+            n => *sent += n,
+        }
+    };
+    let mut sent = 0;
+    send(&mut rig, &mut sent);
+    let taken = sent;
+    while sent < len && rig.take_once(c) {
+        send(&mut rig, &mut sent);
+    }
+    rig.end(leg, "");
+    while rig.take_once(c) {}
+    let got = rig.message(far);
+    assert!(got.ended && got.body == body, "{} of {len} bytes", got.body.len());
+    assert_eq!(records(&mut rig), [(200, None)]);
+    nothing_left(&rig);
+    taken
+}
+
+#[test]
+fn the_window_of_backends_is_that_of_the_configuration() {
+    let table = [
+        ("", 16_384),
+        // That of clients is another.
+        ("[http2]\ninitial_window = 100000", 16_384),
+        ("[http2]\nbackend_window = 65536", 65_536),
+        // All streams of a connection together have at most what HTTP/2 can say.
+        ("[http2]\nbackend_window = 1000000", 1_000_000),
+    ];
+    for (http2, expected) in table {
+        assert_eq!(taken(http2, 1_500_000), expected, "{http2}");
+    }
+}
+
+// A connection to a backend has the window that held when it was made.
+#[test]
+fn a_reload_changes_the_window_of_connections_to_come() {
+    let window = |rig: &mut Rig| {
+        let c = rig.client();
+        rig.ask(c, &get("/"), true);
+        let leg = *rig.asked().last().expect("a request");
+        rig.slow_down(c);
+        rig.respond_head(leg, "HTTP/1.1 200 OK\r\n\r\n");
+        let mut sent = 0;
+        while let n @ 1.. = rig.send(leg, &[b'x'; 50_000]) {
+            sent += n;
+        }
+        (leg, sent)
+    };
+    let mut rig = rig_of("", "retries = 0", (Speaks::Http1, Speaks::Http2));
+    let (first, sent) = window(&mut rig);
+    assert_eq!(sent, 16_384);
+    rig.reload(two_wires::config("[http2]\nbackend_window = 40000", "retries = 0"));
+    let (second, sent) = window(&mut rig);
+    assert_eq!((second.0, sent), (first.0, 16_384), "the same connection");
+    rig.lose(first.0);
+    let (third, sent) = window(&mut rig);
+    assert!(third.0 != first.0);
+    assert_eq!(sent, 40_000);
 }

@@ -4,19 +4,36 @@
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use ruststrom_core::{Instant, Wall};
 
-/// One epoch for the whole process: shards compare their instants.
-static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
+/// One epoch for the whole process: shards compare their instants. With it the time then.
+static EPOCH: OnceLock<(std::time::Instant, Instant)> = OnceLock::new();
 
 /// The epoch lies a little in the past, so that nothing happens at time zero.
 const HEAD_START_NS: u64 = 1_000_000_000;
 
-/// The monotonic time.
+/// The monotonic time. Its epoch is that of CLOCK_MONOTONIC, but for a second: before the process, so that
+/// what another one saw before can be told, too.
 #[must_use]
 pub fn now() -> Instant {
-    let elapsed = EPOCH.get_or_init(std::time::Instant::now).elapsed();
-    Instant::from_nanos(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + HEAD_START_NS)
+    let begin = || (std::time::Instant::now(), Instant::from_nanos(common_ns() + HEAD_START_NS));
+    let (epoch, time) = EPOCH.get_or_init(begin);
+    *time + epoch.elapsed()
+}
+
+/// The time of CLOCK_MONOTONIC, which all processes of a machine have, in nanoseconds.
+#[must_use]
+pub fn common_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// When that clock had this time; `None`: it has not had it yet.
+#[must_use]
+pub fn at_common(ns: u64) -> Option<Instant> {
+    let ago = common_ns().checked_sub(ns)?;
+    Some(now() - std::time::Duration::from_nanos(ago))
 }
 
 /// The wall-clock time; 1970-01-01 if the clock is set to something earlier.
@@ -63,6 +80,18 @@ mod tests {
         assert!(a > Instant::ZERO && b >= a);
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(now().since(a) >= std::time::Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_time_of_the_common_clock_is_found() {
+        let (before, common, after) = (now(), common_ns(), now());
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        let found = at_common(common).expect("it was");
+        // The clocks are read one after the other, each time.
+        let slack = std::time::Duration::from_millis(500);
+        assert!(found + slack >= before && found <= after + slack, "{before:?} {found:?} {after:?}");
+        assert_eq!(at_common(common_ns() + 10_000_000_000), None);
+        assert!(at_common(0).is_some_and(|boot| boot < before));
     }
 
     #[test]

@@ -146,6 +146,16 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// Those that take commands from these queues.
+    pub(crate) fn new(mailboxes: Arc<[Mailbox]>) -> Self {
+        Self { mailboxes }
+    }
+
+    /// The queues of their commands, in their order.
+    pub(crate) fn mailboxes(&self) -> &Arc<[Mailbox]> {
+        &self.mailboxes
+    }
+
     /// Whether every worker has had a turn within `timeout`; those that have ended are not waited for. Idle
     /// ones are woken for it.
     #[must_use]
@@ -221,16 +231,10 @@ impl Running {
         Reloader { mailboxes: self.mailboxes.clone() }
     }
 
-    /// The queues of commands of the workers, in their order.
-    #[must_use]
-    pub fn mailboxes(&self) -> Arc<[Mailbox]> {
-        self.mailboxes.clone()
-    }
-
     /// What other threads can ask of the workers.
     #[must_use]
     pub fn workers(&self) -> Workers {
-        Workers { mailboxes: self.mailboxes.clone() }
+        Workers::new(self.mailboxes.clone())
     }
 
     /// Asks every worker how much of everything it has, between two of its turns. One that does not respond

@@ -21,6 +21,7 @@ use crate::lookup::{AdminPages, DeliverPage};
 use crate::mailbox::{Command, Mailbox, WorkerReport};
 use crate::stop::{Stage, Stop};
 use crate::tls::shared_server::SharedServer;
+use crate::workers::Workers;
 
 /// All workers together have this long to respond.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -93,7 +94,8 @@ impl Hub {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn start(&self, waiting: Waiting, mailboxes: Arc<[Mailbox]>) -> io::Result<()> {
+    pub fn start(&self, waiting: Waiting, workers: &Workers) -> io::Result<()> {
+        let mailboxes = workers.mailboxes().clone();
         let (to, from) = mpsc::channel();
         let maker = PageMaker {
             hub: self.0.clone(),

@@ -69,7 +69,7 @@ impl Rig {
         };
         let (hub, waiting) = Hub::new(sources, config);
         let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new(Box::new(|| {}))).collect();
-        hub.start(waiting, mailboxes.clone()).expect("a thread");
+        hub.start(waiting, &Workers::new(mailboxes.clone())).expect("a thread");
         let workers = mailboxes.iter().map(|_| hub.worker()).collect();
         let queues = mailboxes.iter().map(|_| VecDeque::new()).collect();
         Self { hub, mailboxes, queues, workers }
