@@ -125,8 +125,11 @@ impl Net {
             let broken = s.stream > 0 && self.sockets[s.socket].times.violated.is_some();
             s.given_up.is_none() && !broken && self.unprocessed_since(s.socket, s.stream).is_none()
         };
+        // A whole response may be followed by what breaks its stream or its connection.
+        let on_last = |s: &&Sending| entry.connections.last() == Some(&self.sockets[s.socket].conn);
         let last = entry.sendings.last().map(|at| &self.sendings[*at]);
-        self.sendings_of(entry).filter(goes_on).last().or(last)
+        let taken_last = self.sendings_of(entry).filter(on_last).last();
+        taken_last.or_else(|| self.sendings_of(entry).filter(goes_on).last()).or(last)
     }
 
     /// A stream whose backend gives it no credit holds up no other: a request that the proxy has read whole,

@@ -146,13 +146,16 @@ impl Net {
         entry: &ExchangeEntry,
     ) -> Option<(&'static str, u64)> {
         let timeouts = &self.scenario.timeouts;
+        let client = &self.sockets[self.client_sockets[entry.client]];
+        // Over HTTP/2 a request ends with its stream, which may be told long after its last byte.
+        let ended = (entry.version == HTTP_2).then(|| client.reads.last().map_or(0, |read| read.1));
+        let since = since.max(ended.unwrap_or(0));
         let plan = entry.attempts.iter().find(|a| a.socket == sending.socket).and_then(|a| a.response);
         let read = s.to_proxy.read_total;
         if plan.is_none_or(|plan| read < plan.head_end) {
             // Without a plan it may have read garbage whose head does not end.
             return self.is_late(since, timeouts.backend_head).then_some(("backend-head-fires", since));
         }
-        let client = &self.sockets[self.client_sockets[entry.client]];
         let taken = entry.version != HTTP_2
             && !self.has_no_room(client)
             && s.to_proxy.arrived == 0
