@@ -150,7 +150,7 @@ impl<O: Observer> Proxy<O> {
             StreamEvent::Writable { stream: 0 } => self.streams_sent(c, now),
             StreamEvent::Writable { stream } => match exchange(stream) {
                 Some(x) if from_client => drop(self.push_response_to_stream(x, now)),
-                Some(x) => self.push_request(x, now),
+                Some(x) => self.resume_request(x, now),
                 None => {}
             },
             StreamEvent::GoingAway if from_client => {}
@@ -398,6 +398,14 @@ impl<O: Observer> Proxy<O> {
         streams.protocol.has_output()
     }
 
+    /// A backend takes more of a request: what has waited goes on, and a tunnel may end by that.
+    fn resume_request(&mut self, x: ExchangeId, now: Instant) {
+        self.push_request(x, now);
+        if self.tables.exchanges.get(x).is_some_and(|e| e.phase == Phase::Tunnel && e.request_sent) {
+            self.finish_now(x, now);
+        }
+    }
+
     /// Gives a stream as much of the response as it takes; whether the exchange goes on and its connection
     /// has anything to send.
     pub(super) fn push_response_to_stream(&mut self, x: ExchangeId, now: Instant) -> bool {
@@ -480,7 +488,7 @@ impl<O: Observer> Proxy<O> {
             let Some(stream) = streams.next_waiting() else { break };
             match streams.exchange(stream) {
                 Some(x) if from_client => drop(self.push_response(x, now)),
-                Some(x) => self.push_request(x, now),
+                Some(x) => self.resume_request(x, now),
                 None => {}
             }
         }

@@ -203,6 +203,41 @@ fn credit_keeps_a_tunnel_alive() {
     }
 }
 
+// A tunnel is over when the last that has waited for credit has gone, whoever has ended first.
+#[test]
+fn a_tunnel_ends_with_what_has_waited_for_credit() {
+    for pair in PAIRS {
+        for by_client in [true, false] {
+            let mut rig = rig(pair);
+            let c = rig.client();
+            let (client, backend) = opened(&mut rig, c);
+            let (stalls, sends) = if by_client { (client, backend) } else { (backend, client) };
+            if stalls.1 == 0 {
+                continue;
+            }
+            rig.hold(stalls);
+            let bytes = pattern(100_000, 251);
+            let mut sent = 0;
+            while let n @ 1.. = rig.send(sends, &bytes[sent..]) {
+                sent += n;
+            }
+            ends(&mut rig, stalls);
+            ends(&mut rig, sends);
+            assert_eq!(rig.proxy.counts().exchanges, 1, "{pair:?} {by_client}");
+            while rig.proxy.counts().exchanges > 0 {
+                let before = bytes_at(&rig, stalls).len();
+                rig.unhold(stalls);
+                rig.hold(stalls);
+                let over = bytes_at(&rig, stalls).len() == before;
+                assert!(!over || rig.proxy.counts().exchanges == 0, "{pair:?} {by_client}: it has no end");
+            }
+            assert_eq!(bytes_at(&rig, stalls), bytes[..sent], "{pair:?} {by_client}");
+            assert_eq!(records(&mut rig), [(status_for(pair.0), None)], "{pair:?} {by_client}");
+            nothing_left(&rig);
+        }
+    }
+}
+
 // What limits content is not for tunnels.
 #[test]
 fn limits_of_content_are_not_for_tunnels() {
