@@ -382,10 +382,12 @@ impl Client {
         let compressed = net.scenario.compresses(entry.pool);
         let media_type = codings::media_type(entry.id).filter(|_| compressed);
         let announced = matches!(entry.response_framing, BodyFraming::Length(_));
+        // A backend whose response is none may announce what it does not have.
+        let told = head.number("content-length").ok().flatten().filter(|_| streams);
         let sent = Message {
             status: entry.status,
             fields: want.into_iter().chain(media_type.map(|is| ("Content-Type", is.to_owned()))).collect(),
-            len: announced.then_some(entry.response_len),
+            len: announced.then_some(entry.response_len).or(told),
             ..Message::default()
         };
         let message = Chain::of(&net.scenario, entry).response(&others, OWN_FIELDS, sent, streams)?;
