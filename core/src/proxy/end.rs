@@ -353,9 +353,6 @@ impl<O: Observer> Proxy<O> {
         let tunnel = e.phase == Phase::Tunnel;
         let Some(leg) = e.backend.take() else { return };
         let conn = &mut self.tables.conns[leg.conn];
-        if let Some(streams) = conn.wire.streams_mut().filter(|_| tunnel && planted!(194)) {
-            streams.protocol.send_end(leg.stream, &[]);
-        }
         if conn.wire.streams().is_some() || (tunnel && !planted!(21)) {
             return self.reset_leg(leg, Reason::CANCEL);
         }

@@ -176,7 +176,6 @@ pub const BUGS: &[(u32, &str)] = &[
     (191, "a WebSocket of a client of HTTP/1.1 has no answer to its key"),
     (192, "credit of a tunnel that was reset is lost"),
     (193, "backends are asked for WebSockets that they have not announced"),
-    (194, "a tunnel that its client has reset ends as if it had ended it"),
     (195, "a drain cuts tunnels on streams at once"),
 ];
 
