@@ -79,9 +79,9 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// Lets middlewares of its pool's chain see an exchange: `f` gets it, the chain, how much of the request's
-    /// content has come, and the response in `scratch.response`. How far it has passed the chain is what `f`
-    /// leaves in [`Ctx::stage`]. `responded`: what passes is a response.
+    /// Lets middlewares of its pool's chain see an exchange: `f` gets it, the chain, how much of the
+    /// request's content has come, and the response in `scratch.response`. How far it has passed the chain
+    /// is what `f` leaves in [`Ctx::stage`]. `responded`: what passes is a response.
     #[inline(always)]
     fn call<R>(
         &mut self,

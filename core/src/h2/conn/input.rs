@@ -349,8 +349,9 @@ impl Conn {
         }
     }
 
-    /// The peer has as many streams open as it may (RFC 9113 §5.1.2). Those that have ended both ways, of which
-    /// some waits to be handed out, are not open, but there is no more room for them than for the others.
+    /// The peer has as many streams open as it may (RFC 9113 §5.1.2). Those that have ended both ways, of
+    /// which some waits to be handed out, are not open, but there is no more room for them than for the
+    /// others.
     fn has_too_many(&self) -> bool {
         let (all, most) = (self.streams.len(), self.limits.streams as usize);
         let open = || self.streams.iter().filter(|stream| !stream.state.is_closed()).count();
