@@ -16,7 +16,6 @@ mod daemon_log;
 mod demo;
 mod explain;
 mod handover;
-mod knowledge;
 mod load;
 mod manual;
 mod middleware_files;
@@ -32,6 +31,7 @@ mod ready;
 mod reload;
 mod serve;
 mod signals;
+mod state_transfer;
 mod upgrade;
 
 use std::path::{Path, PathBuf};

@@ -22,7 +22,7 @@ pub(crate) struct Predecessor {
     sockets: Vec<Inherited>,
     access_log: Option<(PathBuf, File)>,
     /// What it had found out when this process was started.
-    knowledge: Option<OwnedFd>,
+    state: Option<OwnedFd>,
 }
 
 /// What this process is to do when it is ready.
@@ -56,7 +56,7 @@ impl Predecessor {
         let link = UnixStream::from(stdin);
         // Nobody else is to have it.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let (estate, knowledge): (Estate, _) = handover::hear_with(&link, Some(Instant::now() + SOON))?;
+        let (estate, state): (Estate, _) = handover::hear_with(&link, Some(Instant::now() + SOON))?;
         let count = estate.listeners.len() + usize::from(estate.access_log.is_some());
         link.set_read_timeout(Some(SOON))?;
         let mut passed = handover::take(&link, count)?;
@@ -66,7 +66,7 @@ impl Predecessor {
         for (kind, socket) in estate.listeners.iter().zip(passed) {
             sockets.push(inherited(kind, socket)?);
         }
-        Ok(Self { link, sockets, access_log, knowledge })
+        Ok(Self { link, sockets, access_log, state })
     }
 
     /// Its sockets, once.
@@ -79,9 +79,9 @@ impl Predecessor {
         self.access_log.take().filter(|(known, _)| known == path).map(|(_, file)| file)
     }
 
-    /// What it had found out when this process was started ([`crate::knowledge`]), once.
-    pub(crate) fn take_knowledge(&mut self) -> Option<OwnedFd> {
-        self.knowledge.take()
+    /// What it had found out when this process was started ([`crate::state_transfer`]), once.
+    pub(crate) fn take_state(&mut self) -> Option<OwnedFd> {
+        self.state.take()
     }
 
     /// Tells why this process cannot serve.

@@ -36,7 +36,7 @@ use crate::predecessor::{Predecessor, Turn};
 use crate::privileges::Identity;
 use crate::reload::{self, CERTIFICATES_TIMEOUT, Certificates, Daemon, Open, Reload};
 use crate::upgrade::{self, Program, Successor, Upgrade};
-use crate::{FAILED, FORCED, access_file, activation, daemon_log, knowledge, privileges, signals};
+use crate::{FAILED, FORCED, access_file, activation, daemon_log, privileges, signals, state_transfer};
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     let certificates = obtain(acme, &shared, &server, &stop)?;
     let (config, client) = (Arc::new(config), SharedClient::new(backend_tls));
     let parts = Parts { config, shared, stop, server, client, certificates, notifier, access, stdout };
-    let known = predecessor.as_deref_mut().and_then(Predecessor::take_knowledge);
+    let known = predecessor.as_deref_mut().and_then(Predecessor::take_state);
     let held = known.map(|known| parts.take_over(known));
     // While another process serves nobody is accepted: what becomes of this one is not known yet.
     let (now, later) = match predecessor {
@@ -243,7 +243,7 @@ impl Parts {
     fn take_over(&self, known: OwnedFd) -> HeldLimiters {
         drop(self.shared.prepare(&self.config));
         let held = self.shared.hold_limiters([clock::entropy(), clock::entropy()]);
-        knowledge::take_over(known, &self.shared);
+        state_transfer::take_over(known, &self.shared);
         held
     }
 
@@ -259,7 +259,7 @@ impl Parts {
         let Turn::Serve(new) = predecessor.wait(&self.stop)? else { return Ok(None) };
         // Before anybody is accepted, while the process before this one still serves.
         if let Some(new) = new {
-            knowledge::take_over(new, &self.shared);
+            state_transfer::take_over(new, &self.shared);
         }
         running.reloader().reload(&self.config, &[], listeners);
         let written =

@@ -21,8 +21,8 @@ use ruststrom_driver::stop::{Stage, Stop};
 use ruststrom_driver::workers::Workers;
 
 use crate::handover::{self, Estate, Word};
-use crate::knowledge::{self, Knowledge};
 use crate::notify::Notifier;
+use crate::state_transfer::{self, Written};
 
 /// A new process is ready within this time, probes and lookups of names included, or is given up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -268,7 +268,7 @@ impl Upgrade {
         let mut descriptors: Vec<_> = lent.iter().map(|lent| lent.socket.as_fd()).collect();
         descriptors.extend(log.as_ref().map(|(_, file)| file.as_fd()));
         // Its probes go on from there, and it has time to read what clients had.
-        let before = self.knowledge(Extent::Everything);
+        let before = self.write_state(Extent::Everything);
         let given = handover::say_with(to, &estate, before.as_ref().map(|known| known.memory.as_fd()));
         let given = given.and_then(|()| handover::pass(to, &descriptors));
         given.map_err(|e| format!("does not take the sockets: {e}"))?;
@@ -282,7 +282,7 @@ impl Upgrade {
             Err(e) => return Err(silence(&e, READY_WITHIN)),
         }
         // As late as can be: what is counted here from now on the new process does not know of.
-        let new = self.knowledge(since);
+        let new = self.write_state(since);
         // From here on it may have clients.
         successor.keep();
         self.notifier.main_process(id);
@@ -297,8 +297,8 @@ impl Upgrade {
     }
 
     /// What this process has found out; the new one can do without it.
-    fn knowledge(&self, extent: Extent) -> Option<Knowledge> {
-        knowledge::write(&self.shared, extent).unwrap_or_else(|e| {
+    fn write_state(&self, extent: Extent) -> Option<Written> {
+        state_transfer::write(&self.shared, extent).unwrap_or_else(|e| {
             log::warn!("what this process has found out does not go along: {e}");
             None
         })

@@ -14,13 +14,13 @@ mod client;
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
-#[path = "upgrade/knowledge.rs"]
-mod knowledge;
 #[path = "upgrade/refused.rs"]
 mod refused;
 #[path = "support/scripted_backend.rs"]
 #[allow(dead_code, reason = "faults.rs uses the rest")]
 mod scripted_backend;
+#[path = "upgrade/state_transfer.rs"]
+mod state_transfer;
 #[path = "upgrade/succession.rs"]
 mod succession;
 #[path = "upgrade/under_load.rs"]

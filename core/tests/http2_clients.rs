@@ -85,13 +85,7 @@ fn taken(http2: &str, len: usize) -> usize {
     let c = rig.client();
     let body: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
     let far = rig.ask(c, &format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {len}\r\n\r\n"), false);
-    let mut sent = 0;
-    loop {
-        match rig.send(far, &body[sent..]) {
-            0 => break,
-            n => sent += n,
-        }
-    }
+    let sent = rig.send_what_is_taken(far, &body);
     rig.decide_connects();
     rig.send_all(far, &body[sent..]);
     rig.end(far, "");

@@ -80,12 +80,15 @@ pub enum Middleware {
 }
 
 impl Middleware {
+    /// The name of [`Middleware::RateLimiter`].
+    pub const RATE_LIMITER: &str = "RateLimiter";
+
     /// The middleware's name in the configuration.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Compression(_) => "Compression",
-            Self::RateLimiter { .. } => "RateLimiter",
+            Self::RateLimiter { .. } => Self::RATE_LIMITER,
             Self::HttpsRedirector => "HttpsRedirector",
             Self::MaxBodySize { .. } => "MaxBodySize",
             Self::IpAllow { .. } => "IpAllow",

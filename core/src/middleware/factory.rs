@@ -89,18 +89,15 @@ impl MiddlewareStates {
     /// What the `nth` RateLimiter of a pool has counted; `None`: no shard has such a middleware.
     pub(crate) fn request_windows(&self, pool: &str, nth: usize) -> Option<Arc<RequestWindows>> {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(&(Some(pool.into()), RATE_LIMITER, nth))?.upgrade()?.downcast().ok()
+        states.get(&(Some(pool.into()), config::Middleware::RATE_LIMITER, nth))?.upgrade()?.downcast().ok()
     }
 
     /// What the `nth` RateLimiter of a pool is to count with, for as long as somebody has it; `seed` is
     /// random.
     pub(crate) fn make_request_windows(&self, pool: &str, nth: usize, seed: [u64; 2]) -> Arc<RequestWindows> {
-        self.get((Some(pool.into()), RATE_LIMITER, nth), || RequestWindows::new(seed))
+        self.get((Some(pool.into()), config::Middleware::RATE_LIMITER, nth), || RequestWindows::new(seed))
     }
 }
-
-/// The name of the kind.
-const RATE_LIMITER: &str = "RateLimiter";
 
 /// The middlewares that are built in.
 #[derive(Debug)]

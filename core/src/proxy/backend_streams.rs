@@ -277,9 +277,7 @@ impl<O: Observer> Proxy<O> {
     /// The exchange needs another connection to the same backend, through no fault of anybody's.
     pub(super) fn attach_anew(&mut self, x: ExchangeId, now: Instant) {
         if let Some(e) = self.tables.exchanges.get_mut(x) {
-            e.attempts = e.attempts.saturating_sub(1);
-            // The backend has taken a connection in time: for the next one there is as much.
-            (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
+            e.take_back_attempt();
             self.attach(x, true, now);
         }
     }

@@ -496,9 +496,7 @@ impl<O: Observer> Proxy<O> {
             return self.attempt_over(x, cause, Loss::Refused, now);
         }
         e.left_behind += 1;
-        e.attempts = e.attempts.saturating_sub(1);
-        // The backend has taken a connection in time: for the next one there is as much.
-        (e.connect_until, e.addresses_failed) = (Instant::NEVER, 0);
+        e.take_back_attempt();
         e.rewind_request();
         self.attach(x, false, now);
     }

@@ -170,6 +170,13 @@ impl Exchange {
         self.client_due.min(self.backend_due).min(self.call_due)
     }
 
+    /// Its backend has not looked at it, and nobody is to blame: that was no attempt. The backend had taken a
+    /// connection in time: for the next one there is as much.
+    pub(super) fn take_back_attempt(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+        (self.connect_until, self.addresses_failed) = (Instant::NEVER, 0);
+    }
+
     /// The client need not hold its content back any more. The time for the response begins when all of that
     /// has been sent.
     pub(crate) fn expectation_met(&mut self) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::snapshot::{BACKEND, CLIENTS, END, HEAD, Limiter, MAGIC, VERSION, checked_by};
 use crate::balance::PoolState;
-use crate::middleware::request_windows::carried::{CarriedClient, Put};
+use crate::middleware::request_windows::carried::{CarriedClient, Put, chunk};
 use crate::observe::HealthState;
 use crate::time::Instant;
 
@@ -200,13 +200,6 @@ fn name<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
     let (name, rest) = from.split_at_checked(length)?;
     *from = rest;
     std::str::from_utf8(name).ok()
-}
-
-/// The first `N` bytes, which are taken away.
-fn chunk<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, rest) = from.split_first_chunk()?;
-    *from = rest;
-    Some(*first)
 }
 
 #[cfg(test)]

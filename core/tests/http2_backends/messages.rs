@@ -330,17 +330,10 @@ fn taken(http2: &str, len: usize) -> usize {
     rig.slow_down(c);
     rig.respond_head(leg, &format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n"));
     let body: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
-    let send = |rig: &mut Rig, sent: &mut usize| loop {
-        match rig.send(leg, &body[*sent..]) {
-            0 => break,
-            n => *sent += n,
-        }
-    };
-    let mut sent = 0;
-    send(&mut rig, &mut sent);
-    let taken = sent;
+    let taken = rig.send_what_is_taken(leg, &body);
+    let mut sent = taken;
     while sent < len && rig.take_once(c) {
-        send(&mut rig, &mut sent);
+        sent += rig.send_what_is_taken(leg, &body[sent..]);
     }
     rig.end(leg, "");
     while rig.take_once(c) {}
@@ -375,11 +368,7 @@ fn a_reload_changes_the_window_of_connections_to_come() {
         let leg = *rig.asked().last().expect("a request");
         rig.slow_down(c);
         rig.respond_head(leg, "HTTP/1.1 200 OK\r\n\r\n");
-        let mut sent = 0;
-        while let n @ 1.. = rig.send(leg, &[b'x'; 50_000]) {
-            sent += n;
-        }
-        (leg, sent)
+        (leg, rig.send_what_is_taken(leg, &[b'x'; 50_000]))
     };
     let mut rig = rig_of("", "retries = 0", (Speaks::Http1, Speaks::Http2));
     let (first, sent) = window(&mut rig);

@@ -292,6 +292,15 @@ impl Rig {
         n
     }
 
+    /// A far end sends as much of this as is taken without anything else happening; how much that is.
+    pub(crate) fn send_what_is_taken(&mut self, far: Far, data: &[u8]) -> usize {
+        let mut sent = 0;
+        while let n @ 1.. = self.send(far, &data[sent..]) {
+            sent += n;
+        }
+        sent
+    }
+
     /// A far end sends the whole of a body, as the proxy takes it.
     pub(crate) fn send_all(&mut self, far: Far, mut data: &[u8]) {
         while !data.is_empty() {

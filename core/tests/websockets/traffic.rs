@@ -186,8 +186,7 @@ fn credit_keeps_a_tunnel_alive() {
                 continue;
             }
             rig.hold(stalls);
-            let bytes = pattern(1 << 20, 251);
-            while rig.send(sends, &bytes) > 0 {}
+            rig.send_what_is_taken(sends, &pattern(1 << 20, 251));
             let before = bytes_at(&rig, stalls).len();
             rig.advance(Duration::from_secs(15));
             rig.unhold(stalls);
@@ -217,10 +216,7 @@ fn a_tunnel_ends_with_what_has_waited_for_credit() {
             }
             rig.hold(stalls);
             let bytes = pattern(100_000, 251);
-            let mut sent = 0;
-            while let n @ 1.. = rig.send(sends, &bytes[sent..]) {
-                sent += n;
-            }
+            let sent = rig.send_what_is_taken(sends, &bytes);
             ends(&mut rig, stalls);
             ends(&mut rig, sends);
             assert_eq!(rig.proxy.counts().exchanges, 1, "{pair:?} {by_client}");

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use ruststrom_core::{Instant, Wall};
 
-/// One epoch for the whole process: shards compare their instants. With it the time then.
+/// A moment of the process, and what [`now`] said then: one pair for all, because shards compare instants.
 static EPOCH: OnceLock<(std::time::Instant, Instant)> = OnceLock::new();
 
 /// The epoch lies a little in the past, so that nothing happens at time zero.

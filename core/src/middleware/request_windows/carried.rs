@@ -171,7 +171,7 @@ impl CarriedClient {
 }
 
 /// The first `N` bytes, which are taken away.
-fn chunk<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn chunk<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = from.split_first_chunk()?;
     *from = rest;
     Some(*first)

@@ -105,14 +105,7 @@ impl BackendConn {
         if let Some(pool) = entry.pool {
             *net.ledger.executed.entry((pool, self.backend)).or_default() += 1;
         }
-        let may = net.faults_on || net.scenario.fault_free;
-        if may && conn.rng.chance(net.scenario.http2.backends.stalls) {
-            net.mark(Mark::TunnelStalled);
-            let until = net.now + conn.rng.between(MS, 3_000 * MS);
-            if let Some(stream) = conn.streams.get_mut(&number) {
-                stream.stalls_until = until;
-            }
-        }
+        conn.stall_some(net, number, Mark::TunnelStalled);
         self.answer(conn, net, number, entry);
     }
 
@@ -162,14 +155,7 @@ impl BackendConn {
         entry: &ExchangeEntry,
         expects: bool,
     ) {
-        let may = net.faults_on || net.scenario.fault_free;
-        if may && conn.rng.chance(net.scenario.http2.backends.stalls) {
-            net.mark(Mark::Http2StalledRequest);
-            let until = net.now + conn.rng.between(MS, 3_000 * MS);
-            if let Some(stream) = conn.streams.get_mut(&number) {
-                stream.stalls_until = until;
-            }
-        }
+        conn.stall_some(net, number, Mark::Http2StalledRequest);
         if net.fault(net.scenario.backend.early, Mark::EarlyResponse) {
             self.queue_answer(conn, net, number, entry, Answer::Correct);
             let Some(stream) = conn.streams.get_mut(&number) else { return };
@@ -318,6 +304,18 @@ impl BackendConn {
 }
 
 impl StreamsConn {
+    /// Gives a stream no credit for a while, now and then.
+    fn stall_some(&mut self, net: &mut Net, number: u32, mark: Mark) {
+        let may = net.faults_on || net.scenario.fault_free;
+        if may && self.rng.chance(net.scenario.http2.backends.stalls) {
+            net.mark(mark);
+            let until = net.now + self.rng.between(MS, 3_000 * MS);
+            if let Some(stream) = self.streams.get_mut(&number) {
+                stream.stalls_until = until;
+            }
+        }
+    }
+
     /// Answers a health check, not before `at`.
     pub(super) fn answer_probe(&mut self, number: u32, status: u16, at: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };

@@ -17,7 +17,7 @@ const MOST: usize = 128 << 20;
 const AT_ONCE: usize = 64 << 10;
 
 /// What is known, and when.
-pub(crate) struct Knowledge {
+pub(crate) struct Written {
     pub(crate) memory: OwnedFd,
     pub(crate) taken: Instant,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Knowledge {
 /// # Errors
 /// If there is not enough of it.
 #[cfg(target_os = "linux")]
-pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<Knowledge>> {
+pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<Written>> {
     use std::io::Write as _;
 
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -61,7 +61,7 @@ pub(crate) fn write(shared: &Shared, extent: Extent) -> io::Result<Option<Knowle
         snapshot.clients(),
         clock::now().since(taken)
     );
-    Ok(Some(Knowledge { memory: file.into(), taken }))
+    Ok(Some(Written { memory: file.into(), taken }))
 }
 
 /// How long a file of this process may be.
@@ -75,7 +75,7 @@ fn room() -> u64 {
 /// # Errors
 /// None.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn write(_: &Shared, _: Extent) -> io::Result<Option<Knowledge>> {
+pub(crate) fn write(_: &Shared, _: Extent) -> io::Result<Option<Written>> {
     Ok(None)
 }
 

@@ -90,7 +90,7 @@ fn what_comes_while_the_new_one_starts_counts_too(driver: &str) {
     let address = succession.address();
     assert_eq!(admitted("127.0.0.1", address, 25), 20);
     assert_eq!(admitted("127.0.0.2", address, 5), 5);
-    // So long that only the first time that knowledge goes along it has these in it.
+    // So long that only the first time that it goes along it has these in it.
     std::thread::sleep(Duration::from_millis(1_200));
     succession.signal(Signal::USR2);
     succession.wait_for_nth("what 2 clients of RateLimiter had", 0);
