@@ -5,9 +5,9 @@
 //! first probes, or why it cannot be. Until the old one says `go` it accepts nobody, so that nothing is lost
 //! whatever becomes of it; then it says `serving`.
 //!
-//! What the old one has found out ([`crate::state_transfer`]) comes as a descriptor with the bytes of what it says
-//! first, and with those of `go`: a program that does not know of it reads bytes, and the kernel closes what
-//! came with them; one that does goes without it where nothing comes.
+//! What the old one has found out ([`crate::state_transfer`]) comes as a descriptor with the bytes of what it
+//! says first, and with those of `go`: a program that does not know of it reads bytes, and the kernel closes
+//! what came with them; one that does goes without it where nothing comes.
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;

@@ -229,8 +229,8 @@ impl Conn {
         Ok(self.end_behind_message(stream, State::ResetByUs, reason))
     }
 
-    /// The peer broke a rule of a stream in a message that is not whole, or by the frame that ends it: there is
-    /// no message.
+    /// The peer broke a rule of a stream in a message that is not whole, or by the frame that ends it: there
+    /// is no message.
     fn malformed(&mut self, stream: u32, reason: Reason, now: Instant) -> Handled {
         let Some(found) = self.streams.get(stream).filter(|found| found.state != State::Idle) else {
             if self.is_idle(stream) {
