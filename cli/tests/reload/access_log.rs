@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -16,12 +16,13 @@ use crate::site::{reload, start};
 
 on_each_driver!(it_moves_while_it_is_in_use, what_cannot_be_opened_is_refused, no_line_is_lost);
 
-/// Its response to `/held` waits for the other end of the channel.
-fn holding(let_go: Receiver<()>) -> Backend {
+/// It tells of each request of `/held`, and its response to one waits for the other end of `let_go`.
+fn holding(came: Sender<()>, let_go: Receiver<()>) -> Backend {
     let let_go = Mutex::new(let_go);
     Backend::start(move |mut peer: Peer| {
         while let Some(head) = peer.head() {
             if head.starts_with("get /held ") {
+                came.send(()).expect("somebody waits for it");
                 let_go.lock().expect("no panic").recv().expect("let go");
             }
             if !peer.send(ok("")) {
@@ -75,14 +76,17 @@ fn holds(daemon: &Daemon, end: &str) -> bool {
 }
 
 fn it_moves_while_it_is_in_use(driver: &str) {
+    let (came, held_came) = mpsc::channel();
     let (go, let_go) = mpsc::channel();
-    let backend = holding(let_go);
+    let backend = holding(came, let_go);
     let http = reserve();
     let daemon = start(driver, &config(http, &backend, ""));
     let at = |name: &str| daemon.directory.0.join(name);
     is_logged("stdout", &daemon, http, &|| daemon.output());
     let mut held = Client::to(http);
     held.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    // A head that is read after the reload would be kept in the new format.
+    held_came.recv_timeout(WAIT).expect("it is under way");
     // From standard output into a file, in another format, which is also that of the daemon's own log.
     let json = "[access_log]\npath = \"one.log\"\nformat = \"json\"";
     let line = reload(&daemon, &config(http, &backend, json));
