@@ -27,10 +27,12 @@ mod buffers;
 mod input;
 mod leaving;
 mod output;
+mod repeated;
 
 use buffers::Spare;
 use leaving::Drain;
 pub use output::BlockWriter;
+use repeated::LastRequest;
 
 /// What we are to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +189,8 @@ pub struct Conn {
     decoder: Decoder,
     encoder: Encoder,
     block: Option<Assembly>,
+    /// Of a client.
+    last_request: Option<Box<LastRequest>>,
     /// Of the DATA frame that is under way nothing is handed out.
     dropping: bool,
     recv: RecvWindow,
@@ -265,6 +269,7 @@ impl Conn {
             decoder: Decoder::new(),
             encoder: Encoder::default(),
             block: None,
+            last_request: None,
             dropping: false,
             recv: RecvWindow::new(DEFAULT_WINDOW),
             send: SendWindow::new(DEFAULT_WINDOW),

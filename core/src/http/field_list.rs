@@ -108,6 +108,14 @@ impl FieldList {
         (self.kinds, self.plain) = (parsed.kinds(), parsed.is_plain());
     }
 
+    /// Becomes like another one, in the memory that it has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let (mut bytes, mut lines) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines));
+        bytes.clone_from(&other.bytes);
+        lines.clone_from(&other.lines);
+        *self = Self { bytes, lines, ..*other };
+    }
+
     /// Begins a head without fields, whose start line (with its CRLF) is not known here.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();

@@ -221,6 +221,16 @@ impl RequestHead {
         self.lists_fields = parsed.lists_fields;
     }
 
+    /// Becomes like another one, in the memory that it has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let (mut fields, mut method) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.method));
+        fields.copy_from(&other.fields);
+        if method != other.method {
+            method.clone_from(&other.method);
+        }
+        *self = Self { fields, method, ..*other };
+    }
+
     /// It came on a stream, which ends by itself. Only extended CONNECT makes a tunnel of one: what
     /// follows that is no content.
     pub(crate) fn on_stream(&mut self, ended: bool) {

@@ -24,10 +24,21 @@ const MAX_EARLY: usize = 16;
 type Handled = Result<Option<Event>, Reason>;
 
 /// A field block that is whole.
-struct Block {
+struct Block<'a> {
     stream: u32,
+    bytes: &'a [u8],
     end_stream: bool,
     depends_on_itself: bool,
+}
+
+/// What is known of the fields of a block.
+#[derive(Clone, Copy)]
+enum Read {
+    /// They are in [`Received::block`], as far as they keep the limits. `version`: that of the decoder before
+    /// it.
+    Fields { fit: Fit, version: u64 },
+    /// It is a request that has come before.
+    Repeated,
 }
 
 impl Conn {
@@ -123,7 +134,7 @@ impl Conn {
                     self.block = Some(Assembly { bytes, parts: 1, end_stream, depends_on_itself });
                     return Ok(None);
                 }
-                self.block(Block { stream, end_stream, depends_on_itself }, block, received, now)
+                self.block(&Block { stream, bytes: block, end_stream, depends_on_itself }, received, now)
             }
             Frame::Continuation { stream, block, end_headers } => {
                 self.continuation(stream, block, end_headers, received, now)
@@ -301,19 +312,22 @@ impl Conn {
             return Ok(None);
         }
         let Assembly { bytes, end_stream, depends_on_itself, .. } = assembly;
-        self.block(Block { stream, end_stream, depends_on_itself }, &bytes, received, now)
+        self.block(&Block { stream, bytes: &bytes, end_stream, depends_on_itself }, received, now)
     }
 
     /// A whole field block: it is decoded whatever becomes of it, because later ones build on it.
-    fn block(&mut self, block: Block, bytes: &[u8], received: &mut Received, now: Instant) -> Handled {
-        if planted!(165)
-            && block.stream > self.last_peer
-            && self.streams.len() >= self.limits.streams as usize
-        {
-            self.last_peer = block.stream;
-            self.streams.remember(block.stream, State::ResetByUs);
-            write::reset(&mut self.out, block.stream, Reason::REFUSED_STREAM);
+    fn block(&mut self, block: &Block<'_>, received: &mut Received, now: Instant) -> Handled {
+        let Block { stream, bytes, .. } = *block;
+        if planted!(165) && stream > self.last_peer && self.streams.len() >= self.limits.streams as usize {
+            self.last_peer = stream;
+            self.streams.remember(stream, State::ResetByUs);
+            write::reset(&mut self.out, stream, Reason::REFUSED_STREAM);
             return Ok(None);
+        }
+        let version = self.decoder.version();
+        let opens = self.role == Role::Server && stream % 2 == 1 && stream > self.last_peer;
+        if opens && self.last_request.as_ref().is_some_and(|last| last.is(bytes, block.end_stream, version)) {
+            return self.request(block, Read::Repeated, received, now);
         }
         let limits = BlockLimits {
             list_bytes: self.limits.list_bytes,
@@ -324,12 +338,10 @@ impl Conn {
             HpackError::TooLarge => Reason::ENHANCE_YOUR_CALM,
             _ => Reason::COMPRESSION_ERROR,
         })?;
-        let stream = block.stream;
         let step = if block.end_stream { Step::RecvHeadEnd } else { Step::RecvHead };
         let Some(found) = self.streams.get_mut(stream) else {
-            let opens = self.role == Role::Server && stream % 2 == 1 && stream > self.last_peer;
             return if opens {
-                self.request(&block, fit, received, now)
+                self.request(block, Read::Fields { fit, version }, received, now)
             } else {
                 self.not_open(stream, step, now)
             };
@@ -344,9 +356,9 @@ impl Conn {
             Err(_) => return self.not_open(stream, step, now),
         }
         if found.has_head {
-            self.trailers(&block, fit, received, now)
+            self.trailers(block, fit, received, now)
         } else {
-            self.response(&block, fit, received, now)
+            self.response(block, fit, received, now)
         }
     }
 
@@ -360,8 +372,8 @@ impl Conn {
     }
 
     /// The head of a request, on a new stream.
-    fn request(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
-        let Block { stream, end_stream: ended, depends_on_itself } = *block;
+    fn request(&mut self, block: &Block<'_>, read: Read, received: &mut Received, now: Instant) -> Handled {
+        let Block { stream, end_stream: ended, depends_on_itself, .. } = *block;
         self.last_peer = stream;
         if let Drain::Final(last) = self.drain
             && stream > last
@@ -374,12 +386,16 @@ impl Conn {
         let step = if ended { Step::RecvHeadEnd } else { Step::RecvHead };
         let mut new = self.new_stream(stream);
         new.state = State::Idle.next(step).map_err(|_| Reason::INTERNAL_ERROR)?;
+        let said = match (&self.last_request, read) {
+            (Some(last), Read::Repeated) => last.priority(),
+            _ => received.block.other(b"priority").map(Priority::parse),
+        };
         if let Some(at) = self.early.iter().position(|(id, _)| *id == stream)
             && let Some((_, priority)) = self.early.remove(at)
         {
             new.priority = priority;
-        } else if let Some(value) = received.block.other(b"priority") {
-            new.priority = Priority::parse(value);
+        } else if let Some(priority) = said {
+            new.priority = priority;
         }
         let refused = self.has_too_many();
         self.streams.insert(new);
@@ -389,11 +405,8 @@ impl Conn {
         if depends_on_itself {
             return self.stream_error(stream, Reason::PROTOCOL_ERROR, now);
         }
-        let Received { room, block, request: head, .. } = received;
-        let read = match fit {
-            Fit::Whole => head::request(room, block, ended, self.limits.target_bytes, head),
-            Fit::TooLarge => Err(HeadError::Violation(Violation::HeadTooLarge)),
-        };
+        let read = self.read_request(block, read, said, received);
+        let head = &mut received.request;
         let (violation, length, tunnel) = match read {
             Ok(()) => {
                 let length = match head.framing() {
@@ -423,7 +436,33 @@ impl Conn {
         }))
     }
 
-    fn response(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
+    /// Puts the head of a request into [`Received::request`]. `said`: the priority that it asks for.
+    #[inline]
+    fn read_request(
+        &mut self,
+        block: &Block<'_>,
+        read: Read,
+        said: Option<Priority>,
+        received: &mut Received,
+    ) -> Result<(), HeadError> {
+        let head = &mut received.request;
+        let version = match (read, &self.last_request) {
+            (Read::Fields { fit: Fit::Whole, version }, _) => version,
+            (Read::Repeated, Some(last)) => {
+                last.copy_to(head);
+                return Ok(());
+            }
+            _ => return Err(Violation::HeadTooLarge.into()),
+        };
+        let (room, ended) = (&mut received.room, block.end_stream);
+        head::request(room, &received.block, ended, self.limits.target_bytes, head)?;
+        if self.decoder.version() == version {
+            self.last_request.get_or_insert_default().note(block.bytes, ended, version, head, said);
+        }
+        Ok(())
+    }
+
+    fn response(&mut self, block: &Block<'_>, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let Block { stream, end_stream: ended, .. } = *block;
         let asked = self.streams.get(stream).map_or(Asked::Other, |found| found.asked);
         let parsed = match fit {
@@ -454,7 +493,7 @@ impl Conn {
         Ok(Some(Event::Response { stream, ended }))
     }
 
-    fn trailers(&mut self, block: &Block, fit: Fit, received: &mut Received, now: Instant) -> Handled {
+    fn trailers(&mut self, block: &Block<'_>, fit: Fit, received: &mut Received, now: Instant) -> Handled {
         let stream = block.stream;
         let Some(found) = self.streams.get_mut(stream) else { return Ok(None) };
         // A second head that does not end the stream is none, nor is the end of a message that lacks some,

@@ -36,6 +36,7 @@ pub struct Decoder {
     allowed: u32,
     /// The setting became smaller than the peer's table: it has to say that it knows.
     update_due: bool,
+    version: u64,
 }
 
 impl Default for Decoder {
@@ -56,13 +57,20 @@ impl Decoder {
     #[must_use]
     pub fn new() -> Self {
         let table = Table::new(DEFAULT_TABLE_BYTES);
-        Self { table, allowed: DEFAULT_TABLE_BYTES, update_due: false }
+        Self { table, allowed: DEFAULT_TABLE_BYTES, update_due: false, version: 0 }
+    }
+
+    /// As long as it is the same a block means the same. It never is again what it was.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The peer has acknowledged our SETTINGS_HEADER_TABLE_SIZE of so many bytes, up to [`MAX_TABLE_BYTES`].
     pub fn set_allowed(&mut self, bytes: u32) {
         self.allowed = bytes.min(MAX_TABLE_BYTES);
         self.update_due |= self.table.max() > self.allowed;
+        self.version += 1;
     }
 
     /// Decodes a whole block; its fields take the place of those in `into`.
@@ -93,6 +101,7 @@ impl Decoder {
             } else if first & 0b0100_0000 != 0 {
                 let (start, name_len, mark) = self.literal(block, &mut at, 6, into)?;
                 self.table.add(into.text_from(start), name_len, mark);
+                self.version += 1;
                 count.keep(start, name_len, mark, limits, into)?;
             } else if first & 0b0010_0000 != 0 {
                 return Err(HpackError::SizeUpdate);
@@ -111,6 +120,7 @@ impl Decoder {
         }
         self.table.set_max(bytes);
         self.update_due = false;
+        self.version += 1;
         Ok(())
     }
 
