@@ -1,7 +1,7 @@
 //! What comes: frames, one after the other, and what they mean for streams and connection.
 
 use super::leaving::{DRAIN_PING, Drain};
-use super::{Assembly, Conn, Data, Event, KEEPALIVE_PING, Received, Role, STREAM_CREDIT};
+use super::{Assembly, Conn, Data, Event, KEEPALIVE_PING, LastRequest, Received, Role, STREAM_CREDIT};
 use crate::h2::abuse::Abuse;
 use crate::h2::frame::{Frame, MAX_STREAM, Settings};
 use crate::h2::head::{self, Asked, HeadError};
@@ -456,7 +456,7 @@ impl Conn {
         };
         let (room, ended) = (&mut received.room, block.end_stream);
         head::request(room, &received.block, ended, self.limits.target_bytes, head)?;
-        if self.decoder.version() == version {
+        if self.decoder.version() == version && LastRequest::may_be(block.bytes) {
             self.last_request.get_or_insert_default().note(block.bytes, ended, version, head, said);
         }
         Ok(())

@@ -42,6 +42,12 @@ impl LastRequest {
         head.copy_from(&self.head);
     }
 
+    /// Whether a block is one that may come again.
+    #[inline]
+    pub(super) fn may_be(block: &[u8]) -> bool {
+        block.len() <= MAX_BLOCK_BYTES
+    }
+
     /// A request was read. `version`: the decoder's, which it has not changed.
     pub(super) fn note(
         &mut self,
@@ -51,9 +57,6 @@ impl LastRequest {
         head: &RequestHead,
         priority: Option<Priority>,
     ) {
-        if block.len() > MAX_BLOCK_BYTES {
-            return;
-        }
         if self.version == version && self.ended == ended && self.block == block {
             if head.fields.bytes.len() <= MAX_HEAD_BYTES {
                 self.head.copy_from(head);
@@ -87,12 +90,9 @@ mod tests {
 
     #[test]
     fn long_ones_are_not_kept() {
-        let mut last = LastRequest::default();
-        let mut head = RequestHead::default();
-        for _ in 0..3 {
-            last.note(&[0x82; MAX_BLOCK_BYTES + 1], true, 0, &head, None);
-        }
-        assert!(last.block.is_empty() && !last.repeated);
+        assert!(LastRequest::may_be(&[0x82; MAX_BLOCK_BYTES]));
+        assert!(!LastRequest::may_be(&[0x82; MAX_BLOCK_BYTES + 1]));
+        let (mut last, mut head) = (LastRequest::default(), RequestHead::default());
         head.add_field(b"a", &[b'x'; MAX_HEAD_BYTES]).expect("room");
         for _ in 0..3 {
             last.note(b"a", true, 0, &head, None);
