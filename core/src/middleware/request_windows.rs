@@ -6,10 +6,10 @@
 //! are requests of the oldest cell alone: a client is refused only if it has had more than eleven twelfths
 //! of its limit. Up to a limit of 12 the count is exact.
 //!
-//! Clients lie in buckets of a fixed size, two for each, behind a keyed hash. A place is taken anew once its
-//! client has been quiet for a window: nothing is swept, and a decision looks at no more than two buckets.
-//! Where there are none but those of others the number of buckets doubles, up to a limit: memory follows the
-//! clients that there have been at once.
+//! Clients lie in buckets of a fixed size, two for each, behind a keyed hash ([`HashKeys`]). A place is taken
+//! anew once its client has been quiet for a window: nothing is swept, and a decision looks at no more than
+//! two buckets. Where there are none but those of others the number of buckets doubles, up to a limit: memory
+//! follows the clients that there have been at once.
 
 pub(crate) mod carried;
 
@@ -76,8 +76,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct RequestWindows {
     stripes: Box<[Padded<Mutex<Stripe>>]>,
-    /// For the hash: nobody can choose addresses that lie in one bucket.
-    keys: [u64; 2],
+    keys: HashKeys,
     /// When the last warning was due, in milliseconds; 0: never.
     warned_ms: AtomicU64,
 }
@@ -109,7 +108,7 @@ impl RequestWindows {
         let stripe = || Stripe { most, keys: Vec::new(), seen: Vec::new(), cells: Vec::new() };
         Self {
             stripes: (0..STRIPES).map(|_| Padded(Mutex::new(stripe()))).collect(),
-            keys,
+            keys: HashKeys::of(keys),
             warned_ms: AtomicU64::new(0),
         }
     }
@@ -118,7 +117,7 @@ impl RequestWindows {
     /// one by which the client was seen before counts as that. Takes a lock for a moment.
     pub fn admit(&self, client: IpAddr, limit: &RequestLimit, now: Instant) -> Decision {
         let client = Client::new(key(client), &self.keys);
-        let stripe = &self.stripes[client.hash as usize % STRIPES].0;
+        let stripe = &self.stripes[client.stripe()].0;
         stripe.lock().unwrap_or_else(PoisonError::into_inner).admit(&client, &self.keys, limit, now)
     }
 
@@ -138,6 +137,36 @@ impl RequestWindows {
     }
 }
 
+/// Of a hash that nobody can choose clients for: for any two keys of clients all pairs of hashes are equally
+/// likely, whatever the keys are (Dietzfelbinger 1996, "Universal hashing and k-wise independent random
+/// variables via integer arithmetic without primes": the upper half of `a x + b` in 128 bits). It holds for
+/// who sees no hashes, and nobody is shown any: all that can be seen is that there is no place.
+#[derive(Debug)]
+struct HashKeys {
+    a: u128,
+    b: u128,
+}
+
+impl HashKeys {
+    /// `seed` is random.
+    fn of(seed: [u64; 2]) -> Self {
+        let sip = SipHasher13::new_with_keys(seed[0], seed[1]);
+        let half = |n: u8| u128::from(sip.hash(&[n]));
+        Self { a: half(0) << 64 | half(1), b: half(2) << 64 | half(3) }
+    }
+
+    #[inline]
+    fn hash(&self, key: u64) -> u64 {
+        let linear = (self.a.wrapping_mul(u128::from(key)).wrapping_add(self.b) >> 64) as u64;
+        // Keys at equal distances have hashes at equal distances so far, and with one factor in a hundred
+        // those leave most buckets empty. What splitmix64 ends with is one to one: what is said of pairs
+        // stays.
+        let mixed = (linear ^ linear >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
 /// Who is looked for.
 struct Client {
     /// See [`key`].
@@ -148,9 +177,13 @@ struct Client {
 
 impl Client {
     #[inline]
-    fn new(key: u64, keys: &[u64; 2]) -> Self {
-        let hash = SipHasher13::new_with_keys(keys[0], keys[1]).hash(&key.to_le_bytes());
-        Self { key, hash }
+    fn new(key: u64, keys: &HashKeys) -> Self {
+        Self { key, hash: keys.hash(key) }
+    }
+
+    #[inline]
+    fn stripe(&self) -> usize {
+        self.hash as usize % STRIPES
     }
 
     /// Its two of so many buckets, which may be one, by bits that did not choose its stripe. Those of twice
@@ -162,17 +195,18 @@ impl Client {
 }
 
 impl Stripe {
-    fn admit(&mut self, client: &Client, keys: &[u64; 2], limit: &RequestLimit, now: Instant) -> Decision {
-        if !self.keys.is_empty() {
+    fn admit(&mut self, client: &Client, keys: &HashKeys, limit: &RequestLimit, now: Instant) -> Decision {
+        let known = if self.keys.is_empty() {
+            None
+        } else {
             let [first, second] = client.buckets(self.buckets());
-            if let Some(at) = self.find(first, client.key) {
-                return self.count(at, limit, now);
-            }
-            if let Some(at) = self.find(second, client.key) {
-                return self.count(at, limit, now);
-            }
+            self.find(first, client.key).or_else(|| self.find(second, client.key))
+        };
+        let place = known.map_or_else(|| self.take_place(client, keys, limit, now), Ok);
+        match place {
+            Ok(at) => count(&mut self.cells[at], &mut self.seen[at], limit, now.as_nanos()),
+            Err(retry_after) => Decision::NoPlace { retry_after },
         }
-        self.take_place(client, keys, limit, now)
     }
 
     fn buckets(&self) -> usize {
@@ -192,23 +226,21 @@ impl Stripe {
         if self.keys[at] == 0 { 0 } else { self.seen[at] + 1 + limit.window_ms + SLACK_MS }
     }
 
-    /// A client that is not known takes a place, and its first request is counted.
+    /// A client that is not known takes a place. `Err`: after this time there is one.
     #[cold]
     fn take_place(
         &mut self,
         client: &Client,
-        keys: &[u64; 2],
+        keys: &HashKeys,
         limit: &RequestLimit,
         now: Instant,
-    ) -> Decision {
+    ) -> Result<usize, Duration> {
         let now_ms = now.as_nanos() / 1_000_000;
-        match self.find_place(client, keys, limit, now_ms) {
-            Ok(at) => {
-                (self.keys[at], self.seen[at], self.cells[at]) = (client.key, now_ms, [0; CELLS]);
-                self.count(at, limit, now)
-            }
-            Err(free_at) => Decision::NoPlace { retry_after: Duration::from_millis(free_at - now_ms) },
-        }
+        let at = self
+            .find_place(client, keys, limit, now_ms)
+            .map_err(|free_at| Duration::from_millis(free_at - now_ms))?;
+        (self.keys[at], self.seen[at], self.cells[at]) = (client.key, now_ms, [0; CELLS]);
+        Ok(at)
     }
 
     /// A place that can be taken, in that of the client's buckets that has more of them; buckets are added
@@ -216,7 +248,7 @@ impl Stripe {
     fn find_place(
         &mut self,
         client: &Client,
-        keys: &[u64; 2],
+        keys: &HashKeys,
         limit: &RequestLimit,
         now_ms: u64,
     ) -> Result<usize, u64> {
@@ -245,7 +277,7 @@ impl Stripe {
 
     /// Doubles the number of buckets. What lay in one of them goes into one of the two that it becomes: there
     /// is room.
-    fn grow(&mut self, keys: &[u64; 2]) {
+    fn grow(&mut self, keys: &HashKeys) {
         let (before, buckets) = (self.buckets(), (2 * self.buckets()).max(1));
         for column in [&mut self.keys, &mut self.seen] {
             column.resize(buckets * BUCKET, 0);
@@ -262,11 +294,6 @@ impl Stripe {
                 self.cells.swap(from, at);
             }
         }
-    }
-
-    #[inline]
-    fn count(&mut self, at: usize, limit: &RequestLimit, now: Instant) -> Decision {
-        count(&mut self.cells[at], &mut self.seen[at], limit, now.as_nanos())
     }
 }
 
@@ -472,6 +499,47 @@ mod tests {
             .find(|n| windows.admit(IpAddr::V4((*n).into()), &limit, ms(0)) != Decision::Admitted)
             .unwrap();
         assert!(first > (1 << 16) * 4 / 5, "{first}");
+    }
+
+    /// Nor do clients at equal distances, whatever the distance, fill few buckets: not even by the unluckiest
+    /// of keys, which leaves neighbours neighbours. (Of so few places that a shortage comes early by chance.)
+    #[test]
+    fn places_are_found_for_neighbours_of_any_kind() {
+        let limit = limit(3, 10);
+        let unlucky = HashKeys { a: 1 << 64, b: 5 };
+        let all_keys = (0..6).map(|seed| HashKeys::of([seed, 7])).chain([unlucky]);
+        for keys in all_keys {
+            for distance in [1_u64, 3, 1 << 8, 1 << 16, 1 << 32, 1 << 44] {
+                let HashKeys { a, b } = keys;
+                let windows =
+                    RequestWindows { keys: HashKeys { a, b }, ..RequestWindows::with_room(1 << 13, KEYS) };
+                let address = |n: u64| {
+                    let network = n.wrapping_mul(distance).wrapping_add(0x2001_0db8 << 32);
+                    IpAddr::V6((u128::from(network) << 64 | 1).into())
+                };
+                let first = (0..1 << 13)
+                    .find(|n| windows.admit(address(*n), &limit, ms(0)) != Decision::Admitted)
+                    .unwrap_or(1 << 13);
+                assert!(first > (1 << 13) / 3, "{first} at the distance {distance:#x}, {keys:?}");
+            }
+        }
+    }
+
+    /// Of any two clients the hashes have nothing to do with each other: over random keys they agree in as
+    /// many bits as random ones do, and never in all.
+    #[test]
+    fn hashes_of_two_clients_agree_by_chance() {
+        for (a, b) in [(1_u64, 2_u64), (1 << 32, 2 << 32), (5, !5), (1 << 63, 0)] {
+            let mut agreed = [0_u32; 64];
+            for seed in 0..4_000 {
+                let keys = HashKeys::of([seed, !seed]);
+                let differing = keys.hash(a) ^ keys.hash(b);
+                assert_ne!(differing, 0);
+                (0..64).filter(|bit| differing >> bit & 1 == 0).for_each(|bit| agreed[bit as usize] += 1);
+            }
+            // Five standard deviations of 4000 fair coins are 158.
+            assert!(agreed.iter().all(|n| (1_800..=2_200).contains(n)), "{a:#x} {b:#x}: {agreed:?}");
+        }
     }
 
     /// No count is lost while places are added.

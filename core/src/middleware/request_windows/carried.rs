@@ -7,7 +7,7 @@
 
 use std::sync::PoisonError;
 
-use super::{BUCKET, CELLS, Client, RequestLimit, RequestWindows, SLACK_MS, STRIPES, Stripe};
+use super::{BUCKET, CELLS, Client, HashKeys, RequestLimit, RequestWindows, SLACK_MS, Stripe};
 use crate::time::Instant;
 
 /// Buckets that are copied under one hold of a lock: a few microseconds.
@@ -89,7 +89,7 @@ impl RequestWindows {
             return Put::Over;
         }
         let known = Client::new(client.key, &self.keys);
-        let stripe = &self.stripes[known.hash as usize % STRIPES].0;
+        let stripe = &self.stripes[known.stripe()].0;
         let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = stripe.place_of(&known, &self.keys, limit, now_ms) else { return Put::NoPlace };
         if stripe.keys[at] != client.key || stripe.seen[at] <= client.seen_ms {
@@ -104,7 +104,7 @@ impl Stripe {
     fn place_of(
         &mut self,
         client: &Client,
-        keys: &[u64; 2],
+        keys: &HashKeys,
         limit: &RequestLimit,
         now_ms: u64,
     ) -> Option<usize> {
