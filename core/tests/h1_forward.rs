@@ -588,6 +588,72 @@ proptest! {
     }
 }
 
+/// What middlewares do to the head of a request.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(&'static str, String),
+    Set(&'static str, String),
+    Remove(&'static str),
+    Target,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    // The last one does not pass.
+    let name = || prop::sample::select(vec!["X-A", "x-b", "Accept", "User-Agent", "X-Forwarded-For"]);
+    prop_oneof![
+        3 => (name(), "[a-z]{0,5}").prop_map(|(name, value)| Change::Add(name, value)),
+        2 => (name(), "[a-z]{0,5}").prop_map(|(name, value)| Change::Set(name, value)),
+        1 => name().prop_map(Change::Remove),
+        1 => Just(Change::Target),
+    ]
+}
+
+proptest! {
+    /// However a head was changed, what goes out is what was received and is still there, and behind it what
+    /// was added, in order.
+    #[test]
+    fn changed_heads(
+        received in prop::collection::vec(("(X-A|X-C|Accept|X-Forwarded-For)", "[a-z]{0,5}"), 0..4),
+        changes in prop::collection::vec(change(), 0..6),
+    ) {
+        let fields: String = received.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let raw = format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let (mut store, mut scratch, mut room) = (FieldIndex::new(), Vec::new(), [0; 4096]);
+        let parsed = parse_request(raw.as_bytes(), &mut store, &LIMITS, &mut scratch).expect("a request");
+        let (mut head, mut model, mut target): (RequestHead, _, _) = ((&parsed).into(), received, "/a");
+        for change in &changes {
+            let gone = match change {
+                Change::Set(name, _) | Change::Remove(name) => *name,
+                _ => "",
+            };
+            model.retain(|(name, _)| !name.eq_ignore_ascii_case(gone));
+            match change {
+                Change::Add(name, value) => head.add_field(name.as_bytes(), value.as_bytes()),
+                Change::Set(name, value) => head.set_field(name.as_bytes(), value.as_bytes()),
+                Change::Remove(name) => {
+                    head.remove_field(name.as_bytes());
+                    Ok(())
+                }
+                Change::Target => {
+                    target = "/b?c";
+                    head.set_target(target.as_bytes());
+                    Ok(())
+                }
+            }
+            .expect("room");
+            if let Change::Add(name, value) | Change::Set(name, value) = change {
+                model.push(((*name).to_owned(), value.clone()));
+            }
+        }
+        let mut w = Writer::new(&mut room);
+        forward_request(&mut w, &head, &forward());
+        let passing = model.iter().filter(|(name, _)| name != "X-Forwarded-For");
+        let fields: String = passing.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let expected = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}{}", tail("a"));
+        prop_assert_eq!(std::str::from_utf8(w.written()).expect("text"), expected);
+    }
+}
+
 fn version_of(number: u8) -> Version {
     if number == 11 { Version::HTTP_11 } else { Version::HTTP_10 }
 }

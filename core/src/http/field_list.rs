@@ -87,8 +87,10 @@ pub(crate) struct FieldList {
     received_len: u32,
     /// The kinds of the fields that are there.
     kinds: u64,
-    /// The lines are those that were received, and each is written as it is forwarded.
+    /// The lines are those that were received and, right behind them and up to `added_end`, those that were
+    /// added; each is written as it is forwarded.
     plain: bool,
+    added_end: u32,
 }
 
 /// Field lines that a head may have: as many as any limit allows, and some that are added here.
@@ -105,6 +107,7 @@ impl FieldList {
         self.lines.extend_from_slice(lines);
         self.line_len = lines.first().map_or(received.len() as u32 - 2, |line| u32::from(line.name));
         self.received_len = received.len() as u32;
+        self.added_end = self.received_len;
         (self.kinds, self.plain) = (parsed.kinds(), parsed.is_plain());
     }
 
@@ -120,7 +123,8 @@ impl FieldList {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.lines.clear();
-        (self.line_len, self.received_len, self.kinds, self.plain) = (0, 0, 0, false);
+        (self.line_len, self.received_len, self.added_end) = (0, 0, 0);
+        (self.kinds, self.plain) = (0, false);
     }
 
     /// The fields, to look at.
@@ -177,6 +181,7 @@ impl FieldList {
     }
 
     /// Adds a field that was written before.
+    #[inline(always)]
     pub(crate) fn add_written(&mut self, field: &WrittenField) -> Result<(), HeadFull> {
         let start = self.new_line(field.text.len())?;
         self.bytes.extend_from_slice(&field.text);
@@ -207,7 +212,9 @@ impl FieldList {
             kind,
             plain: true,
         });
-        self.plain = false;
+        // It is not, if something that is no field has been appended in between.
+        self.plain &= self.added_end as usize == start;
+        self.added_end = self.bytes.len() as u32;
         self.kinds |= HeaderKind::set(&[kind]);
     }
 
@@ -250,7 +257,12 @@ impl FieldList {
         };
         let set = set | extra;
         if self.plain && self.kinds & !set == 0 {
-            return put(&bytes[begin..self.received_len as usize - 2]);
+            let (received, added) = (self.received_len as usize, self.added_end as usize);
+            put(&bytes[begin..received - 2]);
+            if added > received {
+                put(&bytes[received..added]);
+            }
+            return;
         }
         let mut run = begin..if line { line_len } else { begin };
         for line in &self.lines {
