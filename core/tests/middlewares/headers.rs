@@ -26,6 +26,41 @@ fn lines<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
     head.lines().filter(is_it).collect()
 }
 
+/// What stands behind a body passes as it is, whatever happens to fields of that name.
+#[test]
+fn trailers_are_left_alone() {
+    let headers = "request.remove = \"x-sum\"\nresponse.remove = \"x-sum\"";
+    let trailers = "X-Sum: 7\r\n\r\n";
+    let chunked = b"3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n";
+    let send = |rig: &mut Rig, far, speaks| {
+        rig.send_all(far, if speaks == Speaks::Http1 { chunked } else { b"abc" });
+        rig.end(far, trailers);
+    };
+    for pair in PAIRS {
+        let mut rig = rig_with(pair, "", headers);
+        let c = rig.client();
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nX-Sum: 1\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+        let far = rig.ask(c, head, false);
+        let backend = rig.asked()[0];
+        send(&mut rig, far, pair.0);
+        let sent = rig.message(backend);
+        assert!(lines(&sent.head, "x-sum").is_empty() && sent.body == b"abc", "{pair:?}: {sent:?}");
+        assert_eq!(sent.trailers, trailers, "{pair:?}: {sent:?}");
+        rig.respond_head(
+            backend,
+            "HTTP/1.1 200 OK\r\nX-Sum: 1\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n",
+        );
+        send(&mut rig, backend, pair.1);
+        let got = rig.message(far);
+        assert!(lines(&got.head, "x-sum").is_empty() && got.body == b"abc", "{pair:?}: {got:?}");
+        assert_eq!(got.trailers, trailers, "{pair:?}: {got:?}");
+        rig.forget(far);
+        rig.forget(backend);
+        nothing_left(&mut rig);
+    }
+}
+
 #[test]
 fn requests_and_responses_are_changed() {
     let headers = "request.set = { X-Client = \"{client_ip} {{by}} {scheme}\", \"x-old\" = \"new\", X-Forwarded-Prefix = \"/p\" }\n\

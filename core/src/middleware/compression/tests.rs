@@ -136,6 +136,18 @@ proptest! {
     }
 }
 
+/// At level 1 zlib-rs loses bytes where output has to wait for room.
+#[test]
+fn level_1_of_gzip_and_deflate_means_2() {
+    for coding in [ContentCoding::Gzip, ContentCoding::Deflate] {
+        let [one, two, three] = [1, 2, 3].map(|level| Kind::new(coding, Some(level), None));
+        assert!(one == two && two != three, "{coding:?}");
+    }
+    for coding in [ContentCoding::Br, ContentCoding::Zstd] {
+        assert_ne!(Kind::new(coding, Some(1), None), Kind::new(coding, Some(2), None));
+    }
+}
+
 /// zstd says itself how much it uses; a test with a counting allocator measures the others.
 #[test]
 fn zstd_uses_no_more_memory_than_is_counted_and_its_windows_fit_every_client() {
