@@ -164,6 +164,8 @@ pub trait Multiplexed: Debug + Send {
     fn is_leaving(&self) -> bool {
         false
     }
+    /// It is of no use any more: the peer is told why, and nothing more is read.
+    fn give_up(&mut self, _reason: Reason) {}
     /// It is of no use any more. What is left to be sent says why.
     fn is_broken(&self) -> bool {
         false

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruststrom_core::shared::HttpChallenge;
-use ruststrom_core::{Cause, ConnId, Shared};
+use ruststrom_core::{Cause, ConnId, Instant, Shared, h2};
 use two_wires::{Rig, Speaks, config};
 
 const HTTP2: (Speaks, Speaks) = (Speaks::Http2, Speaks::Http1);
@@ -239,6 +239,59 @@ fn without_the_setting_nobody_is_asked() {
     rig.advance(Duration::from_secs(100_000));
     assert_eq!(rig.proxy.counts().clients, 1);
     assert!(rig.proxy.transmit(c).slices().is_empty());
+}
+
+/// What a client of HTTP/2 sends that never reads what it gets: it acknowledges nothing.
+fn first_bytes(asks: bool) -> Vec<u8> {
+    let mut wire = h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO);
+    if asks {
+        let stream = wire.open().expect("a free stream");
+        wire.send_head(stream, true, false, |w| {
+            let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.test")];
+            fields.iter().for_each(|(name, value)| w.pseudo(name.as_bytes(), value.as_bytes()));
+        });
+    }
+    wire.transmit().to_vec()
+}
+
+// RFC 9113 §6.5.3: whoever never acknowledges may not know what it is held to.
+#[test]
+fn who_never_acknowledges_our_settings_is_told_and_left() {
+    let top = "[timeouts]\nhead = 50\nbackend_head = 0\nstall = 0\nidle = 0";
+    let ping = b"\0\0\x08\x06\x01\0\0\0\0........";
+    for (asks, lost) in [(true, vec![(0, Some(Cause::ClientStalled))]), (false, Vec::new())] {
+        let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
+        let c = rig.client();
+        rig.send_bytes(c, &first_bytes(asks));
+        assert_eq!(rig.asked().len(), usize::from(asks));
+        rig.advance(Duration::from_millis(9_900));
+        // What it says meanwhile is no acknowledgement.
+        rig.send_bytes(c, ping);
+        let before = rig.received(c).len();
+        assert_eq!(rig.proxy.counts().clients, 1, "asks: {asks}");
+        rig.advance(Duration::from_millis(200));
+        let said = &rig.received(c)[before..];
+        let last = [0, 0, 0, u8::from(asks)];
+        let go_away = [b"\0\0\x08\x07\0\0\0\0\0", &last[..], b"\0\0\0\x04"].concat();
+        assert_eq!(said.escape_ascii().to_string(), go_away.escape_ascii().to_string());
+        assert_eq!(rig.proxy.observer_mut().records, lost);
+        rig.advance(Duration::from_secs(3));
+        assert!(rig.is_closed(c));
+        let counts = rig.proxy.counts();
+        assert_eq!((counts.clients, counts.exchanges, counts.pages), (0, 0, 0));
+    }
+}
+
+#[test]
+fn an_acknowledgement_in_time_is_enough() {
+    let top = "[timeouts]\nhead = 50\nbackend_head = 0\nstall = 0\nidle = 0";
+    let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
+    let c = rig.client();
+    rig.send_bytes(c, &first_bytes(true));
+    rig.advance(Duration::from_millis(9_900));
+    rig.send_bytes(c, b"\0\0\0\x04\x01\0\0\0\0");
+    rig.advance(Duration::from_secs(100_000));
+    assert_eq!((rig.proxy.counts().clients, rig.proxy.counts().exchanges), (1, 1));
 }
 
 // A reload holds for connections that come, and closes none.

@@ -539,6 +539,13 @@ impl Conn {
         self.failed
     }
 
+    /// The peer is given up: it is told why, and nothing more is read. What its streams hold is dropped.
+    pub fn give_up(&mut self, reason: Reason) {
+        if !self.failed {
+            self.fail(reason);
+        }
+    }
+
     /// The peer broke the protocol: it is told, and nothing more is read.
     fn fail(&mut self, reason: Reason) -> Event {
         self.failed = true;

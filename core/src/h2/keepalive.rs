@@ -11,18 +11,30 @@ use crate::time::Instant;
 pub struct Patience {
     /// Silence while there are streams, before a PING.
     pub interval: Duration,
-    /// For the answer to a PING, and to SETTINGS.
+    /// For the answer to a PING.
     pub answer: Duration,
+    /// For the acknowledgement of our SETTINGS.
+    pub settings: Duration,
 }
+
+/// For the acknowledgement of SETTINGS, as h2o and nghttpx have it: far more than a round trip.
+const SETTINGS_ANSWER: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// Nothing is ever asked.
-    pub const ENDLESS: Self = Self { interval: Duration::MAX, answer: Duration::MAX };
+    pub const ENDLESS: Self =
+        Self { interval: Duration::MAX, answer: Duration::MAX, settings: Duration::MAX };
+
+    /// With a client that is asked after so long a silence, and has as long again for its answer.
+    #[must_use]
+    pub fn with_client(keepalive: Duration) -> Self {
+        Self { interval: keepalive, answer: keepalive, settings: SETTINGS_ANSWER }
+    }
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(30), answer: Duration::from_secs(10) }
+        Self { interval: Duration::from_secs(30), answer: Duration::from_secs(10), settings: SETTINGS_ANSWER }
     }
 }
 
@@ -33,8 +45,10 @@ pub enum Verdict {
     Wait(Instant),
     /// A PING is to be sent, and then to be waited until that time.
     Ping(Instant),
-    /// It is of no use any more.
+    /// It is of no use any more: nobody answers.
     Lost,
+    /// Nor is this one: our SETTINGS have not been acknowledged in time.
+    Unsettled,
 }
 
 /// See the file's head.
@@ -75,10 +89,10 @@ impl Keepalive {
 
     /// What is to be done. `streams`: some are open; `settled`: our SETTINGS have been acknowledged.
     pub fn look(&mut self, streams: bool, settled: bool, now: Instant) -> Verdict {
-        let Patience { interval, answer } = self.patience;
-        let settings = if settled { Instant::NEVER } else { self.opened + answer };
+        let Patience { interval, answer, settings } = self.patience;
+        let settings = if settled { Instant::NEVER } else { self.opened + settings };
         if settings <= now {
-            return Verdict::Lost;
+            return Verdict::Unsettled;
         }
         if !streams {
             self.asked = None;
@@ -115,12 +129,12 @@ mod tests {
     #[test]
     fn as_in_a_table() {
         use Now::{Connected, Heard, Look};
-        use Verdict::{Lost, Ping, Wait};
+        use Verdict::{Lost, Ping, Unsettled, Wait};
         let never = Wait(Instant::NEVER);
         let tables: &[&[(u64, Now)]] = &[
             // SETTINGS that nobody acknowledges, with streams or without.
-            &[(3, Connected), (3, Look(false, false, Wait(at(13)))), (13, Look(false, false, Lost))],
-            &[(0, Look(true, false, Wait(at(10)))), (9, Heard), (10, Look(true, false, Lost))],
+            &[(3, Connected), (3, Look(false, false, Wait(at(13)))), (13, Look(false, false, Unsettled))],
+            &[(0, Look(true, false, Wait(at(10)))), (9, Heard), (10, Look(true, false, Unsettled))],
             // Without streams nothing is asked, however long.
             &[(0, Look(false, true, never)), (9_999, Look(false, true, never))],
             // Silence, a PING, its answer, silence again, and none.
@@ -147,15 +161,41 @@ mod tests {
             &[(77, Look(true, true, Ping(at(87)))), (99, Look(true, true, Lost))],
         ];
         for (n, table) in tables.iter().enumerate() {
-            let mut keepalive = Keepalive::new(Patience::default(), at(0));
-            for (secs, now) in *table {
-                match now {
-                    Connected => keepalive.connected(at(*secs)),
-                    Heard => keepalive.heard(at(*secs)),
-                    Look(streams, settled, verdict) => {
-                        let found = keepalive.look(*streams, *settled, at(*secs));
-                        assert_eq!(found, *verdict, "table {n}, second {secs}");
-                    }
+            follow(n, table, Patience::default());
+        }
+        let tables: &[&[(u64, Now)]] = &[
+            // SETTINGS have a time of their own, whenever a PING is due.
+            &[
+                (0, Look(true, false, Wait(at(2)))),
+                (2, Look(true, false, Ping(at(4)))),
+                (3, Heard),
+                (5, Look(true, false, Ping(at(7)))),
+                (6, Heard),
+                (9, Look(true, false, Ping(at(10)))),
+                (10, Look(true, false, Unsettled)),
+            ],
+            &[(9, Heard), (9, Look(true, true, Wait(at(11)))), (99, Look(true, true, Ping(at(101))))],
+        ];
+        for (n, table) in tables.iter().enumerate() {
+            follow(n, table, Patience::with_client(Duration::from_secs(2)));
+        }
+        let asked_nothing: &[(u64, Now)] = &[
+            (0, Look(true, false, Wait(at(10)))),
+            (5, Look(true, true, never)),
+            (9_999, Look(true, true, never)),
+        ];
+        follow(0, asked_nothing, Patience::with_client(Duration::MAX));
+    }
+
+    fn follow(n: usize, table: &[(u64, Now)], patience: Patience) {
+        let mut keepalive = Keepalive::new(patience, at(0));
+        for (secs, now) in table {
+            match now {
+                Now::Connected => keepalive.connected(at(*secs)),
+                Now::Heard => keepalive.heard(at(*secs)),
+                Now::Look(streams, settled, verdict) => {
+                    let found = keepalive.look(*streams, *settled, at(*secs));
+                    assert_eq!(found, *verdict, "table {n}, second {secs}");
                 }
             }
         }

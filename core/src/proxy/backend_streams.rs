@@ -400,7 +400,7 @@ impl<O: Observer> Proxy<O> {
         let verdict = streams.keepalive.look(busy, settled, now);
         let idle_until = if busy { Instant::NEVER } else { life.idle_since + life.idle_timeout };
         match verdict {
-            Verdict::Lost => self.backend_streams_lost(b, Cause::BackendLost, now),
+            Verdict::Lost | Verdict::Unsettled => self.backend_streams_lost(b, Cause::BackendLost, now),
             _ if idle_until <= now => self.close(b),
             Verdict::Wait(until) => self.set_deadline(b, until.min(idle_until)),
             Verdict::Ping(_) if planted!(187) => self.set_deadline(b, idle_until),

@@ -93,10 +93,10 @@ impl<O: Observer> Proxy<O> {
         conn.head_started = Instant::NEVER;
         let settings = &self.pools.config.http2;
         let protocol = wire::http2_server(&self.pools.head_limits, settings, now);
-        let patience = Patience { interval: settings.keepalive, answer: settings.keepalive };
-        let streams = Streams::new(protocol, patience, now);
-        self.timers.file_conn(c, conn, now + settings.keepalive);
+        let streams = Streams::new(protocol, Patience::with_client(settings.keepalive), now);
         conn.wire = Wire::Multiplexed(streams);
+        let asks = self.keep_alive(c, now);
+        self.timers.file_conn(c, &mut self.tables.conns[c], asks);
         self.mark_ready(c);
         while !bytes.is_empty()
             && let Some(streams) = self.tables.conns.get_mut(c).and_then(|conn| conn.wire.streams_mut())

@@ -63,15 +63,18 @@ impl<O: Observer> Proxy<O> {
         }
     }
 
-    /// A client that has been silent for long is asked to show that it is there, and given up if it does not.
-    /// When it has to be looked at next; it may be gone.
+    /// A client that has been silent for long is asked to show that it is there, and given up if it does not,
+    /// or if it does not acknowledge our SETTINGS (RFC 9113 §6.5.3): it may not know what it is held to. When it has to be looked at next; it may be gone.
     pub(super) fn keep_alive(&mut self, c: ConnId, now: Instant) -> Instant {
         let conn = &mut self.tables.conns[c];
         let (Role::Client(_), Wire::Multiplexed(streams)) = (&conn.role, &mut conn.wire) else {
             return Instant::NEVER;
         };
-        // It is asked even if it carries nothing. It is given no time of its own for our SETTINGS.
-        match streams.keepalive.look(true, true, now) {
+        if streams.protocol.is_broken() {
+            return Instant::NEVER;
+        }
+        // It is asked even if it carries nothing.
+        match streams.keepalive.look(true, streams.protocol.is_settled(), now) {
             Verdict::Wait(until) => until,
             Verdict::Ping(until) => {
                 streams.protocol.ping();
@@ -83,6 +86,12 @@ impl<O: Observer> Proxy<O> {
                     self.abort(x, Cause::ClientStalled, now);
                 }
                 self.close(c);
+                Instant::NEVER
+            }
+            Verdict::Unsettled => {
+                streams.protocol.give_up(Reason::SETTINGS_TIMEOUT);
+                self.streams_broken(c, Cause::ClientStalled, now);
+                self.mark_ready(c);
                 Instant::NEVER
             }
         }
@@ -156,7 +165,7 @@ impl<O: Observer> Proxy<O> {
             StreamEvent::GoingAway if from_client => {}
             StreamEvent::GoingAway => self.stream_gone(c, now),
             StreamEvent::Broken(reason) if !from_client => self.backend_streams_broken(c, reason, now),
-            StreamEvent::Broken(_) => self.streams_broken(c, now),
+            StreamEvent::Broken(_) => self.streams_broken(c, Cause::ClientClosed, now),
         }
     }
 
@@ -307,10 +316,10 @@ impl<O: Observer> Proxy<O> {
         self.mark_ready(c);
     }
 
-    /// A client broke the protocol. It is told before the connection ends.
-    fn streams_broken(&mut self, c: ConnId, now: Instant) {
+    /// A client broke the protocol, or is given up. It is told before the connection ends.
+    fn streams_broken(&mut self, c: ConnId, cause: Cause, now: Instant) {
         for x in self.exchanges_of(c) {
-            self.abort(x, Cause::ClientClosed, now);
+            self.abort(x, cause, now);
         }
         self.set_deadline(c, now + super::accept::LINGER);
         self.end_streams(c, now);

@@ -312,6 +312,10 @@ impl Multiplexed for Conn {
         self.is_leaving()
     }
 
+    fn give_up(&mut self, reason: Reason) {
+        self.give_up(reason);
+    }
+
     fn is_broken(&self) -> bool {
         self.is_broken()
     }
