@@ -284,6 +284,12 @@ fn errors_of_the_file() {
         ("http2 = 3", 2, 9, "`http2` must be a table, found an integer"),
         ("http2 = false", 2, 9, "`http2` must be a table, found a boolean"),
         ("http2.enabled = 1", 2, 17, "`enabled` must be true or false, found an integer"),
+        (
+            "http2.extended_connect = \"off\"",
+            2,
+            26,
+            "`extended_connect` must be true or false, found a string",
+        ),
         ("http2.initial_window = 16383", 2, 24, "`initial_window` must be from 16384 to 16777216"),
         ("http2.initial_window = 16777217", 2, 24, "`initial_window` must be from 16384 to 16777216"),
         ("http2.connection_window = 65534", 2, 27, "`connection_window` must be from 65535 to 67108864"),

@@ -574,6 +574,7 @@ fn the_reference_names_every_key() {
         "requests_per_connection",
         "min_upload_rate",
         "min_download_rate",
+        "extended_connect",
         "initial_window",
         "connection_window",
         "max_concurrent_streams",

@@ -12,6 +12,8 @@ mod handshakes;
 mod toy_wire;
 #[path = "websockets/traffic.rs"]
 mod traffic;
+#[path = "websockets/turned_off.rs"]
+mod turned_off;
 mod two_wires;
 
 use std::sync::Arc;

@@ -1,14 +1,17 @@
-//! `[http2]`: whether and how HTTP/2 is spoken to clients, and how much of it backends may send.
+//! `[http2]`: whether and how HTTP/2 is spoken to clients, and some of how it is spoken to backends.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// HTTP/2 to clients, and a size for backends. A connection keeps the settings that it began with.
+/// HTTP/2 to clients, and some of it to backends. A connection keeps the settings that it began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2 {
     /// Whether it is spoken: over TLS where the client offers it, on plain listeners where it begins with it;
     /// default true.
     pub enabled: bool,
+    /// Whether WebSockets pass over HTTP/2 (extended CONNECT, RFC 8441): clients are told that they are taken,
+    /// and backends that take them get them so; default true.
+    pub extended_connect: bool,
     /// Bytes of a stream that may be under way to us (SETTINGS_INITIAL_WINDOW_SIZE), within
     /// [`Http2::INITIAL_WINDOW`]; default 65536.
     pub initial_window: u32,
@@ -49,6 +52,7 @@ impl Default for Http2 {
     fn default() -> Self {
         Self {
             enabled: true,
+            extended_connect: true,
             initial_window: 65_536,
             connection_window: 1 << 20,
             max_concurrent_streams: 100,

@@ -136,6 +136,7 @@ pub(super) fn limits(
 
 const HTTP2_KEYS: &[&str] = &[
     "enabled",
+    "extended_connect",
     "initial_window",
     "connection_window",
     "max_concurrent_streams",
@@ -180,6 +181,7 @@ pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
     }
     Http2 {
         enabled: s.boolean("enabled", default.enabled, report),
+        extended_connect: s.boolean("extended_connect", default.extended_connect, report),
         initial_window,
         connection_window,
         max_concurrent_streams,

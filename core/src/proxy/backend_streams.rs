@@ -42,7 +42,7 @@ impl<O: Observer> Proxy<O> {
             // As long as nobody knows, one connection is made for all who wait: it will be one of HTTP/2 or
             // tell that there is none.
             Http2Use::Offered => {
-                of.spoken != Spoken::Http1 && !self.tables.exchanges[x].needs_http1(of.websockets)
+                of.spoken != Spoken::Http1 && !self.tables.exchanges[x].needs_http1(self.takes_websockets(at))
             }
         }
     }

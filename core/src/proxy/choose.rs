@@ -259,10 +259,10 @@ impl<O: Observer> Proxy<O> {
         wire: Wire,
         now: Instant,
     ) -> Option<ConnId> {
+        let http1 = self.tables.exchanges[x].needs_http1(self.takes_websockets(at));
         let of = &mut self.pools.backends[at as usize];
         of.turn = of.turn.wrapping_add(1);
         let to = of.state.pick(of.turn)?;
-        let http1 = self.tables.exchanges[x].needs_http1(of.websockets);
         let tls = of.state.tls().map(|target| if http1 { target.for_http1() } else { target }).cloned();
         let role = Role::Backend(Backend {
             backend: at,

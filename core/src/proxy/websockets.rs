@@ -20,11 +20,22 @@ impl<O: Observer> Proxy<O> {
         !self.tables.exchanges[x].head.opens_websocket() || self.may_open_websocket(x, now)
     }
 
+    /// Whether a backend has last announced that it takes them, and is to get them so.
+    #[inline]
+    pub(super) fn takes_websockets(&self, at: u32) -> bool {
+        self.pools.config.http2.extended_connect && self.pools.backends[at as usize].websockets
+    }
+
     #[cold]
     fn may_open_websocket(&mut self, x: ExchangeId, now: Instant) -> bool {
         let leg = self.tables.exchanges[x].backend.expect("attached");
         let Some(streams) = self.tables.conns[leg.conn].wire.streams() else { return true };
-        match streams.protocol.takes_websockets() {
+        let known = if self.pools.config.http2.extended_connect {
+            streams.protocol.takes_websockets()
+        } else {
+            Some(false)
+        };
+        match known {
             Some(true) => true,
             _ if planted!(193) => true,
             Some(false) => {

@@ -26,7 +26,7 @@ pub(crate) fn server(limits: &HeadLimits, http2: &Http2, now: Instant) -> Box<dy
         list_bytes: list_bytes as u32,
         fields: limits.fields as u32,
         target_bytes: limits.target_bytes,
-        extended_connect: true,
+        extended_connect: http2.extended_connect,
     };
     Box::new(Conn::new(Role::Server, limits, now))
 }
