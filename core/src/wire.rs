@@ -477,10 +477,15 @@ impl Tunnel {
 }
 
 impl Streams {
-    /// Of a connection to a backend that is opened now.
-    pub(crate) fn to_backend(protocol: Box<dyn Multiplexed>, idle_timeout: Duration, now: Instant) -> Self {
+    /// Of a connection to a backend that is opened now, and asked after so long a silence.
+    pub(crate) fn to_backend(
+        protocol: Box<dyn Multiplexed>,
+        keepalive: Duration,
+        idle_timeout: Duration,
+        now: Instant,
+    ) -> Self {
         let life = Some(Box::new(Life { idle_since: now, idle_timeout, announced: false }));
-        Self { life, ..Self::new(protocol, Patience::default(), now) }
+        Self { life, ..Self::new(protocol, Patience::with_backend(keepalive), now) }
     }
 
     /// Opens a stream, unless the peer has as many as it takes. `expected`: how many that will be, as long as

@@ -298,6 +298,7 @@ fn errors_of_the_file() {
         ("http2.header_table_size = 65537", 2, 27, "`header_table_size` must be from 0 to 65536"),
         ("http2.backend_window = 16383", 2, 24, "`backend_window` must be from 16384 to 16777216"),
         ("http2.keepalive = \"999ms\"", 2, 19, "`keepalive` must be at least 1 s, or 0"),
+        ("http2.backend_keepalive = \"999ms\"", 2, 27, "`backend_keepalive` must be at least 1 s, or 0"),
         ("http2.window = 65536", 2, 7, "unknown key \"window\" in `http2`"),
         ("access_log.format = \"xml\"", 2, 21, "unknown format \"xml\""),
         ("access_log.path = \"\"", 2, 19, "`path` must not be empty"),

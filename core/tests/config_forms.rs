@@ -582,6 +582,7 @@ fn the_reference_names_every_key() {
         "header_table_size",
         "backend_window",
         "keepalive",
+        "backend_keepalive",
         "trusted_proxies",
         "via",
         "workers",

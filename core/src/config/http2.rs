@@ -33,6 +33,10 @@ pub struct Http2 {
     /// A client that has been silent for so long gets a PING, and is given up if it stays silent for as long
     /// again; at least 1 s. [`Duration::MAX`], the default: never.
     pub keepalive: Duration,
+    /// A backend that has been silent for so long while requests wait for it gets a PING, and is given up if
+    /// it stays silent for as long again, or for 10 s, whichever is shorter; at least 1 s, default 30 s.
+    /// [`Duration::MAX`]: never.
+    pub backend_keepalive: Duration,
 }
 
 impl Http2 {
@@ -60,6 +64,7 @@ impl Default for Http2 {
             header_table_size: 4096,
             backend_window: 16_384,
             keepalive: Duration::MAX,
+            backend_keepalive: Duration::from_secs(30),
         }
     }
 }

@@ -144,6 +144,7 @@ const HTTP2_KEYS: &[&str] = &[
     "header_table_size",
     "backend_window",
     "keepalive",
+    "backend_keepalive",
 ];
 
 /// Reads `[http2]`; an absent key has its default.
@@ -172,13 +173,6 @@ pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
             format!("no stream can use more than `connection_window`, which is {connection_window}");
         report.warning(s.value_span("initial_window"), message).write(connection_window.to_string());
     }
-    many_seconds(&s, "keepalive", report);
-    let mut keepalive = s.timeout("keepalive", Unit::Seconds, default.keepalive, report);
-    if keepalive < LEAST_KEEPALIVE {
-        report.error(s.value_span("keepalive"), "`keepalive` must be at least 1 s, or 0").help =
-            Some("0 turns it off".into());
-        keepalive = default.keepalive;
-    }
     Http2 {
         enabled: s.boolean("enabled", default.enabled, report),
         extended_connect: s.boolean("extended_connect", default.extended_connect, report),
@@ -188,9 +182,22 @@ pub(super) fn http2(file: &Section<'_>, report: &mut Report<'_>) -> Http2 {
         max_frame_size,
         header_table_size,
         backend_window,
-        keepalive,
+        keepalive: keepalive(&s, "keepalive", default.keepalive, report),
+        backend_keepalive: keepalive(&s, "backend_keepalive", default.backend_keepalive, report),
     }
 }
 
-/// Clients do not owe an answer more often.
+/// Nobody owes an answer more often.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// The silence before a PING.
+fn keepalive(s: &Section<'_>, key: &'static str, default: Duration, report: &mut Report<'_>) -> Duration {
+    many_seconds(s, key, report);
+    let found = s.timeout(key, Unit::Seconds, default, report);
+    if found >= LEAST_KEEPALIVE {
+        return found;
+    }
+    let message = format!("`{key}` must be at least 1 s, or 0");
+    report.error(s.value_span(key), message).help = Some("0 turns it off".into());
+    default
+}

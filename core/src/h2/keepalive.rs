@@ -17,6 +17,8 @@ pub struct Patience {
     pub settings: Duration,
 }
 
+/// Most for the answer of a backend to a PING.
+const BACKEND_ANSWER: Duration = Duration::from_secs(10);
 /// For the acknowledgement of SETTINGS, as h2o and nghttpx have it: far more than a round trip.
 const SETTINGS_ANSWER: Duration = Duration::from_secs(10);
 
@@ -30,11 +32,12 @@ impl Patience {
     pub fn with_client(keepalive: Duration) -> Self {
         Self { interval: keepalive, answer: keepalive, settings: SETTINGS_ANSWER }
     }
-}
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(30), answer: Duration::from_secs(10), settings: SETTINGS_ANSWER }
+    /// With a backend that is asked after so long a silence, and has as long again for its answer, but not
+    /// longer than requests should wait for nothing.
+    #[must_use]
+    pub fn with_backend(keepalive: Duration) -> Self {
+        Self { interval: keepalive, answer: keepalive.min(BACKEND_ANSWER), settings: SETTINGS_ANSWER }
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
             &[(77, Look(true, true, Ping(at(87)))), (99, Look(true, true, Lost))],
         ];
         for (n, table) in tables.iter().enumerate() {
-            follow(n, table, Patience::default());
+            follow(n, table, Patience::with_backend(Duration::from_secs(30)));
         }
         let tables: &[&[(u64, Now)]] = &[
             // SETTINGS have a time of their own, whenever a PING is due.
@@ -185,6 +188,13 @@ mod tests {
             (9_999, Look(true, true, never)),
         ];
         follow(0, asked_nothing, Patience::with_client(Duration::MAX));
+        follow(1, asked_nothing, Patience::with_backend(Duration::MAX));
+        let as_long_again: &[(u64, Now)] = &[
+            (4, Look(true, true, Ping(at(8)))),
+            (7, Look(true, true, Wait(at(8)))),
+            (8, Look(true, true, Lost)),
+        ];
+        follow(2, as_long_again, Patience::with_backend(Duration::from_secs(4)));
     }
 
     fn follow(n: usize, table: &[(u64, Now)], patience: Patience) {

@@ -113,7 +113,8 @@ impl<O: Observer> Proxy<O> {
                 wire::http2_client(&pool.head_limits, window, secure, now)
             }
         };
-        Streams::to_backend(protocol, idle_timeout(pool.pool()), now)
+        let keepalive = self.pools.config.http2.backend_keepalive;
+        Streams::to_backend(protocol, keepalive, idle_timeout(pool.pool()), now)
     }
 
     fn attach_to(&mut self, x: ExchangeId, leg: Leg, connected: bool, now: Instant) {

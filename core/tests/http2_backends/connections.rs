@@ -5,7 +5,7 @@ use std::time::Duration;
 use ruststrom_core::h2::{Event, Limits, Reason};
 use ruststrom_core::{Cause, ConnId, http::Violation};
 
-use crate::two_wires::{Far, Rig, Speaks};
+use crate::two_wires::{self, Far, Rig, Speaks};
 use crate::{OK, TWO, get, nothing_left, post, records, rig, rig_of};
 
 #[test]
@@ -177,6 +177,46 @@ fn a_silent_connection_is_asked_and_left() {
         assert_eq!(rig.message(far).body, b"ok");
         nothing_left(&rig);
     }
+}
+
+// After how long, says the configuration that held when the connection was made.
+#[test]
+fn when_a_silent_connection_is_asked_can_be_set() {
+    let pool = "retries = 0\n[backend_pools.timeouts]\nbackend_head = 0";
+    // What is set, when it is asked, and when it is given up, in ms.
+    let table = [
+        ("", 30_000, 40_000),
+        ("[http2]\nbackend_keepalive = 4", 4_000, 8_000),
+        ("[http2]\nbackend_keepalive = 100", 100_000, 110_000),
+        ("[http2]\nkeepalive = 5", 30_000, 40_000),
+    ];
+    for (top, asked, lost) in table {
+        let mut rig = rig_of(top, pool, (Speaks::Http1, Speaks::Http2));
+        let c = rig.client();
+        rig.ask(c, &get("/"), true);
+        rig.reload(two_wires::config("[http2]\nbackend_keepalive = 1", pool));
+        let leg = rig.asked()[0];
+        rig.http2(leg.0).deaf = true;
+        let said = |rig: &mut Rig| rig.http2(leg.0).wire.transmit().len();
+        let before = said(&mut rig);
+        rig.advance(Duration::from_millis(asked - 100));
+        assert_eq!(said(&mut rig), before, "{top}");
+        rig.advance(Duration::from_millis(200));
+        assert_eq!(said(&mut rig) - before, 17, "{top}: an answer to a PING waits");
+        rig.advance(Duration::from_millis(lost - asked - 200));
+        assert!(!rig.is_closed(leg.0), "{top}");
+        rig.advance(Duration::from_millis(300));
+        assert!(rig.is_closed(leg.0), "{top}");
+        assert_eq!(records(&mut rig), [(504, Some(Cause::BackendLost))]);
+        nothing_left(&rig);
+    }
+    let mut rig = rig_of("[http2]\nbackend_keepalive = 0", pool, (Speaks::Http1, Speaks::Http2));
+    let c = rig.client();
+    rig.ask(c, &get("/"), true);
+    let leg = rig.asked()[0];
+    rig.http2(leg.0).deaf = true;
+    rig.advance(Duration::from_secs(100_000));
+    assert!(!rig.is_closed(leg.0) && rig.proxy.counts().exchanges == 1, "nobody is asked");
 }
 
 /// A client's request, and the connection to a backend that takes everything and says nothing.
