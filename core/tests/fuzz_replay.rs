@@ -230,6 +230,21 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             }
             seeds.extend((0..16).map(|n| (format!("choices-{n}"), [&[n][..], &choices(n)].concat())));
         }
+        "restore" => {
+            let records = [
+                // All that is known, with its end, and a record that nobody knows.
+                "00 00 02 00 00 02 01 00 01 09 0003 010203 02 02 00 02 03 00",
+                // The same in pieces, with some bytes changed.
+                "01 02 02 00 02 15 ff 1a 01 02 01 01 1e 80 02 02 01 01 ff",
+                // A client with three times of requests, one with too many, and half of one.
+                "02 00 03 00 0025 0102030405060708 10000000 03 01000000 05000000 02000000 06000000 03000000 07000000",
+                "00 03 03 00 000d 0102030405060708 ffffffff ff 03 01 0002 0102",
+                // Records that are longer than what follows, and than any may be.
+                "02 01 00 0007 01 ff000000 0102 00 0005 02 ffffffff",
+            ];
+            seeds.extend((0..).zip(records).map(|(n, r): (usize, _)| (format!("records-{n}"), hex(r))));
+            seeds.extend((0..8).map(|n| (format!("choices-{n}"), [&[n, n][..], &choices(n)].concat())));
+        }
         _ => {}
     }
     if matches!(target, "config" | "matcher") {

@@ -41,6 +41,8 @@ mod naive;
 mod play;
 #[path = "bodies/received.rs"]
 mod received;
+#[path = "bodies/restore.rs"]
+mod restore;
 #[path = "bodies/rewriting.rs"]
 mod rewriting;
 #[path = "bodies/words.rs"]
@@ -50,7 +52,7 @@ mod words;
 pub(crate) use connection::seed as connection_seed;
 
 /// The targets by name.
-pub(crate) const TARGETS: [&str; 16] = [
+pub(crate) const TARGETS: [&str; 17] = [
     "head",
     "chunked",
     "differential",
@@ -67,6 +69,7 @@ pub(crate) const TARGETS: [&str; 16] = [
     "h2_frames",
     "h2_connection",
     "h2_proxy",
+    "restore",
 ];
 
 /// Plays `data` through the body of a target.
@@ -91,6 +94,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "h2_frames" => h2_frames::run(data),
         "h2_connection" => h2_connection::run(data),
         "h2_proxy" => h2_proxy::run(data),
+        "restore" => restore::run(data),
         other => panic!("there is no target {other}"),
     }
 }
