@@ -104,6 +104,8 @@ pub struct HealthChange<'a> {
     pub pool: &'a str,
     /// Backend label.
     pub backend: &'a str,
+    /// The scheme of its address: `http`, `https` or `h2c`.
+    pub scheme: &'static str,
     /// Before.
     pub from: HealthState,
     /// After.

@@ -9,7 +9,12 @@ use crate::daemon::Daemon;
 use crate::scripted_backend::{Backend, ok};
 use crate::site::{Metrics, TOP, page, pool, start};
 
-on_each_driver!(pages_by_method_and_format, ready_after_the_first_checks, many_scrapes_at_once);
+on_each_driver!(
+    pages_by_method_and_format,
+    backends_of_one_address_are_told_apart,
+    ready_after_the_first_checks,
+    many_scrapes_at_once
+);
 
 fn pages_by_method_and_format(driver: &str) {
     let backend = Backend::good("here");
@@ -47,6 +52,30 @@ fn pages_by_method_and_format(driver: &str) {
     assert!(open.ends_with("# EOF\n") && open.contains("# TYPE ruststrom_requests counter\n"), "{open}");
     assert!(text.contains("# TYPE ruststrom_requests_total counter\n") && !text.contains("# EOF"), "{text}");
     assert_eq!(Metrics::parse(text).series(), Metrics::parse(open).series());
+    daemon.stop();
+}
+
+/// Where HTTP/1.1 and HTTP/2 are spoken on one port, each in a pool of its own.
+fn backends_of_one_address_are_told_apart(driver: &str) {
+    let address = Backend::refusing();
+    let pools: String = ["", "http://", "h2c://", "https://"]
+        .iter()
+        .enumerate()
+        .map(|(n, scheme)| {
+            format!(
+                "[[backend_pools]]\nname = \"p{n}\"\nmatcher = \"PathPrefix('/{n}')\"\n\
+                 addresses = [\"{scheme}{address}\"]\n"
+            )
+        })
+        .collect();
+    let daemon = start(driver, &[TOP, &*pools].concat());
+    let text = page(&daemon, "/status").text();
+    let schemes: Vec<&str> = text
+        .split(&format!("\"address\": \"{address}\""))
+        .skip(1)
+        .map(|rest| rest.split("\"scheme\": \"").nth(1).and_then(|at| at.split('"').next()).unwrap_or(""))
+        .collect();
+    assert_eq!(schemes, ["http", "http", "h2c", "https"], "{text}");
     daemon.stop();
 }
 

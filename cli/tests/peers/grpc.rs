@@ -194,15 +194,17 @@ fn servers_are_checked_by_their_own_protocol() {
     };
     for service in ["test.Echo", ""] {
         let daemon = start(service);
-        daemon.wait_for(&format!("backend {sick} is healthy"));
-        daemon.wait_for(&format!("backend {well} is healthy"));
+        daemon.wait_for(&format!("backend h2c://{sick} is healthy"));
+        daemon.wait_for(&format!("backend h2c://{well} is healthy"));
         set_mood("2");
-        daemon.wait_for(&format!("backend {sick} is unhealthy (check: NOT_SERVING), 1 of 2 backends usable"));
+        daemon.wait_for(&format!(
+            "backend h2c://{sick} is unhealthy (check: NOT_SERVING), 1 of 2 backends usable"
+        ));
         set_mood("1");
         daemon.wait_for("2 of 2 backends usable");
         daemon.stop();
     }
     let daemon = start("no.Such");
-    daemon.wait_for(&format!("backend {sick} is unhealthy (check: grpc-status 5)"));
+    daemon.wait_for(&format!("backend h2c://{sick} is unhealthy (check: grpc-status 5)"));
     daemon.stop();
 }

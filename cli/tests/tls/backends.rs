@@ -352,7 +352,7 @@ fn health_checks_say_why_tls_fails(driver: &str) {
     let top = "health_interval = { check_every = 1 }";
     let proxy = Proxy::start(driver, top, &[], &pool("p", &all, &trusting(&ca.file(), "")));
     for (backend, why) in all[1..].iter().zip(["expired", "unknown_ca", "not_tls"]) {
-        proxy.daemon.wait_for(&format!("backend {backend} is unhealthy (check: backend_tls_{why})"));
+        proxy.daemon.wait_for(&format!("backend https://{backend} is unhealthy (check: backend_tls_{why})"));
     }
     // They get no requests.
     for _ in 0..8 {
@@ -367,6 +367,6 @@ fn health_checks_say_why_tls_fails(driver: &str) {
     // One that gets a good certificate is back.
     std::fs::copy(&shown.key, &expired.key).expect("a copy");
     std::fs::copy(&shown.certificate, &expired.certificate).expect("a copy");
-    proxy.daemon.wait_for(&format!("backend {} is healthy", all[1]));
+    proxy.daemon.wait_for(&format!("backend https://{} is healthy", all[1]));
     proxy.stop();
 }

@@ -199,6 +199,16 @@ impl Protocol {
         }
     }
 
+    /// What stands before `://` in a backend's address: `http`, `https` or `h2c`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Http1 => "http",
+            Self::Https(_) => "https",
+            Self::H2c => "h2c",
+        }
+    }
+
     /// What TLS is spoken with; `None`: there is none.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<TlsTarget>> {

@@ -355,11 +355,12 @@ impl<O: Observer> Proxy<O> {
     ) {
         let pool = self.pools.get(slot);
         let (left, pool) = (pool.state.usable(), pool.pool());
-        let label = &*pool.backends[usize::from(backend)].label;
+        let configured = &pool.backends[usize::from(backend)];
         let Change { from, to } = change;
         self.observer.health(&HealthChange {
             pool: &pool.name,
-            backend: label,
+            backend: &configured.label,
+            scheme: configured.protocol.scheme(),
             from,
             to,
             source,

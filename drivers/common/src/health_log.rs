@@ -16,6 +16,7 @@ pub fn log_change(c: &HealthChange<'_>) {
         level,
         pool = c.pool,
         backend = c.backend,
+        scheme = c.scheme,
         state = c.to.name(),
         source = c.source.name(),
         reason = c.reason,
@@ -53,13 +54,16 @@ impl Left {
     }
 }
 
-/// "pool web: backend 10.0.0.1:80 is unhealthy (check: HTTP 500), 0 of 2 backends usable, pool empty"
+/// "pool web: backend 10.0.0.1:80 is unhealthy (check: HTTP 500), 0 of 2 backends usable, pool empty". The
+/// scheme stands before the address as in the file, unless it is `http`.
 fn message(c: &HealthChange<'_>) -> String {
     let Left { usable, total, what, remark, .. } = Left::of(c.left);
     let state = if c.to == HealthState::Unknown { "not checked yet" } else { c.to.name() };
     let (pool, backend, source, seen) = (c.pool, c.backend, c.source.name(), c.seen);
+    let (scheme, colon) = if c.scheme == "http" { ("", "") } else { (c.scheme, "://") };
     format!(
-        "pool {pool}: backend {backend} is {state} ({source}: {seen}), {usable} of {total} {what} usable{remark}"
+        "pool {pool}: backend {scheme}{colon}{backend} is {state} ({source}: {seen}), \
+         {usable} of {total} {what} usable{remark}"
     )
 }
 
@@ -96,17 +100,20 @@ mod tests {
             ),
         ];
         for ((to, source, seen, left), expected) in table {
-            let change = HealthChange {
-                pool: "web",
-                backend: "b:80",
-                from: HealthState::Unknown,
-                to,
-                source,
-                reason: "a_word",
-                seen,
-                left,
-            };
-            assert_eq!(message(&change), expected);
+            for (scheme, backend) in [("http", "b:80"), ("https", "https://b:80"), ("h2c", "h2c://b:80")] {
+                let change = HealthChange {
+                    pool: "web",
+                    backend: "b:80",
+                    scheme,
+                    from: HealthState::Unknown,
+                    to,
+                    source,
+                    reason: "a_word",
+                    seen,
+                    left,
+                };
+                assert_eq!(message(&change), expected.replace("b:80", backend));
+            }
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct PoolFacts {
 pub struct BackendFacts {
     /// Its label.
     pub label: Box<str>,
+    /// The scheme of its address: `http`, `https` or `h2c`.
+    pub scheme: &'static str,
     /// As configured.
     pub weight: u32,
     /// As configured.
@@ -111,6 +113,7 @@ pub fn pools(config: &Config, shared: &Shared, reports: &[Option<WorkerReport>])
             let known = known(place, &backend.label);
             BackendFacts {
                 label: backend.label.clone(),
+                scheme: backend.protocol.scheme(),
                 weight: backend.weight,
                 backup: backend.backup,
                 state: known.map_or(HealthState::Unknown, |known| known.health().state()),

@@ -52,6 +52,7 @@ fn of_backend(facts: &Facts, pool: &PoolFacts, backend: &BackendFacts) -> Value 
     let failure = facts.totals.get(&names).and_then(|series| series.failure.as_ref());
     json!({
         "address": backend.label,
+        "scheme": backend.scheme,
         "state": match backend.state {
             HealthState::Unknown if pool.checked => "unknown",
             // Nobody looks: it is used like a healthy one.
