@@ -35,6 +35,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use authority::Authority;
 use daemon::TempDir;
 use nginx::output;
 use proxy::{Proxy, field};
@@ -42,12 +43,18 @@ use rustix::process::Signal;
 use servers::Server;
 use websocket_server::{WebSocketServer, python};
 
-/// Twelve WebSocket clients at once. Arguments: a URL, and the address and port to connect to.
+/// Twelve WebSocket clients at once. Arguments: a URL, the address and port to connect to, and for TLS an
+/// authority.
 const CLIENT: &str = include_str!("peers/websocket_client.py");
-/// WebSockets on streams. Arguments: the port of the proxy, and what to do.
+/// WebSockets on streams. Arguments: the port of the proxy, what to do, and for TLS an authority.
 const STREAMS: &str = include_str!("websockets/streams.py");
 
-on_each_driver!(between_any_two_protocols, on_streams_of_one_connection, a_stop_leaves_them_their_time);
+on_each_driver!(
+    between_any_two_protocols,
+    on_streams_of_one_connection,
+    over_tls_by_either_protocol,
+    a_stop_leaves_them_their_time
+);
 
 /// A pool of one backend, by HTTP/1.1 or by HTTP/2 from the first byte.
 fn pool(scheme: &str, backend: SocketAddr) -> String {
@@ -103,6 +110,33 @@ fn on_streams_of_one_connection(driver: &str) {
         }
         proxy.stop();
     }
+}
+
+/// `wss://` with HTTP/1.1, and on streams of a connection that has chosen HTTP/2, to a plain backend.
+fn over_tls_by_either_protocol(driver: &str) {
+    let (authority, folder) = (Authority::new("ca"), TempDir::new("websockets-tls"));
+    let pair = authority.sign("front", &["example.com"]);
+    let (client, streams) = (folder.write("client.py", CLIENT), folder.write("streams.py", STREAMS));
+    let server = WebSocketServer::start(&folder, "here");
+    let certificates = [("example.com", &pair, "")];
+    let proxy = Proxy::start(driver, "", &certificates, &pool("http", server.address));
+    let (ip, port) = (proxy.address.ip().to_string(), proxy.port().to_string());
+    let url = format!("wss://example.com:{port}/chat?room=1");
+    let mut command = Command::new(python("websockets"));
+    let said = output(command.arg(client).args([&url, &ip, &port]).arg(authority.file()));
+    assert_eq!(said.trim(), ["here"; 12].join(" "));
+    for line in proxy.logged("/chat", 12) {
+        let logged = ["status", "version", "method", "cause"].map(|name| field(&line, name));
+        assert_eq!(logged, ["101", "1.1", "GET", "null"], "{line}");
+    }
+    for what in ["many", "stalled", "ends", "refused"] {
+        let mut command = Command::new(python("h2"));
+        let said = output(command.arg(&streams).args([&port, what]).arg(authority.file()));
+        assert_eq!(said.trim(), "done", "{what}");
+    }
+    let opened = |line: &&String| field(line, "status") == "200" && field(line, "version") == "2.0";
+    assert!(proxy.logged("/chat", 32).iter().filter(opened).count() >= 20);
+    proxy.stop();
 }
 
 /// A stop ends the connection once its WebSockets have ended.

@@ -1,9 +1,14 @@
-# Twelve WebSocket clients at once. Arguments: a URL, and the address and port to connect to. Prints the names of the
-# servers that they reached.
-import asyncio, os, sys, websockets
+# Twelve WebSocket clients at once. Arguments: a URL, the address and port to connect to, and for wss:// a file of the
+# authority that is trusted. Prints the names of the servers that they reached.
+import asyncio, os, ssl, sys, websockets
+from urllib.parse import urlsplit
 url = sys.argv[1]
+tls = {}
+if url.startswith('wss:'):
+    # The name of the URL, not the address.
+    tls = {'ssl': ssl.create_default_context(cafile=sys.argv[4]), 'server_hostname': urlsplit(url).hostname}
 async def one(i):
-    async with websockets.connect(url, host=sys.argv[2], port=int(sys.argv[3]), max_size=1 << 24, subprotocols=['chat', 'superchat'], extra_headers={}) as ws:
+    async with websockets.connect(url, host=sys.argv[2], port=int(sys.argv[3]), max_size=1 << 24, subprotocols=['chat', 'superchat'], extra_headers={}, **tls) as ws:
         await ws.send('name')
         name = await ws.recv()
         for n in range(50):

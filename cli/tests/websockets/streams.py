@@ -1,6 +1,6 @@
 # WebSockets on streams of one connection of HTTP/2 (RFC 8441), by h2 and the frames of websockets. Arguments: the port of
-# the proxy, and what to do, which is said when it is done.
-import os, socket, sys
+# the proxy, what to do, which is said when it is done, and for TLS a file of the authority that is trusted.
+import os, socket, ssl, sys
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -37,8 +37,14 @@ class Stream:
 
 
 class Client:
-    def __init__(self, port):
+    def __init__(self, port, authority=None):
         self.socket = socket.create_connection(('127.0.0.1', port), timeout=20)
+        self.scheme = 'https' if authority else 'http'
+        if authority:
+            tls = ssl.create_default_context(cafile=authority)
+            tls.set_alpn_protocols(['h2'])
+            self.socket = tls.wrap_socket(self.socket, server_hostname='example.com')
+            assert self.socket.selected_alpn_protocol() == 'h2'
         self.wire = H2Connection(H2Configuration(client_side=True, header_encoding='utf-8'))
         self.streams, self.leaving, self.closed = {}, False, False
         # h2 takes the first GOAWAY for the end of the connection, on which streams go on (RFC 9113 §6.8).
@@ -90,7 +96,7 @@ class Client:
 
     def connect(self, path, protocol='websocket', version='13'):
         return self.ask([
-            (':method', 'CONNECT'), (':protocol', protocol), (':scheme', 'http'), (':path', path),
+            (':method', 'CONNECT'), (':protocol', protocol), (':scheme', self.scheme), (':path', path),
             (':authority', 'example.com'), ('sec-websocket-version', version), ('origin', 'http://example.com'),
         ])
 
@@ -135,7 +141,7 @@ class Client:
             assert self.streams[stream].reset == ErrorCodes.NO_ERROR, self.streams[stream].reset
 
     def get(self, path):
-        fields = [(':method', 'GET'), (':scheme', 'http'), (':path', path), (':authority', 'example.com')]
+        fields = [(':method', 'GET'), (':scheme', self.scheme), (':path', path), (':authority', 'example.com')]
         stream = self.ask(fields, end=True)
         self.until(lambda: self.streams[stream].ended)
         return self.streams[stream].head[':status'], self.streams[stream].body
@@ -220,5 +226,5 @@ def drained(client):
         client.poll()
 
 
-globals()[sys.argv[2]](Client(int(sys.argv[1])))
+globals()[sys.argv[2]](Client(int(sys.argv[1]), *sys.argv[3:]))
 print('done')
