@@ -237,7 +237,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 // The same in pieces, with some bytes changed.
                 "01 02 02 00 02 15 ff 1a 01 02 01 01 1e 80 02 02 01 01 ff",
                 // A client with three times of requests, one with too many, and half of one.
-                "02 00 03 00 0025 0102030405060708 10000000 03 01000000 05000000 02000000 06000000 03000000 07000000",
+                "02 00 03 00 0025 0102030405060708 10000000 03 01000000 05000000 02000000 06000000 03000000 \
+                 07000000",
                 "00 03 03 00 000d 0102030405060708 ffffffff ff 03 01 0002 0102",
                 // Records that are longer than what follows, and than any may be.
                 "02 01 00 0007 01 ff000000 0102 00 0005 02 ffffffff",

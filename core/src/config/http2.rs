@@ -9,8 +9,8 @@ pub struct Http2 {
     /// Whether it is spoken: over TLS where the client offers it, on plain listeners where it begins with it;
     /// default true.
     pub enabled: bool,
-    /// Whether WebSockets pass over HTTP/2 (extended CONNECT, RFC 8441): clients are told that they are taken,
-    /// and backends that take them get them so; default true.
+    /// Whether WebSockets pass over HTTP/2 (extended CONNECT, RFC 8441): clients are told that they are
+    /// taken, and backends that take them get them so; default true.
     pub extended_connect: bool,
     /// Bytes of a stream that may be under way to us (SETTINGS_INITIAL_WINDOW_SIZE), within
     /// [`Http2::INITIAL_WINDOW`]; default 65536.

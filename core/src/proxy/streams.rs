@@ -64,7 +64,8 @@ impl<O: Observer> Proxy<O> {
     }
 
     /// A client that has been silent for long is asked to show that it is there, and given up if it does not,
-    /// or if it does not acknowledge our SETTINGS (RFC 9113 §6.5.3): it may not know what it is held to. When it has to be looked at next; it may be gone.
+    /// or if it does not acknowledge our SETTINGS (RFC 9113 §6.5.3): it may not know what it is held to.
+    /// When it has to be looked at next; it may be gone.
     pub(super) fn keep_alive(&mut self, c: ConnId, now: Instant) -> Instant {
         let conn = &mut self.tables.conns[c];
         let (Role::Client(_), Wire::Multiplexed(streams)) = (&conn.role, &mut conn.wire) else {

@@ -1,5 +1,5 @@
-//! The bytes of another process's snapshot, whatever they are: in pieces they say the same as at once, nothing
-//! is known of more than there is, and what is known then can be handed on in turn.
+//! The bytes of another process's snapshot, whatever they are: in pieces they say the same as at once,
+//! nothing is known of more than there is, and what is known then can be handed on in turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use ruststrom_core::{Cause, Instant, Shared};
 use super::input::{Input, cuts};
 
 const TEXT: &str = "http_address = \"127.0.0.1:8080\"\n\
-    [[backend_pools]]\nname = \"web\"\nmatcher = \"Host('a')\"\naddresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n\
+    [[backend_pools]]\nname = \"web\"\nmatcher = \"Host('a')\"\n\
+    addresses = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n\
     [backend_pools.health_config]\npath = \"/up\"\nrise = 2\nfall = 2\n\
     [backend_pools.middlewares.RateLimiter]\nlimit = 20\nwindow_sec = 60\n\
     [[backend_pools]]\nname = \"unchecked\"\naddresses = [\"10.0.0.3:80\"]\n\
