@@ -6,7 +6,7 @@
 //! are requests of the oldest cell alone: a client is refused only if it has had more than eleven twelfths
 //! of its limit. Up to a limit of 12 the count is exact.
 //!
-//! Clients lie in buckets of a fixed size, two for each, behind a keyed hash ([`HashKeys`]). A place is taken
+//! Clients lie in buckets of a fixed size, two for each, behind a keyed hash (`HashKeys`). A place is taken
 //! anew once its client has been quiet for a window: nothing is swept, and a decision looks at no more than
 //! two buckets. Where there are none but those of others the number of buckets doubles, up to a limit: memory
 //! follows the clients that there have been at once.
