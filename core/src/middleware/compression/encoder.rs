@@ -117,7 +117,7 @@ pub(super) struct Encoder {
 }
 
 enum Engine {
-    Deflate(Compress),
+    Deflate(Deflate),
     Brotli(Box<BrotliEncoderStateStruct<StandardAlloc>>),
     Zstd(CCtx<'static>),
 }
@@ -133,9 +133,9 @@ impl Encoder {
     pub(super) fn new(kind: Kind, len: Option<u64>) -> Option<Self> {
         let level = Compression::new(kind.level.into());
         let engine = match kind.coding {
-            ContentCoding::Gzip => Engine::Deflate(Compress::new_gzip(level, kind.window)),
+            ContentCoding::Gzip => Engine::Deflate(Deflate::new(Compress::new_gzip(level, kind.window))),
             ContentCoding::Deflate => {
-                Engine::Deflate(Compress::new_with_window_bits(level, true, kind.window))
+                Engine::Deflate(Deflate::new(Compress::new_with_window_bits(level, true, kind.window)))
             }
             ContentCoding::Br => Engine::Brotli(brotli(kind, len)),
             ContentCoding::Zstd => Engine::Zstd(zstd(kind)?),
@@ -178,11 +178,86 @@ impl Encoder {
         operation: Operation,
     ) -> Result<Encoded, Failed> {
         match &mut self.engine {
-            Engine::Deflate(deflate) => run_deflate(deflate, input, output, operation),
+            Engine::Deflate(deflate) => deflate.run(input, output, operation),
             Engine::Brotli(brotli) => run_brotli(brotli, input, output, operation),
             Engine::Zstd(zstd) => run_zstd(zstd, input, output, operation),
         }
     }
+}
+
+/// Room, in bytes, in which the end of a flush is made where less is left. The library wants more than six: a
+/// flush that ends with its room is repeated by the next call, so that rooms of up to five bytes, the length
+/// of what ends a flush, would be filled for ever.
+const MIN_FLUSH_ROOM: usize = 32;
+
+/// An encoder of the deflate format, and the end of a flush that waits for room.
+struct Deflate {
+    compress: Compress,
+    waiting: [u8; MIN_FLUSH_ROOM],
+    /// Where what waits begins and ends.
+    start: usize,
+    end: usize,
+}
+
+impl Deflate {
+    fn new(compress: Compress) -> Self {
+        Self { compress, waiting: [0; MIN_FLUSH_ROOM], start: 0, end: 0 }
+    }
+
+    fn reset(&mut self) {
+        self.compress.reset();
+        (self.start, self.end) = (0, 0);
+    }
+
+    fn run(&mut self, input: &[u8], output: &mut [u8], operation: Operation) -> Result<Encoded, Failed> {
+        let waited = self.put_waiting(output);
+        let output = &mut output[waited..];
+        if self.start < self.end {
+            return Ok(Encoded { taken: 0, put: waited, done: false });
+        }
+        let mut encoded = if operation == Operation::Flush && output.len() < MIN_FLUSH_ROOM {
+            let made = deflate(&mut self.compress, input, &mut self.waiting, operation)?;
+            (self.start, self.end) = (0, made.put);
+            let put = self.put_waiting(output);
+            Encoded { put, done: made.done && self.start == self.end, ..made }
+        } else {
+            deflate(&mut self.compress, input, output, operation)?
+        };
+        encoded.put += waited;
+        Ok(encoded)
+    }
+
+    /// Bytes of what waits that there was room for.
+    fn put_waiting(&mut self, output: &mut [u8]) -> usize {
+        let len = output.len().min(self.end - self.start);
+        output[..len].copy_from_slice(&self.waiting[self.start..self.start + len]);
+        self.start += len;
+        len
+    }
+}
+
+fn deflate(
+    compress: &mut Compress,
+    input: &[u8],
+    output: &mut [u8],
+    operation: Operation,
+) -> Result<Encoded, Failed> {
+    let flush = match operation {
+        Operation::Process => FlushCompress::None,
+        Operation::Flush => FlushCompress::Sync,
+        Operation::Finish => FlushCompress::Finish,
+    };
+    let before = (compress.total_in(), compress.total_out());
+    let status = compress.compress(input, output, flush).map_err(|_| Failed)?;
+    let taken = (compress.total_in() - before.0) as usize;
+    let put = (compress.total_out() - before.1) as usize;
+    let done = match operation {
+        Operation::Process => false,
+        // It is, unless there was no room for all of it.
+        Operation::Flush => put < output.len(),
+        Operation::Finish => status == Status::StreamEnd,
+    };
+    Ok(Encoded { taken, put, done })
 }
 
 fn brotli(kind: Kind, len: Option<u64>) -> Box<BrotliEncoderStateStruct<StandardAlloc>> {
@@ -200,30 +275,6 @@ pub(super) fn zstd(kind: Kind) -> Option<CCtx<'static>> {
     zstd.set_parameter(CParameter::CompressionLevel(kind.level.into())).ok()?;
     zstd.set_parameter(CParameter::WindowLog(kind.window.into())).ok()?;
     Some(zstd)
-}
-
-fn run_deflate(
-    deflate: &mut Compress,
-    input: &[u8],
-    output: &mut [u8],
-    operation: Operation,
-) -> Result<Encoded, Failed> {
-    let flush = match operation {
-        Operation::Process => FlushCompress::None,
-        Operation::Flush => FlushCompress::Sync,
-        Operation::Finish => FlushCompress::Finish,
-    };
-    let before = (deflate.total_in(), deflate.total_out());
-    let status = deflate.compress(input, output, flush).map_err(|_| Failed)?;
-    let taken = (deflate.total_in() - before.0) as usize;
-    let put = (deflate.total_out() - before.1) as usize;
-    let done = match operation {
-        Operation::Process => false,
-        // It is, unless there was no room for all of it.
-        Operation::Flush => put < output.len(),
-        Operation::Finish => status == Status::StreamEnd,
-    };
-    Ok(Encoded { taken, put, done })
 }
 
 fn run_brotli(

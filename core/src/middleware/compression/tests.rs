@@ -101,7 +101,10 @@ proptest! {
         // Brotli's tables are large above 4: a few tests are enough.
         level in prop::option::of(prop_oneof![19 => 1_u8..=4, 1 => 5_u8..=9]),
         pieces in pieces(),
-        rooms in prop::collection::vec(1_usize..2000, 1..6),
+        rooms in prop_oneof![
+            4 => prop::collection::vec(1_usize..2000, 1..6),
+            1 => prop::collection::vec(1_usize..40, 1..3),
+        ],
         says_its_length in any::<bool>(),
         flushes in prop::collection::vec(prop::sample::select(vec![0, 1, 2, usize::MAX]), 8),
     ) {
@@ -132,6 +135,26 @@ proptest! {
             let mut left = Feed::new(body_of(coding, level, None, &encoders), &rooms);
             left.give(&whole, false);
             left.flush(1);
+        }
+    }
+}
+
+/// What the encoders make to end a flush is some bytes long: room for fewer must not have it made again.
+#[test]
+fn a_flush_ends_in_room_of_any_length() {
+    let content = b"data: 1\n\n".repeat(3);
+    for (coding, room) in ContentCoding::ALL.into_iter().flat_map(|coding| (1..=70).map(move |n| (coding, n)))
+    {
+        let encoders = Arc::new(Encoders::default());
+        let mut feed = Feed::new(body_of(coding, None, None, &encoders), &[room]);
+        let mut given = 0;
+        for _ in 0..3 {
+            feed.give(&content, false);
+            given += 1;
+            let before = feed.out.len();
+            feed.flush(100);
+            assert!(feed.out.len() - before < 60, "{coding:?}, room for {room}");
+            assert_eq!(decode(coding, &feed.out).0, content.repeat(given), "{coding:?}, room for {room}");
         }
     }
 }
