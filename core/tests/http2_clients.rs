@@ -257,16 +257,19 @@ fn first_bytes(asks: bool) -> Vec<u8> {
 // RFC 9113 §6.5.3: whoever never acknowledges may not know what it is held to.
 #[test]
 fn who_never_acknowledges_our_settings_is_told_and_left() {
-    let top = "[timeouts]\nhead = 50\nbackend_head = 0\nstall = 0\nidle = 0";
-    let ping = b"\0\0\x08\x06\x01\0\0\0\0........";
+    let top = "[timeouts]\nhead = 500\nbackend_head = 0\nstall = 0\nidle = 0";
+    let pong = b"\0\0\x08\x06\x01\0\0\0\0........";
     for (asks, lost) in [(true, vec![(0, Some(Cause::ClientStalled))]), (false, Vec::new())] {
         let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
         let c = rig.client();
         rig.send_bytes(c, &first_bytes(asks));
         assert_eq!(rig.asked().len(), usize::from(asks));
-        rig.advance(Duration::from_millis(9_900));
-        // What it says meanwhile is no acknowledgement.
-        rig.send_bytes(c, ping);
+        // What it says meanwhile is no acknowledgement; but that may come behind it, for a while.
+        for _ in 0..6 {
+            rig.advance(Duration::from_millis(9_900));
+            rig.send_bytes(c, pong);
+        }
+        rig.advance(Duration::from_millis(500));
         let before = rig.received(c).len();
         assert_eq!(rig.proxy.counts().clients, 1, "asks: {asks}");
         rig.advance(Duration::from_millis(200));
@@ -280,6 +283,18 @@ fn who_never_acknowledges_our_settings_is_told_and_left() {
         let counts = rig.proxy.counts();
         assert_eq!((counts.clients, counts.exchanges, counts.pages), (0, 0, 0));
     }
+}
+
+#[test]
+fn who_is_silent_without_an_acknowledgement_is_left_sooner() {
+    let mut rig = rig("[timeouts]\nhead = 50\nidle = 0", "", (Speaks::Http1, Speaks::Http1));
+    let c = rig.client();
+    rig.send_bytes(c, &first_bytes(false));
+    rig.advance(Duration::from_millis(9_900));
+    assert!(!rig.is_told_to_leave(c));
+    rig.advance(Duration::from_millis(200));
+    rig.advance(Duration::from_secs(3));
+    assert!(rig.is_closed(c));
 }
 
 #[test]

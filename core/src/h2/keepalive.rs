@@ -13,31 +13,51 @@ pub struct Patience {
     pub interval: Duration,
     /// For the answer to a PING.
     pub answer: Duration,
-    /// For the acknowledgement of our SETTINGS.
+    /// Silence without the acknowledgement of our SETTINGS.
     pub settings: Duration,
+    /// For that acknowledgement from a peer that sends other things: those may have been on their way before
+    /// it knew our SETTINGS.
+    pub settings_behind_data: Duration,
 }
 
 /// Most for the answer of a backend to a PING.
 const BACKEND_ANSWER: Duration = Duration::from_secs(10);
 /// For the acknowledgement of SETTINGS, as h2o and nghttpx have it: far more than a round trip.
 const SETTINGS_ANSWER: Duration = Duration::from_secs(10);
+/// Enough for a client that has begun an upload as large as windows are at first (64 KiB, RFC 9113 §6.9.2)
+/// over 10 kbit/s.
+const SETTINGS_BEHIND_DATA: Duration = Duration::from_secs(60);
 
 impl Patience {
     /// Nothing is ever asked.
-    pub const ENDLESS: Self =
-        Self { interval: Duration::MAX, answer: Duration::MAX, settings: Duration::MAX };
+    pub const ENDLESS: Self = Self {
+        interval: Duration::MAX,
+        answer: Duration::MAX,
+        settings: Duration::MAX,
+        settings_behind_data: Duration::MAX,
+    };
 
     /// With a client that is asked after so long a silence, and has as long again for its answer.
     #[must_use]
     pub fn with_client(keepalive: Duration) -> Self {
-        Self { interval: keepalive, answer: keepalive, settings: SETTINGS_ANSWER }
+        Self {
+            interval: keepalive,
+            answer: keepalive,
+            settings: SETTINGS_ANSWER,
+            settings_behind_data: SETTINGS_BEHIND_DATA,
+        }
     }
 
     /// With a backend that is asked after so long a silence, and has as long again for its answer, but not
     /// longer than requests should wait for nothing.
     #[must_use]
     pub fn with_backend(keepalive: Duration) -> Self {
-        Self { interval: keepalive, answer: keepalive.min(BACKEND_ANSWER), settings: SETTINGS_ANSWER }
+        Self {
+            interval: keepalive,
+            answer: keepalive.min(BACKEND_ANSWER),
+            settings: SETTINGS_ANSWER,
+            settings_behind_data: SETTINGS_ANSWER,
+        }
     }
 }
 
@@ -92,8 +112,8 @@ impl Keepalive {
 
     /// What is to be done. `streams`: some are open; `settled`: our SETTINGS have been acknowledged.
     pub fn look(&mut self, streams: bool, settled: bool, now: Instant) -> Verdict {
-        let Patience { interval, answer, settings } = self.patience;
-        let settings = if settled { Instant::NEVER } else { self.opened + settings };
+        let Patience { interval, answer, .. } = self.patience;
+        let settings = if settled { Instant::NEVER } else { self.settings_end() };
         if settings <= now {
             return Verdict::Unsettled;
         }
@@ -110,6 +130,11 @@ impl Keepalive {
             }
             None => Verdict::Wait(settings.min(self.heard + interval)),
         }
+    }
+
+    fn settings_end(&self) -> Instant {
+        let Patience { settings, settings_behind_data, .. } = self.patience;
+        (self.heard + settings).min(self.opened + settings_behind_data)
     }
 }
 
@@ -169,18 +194,26 @@ mod tests {
         let tables: &[&[(u64, Now)]] = &[
             // SETTINGS have a time of their own, whenever a PING is due.
             &[
-                (0, Look(true, false, Wait(at(2)))),
-                (2, Look(true, false, Ping(at(4)))),
-                (3, Heard),
-                (5, Look(true, false, Ping(at(7)))),
-                (6, Heard),
-                (9, Look(true, false, Ping(at(10)))),
-                (10, Look(true, false, Unsettled)),
+                (0, Look(true, false, Wait(at(10)))),
+                (9, Heard),
+                (10, Look(true, false, Wait(at(19)))),
+                (18, Heard),
+                (28, Look(true, false, Unsettled)),
             ],
-            &[(9, Heard), (9, Look(true, true, Wait(at(11)))), (99, Look(true, true, Ping(at(101))))],
+            // And not for ever.
+            &[
+                (40, Heard),
+                (41, Look(true, false, Wait(at(50)))),
+                (49, Heard),
+                (58, Heard),
+                (59, Look(true, false, Wait(at(60)))),
+                (59, Heard),
+                (60, Look(true, false, Unsettled)),
+            ],
+            &[(9, Heard), (9, Look(true, true, Wait(at(21)))), (99, Look(true, true, Ping(at(111))))],
         ];
         for (n, table) in tables.iter().enumerate() {
-            follow(n, table, Patience::with_client(Duration::from_secs(2)));
+            follow(n, table, Patience::with_client(Duration::from_secs(12)));
         }
         let asked_nothing: &[(u64, Now)] = &[
             (0, Look(true, false, Wait(at(10)))),
