@@ -142,9 +142,7 @@ pub(super) fn malformed(rng: &mut SplitMix64, fields: &FieldPairs, len: usize, t
             return vec![first, head(second), Piece::Data(len), Piece::End];
         }
         // It announces more than comes.
-        _ if len > 0 => {
-            fields.retain(|(name, _)| name != "content-length");
-            fields.push(pair("content-length", &len.to_string()));
+        _ if len > 0 && fields.iter().any(|(name, _)| name == "content-length") => {
             return vec![Piece::Head { fields, good: true }, Piece::Data(len - 1), Piece::End];
         }
         _ => return vec![Piece::End],
