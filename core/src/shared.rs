@@ -176,7 +176,7 @@ impl Shared {
             let registry = &mut *self.registry();
             let before = registry.prepared.as_deref();
             let definitions = Prepared::definitions(before, config, &states, &mut registry.definitions);
-            let prepared = Arc::new(Prepared::new(config, states, definitions, probes.into_iter()));
+            let prepared = Arc::new(Prepared::new(before, config, states, definitions, probes.into_iter()));
             registry.prepared = Some(prepared.clone());
             registry.configs.retain(|config| Arc::strong_count(config) > 1);
             registry.configs.push(config.clone());

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 use std::time::{Duration, Instant as Clock};
 
 use ruststrom_benches::ExchangeCounts;
@@ -35,8 +37,27 @@ fn read(pools: usize, weight: usize) -> Config {
     config::parse(&text(pools, weight)).config.expect("a good configuration")
 }
 
-fn settle(proxy: &mut Proxy<ExchangeCounts>) {
+/// A worker: makes its proxy and takes one configuration after the other, on a thread of its own as in the
+/// daemon, where the memory that a reload frees is not that of the workers. Tells how long each turn took.
+fn work(
+    shard: u16,
+    shared: &Arc<Shared>,
+    config: Arc<Config>,
+    configs: &Receiver<Arc<Config>>,
+    turns: &Sender<Duration>,
+) {
+    let begun = Clock::now();
+    let counts = ExchangeCounts::default();
+    let mut proxy = Proxy::new(config, shared.clone(), shard, 1, counts, Instant::ZERO);
+    turns.send(begun.elapsed()).expect("somebody listens");
     while proxy.poll_effect().is_some() || proxy.poll_conn().is_some() {}
+    for config in configs {
+        let begun = Clock::now();
+        proxy.handle_config(config, Instant::ZERO);
+        let spent = begun.elapsed();
+        while proxy.poll_effect().is_some() || proxy.poll_conn().is_some() {}
+        turns.send(spent).expect("somebody listens");
+    }
 }
 
 fn main() {
@@ -46,20 +67,14 @@ fn main() {
     let mut config = Arc::new(read(pools, 1));
     println!("reading {pools} pools: {:.2} ms", ms(begun.elapsed()));
     let shared = Arc::new(Shared::new("host", SHARDS));
-    let mut proxies: Vec<_> = (0..SHARDS)
+    let workers: Vec<_> = (0..SHARDS)
         .map(|shard| {
-            let begun = Clock::now();
-            let mut proxy = Proxy::new(
-                config.clone(),
-                shared.clone(),
-                shard,
-                1,
-                ExchangeCounts::default(),
-                Instant::ZERO,
-            );
-            println!("making the proxy of shard {shard}: {:.2} ms", ms(begun.elapsed()));
-            settle(&mut proxy);
-            proxy
+            let (give, configs) = mpsc::channel();
+            let (tell, turns) = mpsc::channel();
+            let (config, shared) = (config.clone(), shared.clone());
+            thread::spawn(move || work(shard, &shared, config, &configs, &tell));
+            println!("making the proxy of shard {shard}: {:.2} ms", ms(turns.recv().expect("a worker")));
+            (give, turns)
         })
         .collect();
     for (name, step) in [("nothing changes", 0), ("one pool changes", 1)] {
@@ -74,19 +89,17 @@ fn main() {
             let begun = Clock::now();
             drop(shared.prepare(&next));
             let prepared = begun.elapsed();
-            let old = std::mem::replace(&mut config, next);
-            drop(old);
-            let turns = proxies.iter_mut().map(|proxy| {
-                let begun = Clock::now();
-                proxy.handle_config(config.clone(), Instant::ZERO);
-                let spent = begun.elapsed();
-                settle(proxy);
-                spent
+            drop(std::mem::replace(&mut config, next));
+            // One after the other: a core that is short is not what is looked at.
+            let turns = workers.iter().map(|(give, turns)| {
+                give.send(config.clone()).expect("a worker");
+                turns.recv().expect("a worker")
             });
             longest.push((turns.max().expect("a shard"), difference + prepared));
         }
         longest.sort();
-        let (turn, difference) = longest[ROUNDS / 2];
-        println!("{name}: a turn of {:.2} ms, off the workers {:.2} ms", ms(turn), ms(difference));
+        let ((turn, difference), (most, _)) = (longest[ROUNDS / 2], longest[ROUNDS - 1]);
+        let (turn, most, difference) = (ms(turn), ms(most), ms(difference));
+        println!("{name}: a turn of {turn:.2} ms, {most:.2} at most; off the workers {difference:.2} ms");
     }
 }

@@ -504,4 +504,25 @@ mod tests {
             proxy.pools.backends.len()
         );
     }
+    /// What is large and belongs to all of a configuration goes with the next one, by whoever loads that: to
+    /// free it takes an allocator milliseconds, in which a shard would serve nobody.
+    #[test]
+    fn no_shard_frees_what_it_had_before() {
+        let config = |port: u16| {
+            let text =
+                format!("http_address = \"[::]:80\"\n[[backend_pools]]\naddresses = [\"10.0.0.1:{port}\"]");
+            Arc::new(config::parse(&text).config.expect("a good configuration"))
+        };
+        let shared = Arc::new(Shared::new("host", 1));
+        let mut proxy = Proxy::new(config(1), shared.clone(), 0, 1, Silent, Instant::ZERO);
+        let numbers = Arc::downgrade(&proxy.pools.definitions);
+        let names = Arc::downgrade(&proxy.pools.certificate_names);
+        let kept = || (numbers.strong_count(), names.strong_count());
+        let next = config(2);
+        drop(shared.prepare(&next));
+        proxy.handle_config(next, Instant::ZERO);
+        assert_eq!(kept(), (1, 1));
+        drop(shared.prepare(&config(3)));
+        assert_eq!(kept(), (0, 0));
+    }
 }

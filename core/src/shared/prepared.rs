@@ -21,6 +21,8 @@ pub struct Prepared {
     /// makes of it.
     pub(crate) definitions: Arc<[u64]>,
     pub(crate) certificate_names: Arc<CertificateNames>,
+    /// The last two of the configuration before it, so that no shard is the one to free them.
+    _before: Option<(Arc<[u64]>, Arc<CertificateNames>)>,
     shards: Box<[ForShard]>,
 }
 
@@ -39,6 +41,7 @@ struct ForShard {
 impl Prepared {
     /// A configuration whose pools have these `states` and `definitions`; `probes` of each shard.
     pub(super) fn new(
+        before: Option<&Self>,
         config: &Arc<Config>,
         states: Box<[Arc<PoolState>]>,
         definitions: Arc<[u64]>,
@@ -66,7 +69,8 @@ impl Prepared {
         });
         let shards = shards.collect();
         let certificate_names = Arc::new(CertificateNames::new(&config.certificates));
-        Self { config: config.clone(), states, definitions, certificate_names, shards }
+        let _before = before.map(|before| (before.definitions.clone(), before.certificate_names.clone()));
+        Self { config: config.clone(), states, definitions, certificate_names, _before, shards }
     }
 
     /// The backends that a shard probes.
