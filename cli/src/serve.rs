@@ -40,6 +40,8 @@ use crate::{FAILED, FORCED, access_file, activation, daemon_log, privileges, sig
 
 /// The longest wait for a slow log at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Workers wait for connections within this time, or do not at all.
+const LISTENING_WITHIN: Duration = Duration::from_secs(10);
 /// Workers if there are more cores.
 const MAX_WORKERS: u16 = 1024;
 
@@ -113,7 +115,7 @@ pub(crate) fn serve(start: Start<'_>, bound: impl FnOnce(&[BoundListener])) -> R
     watched.map_err(no_thread("that tells the service manager"))?;
     let mut successor = Successor::default();
     if let Some((file, contents)) = file {
-        let upgrade = parts.upgrade(program, &running, ask.clone());
+        let upgrade = parts.upgrade(program, &running, ask.clone(), pid_file);
         let watch = ask.on_changes().map_err(no_thread("that watches files"))?;
         let daemon = parts.daemon((file, folder), (workers, driver), running.reloader(), watch, metrics);
         let reload = Reload::new(daemon, parts.config.clone(), open, contents);
@@ -261,18 +263,33 @@ impl Parts {
         if let Some(new) = new {
             state_transfer::take_over(new, &self.shared);
         }
-        running.reloader().reload(&self.config, &[], listeners);
+        // Also before that: if it takes too long nobody is cut.
         let written =
             pid_file.and_then(|path| PidFile::write(path, None).map_err(|e| log::error!("{e}")).ok());
+        let wanted: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
+        running.reloader().reload(&self.config, &[], listeners);
+        let lent = running.workers().lend(LISTENING_WITHIN);
+        let lent = lent.map_err(|e| format!("the workers do not wait for connections: {e}"))?;
+        let served: Vec<_> = lent.into_iter().map(|lent| (lent.kind, lent.address)).collect();
+        if let Some((_, address)) = wanted.iter().find(|wanted| !served.contains(wanted)) {
+            return Err(format!("no worker can wait for connections to {address}"));
+        }
         predecessor.serving();
         log::info!("the process before this one gives way");
         Ok(written)
     }
 
     /// Upgrades of this daemon.
-    fn upgrade(&self, program: io::Result<Program>, running: &Running, ask: reload::Ask) -> Upgrade {
+    fn upgrade(
+        &self,
+        program: io::Result<Program>,
+        running: &Running,
+        ask: reload::Ask,
+        pid_file: Option<PathBuf>,
+    ) -> Upgrade {
         Upgrade {
             program,
+            pid_file,
             stop: self.stop.clone(),
             workers: running.workers(),
             shared: self.shared.clone(),

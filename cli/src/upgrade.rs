@@ -22,6 +22,7 @@ use ruststrom_driver::workers::Workers;
 
 use crate::handover::{self, Estate, Word};
 use crate::notify::Notifier;
+use crate::pid_file;
 use crate::state_transfer::{self, Written};
 
 /// A new process is ready within this time, probes and lookups of names included, or is given up.
@@ -153,11 +154,40 @@ impl Successor {
             let _ = child.kill();
         }
     }
+
+    /// It is of no use: waits for it to end by itself, but not for long; `None` if it had to be ended. One
+    /// that was told to begin and has said nothing since may have clients; nobody knows what becomes of them.
+    fn end(&self) -> Option<ExitStatus> {
+        self.lock().1 = false;
+        let ended = self.wait_a_second();
+        let mut child = self.set(None)?;
+        if ended.is_none() && child.kill().is_ok() {
+            // A process that the kernel holds up takes long even then.
+            let _ = thread::Builder::new().name("reaper".into()).spawn(move || child.wait());
+        }
+        ended
+    }
+
+    /// It stays what is given up if this process stops meanwhile.
+    fn wait_a_second(&self) -> Option<ExitStatus> {
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            if let Some(child) = &mut self.lock().0
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
 }
 
 /// What an upgrade needs of a daemon that serves.
 pub(crate) struct Upgrade {
     pub(crate) program: io::Result<Program>,
+    /// It names the new process from when that begins.
+    pub(crate) pid_file: Option<PathBuf>,
     pub(crate) stop: Arc<Stop>,
     pub(crate) workers: Workers,
     /// What goes along of what it knows.
@@ -242,11 +272,16 @@ impl Upgrade {
             successor.give_up();
         }
         let done = self.hand_over(&ours, id, until, successor);
-        let child = successor.set(None);
-        let Err(why) = done else { return Ok(id) };
+        let Err(why) = done else {
+            successor.set(None);
+            return Ok(id);
+        };
         drop(ours);
         self.notifier.main_process(std::process::id());
-        let status = child.and_then(end).map_or_else(|| "and was ended".into(), |status| format!("{status}"));
+        let status = successor.end().map_or_else(|| "and was ended".into(), |status| format!("{status}"));
+        if let Some(Err(e)) = self.pid_file.as_deref().map(pid_file::take_back) {
+            log::error!("{e}");
+        }
         Err(format!("the new process {id} {why} ({status})"))
     }
 
@@ -291,6 +326,7 @@ impl Upgrade {
         drop(new);
         match handover::hear(to, Some(Instant::now() + SERVING_WITHIN)) {
             Ok(Word::Serving) => Ok(()),
+            Ok(Word::Failed(why)) => Err(format!("cannot serve: {why}")),
             Ok(_) => Err("says something else".into()),
             Err(e) => Err(silence(&e, SERVING_WITHIN)),
         }
@@ -314,20 +350,4 @@ fn silence(e: &io::Error, within: Duration) -> String {
         }
         _ => format!("cannot be heard: {e}"),
     }
-}
-
-/// Waits for a process that is of no use to end by itself, but not for long; `None` if it had to be ended.
-fn end(mut child: Child) -> Option<ExitStatus> {
-    let until = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < until {
-        match child.try_wait() {
-            Ok(None) => thread::sleep(Duration::from_millis(5)),
-            Ok(status) => return status,
-            Err(_) => break,
-        }
-    }
-    // It accepts nobody yet, so that nobody is cut.
-    let _ = child.kill();
-    let _ = child.wait();
-    None
 }

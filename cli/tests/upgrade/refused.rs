@@ -118,6 +118,63 @@ fn the_old_one_serves_on(driver: &str) {
     succession.wait_for_the_last();
 }
 
+/// Says that it is ready, and finds out that it is not when it is to begin; by then the PID file is its own.
+const FINDS_OUT_LATE: &str = r#"#!/usr/bin/env python3
+import json, os, socket, struct, sys, time
+link = socket.socket(fileno=0)
+def read(n):
+    got = b""
+    while len(got) < n:
+        got += link.recv(n - len(got)) or exit("gone")
+    return got
+hear = lambda: json.loads(read(struct.unpack(">I", read(4))[0]))
+def say(what):
+    text = json.dumps(what).encode()
+    link.sendall(struct.pack(">I", len(text)) + text)
+hear()
+link.recvmsg(1, 1024)
+say("Ready")
+assert hear() == "Go"
+with open(sys.argv[sys.argv.index("--pid-file") + 1], "w") as file:
+    file.write(str(os.getpid()))
+say({"Failed": "no worker waits"})
+time.sleep(600)
+"#;
+
+#[test]
+fn one_that_finds_out_late_is_ended() {
+    let backend = Backend::good("here");
+    let installed = Installed::new();
+    let pid_file = installed.folder.0.join("pid");
+    let arguments = ["--pid-file", pid_file.to_str().expect("a name")];
+    let succession = Succession::start_program(installed.path(), &config(&backend), &arguments);
+    let old = std::fs::read_to_string(&pid_file).expect("a PID file");
+    let script = installed.folder.write("late", FINDS_OUT_LATE);
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("ours");
+    installed.becomes(script);
+    succession.signal(Signal::USR2);
+    let line = succession.wait_for_nth("not upgraded, this process serves on: ", 0);
+    assert!(line.contains("cannot serve: no worker waits (and was ended)"), "{line}");
+    assert_eq!(std::fs::read_to_string(&pid_file).expect("a PID file"), old);
+    assert_eq!(Client::to(succession.address()).get("/").expect("a response").text(), "here");
+    let id = succession.wait_for_nth("upgrading: process ", 0);
+    has_ended(id.split("process ").nth(1).and_then(|l| l.split(' ').next()).expect("an id"));
+    succession.stop();
+}
+
+/// A process with this id, of a program that was to take the place, ends.
+fn has_ended(id: &str) {
+    let runs = || {
+        let called = std::fs::read_to_string(format!("/proc/{id}/cmdline"));
+        called.is_ok_and(|c| c.contains("sleep") || c.contains("python"))
+    };
+    let begun = std::time::Instant::now();
+    while runs() {
+        assert!(begun.elapsed() < crate::client::WAIT, "process {id} runs on");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 /// A stop does not wait for a process that may never be ready, and leaves none behind.
 #[test]
 fn a_stop_ends_an_upgrade() {
@@ -130,12 +187,7 @@ fn a_stop_ends_an_upgrade() {
     let id = line.split("process ").nth(1).and_then(|l| l.split(' ').next()).expect("an id");
     succession.signal(Signal::TERM);
     succession.wait_for_the_last();
-    let runs = || std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| c.contains("sleep"));
-    let begun = std::time::Instant::now();
-    while runs() {
-        assert!(begun.elapsed() < crate::client::WAIT, "process {id} runs on");
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    has_ended(id);
 }
 
 /// The demo has no file that another process could serve by.

@@ -40,6 +40,8 @@ pub struct ListenerSlot<L> {
 pub struct LentSocket {
     /// What arrives there.
     pub kind: ListenerKind,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// The same socket as the worker's.
     pub socket: OwnedFd,
 }
@@ -165,7 +167,7 @@ impl<L> Acceptor<L> {
     pub(crate) fn lend<S: Sockets<Listener = L>>(&self, sockets: &S) -> io::Result<Vec<LentSocket>> {
         let lent = |l: &Listening<L>| {
             let socket = sockets.lend(&l.slot.listener)?;
-            Ok(LentSocket { kind: l.slot.kind, socket })
+            Ok(LentSocket { kind: l.slot.kind, address: l.slot.address, socket })
         };
         self.listeners.iter().flatten().filter(|l| !l.leaving).map(lent).collect()
     }
