@@ -241,17 +241,26 @@ fn without_the_setting_nobody_is_asked() {
     assert!(rig.proxy.transmit(c).slices().is_empty());
 }
 
-/// What a client of HTTP/2 sends that never reads what it gets: it acknowledges nothing.
-fn first_bytes(asks: bool) -> Vec<u8> {
-    let mut wire = h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO);
-    if asks {
-        let stream = wire.open().expect("a free stream");
-        wire.send_head(stream, true, false, |w| {
-            let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.test")];
-            fields.iter().for_each(|(name, value)| w.pseudo(name.as_bytes(), value.as_bytes()));
-        });
-    }
-    wire.transmit().to_vec()
+/// A client of HTTP/2 that never reads what it gets: it acknowledges nothing.
+fn deaf() -> h2::Conn {
+    h2::Conn::new(h2::Role::Client, h2::Limits::default(), Instant::ZERO)
+}
+
+/// What it has to send.
+fn said(wire: &mut h2::Conn) -> Vec<u8> {
+    let bytes = wire.transmit().to_vec();
+    wire.handle_sent(bytes.len());
+    bytes
+}
+
+/// What it sends for a request, and before that.
+fn request(wire: &mut h2::Conn, path: &str) -> Vec<u8> {
+    let stream = wire.open().expect("a free stream");
+    wire.send_head(stream, true, false, |w| {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a.test")];
+        fields.iter().for_each(|(name, value)| w.pseudo(name.as_bytes(), value.as_bytes()));
+    });
+    said(wire)
 }
 
 // RFC 9113 §6.5.3: whoever never acknowledges may not know what it is held to.
@@ -262,7 +271,8 @@ fn who_never_acknowledges_our_settings_is_told_and_left() {
     for (asks, lost) in [(true, vec![(0, Some(Cause::ClientStalled))]), (false, Vec::new())] {
         let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
         let c = rig.client();
-        rig.send_bytes(c, &first_bytes(asks));
+        let first = if asks { request(&mut deaf(), "/") } else { said(&mut deaf()) };
+        rig.send_bytes(c, &first);
         assert_eq!(rig.asked().len(), usize::from(asks));
         // What it says meanwhile is no acknowledgement; but that may come behind it, for a while.
         for _ in 0..6 {
@@ -289,9 +299,30 @@ fn who_never_acknowledges_our_settings_is_told_and_left() {
 fn who_is_silent_without_an_acknowledgement_is_left_sooner() {
     let mut rig = rig("[timeouts]\nhead = 50\nidle = 0", "", (Speaks::Http1, Speaks::Http1));
     let c = rig.client();
-    rig.send_bytes(c, &first_bytes(false));
+    rig.send_bytes(c, &said(&mut deaf()));
     rig.advance(Duration::from_millis(9_900));
     assert!(!rig.is_told_to_leave(c));
+    rig.advance(Duration::from_millis(200));
+    rig.advance(Duration::from_secs(3));
+    assert!(rig.is_closed(c));
+}
+
+// Its error waits for a window when the time for a first request is over.
+#[test]
+fn a_rejected_request_turns_no_limit_off() {
+    let top = "[timeouts]\nhead = 10\nbackend_head = 0\nstall = 0\nidle = 0";
+    let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
+    let (c, mut wire) = (rig.client(), deaf());
+    rig.advance(Duration::from_millis(9_500));
+    rig.send_bytes(c, &said(&mut wire));
+    let no_window = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    rig.send_bytes(c, no_window);
+    rig.send_bytes(c, &request(&mut wire, "x"));
+    rig.advance(Duration::from_millis(600));
+    rig.send_bytes(c, &request(&mut wire, "/"));
+    assert_eq!((rig.asked().len(), rig.proxy.counts().exchanges), (1, 2));
+    rig.advance(Duration::from_millis(9_900));
+    assert_eq!(rig.proxy.counts().exchanges, 2);
     rig.advance(Duration::from_millis(200));
     rig.advance(Duration::from_secs(3));
     assert!(rig.is_closed(c));
@@ -302,7 +333,7 @@ fn an_acknowledgement_in_time_is_enough() {
     let top = "[timeouts]\nhead = 50\nbackend_head = 0\nstall = 0\nidle = 0";
     let mut rig = rig(top, "", (Speaks::Http1, Speaks::Http1));
     let c = rig.client();
-    rig.send_bytes(c, &first_bytes(true));
+    rig.send_bytes(c, &request(&mut deaf(), "/"));
     rig.advance(Duration::from_millis(9_900));
     rig.send_bytes(c, b"\0\0\0\x04\x01\0\0\0\0");
     rig.advance(Duration::from_secs(100_000));

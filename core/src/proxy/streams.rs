@@ -197,6 +197,7 @@ impl<O: Observer> Proxy<O> {
         match broken {
             None => self.take_request(x, now),
             Some(violation) => {
+                self.tables.conns[leg.conn].deadline = Instant::NEVER;
                 self.record_rejected(x);
                 self.fail_exchange(x, Cause::BadRequest(violation));
             }

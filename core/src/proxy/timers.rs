@@ -73,11 +73,7 @@ impl<O: Observer> Proxy<O> {
         let deadline = conn.deadline;
         if deadline > now {
             // Activity has moved it since it was filed, or it is time to ask whether the peer is there.
-            let asks = self.keep_alive(c, now);
-            if let Some(conn) = self.tables.conns.get_mut(c) {
-                self.timers.file_conn(c, conn, deadline.min(asks));
-            }
-            return;
+            return self.ask_next(c, deadline, now);
         }
         conn.deadline = Instant::NEVER;
         self.step(c, Step::Expired);
@@ -94,6 +90,7 @@ impl<O: Observer> Proxy<O> {
                 if self.tables.conns[c].is_busy() || !self.leave_streams(c, now) {
                     self.close_idle(c);
                 }
+                self.ask_next(c, Instant::NEVER, now);
             }
             Role::Backend(backend) if !backend.connected => match conn.exchange {
                 Some(x) => {
@@ -110,6 +107,18 @@ impl<O: Observer> Proxy<O> {
             Role::Backend(_) if conn.wire.streams().is_some() => self.look_after(c, now),
             Role::Backend(_) => self.close_idle(c),
             Role::Probe(_) => self.probe_timed_out(c, now),
+        }
+    }
+
+    /// Asks a client whether it is there if that is due, and files it for the next time, or for its deadline.
+    /// It may be gone.
+    fn ask_next(&mut self, c: ConnId, deadline: Instant, now: Instant) {
+        if self.tables.conns.get(c).is_none() {
+            return;
+        }
+        let asks = self.keep_alive(c, now);
+        if let Some(conn) = self.tables.conns.get_mut(c) {
+            self.timers.file_conn(c, conn, deadline.min(asks));
         }
     }
 

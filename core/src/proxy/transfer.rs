@@ -185,7 +185,8 @@ impl<O: Observer> Proxy<O> {
         {
             self.push_response(x, now);
         }
-        self.mark_dirty(x);
+        // The rest of a transformed one may be nothing.
+        self.finish_if_done(x, now);
     }
 
     /// `n` bytes have been sent to a backend that carries one exchange at a time.

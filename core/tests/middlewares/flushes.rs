@@ -5,7 +5,7 @@ use ruststrom_core::http::Framing;
 use ruststrom_core::local_reply::LocalReply;
 use ruststrom_core::middleware::{Action, Counter, Transform, TransformProgress};
 
-use crate::hooks::{Hooks, Trace, Twice, get, letters, nothing_left, rig};
+use crate::hooks::{Hooks, Trace, Twice, get, letters, nothing_left, ok, rig};
 use crate::two_wires::{PAIRS, Speaks};
 
 /// Puts nothing out until it has to.
@@ -119,5 +119,55 @@ fn what_comes_behind_a_transform_has_no_known_length() {
         assert_eq!(got.head.contains("Transfer-Encoding: chunked"), pair.0 == Speaks::Http1, "{}", got.head);
         assert_eq!(trace.take(), ["known", "unknown"]);
         nothing_left(&mut rig);
+    }
+}
+
+/// Puts out all that it takes, and finds out one call later that it is done, as encoders do that have just
+/// filled their room.
+#[derive(Debug, Default)]
+struct DoneLate;
+
+impl Transform for DoneLate {
+    fn run(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        ended: bool,
+    ) -> Result<TransformProgress, Box<LocalReply>> {
+        let n = input.len().min(output.len());
+        output[..n].copy_from_slice(&input[..n]);
+        Ok(TransformProgress { taken: n, put: n, done: ended && input.is_empty() })
+    }
+
+    fn flush(&mut self, _: &mut [u8]) -> Result<usize, Box<LocalReply>> {
+        Ok(0)
+    }
+}
+
+// To a client of HTTP/1.0 an end without a byte is nothing that is sent.
+#[test]
+fn a_response_ends_though_its_transform_is_done_without_output() {
+    const PAGE: usize = ruststrom_core::page::SMALL_BYTES;
+    let late = || Hooks::new().response(|ctx, _| ctx.transform(Box::new(DoneLate)));
+    for pair in PAIRS {
+        for len in [1, PAGE - 1, PAGE] {
+            let mut rig = rig(pair, vec![late()]);
+            let c = rig.client();
+            let request = get("/");
+            let old = request.replace("HTTP/1.1", "HTTP/1.0");
+            let far = rig.ask(c, if pair.0 == Speaks::Http1 { &old } else { &request }, true);
+            let backend = rig.asked()[0];
+            let body = letters(len);
+            rig.slow_down(c);
+            rig.respond(backend, &ok(len), &body);
+            while rig.take_once(c) {}
+            let whole = match pair.0 {
+                Speaks::Http1 => rig.received(c).ends_with(&body),
+                _ => rig.message(far).ended && rig.message(far).body == body,
+            };
+            assert!(whole, "{pair:?} {len}");
+            assert_eq!(rig.proxy.observer_mut().records, [(200, None)], "{pair:?} {len}");
+            nothing_left(&mut rig);
+        }
     }
 }

@@ -300,6 +300,18 @@ fn plaintext_that_is_held_counts_as_readable() {
     }
 }
 
+/// As of a socket: who is told that nothing is left may have something to do then.
+#[test]
+fn room_that_is_full_to_its_end_may_hide_more() {
+    for (room, drained) in [(299, false), (300, false), (301, true)] {
+        let (mut client, mut world) = shaken();
+        client.writer().write_all(&pattern(300)).expect("room");
+        exchange_bytes(&mut client, &mut world);
+        let received = world.recv(C, &mut vec![0; room]).expect("readable");
+        assert_eq!((received.bytes, received.drained), (room.min(300), drained), "{room}");
+    }
+}
+
 /// Sends `message` as the core does, offering what has not been told to have gone, with so much room between
 /// two calls; returns what arrived.
 fn send_all(client: &mut ClientConnection, world: &mut Secure, message: &[u8], room: usize) -> Vec<u8> {

@@ -294,7 +294,9 @@ impl<W: World, S: Session> Parts<'_, W, S> {
                         || self.secured.session.is_ended()
                         || !self.secured.rest.is_empty()
                         || self.secured.failed.is_some();
-                    return Ok(Received { bytes: filled, drained: !held || planted!(120) });
+                    // Room that is full to the last byte may hide more, as a socket's does.
+                    let drained = !held && filled < buf.len();
+                    return Ok(Received { bytes: filled, drained: drained || planted!(120) });
                 }
                 Arrived::Drained if self.secured.session.is_ended() => {}
                 Arrived::Drained if self.secured.failed.is_some() => {}
