@@ -17,6 +17,9 @@ use client::Client;
 use daemon::Daemon;
 use scripted_backend::Backend;
 
+/// A check of a pool that bears with a busy machine.
+const HEALTH: &str = "health_config = { timeout = 5000, slow_threshold = 0 }\n";
+
 #[test]
 fn each_listener_has_its_pools() {
     let (site, internal, shared) =
@@ -26,9 +29,11 @@ fn each_listener_has_its_pools() {
          [[listeners]]\nname = \"internal\"\naddress = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n\
          [[listeners]]\nname = \"status\"\naddress = \"127.0.0.1:0\"\nkind = \"admin\"\n\
          [[listeners]]\nname = \"unbound\"\naddress = \"127.0.0.1:0\"\n\
-         [[backend_pools]]\nlisteners = \"internal\"\nmatcher = \"PathPrefix('/only')\"\naddresses = [\"{}\"]\n\
-         [[backend_pools]]\nlisteners = [\"http\"]\nmatcher = \"PathPrefix('/only')\"\naddresses = [\"{}\"]\n\
-         [[backend_pools]]\nlisteners = [\"http\", \"internal\"]\naddresses = [\"{}\"]\n",
+         [[backend_pools]]\nlisteners = \"internal\"\nmatcher = \"PathPrefix('/only')\"\n\
+         addresses = [\"{}\"]\n{HEALTH}\
+         [[backend_pools]]\nlisteners = [\"http\"]\nmatcher = \"PathPrefix('/only')\"\n\
+         addresses = [\"{}\"]\n{HEALTH}\
+         [[backend_pools]]\nlisteners = [\"http\", \"internal\"]\naddresses = [\"{}\"]\n{HEALTH}",
         internal.address, site.address, shared.address
     );
     for driver in ["mio", "smol"] {

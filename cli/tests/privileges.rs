@@ -27,7 +27,8 @@ const NOBODY: u32 = 65534;
 
 fn config(top: &str, backend: SocketAddr) -> String {
     format!(
-        "metrics_address = false\n{top}\n[[backend_pools]]\naddresses = [\"{backend}\"]\nschemes = [\"HTTP\"]\n"
+        "metrics_address = false\n{top}\n[[backend_pools]]\naddresses = [\"{backend}\"]\n\
+         schemes = [\"HTTP\"]\nhealth_config = {{ timeout = 5000, slow_threshold = 0 }}\n"
     )
 }
 
@@ -90,11 +91,18 @@ fn root_listens_and_somebody_else_serves() {
     assert_eq!(lines.lines().count(), 8, "{lines}");
 }
 
+/// Copies the binary by another process: a thread that forks while this one writes would hold the copy open
+/// for writing, and it could not be started.
+fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_rust-strom")).arg(to).status();
+    assert!(copied.expect("cp starts").success());
+}
+
 /// Runs the binary on a configuration, as `nobody` if this test is root.
 fn run_as_nobody(folder: &Path, arguments: &[&str]) -> Output {
     let binary = folder.join("rust-strom");
     // Where the build lies nobody may have no access to.
-    std::fs::copy(env!("CARGO_BIN_EXE_rust-strom"), &binary).expect("copied");
+    copy_program(&binary);
     let mut command = Command::new(&binary);
     command.current_dir(folder).args(arguments).env_remove("RUST_LOG");
     if is_root() {

@@ -15,6 +15,8 @@ mod scripted_backend;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -41,7 +43,8 @@ fn config(backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends.iter().map(|b| format!("\"{b}\"")).collect();
     format!(
         "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n{more}\n[[backend_pools]]\naddresses = [{}]\nschemes = [\"HTTP\"]\n\
-         strategy = {{ RoundRobin = {{}} }}\n[backend_pools.health_config]\npath = \"/health\"\n",
+         strategy = {{ RoundRobin = {{}} }}\n[backend_pools.health_config]\npath = \"/health\"\n\
+         timeout = 5000\nslow_threshold = 0\n",
         backends.join(", ")
     )
 }
@@ -88,7 +91,22 @@ fn a_graceful_stop_finishes_requests_and_closes_idle_connections() {
     for (signal, driver) in
         [(Signal::TERM, "mio"), (Signal::TERM, "smol"), (Signal::QUIT, "mio"), (Signal::INT, "mio")]
     {
-        let slow = backend("slow", Duration::from_millis(700));
+        // The response to /busy waits for the end of what happens meanwhile.
+        let (came, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (comes, is_open) = (came.clone(), open.clone());
+        let slow = Backend::start(move |mut peer| {
+            while let Some(head) = peer.request() {
+                if head.contains(" /busy ") {
+                    comes.store(true, Ordering::SeqCst);
+                    while !is_open.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                if !peer.send(ok("slow")) {
+                    return;
+                }
+            }
+        });
         let config = config(&[slow.address], &format!("workers = 2\ndriver = \"{driver}\""));
         let mut daemon = Daemon::start(&config, &[]);
         let address = daemon.address();
@@ -96,10 +114,15 @@ fn a_graceful_stop_finishes_requests_and_closes_idle_connections() {
         get(&mut idle, "/first");
         let mut busy = Client::to(address);
         busy.send("GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
-        std::thread::sleep(Duration::from_millis(200));
+        let begun = std::time::Instant::now();
+        while !came.load(Ordering::SeqCst) {
+            assert!(begun.elapsed() < client::WAIT, "{}", daemon.output());
+            std::thread::sleep(Duration::from_millis(2));
+        }
         daemon.signal(signal);
         daemon.wait_for("stopping");
         assert!(idle.is_closed(), "idle connections are closed");
+        open.store(true, Ordering::SeqCst);
         let response = response(&mut busy);
         assert_eq!((response.text().as_str(), response.field("Connection")), ("slow", Some("close")));
         assert!(busy.is_closed());
@@ -116,7 +139,7 @@ fn a_stop_is_announced_before_it_begins() {
         let backend = backend("here", Duration::ZERO);
         let config = config(
             &[backend.address],
-            &format!("workers = 2\ndriver = \"{driver}\"\ntimeouts = {{ shutdown_delay = \"2s\" }}"),
+            &format!("workers = 2\ndriver = \"{driver}\"\ntimeouts = {{ shutdown_delay = \"5s\" }}"),
         )
         .replace("metrics_address = false", "metrics_address = \"127.0.0.1:0\"");
         let mut daemon = Daemon::start(&config, &[]);
@@ -128,7 +151,7 @@ fn a_stop_is_announced_before_it_begins() {
         daemon.signal(Signal::TERM);
         daemon.wait_for("INFO  stopping: ");
         while get(&mut Client::to(admin), "/readyz").status != 503 {
-            assert!(began.elapsed() < Duration::from_secs(2), "the probe is told");
+            assert!(began.elapsed() < Duration::from_secs(5), "the probe is told");
         }
         daemon.signal(Signal::HUP);
         daemon.wait_for("not reloaded: stopping already");
@@ -140,9 +163,9 @@ fn a_stop_is_announced_before_it_begins() {
             }
         }
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());
-        assert!(began.elapsed() >= Duration::from_secs(2));
+        assert!(began.elapsed() >= Duration::from_secs(5));
 
-        let mut daemon = Daemon::start(&config.replace("\"2s\"", "\"1h\""), &[]);
+        let mut daemon = Daemon::start(&config.replace("\"5s\"", "\"1h\""), &[]);
         let address = daemon.address();
         daemon.signal(Signal::INT);
         daemon.wait_for("INFO  stopping: ");
@@ -465,15 +488,17 @@ fn every_failed_attempt_is_in_the_access_log() {
     let refusing = Backend::refusing();
     let silent = Backend::start(|mut peer| peer.wait_for_close());
     let good = backend("here", Duration::ZERO);
-    let pools: String = [("/slow", silent.address), ("/good", good.address)]
-        .map(|(path, second)| {
-            format!(
-                "[[backend_pools]]\nmatcher = \"Path('{path}')\"\naddresses = [\"{refusing}\", {{ address = \"{second}\", backup = true }}]\n"
-            )
-        })
-        .concat();
+    let pools: String =
+        [("/slow", silent.address, "timeouts = { backend_head = \"100ms\" }\n"), ("/good", good.address, "")]
+            .map(|(path, second, more)| {
+                format!(
+                    "[[backend_pools]]\nmatcher = \"Path('{path}')\"\n\
+                 addresses = [\"{refusing}\", {{ address = \"{second}\", backup = true }}]\n{more}"
+                )
+            })
+            .concat();
     let config = format!(
-        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\ntimeouts = {{ backend_head = \"100ms\" }}\n\
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n\
          health_interval = {{ check_every = 0 }}\n{pools}"
     );
     let daemon = Daemon::start(&config, &[]);

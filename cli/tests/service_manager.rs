@@ -37,7 +37,8 @@ fn config(http: &str, backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends.iter().map(|b| format!("\"{b}\"")).collect();
     format!(
         "http_address = \"{http}\"\nmetrics_address = false\n{more}\n[[backend_pools]]\naddresses = [{}]\n\
-         [backend_pools.health_config]\npath = \"/health\"\ncheck_every = \"1s\"\n",
+         [backend_pools.health_config]\npath = \"/health\"\ncheck_every = \"1s\"\n\
+         timeout = 5000\nslow_threshold = 0\n",
         backends.join(", ")
     )
 }
@@ -106,7 +107,8 @@ fn now_usec() -> i64 {
 fn it_is_told(driver: &str) {
     let (good, gone) = (Backend::good("here"), Backend::refusing());
     let manager = if driver == "mio" { Manager::new() } else { Manager::with_abstract_name() };
-    let text = config("127.0.0.1:0", &[good.address, gone], "");
+    // The watcher reads nothing before HUP comes.
+    let text = config("127.0.0.1:0", &[good.address, gone], "watch = false");
     let mut daemon = start(driver, &manager, &text, &[("WATCHDOG_USEC", "600000")]);
     assert_eq!(manager.next(), "READY=1\nSTATUS=serving 1 pool, 1 of 2 backends usable");
     // Nothing happens, and the workers live.
@@ -117,7 +119,7 @@ fn it_is_told(driver: &str) {
     assert!(begun.elapsed() < WAIT);
     // A reload, good or bad, ends with the word that all is well.
     let mut words = String::new();
-    for text in [&config("127.0.0.1:0", &[good.address], ""), "{", &text] {
+    for text in [&config("127.0.0.1:0", &[good.address], "watch = false"), "{", &text] {
         let before = now_usec();
         daemon.directory.write("config.toml", text);
         daemon.signal(Signal::HUP);

@@ -323,10 +323,10 @@ fn failing_health_checks_affect_no_client(driver: Driver) {
     let more = "health_config = { check_every = 1, timeout = 500, slow_threshold = 0, path = \"/health\" }";
     let harness = Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("good", &addresses, more)), 2);
     // The first round of checks makes all of them unhealthy.
+    // The second check of a backend comes after the verdict of the first.
     harness.wait_until("one round of checks", |_| {
-        bad.iter().all(|b| b.stats.connections.load(Ordering::SeqCst) > 0)
+        bad.iter().all(|b| b.stats.connections.load(Ordering::SeqCst) >= 2)
     });
-    std::thread::sleep(Duration::from_millis(700));
     let unaffected = UnaffectedClient::start(harness.address, "/good", "good");
     harness.wait_until("several rounds of checks", |_| {
         bad.iter().all(|b| b.stats.connections.load(Ordering::SeqCst) >= 4)

@@ -84,9 +84,8 @@ fn http1_where_http2_is_to_be_spoken(driver: &str) {
     }
     let lines = proxy.logged("\"status\":502", 2);
     assert!(lines.iter().all(|line| field(line, "cause") == "not_http2"), "{lines:?}");
-    proxy.daemon.wait_for("");
     let told = format!("backend {}: it answers in HTTP/1, where HTTP/2 is to be spoken", server.address);
-    assert!(proxy.daemon.output().contains(&told), "{}", proxy.daemon.output());
+    proxy.daemon.wait_for(&told);
     proxy.stop();
 }
 

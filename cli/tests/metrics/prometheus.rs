@@ -186,8 +186,8 @@ fn the_queries_and_alert_rules_of_the_specification_are_right_in_an_outage() {
     assert!(found.iter().all(|(_, p95)| p95.is_nan() || *p95 < 1.0), "{found:?}");
     let errors = prometheus.query("rate(ruststrom_requests_total{status=~\"5..\"}[5m])");
     assert!(errors.len() >= 9 && errors.iter().all(|(_, rate)| *rate == 0.0), "{errors:?}");
-    let connections = prometheus.query("sum(ruststrom_active_connections) by (backend)");
-    assert_eq!(connections.len(), 2, "{connections:?}");
+    // A scrape that comes too late leaves a gap in what is asked for as it is now.
+    prometheus.query_until("sum(ruststrom_active_connections) by (backend)", |found| found.len() == 2);
     for expression in dashboard_expressions() {
         prometheus.query(&expression);
     }
@@ -201,7 +201,7 @@ fn the_queries_and_alert_rules_of_the_specification_are_right_in_an_outage() {
     let down = prometheus.firing_until(&["BackendDown"]);
     assert_eq!((&down[0]["labels"]["backend"], down.len()), (&Value::from(&*a), 1));
     assert_eq!(down[0]["annotations"]["summary"], format!("Backend {a} is unhealthy"));
-    assert_eq!(prometheus.query(healthy)[0].1, 1.0);
+    prometheus.query_until(healthy, |found| found.iter().map(|(_, n)| *n).eq([1.0]));
     assert!(ask(20).iter().all(|status| *status == 200));
     moods[1].store(FAILS, Ordering::SeqCst);
     prometheus.firing_until(&["BackendDown", "PoolDown"]);

@@ -37,7 +37,11 @@ fn every_request_is_counted_once(driver: &str) {
         TOP,
         &pool("api", &[good], "retries = 0"),
         // Each begins at the one that refuses: the second attempt takes the turn of the other.
-        &pool("half", &[refusing, good], "health_config = { path = \"/\" }\nretries = 2"),
+        &pool(
+            "half",
+            &[refusing, good],
+            "health_config = { path = \"/\", timeout = 5000, slow_threshold = 0 }\nretries = 2",
+        ),
         &pool("none", &[refusing], "retries = 0"),
     ]
     .concat();
@@ -169,7 +173,7 @@ fn health_and_checks(driver: &str) {
         Arc::new(AtomicBool::new(true)),
         Backend::start(|mut peer| {
             while peer.request().is_some() {
-                std::thread::sleep(Duration::from_millis(120));
+                std::thread::sleep(Duration::from_millis(1200));
                 if !peer.send(ok("slow")) {
                     return;
                 }
@@ -191,7 +195,7 @@ fn health_and_checks(driver: &str) {
     let (s, t) = (slow.address, sick.address);
     let text = [
         &TOP.replace("= 60", "= 1"),
-        &*pool("api", &[s, t], "health_config = { slow_threshold = 100, timeout = 5000 }"),
+        &*pool("api", &[s, t], "health_config = { slow_threshold = 1000, timeout = 5000 }"),
     ];
     let daemon = start(driver, &text.concat());
     let health = |backend, state| {

@@ -10,15 +10,22 @@ use crate::client::{Client, Response, WAIT};
 use crate::daemon::Daemon;
 use crate::nginx::program;
 
-/// The top of a configuration: free ports, no access log, checks that are seldom.
+/// The top of a configuration: free ports, no access log, checks that are seldom. What is written and
+/// followed by HUP is not read by the watcher before.
 pub(crate) const TOP: &str = "http_address = \"127.0.0.1:0\"\nmetrics_address = \"127.0.0.1:0\"\n\
-    access_log = { enabled = false }\nhealth_interval = { check_every = 60 }\n";
+    watch = false\naccess_log = { enabled = false }\nhealth_interval = { check_every = 60 }\n";
 
 /// A pool with this name for all paths below `/name`, and more keys of its own.
 pub(crate) fn pool(name: &str, backends: &[SocketAddr], more: &str) -> String {
     let addresses: Vec<String> = backends.iter().map(|b| format!("\"{b}\"")).collect();
+    // A late answer is not what these tests are about.
+    let health = match more.contains("health_config") {
+        true => "",
+        false => "health_config = { timeout = 5000, slow_threshold = 0 }\n",
+    };
     format!(
-        "[[backend_pools]]\nname = \"{name}\"\nmatcher = \"PathPrefix('/{name}')\"\naddresses = [{}]\nschemes = [\"HTTP\"]\n{more}\n",
+        "[[backend_pools]]\nname = \"{name}\"\nmatcher = \"PathPrefix('/{name}')\"\n\
+         addresses = [{}]\nschemes = [\"HTTP\"]\n{health}{more}\n",
         addresses.join(", ")
     )
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::authority::Authority;
-use crate::client::Client;
+use crate::client::{Client, WAIT};
 use crate::nginx::{output, program};
 use crate::proxy::{config, start};
 use crate::scripted_backend::{Backend, ok};
@@ -205,7 +205,7 @@ fn a_directory_that_says_nothing_costs_its_own_requests_their_timeout(driver: &s
         assert_eq!(open.get("/open").expect("a response").status, 200);
         slowest = slowest.max(asked.elapsed());
     }
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    assert!(slowest < Duration::from_millis(900), "{slowest:?}");
     for thread in waiting {
         let (status, took) = thread.join().expect("no panic");
         assert_eq!(status, 503);
@@ -226,7 +226,8 @@ fn successes_are_believed_while_the_directory_is_away(driver: &str) {
     let known = Instant::now();
     slapd.stop();
     let mut refused = false;
-    while known.elapsed() < Duration::from_secs(4) {
+    while !refused {
+        assert!(known.elapsed() < WAIT, "it is believed for ever");
         let before = asked.elapsed();
         let (status, _) = curl(address, "/closed", Some("ada:love"));
         if asked.elapsed() < Duration::from_secs(3) {
@@ -242,7 +243,6 @@ fn successes_are_believed_while_the_directory_is_away(driver: &str) {
         assert!(begun.elapsed() < Duration::from_secs(5));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(refused);
     daemon.stop();
 }
 

@@ -17,6 +17,7 @@ fn fields_are_set_added_and_removed_on_both_ways(driver: &str) {
     let backend = echo();
     let config = format!(
         "http_address = \"127.0.0.1:0\"\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+         health_config = {{ timeout = 5000, slow_threshold = 0 }}\n\
          [backend_pools.middlewares.Headers]\n\
          request = {{ set = {{ X-Client = \"{{client_ip}} {{scheme}} {{host}}\" }}, remove = [\"Cookie\"] }}\n\
          response = {{ set = {{ X-Served-By = \"{{backend}}\" }}, add = {{ Link = [\"<a>\", \"<b>\"] }} }}\n\
@@ -51,7 +52,9 @@ fn named_headers_serve_several_pools(driver: &str) {
          [middlewares.tag.Headers]\nresponse.add.X-Tag = \"tag\"\n\
          [middlewares.more.Headers]\nresponse.add.X-Tag = \"more\"\n\
          [[backend_pools]]\nmatcher = \"Path('/two')\"\naddresses = [\"{0}\"]\nmiddlewares = [\"tag\", \"more\"]\n\
-         [[backend_pools]]\naddresses = [\"{0}\"]\nmiddlewares = [\"tag\"]\n",
+         health_config = {{ timeout = 5000, slow_threshold = 0 }}\n\
+         [[backend_pools]]\naddresses = [\"{0}\"]\nmiddlewares = [\"tag\"]\n\
+         health_config = {{ timeout = 5000, slow_threshold = 0 }}\n",
         backend.address
     );
     let daemon = Daemon::start(&config, &["--driver", driver]);

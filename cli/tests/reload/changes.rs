@@ -20,9 +20,11 @@ on_each_driver!(
     what_needs_a_restart,
 );
 
+/// The watcher is off: a reload is what HUP has caused.
 fn config(http: SocketAddr, pools: &str) -> String {
     format!(
-        "http_address = \"{http}\"\nmetrics_address = false\nhealth_interval = {{ check_every = 0 }}\n{pools}"
+        "http_address = \"{http}\"\nwatch = false\nmetrics_address = false\n\
+         health_interval = {{ check_every = 0 }}\n{pools}"
     )
 }
 
@@ -102,7 +104,7 @@ fn listeners(driver: &str) {
         let tables = listeners.iter().map(|(name, at)| {
             format!("[[listeners]]\nname = \"{name}\"\naddress = \"{at}\"\nkind = \"http\"\n")
         });
-        let top = "metrics_address = false\nhealth_interval = { check_every = 0 }\n";
+        let top = "watch = false\nmetrics_address = false\nhealth_interval = { check_every = 0 }\n";
         format!("{top}{}{pools}", tables.collect::<String>())
     };
     let by_listener = pool("a", &one, "listeners = [\"a\"]\n") + &pool("rest", &two, "");

@@ -80,7 +80,7 @@ fn ways_of_editing(driver: &str) {
     let whole = text(4);
     let half = whole.find("retries").expect("there");
     folder.write("config.toml", &whole[..half]);
-    std::thread::sleep(Duration::from_millis(60));
+    std::thread::sleep(Duration::from_millis(20));
     folder.write("config.toml", &whole);
     story.expect("pools: ~web (retries)");
     // Moved away, and written anew at once, as some editors do.
@@ -252,9 +252,12 @@ fn certificates_as_kubernetes_mounts_them(driver: &str) {
     }
     // Files instead of links, written one after the other: together they are good again.
     let last = pair(9);
-    for (name, from) in [("tls.crt", &last.certificate), ("tls.key", &last.key)] {
-        fs::copy(from, mount.0.join("new")).expect("copied");
-        rename(&mount.0.join("new"), &mount.0.join(name));
+    let both = [("tls.crt", &last.certificate), ("tls.key", &last.key)];
+    for (name, from) in both {
+        fs::copy(from, mount.0.join(format!("{name}.new"))).expect("copied");
+    }
+    for (name, _) in both {
+        rename(&mount.0.join(format!("{name}.new")), &mount.0.join(name));
     }
     story.expect("files that it names were read again");
     assert_eq!(over_tls(https), ("one".to_owned(), "CN=number-9".to_owned()));

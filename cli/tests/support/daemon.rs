@@ -205,11 +205,16 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Waits for the process to exit.
+    /// Waits for the process to exit, and for its last lines; not for long, as its successor in an upgrade
+    /// keeps the pipes open.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
+                let exited = Instant::now();
+                while Arc::strong_count(&self.output) > 1 && exited.elapsed().as_millis() < 500 {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
                 return status;
             }
             assert!(begun.elapsed() < 2 * WAIT, "the process does not exit: {}", self.output());

@@ -350,7 +350,8 @@ fn health_checks_say_why_tls_fails(driver: &str) {
     let plain = Nginx::start("plain");
     let all = [&backends.addresses[..], &[plain.address]].concat();
     let top = "health_interval = { check_every = 1 }";
-    let proxy = Proxy::start(driver, top, &[], &pool("p", &all, &trusting(&ca.file(), "")));
+    let patient = "[backend_pools.health_config]\ntimeout = 5000\nslow_threshold = 0\n";
+    let proxy = Proxy::start(driver, top, &[], &pool("p", &all, &trusting(&ca.file(), patient)));
     for (backend, why) in all[1..].iter().zip(["expired", "unknown_ca", "not_tls"]) {
         proxy.daemon.wait_for(&format!("backend https://{backend} is unhealthy (check: backend_tls_{why})"));
     }

@@ -59,7 +59,8 @@ http {{
         let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
         let both = folder.write("both.pem", read(&pair.certificate) + &read(&pair.key));
         let config = format!(
-            "global\n  nbthread 1\ndefaults\n  mode http\n  timeout client 20s\n  timeout server 20s\n  timeout connect 5s\n  timeout http-keep-alive 150ms\n\
+            "global\n  nbthread 1\ndefaults\n  mode http\n  timeout client 20s\n  timeout server 20s\n  \
+             timeout connect 5s\n  timeout http-keep-alive 1s\n\
              frontend f\n  bind {address} ssl crt {} {bind}\n  \
              http-request return status 200 content-type text/plain lf-string \
              \"%[ssl_fc_protocol] %[ssl_fc_is_resumed] %[ssl_fc_sni] %[fc_http_major]\"\n",
@@ -151,7 +152,7 @@ fn haproxy_resumes_sessions_after_an_idle_close(driver: &str) {
         let full = format!("{version} 0 a.test 2");
         assert_eq!([get(), get(), get()], [&*full; 3], "{version}");
         // It closes what was idle for this long.
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_secs(2));
         let resumed = format!("{version} 1 a.test 2");
         assert_eq!([get(), get()], [&*resumed; 2], "{version}");
         let logged = proxy.logged("\"status\":200", 5);

@@ -15,7 +15,8 @@ on_each_driver!(the_old_one_serves_on);
 
 fn config(backend: &Backend) -> String {
     format!(
-        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"{}\"]\n",
+        "http_address = \"127.0.0.1:0\"\nmetrics_address = false\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+         health_config = {{ timeout = 5000, slow_threshold = 0 }}\n",
         backend.address
     )
 }

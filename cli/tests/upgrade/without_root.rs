@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::client::Client;
 use crate::daemon::TempDir;
@@ -24,7 +25,10 @@ fn ports_and_logs_of_root_go_along(driver: &str) {
     // Where the build lies nobody may have no access to.
     mode(&programs.0, 0o755);
     let program = programs.0.join("rust-strom");
-    std::fs::copy(env!("CARGO_BIN_EXE_rust-strom"), &program).expect("copied");
+    // By another process: a thread that forks while this one writes would hold the copy open for writing, and
+    // it could not be started.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_rust-strom")).arg(&program).status();
+    assert!(copied.expect("cp starts").success());
     let log = files.0.join("access.log");
     mode(&files.0, 0o700);
     let run = TempDir::new("run");
@@ -36,7 +40,8 @@ fn ports_and_logs_of_root_go_along(driver: &str) {
     let port = range.clone().find(is_free).expect("a free port below 1024");
     let text = format!(
         "http_address = \"127.0.0.1:{port}\"\nmetrics_address = false\nuser = \"nobody\"\ndriver = \"{driver}\"\n\
-         workers = 2\n[access_log]\npath = \"{}\"\n[[backend_pools]]\naddresses = [\"{}\"]\n",
+         workers = 2\n[access_log]\npath = \"{}\"\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+         health_config = {{ timeout = 5000, slow_threshold = 0 }}\n",
         log.display(),
         backend.address
     );

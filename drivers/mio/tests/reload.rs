@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use ruststrom_core::config;
@@ -77,13 +77,24 @@ fn get(stream: &mut TcpStream) -> u8 {
 }
 
 /// Asks again and again, on one connection, until `stopped`; the letters of all responses.
-fn client(address: SocketAddr, stopped: &AtomicBool) -> Vec<u8> {
+/// Asks on one connection until it is stopped; what was answered, of which `last` is the newest.
+fn client(address: SocketAddr, stopped: &AtomicBool, last: &AtomicU8) -> Vec<u8> {
     let mut stream = connect(address);
     let mut letters = Vec::new();
     while !stopped.load(Ordering::SeqCst) {
-        letters.push(get(&mut stream));
+        let letter = get(&mut stream);
+        letters.push(letter);
+        last.store(letter, Ordering::SeqCst);
     }
     letters
+}
+
+/// Waits until the last answer of each client is this one.
+fn wait_for(letter: u8, last: &[AtomicU8]) {
+    let begun = Instant::now();
+    while begun.elapsed() < WAIT && last.iter().any(|last| last.load(Ordering::SeqCst) != letter) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -106,9 +117,12 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
     };
     let running = ruststrom_mio::start(setup, |_| LogObserver::without_access_log()).expect("workers");
     let stopped = AtomicBool::new(false);
+    let last: [AtomicU8; 6] = Default::default();
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| client(address, &stopped))).collect();
-        std::thread::sleep(Duration::from_millis(100));
+        let stopped = &stopped;
+        let ask = |last| scope.spawn(move || client(address, stopped, last));
+        let clients: Vec<_> = last.iter().map(ask).collect();
+        wait_for(b'a', &last);
         assert_eq!(get(&mut connect(address)), b'a');
         running.reloader().reload(&configuration(new), &kept, Vec::new());
         // A worker reads its mailbox before it reports its stats.
@@ -117,6 +131,7 @@ fn a_reload_fails_no_request_and_closes_no_connection() {
         while begun.elapsed() < Duration::from_millis(200) {
             assert_eq!(get(&mut connect(address)), b'b', "a connection that came after the reload");
         }
+        wait_for(b'b', &last);
         stopped.store(true, Ordering::SeqCst);
         for client in clients {
             let letters = client.join().expect("every request got its response");
