@@ -42,6 +42,10 @@ struct Case {
 
 const GET: &str = "HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BODY: usize = 1 << 20;
+/// The client has the head and a part of the body by then, even on a machine that is busy; below `stall`.
+const HEAD_PASSES: Duration = Duration::from_millis(600);
+/// The case whose backend sends as slowly as it does for another reason than to be timed out.
+const BYTE_BY_BYTE: &str = "one byte at a time";
 
 /// Reads each request, then calls `respond`, until either fails.
 fn each(mut peer: Peer, mut respond: impl FnMut(&mut Peer) -> bool) {
@@ -106,7 +110,7 @@ const CASES: &[Case] = &[
         retried: false,
     },
     Case {
-        name: "one byte at a time",
+        name: BYTE_BY_BYTE,
         serve: |p| each(p, |p| p.trickle(ok("slowly"), Duration::from_millis(3))),
         expected: Complete(200, &[]),
         retried: true,
@@ -166,7 +170,7 @@ const CASES: &[Case] = &[
         serve: |mut p| {
             p.request();
             p.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(HEAD_PASSES);
         },
         expected: Broken("response_truncated"),
         retried: false,
@@ -176,7 +180,7 @@ const CASES: &[Case] = &[
         serve: |mut p| {
             p.request();
             p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(HEAD_PASSES);
         },
         expected: Broken("response_truncated"),
         retried: false,
@@ -186,8 +190,7 @@ const CASES: &[Case] = &[
         serve: |mut p| {
             p.request();
             p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
-            // So that the first chunk has reached the client.
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(HEAD_PASSES);
             p.send("nonsense\r\n");
             p.wait_for_close();
         },
@@ -199,7 +202,7 @@ const CASES: &[Case] = &[
         serve: |mut p| {
             p.request();
             p.send("HTTP/1.1 200 OK\r\n\r\nhalf");
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(HEAD_PASSES);
             p.reset();
         },
         expected: Broken("response_truncated"),
@@ -272,9 +275,10 @@ fn assert_result(name: &str, expected: Expected, got: &Result<Response, String>)
 fn run(driver: Driver, case: &Case) {
     let name = case.name;
     let (bad, good) = (Backend::start(case.serve), Backend::good("good"));
+    let more = if name == BYTE_BY_BYTE { "timeouts = { backend_head = 15 }\n" } else { "" };
     let pools = [
-        pool("alone", &[bad.address], ""),
-        pool("pair", &[bad.address, good.address], ""),
+        pool("alone", &[bad.address], more),
+        pool("pair", &[bad.address, good.address], more),
         pool("good", &[good.address], ""),
     ]
     .concat();
@@ -343,6 +347,8 @@ struct ReuseCase {
     serve: fn(Peer),
     pause_ms: u64,
     clients: usize,
+    /// Whether a client waits before each request until the proxy has closed the connection.
+    waits_for_close: bool,
 }
 
 const REUSE_CASES: &[ReuseCase] = &[
@@ -354,6 +360,7 @@ const REUSE_CASES: &[ReuseCase] = &[
         },
         pause_ms: 0,
         clients: 4,
+        waits_for_close: false,
     },
     ReuseCase {
         name: "resets after each response",
@@ -365,6 +372,7 @@ const REUSE_CASES: &[ReuseCase] = &[
         },
         pause_ms: 2,
         clients: 4,
+        waits_for_close: false,
     },
     ReuseCase {
         name: "closes when the second request has arrived",
@@ -375,6 +383,7 @@ const REUSE_CASES: &[ReuseCase] = &[
         },
         pause_ms: 0,
         clients: 4,
+        waits_for_close: false,
     },
     ReuseCase {
         name: "resets when the second request has arrived",
@@ -386,6 +395,7 @@ const REUSE_CASES: &[ReuseCase] = &[
         },
         pause_ms: 0,
         clients: 4,
+        waits_for_close: false,
     },
     ReuseCase {
         name: "closes an idle connection after 20 ms",
@@ -396,6 +406,7 @@ const REUSE_CASES: &[ReuseCase] = &[
         },
         pause_ms: 19,
         clients: 4,
+        waits_for_close: false,
     },
     ReuseCase {
         name: "sends a 408 on an idle connection",
@@ -405,7 +416,8 @@ const REUSE_CASES: &[ReuseCase] = &[
                 p.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
             }
         },
-        pause_ms: 30,
+        pause_ms: 0,
+        waits_for_close: true,
         // With more clients, the 408 could arrive between another client's request and its response.
         clients: 1,
     },
@@ -427,6 +439,11 @@ fn idle_connections_that_close_on_reuse_cause_no_errors(driver: Driver) {
                     let mut client = harness.client();
                     for i in 0..40 {
                         std::thread::sleep(Duration::from_millis(row.pause_ms));
+                        let begun = Instant::now();
+                        while row.waits_for_close && bad.stats.open.load(Ordering::SeqCst) > 0 {
+                            assert!(begun.elapsed() < WAIT, "{}: {i} is not closed", row.name);
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
                         let response =
                             client.get("/p").unwrap_or_else(|e| panic!("{}: request {i}: {e}", row.name));
                         assert_eq!(
@@ -457,7 +474,7 @@ fn a_name_of_several_addresses_is_up_while_one_of_them_is(driver: Driver) {
         (&[refusing[0], one, refusing[1], other], &["one", "other"]),
         (&[refusing[0], refusing[1]], &[]),
     ];
-    let more = "retries = 0\nhealth_config = { check_every = 1, timeout = 500, slow_threshold = 0 }\n";
+    let more = "retries = 0\nhealth_config = { check_every = 1, timeout = 2000, slow_threshold = 0 }\n";
     let text =
         format!("{SHORT_TIMEOUTS}{}", pool("p", &[one], more)).replace(&one.to_string(), "several.test:80");
     in_parallel(&rows, |(found, responses)| {

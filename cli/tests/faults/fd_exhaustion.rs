@@ -79,7 +79,8 @@ fn exhaust_descriptors(driver: Driver) {
     let good = Backend::good("good");
     let config = format!(
         "http_address = \"127.0.0.1:0\"\nmetrics_address = \"127.0.0.1:0\"\naccess_log = {{ enabled = false }}\n\
-         timeouts = {{ head = 60, idle = 60 }}\n[[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
+         timeouts = {{ head = 60, idle = 60 }}\nhealth_interval = {{ check_every = 0 }}\n\
+         [[backend_pools]]\naddresses = [\"{}\"]\nschemes = [\"HTTP\"]\n",
         good.address
     );
     let mut daemon =

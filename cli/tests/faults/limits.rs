@@ -1,6 +1,7 @@
 //! Limits: they are never exceeded, what is above them is refused or waits, and what waits is served.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ruststrom_core::config::Driver;
@@ -95,10 +96,11 @@ fn max_connections_is_never_exceeded_and_queued_requests_are_served(driver: Driv
 }
 
 fn a_full_queue_and_a_long_wait_get_503(driver: Driver) {
-    let slow = counting(Duration::from_millis(1500));
+    // Its responses come well after the others have timed out, however late those were.
+    let slow = counting(Duration::from_secs(4));
     let text = format!(
         "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 2 }}]\nschemes = [\"HTTP\"]\n\
-         limits = {{ queue = 3 }}\ntimeouts = {{ backend_head = 5, queue = \"500ms\" }}\n",
+         limits = {{ queue = 3 }}\ntimeouts = {{ backend_head = 15, queue = \"2500ms\" }}\n",
         slow.address
     );
     let harness = Harness::start(driver, &text, 1);
@@ -119,7 +121,7 @@ fn a_full_queue_and_a_long_wait_get_503(driver: Driver) {
                             response.status == 503 && response.field("Retry-After").is_some(),
                             "{response:?}"
                         );
-                        assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
+                        assert!(begun.elapsed() >= Duration::from_millis(2400), "{:?}", begun.elapsed());
                         waited.fetch_add(1, Ordering::SeqCst)
                     }
                 };
@@ -145,9 +147,22 @@ fn a_full_queue_and_a_long_wait_get_503(driver: Driver) {
 }
 
 fn clients_that_leave_the_queue_take_no_slot(driver: Driver) {
-    let slow = counting(Duration::from_millis(300));
+    // It responds once the clients have left, however long that takes.
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = open.clone();
+    let slow = Backend::start(move |mut p| {
+        while p.request().is_some() {
+            while !is_open.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if !p.send(ok("done")) {
+                return;
+            }
+        }
+    });
     let text = format!(
-        "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\ntimeouts = {{ queue = 10 }}\n",
+        "{SHORT_TIMEOUTS}[[backend_pools]]\naddresses = [{{ address = \"{}\", max_connections = 1 }}]\nschemes = [\"HTTP\"]\n\
+         timeouts = {{ queue = 20, backend_head = 20 }}\n",
         slow.address
     );
     let harness = Harness::start(driver, &text, 1);
@@ -165,7 +180,8 @@ fn clients_that_leave_the_queue_take_no_slot(driver: Driver) {
     for client in gone {
         crate::client::reset(client.into_stream());
     }
-    harness.wait_until("ten clients have left the queue", |all| all[0].counts.queued <= 1);
+    harness.wait_until("ten clients have left the queue", |all| all[0].counts.queued == 1);
+    open.store(true, Ordering::SeqCst);
     for client in [&mut first, &mut last] {
         assert_eq!(client.response(false).map(|a| a.status), Ok(200));
     }

@@ -135,7 +135,7 @@ fn requests_share_a_connection_and_are_logged(driver: Driver) {
     let _spare = UnixBackend::start(&spare, "there");
     let pool = format!(
         "[[backend_pools]]\naddresses = [{{ address = \"unix:{}\", weight = 2, max_connections = 7 }}, \
-         {{ address = \"unix:{}\", backup = true }}]\n",
+         {{ address = \"unix:{}\", backup = true }}]\nhealth_config = {{ timeout = 5000, slow_threshold = 0 }}\n",
         path.display(),
         spare.display()
     );
@@ -163,7 +163,7 @@ fn a_socket_that_is_removed_and_comes_back(driver: Driver) {
     let backend = UnixBackend::start(&path, "first");
     let pool = format!(
         "[[backend_pools]]\nname = \"app\"\nretries = 0\naddresses = [\"unix:{}\"]\n\
-         health_config = {{ check_every = \"200ms\", ramp_up = 0 }}\n",
+         health_config = {{ check_every = \"200ms\", timeout = 5000, slow_threshold = 0, ramp_up = 0 }}\n",
         path.display()
     );
     let daemon = start(driver, "", &pool);

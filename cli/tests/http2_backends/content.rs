@@ -24,8 +24,7 @@ fn thousand(proxy: &Proxy, server: &Server) -> usize {
     for http1 in [true, false] {
         load(&url(proxy, "/many"), 1000, http1);
     }
-    let log = server.log();
-    let many: Vec<_> = log.iter().filter(|line| line[3] == "/many").collect();
+    let many = server.logged("/many", 2000);
     assert_eq!(many.len(), 2000);
     assert!(many.iter().all(|line| line[1] == "HTTP/2.0"), "{:?}", many[0]);
     many.iter().map(|line| &line[0]).collect::<BTreeSet<_>>().len()

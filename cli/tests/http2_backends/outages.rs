@@ -62,7 +62,7 @@ fn connections_end_under_load(driver: &str) {
     for http1 in [true, false] {
         load(&url, 3000, http1);
     }
-    let log = server.log();
+    let log = server.logged("/many", 6000);
     let connections = log.iter().map(|line| &line[0]).collect::<BTreeSet<_>>().len();
     assert!(log.len() == 6000 && connections >= 50, "{} requests, {connections} connections", log.len());
     let output = proxy.daemon.output();

@@ -162,6 +162,19 @@ http {{
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         log.lines().filter_map(|line| words(line).try_into().ok()).collect()
     }
+
+    /// What it has logged of requests for `target`, once there are `count`: nginx logs after it has sent.
+    pub(crate) fn logged(&self, target: &str, count: usize) -> Vec<[String; 5]> {
+        let begun = Instant::now();
+        loop {
+            let mut log = self.log();
+            log.retain(|line| line[3] == target);
+            if log.len() >= count || begun.elapsed() > WAIT {
+                return log;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Server {

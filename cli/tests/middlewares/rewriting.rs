@@ -2,8 +2,9 @@
 //! clients, and nginx behind them.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, WAIT};
 use crate::daemon::{Daemon, TempDir};
 use crate::nginx::{Nginx, output, program};
 use crate::scripted_backend::{Backend, ok};
@@ -26,7 +27,7 @@ fn nginx_serves_what_the_rewritten_path_names(driver: &str) {
     std::fs::create_dir_all(nginx.folder.0.join("files")).expect("a folder of nginx");
     std::fs::write(nginx.folder.0.join("files/page.txt"), "the page\n").expect("a file of nginx");
     let config = format!(
-        "http_address = \"127.0.0.1:0\"\n\
+        "http_address = \"127.0.0.1:0\"\nhealth_interval = {{ check_every = 0 }}\n\
          [[backend_pools]]\nmatcher = \"PathPrefix('/api')\"\naddresses = [\"{0}\"]\n\
          middlewares.StripPrefix.prefixes = [\"/api\"]\n\
          [[backend_pools]]\nmatcher = \"PathPrefix('/short')\"\naddresses = [\"{0}\"]\n\
@@ -42,6 +43,12 @@ fn nginx_serves_what_the_rewritten_path_names(driver: &str) {
     }
     // Not a segment of that name: no pool takes it.
     assert!(curl(&["-i", &format!("{base}/apix/files/page.txt")]).starts_with("HTTP/1.1 404 "));
+    // nginx logs after it has sent.
+    let begun = Instant::now();
+    while nginx.requests().iter().filter(|r| r.starts_with("GET /files/")).count() < 4 {
+        assert!(begun.elapsed() < WAIT, "{:?}", nginx.requests());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let seen = nginx.requests();
     assert_eq!(seen.iter().filter(|r| *r == "GET /files/page.txt").count(), 3, "{seen:?}");
     assert_eq!(seen.iter().filter(|r| *r == "GET /files/page.txt?a=b").count(), 1, "{seen:?}");
@@ -57,7 +64,8 @@ fn a_raw_client_cannot_leave_the_rewritten_path(driver: &str) {
         while peer.request().is_some_and(|head| peer.send(ok(head.lines().next().unwrap_or_default()))) {}
     });
     let config = format!(
-        "http_address = \"127.0.0.1:0\"\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+        "http_address = \"127.0.0.1:0\"\nhealth_interval = {{ check_every = 0 }}\n\
+         [[backend_pools]]\naddresses = [\"{}\"]\n\
          middlewares.ReplacePathRegex = {{ regex = '^/x(.*)$', replacement = '/static/$1' }}\n",
         backend.address
     );
@@ -84,7 +92,8 @@ fn a_raw_client_cannot_leave_the_rewritten_path(driver: &str) {
 fn redirects_are_followed(driver: &str) {
     let backend = Backend::good("there\n");
     let config = format!(
-        "http_address = \"127.0.0.1:0\"\n[[backend_pools]]\naddresses = [\"{}\"]\n\
+        "http_address = \"127.0.0.1:0\"\nhealth_interval = {{ check_every = 0 }}\n\
+         [[backend_pools]]\naddresses = [\"{}\"]\n\
          [backend_pools.middlewares.Redirect]\n\
          regex = '^http://([^/]*)/old/(.*)$'\nreplacement = 'http://$1/new/$2'\nstatus = 301\n",
         backend.address

@@ -330,7 +330,8 @@ fn a_name_that_does_not_resolve_delays_no_other_pool() {
     let backend = Backend::good("named");
     let pool = |matcher: &str, address: &str| {
         format!(
-            "[[backend_pools]]\nmatcher = \"{matcher}\"\naddresses = [\"{address}\"]\nschemes = [\"HTTP\"]\nhealth_config = {{ path = \"/health\" }}\n"
+            "[[backend_pools]]\nmatcher = \"{matcher}\"\naddresses = [\"{address}\"]\nschemes = [\"HTTP\"]\n\
+             health_config = {{ path = \"/health\", timeout = 5000, slow_threshold = 0 }}\n"
         )
     };
     let config = format!(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::client::Client;
+use crate::client::{Client, WAIT};
 use crate::daemon::Daemon;
 use crate::nginx::{Nginx, program, quick_start};
 use crate::scripted_backend::{Backend, ok};
@@ -39,7 +39,7 @@ impl Load {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
                     let Ok(stream) = std::net::TcpStream::connect(to) else { return };
-                    stream.set_read_timeout(Some(crate::client::WAIT)).expect("a socket");
+                    stream.set_read_timeout(Some(WAIT)).expect("a socket");
                     let mut client = Client::over(stream);
                     for _ in 0..50 {
                         let begun = Instant::now();
@@ -132,7 +132,7 @@ fn clients_see_no_error_when_backends_are_killed_stopped_and_restarted() {
     let top = "health_interval = { check_every = 1 }\ntimeouts = { backend_head = \"1s\" }\naccess_log = { enabled = false }";
     let daemon = Daemon::start(&quick_start(&addresses, top, "ramp_up = 1"), &["--workers", "2"]);
     let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
-    let (wrk, load) = (Wrk::start(address, 10), Load::start(address, 8, "/"));
+    let (wrk, load) = (Wrk::start(address, 11), Load::start(address, 8, "/"));
     sleep(Duration::from_millis(500));
     backends[0].kill();
     sleep(Duration::from_millis(1500));
@@ -140,7 +140,7 @@ fn clients_see_no_error_when_backends_are_killed_stopped_and_restarted() {
     sleep(Duration::from_millis(1000));
     let frozen = Instant::now();
     backends[1].signal(Signal::STOP);
-    sleep(Duration::from_millis(3500));
+    sleep(Duration::from_millis(4500));
     backends[1].signal(Signal::CONT);
     let thawed = Instant::now();
     sleep(Duration::from_millis(500));
@@ -149,15 +149,29 @@ fn clients_see_no_error_when_backends_are_killed_stopped_and_restarted() {
     sleep(Duration::from_millis(1000));
     backends[2].kill();
     backends[2].restart();
+    let restarted = Instant::now();
     sleep(Duration::from_millis(2500));
+    // All three are used again: sooner or later, on a machine that is busy.
+    loop {
+        let names: std::collections::BTreeSet<_> = {
+            let hits = load.hits.lock().expect("no panic");
+            let last = hits.iter().rev().take(300).filter(|h| h.begun > restarted);
+            last.filter_map(|h| h.got.clone().ok()).collect()
+        };
+        if names.len() == 3 {
+            break;
+        }
+        assert!(restarted.elapsed() < WAIT, "{names:?}: {}", daemon.output());
+        sleep(Duration::from_millis(20));
+    }
     let hits = load.end();
     wrk.end();
     let bad: Vec<_> = hits.iter().filter(|h| h.got.is_err()).take(5).collect();
     assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.output());
     // A request that begins later than check_every, its jitter and the check's timeout after the freeze does
-    // not reach the frozen backend any more.
+    // not reach the frozen backend any more; one second is for a machine that is busy.
     let late = |h: &&Hit| {
-        h.begun > frozen + Duration::from_millis(1100 + 500 + 300)
+        h.begun > frozen + Duration::from_millis(1100 + 500 + 1000)
             && h.begun < thawed
             && h.took > Duration::from_millis(950)
     };
@@ -171,10 +185,6 @@ fn clients_see_no_error_when_backends_are_killed_stopped_and_restarted() {
         hits.iter().any(|h| h.begun > frozen && h.begun < thawed && h.took >= Duration::from_millis(950)),
         "no request reached the frozen backend"
     );
-    // All three are used again.
-    let last = hits.iter().rev().take(300);
-    let names: std::collections::BTreeSet<_> = last.filter_map(|h| h.got.clone().ok()).collect();
-    assert_eq!(names.len(), 3, "{names:?}: {}", daemon.output());
     daemon.stop();
 }
 
@@ -215,11 +225,7 @@ fn transfers_truncated_by_a_killed_backend_are_detectable() {
     backend.restart();
     let begun = Instant::now();
     while status() != Ok(200) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(4),
-            "the restarted backend is not used: {}",
-            daemon.output()
-        );
+        assert!(begun.elapsed() < WAIT, "the restarted backend is not used: {}", daemon.output());
         sleep(Duration::from_millis(20));
     }
     daemon.stop();
@@ -267,12 +273,15 @@ fn a_frozen_backend_gets_no_requests_and_ramps_up_again() {
 }
 
 fn freeze(fall: u32) {
-    const TIMEOUT: Duration = Duration::from_millis(500);
+    // Long enough that a check of a backend that is not frozen is never late.
+    const TIMEOUT: Duration = Duration::from_millis(1500);
     const RAMP_UP: Duration = Duration::from_secs(3);
     let freezers = ["alpha", "beta", "gamma"].map(Freezer::start);
     let addresses: Vec<SocketAddr> = freezers.iter().map(|f| f.backend.address).collect();
     let top = "health_interval = { check_every = 1 }\ntimeouts = { backend_head = \"1s\" }\naccess_log = { enabled = false }";
     let config = quick_start(&addresses, top, &format!("ramp_up = 3\nfall = {fall}"));
+    assert!(config.contains("timeout = 500\n"), "{config}");
+    let config = config.replace("timeout = 500\n", &format!("timeout = {}\n", TIMEOUT.as_millis()));
     let daemon = Daemon::start(&config, &["--workers", "2"]);
     let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
     let load = Load::start(address, 8, "/");
@@ -282,10 +291,10 @@ fn freeze(fall: u32) {
     beta.frozen.store(true, Ordering::SeqCst);
     let frozen = Instant::now();
     let limit = Duration::from_millis(1100) + TIMEOUT * fall;
-    sleep(limit + Duration::from_millis(2000));
+    sleep(limit + Duration::from_millis(3000));
     let last = *beta.came().last().expect("it was used");
     assert!(
-        last < frozen + limit + Duration::from_millis(300),
+        last < frozen + limit + Duration::from_millis(1000),
         "fall {fall}: a request {:?} after it froze: {}",
         last - frozen,
         daemon.output()
@@ -293,34 +302,35 @@ fn freeze(fall: u32) {
     assert!(last > frozen, "no request reached it after it froze");
     beta.frozen.store(false, Ordering::SeqCst);
     let thawed = Instant::now();
-    sleep(Duration::from_millis(1100) + RAMP_UP + Duration::from_millis(2000));
+    sleep(Duration::from_millis(1100) + RAMP_UP + Duration::from_millis(3500));
     let hits = load.end();
     let bad: Vec<_> = hits.iter().filter(|h| h.got.is_err()).take(5).collect();
     assert!(bad.is_empty(), "{bad:?} of {}\n{}", hits.len(), daemon.output());
     // Its share of all requests since it is used again.
     let back = *beta.came().iter().find(|at| **at > thawed).expect("it is used again");
     assert!(
-        back < thawed + Duration::from_millis(1100 + 500),
+        back < thawed + Duration::from_millis(1100 + 2000),
         "it was used again only after {:?}",
         back - thawed
     );
+    // And how far it may be off, for two of the requests have come at the edges of that time.
     let share = |from: Duration, to: Duration| {
         let within = |at: Instant| at >= back + from && at < back + to;
         let its = beta.came().into_iter().filter(|at| within(*at)).count();
         let all = hits.iter().filter(|h| within(h.begun)).count();
-        assert!(all > 100, "{all} requests in {from:?} to {to:?}");
-        its as f64 / all as f64
+        assert!(all > 25, "{all} requests in {from:?} to {to:?}");
+        (its as f64 / all as f64, 2.0 / all as f64)
     };
     // Its weight grows from 0 to 1 within three seconds, beside two backends of weight 1: in the first half
     // second it gets far less than a third, in the middle second about a fifth, at the end a third.
-    let (early, middle, late) = (
+    let [(early, e), (middle, m), (late, l)] = [
         share(Duration::ZERO, RAMP_UP / 6),
         share(RAMP_UP * 2 / 6, RAMP_UP * 4 / 6),
         share(RAMP_UP, RAMP_UP + Duration::from_secs(1)),
-    );
+    ];
     assert!(
-        early < 0.12 && (0.12..0.28).contains(&middle) && (0.31..0.36).contains(&late),
-        "fall {fall}: {early:.3} {middle:.3} {late:.3}"
+        early < 0.12 + e && (0.12 - m..0.28 + m).contains(&middle) && (0.31 - l..0.36 + l).contains(&late),
+        "fall {fall}: {early:.3} ± {e:.3}, {middle:.3} ± {m:.3}, {late:.3} ± {l:.3}"
     );
     daemon.stop();
 }
@@ -340,7 +350,12 @@ fn a_graceful_stop_under_load_cuts_no_request_off() {
         let mut daemon = Daemon::start(&config, &["--workers", "2"]);
         let address = SocketAddr::new([127, 0, 0, 1].into(), daemon.address().port());
         let load = Load::start(address, 24, "/");
+        let begun = Instant::now();
         sleep(Duration::from_millis(700));
+        while load.hits.lock().expect("no panic").len() <= 150 {
+            assert!(begun.elapsed() < WAIT, "too few responses: {}", daemon.output());
+            sleep(Duration::from_millis(20));
+        }
         let stopped = Instant::now();
         daemon.signal(signal);
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.output());

@@ -28,11 +28,13 @@ pub(crate) const SHORT_TIMEOUTS: &str = "http_address = \"127.0.0.1:0\"\nmetrics
     timeouts = { head = \"700ms\", idle = \"1500ms\", connect = \"3s\", backend_head = \"700ms\", stall = \"1s\", queue = \"700ms\", \
     tunnel = \"1500ms\", drain = \"3s\" }\n";
 
-/// A pool for the path prefix `/name`, with more keys of its own in `more`.
+/// A pool for the path prefix `/name`, with more keys of its own in `more`. Backends of the pool `good` have
+/// as long as an [`UnaffectedClient`] waits, and longer: they may be late on a machine that is busy.
 pub(crate) fn pool(name: &str, backends: &[SocketAddr], more: &str) -> String {
     let addresses: Vec<String> = backends.iter().map(|b| format!("\"{b}\"")).collect();
+    let timeouts = if name == "good" { "timeouts = { backend_head = 15 }\n" } else { "" };
     format!(
-        "[[backend_pools]]\nname = \"{name}\"\nmatcher = \"PathPrefix('/{name}')\"\naddresses = [{}]\nschemes = [\"HTTP\"]\n{more}\n",
+        "[[backend_pools]]\nname = \"{name}\"\nmatcher = \"PathPrefix('/{name}')\"\naddresses = [{}]\nschemes = [\"HTTP\"]\n{timeouts}{more}\n",
         addresses.join(", ")
     )
 }

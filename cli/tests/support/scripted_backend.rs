@@ -120,6 +120,12 @@ impl Peer {
     /// Reads the next request and counts the bytes of its body; its head in lower case.
     pub(crate) fn request(&mut self) -> Option<String> {
         let head = self.head()?;
+        self.content(&head)?;
+        Some(head)
+    }
+
+    /// Reads and counts the bytes of the body that the head, in lower case, announces; `None` if it is cut.
+    pub(crate) fn content(&mut self, head: &str) -> Option<()> {
         let field = |name: &str| head.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
         if let Some(length) = field("content-length") {
             self.body(length.parse().ok()?)?;
@@ -136,7 +142,7 @@ impl Peer {
                 }
             }
         }
-        Some(head)
+        Some(())
     }
 
     /// Reads and counts `length` bytes of a body; `None` if the connection ends before.

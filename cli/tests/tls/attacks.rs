@@ -335,11 +335,14 @@ print('ok')
 }
 
 fn an_upload_that_is_cut_is_not_taken_for_whole(driver: &str) {
-    // It says in its log what it got, and whether that was the end.
-    let backend =
-        Backend::start(
-            |mut peer| while peer.request().is_some() && peer.send(crate::scripted_backend::ok("got it")) {},
-        );
+    // It says when it has the head, and that it got the whole body if it did.
+    let backend = Backend::start(|mut peer| {
+        while let Some(head) = peer.head()
+            && peer.send("HTTP/1.1 100 Continue\r\n\r\n")
+            && peer.content(&head).is_some()
+            && peer.send(crate::scripted_backend::ok("got it"))
+        {}
+    });
     let authority = Authority::new("ca");
     let proxy = proxy(driver, &authority, backend.address, "handshake = \"15s\"");
     let script = "
@@ -347,10 +350,13 @@ ca, port, version = sys.argv[1:]
 heads = [b'Content-Length: 100000', b'Transfer-Encoding: chunked']
 for n, head in enumerate(heads):
     w = Wire(('127.0.0.1', int(port)), context(ca, version), 'a.test').handshake()
-    w.send(b'POST /cut/%d HTTP/1.1\\r\\nHost: a.test\\r\\n%s\\r\\n\\r\\n' % (n, head))
-    w.send(b'1000\\r\\n' + b'y' * 4096 + b'\\r\\n')
+    fields = head + b'\\r\\nExpect: 100-continue'
+    w.send(b'POST /cut/%d HTTP/1.1\\r\\nHost: a.test\\r\\n%s\\r\\n\\r\\n' % (n, fields))
+    # The backend has it.
+    got = w.run(lambda: w.tls.read(65536))
+    assert got.startswith(b'HTTP/1.1 100'), got
     # Nothing says that these bytes are the last.
-    time.sleep(0.05)
+    w.send(b'1000\\r\\n' + b'y' * 4096 + b'\\r\\n')
     w.socket.shutdown(socket.SHUT_WR)
     try:
         raw(w.socket)

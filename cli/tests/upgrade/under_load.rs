@@ -1,8 +1,9 @@
 //! Upgrades while clients come and go: no request fails.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -18,7 +19,8 @@ const UPGRADES: usize = 20;
 fn config(http: SocketAddr, backend: SocketAddr, more: &str) -> String {
     format!(
         "http_address = \"{http}\"\nmetrics_address = false\n{more}\n[[backend_pools]]\nname = \"web\"\n\
-         addresses = [\"{backend}\"]\n[backend_pools.health_config]\npath = \"/health\"\n"
+         addresses = [\"{backend}\"]\n[backend_pools.health_config]\npath = \"/health\"\n\
+         timeout = 5000\nslow_threshold = 0\n"
     )
 }
 
@@ -74,7 +76,7 @@ fn twenty_upgrades_lose_no_request(driver: &str) {
             assert_eq!(served(), succession.serving().as_raw_nonzero().to_string());
             // Some requests go to this one, too.
             let before = asked.load(Ordering::SeqCst);
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             while asked.load(Ordering::SeqCst) < before + 20 {
                 assert!(begun.elapsed() < crate::client::WAIT, "nobody asks");
                 std::thread::sleep(Duration::from_millis(1));
@@ -123,10 +125,17 @@ fn other_workers_and_other_listeners(driver: &str) {
 
 /// The old process finishes what it has begun, and says `close`; who had only connected is served, too.
 fn what_runs_is_finished(driver: &str) {
-    let backend = Backend::start(|mut peer| {
+    // However long the upgrade takes, the slow response comes after it.
+    let released = Arc::new(AtomicBool::new(false));
+    let is_released = released.clone();
+    let backend = Backend::start(move |mut peer| {
         while let Some(head) = peer.request() {
             if head.contains("/slow") {
-                std::thread::sleep(Duration::from_millis(700));
+                peer.count_busy(|| {
+                    while !is_released.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                });
             }
             if !peer.send(ok("here")) {
                 return;
@@ -140,8 +149,14 @@ fn what_runs_is_finished(driver: &str) {
     let mut slow = Client::to(http);
     slow.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     let silent = connect(http);
+    let begun = Instant::now();
+    while backend.stats.busy.load(Ordering::SeqCst) == 0 {
+        assert!(begun.elapsed() < crate::client::WAIT, "the slow request does not arrive");
+        std::thread::sleep(Duration::from_millis(2));
+    }
     succession.upgrade();
     assert_eq!(kept.get("/").expect("it may ask once more").field("Connection"), Some("close"));
+    released.store(true, Ordering::SeqCst);
     let response = slow.response(false).expect("a response");
     assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
     let mut silent = Client::over(silent);
