@@ -320,7 +320,7 @@ fn failing_health_checks_affect_no_client(driver: Driver) {
     let bad: Vec<Backend> = rows.into_iter().map(Backend::start).collect();
     let mut addresses: Vec<_> = bad.iter().map(|b| b.address).collect();
     addresses.extend([Backend::refusing(), good.address]);
-    let more = "health_config = { check_every = 1, timeout = 2000, slow_threshold = 0, path = \"/health\" }";
+    let more = "health_config = { check_every = 1, timeout = 500, slow_threshold = 0, path = \"/health\" }";
     let harness = Harness::start(driver, &format!("{SHORT_TIMEOUTS}{}", pool("good", &addresses, more)), 2);
     // The first round of checks makes all of them unhealthy; it is over when the second one has begun.
     harness.wait_until("one round of checks", |_| {
