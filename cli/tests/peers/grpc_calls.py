@@ -3,6 +3,7 @@ import collections
 import os
 import sys
 import threading
+import time
 
 import grpc
 
@@ -61,10 +62,9 @@ said("metadata", (head["y-head-bin"] == some, end["y-end-bin"] == some, end["y-t
 large = os.urandom(4 << 20)
 said("4 MB", unary("Unary")(large, timeout=60) == large)
 
-said("deadline", ended(lambda: unary("Slow")(b"a deadline", timeout=2)))
+said("deadline", ended(lambda: unary("Slow")(b"a deadline", timeout=0.5)))
 call = unary("Slow").future(b"a cancellation", timeout=30)
-# The server has it then.
-call.initial_metadata()
+time.sleep(0.3)
 call.cancel()
 call = stream("SlowStream")(b"a cancelled stream", timeout=30)
 said("first of a stream", next(call))

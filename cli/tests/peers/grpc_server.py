@@ -40,11 +40,7 @@ def serve(name):
 
     def slow(data, context):
         gone = threading.Event()
-        if not context.add_callback(gone.set):
-            gone.set()
-        elif data == b"a cancellation":
-            # The client waits for this before it cancels.
-            context.send_initial_metadata(())
+        context.add_callback(gone.set)
         if gone.wait(20):
             print("gone after", data.decode(), flush=True)
         return b""
