@@ -3,7 +3,7 @@
 //!
 //! The old one tells what it has and passes the sockets (SCM_RIGHTS). The new one says `ready` after its
 //! first probes, or why it cannot be. Until the old one says `go` it accepts nobody, so that nothing is lost
-//! whatever becomes of it; then it says `serving`.
+//! whatever becomes of it; then it says `serving`, or why it cannot.
 //!
 //! What the old one has found out ([`crate::state_transfer`]) comes as a descriptor with the bytes of what it
 //! says first, and with those of `go`: a program that does not know of it reads bytes, and the kernel closes

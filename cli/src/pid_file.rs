@@ -32,12 +32,12 @@ fn is_ours(path: &Path) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string())
 }
 
+/// Whoever reads the file meanwhile sees one id or the other.
 fn put(path: &Path, owner: Option<(u32, u32)>) -> Result<(), String> {
     let text = format!("{}\n", std::process::id());
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    // Whoever reads it sees one id or the other.
     let replaced = fs::write(&new, &text)
         .and_then(|()| owner.map_or(Ok(()), |(uid, gid)| chown(&new, Some(uid), Some(gid))))
         .and_then(|()| fs::rename(&new, path));

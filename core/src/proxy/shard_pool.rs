@@ -504,6 +504,7 @@ mod tests {
             proxy.pools.backends.len()
         );
     }
+
     /// What is large and belongs to all of a configuration goes with the next one, by whoever loads that: to
     /// free it takes an allocator milliseconds, in which a shard would serve nobody.
     #[test]

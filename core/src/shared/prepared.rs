@@ -21,7 +21,8 @@ pub struct Prepared {
     /// makes of it.
     pub(crate) definitions: Arc<[u64]>,
     pub(crate) certificate_names: Arc<CertificateNames>,
-    /// The last two of the configuration before it, so that no shard is the one to free them.
+    /// Numbers and names of the configuration before it: nobody reads them, but whoever loads the next one
+    /// frees them with this, and no shard does.
     _before: Option<(Arc<[u64]>, Arc<CertificateNames>)>,
     shards: Box<[ForShard]>,
 }

@@ -76,8 +76,8 @@ fn get(stream: &mut TcpStream) -> u8 {
     }
 }
 
-/// Asks again and again, on one connection, until `stopped`; the letters of all responses.
-/// Asks on one connection until it is stopped; what was answered, of which `last` is the newest.
+/// Asks again and again, on one connection, until `stopped`; the letters of all responses, of which `last` is
+/// the newest.
 fn client(address: SocketAddr, stopped: &AtomicBool, last: &AtomicU8) -> Vec<u8> {
     let mut stream = connect(address);
     let mut letters = Vec::new();
@@ -89,7 +89,7 @@ fn client(address: SocketAddr, stopped: &AtomicBool, last: &AtomicU8) -> Vec<u8>
     letters
 }
 
-/// Waits until the last answer of each client is this one.
+/// Waits until the last response of each client has this letter.
 fn wait_for(letter: u8, last: &[AtomicU8]) {
     let begun = Instant::now();
     while begun.elapsed() < WAIT && last.iter().any(|last| last.load(Ordering::SeqCst) != letter) {
